@@ -1,0 +1,1 @@
+"""What any model could use: plug-in contracts, runtimes, Triton sessions, servers, measurements and reports."""

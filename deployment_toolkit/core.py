@@ -1,0 +1,275 @@
+"""The nouns that every part shares: tensors, batches, predictions, the mnemonics of the command line, and the
+Protocols that user modules are checked against."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from deployment_toolkit.errors import InputError
+
+Array = npt.NDArray[Any]
+Arrays = dict[str, Array]
+ValueRange = tuple[int, int]
+
+
+class Mnemonic(str, Enum):
+    """Base of the enumerations whose values are typed on a command line or in a configuration."""
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
+class Format(Mnemonic):
+    """How a model is stored; the mnemonics of ``--model-format``, ``--input-type`` and ``--target-formats``."""
+
+    TF_KERAS = "tf-keras"
+    TF_ESTIMATOR = "tf-estimator"
+    TF_SAVEDMODEL = "tf-savedmodel"
+    TF_TRT = "tf-trt"
+    ONNX = "onnx"
+    TRT = "trt"
+    PYT = "pyt"
+    TORCHSCRIPT = "torchscript"
+
+
+class Precision(Mnemonic):
+    """Number format of weights and activations."""
+
+    INT8 = "int8"
+    FP16 = "fp16"
+    FP32 = "fp32"
+    TF32 = "tf32"
+
+
+class Accelerator(Mnemonic):
+    """Execution accelerator of a native Triton backend."""
+
+    NONE = "none"
+    AMP = "amp"
+    TRT = "trt"
+
+
+class Batching(Mnemonic):
+    """``disabled``: no batch dimension of the server's; ``static``: requests run as they come; ``dynamic``: the
+    server joins requests."""
+
+    DISABLED = "disabled"
+    STATIC = "static"
+    DYNAMIC = "dynamic"
+
+
+class DeviceKind(Mnemonic):
+    """Where an instance group runs."""
+
+    CPU = "cpu"
+    GPU = "gpu"
+
+
+class LoadMethod(Mnemonic):
+    """How a server learns of models: told one by one, or by looking at its repository."""
+
+    EXPLICIT = "explicit"
+    POLL = "poll"
+
+
+class EvaluationMode(Mnemonic):
+    """``offline``: shared memory, one request at a time; ``online``: the URL's protocol, many at once."""
+
+    OFFLINE = "offline"
+    ONLINE = "online"
+
+
+class PerformanceTool(Mnemonic):
+    """Who measures."""
+
+    PERF_ANALYZER = "perf_analyzer"
+    MODEL_ANALYZER = "model_analyzer"
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of a model.
+
+    ``dtype`` is a numpy name (``float32``); ``shape`` is that of one row, without the batch dimension; ``value_range``
+    holds the smallest and the largest value the model can take, both included, where there are such bounds (ids of an
+    embedding table: 0 to cardinality - 1, with -1 for the padding of a multi-hot feature).
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    value_range: ValueRange | None = None
+
+    @property
+    def row_bytes(self) -> int:
+        """Size of one row in bytes."""
+        return int(np.dtype(self.dtype).itemsize * np.prod(self.shape, dtype=np.int64))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain YAML/JSON types; ``from_dict`` is its inverse."""
+        plain: dict[str, Any] = {"name": self.name, "dtype": self.dtype, "shape": list(self.shape)}
+        if self.value_range is not None:
+            plain["value_range"] = list(self.value_range)
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> TensorSpec:
+        """Inverse of ``to_dict``."""
+        bounds = plain.get("value_range")
+        return cls(
+            name=plain["name"],
+            dtype=plain["dtype"],
+            shape=tuple(plain["shape"]),
+            value_range=None if bounds is None else (int(bounds[0]), int(bounds[1])),
+        )
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Inputs and outputs of a model, each sorted by name."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "inputs", tuple(sorted(self.inputs, key=lambda spec: spec.name)))
+        object.__setattr__(self, "outputs", tuple(sorted(self.outputs, key=lambda spec: spec.name)))
+
+    @property
+    def value_ranges(self) -> dict[str, ValueRange]:
+        """The inputs that have bounds."""
+        return {spec.name: spec.value_range for spec in self.inputs if spec.value_range is not None}
+
+    def with_value_ranges(self, ranges: Mapping[str, ValueRange]) -> ModelSpec:
+        """The same model with these bounds on its inputs; names that aren't inputs are left out."""
+        inputs = tuple(
+            TensorSpec(spec.name, spec.dtype, spec.shape, ranges.get(spec.name, spec.value_range))
+            for spec in self.inputs
+        )
+        return ModelSpec(inputs, self.outputs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain YAML/JSON types; ``from_dict`` is its inverse."""
+        return {
+            "inputs": [spec.to_dict() for spec in self.inputs],
+            "outputs": [spec.to_dict() for spec in self.outputs],
+        }
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> ModelSpec:
+        """Inverse of ``to_dict``."""
+        return cls(
+            inputs=tuple(TensorSpec.from_dict(item) for item in plain["inputs"]),
+            outputs=tuple(TensorSpec.from_dict(item) for item in plain["outputs"]),
+        )
+
+    def check_inputs(self, x: Mapping[str, Array]) -> int:
+        """Number of rows of a batch that this model can take.
+
+        Raises InputError with the input's name and what is wrong: a name missing or unknown, a dtype or shape other
+        than the signature's, unequal numbers of rows, or an id outside its table (feature, value and cardinality).
+        """
+        expected = {spec.name for spec in self.inputs}
+        if x.keys() != expected:
+            missing, unknown = sorted(expected - x.keys()), sorted(x.keys() - expected)
+            raise InputError(f"inputs do not match the model's: missing {missing}, unknown {unknown}")
+        rows = -1
+        for spec in self.inputs:
+            array = x[spec.name]
+            if array.dtype != spec.dtype or array.shape[1:] != spec.shape:
+                raise InputError(
+                    f"input {spec.name} is {array.dtype}{list(array.shape)}, "
+                    f"the model takes {spec.dtype}{['batch', *spec.shape]}"
+                )
+            if rows not in (-1, len(array)):
+                raise InputError(f"input {spec.name} has {len(array)} rows, the inputs before it have {rows}")
+            rows = len(array)
+            check_value_range(spec, array)
+        return rows
+
+
+def check_value_range(spec: TensorSpec, array: Array) -> None:
+    """Raises InputError naming the feature, the value and the cardinality if an id lies outside ``value_range``."""
+    if spec.value_range is None or array.size == 0:
+        return
+    low, high = spec.value_range
+    smallest, largest = array.min(), array.max()
+    if smallest < low or largest > high:
+        value = smallest if smallest < low else largest
+        raise InputError(f"input {spec.name} holds id {value}, outside {low} .. {high} (cardinality {high + 1})")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of a dataset: ``ids`` [B] (what groups rows for the metrics), inputs ``x`` and labels ``y``, each array
+    with B rows."""
+
+    ids: Array
+    x: Arrays
+    y: Arrays = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A batch with what a model answered: ``y_pred`` has B rows per output."""
+
+    batch: Batch
+    y_pred: Arrays
+
+
+class Session(Protocol):
+    """A model that answers batches in their order; a framework's and a Triton one look alike. A context manager."""
+
+    @property
+    def spec(self) -> ModelSpec: ...
+
+    def predict(self, batches: Iterator[Batch]) -> Iterator[Prediction]: ...
+
+    def __enter__(self) -> Session: ...
+
+    def __exit__(self, *exc_info: object) -> None: ...
+
+
+DataloaderFn = Callable[[], Iterator[tuple[Array, Arrays, Arrays]]]
+
+
+@runtime_checkable
+class DataloaderModule(Protocol):
+    """A module for ``--dataloader``; the options of ``get_dataloader_fn`` become command line options."""
+
+    def get_dataloader_fn(self, **options: Any) -> DataloaderFn: ...
+
+
+@runtime_checkable
+class ModelModule(Protocol):
+    """A module for ``--input-path``. May also define ``update_argparser(parser)`` and, so that ids can be checked,
+    ``get_value_ranges(**options) -> {input: (lowest, highest)}``."""
+
+    def get_model(self, **options: Any) -> tuple[Any, Callable[..., Any]]: ...
+
+
+@runtime_checkable
+class ArgparserModule(Protocol):
+    """A module that adds options of its own to a command line."""
+
+    def update_argparser(self, parser: argparse.ArgumentParser) -> None: ...
+
+
+@runtime_checkable
+class MetricsCalculator(Protocol):
+    """What a module for ``--metrics`` defines under this name: fed batch by batch, asked at the end."""
+
+    def update(self, ids: Array, y_pred: Arrays, x: Arrays | None, y_real: Arrays) -> None: ...
+
+    @property
+    def metrics(self) -> dict[str, float]: ...

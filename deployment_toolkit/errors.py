@@ -1,0 +1,69 @@
+"""One family of exceptions: what a user can mend. Anything else that is raised is a bug and shows its traceback.
+
+DeploymentError               one line: what, where, what to do; exit code 1
+  UsageError                  an option or a configuration value is wrong
+  DataError                   a parquet file, a data pattern, a feature specification or a dump is wrong
+  ModelError                  a checkpoint, a model file or a plug-in module is wrong
+    InputError                a batch that the model can't take: name, dtype, shape or value
+  ConversionError             a format could not be made
+    ToleranceError            two models answer differently
+  ServerError                 a server that can't be started or reached, or a model that isn't there
+    InferenceError            the server answered a request with an error
+  PerformanceError            a measurement could not be made
+  ProcessError                a child process failed, with both its streams
+"""
+
+from __future__ import annotations
+
+
+class DeploymentError(Exception):
+    """Base of the family. The message is one line: what is wrong, where, and what to do."""
+
+
+class UsageError(DeploymentError):
+    """An option or a configuration value is wrong."""
+
+
+class DataError(DeploymentError):
+    """A parquet file, a data pattern, a feature specification or a dump is wrong."""
+
+
+class ModelError(DeploymentError):
+    """A checkpoint, a model file or a plug-in module is wrong."""
+
+
+class InputError(ModelError):
+    """A batch that the model can't take: a name, dtype, shape or value outside its signature."""
+
+
+class ConversionError(DeploymentError):
+    """A format could not be made."""
+
+
+class ToleranceError(ConversionError):
+    """Two models answer differently by more than the stated tolerance."""
+
+
+class ServerError(DeploymentError):
+    """A server that can't be started or reached, or a model that isn't there."""
+
+
+class InferenceError(ServerError):
+    """The server answered a request with an error."""
+
+
+class PerformanceError(DeploymentError):
+    """A measurement could not be made."""
+
+
+class ProcessError(DeploymentError):
+    """A child process exited with an error or ran out of time.
+
+    ``returncode`` is negative for a signal, None for a timeout; ``stdout`` and ``stderr`` are what it printed.
+    """
+
+    def __init__(self, message: str, *, returncode: int | None, stdout: str = "", stderr: str = "") -> None:
+        super().__init__(message)
+        self.returncode = returncode
+        self.stdout = stdout
+        self.stderr = stderr

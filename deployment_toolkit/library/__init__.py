@@ -1,0 +1,1 @@
+"""Runtimes: one file each, found through `deployment_toolkit.registry`."""

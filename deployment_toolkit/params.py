@@ -1,0 +1,167 @@
+"""Options written once: a dataclass or a function's keyword arguments become command line options, and back; and the
+frame that every entry point runs in."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib.util
+import inspect
+import logging
+import sys
+import typing
+from collections.abc import Callable, Sequence
+from enum import Enum
+from pathlib import Path
+from types import ModuleType, NoneType, UnionType
+from typing import Any, TypeVar
+
+from deployment_toolkit.errors import DeploymentError, ModelError, UsageError
+
+T = TypeVar("T")
+
+
+def option(
+    help: str, default: Any = dataclasses.MISSING, *, aliases: Sequence[str] = (), **argparse_options: Any
+) -> Any:
+    """A dataclass field that is also a command line option; without a default it is required."""
+    metadata = {"help": help, "aliases": tuple(aliases), **argparse_options}
+    if isinstance(default, list | dict):
+        return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def add_dataclass(parser: argparse.ArgumentParser, cls: type) -> None:
+    """Adds an option per field of a dataclass whose fields are made by ``option``."""
+    hints = typing.get_type_hints(cls)
+    for item in dataclasses.fields(cls):
+        default: Any = item.default
+        if item.default_factory is not dataclasses.MISSING:
+            default = item.default_factory()
+        _add(parser, item.name, hints[item.name], default, dict(item.metadata))
+
+
+def add_function(parser: argparse.ArgumentParser, function: Callable[..., Any]) -> None:
+    """Adds an option per keyword-only parameter of a plug-in's function; those the parser already has are shared."""
+    hints = typing.get_type_hints(function)
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and not _has(parser, name):
+            default = dataclasses.MISSING if parameter.default is inspect.Parameter.empty else parameter.default
+            _add(parser, name, hints.get(name, str), default, {"help": f"{name.replace('_', ' ')} of the plug-in"})
+
+
+def from_args(cls: type[T], args: argparse.Namespace) -> T:
+    """The dataclass with the values of a parsed command line."""
+    return cls(**{item.name: getattr(args, item.name) for item in dataclasses.fields(cls)})  # type: ignore[arg-type]
+
+
+def keywords_for(function: Callable[..., Any], args: argparse.Namespace) -> dict[str, Any]:
+    """The parsed options that a plug-in's function takes; all of them if it takes ``**kwargs``."""
+    parameters = inspect.signature(function).parameters.values()
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        return dict(vars(args))
+    names = {parameter.name for parameter in parameters}
+    return {name: value for name, value in vars(args).items() if name in names}
+
+
+def load_module(path: Path | str, protocol: type[Any]) -> Any:
+    """A user's module by its path, checked against the Protocol it is used as.
+
+    Raises ModelError if there is no such file, if it can't be imported for want of a package, or if a name that the
+    Protocol asks for is not defined in it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"there is no module at {path}: give the path of a Python file")
+    spec = importlib.util.spec_from_file_location(path.stem, path.resolve())
+    if spec is None or spec.loader is None:
+        raise ModelError(f"{path} is not a Python module: give the path of a .py file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except ImportError as error:
+        raise ModelError(f"{path} can't be imported: {error}; install what it needs") from error
+    _check_names(module, path, protocol)
+    return module
+
+
+def _check_names(module: ModuleType, path: Path, protocol: type[Any]) -> None:
+    wanted = [name for name in vars(protocol) if not name.startswith("_") and callable(vars(protocol)[name])]
+    missing = [name for name in wanted if not callable(getattr(module, name, None))]
+    if missing:
+        raise ModelError(f"{path} does not define {', '.join(missing)}: it can't be used as a {protocol.__name__}")
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argparse parser whose errors are of our family: one line, exit code 1."""
+
+    def error(self, message: str) -> typing.NoReturn:
+        raise UsageError(f"{self.prog}: {message} (see --help)")
+
+
+def make_parser(description: str) -> OneLineParser:
+    """A parser with the options every entry point has."""
+    parser = OneLineParser(
+        description=description, allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="log in detail")
+    return parser
+
+
+def run_entry_point(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = None) -> typing.NoReturn:
+    """Runs ``main(argv)`` and leaves the process: 0, the code it returns, 1 with one line for what a user can mend,
+    130 after Ctrl-C. A bug shows its traceback."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    verbose = "-v" in arguments or "--verbose" in arguments
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+        datefmt="%H:%M:%S",
+        stream=sys.stderr,
+    )
+    for noisy in ("matplotlib", "tensorflow", "h5py", "tf2onnx", "numba", "fsspec", "asyncio", "absl", "PIL"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        code = main(arguments)
+    except DeploymentError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        code = 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = 130
+    sys.exit(code or 0)
+
+
+def _has(parser: argparse.ArgumentParser, dest: str) -> bool:
+    return any(action.dest == dest for action in parser._actions)
+
+
+def _add(parser: argparse.ArgumentParser, name: str, hint: Any, default: Any, metadata: dict[str, Any]) -> None:
+    flags = [f"--{name.replace('_', '-')}", *metadata.pop("aliases", ())]
+    if default is dataclasses.MISSING:
+        metadata["required"] = True
+    else:
+        metadata["default"] = default
+    metadata["dest"] = name
+    metadata = {**_argparse_type(hint, default), **metadata}
+    parser.add_argument(*flags, **metadata)
+
+
+def _argparse_type(hint: Any, default: Any) -> dict[str, Any]:
+    """What argparse is told of an annotation: bool, an Enum, X | None, a list or tuple of X, or any callable type."""
+    if typing.get_origin(hint) in (typing.Union, UnionType):
+        hint = next(choice for choice in typing.get_args(hint) if choice is not NoneType)
+    if hint is bool:
+        return {"action": argparse.BooleanOptionalAction if default is True else "store_true"}
+    if typing.get_origin(hint) in (list, tuple):
+        return {**_argparse_type(typing.get_args(hint)[0], None), "nargs": "*"}
+    if inspect.isclass(hint) and issubclass(hint, Enum):
+        return {"type": _enum_type(hint), "choices": list(hint), "metavar": "{" + ",".join(i.value for i in hint) + "}"}
+    return {"type": hint}
+
+
+def _enum_type(enum: type[Enum]) -> Callable[[str], Any]:
+    def convert(text: str) -> Any:
+        return next((item for item in enum if item.value == text), text)  # argparse then names the choices
+
+    return convert

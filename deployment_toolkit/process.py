@@ -1,0 +1,157 @@
+"""Child processes: list argv, own process group, both streams kept, nothing left running. The only user of
+``subprocess``."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deployment_toolkit.errors import ProcessError
+
+_PR_SET_PDEATHSIG = 1
+_LAST_LINES = 15
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What a child that exited with 0 printed."""
+
+    argv: tuple[str, ...]
+    stdout: str
+    stderr: str
+    seconds: float
+
+
+class Child:
+    """A running child in a process group of its own; the kernel ends it if this process dies first."""
+
+    def __init__(
+        self, argv: Sequence[str | Path], *, env: Mapping[str, str] | None, stdout: Path, stderr: Path
+    ) -> None:
+        self.argv = tuple(str(part) for part in argv)
+        self._paths = (stdout, stderr)
+        with contextlib.ExitStack() as stack:
+            out = stack.enter_context(stdout.open("ab"))
+            err = out if stderr == stdout else stack.enter_context(stderr.open("ab"))
+            try:
+                self._popen = subprocess.Popen(
+                    self.argv,
+                    env=None if env is None else dict(env),
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=err,
+                    start_new_session=True,
+                    preexec_fn=_die_with_parent,
+                )
+            except OSError as error:
+                raise ProcessError(
+                    f"{self.argv[0]} can't be started: {error.strerror}; is it installed?", returncode=None
+                ) from error
+
+    @property
+    def pid(self) -> int:
+        """Process id, also the id of its process group."""
+        return self._popen.pid
+
+    def poll(self) -> int | None:
+        """Exit code, or None while it runs."""
+        return self._popen.poll()
+
+    def wait(self, timeout_s: float | None = None) -> int | None:
+        """Exit code, or None if it still runs after ``timeout_s``."""
+        try:
+            return self._popen.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def output(self) -> tuple[str, str]:
+        """Everything it has printed so far: stdout, stderr."""
+        out, err = (path.read_text(errors="replace") for path in self._paths)
+        return out, err
+
+    def stop(self, *, first: signal.Signals = signal.SIGTERM, grace_s: float = 15.0) -> None:
+        """Ends the whole group: ``first``, after ``grace_s`` SIGTERM, then SIGKILL. Returns when it is gone."""
+        for number, patience_s in ((first, grace_s), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+            if self.poll() is None:
+                self._signal(number)
+                self.wait(patience_s)
+        self._signal(signal.SIGKILL)  # what the leader left behind in its group
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+
+@contextlib.contextmanager
+def child(
+    argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, stdout: Path, stderr: Path | None = None
+) -> Iterator[Child]:
+    """A child that is gone when the block is left, however it is left. ``stderr`` defaults to the same file."""
+    process = Child(argv, env=env, stdout=stdout, stderr=stderr or stdout)
+    try:
+        yield process
+    finally:
+        process.stop()
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    env: Mapping[str, str] | None = None,
+    timeout_s: float | None = None,
+    log_path: Path,
+    watch: Callable[[Child], None] | None = None,
+    stop_signal: signal.Signals = signal.SIGINT,
+    poll_s: float = 0.2,
+) -> Completed:
+    """Runs a child to its end, its streams in ``log_path`` and ``log_path`` with the suffix ``.err``.
+
+    ``watch`` is called every ``poll_s`` while it runs. Raises ProcessError, with the last lines it printed, if it exits
+    with other than 0 or is still running after ``timeout_s``. If this call is interrupted the child is stopped first.
+    """
+    stderr_path = log_path.with_name(log_path.name + ".err")
+    process = Child(argv, env=env, stdout=log_path, stderr=stderr_path)
+    started = time.monotonic()
+    try:
+        while process.wait(poll_s) is None:
+            if watch is not None:
+                watch(process)
+            if timeout_s is not None and time.monotonic() - started > timeout_s:
+                process.stop(first=stop_signal)
+                out, err = process.output()
+                raise ProcessError(
+                    f"{process.argv[0]} did not finish in {timeout_s:.0f} s: {last_lines(err or out)}",
+                    returncode=None,
+                    stdout=out,
+                    stderr=err,
+                )
+    finally:
+        process.stop(first=stop_signal)
+    out, err = process.output()
+    code = process.poll()
+    if code != 0:
+        raise ProcessError(
+            f"{shlex.join(process.argv[:3])} … exited with {code}: {last_lines(err or out)}",
+            returncode=code,
+            stdout=out,
+            stderr=err,
+        )
+    return Completed(process.argv, out, err, time.monotonic() - started)
+
+
+def last_lines(text: str, count: int = _LAST_LINES) -> str:
+    """The last lines of a log that say something, joined for a one-line message."""
+    lines = [line.strip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
+    return " | ".join(lines[-count:]) if lines else "(it printed nothing)"
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,1 @@
+"""Sessions against a Triton server: one loop, two transports."""

@@ -1,0 +1,1 @@
+"""The `model-navigator` command: convert, triton-config-model."""

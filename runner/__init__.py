@@ -1,0 +1,1 @@
+"""From one YAML to experiments, stages and results."""
