@@ -10,7 +10,7 @@ import inspect
 import logging
 import sys
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from types import ModuleType, NoneType, UnionType
@@ -57,11 +57,16 @@ def from_args(cls: type[T], args: argparse.Namespace) -> T:
 
 def keywords_for(function: Callable[..., Any], args: argparse.Namespace) -> dict[str, Any]:
     """The parsed options that a plug-in's function takes; all of them if it takes ``**kwargs``."""
+    return select_keywords(function, vars(args))
+
+
+def select_keywords(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that a function takes by name; all of them if it takes ``**kwargs``."""
     parameters = inspect.signature(function).parameters.values()
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
-        return dict(vars(args))
+        return dict(values)
     names = {parameter.name for parameter in parameters}
-    return {name: value for name, value in vars(args).items() if name in names}
+    return {name: value for name, value in values.items() if name in names}
 
 
 def load_module(path: Path | str, protocol: type[Any]) -> Any:

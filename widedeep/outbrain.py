@@ -50,7 +50,13 @@ MULTIHOT = {
     "category_id_list": (100, 64, 3),
 }
 
-EMBEDDING_WIDTHS = {name: width for name, (_, width, *_) in (ONEHOT | MULTIHOT).items()}
+DEFAULT_WIDTH = 64
+
+
+def embedding_widths(spec: FeatureSpec) -> dict[str, int]:
+    """Embedding width of every categorical feature: Outbrain's, or ``DEFAULT_WIDTH`` for a feature it doesn't have."""
+    known = {name: width for name, (_, width, *_) in (ONEHOT | MULTIHOT).items()}
+    return {feature.name: known.get(feature.name, DEFAULT_WIDTH) for feature in (*spec.onehot, *spec.multihot)}
 
 
 def outbrain_spec(files: dict[str, tuple[str, ...]] | None = None) -> FeatureSpec:

@@ -1,0 +1,68 @@
+"""What every runtime shares: a public guard that checks the batch, then the runtime's own ``infer_impl``."""
+
+from __future__ import annotations
+
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+
+from deployment_toolkit.core import Arrays, Batch, ModelSpec, Prediction
+
+
+class FrameworkSession(ABC):
+    """A model loaded into this process."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self._spec = spec
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Inputs, outputs and value ranges."""
+        return self._spec
+
+    def infer(self, x: Arrays) -> Arrays:
+        """Answers ``{output: [B, ...]}``. Raises InputError if the batch does not fit the signature."""
+        self._spec.check_inputs(x)
+        return self.infer_impl(x)
+
+    @abstractmethod
+    def infer_impl(self, x: Arrays) -> Arrays:
+        """Answers a batch that was checked before."""
+
+    def predict(self, batches: Iterator[Batch]) -> Iterator[Prediction]:
+        """Answers batches in their order."""
+        for batch in batches:
+            yield Prediction(batch, self.infer(batch.x))
+
+    def __enter__(self) -> FrameworkSession:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        return None
+
+
+class Loader(ABC):
+    """Loads one format. ``threads`` is the number of threads of one inference; None lets the runtime choose."""
+
+    def __init__(self, *, threads: int | None = None) -> None:
+        self._threads = threads
+
+    @abstractmethod
+    def load(self, path: Path) -> FrameworkSession:
+        """Raises ModelError if there is no such model or it can't be read."""
+
+    @abstractmethod
+    def read_spec(self, path: Path) -> ModelSpec:
+        """The signature alone. Raises ModelError as ``load`` does."""
+
+
+class CopyModel:
+    """The conversion of a format to itself."""
+
+    def convert(self, source: Path, target: Path) -> None:
+        """Copies a file or a folder."""
+        if source.is_dir():
+            shutil.copytree(source, target)
+        else:
+            shutil.copyfile(source, target)

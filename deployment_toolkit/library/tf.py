@@ -1,0 +1,163 @@
+"""TensorFlow: Keras models of the user's code, SavedModels, and ONNX made from either.
+
+Value ranges of a SavedModel travel in its ``assets.extra/model_spec.yaml``, the place TensorFlow keeps for files that
+belong to a model without being loaded by its graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+import yaml
+
+from deployment_toolkit.core import Arrays, ModelModule, ModelSpec, TensorSpec, ValueRange
+from deployment_toolkit.errors import ModelError
+from deployment_toolkit.library.base import FrameworkSession, Loader
+from deployment_toolkit.library.tf_to_onnx import write_onnx
+from deployment_toolkit.params import load_module, select_keywords
+
+SIGNATURE = "serving_default"
+_SPEC_FILE = Path("assets.extra") / "model_spec.yaml"
+
+
+class KerasLoader(Loader):
+    """A module with ``get_model`` -> its Keras model. ``options`` are what the module's functions take."""
+
+    def __init__(self, *, threads: int | None = None, **options: Any) -> None:
+        super().__init__(threads=threads)
+        self._options = options
+
+    def load(self, path: Path) -> FrameworkSession:
+        _set_threads(self._threads)
+        module = load_module(path, ModelModule)
+        model, call_fn = module.get_model(**select_keywords(module.get_model, self._options))
+        return KerasSession(model, call_fn, self._value_ranges(module))
+
+    def read_spec(self, path: Path) -> ModelSpec:
+        return self.load(path).spec
+
+    def _value_ranges(self, module: Any) -> Mapping[str, ValueRange]:
+        function = getattr(module, "get_value_ranges", None)
+        return {} if function is None else function(**select_keywords(function, self._options))
+
+
+class KerasSession(FrameworkSession):
+    """A Keras model with dict inputs; ``function`` is its graph, taking the inputs by name."""
+
+    def __init__(self, model: Any, call_fn: Callable[[Any], Any], value_ranges: Mapping[str, ValueRange]) -> None:
+        inputs = tuple(
+            TensorSpec(name, tensor.dtype.name, tuple(tensor.shape[1:])) for name, tensor in model.input.items()
+        )
+        name = model.output_names[0]
+
+        def serve(**x: Any) -> Any:
+            answer = call_fn(x)
+            return answer if isinstance(answer, dict) else {name: answer}
+
+        signature = {spec.name: tf.TensorSpec([None, *spec.shape], spec.dtype, spec.name) for spec in inputs}
+        self.model = model
+        self.function = tf.function(serve, autograph=False).get_concrete_function(**signature)
+        super().__init__(ModelSpec(inputs, _output_specs(self.function)).with_value_ranges(value_ranges))
+
+    def infer_impl(self, x: Arrays) -> Arrays:
+        return _run(self.function, x)
+
+
+class SavedModelLoader(Loader):
+    """A SavedModel folder -> its ``serving_default`` signature."""
+
+    def load(self, path: Path) -> FrameworkSession:
+        _set_threads(self._threads)
+        return SavedModelSession(path)
+
+    def read_spec(self, path: Path) -> ModelSpec:
+        stored = path / _SPEC_FILE
+        if stored.is_file():
+            return ModelSpec.from_dict(yaml.safe_load(stored.read_text()))
+        return self.load(path).spec
+
+
+class SavedModelSession(FrameworkSession):
+    """A loaded SavedModel. ``model`` owns the variables that ``function`` uses."""
+
+    def __init__(self, path: Path) -> None:
+        if not (path / "saved_model.pb").is_file():
+            raise ModelError(f"{path} is not a SavedModel folder (it has no saved_model.pb): export the model first")
+        try:
+            self.model = tf.saved_model.load(str(path))
+        except (tf.errors.OpError, OSError, ValueError) as error:
+            raise ModelError(f"{path} can't be loaded by TensorFlow {tf.__version__}: {error}") from error
+        if SIGNATURE not in self.model.signatures:
+            raise ModelError(f"{path} has no signature {SIGNATURE}, only {sorted(self.model.signatures)}")
+        self.function = self.model.signatures[SIGNATURE]
+        inputs = tuple(
+            TensorSpec(name, spec.dtype.name, tuple(-1 if size is None else size for size in spec.shape[1:]))
+            for name, spec in self.function.structured_input_signature[1].items()
+        )
+        spec = ModelSpec(inputs, _output_specs(self.function))
+        stored = path / _SPEC_FILE
+        if stored.is_file():
+            spec = spec.with_value_ranges(ModelSpec.from_dict(yaml.safe_load(stored.read_text())).value_ranges)
+        super().__init__(spec)
+
+    def infer_impl(self, x: Arrays) -> Arrays:
+        return _run(self.function, x)
+
+
+class SavedModelFromKeras:
+    """Keras model -> SavedModel whose signature has the model's input and output names."""
+
+    def save(self, session: KerasSession, path: Path) -> None:
+        """Writes the folder ``path``, which must not exist."""
+        module = tf.Module()
+        module.weights = list(session.model.variables)
+        module.serve = session.function
+        tf.saved_model.save(module, str(path), signatures=session.function)
+        spec_path = path / _SPEC_FILE
+        spec_path.parent.mkdir(exist_ok=True)
+        spec_path.write_text(yaml.safe_dump(session.spec.to_dict(), sort_keys=False))
+
+
+class OnnxFromKeras:
+    """Keras model -> ONNX file."""
+
+    def __init__(self, *, opset: int = 13) -> None:
+        self._opset = opset
+
+    def save(self, session: KerasSession, path: Path) -> None:
+        """Writes the file ``path``."""
+        write_onnx(session.function, session.spec, path, opset=self._opset)
+
+
+class OnnxFromSavedModel:
+    """SavedModel -> ONNX file."""
+
+    def __init__(self, *, opset: int = 13) -> None:
+        self._opset = opset
+
+    def convert(self, source: Path, target: Path) -> None:
+        """Writes the file ``target``."""
+        session = SavedModelSession(source)
+        write_onnx(session.function, session.spec, target, opset=self._opset)
+
+
+def _output_specs(function: Any) -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(name, tensor.dtype.name, tuple(-1 if size is None else size for size in tensor.shape[1:]))
+        for name, tensor in function.structured_outputs.items()
+    )
+
+
+def _run(function: Any, x: Arrays) -> Arrays:
+    answers = function(**{name: tf.constant(array) for name, array in x.items()})
+    return {name: answer.numpy() for name, answer in answers.items()}
+
+
+def _set_threads(threads: int | None) -> None:
+    """TensorFlow has one pool for the whole process, and can't change it once it runs."""
+    if threads is not None:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)

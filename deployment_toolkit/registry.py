@@ -1,0 +1,57 @@
+"""Which class does what for which format; its module is imported when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from deployment_toolkit.core import Format
+from deployment_toolkit.errors import UsageError
+
+LOADERS = {
+    Format.TF_KERAS: "deployment_toolkit.library.tf:KerasLoader",
+    Format.TF_SAVEDMODEL: "deployment_toolkit.library.tf:SavedModelLoader",
+    Format.ONNX: "deployment_toolkit.library.onnx:OnnxLoader",
+}
+
+SAVERS = {
+    (Format.TF_KERAS, Format.TF_SAVEDMODEL): "deployment_toolkit.library.tf:SavedModelFromKeras",
+    (Format.TF_KERAS, Format.ONNX): "deployment_toolkit.library.tf:OnnxFromKeras",
+}
+
+CONVERTERS = {
+    (Format.TF_SAVEDMODEL, Format.TF_SAVEDMODEL): "deployment_toolkit.library.base:CopyModel",
+    (Format.TF_SAVEDMODEL, Format.ONNX): "deployment_toolkit.library.tf:OnnxFromSavedModel",
+    (Format.ONNX, Format.ONNX): "deployment_toolkit.library.base:CopyModel",
+}
+
+INSTEAD = {
+    Format.TF_ESTIMATOR: "the estimator API is gone from TensorFlow: use tf-keras",
+    Format.PYT: "this is a TensorFlow model: use tf-keras",
+    Format.TORCHSCRIPT: "this is a TensorFlow model: use tf-savedmodel or onnx",
+}
+
+
+def loader(model_format: Format) -> Any:
+    """The loader class of a format: ``loader(format)(threads=N).load(path) -> FrameworkSession``."""
+    return _find(LOADERS, model_format, f"no model of format {model_format} can be run here", model_format)
+
+
+def saver(source: Format, target: Format) -> Any:
+    """The class that exports a model of the user's code: ``saver(...)().save(model, path)``."""
+    unsupported = target if target in INSTEAD else source
+    return _find(SAVERS, (source, target), f"{source} can't be exported as {target}", unsupported)
+
+
+def converter(source: Format, target: Format) -> Any:
+    """The class that makes one stored format from another: ``converter(...)().convert(source_path, target_path)``."""
+    unsupported = target if target in INSTEAD else source
+    return _find(CONVERTERS, (source, target), f"{source} can't be converted to {target}", unsupported)
+
+
+def _find(table: dict[Any, str], key: Any, problem: str, unsupported: Format) -> Any:
+    if key not in table:
+        choices = ", ".join(" -> ".join(map(str, item)) if isinstance(item, tuple) else str(item) for item in table)
+        raise UsageError(f"{problem}: {INSTEAD.get(unsupported, 'supported are ' + choices)}")
+    module_name, _, class_name = table[key].partition(":")
+    return getattr(importlib.import_module(module_name), class_name)

@@ -1,0 +1,66 @@
+"""Plug-in for ``--input-path``: a checkpoint of this project or of the original -> the Keras Wide & Deep network."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deployment_toolkit.core import Mnemonic, ValueRange
+from deployment_toolkit.params import add_dataclass, option
+from widedeep.options import NetworkOptions, read_feature_spec
+from widedeep.outbrain import embedding_widths
+
+
+class ExportPrecision(Mnemonic):
+    """Number format that the network computes in; its variables stay in fp32."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+
+
+@dataclass(frozen=True)
+class ModelOptions(NetworkOptions):
+    """What ``get_model`` takes."""
+
+    precision: ExportPrecision = option("number format that the network computes in", ExportPrecision.FP16)
+    checkpoint_dir: Path | None = option("folder of the checkpoint; without one the weights are random", None)
+
+
+def update_argparser(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of ``ModelOptions``."""
+    add_dataclass(parser, ModelOptions)
+
+
+def get_model(**values: Any) -> tuple[Any, Callable[[Any], Any]]:
+    """The network and the function that answers a dict of input tensors with ``[B, 1]`` float32 probabilities.
+
+    Raises ModelError if the checkpoint is missing or belongs to another network.
+    """
+    from widedeep.checkpoint import load_checkpoint
+    from widedeep.network import build_network
+
+    options = _options(values)
+    spec = read_feature_spec(options.feature_spec)
+    network = build_network(
+        spec,
+        embedding_widths(spec),
+        hidden_units=options.deep_hidden_units,
+        dropout=options.deep_dropout,
+        combiner=options.combiner,
+        compute_dtype="float16" if options.precision is ExportPrecision.FP16 else "float32",
+    )
+    if options.checkpoint_dir is not None:
+        load_checkpoint(network, options.checkpoint_dir)
+    return network.model, lambda x: network.model(x, training=False)
+
+
+def get_value_ranges(**values: Any) -> dict[str, ValueRange]:
+    """Lowest and highest id of each categorical input."""
+    return read_feature_spec(_options(values).feature_spec).value_ranges
+
+
+def _options(values: dict[str, Any]) -> ModelOptions:
+    return ModelOptions(**{name: values[name] for name in ModelOptions.__dataclass_fields__ if name in values})

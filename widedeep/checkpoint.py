@@ -1,0 +1,93 @@
+"""Checkpoints in the original's layout, written and read by variable name.
+
+Under ``model/``: ``dnn_model/layer_with_weights-0/<feature>.Sembedding_weights``,
+``dnn_model/layer_with_weights-<n>/{kernel,bias}`` (the last is the output), and
+``linear_model/layer_with_weights-0/{<feature>.Sembedding_weights,numeric.Sembedding_weights,bias}``, each followed by
+``/.ATTRIBUTES/VARIABLE_VALUE``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tensorflow as tf
+
+from deployment_toolkit.errors import ModelError
+from widedeep.network import Network
+
+_PREFIX = "model/"
+_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+_NAMED = 4  # how many variables an error names
+
+
+def save_checkpoint(network: Network, directory: Path) -> Path:
+    """Writes the weights into ``directory`` and makes them its latest; returns their path prefix."""
+    halves = tf.train.Checkpoint(linear_model=network.linear_model, dnn_model=network.dnn_model)
+    manager = tf.train.CheckpointManager(tf.train.Checkpoint(model=halves), str(directory), max_to_keep=1)
+    return Path(manager.save())
+
+
+def load_checkpoint(network: Network, directory: Path) -> None:
+    """Fills the network with the latest checkpoint of ``directory``.
+
+    Raises ModelError if there is none, if it can't be read, or if its variables are not this network's: the missing,
+    the unexpected and the ones of another shape are named.
+    """
+    prefix = tf.train.latest_checkpoint(str(directory)) if directory.is_dir() else None
+    if prefix is None:
+        raise ModelError(
+            f"there is no checkpoint in {directory}: train one (scripts/train.sh) or give --checkpoint-dir a folder "
+            "that holds a file named 'checkpoint' and its data"
+        )
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        found = {
+            name: tuple(shape)
+            for name, shape in reader.get_variable_to_shape_map().items()
+            if name.startswith(_PREFIX) and name.endswith(_SUFFIX) and ".OPTIMIZER_SLOT" not in name
+        }
+        variables = checkpoint_names(network)
+        _check_same(directory, {name: tuple(variable.shape) for name, variable in variables.items()}, found)
+        for name, variable in variables.items():
+            variable.assign(reader.get_tensor(name))
+    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        raise ModelError(f"checkpoint {prefix} can't be read: {error}; copy or train it again") from error
+
+
+def checkpoint_names(network: Network) -> dict[str, tf.Variable]:
+    """Every variable by its name in a checkpoint."""
+    names: dict[str, tf.Variable] = {}
+    for half, model in (("linear_model", network.linear_model), ("dnn_model", network.dnn_model)):
+        layers = [layer for layer in model.layers if layer.weights]
+        for number, layer in enumerate(layers):
+            for variable in layer.weights:
+                # Keras writes the layer before the variable's own name; embedding layers name theirs with a slash.
+                local = variable.name.removesuffix(":0").removeprefix(f"{layer.name}/").replace("/", ".S")
+                names[f"{_PREFIX}{half}/layer_with_weights-{number}/{local}{_SUFFIX}"] = variable
+    return names
+
+
+def _check_same(directory: Path, wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> None:
+    problems = {
+        "missing": [_short(name) for name in sorted(wanted.keys() - found.keys())],
+        "unexpected": [_short(name) for name in sorted(found.keys() - wanted.keys())],
+        "of another shape": [
+            f"{_short(name)} {list(found[name])} instead of {list(wanted[name])}"
+            for name in sorted(wanted.keys() & found.keys())
+            if wanted[name] != found[name]
+        ],
+    }
+    if any(problems.values()):
+        told = "; ".join(
+            f"{len(names)} {kind}: {', '.join(names[:_NAMED])}{' …' if len(names) > _NAMED else ''}"
+            for kind, names in problems.items()
+            if names
+        )
+        raise ModelError(
+            f"checkpoint {directory} belongs to another model: variables {told}. Give the options it was trained with "
+            "(--deep-hidden-units, feature specification)"
+        )
+
+
+def _short(name: str) -> str:
+    return name.removeprefix(_PREFIX).removesuffix(_SUFFIX)

@@ -1,0 +1,40 @@
+"""The options that training, export and inference of the network share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from deployment_toolkit.core import Mnemonic
+from deployment_toolkit.errors import UsageError
+from deployment_toolkit.params import option
+from widedeep.feature_spec import FeatureSpec, load_feature_spec
+from widedeep.outbrain import outbrain_spec
+
+
+class Combiner(Mnemonic):
+    """How the embeddings of a multi-hot feature become one."""
+
+    SUM = "sum"
+    MEAN = "mean"
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """Shape of the network; a checkpoint fits only the options it was trained with."""
+
+    deep_hidden_units: list[int] = option("units of each hidden layer", [1024] * 5, type=int, nargs="+")
+    deep_dropout: float = option("dropout rate after each hidden layer, in training", 0.1)
+    combiner: Combiner = option("how embeddings of a multi-hot feature are joined", Combiner.SUM)
+    feature_spec: Path | None = option("feature specification (YAML); default: the Outbrain features", None)
+
+    def __post_init__(self) -> None:
+        if min(self.deep_hidden_units) < 1:
+            raise UsageError(f"--deep-hidden-units must be positive, not {min(self.deep_hidden_units)}")
+        if not 0 <= self.deep_dropout < 1:
+            raise UsageError(f"--deep-dropout must be at least 0 and below 1, not {self.deep_dropout}")
+
+
+def read_feature_spec(path: Path | None) -> FeatureSpec:
+    """The specification in a file, or the Outbrain one."""
+    return outbrain_spec() if path is None else load_feature_spec(path)
