@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType, NoneType, UnionType
 from typing import Any, TypeVar
 
+from deployment_toolkit.core import ArgparserModule
 from deployment_toolkit.errors import DeploymentError, ModelError, UsageError
 
 T = TypeVar("T")
@@ -78,16 +79,57 @@ def load_module(path: Path | str, protocol: type[Any]) -> Any:
     path = Path(path)
     if not path.is_file():
         raise ModelError(f"there is no module at {path}: give the path of a Python file")
-    spec = importlib.util.spec_from_file_location(path.stem, path.resolve())
-    if spec is None or spec.loader is None:
-        raise ModelError(f"{path} is not a Python module: give the path of a .py file")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except ImportError as error:
-        raise ModelError(f"{path} can't be imported: {error}; install what it needs") from error
+    name = f"plugin:{path.resolve()}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path.resolve())
+        if spec is None or spec.loader is None:
+            raise ModelError(f"{path} is not a Python module: give the path of a .py file")
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+        except BaseException as error:
+            del sys.modules[name]
+            if isinstance(error, ImportError):
+                raise ModelError(f"{path} can't be imported: {error}; install what it needs") from error
+            raise
+    module = sys.modules[name]
     _check_names(module, path, protocol)
     return module
+
+
+@dataclasses.dataclass(frozen=True)
+class Plugin:
+    """A module given by path to the option ``name``; the keyword options of its ``function`` join the command line."""
+
+    name: str
+    protocol: type[Any]
+    function: str
+
+
+def parse_with_plugins(
+    parser: argparse.ArgumentParser, argv: Sequence[str], plugins: Sequence[Plugin]
+) -> tuple[argparse.Namespace, dict[str, Any]]:
+    """Parses a command line whose options partly come from the modules it names.
+
+    Returns the options and the loaded modules by option name. With ``--ignore-unknown-parameters`` among the options
+    what nobody takes is left out.
+    """
+    first = OneLineParser(prog=parser.prog, add_help=False, allow_abbrev=False)
+    for plugin in plugins:
+        first.add_argument(f"--{plugin.name}", dest=plugin.name)
+    paths = vars(first.parse_known_args(argv)[0])
+    modules = {
+        plugin.name: load_module(paths[plugin.name], plugin.protocol) for plugin in plugins if paths[plugin.name]
+    }
+    for plugin in plugins:
+        if plugin.name in modules:
+            if isinstance(modules[plugin.name], ArgparserModule):
+                modules[plugin.name].update_argparser(parser)
+            add_function(parser, getattr(modules[plugin.name], plugin.function))
+    args, unknown = parser.parse_known_args(argv)
+    if unknown and not getattr(args, "ignore_unknown_parameters", False):
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return args, modules
 
 
 def _check_names(module: ModuleType, path: Path, protocol: type[Any]) -> None:
@@ -124,8 +166,9 @@ def run_entry_point(main: Callable[[list[str]], int | None], argv: Sequence[str]
         datefmt="%H:%M:%S",
         stream=sys.stderr,
     )
-    for noisy in ("matplotlib", "tensorflow", "h5py", "tf2onnx", "numba", "fsspec", "asyncio", "absl", "PIL"):
+    for noisy in ("matplotlib", "h5py", "tf2onnx", "numba", "fsspec", "asyncio", "absl", "PIL"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # its warnings are about its own deprecations
     try:
         code = main(arguments)
     except DeploymentError as error:

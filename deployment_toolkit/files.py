@@ -1,0 +1,61 @@
+"""Files and folders that are either whole or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from deployment_toolkit.errors import DataError
+
+
+@contextlib.contextmanager
+def replace_when_complete(path: Path) -> Iterator[Path]:
+    """A free path beside ``path`` to write a file or a folder to; it takes the place of ``path`` when the block ends
+    well, and is gone when it does not. Raises DataError if the folder above can't be written."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield beside
+        if beside.is_dir() and path.exists():
+            remove(path)
+        beside.replace(path)
+    except OSError as error:
+        if error.filename is None or not str(error.filename).startswith(str(path.parent)):
+            raise
+        raise DataError(f"{path} can't be written: {error.strerror}; choose another place or make room") from error
+    finally:
+        remove(beside)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file whole."""
+    with replace_when_complete(path) as beside:
+        beside.write_text(text)
+
+
+def remove(path: Path) -> None:
+    """Deletes a file or folder if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def require_free_space(folder: Path, needed_bytes: int, purpose: str) -> None:
+    """Raises DataError if the disk that holds ``folder`` has less than ``needed_bytes`` free."""
+    existing = next(parent for parent in (folder, *folder.resolve().parents) if parent.exists())
+    free_bytes = shutil.disk_usage(existing).free
+    if free_bytes < needed_bytes:
+        raise DataError(
+            f"{purpose} needs {needed_bytes / 2**30:.1f} GiB on the disk of {folder}, {free_bytes / 2**30:.1f} GiB "
+            "are free: make room or choose another folder"
+        )
+
+
+def size_bytes(path: Path) -> int:
+    """Size of a file, or of all files in a folder."""
+    files = [path] if path.is_file() else [item for item in path.rglob("*") if item.is_file()]
+    return sum(item.stat().st_size for item in files)

@@ -1,0 +1,85 @@
+"""Exports a checkpoint as a stored model: ``model.py`` + checkpoint -> SavedModel or ONNX."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deployment_toolkit import registry
+from deployment_toolkit.core import Batch, DataloaderModule, Format, Mnemonic, ModelModule
+from deployment_toolkit.files import replace_when_complete
+from deployment_toolkit.params import (
+    Plugin,
+    add_dataclass,
+    from_args,
+    keywords_for,
+    make_parser,
+    option,
+    parse_with_plugins,
+    run_entry_point,
+)
+
+logger = logging.getLogger("export")
+
+
+class TorchJit(Mnemonic):
+    """How a PyTorch model would be compiled; this project exports TensorFlow models, so only ``none`` is taken."""
+
+    NONE = "none"
+    TRACE = "trace"
+    SCRIPT = "script"
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Options of this script."""
+
+    input_path: Path = option("module with get_model")
+    output_path: Path = option("where the exported model goes; replaced when the new one is complete")
+    input_type: Format = option("what the module makes", choices=[Format.TF_ESTIMATOR, Format.TF_KERAS, Format.PYT])
+    output_type: Format = option(
+        "format of the exported model", choices=[Format.TF_SAVEDMODEL, Format.TORCHSCRIPT, Format.ONNX]
+    )
+    torch_jit: TorchJit = option("PyTorch only", TorchJit.NONE)
+    dataloader: Path | None = option(
+        "module with get_dataloader_fn: the exported model must answer its first batch", None
+    )
+    ignore_unknown_parameters: bool = option("leave out what no option takes", False)
+
+
+def main(argv: list[str]) -> None:
+    parser = make_parser(__doc__)
+    add_dataclass(parser, ExportOptions)
+    plugins = [
+        Plugin("input-path", ModelModule, "get_model"),
+        Plugin("dataloader", DataloaderModule, "get_dataloader_fn"),
+    ]
+    args, modules = parse_with_plugins(parser, argv, plugins)
+    options = from_args(ExportOptions, args)
+    if options.torch_jit is not TorchJit.NONE:
+        parser.error(f"--torch-jit {options.torch_jit} is for PyTorch models: leave it out")
+    saver = registry.saver(options.input_type, options.output_type)()
+    export(options, saver, args, modules)
+
+
+def export(options: ExportOptions, saver: Any, args: argparse.Namespace, modules: dict[str, Any]) -> None:
+    """Loads, tries the first batch if there is a dataloader, and writes."""
+    started = time.monotonic()
+    logger.info("loading %s", options.input_path)
+    session = registry.loader(options.input_type)(**vars(args)).load(options.input_path)
+    if "dataloader" in modules:
+        get_dataloader_fn = modules["dataloader"].get_dataloader_fn
+        batch = Batch(*next(iter(get_dataloader_fn(**keywords_for(get_dataloader_fn, args))())))
+        session.infer(batch.x)
+        logger.info("answered a batch of %d rows", len(batch))
+    with replace_when_complete(options.output_path) as beside:
+        saver.save(session, beside)
+    logger.info("wrote %s to %s in %.1f s", options.output_type, options.output_path, time.monotonic() - started)
+
+
+if __name__ == "__main__":
+    run_entry_point(main)
