@@ -1,0 +1,153 @@
+"""NVTabular preprocessing of the raw Outbrain CSVs into the parquet files that training and deployment read.
+
+    scripts/preproc.sh --raw-dir datasets/raw --output-dir datasets/outbrain
+
+makes ``train/*.parquet``, ``valid/*.parquet``, ``feature_spec.yaml`` and ``workflow/`` (the fitted NVTabular workflow).
+All rows of a display are in one split, side by side and in the order of the clicks file; displays are ordered by id.
+Statistics come from the training rows alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deployment_toolkit.errors import UsageError
+from deployment_toolkit.files import replace_when_complete
+from deployment_toolkit.params import add_dataclass, from_args, make_parser, option, run_entry_point
+
+if TYPE_CHECKING:
+    from widedeep.documents import DocumentTags
+
+LOGGER = logging.getLogger("preprocessing")
+
+SPEC_NAME, WORKFLOW_NAME = "feature_spec.yaml", "workflow"
+SPLITS = ("train", "valid")
+_PARTITION_SIZE = "64MB"
+
+
+@dataclass(frozen=True)
+class PreprocessingOptions:
+    """What ``scripts/preproc.sh`` is asked for."""
+
+    raw_dir: Path = option("folder with Outbrain's CSV files, unzipped")
+    output_dir: Path = option("folder to make; must not exist, or be empty")
+    force: bool = option("replace what is in the output folder, once the new data is complete", False)
+
+    def __post_init__(self) -> None:
+        output = self.output_dir
+        if output.exists() and not output.is_dir():
+            raise UsageError(f"--output-dir {output} is a file: give a folder")
+        if output.resolve() == self.raw_dir.resolve() or output.resolve() in self.raw_dir.resolve().parents:
+            raise UsageError(f"--output-dir {output} holds the raw files: give another folder")
+        if output.is_dir() and any(output.iterdir()) and not self.force:
+            raise UsageError(f"--output-dir {output} holds files: give another folder, or --force to replace them")
+
+
+def preprocess(options: PreprocessingOptions) -> dict[str, int]:
+    """Rows written per split. The output folder appears, or is replaced, when everything is complete.
+
+    Raises DataError if a raw file is missing or not as it must be; a missing document table is only warned of.
+    """
+    from widedeep.raw_csv import check_files
+
+    missing = check_files(options.raw_dir)
+    if missing:
+        LOGGER.warning("%s lacks %s: the features made of it stay empty", options.raw_dir, ", ".join(missing))
+    with replace_when_complete(options.output_dir) as beside:
+        beside.mkdir()
+        return _fill(options.raw_dir, beside)
+
+
+def _fill(raw_dir: Path, output: Path) -> dict[str, int]:
+    from widedeep.documents import read_ads, read_documents_meta
+    from widedeep.joined_clicks import join_clicks
+
+    work_dir = output / "joined"
+    work_dir.mkdir()
+    with _stage("documents"):
+        tags = _read_tags(raw_dir)
+        ads, meta = read_ads(raw_dir), read_documents_meta(raw_dir)
+    with _stage("join"):
+        joined = join_clicks(raw_dir, work_dir, ads, meta)
+    del ads, meta
+    with _stage("load NVTabular"):
+        make_workflow, dataset, write_features = _load_nvtabular()
+    with _stage("fit"):
+        from tqdm.dask import TqdmCallback
+
+        workflow = make_workflow(tags)
+        with TqdmCallback(desc="fit", unit=" task", delay=2.0, mininterval=1.0):
+            workflow.fit(dataset(joined["train"]))
+        workflow.save(output / WORKFLOW_NAME)
+    rows = {}
+    for split in SPLITS:
+        with _stage(f"transform {split}"):
+            rows[split] = write_features(workflow, dataset(joined[split]), output / split, split)
+    shutil.rmtree(work_dir)
+    from widedeep.outbrain import outbrain_spec
+
+    files: dict[str, tuple[str, ...]] = {split: (f"{split}/*.parquet",) for split in SPLITS}
+    (output / SPEC_NAME).write_text(outbrain_spec(files).to_yaml())
+    return rows
+
+
+def _read_tags(raw_dir: Path) -> dict[str, DocumentTags]:
+    from widedeep.documents import read_tags
+    from widedeep.outbrain import MULTIHOT
+    from widedeep.raw_csv import TAG_LISTS, TAGS
+
+    tags = {}
+    for kind, file_name in TAGS.items():
+        cardinality, _, hotness = MULTIHOT[TAG_LISTS[kind]]
+        tags[kind] = read_tags(raw_dir / file_name, cardinality=cardinality, hotness=hotness)
+    return tags
+
+
+def _load_nvtabular() -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., int]]:
+    """``make_workflow``, a constructor of datasets and ``write_features``: NVTabular takes seconds to import and
+    warns of what a machine without a GPU or PyTorch lacks."""
+    warnings.filterwarnings("ignore", message="PyTorch dtype mappings")
+    warnings.filterwarnings("ignore", message="Initializing an NVTabular Dataset in CPU mode")
+    import nvtabular
+
+    from widedeep.feature_files import write_features
+    from widedeep.workflow import make_workflow
+
+    def dataset(files: list[Path]) -> Any:
+        return nvtabular.Dataset([str(file) for file in files], engine="parquet", part_size=_PARTITION_SIZE)
+
+    return make_workflow, dataset, write_features
+
+
+@contextmanager
+def _stage(name: str) -> Iterator[None]:
+    started = time.monotonic()
+    LOGGER.info("%s …", name)
+    yield
+    LOGGER.info("%s done in %.1f s", name, time.monotonic() - started)
+
+
+def main(argv: list[str]) -> None:
+    """Entry point of ``scripts/preproc.sh``."""
+    parser = make_parser("Preprocesses the raw Outbrain CSVs with NVTabular into train/, valid/ and feature_spec.yaml.")
+    add_dataclass(parser, PreprocessingOptions)
+    options = from_args(PreprocessingOptions, parser.parse_args(argv))
+    started = time.monotonic()
+    rows = preprocess(options)
+    seconds = time.monotonic() - started
+    LOGGER.info(
+        "%s train and %s valid rows written to %s in %.0f s (%s rows/s)",
+        f"{rows['train']:,}", f"{rows['valid']:,}", options.output_dir, seconds, f"{sum(rows.values()) / seconds:,.0f}",
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    run_entry_point(main)
