@@ -72,6 +72,13 @@ class DeviceKind(Mnemonic):
     GPU = "gpu"
 
 
+class Host(Mnemonic):
+    """Who runs a model inside the server: the native backend of its format, or the Python backend with a framework."""
+
+    NATIVE = "native"
+    PYTHON = "python"
+
+
 class LoadMethod(Mnemonic):
     """How a server learns of models: told one by one, or by looking at its repository."""
 
@@ -273,3 +280,11 @@ class MetricsCalculator(Protocol):
 
     @property
     def metrics(self) -> dict[str, float]: ...
+
+
+@runtime_checkable
+class MetricsModule(Protocol):
+    """A module for ``--metrics``: the options of its class ``MetricsCalculator`` become command line options. The class
+    may name in ``lower_is_better`` the metrics that are the better the smaller they are."""
+
+    def MetricsCalculator(self, **options: Any) -> Any: ...

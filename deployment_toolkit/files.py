@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -19,15 +20,28 @@ def replace_when_complete(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield beside
-        if beside.is_dir() and path.exists():
-            remove(path)
-        beside.replace(path)
+        _put_in_place(beside, path)
     except OSError as error:
-        if error.filename is None or not str(error.filename).startswith(str(path.parent)):
+        ours = error.filename is not None and str(error.filename).startswith(str(path.parent))
+        if not ours and error.errno not in (errno.ENOSPC, errno.EDQUOT):  # a full disk names no file
             raise
         raise DataError(f"{path} can't be written: {error.strerror}; choose another place or make room") from error
     finally:
         remove(beside)
+
+
+def _put_in_place(beside: Path, path: Path) -> None:
+    if not (beside.is_dir() and path.exists()):
+        beside.replace(path)
+        return
+    aside = path.with_name(f".{path.name}.{os.getpid()}.replaced")  # a folder can't be renamed over a full one
+    path.replace(aside)
+    try:
+        beside.replace(path)
+    except OSError:
+        aside.replace(path)
+        raise
+    remove(aside)
 
 
 def write_text(path: Path, text: str) -> None:

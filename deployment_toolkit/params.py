@@ -43,8 +43,9 @@ def add_dataclass(parser: argparse.ArgumentParser, cls: type) -> None:
 
 
 def add_function(parser: argparse.ArgumentParser, function: Callable[..., Any]) -> None:
-    """Adds an option per keyword-only parameter of a plug-in's function; those the parser already has are shared."""
-    hints = typing.get_type_hints(function)
+    """Adds an option per keyword-only parameter of a plug-in's function or class; those the parser already has are
+    shared."""
+    hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY and not _has(parser, name):
             default = dataclasses.MISSING if parameter.default is inspect.Parameter.empty else parameter.default

@@ -1,0 +1,139 @@
+"""The gate of a deployment: compares dumps with a reference dump row by row and by their metrics, writes a table, and
+fails if one of them differs by more than is allowed."""
+
+from __future__ import annotations
+
+import logging
+from argparse import ArgumentTypeError
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deployment_toolkit.core import MetricsModule
+from deployment_toolkit.correctness import DumpComparison, compare_dumps, dump_metrics, metric_loss
+from deployment_toolkit.dump import Dump
+from deployment_toolkit.errors import ToleranceError, UsageError
+from deployment_toolkit.params import (
+    Plugin,
+    add_dataclass,
+    from_args,
+    keywords_for,
+    make_parser,
+    option,
+    parse_with_plugins,
+    run_entry_point,
+)
+from deployment_toolkit.table import write_csv
+from deployment_toolkit.tolerance import Tolerance
+
+logger = logging.getLogger("correctness")
+
+
+def _limit(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        return name, float(value)
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is not NAME=VALUE, as in map12=1e-4") from None
+
+
+@dataclass(frozen=True)
+class GateOptions:
+    """Options of this script beside those of the calculator.
+
+    The default tolerances are for fp32. Runtimes differ in the order of their sums, which moves a logit by some 1e-6
+    and a probability by a quarter of that at most; 1e-5 leaves a margin of ten and is a tenth of what could matter to
+    MAP@12 at 1e-4. The relative part lets a small probability p move by p times the change of its logit, up to 1e-4.
+    """
+
+    reference_dump_dir: Path = option("dump of the reference, as a framework made it")
+    metrics: Path = option("module with MetricsCalculator")
+    dump_dir: list[Path] = option("dump to compare, named by its folder; repeatable", nargs=None, action="append")
+    csv: Path = option("file to write, also when the gate fails", Path("correctness.csv"))
+    atol: float = option("largest absolute difference from the reference in any row", 1e-5)
+    rtol: float = option("tolerated beside it: this times the reference", 1e-4)
+    max_metric_loss: list[tuple[str, float]] = option(
+        "by how much a metric may be worse than the reference's; repeatable",
+        [],
+        type=_limit,
+        nargs=None,
+        action="append",
+        metavar="NAME=VALUE",
+    )
+
+
+def main(argv: list[str]) -> None:
+    parser = make_parser(__doc__)
+    add_dataclass(parser, GateOptions)
+    args, modules = parse_with_plugins(parser, argv, [Plugin("metrics", MetricsModule, "MetricsCalculator")])
+    calculator_class = modules["metrics"].MetricsCalculator
+    keywords = keywords_for(calculator_class, args)
+    check(from_args(GateOptions, args), lambda: calculator_class(**keywords))
+
+
+def check(options: GateOptions, make_calculator: Callable[[], Any]) -> None:
+    """Compares, writes the table, and raises ToleranceError that names every dump that failed and its worst rows."""
+    tolerance = Tolerance(options.atol, options.rtol)
+    reference = Dump(options.reference_dump_dir)
+    dumps = [Dump(path) for path in options.dump_dir]
+    names = _distinct_names([reference, *dumps])
+    expected = dump_metrics(make_calculator(), reference)
+    limits = dict(options.max_metric_loss)
+    unknown = sorted(limits.keys() - expected.keys())
+    if unknown:
+        raise UsageError(f"--max-metric-loss: no metric is named {unknown[0]}, there are {', '.join(expected)}")
+    lower_is_better = set(getattr(make_calculator(), "lower_is_better", ()))
+    same = DumpComparison(max_abs_diff=0.0, p99_abs_diff=0.0, rows_out_of_tolerance=0)
+    table = [_row(names[0], reference, expected, expected, same, tolerance, passed=True)]
+    failures: list[str] = []
+    for name, dump in zip(names[1:], dumps, strict=True):
+        metrics = dump_metrics(make_calculator(), dump)
+        comparison = compare_dumps(dump, reference, tolerance)
+        problems = [comparison.problem] if comparison.problem else []
+        for metric, limit in limits.items():
+            loss = metric_loss(metrics[metric], expected[metric], lower_is_better=metric in lower_is_better)
+            if not loss <= limit:  # also if NaN
+                problems.append(
+                    f"{metric} is {metrics[metric]:.6f}, more than {limit:g} worse than {expected[metric]:.6f}"
+                )
+        table.append(_row(name, dump, metrics, expected, comparison, tolerance, passed=not problems))
+        logger.info("%s, %d rows: %s", name, dump.rows, "; ".join(problems) or "agrees with the reference")
+        failures += [f"{name}: {problem}" for problem in problems]
+    write_csv(options.csv, table)
+    if failures:
+        raise ToleranceError(f"{'; '.join(failures)} (compared with {names[0]}; table in {options.csv})")
+
+
+def _distinct_names(dumps: Sequence[Dump]) -> list[str]:
+    """Names of the folders, or their paths where folders share a name."""
+    counts = Counter(dump.name for dump in dumps)
+    return [dump.name if counts[dump.name] == 1 else str(dump.path) for dump in dumps]
+
+
+def _row(
+    name: str,
+    dump: Dump,
+    metrics: Mapping[str, float],
+    expected: Mapping[str, float],
+    comparison: DumpComparison,
+    tolerance: Tolerance,
+    *,
+    passed: bool,
+) -> dict[str, object]:
+    return {
+        "name": name,
+        "rows": dump.rows,
+        **metrics,
+        **{f"{metric}_difference": value - expected[metric] for metric, value in metrics.items()},
+        "max_abs_diff": comparison.max_abs_diff,
+        "p99_abs_diff": comparison.p99_abs_diff,
+        "rows_out_of_tolerance": comparison.rows_out_of_tolerance,
+        "tolerance": f"{tolerance.atol:g} + {tolerance.rtol:g} * |reference|",
+        "passed": passed,
+    }
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

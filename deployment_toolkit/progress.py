@@ -1,0 +1,39 @@
+"""Progress of a long wait: a bar on a terminal, a line now and then in a log file."""
+
+from __future__ import annotations
+
+import sys
+
+from tqdm import tqdm
+
+_LOG_INTERVAL_S = 10.0
+
+
+def progress_bar(description: str, total: int | None, unit: str) -> tqdm:
+    """A tqdm bar, to be used as a context manager, with rate and, where ``total`` is known, remaining time."""
+    if sys.stderr.isatty():
+        return tqdm(total=total, desc=description, unit=unit, unit_scale=True)
+    return tqdm(
+        total=total,
+        desc=description,
+        unit=unit,
+        unit_scale=True,
+        file=_Lines(),
+        mininterval=_LOG_INTERVAL_S,
+        maxinterval=_LOG_INTERVAL_S,
+        bar_format="{desc}: {n_fmt} of {total_fmt} {unit} [{elapsed} < {remaining}, {rate_fmt}]",
+    )
+
+
+class _Lines:
+    """A stderr in which a bar's redrawn states follow each other as lines."""
+
+    encoding = "utf-8"
+
+    def write(self, text: str) -> None:
+        line = text.strip()
+        if line:
+            print(line, file=sys.stderr)
+
+    def flush(self) -> None:
+        sys.stderr.flush()

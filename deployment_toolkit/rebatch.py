@@ -1,0 +1,38 @@
+"""Cuts a stream of chunks of any size into batches of one exact size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from deployment_toolkit.core import Arrays
+
+
+def exact_batches(chunks: Iterator[Arrays], batch_size: int) -> Iterator[Arrays]:
+    """Batches of ``batch_size`` rows in the order of the chunks; only the last may be shorter, none is empty.
+
+    Every chunk has the same names, and within a chunk the arrays have as many rows. A batch that lies within one chunk
+    is a view of it; one that crosses chunks is a copy. At most a batch and a chunk are held.
+    """
+    pending: list[Arrays] = []
+    pending_rows = 0
+    for chunk in chunks:
+        rows = len(next(iter(chunk.values())))
+        start = 0
+        while start < rows:
+            stop = min(rows, start + batch_size - pending_rows)
+            pending.append({name: array[start:stop] for name, array in chunk.items()})
+            pending_rows += stop - start
+            start = stop
+            if pending_rows == batch_size:
+                yield _join(pending)
+                pending, pending_rows = [], 0
+    if pending:
+        yield _join(pending)
+
+
+def _join(parts: list[Arrays]) -> Arrays:
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
