@@ -7,7 +7,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 
+import yaml
+
 from deployment_toolkit.core import Arrays, Batch, ModelSpec, Prediction
+
+# The place TensorFlow keeps for files that belong to a SavedModel without being loaded by its graph.
+SPEC_FILE = Path("assets.extra") / "model_spec.yaml"
+
+
+def stored_spec(folder: Path) -> ModelSpec | None:
+    """The signature, with its value ranges, that an export left in a SavedModel folder; no runtime is needed."""
+    path = folder / SPEC_FILE
+    return ModelSpec.from_dict(yaml.safe_load(path.read_text())) if path.is_file() else None
 
 
 class FrameworkSession(ABC):

@@ -15,12 +15,11 @@ import yaml
 
 from deployment_toolkit.core import Arrays, ModelModule, ModelSpec, TensorSpec, ValueRange
 from deployment_toolkit.errors import ModelError
-from deployment_toolkit.library.base import FrameworkSession, Loader
+from deployment_toolkit.library.base import SPEC_FILE, FrameworkSession, Loader, stored_spec
 from deployment_toolkit.library.tf_to_onnx import write_onnx
 from deployment_toolkit.params import load_module, select_keywords
 
 SIGNATURE = "serving_default"
-_SPEC_FILE = Path("assets.extra") / "model_spec.yaml"
 
 
 class KerasLoader(Loader):
@@ -74,10 +73,7 @@ class SavedModelLoader(Loader):
         return SavedModelSession(path)
 
     def read_spec(self, path: Path) -> ModelSpec:
-        stored = path / _SPEC_FILE
-        if stored.is_file():
-            return ModelSpec.from_dict(yaml.safe_load(stored.read_text()))
-        return self.load(path).spec
+        return stored_spec(path) or self.load(path).spec
 
 
 class SavedModelSession(FrameworkSession):
@@ -98,10 +94,8 @@ class SavedModelSession(FrameworkSession):
             for name, spec in self.function.structured_input_signature[1].items()
         )
         spec = ModelSpec(inputs, _output_specs(self.function))
-        stored = path / _SPEC_FILE
-        if stored.is_file():
-            spec = spec.with_value_ranges(ModelSpec.from_dict(yaml.safe_load(stored.read_text())).value_ranges)
-        super().__init__(spec)
+        stored = stored_spec(path)
+        super().__init__(spec if stored is None else spec.with_value_ranges(stored.value_ranges))
 
     def infer_impl(self, x: Arrays) -> Arrays:
         return _run(self.function, x)
@@ -116,7 +110,7 @@ class SavedModelFromKeras:
         module.weights = list(session.model.variables)
         module.serve = session.function
         tf.saved_model.save(module, str(path), signatures=session.function)
-        spec_path = path / _SPEC_FILE
+        spec_path = path / SPEC_FILE
         spec_path.parent.mkdir(exist_ok=True)
         spec_path.write_text(yaml.safe_dump(session.spec.to_dict(), sort_keys=False))
 

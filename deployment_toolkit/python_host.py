@@ -1,0 +1,122 @@
+"""A model hosted by Triton's Python backend: a framework session behind the server's queue.
+
+Imported by a repository's ``model.py``, inside the backend's own process, the only place that has
+``triton_python_backend_utils``. Every instance is a process of its own with a session of its own.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+from deployment_toolkit.core import Arrays, Format, ModelSpec, check_value_range
+from deployment_toolkit.errors import DeploymentError, InputError
+from deployment_toolkit.registry import loader
+from deployment_toolkit.triton_server.deployment import MODEL_FILE, MODEL_FORMAT, MODEL_SPEC, THREADS
+
+_SMALL = 32  # elements up to which Python's own min and max beat numpy's
+
+
+class TritonPythonModel:
+    """What the Python backend asks a model for: ``initialize``, ``execute``, ``finalize``."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Loads the model that the configuration's parameters name, with ``threads`` or else this instance's share of
+        the cores."""
+        config = json.loads(args["model_config"])
+        parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
+        path = Path(args["model_repository"]) / args["model_version"] / parameters[MODEL_FILE]
+        instances = sum(group["count"] for group in config["instance_group"])
+        threads = int(parameters.get(THREADS, max(1, len(os.sched_getaffinity(0)) // instances)))
+        spec = ModelSpec.from_dict(json.loads(parameters[MODEL_SPEC]))
+        self._ranged = [tensor for tensor in spec.inputs if tensor.value_range is not None]
+        try:
+            self._session = loader(Format(parameters[MODEL_FORMAT]))(threads=threads).load(path)
+        except DeploymentError as error:
+            raise pb_utils.TritonModelException(_one_line(error)) from None
+        pb_utils.Logger.log_info(f"{args['model_instance_name']}: {path.name} with {threads} threads")
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """One response per request, in their order. What is wrong with one request is answered to that one."""
+        batches = [{tensor.name(): tensor.as_numpy() for tensor in request.inputs()} for request in requests]
+        refused: dict[int, Any] = {}
+        try:
+            x, rows = self._join(batches)
+            if not self._in_range(x):
+                refused = self._refuse(batches)
+                x, rows = self._join([batch for index, batch in enumerate(batches) if index not in refused])
+            answered = self._answer(x, rows)
+        except Exception as error:  # whatever the runtime raises is an answer, and the server goes on
+            answered = [_failure(error) for _ in range(len(batches) - len(refused))]
+        remaining = iter(answered)
+        return [refused[index] if index in refused else next(remaining) for index in range(len(batches))]
+
+    def finalize(self) -> None:
+        """Frees the model."""
+        self._session.__exit__(None, None, None)
+        del self._session
+
+    def _join(self, batches: Sequence[Arrays]) -> tuple[Arrays, list[int]]:
+        """The inputs of several requests as one batch, and the rows of each; a single request is not copied."""
+        rows = [_rows(batch) for batch in batches]
+        if len(batches) < 2:
+            return next(iter(batches), {}), rows
+        return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}, rows
+
+    def _in_range(self, x: Arrays) -> bool:
+        for spec in self._ranged:
+            array = x[spec.name]
+            low, high = spec.value_range  # type: ignore[misc]
+            if array.size > _SMALL:
+                if np.minimum.reduce(array, axis=None) < low or np.maximum.reduce(array, axis=None) > high:
+                    return False
+            elif array.size:
+                values = array.ravel().tolist()
+                if min(values) < low or max(values) > high:
+                    return False
+        return True
+
+    def _refuse(self, batches: Sequence[Arrays]) -> dict[int, Any]:
+        """Answers for the requests with ids outside their tables, by position."""
+        refused = {}
+        for index, batch in enumerate(batches):
+            try:
+                for spec in self._ranged:
+                    check_value_range(spec, batch[spec.name])
+            except InputError as error:
+                refused[index] = _failure(error)
+        return refused
+
+    def _answer(self, x: Arrays, rows: Sequence[int]) -> list[Any]:
+        """Runs the batch once and gives each request its rows, as views."""
+        if not rows:
+            return []
+        y = self._session.infer_impl(x)
+        ends = list(itertools.accumulate(rows))
+        return [
+            pb_utils.InferenceResponse([pb_utils.Tensor(name, array[end - count : end]) for name, array in y.items()])
+            for count, end in zip(rows, ends, strict=True)
+        ]
+
+
+def _rows(batch: Arrays) -> int:
+    sizes = {len(array) for array in batch.values()}
+    if len(sizes) != 1:
+        raise InputError(f"the inputs of a request have {sorted(sizes)} rows: they must agree")
+    return sizes.pop()
+
+
+def _failure(error: Exception) -> Any:
+    code = pb_utils.TritonError.INVALID_ARG if isinstance(error, InputError) else pb_utils.TritonError.INTERNAL
+    return pb_utils.InferenceResponse([], pb_utils.TritonError(_one_line(error), code))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,94 @@
+"""Whether a server runs a deployment as it was asked to."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import numpy as np
+
+from deployment_toolkit.core import Array, Batch, LoadMethod, ModelSpec, TensorSpec
+from deployment_toolkit.errors import ServerError
+from deployment_toolkit.triton_inference_runner.base import open_session
+from deployment_toolkit.triton_server.deployment import Deployment
+from deployment_toolkit.triton_server.model_config import config_text, differences, parse_config
+from deployment_toolkit.triton_server.remote import TritonServer
+
+logger = logging.getLogger("triton")
+
+_POLL_S = 0.2
+_NO_BACKEND = "unable to find backend library"
+_PROBE_TIMEOUT_S = 60.0
+
+
+def load_and_check(url: str, deployment: Deployment, *, method: LoadMethod, timeout_s: float) -> None:
+    """Returns when the server at ``url`` runs the deployment: its configuration is the one asked for, and a request of
+    one row is answered. A server that polls its repository is waited for, any other is told to load the model.
+
+    Raises ServerError, with the server's message, if it can't load the model within ``timeout_s``, runs it in another
+    way or does not answer.
+    """
+    server = TritonServer.from_url(url)
+    deadline = time.monotonic() + timeout_s
+    if method is LoadMethod.EXPLICIT:
+        try:
+            server.load_model(deployment.name, timeout_s)
+        except ServerError as error:
+            if _NO_BACKEND in str(error):
+                raise ServerError(
+                    f"the server at {url} has no backend for {deployment.format}: deploy with --host python ({error})"
+                ) from error
+            raise
+        changed = _changes(server, deployment)
+    else:
+        changed = _wait_until_polled(server, deployment, deadline)
+    if changed:
+        raise ServerError(
+            f"the server at {url} runs model {deployment.name} with {'; '.join(changed)}: start it with "
+            "--disable-auto-complete-config, so that it adds nothing to a configuration"
+        )
+    _ask_one_row(url, deployment)
+
+
+def sample_row(spec: ModelSpec) -> Batch:
+    """One row that the model can take: zeros, or the id nearest to zero where there are bounds."""
+    return Batch(ids=np.zeros(1, np.int32), x={tensor.name: _sample(tensor) for tensor in spec.inputs})
+
+
+def _sample(tensor: TensorSpec) -> Array:
+    low, high = tensor.value_range or (0, 0)
+    shape = [1 if size == -1 else size for size in tensor.shape]
+    return np.full((1, *shape), min(max(low, 0), high), tensor.dtype)
+
+
+def _changes(server: TritonServer, deployment: Deployment) -> list[str]:
+    served = server.model_config(deployment.name, str(deployment.version))
+    return differences(parse_config(config_text(deployment)), served)
+
+
+def _wait_until_polled(server: TritonServer, deployment: Deployment, deadline: float) -> list[str]:
+    """Until the server has seen the new configuration: before, it may be running an older one."""
+    logger.info("waiting for %s to find model %s in its repository", server, deployment.name)
+    while True:
+        try:
+            server.require_model(deployment.name, str(deployment.version))
+            changed = _changes(server, deployment)
+            if not changed or time.monotonic() > deadline:
+                return changed
+        except ServerError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(_POLL_S)
+
+
+def _ask_one_row(url: str, deployment: Deployment) -> None:
+    with open_session(
+        url,
+        deployment.name,
+        str(deployment.version),
+        synchronous=True,
+        max_unresponded_requests=1,
+        response_wait_time_s=_PROBE_TIMEOUT_S,
+    ) as session:
+        for _ in session.predict(iter([sample_row(deployment.spec)])):
+            logger.info("model %s answers", deployment.name)

@@ -1,0 +1,49 @@
+"""``model-navigator COMMAND …``: convert a model, or configure it on a Triton server.
+
+A command is a module with ``add_options(parser)``, which adds the options that are its own, ``run(args)``, which
+returns the exit code, and ``PLUGINS``, the modules that its options name. It is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import typing
+
+from deployment_toolkit.params import OneLineParser, make_parser, run_entry_point
+from navigator.options import add_common_options, parse_options
+
+COMMANDS = {
+    "convert": ("navigator.convert", "make another format of a model and compare its answers"),
+    "triton-config-model": ("navigator.triton_config_model", "put a model into a server's repository and load it"),
+}
+
+
+def main(argv: list[str]) -> int | None:
+    """Runs the command that the first argument names with the rest."""
+    overview = "\n".join(f"  {name:<22}{purpose}" for name, (_, purpose) in COMMANDS.items())
+    front = OneLineParser(
+        prog="model-navigator",
+        description=f"commands (each has --help):\n{overview}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="model-navigator COMMAND [options]",
+    )
+    front.add_argument("command", choices=list(COMMANDS), metavar="COMMAND", help="one of the above")
+    name = front.parse_args(argv[:1]).command
+    module_name, purpose = COMMANDS[name]
+    module = importlib.import_module(module_name)
+    parser = make_parser(purpose)
+    parser.prog = f"model-navigator {name}"
+    add_common_options(parser)
+    module.add_options(parser)
+    code: int | None = module.run(parse_options(parser, argv[1:], module.PLUGINS))
+    return code
+
+
+def cli() -> typing.NoReturn:
+    """Entry point of the installed command."""
+    run_entry_point(main)
+
+
+if __name__ == "__main__":
+    cli()
