@@ -4,6 +4,7 @@ two that grow with the number of clicks. ``\\N`` and empty fields are nulls."""
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,12 +94,20 @@ def stream(path: Path) -> Iterator[pa.RecordBatch]:
                 rows += batch.num_rows
                 bar.update(source.tell() - bar.n)
     except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
-        raise DataError(f"{path} is not as Kaggle has it, after row {rows}: {error}") from error
+        message = re.sub(r"column #(\d+)", lambda match: f"column {_header(path)[int(match[1])]}", str(error))
+        raise DataError(f"{path} is not as Kaggle has it, after row {rows}: {message}") from error
     if rows == 0:
         raise DataError(f"{path} has no rows")
 
 
 def _check_header(path: Path) -> None:
+    header = _header(path)
+    lacking = [name for name in SCHEMAS[path.name] if name not in header]
+    if lacking:
+        raise DataError(f"{path} lacks the column {', '.join(lacking)}; it has {', '.join(header)}")
+
+
+def _header(path: Path) -> list[str]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             header = next(csv.reader(file), None)
@@ -106,6 +115,4 @@ def _check_header(path: Path) -> None:
         raise DataError(f"{path} can't be read as CSV: {error}") from error
     if not header:
         raise DataError(f"{path} is empty")
-    lacking = [name for name in SCHEMAS[path.name] if name not in header]
-    if lacking:
-        raise DataError(f"{path} lacks the column {', '.join(lacking)}; it has {', '.join(header)}")
+    return header
