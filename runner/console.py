@@ -1,0 +1,76 @@
+"""What a person sees of a run while it goes on: a line per stage, and the progress of the running one."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import TextIO
+
+from runner.records import StageRecord
+
+_LOG_EVERY_S = 15.0
+_TAIL_BYTES = 4096
+
+
+class Console:
+    """Writes to a terminal, where the running stage's line is renewed in place, or to a file, where a line is added
+    now and then."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._tty = stream.isatty()
+        self._started = 0.0
+        self._shown = 0.0
+
+    def show(self, text: str) -> None:
+        """A text of its own."""
+        self._clear()
+        print(text, file=self._stream, flush=True)
+
+    def started(self, record: StageRecord) -> None:
+        """A stage begins."""
+        self._started = self._shown = time.monotonic()
+        if not self._tty:
+            self.show(f"{_title(record)} …")
+
+    def running(self, record: StageRecord, log: Path) -> None:
+        """The stage goes on; the last thing its command printed is its progress."""
+        now = time.monotonic()
+        if now - self._shown < (1.0 if self._tty else _LOG_EVERY_S):
+            return
+        self._shown = now
+        line = f"{_title(record)} {now - self._started:4.0f} s  {_last_line(log)}"
+        if self._tty:
+            width = shutil.get_terminal_size().columns
+            print(f"\r{line[: width - 1]:<{width - 1}}", end="", file=self._stream, flush=True)
+        else:
+            print(f"  {line}", file=self._stream, flush=True)
+
+    def finished(self, record: StageRecord) -> None:
+        """A stage ended, or was left out."""
+        memory = f"{record.peak_memory_bytes / 2**30:6.1f} GiB" if record.peak_memory_bytes else ""
+        seconds = f"{record.seconds:7.1f} s" if record.seconds else ""
+        line = f"{_title(record):<36} {str(record.state).upper():<12}{seconds:>9} {memory:>10}"
+        self.show(line.rstrip() + (f"  {record.message}" if record.message else ""))
+        if record.message and record.log:
+            self.show(f"  log: {record.log} and {record.log}.err")
+
+    def _clear(self) -> None:
+        if self._tty:
+            print("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r", end="", file=self._stream)
+
+
+def _title(record: StageRecord) -> str:
+    where = "preparation" if record.experiment is None else f"experiment {record.experiment}"
+    return f"{where} · {record.name}"
+
+
+def _last_line(log: Path) -> str:
+    if not log.exists():
+        return ""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
+        text = file.read().decode(errors="replace")
+    lines = [line.strip() for line in text.replace("\r", "\n").split("\n") if line.strip()]
+    return lines[-1] if lines else ""

@@ -1,0 +1,106 @@
+"""Runs the commands of a stage and records what became of them."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import psutil
+
+from deployment_toolkit.errors import DeploymentError, ProcessError
+from deployment_toolkit.process import Child, last_lines, run
+from runner.console import Console
+from runner.records import StageRecord, State
+from runner.stages import Command
+
+_SAMPLE_S = 0.5
+
+
+class Executor:
+    """Runs commands one after another, with their logs in one folder. ``env`` is the children's environment;
+    ``changed`` is called after each change of a record."""
+
+    def __init__(self, logs: Path, env: Mapping[str, str], console: Console, changed: Callable[[], None]) -> None:
+        self._logs = logs
+        self._env = dict(env)
+        self._console = console
+        self._changed = changed
+        self.records: list[StageRecord] = []
+
+    def note(self, name: str, experiment: int | None, state: State, message: str) -> None:
+        """Records a stage that is not run."""
+        self.records.append(StageRecord(name, experiment, state, message=message))
+        self._console.finished(self.records[-1])
+        self._changed()
+
+    @contextlib.contextmanager
+    def stage(self, name: str, experiment: int | None) -> Iterator[StageRecord]:
+        """Records what the block does. What goes wrong in it is recorded, shown and not raised, but for Ctrl-C."""
+        record = StageRecord(name, experiment, State.RUNNING)
+        self.records.append(record)
+        self._console.started(record)
+        started = time.monotonic()
+        try:
+            yield record
+            record.state = State.OK
+        except KeyboardInterrupt:
+            record.state, record.message = State.INTERRUPTED, "interrupted"
+            raise
+        except ProcessError as error:
+            record.state, record.message = State.FAILED, _own_words(error)
+        except DeploymentError as error:
+            record.state, record.message = State.FAILED, str(error)
+        except Exception as error:  # a bug of ours must not take the other experiments with it
+            record.state, record.message = State.FAILED, f"{type(error).__name__}: {error}"
+            self._console.show(traceback.format_exc())
+        finally:
+            record.seconds = time.monotonic() - started
+            self._console.finished(record)
+            self._changed()
+
+    def run(self, record: StageRecord, command: Command, server_pid: int | None = None) -> None:
+        """Runs one command to its end. Raises ProcessError if it fails."""
+        prefix = "" if record.experiment is None else f"experiment_{record.experiment}_"
+        log = self._logs / f"{prefix}{command.name}.log"
+        record.log = str(log)
+        record.commands.append(command)
+        stderr = log.with_name(log.name + ".err")
+        last_sample = 0.0
+
+        def watch(child: Child) -> None:
+            nonlocal last_sample
+            self._console.running(record, stderr)
+            if time.monotonic() - last_sample >= _SAMPLE_S:
+                pids = [child.pid] if server_pid is None else [child.pid, server_pid]
+                record.peak_memory_bytes = max(record.peak_memory_bytes, sum(map(tree_memory_bytes, pids)))
+                last_sample = time.monotonic()
+
+        run(command.argv, env=self._env, log_path=log, watch=watch, stop_signal=signal.SIGINT)
+
+
+def tree_memory_bytes(pid: int) -> int:
+    """Proportional set size of a process and all its descendants: shared pages count once over all processes."""
+    try:
+        process = psutil.Process(pid)
+        tree = [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0
+    return sum(_pss_bytes(member.pid) for member in tree)
+
+
+def _pss_bytes(pid: int) -> int:
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def _own_words(error: ProcessError) -> str:
+    """What the child itself gave as its error; the last lines it printed if it gave none."""
+    told = [line for line in error.stderr.replace("\r", "\n").splitlines() if line.startswith("error: ")]
+    return told[-1].removeprefix("error: ") if told else last_lines(error.stderr or str(error), 3)

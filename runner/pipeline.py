@@ -1,0 +1,101 @@
+"""The walk through a run: preparation, then each experiment stage by stage, then the report."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TextIO
+
+from deployment_toolkit.triton_server.local import local_server
+from runner.config import Config
+from runner.console import Console
+from runner.executor import Executor
+from runner.preparation import PreparationStage, preparation_lock, preparation_stages
+from runner.records import State
+from runner.report import save_report
+from runner.stages import STAGES, Experiment
+from runner.system_info import read_system_info
+from runner.task import Task
+from runner.workspace import Workspace
+
+
+def run_pipeline(
+    config: Config, workspace: Workspace, command: str, env: Mapping[str, str], stream: TextIO, *, keep_models: bool
+) -> int:
+    """Runs everything and writes the report; 0, or 1 if any stage failed.
+
+    Ctrl-C stops what runs, keeps what was measured, and is raised again once the report is written.
+    """
+    console = Console(stream)
+    task = Task(config=config, command=command, system=read_system_info(), started=datetime.now(UTC))
+    executor = Executor(workspace.logs, env, console, lambda: task.save(workspace.run / "task.yaml"))
+    task.records = executor.records
+    experiments = [
+        Experiment(number, config, configuration.parameters, workspace, workspace.experiment(number))
+        for number, configuration in enumerate(config.configurations, 1)
+    ]
+    try:
+        prepared = _prepare(config, workspace, executor)
+        for experiment in experiments:
+            if prepared:
+                _run_experiment(experiment, executor)
+            else:
+                _skip(experiment, executor, "preparation failed")
+    finally:
+        task.finished = datetime.now(UTC)
+        save_report(task, experiments, workspace, console)
+    if task.failed:
+        console.show(f"models and dumps are kept for inspection under {workspace.root}/{{model_store,shared_dir}}")
+        return 1
+    if not keep_models:
+        workspace.remove_models()
+    return 0
+
+
+def _prepare(config: Config, workspace: Workspace, executor: Executor) -> bool:
+    """Whether data and checkpoints are there."""
+    with preparation_lock(config):
+        for stage in preparation_stages(config, workspace):
+            if stage.product.exists():
+                executor.note(stage.name, None, State.REUSED, str(stage.product))
+            elif not _make(stage, executor):
+                return False
+    return True
+
+
+def _make(stage: PreparationStage, executor: Executor) -> bool:
+    with executor.stage(stage.name, None) as record:
+        executor.run(record, stage.command)
+    return record.state is State.OK
+
+
+def _run_experiment(experiment: Experiment, executor: Executor) -> None:
+    """Stages up to the first that fails; the rest is skipped. The server lives as long as the experiment."""
+    with contextlib.ExitStack() as stack:
+        for done, stage in enumerate(STAGES, 1):
+            with executor.stage(stage.name, experiment.number) as record:
+                if stage.needs_server and experiment.server is None:
+                    experiment.server = stack.enter_context(_server(experiment))
+                for command in stage.commands(experiment):
+                    server_pid = experiment.server.pid if experiment.server else None
+                    executor.run(record, command, server_pid)
+            if record.state is not State.OK:
+                for skipped in STAGES[done:]:
+                    executor.note(skipped.name, experiment.number, State.SKIPPED, f"{stage.name} failed")
+                return
+
+
+def _skip(experiment: Experiment, executor: Executor, reason: str) -> None:
+    for stage in STAGES:
+        executor.note(stage.name, experiment.number, State.SKIPPED, reason)
+
+
+def _server(experiment: Experiment):  # type: ignore[no-untyped-def]
+    return local_server(
+        experiment.folders.model_store,
+        log_path=experiment.workspace.logs / f"experiment_{experiment.number}_tritonserver.log",
+        http_port=experiment.config.http_port,
+        grpc_port=experiment.config.grpc_port,
+        load_method=experiment.config.triton_load_model_method,
+    )

@@ -1,0 +1,47 @@
+"""What became of each stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from deployment_toolkit.core import Mnemonic
+from runner.stages import Command
+
+
+class State(Mnemonic):
+    """What became of a stage."""
+
+    RUNNING = "running"
+    OK = "ok"
+    REUSED = "reused"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass
+class StageRecord:
+    """A stage of a run. ``peak_memory_bytes`` is the largest proportional set size (PSS) of its processes together,
+    the server's included; ``log`` is where its last command printed."""
+
+    name: str
+    experiment: int | None
+    state: State
+    seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    message: str = ""
+    log: str = ""
+    commands: list[Command] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain YAML types."""
+        return {
+            "name": self.name,
+            "experiment": self.experiment,
+            "state": str(self.state),
+            "seconds": round(self.seconds, 1),
+            "peak_memory_bytes": self.peak_memory_bytes,
+            "message": self.message,
+            "log": self.log,
+        }

@@ -1,0 +1,70 @@
+"""The commands of an experiment as a script that repeats it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+
+from runner.records import StageRecord
+from runner.stages import Experiment
+
+_HEAD = """#!/usr/bin/env bash
+# Repeats experiment {number} of run {run}, command by command as they were run:
+#   bash {name} [FOLDER]
+# Models, dumps and results go to FOLDER (default: replay/ beside this script); this run's own results are not touched.
+set -euo pipefail
+out=${{1:-$(cd "$(dirname "${{BASH_SOURCE[0]}}")" && pwd)/replay}}
+mkdir -p "$out/results" "$out/shared" "$out/model_store"
+export PYTHONPATH={pythonpath}${{PYTHONPATH:+:$PYTHONPATH}} TF_CPP_MIN_LOG_LEVEL=2
+"""
+
+_SERVER = """
+echo '== tritonserver'
+{command} &
+server=$!
+trap 'kill "$server" 2>/dev/null; wait "$server"' EXIT
+"""
+
+
+def replay_script(experiment: Experiment, records: Sequence[StageRecord], name: str, root: str) -> str:
+    """The text of the script."""
+    number, run = experiment.number, experiment.workspace.run_name
+    lines = [_HEAD.format(number=number, run=run, name=name, pythonpath=shlex.quote(root))]
+    server_started = False
+    for record in records:
+        if not server_started and experiment.server is not None and _needs_server(record):
+            lines.append(_SERVER.format(command=_quote(_server_command(experiment), experiment)))
+            server_started = True
+        for command in record.commands:
+            lines.append(f"\necho '== {record.name}: {command.name}'\n{_quote(command.argv, experiment)}\n")
+    return "".join(lines)
+
+
+def _needs_server(record: StageRecord) -> bool:
+    return record.name not in ("export", "convert")
+
+
+def _server_command(experiment: Experiment) -> list[str]:
+    server = experiment.server_url
+    return [
+        *(sys.executable, "-m", "deployment_toolkit.triton_server"),
+        *("--model-repository", str(experiment.folders.model_store)),
+        *("--http-port", server.http_url.rpartition(":")[2], "--grpc-port", server.grpc_url.rpartition(":")[2]),
+        *("--load-method", str(experiment.config.triton_load_model_method)),
+    ]
+
+
+def _quote(argv: Sequence[str], experiment: Experiment) -> str:
+    """One line of bash; folders of the run become folders under ``$out``."""
+    folders = experiment.folders
+    moved = {str(folders.results): "results", str(folders.shared): "shared", str(folders.model_store): "model_store"}
+    parts = []
+    for part in argv:
+        prefix = next((old for old in moved if part == old or part.startswith(f"{old}/")), None)
+        if prefix is None:
+            parts.append(shlex.quote(part))
+        else:
+            rest = part.removeprefix(prefix)
+            parts.append(f'"$out"/{moved[prefix]}{shlex.quote(rest) if rest else ""}')
+    return " ".join(parts)

@@ -1,0 +1,177 @@
+"""The report of a run: summaries as CSV, pictures, ``report.md``, and a table on the console."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from deployment_toolkit.core import EvaluationMode
+from deployment_toolkit.files import replace_when_complete, write_text
+from deployment_toolkit.plots import offline_plots, online_plots
+from deployment_toolkit.report import markdown_table, performance_markdown
+from deployment_toolkit.table import write_csv
+from runner.console import Console
+from runner.replay import replay_script
+from runner.results import ExperimentResult, read_result
+from runner.stages import ROOT, Experiment
+from runner.task import Task
+from runner.workspace import Workspace
+
+REPLAY = "replay.sh"
+_PLOT_TITLES = {
+    "throughput_vs_batch.png": "Offline throughput by batch size",
+    "latency_vs_batch.png": "Offline latency by batch size",
+    "latency_vs_concurrency.png": "Online latency and throughput by concurrency",
+}
+
+
+def save_report(task: Task, experiments: Sequence[Experiment], workspace: Workspace, console: Console) -> None:
+    """Writes everything there is to tell of a run, whether it went well or not."""
+    for experiment in experiments:
+        _keep_config(experiment)
+        script = replay_script(experiment, task.of_experiment(experiment.number), REPLAY, str(ROOT))
+        write_text(experiment.folders.results / REPLAY, script)
+    results = [read_result(experiment, task.of_experiment(experiment.number)) for experiment in experiments]
+    _write_summaries(results, workspace.run)
+    plots = _write_plots(results, provenance(task), workspace.run / "plots")
+    write_text(workspace.run / "report.md", report_markdown(task, results, plots, workspace.run_name))
+    task.save(workspace.run / "task.yaml")
+    console.show("")
+    console.show(plain_table([_filled(result.summary) for result in results]))
+    console.show(f"\nreport: {workspace.run / 'report.md'}")
+
+
+def provenance(task: Task) -> str:
+    """Where and when, for the head of pictures."""
+    return f"{task.config.model_name} on {task.system.summary}, {task.started:%Y-%m-%d %H:%M} UTC"
+
+
+def report_markdown(task: Task, results: Sequence[ExperimentResult], plots: Sequence[str], run_name: str) -> str:
+    """The text of ``report.md``."""
+    parts = [f"# {task.config.model_name}, run {run_name}\n", _verdict(task), _origin(task)]
+    parts += ["## Summary\n", _transposed([_filled(result.summary) for result in results])]
+    parts += ["## Pictures\n", *(f"![{_PLOT_TITLES[name]}](plots/{name})\n" for name in plots)]
+    parts += ["## Stages\n", _stages(task), _STAGES_NOTE]
+    for result in results:
+        parts += _experiment(result)
+    parts += ["## Versions\n", markdown_table([{"package": k, "version": v} for k, v in task.system.packages.items()])]
+    return "\n".join(parts)
+
+
+_STAGES_NOTE = (
+    "Memory is the largest proportional set size of a stage's processes together, from the deploy stage on with the "
+    "server's. Each experiment's `replay.sh` repeats its commands.\n"
+)
+
+_LATENCY_NOTE = (
+    "The average latency is the sum of its parts: the client sends, network and server transfer, the request waits in "
+    "the queue, the server computes (input, inference, output), the client receives. Measured by perf_analyzer on the "
+    "same host, which shares its cores with the server, on rows of the validation data.\n"
+)
+
+
+def _verdict(task: Task) -> str:
+    failed = [record for record in task.records if record.message and str(record.state) in ("failed", "interrupted")]
+    if not failed:
+        return "Every stage of every experiment passed.\n"
+    lines = [
+        f"- **{'preparation' if record.experiment is None else f'experiment {record.experiment}'}, {record.name}: "
+        f"{record.state}.** {record.message} (log: `{record.log}`)"
+        for record in failed
+    ]
+    return "Not everything passed:\n\n" + "\n".join(lines) + "\n"
+
+
+def _origin(task: Task) -> str:
+    seconds = (task.finished - task.started).total_seconds() if task.finished else 0
+    facts = [
+        {"": "host", "value": task.system.summary},
+        {"": "load average at the start", "value": str(task.system.load_average)},
+        {"": "started (UTC)", "value": f"{task.started:%Y-%m-%d %H:%M:%S}"},
+        {"": "duration", "value": f"{seconds:.0f} s"},
+        {"": "command", "value": f"`{task.command}`"},
+        {"": "configuration", "value": "in [task.yaml](task.yaml)"},
+    ]
+    return markdown_table(facts)
+
+
+def _stages(task: Task) -> str:
+    return markdown_table(
+        [
+            {
+                "experiment": "-" if record.experiment is None else record.experiment,
+                "stage": record.name,
+                "state": str(record.state),
+                "seconds": f"{record.seconds:.1f}",
+                "peak memory (GiB)": f"{record.peak_memory_bytes / 2**30:.2f}",
+            }
+            for record in task.records
+        ]
+    )
+
+
+def _experiment(result: ExperimentResult) -> list[str]:
+    folder = f"experiment_{result.experiment.number}"
+    parts = [f"## Experiment {result.title}\n", _transposed([result.parameters])]
+    if result.correctness:
+        parts += ["### Correctness\n", markdown_table(result.correctness)]
+    for mode, name in ((EvaluationMode.OFFLINE, "Offline"), (EvaluationMode.ONLINE, "Online")):
+        if result.performance(mode):
+            parts += [f"### {name}\n", performance_markdown(result.performance(mode)), _LATENCY_NOTE]
+    parts.append(f"Files: [{folder}]({folder})\n")
+    return parts
+
+
+def _keep_config(experiment: Experiment) -> None:
+    source = experiment.folders.model_store / experiment.config.model_name / "config.pbtxt"
+    if source.is_file():
+        shutil.copyfile(source, experiment.folders.results / "config.pbtxt")
+
+
+def _write_summaries(results: Sequence[ExperimentResult], folder: Path) -> None:
+    correctness = [{**result.parameters, **row} for result in results for row in result.correctness]
+    if correctness:
+        write_csv(folder / "correctness_summary.csv", correctness)
+    for mode in EvaluationMode:
+        rows = [{**result.parameters, **row} for result in results for row in result.performance(mode)]
+        if rows:
+            write_csv(folder / f"triton_performance_{mode}_summary.csv", rows)
+
+
+def _write_plots(results: Sequence[ExperimentResult], origin: str, folder: Path) -> list[str]:
+    """Names of the pictures that could be drawn."""
+    offline = {result.title: result.offline for result in results if result.offline}
+    online = {result.title: result.online for result in results if result.online}
+    plots: dict[str, bytes] = {}
+    if offline:
+        plots |= offline_plots(offline, origin)
+    if online:
+        plots |= online_plots(online, origin)
+    folder.mkdir(exist_ok=True)
+    for name, content in plots.items():
+        with replace_when_complete(folder / name) as beside:
+            beside.write_bytes(content)
+    return list(plots)
+
+
+def _filled(row: Mapping[str, str]) -> dict[str, str]:
+    return {name: value or "-" for name, value in row.items()}
+
+
+def _transposed(rows: Sequence[Mapping[str, str]]) -> str:
+    """A markdown table with a column per row: few rows of many values read better so."""
+    names = list(rows[0])
+    lines = [{"": name, **{str(number): row[name] for number, row in enumerate(rows, 1)}} for name in names]
+    return markdown_table(lines)
+
+
+def plain_table(rows: Sequence[Mapping[str, str]]) -> str:
+    """A table for a terminal, a column per row."""
+    names = list(rows[0])
+    width = max(map(len, names))
+    columns = [max(len(row[name]) for name in names) for row in rows]
+    return "\n".join(
+        f"{name:<{width}}  " + "  ".join(f"{row[name]:>{size}}" for row, size in zip(rows, columns, strict=True))
+        for name in names
+    )

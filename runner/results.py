@@ -1,0 +1,118 @@
+"""What an experiment measured, read from the files its stages wrote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from deployment_toolkit.core import EvaluationMode
+from deployment_toolkit.report import (
+    BATCH,
+    CONCURRENCY,
+    P99,
+    THROUGHPUT,
+    US_PER_MS,
+    PerformanceRow,
+    read_csv,
+    read_performance,
+)
+from runner.records import StageRecord, State
+from runner.stages import REFERENCE, Experiment
+
+METRIC = "map12"
+
+
+@dataclass(frozen=True)
+class ExperimentResult:
+    """``correctness`` holds a row per dump, the framework's first; what was not measured is empty."""
+
+    experiment: Experiment
+    records: list[StageRecord]
+    correctness: list[dict[str, str]]
+    offline: list[PerformanceRow]
+    online: list[PerformanceRow]
+
+    @property
+    def title(self) -> str:
+        """Names the experiment in tables and pictures."""
+        parameters = self.experiment.parameters
+        return f"{self.experiment.number}: {parameters.format} {parameters.precision}"
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """What distinguishes it, as columns of a summary."""
+        parameters = self.experiment.parameters
+        return {
+            "experiment": str(self.experiment.number),
+            "format": str(parameters.format),
+            "precision": str(parameters.precision),
+            "accelerator": str(parameters.backend_accelerator),
+            "device": str(parameters.device_kind),
+            "instances": str(parameters.number_of_model_instances),
+            "max_batch_size": str(parameters.max_batch_size),
+        }
+
+    def performance(self, mode: EvaluationMode) -> list[PerformanceRow]:
+        """The rows of one sweep."""
+        return self.offline if mode is EvaluationMode.OFFLINE else self.online
+
+    @property
+    def summary(self) -> dict[str, str]:
+        """The line of the experiment in the run's summary table."""
+        state = next((record for record in self.records if record.state is not State.OK), None)
+        return {
+            "experiment": self.title,
+            "result": "ok" if state is None and self.records else f"{state.name} {state.state}" if state else "not run",
+            **_correctness_summary(self.correctness),
+            "offline, batch 1: p99 (ms)": _of_row(_smallest(self.offline), P99, 1 / US_PER_MS, ".2f"),
+            **_peak("offline", self.offline, BATCH, "batch"),
+            **_peak("online", self.online, CONCURRENCY, "concurrency"),
+        }
+
+
+def read_result(experiment: Experiment, records: list[StageRecord]) -> ExperimentResult:
+    """What is there of an experiment's files."""
+    folder = experiment.folders.results
+    correctness, offline, online = (
+        folder / name for name in ("correctness.csv", "triton_performance_offline.csv", "triton_performance_online.csv")
+    )
+    return ExperimentResult(
+        experiment,
+        records,
+        read_csv(correctness) if correctness.exists() else [],
+        read_performance(offline) if offline.exists() else [],
+        read_performance(online) if online.exists() else [],
+    )
+
+
+def _correctness_summary(rows: list[dict[str, str]]) -> dict[str, str]:
+    reference = next((row for row in rows if row["name"] == REFERENCE), None)
+    served = [row for row in rows if row["name"] != REFERENCE]
+    if reference is None or not served:
+        return {"MAP@12 framework": "", "MAP@12 served": "", "largest difference": ""}
+    worst = min(served, key=lambda row: float(row[METRIC]))
+    differences = [float(row["max_abs_diff"]) for row in served if row["max_abs_diff"]]
+    return {
+        "MAP@12 framework": f"{float(reference[METRIC]):.6f}",
+        "MAP@12 served": f"{float(worst[METRIC]):.6f}",
+        "largest difference": f"{max(differences):.1e}" if differences else "",
+    }
+
+
+def _peak(mode: str, rows: list[PerformanceRow], point: str, point_name: str) -> dict[str, str]:
+    best = max(rows, key=lambda row: float(row[THROUGHPUT]), default=None)
+    return {
+        f"{mode} peak (inferences/s)": _of_row(best, THROUGHPUT, 1, ",.0f"),
+        f"at {point_name}": _of_row(best, point, 1, "d"),
+    }
+
+
+def _smallest(rows: list[PerformanceRow]) -> PerformanceRow | None:
+    return next((row for row in rows if row[BATCH] == 1), None)
+
+
+def _of_row(row: PerformanceRow | None, column: str, factor: float, form: str) -> str:
+    if row is None:
+        return ""
+    value: Any = row[column] if form == "d" else row[column] * factor
+    return format(value, form)

@@ -1,0 +1,69 @@
+"""The host and the versions a run was made with, so that its figures have a provenance."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+PACKAGES = (
+    "tensorflow-cpu",
+    "onnxruntime",
+    "onnx",
+    "tf2onnx",
+    "nvidia-pytriton",
+    "tritonclient",
+    "nvtabular",
+    "numpy",
+    "pyarrow",
+)
+
+
+@dataclass(frozen=True)
+class SystemInfo:
+    """A host. ``load_average`` is that of the last minute when the run began."""
+
+    cpu: str
+    cores: int
+    memory_gib: float
+    system: str
+    python: str
+    load_average: float
+    packages: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def summary(self) -> str:
+        """One line for the head of a report."""
+        return f"{self.cpu}, {self.cores} cores, {self.memory_gib:.0f} GiB, {self.system}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain YAML types."""
+        return asdict(self)
+
+
+def read_system_info() -> SystemInfo:
+    """This host."""
+    return SystemInfo(
+        cpu=_cpu_name(),
+        cores=psutil.cpu_count() or 0,
+        memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
+        system=f"{_distribution()}, Linux {platform.release()}",
+        python=platform.python_version(),
+        load_average=round(psutil.getloadavg()[0], 2),
+        packages={name: importlib.metadata.version(name) for name in PACKAGES},
+    )
+
+
+def _cpu_name() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _distribution() -> str:
+    return platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Makes .venv with the pinned requirements; quick if it is there and current. Needs Python 3.11 with venv, nothing else.
+#   scripts/install.sh [--dev]     --dev: also what the tests need
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root"
+
+fail() { echo "error: $*" >&2; exit 1; }
+
+find_python() {
+  for name in "${PYTHON:-}" python3.11 python3; do
+    if [ -n "$name" ] && command -v "$name" >/dev/null \
+        && "$name" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
+      echo "$name"; return
+    fi
+  done
+  fail "no Python 3.11 found: install it (Debian 12: apt install python3.11 python3.11-venv; Ubuntu: the same from the" \
+    "deadsnakes archive), or name one with PYTHON=/path/to/python3.11"
+}
+
+requirements=(-r requirements.txt)
+[ "${1:-}" = --dev ] && requirements+=(-r requirements-dev.txt)
+stamp=.venv/.installed
+wanted=$(cat requirements*.txt pyproject.toml | sha256sum | cut -d' ' -f1)
+has() { grep -qxF "$1 $wanted" "$stamp" 2>/dev/null; }
+if has dev || { has base && [ "${1:-}" != --dev ]; }; then exit 0; fi
+
+python=$(find_python)
+"$python" -c 'import ensurepip, venv' 2>/dev/null \
+  || fail "$python can't make virtual environments: install them (Debian, Ubuntu: apt install python3.11-venv)"
+library=$("$python" -c 'import sysconfig as s; print((s.get_config_var("LIBDIR") or "") + "/libpython3.11.so.1.0")')
+[ -e "$library" ] || ldconfig -p 2>/dev/null | grep -q 'libpython3.11.so.1.0' \
+  || fail "the shared library libpython3.11.so.1.0 is missing, which the server's Python backend needs: install it" \
+    "(Debian, Ubuntu: apt install libpython3.11)"
+ldconfig -p 2>/dev/null | grep -q 'libgomp.so.1\|libstdc++.so.6' || [ ! -x "$(command -v ldconfig)" ] \
+  || fail "libstdc++ is missing: install it (Debian, Ubuntu: apt install libstdc++6)"
+
+echo "installing the pinned requirements into .venv (some minutes and 3 GB the first time)"
+rm -f "$stamp"
+[ -x .venv/bin/python ] && .venv/bin/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+  || "$python" -m venv --clear .venv
+.venv/bin/python -m pip install --disable-pip-version-check --no-warn-script-location --progress-bar on \
+  "${requirements[@]}" | grep -v '^Requirement already satisfied' || fail "pip could not install the requirements: see above"
+.venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --editable .
+echo "base $wanted" >"$stamp"
+[ "${1:-}" = --dev ] && echo "dev $wanted" >>"$stamp"
+exit 0

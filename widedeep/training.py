@@ -1,0 +1,186 @@
+"""Trains a demo checkpoint in the original's layout, and evaluates any checkpoint.
+
+Run by ``scripts/train.sh``. The tables learn with Adagrad, which touches only the rows of a batch; the dense layers
+with Adam.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deployment_toolkit.core import Array, Arrays, Batch, MetricsModule
+from deployment_toolkit.errors import UsageError
+from deployment_toolkit.files import replace_when_complete, require_free_space
+from deployment_toolkit.params import add_dataclass, from_args, load_module, make_parser, option, run_entry_point
+from deployment_toolkit.progress import progress_bar
+from widedeep.feature_spec import OUTPUT_NAME, FeatureSpec
+from widedeep.options import NetworkOptions, read_feature_spec
+from widedeep.outbrain import embedding_widths
+
+logger = logging.getLogger("train")
+
+ROOT = Path(__file__).resolve().parent.parent
+Scorer = Callable[[Batch], Array]
+_EVALUATION_BATCH = 4096
+POPULARITY = ("ad_id_ctr", "ad_id_count")
+
+
+@dataclass(frozen=True)
+class TrainingOptions(NetworkOptions):
+    """Options of the command."""
+
+    data_dir: Path = option("preprocessed data: train/*.parquet, valid/*.parquet", Path("datasets/outbrain"))
+    checkpoint_dir: Path = option(
+        "folder of the checkpoint",
+        Path("runner_workspace/checkpoints/widedeep_tf2_amp_base_128k_nvtabular/checkpoint"),
+    )
+    evaluate: bool = option("only evaluate the checkpoint", False)
+    epochs: int = option("passes over the training data", 2)
+    batch_size: int = option("rows of a training step", 1024)
+    table_learning_rate: float = option("learning rate of the embedding tables (Adagrad)", 0.05)
+    dense_learning_rate: float = option("learning rate of the dense layers (Adam)", 0.0005)
+    seed: int = option("seed of weights, shuffling and dropout", 1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
+
+
+def main(argv: list[str]) -> None:
+    parser = make_parser(__doc__ or "")
+    add_dataclass(parser, TrainingOptions)
+    options = from_args(TrainingOptions, parser.parse_args(argv))
+    spec = read_feature_spec(options.feature_spec)
+    network = build(spec, options)
+    if options.evaluate:
+        from widedeep.checkpoint import load_checkpoint
+
+        load_checkpoint(network, options.checkpoint_dir)
+    else:
+        train(network, spec, options)
+    report(evaluate(network.model, spec, options))
+
+
+def build(spec: FeatureSpec, options: TrainingOptions) -> Any:
+    """A network with seeded fresh weights."""
+    import tensorflow as tf
+
+    from widedeep.network import build_network
+
+    tf.keras.utils.set_random_seed(options.seed)
+    return build_network(
+        spec,
+        embedding_widths(spec),
+        hidden_units=options.deep_hidden_units,
+        dropout=options.deep_dropout,
+        combiner=options.combiner,
+    )
+
+
+def train(network: Any, spec: FeatureSpec, options: TrainingOptions) -> None:
+    """Fits the network to ``data_dir/train`` and writes the checkpoint; an earlier one is replaced at the end."""
+    from widedeep.checkpoint import save_checkpoint
+    from widedeep.parquet import ParquetDataset
+
+    require_free_space(options.checkpoint_dir, 4 * network.model.count_params() * 2, "a checkpoint")
+    dataset = ParquetDataset(str(options.data_dir / "train" / "*.parquet"), spec)
+    total = dataset.num_rows * options.epochs
+    step = _make_step(network.model, options)
+    started = time.monotonic()
+    with progress_bar("training", total, "row") as bar:
+        for epoch in range(options.epochs):
+            losses = []
+            for batch in dataset.shuffled_batches(options.batch_size, seed=options.seed + epoch):
+                losses.append(step(_tensors(batch.x), _tensors(batch.y)[spec.label.name]))
+                bar.update(len(batch))
+            logger.info("epoch %d of %d: mean loss %.4f", epoch + 1, options.epochs, np.mean(losses))
+    seconds = time.monotonic() - started
+    logger.info("trained on %d rows in %.0f s (%.0f rows/s)", total, seconds, total / seconds)
+    with replace_when_complete(options.checkpoint_dir) as beside:
+        save_checkpoint(network, beside)
+    logger.info("wrote checkpoint %s", options.checkpoint_dir)
+
+
+def _make_step(model: Any, options: TrainingOptions) -> Callable[[Any, Any], Any]:
+    import tensorflow as tf
+
+    tables = [variable for variable in model.trainable_variables if "embedding_weights" in variable.name]
+    dense = [variable for variable in model.trainable_variables if "embedding_weights" not in variable.name]
+    table_optimizer = tf.keras.optimizers.Adagrad(options.table_learning_rate)
+    dense_optimizer = tf.keras.optimizers.Adam(options.dense_learning_rate)
+    table_optimizer.build(tables)
+    dense_optimizer.build(dense)
+    loss_fn = tf.keras.losses.BinaryCrossentropy()
+
+    @tf.function(reduce_retracing=True)  # type: ignore[misc]
+    def step(x: Any, y: Any) -> Any:
+        with tf.GradientTape() as tape:
+            loss = loss_fn(y, model(x, training=True))
+        gradients = tape.gradient(loss, [*tables, *dense])
+        table_optimizer.apply_gradients(zip(gradients[: len(tables)], tables, strict=True))
+        dense_optimizer.apply_gradients(zip(gradients[len(tables) :], dense, strict=True))
+        return loss
+
+    return step  # type: ignore[no-any-return]
+
+
+def evaluate(model: Any, spec: FeatureSpec, options: TrainingOptions) -> dict[str, dict[str, float]]:
+    """Metrics over ``data_dir/valid`` of the model, of random order and of ad popularity, by name of the ranking."""
+    import tensorflow as tf
+
+    answer = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
+    random = np.random.default_rng(options.seed)
+    scorers: dict[str, Scorer] = {
+        "model": lambda batch: answer(_tensors(batch.x)).numpy(),
+        "random order": lambda batch: random.random((len(batch), 1), dtype=np.float32),
+    }
+    numbers = {feature.name for feature in spec.numerical}
+    for name in POPULARITY:
+        if name in numbers:
+            scorers[f"ad popularity ({name})"] = lambda batch, name=name: batch.x[name]  # type: ignore[misc]
+    module = load_module(ROOT / "metrics.py", MetricsModule)
+    calculators = {name: module.MetricsCalculator(output_used_for_metrics=OUTPUT_NAME) for name in scorers}
+    for batch in _valid_rows(spec, options):
+        for name, scorer in scorers.items():
+            calculators[name].update(batch.ids, {OUTPUT_NAME: scorer(batch)}, None, batch.y)
+    return {name: calculator.metrics for name, calculator in calculators.items()}
+
+
+def _valid_rows(spec: FeatureSpec, options: TrainingOptions) -> Iterator[Batch]:
+    from widedeep.parquet import ParquetDataset
+
+    dataset = ParquetDataset(str(options.data_dir / "valid" / "*.parquet"), spec)
+    with progress_bar("evaluating", dataset.num_rows, "row") as bar:
+        for batch in dataset.batches(_EVALUATION_BATCH):
+            yield batch
+            bar.update(len(batch))
+
+
+def _tensors(arrays: Arrays) -> dict[str, Any]:
+    import tensorflow as tf
+
+    return {name: tf.constant(array) for name, array in arrays.items()}
+
+
+def report(results: dict[str, dict[str, float]]) -> None:
+    """Prints the metrics of each ranking. A popularity or random score is no probability: it has no log loss."""
+    names = list(next(iter(results.values())))
+    print(f"{'ranking':<30}" + "".join(f"{name:>12}" for name in names))
+    for ranking, metrics in results.items():
+        shown = (
+            f"{metrics[name]:>12.4f}" if ranking == "model" or name != "log_loss" else f"{'-':>12}" for name in names
+        )
+        print(f"{ranking:<30}" + "".join(shown))
+
+
+if __name__ == "__main__":
+    run_entry_point(main)
