@@ -147,6 +147,17 @@ def run(
     return Completed(process.argv, out, err, time.monotonic() - started)
 
 
+def environment(
+    base: Mapping[str, str] | None = None, *, prepend: Mapping[str, Sequence[str | Path]]
+) -> dict[str, str]:
+    """A copy of ``base``, by default of this process's environment, for a child: each variable of ``prepend`` is a
+    search path that starts with these folders."""
+    copy = dict(os.environ if base is None else base)
+    for name, folders in prepend.items():
+        copy[name] = os.pathsep.join([*map(str, folders), *filter(None, [copy.get(name)])])
+    return copy
+
+
 def last_lines(text: str, count: int = _LAST_LINES) -> str:
     """The last lines of a log that say something, joined for a one-line message."""
     lines = [line.strip() for line in text.replace("\r", "\n").splitlines() if line.strip()]

@@ -1,0 +1,174 @@
+"""The one loop that asks a server for predictions; the transports only encode, send and decode."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from deployment_toolkit.core import Arrays, Batch, ModelSpec, Prediction
+from deployment_toolkit.errors import InferenceError, InputError, UsageError
+from deployment_toolkit.triton_server.remote import TritonServer
+from deployment_toolkit.triton_server.url import Scheme, ServerUrl
+
+logger = logging.getLogger("triton")
+
+_TRANSPORTS = {
+    Scheme.GRPC: ("deployment_toolkit.triton_inference_runner.grpc", "GrpcTransport"),
+    Scheme.HTTP: ("deployment_toolkit.triton_inference_runner.http", "HttpTransport"),
+}
+
+
+class Response(Protocol):
+    """An answer that may not be there yet."""
+
+    def result(self, timeout_s: float) -> Arrays:
+        """The outputs by name. Raises InferenceError with the server's message, TimeoutError if it does not come."""
+        ...
+
+    def cancel(self) -> None:
+        """Gives the request up if it is still unanswered."""
+        ...
+
+
+class Transport(Protocol):
+    """A connection for inference requests to one version of a model, used from one thread."""
+
+    def send(self, x: Arrays) -> Response:
+        """Sends a request of at least one row without waiting for its answer."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class TritonSession:
+    """Asks one version of a model on a server; a context manager. ``predict`` is used by one loop at a time."""
+
+    def __init__(
+        self, transport: Transport, *, spec: ModelSpec, max_batch_size: int, window: int, response_wait_time_s: float
+    ) -> None:
+        self._transport = transport
+        self._spec = spec
+        self._max_batch_size = max_batch_size
+        self._window = window
+        self._response_wait_time_s = response_wait_time_s
+        # The server answers for its value ranges itself; looking at every id here too would double the work.
+        self._signature = ModelSpec(
+            inputs=tuple(dataclasses.replace(item, value_range=None) for item in spec.inputs), outputs=spec.outputs
+        )
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The server's signature of the model, with the value ranges that its configuration tells of."""
+        return self._spec
+
+    def predict(self, batches: Iterable[Batch]) -> Iterator[Prediction]:
+        """Answers batches in their order; as many as the window holds are in memory and under way at once.
+
+        Raises InputError for a batch that does not fit the signature or is larger than the model takes, and
+        InferenceError if the server answers a batch with an error, in other than the signature's outputs or not within
+        the response wait time. The predictions of the batches before it are yielded first.
+        """
+        under_way: deque[tuple[int, Batch, Response]] = deque()
+        try:
+            for number, batch in enumerate(batches, start=1):
+                try:
+                    self._check(number, batch)
+                except InputError:
+                    yield from self._answers(under_way, leave=0)
+                    raise
+                under_way.append((number, batch, self._transport.send(batch.x)))
+                yield from self._answers(under_way, leave=self._window - 1)
+            yield from self._answers(under_way, leave=0)
+        finally:
+            for _, _, response in under_way:
+                response.cancel()
+
+    def __enter__(self) -> TritonSession:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._transport.close()
+
+    def _answers(self, under_way: deque[tuple[int, Batch, Response]], *, leave: int) -> Iterator[Prediction]:
+        """Takes the oldest requests out until only ``leave`` are under way."""
+        while len(under_way) > leave:
+            number, batch, response = under_way.popleft()
+            try:
+                y_pred = response.result(self._response_wait_time_s)
+            except InferenceError as error:
+                message = " ".join(str(error).split())
+                raise InferenceError(f"batch {number} of {len(batch)} rows: {message}") from error
+            except TimeoutError as error:
+                response.cancel()
+                raise InferenceError(
+                    f"batch {number} of {len(batch)} rows was not answered within {self._response_wait_time_s:g} s: "
+                    "allow more with --response-wait-time or send smaller batches"
+                ) from error
+            self._check_outputs(number, batch, y_pred)
+            yield Prediction(batch, y_pred)
+
+    def _check(self, number: int, batch: Batch) -> None:
+        try:
+            rows = self._signature.check_inputs(batch.x)
+        except InputError as error:
+            raise InputError(f"batch {number}: {error}") from error
+        if rows != len(batch) or rows == 0:
+            raise InputError(
+                f"batch {number} has {rows} rows of inputs and {len(batch)} ids: it needs as many, and some"
+            )
+        if 0 < self._max_batch_size < rows:
+            raise InputError(
+                f"batch {number} has {rows} rows, the model takes at most {self._max_batch_size}: send smaller batches "
+                "(--batch-size of the dataloader) or deploy the model with a larger --max-batch-size"
+            )
+
+    def _check_outputs(self, number: int, batch: Batch, y_pred: Arrays) -> None:
+        expected = {item.name for item in self._spec.outputs}
+        if y_pred.keys() != expected:
+            raise InferenceError(f"batch {number}: the server answered {sorted(y_pred)} instead of {sorted(expected)}")
+        for name, array in y_pred.items():
+            if array.ndim == 0 or len(array) != len(batch):
+                raise InferenceError(
+                    f"batch {number}: output {name} is {list(array.shape)}, the batch has {len(batch)} rows"
+                )
+
+
+def open_session(
+    url: str,
+    model_name: str,
+    model_version: str = "",
+    *,
+    synchronous: bool,
+    max_unresponded_requests: int,
+    response_wait_time_s: float,
+) -> TritonSession:
+    """A session with a model on a running server, by ``grpc://`` or ``http://`` URL.
+
+    ``max_unresponded_requests`` is the window: how many requests may be under way; ``synchronous`` makes it one.
+    ``response_wait_time_s`` is how long the oldest of them is waited for. An empty version is the server's choice.
+    Raises ServerError if the server is not there or the version of the model does not answer.
+    """
+    if max_unresponded_requests < 1:
+        raise UsageError(f"at least 1 request has to be under way, not {max_unresponded_requests}")
+    if response_wait_time_s <= 0:
+        raise UsageError(f"the wait for a response has to be longer than {response_wait_time_s:g} s")
+    server = TritonServer.from_url(url)
+    server.require_model(model_name, model_version)
+    spec = server.model_spec(model_name, model_version)
+    max_batch_size = int(server.model_config(model_name, model_version)["max_batch_size"])
+    window = 1 if synchronous else max_unresponded_requests
+    parsed = ServerUrl.parse(url)
+    module, name = _TRANSPORTS[parsed.scheme]
+    transport = getattr(importlib.import_module(module), name)(parsed, model_name, model_version, window)
+    logger.info("asking model %s of %s, at most %d requests under way", model_name, parsed, window)
+    return TritonSession(
+        transport,
+        spec=spec,
+        max_batch_size=max_batch_size,
+        window=window,
+        response_wait_time_s=response_wait_time_s,
+    )

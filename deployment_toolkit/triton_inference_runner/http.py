@@ -1,0 +1,88 @@
+"""Inference requests over HTTP."""
+
+from __future__ import annotations
+
+from http.client import HTTPException
+
+import gevent  # type: ignore[import-untyped]
+import tritonclient.http as client
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+
+from deployment_toolkit.core import Arrays
+from deployment_toolkit.errors import InferenceError
+from deployment_toolkit.triton_server.url import ServerUrl
+
+_CONNECTION_TIMEOUT_S = 10.0
+
+
+class HttpTransport:
+    """Sends without waiting: each request under way has a connection and a greenlet of this thread.
+
+    The client's own ``async_infer`` is not used: it sleeps 10 ms per request.
+    """
+
+    def __init__(self, url: ServerUrl, model_name: str, model_version: str, window: int) -> None:
+        self._address = url.address
+        self._window = window
+        self._model = (model_name, model_version)
+        self._client = self._connect()
+
+    def send(self, x: Arrays) -> HttpResponse:
+        """Sends a request of at least one row."""
+        greenlet = gevent.spawn(self._infer, x)
+        gevent.sleep(0)  # lets it, and those before it, get as far as they can without waiting
+        return HttpResponse(self, greenlet)
+
+    def give_up(self, greenlet: gevent.Greenlet) -> None:
+        """Ends a request that is still unanswered. Its connection, on which the answer may come yet, must not serve
+        another: the requests after it get connections of their own."""
+        if not greenlet.ready():
+            greenlet.kill()
+            self._client = self._connect()
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._client.close()
+
+    def _connect(self) -> client.InferenceServerClient:
+        # No network timeout: a request may rightly wait for all those sent before it. The session watches the oldest.
+        return client.InferenceServerClient(
+            self._address, concurrency=self._window, connection_timeout=_CONNECTION_TIMEOUT_S, network_timeout=None
+        )
+
+    def _infer(self, x: Arrays) -> Arrays | Exception:
+        """The outputs by name, or what went wrong: gevent would print an exception that leaves a greenlet."""
+        inputs = []
+        for name, array in x.items():
+            tensor = client.InferInput(name, array.shape, np_to_triton_dtype(array.dtype))
+            inputs.append(tensor.set_data_from_numpy(array))
+        name, version = self._model
+        try:
+            result = self._client.infer(name, inputs, model_version=version)
+        except (InferenceServerException, OSError, HTTPException) as error:
+            return error
+        return {output["name"]: result.as_numpy(output["name"]) for output in result.get_response()["outputs"]}
+
+
+class HttpResponse:
+    """An answer that may not be there yet."""
+
+    def __init__(self, transport: HttpTransport, greenlet: gevent.Greenlet) -> None:
+        self._transport = transport
+        self._greenlet = greenlet
+
+    def result(self, timeout_s: float) -> Arrays:
+        """The outputs by name. Raises InferenceError with the server's message, TimeoutError if it does not come."""
+        try:
+            answer: Arrays | Exception = self._greenlet.get(timeout=timeout_s)
+        except gevent.Timeout as error:
+            raise TimeoutError from error
+        if isinstance(answer, InferenceServerException):
+            raise InferenceError(f"the server answered: {answer.message()}") from answer
+        if isinstance(answer, Exception):
+            raise InferenceError(f"the server is gone: {answer or type(answer).__name__}") from answer
+        return answer
+
+    def cancel(self) -> None:
+        """Gives the request up if it is still unanswered."""
+        self._transport.give_up(self._greenlet)

@@ -1,0 +1,155 @@
+"""What is asked of a server beside inference, alike over both protocols."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from http.client import HTTPException
+from typing import Any, Protocol
+
+import tritonclient.grpc as grpc_client
+import tritonclient.http as http_client
+from google.protobuf.json_format import MessageToDict
+from tritonclient.utils import InferenceServerException
+
+from deployment_toolkit.errors import ServerError
+from deployment_toolkit.triton_server.url import Scheme, ServerUrl
+
+_CONNECTION_TIMEOUT_S = 5.0
+_INT64_FIELDS = frozenset({"dims", "shape", "max_queue_delay_microseconds"})
+_UNREACHABLE, _LATE = "StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED"
+
+
+class AdminClient(Protocol):
+    """One connection to a server; answers are those of its JSON interface."""
+
+    def is_ready(self) -> bool: ...
+
+    def is_model_ready(self, name: str, version: str) -> bool: ...
+
+    def load(self, name: str) -> None: ...
+
+    def unload(self, name: str) -> None: ...
+
+    def index(self) -> list[dict[str, Any]]: ...
+
+    def metadata(self, name: str, version: str) -> dict[str, Any]: ...
+
+    def config(self, name: str, version: str) -> dict[str, Any]: ...
+
+    def close(self) -> None: ...
+
+
+@contextlib.contextmanager
+def admin_client(url: ServerUrl, *, timeout_s: float) -> Iterator[AdminClient]:
+    """A client for a few questions in this thread, each answered within ``timeout_s``.
+
+    Raises ServerError, with the server's message on one line, if a question is answered with an error or not at all.
+    """
+    client: AdminClient = _GrpcAdmin(url, timeout_s) if url.scheme == Scheme.GRPC else _HttpAdmin(url, timeout_s)
+    try:
+        yield client
+    except InferenceServerException as error:
+        message = " ".join(str(error.message()).split())
+        if error.status() == _LATE:
+            raise ServerError(_late(url, timeout_s)) from error
+        if error.status() == _UNREACHABLE:
+            raise ServerError(_unreachable(url, message)) from error
+        raise ServerError(f"the server at {url} answered: {message}") from error
+    except TimeoutError as error:
+        raise ServerError(_late(url, timeout_s)) from error
+    except (OSError, HTTPException) as error:
+        raise ServerError(_unreachable(url, str(error) or type(error).__name__)) from error
+    finally:
+        client.close()
+
+
+def grpc_channel_options(url: ServerUrl) -> list[tuple[str, int]]:
+    """Options of a gRPC channel: messages of any size, and no proxy on the way to this host itself."""
+    options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+    if url.host in ("localhost", "127.0.0.1", "::1"):
+        options.append(("grpc.enable_http_proxy", 0))
+    return options
+
+
+class _GrpcAdmin:
+    def __init__(self, url: ServerUrl, timeout_s: float) -> None:
+        self._client = grpc_client.InferenceServerClient(url.address, channel_args=grpc_channel_options(url))
+        self._timeout_s = timeout_s
+
+    def is_ready(self) -> bool:
+        return bool(self._client.is_server_ready(client_timeout=self._timeout_s))
+
+    def is_model_ready(self, name: str, version: str) -> bool:
+        return bool(self._client.is_model_ready(name, version, client_timeout=self._timeout_s))
+
+    def load(self, name: str) -> None:
+        self._client.load_model(name, client_timeout=self._timeout_s)
+
+    def unload(self, name: str) -> None:
+        self._client.unload_model(name, client_timeout=self._timeout_s)
+
+    def index(self) -> list[dict[str, Any]]:
+        return list(_plain(self._client.get_model_repository_index(client_timeout=self._timeout_s))["models"])
+
+    def metadata(self, name: str, version: str) -> dict[str, Any]:
+        return _plain(self._client.get_model_metadata(name, version, client_timeout=self._timeout_s))
+
+    def config(self, name: str, version: str) -> dict[str, Any]:
+        return dict(_plain(self._client.get_model_config(name, version, client_timeout=self._timeout_s))["config"])
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class _HttpAdmin:
+    def __init__(self, url: ServerUrl, timeout_s: float) -> None:
+        self._client = http_client.InferenceServerClient(
+            url.address, connection_timeout=min(timeout_s, _CONNECTION_TIMEOUT_S), network_timeout=timeout_s
+        )
+
+    def is_ready(self) -> bool:
+        return bool(self._client.is_server_ready())
+
+    def is_model_ready(self, name: str, version: str) -> bool:
+        return bool(self._client.is_model_ready(name, version))
+
+    def load(self, name: str) -> None:
+        self._client.load_model(name)
+
+    def unload(self, name: str) -> None:
+        self._client.unload_model(name)
+
+    def index(self) -> list[dict[str, Any]]:
+        return list(self._client.get_model_repository_index())
+
+    def metadata(self, name: str, version: str) -> dict[str, Any]:
+        return dict(self._client.get_model_metadata(name, version))
+
+    def config(self, name: str, version: str) -> dict[str, Any]:
+        return dict(self._client.get_model_config(name, version))
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def _plain(message: Any) -> dict[str, Any]:
+    """A message as the server's HTTP interface would write it: zeros included, 64-bit integers as numbers."""
+    plain = MessageToDict(message, including_default_value_fields=True, preserving_proto_field_name=True)
+    return dict(_with_numbers(plain))
+
+
+def _with_numbers(value: Any, field: str = "") -> Any:
+    if isinstance(value, dict):
+        return {name: _with_numbers(item, name) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_with_numbers(item, field) for item in value]
+    return int(value) if field in _INT64_FIELDS else value
+
+
+def _late(url: ServerUrl, timeout_s: float) -> str:
+    return f"the server at {url} did not answer within {timeout_s:g} s: is it overloaded, or is it another server?"
+
+
+def _unreachable(url: ServerUrl, reason: str) -> str:
+    return f"no server answers at {url} ({reason}): start one, or give the address of a running one"

@@ -1,0 +1,189 @@
+"""A handle on a running server, wherever it runs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tritonclient.utils import triton_to_np_dtype
+
+from deployment_toolkit.core import ModelSpec, TensorSpec
+from deployment_toolkit.errors import ServerError
+from deployment_toolkit.triton_server.admin import admin_client
+from deployment_toolkit.triton_server.deployment import MODEL_SPEC
+from deployment_toolkit.triton_server.url import Scheme, ServerUrl
+
+logger = logging.getLogger("triton")
+
+_ANSWER_TIMEOUT_S = 10.0
+_POLL_S = 0.1
+
+
+class TritonServer:
+    """A running server, known by the URL of at least one of its protocols.
+
+    ``pid`` is the process id of a server on this host that this process started, else None; its model processes are
+    its children. ``log_path`` is where such a server logs. Every method opens a connection of its own, so that a
+    handle may be used from any thread. Methods raise ServerError when the server is not there or answers with an
+    error.
+    """
+
+    def __init__(
+        self,
+        *,
+        http_url: str | None = None,
+        grpc_url: str | None = None,
+        metrics_url: str | None = None,
+        pid: int | None = None,
+        log_path: Path | None = None,
+    ) -> None:
+        urls = [ServerUrl.parse(url) for url in (http_url, grpc_url) if url is not None]
+        self._urls = {url.scheme: url for url in urls}
+        self._metrics_url = metrics_url
+        self.pid = pid
+        self.log_path = log_path
+        self._url = urls[0]
+
+    @classmethod
+    def from_url(cls, url: str) -> TritonServer:
+        """A server by one URL: ``grpc://host:port``, ``http://host:port`` or ``host:port``, which means gRPC."""
+        parsed = ServerUrl.parse(url)
+        return cls(grpc_url=str(parsed)) if parsed.scheme == Scheme.GRPC else cls(http_url=str(parsed))
+
+    @property
+    def http_url(self) -> str:
+        """``http://host:port``."""
+        return self._known(Scheme.HTTP)
+
+    @property
+    def grpc_url(self) -> str:
+        """``grpc://host:port``."""
+        return self._known(Scheme.GRPC)
+
+    @property
+    def metrics_url(self) -> str:
+        """``http://host:port/metrics``."""
+        if self._metrics_url is None:
+            raise ServerError(f"the metrics address of the server at {self._url} is not known: give its URL")
+        return self._metrics_url
+
+    def __str__(self) -> str:
+        return str(self._url)
+
+    def is_ready(self, timeout_s: float = 1.0) -> bool:
+        """Whether the server answers within ``timeout_s`` that it is ready."""
+        try:
+            with admin_client(self._url, timeout_s=timeout_s) as client:
+                return client.is_ready()
+        except ServerError:
+            return False
+
+    def wait_ready(self, timeout_s: float) -> None:
+        """Returns when the server is ready. Raises ServerError if it is not within ``timeout_s``."""
+        deadline = time.monotonic() + timeout_s
+        while not self.is_ready(max(0.1, min(1.0, deadline - time.monotonic()))):
+            if time.monotonic() > deadline:
+                raise ServerError(f"no server is ready at {self._url} after {timeout_s:g} s: is it started there?")
+            time.sleep(_POLL_S)
+
+    def load_model(self, name: str, timeout_s: float) -> None:
+        """Returns when the model answers; a server that polls its repository is waited for.
+
+        Raises ServerError if the model is not in the server's repository, can't be loaded or takes longer than
+        ``timeout_s``.
+        """
+        self._require_in_repository(name)
+        logger.info("waiting up to %g s for %s to load model %s", timeout_s, self._url, name)
+        started = time.monotonic()
+        try:
+            with admin_client(self._url, timeout_s=timeout_s) as client:
+                client.load(name)
+        except ServerError as error:
+            if "polling is enabled" not in str(error):
+                raise ServerError(f"model {name} could not be loaded: {error}{self._see_log()}") from error
+            self._wait_for_model(name, started + timeout_s)
+        self.require_model(name)
+        logger.info("model %s is ready after %.1f s", name, time.monotonic() - started)
+
+    def unload_model(self, name: str) -> None:
+        """Asks the server to let go of the model. Raises ServerError if it is not in the server's repository."""
+        self._require_in_repository(name)
+        with admin_client(self._url, timeout_s=_ANSWER_TIMEOUT_S) as client:
+            client.unload(name)
+
+    def require_model(self, name: str, version: str = "") -> None:
+        """Raises ServerError, with what is there, unless this version of the model answers; an empty version is the
+        server's choice."""
+        with admin_client(self._url, timeout_s=_ANSWER_TIMEOUT_S) as client:
+            if client.is_model_ready(name, version):
+                return
+        entries = self._require_in_repository(name)
+        ready = sorted(entry["version"] for entry in entries if entry.get("state") == "READY")
+        if ready:
+            raise ServerError(
+                f"model {name} of the server at {self._url} has no version {version} that answers: ask for version "
+                f"{' or '.join(ready)}"
+            )
+        reasons = {entry["reason"] for entry in entries if entry.get("reason")}
+        state = f" ({'; '.join(sorted(reasons))})" if reasons else ""
+        raise ServerError(f"model {name} of the server at {self._url} is not loaded{state}: load it first")
+
+    def model_config(self, name: str, version: str = "") -> dict[str, Any]:
+        """The server's complete configuration of a loaded model, as its HTTP interface writes it."""
+        with admin_client(self._url, timeout_s=_ANSWER_TIMEOUT_S) as client:
+            return client.config(name, version)
+
+    def model_spec(self, name: str, version: str = "") -> ModelSpec:
+        """Signature of a loaded model; value ranges come from the parameter ``model_spec`` of its configuration, if
+        it has one."""
+        with admin_client(self._url, timeout_s=_ANSWER_TIMEOUT_S) as client:
+            metadata = client.metadata(name, version)
+            config = client.config(name, version)
+        spec = ModelSpec(
+            inputs=tuple(_tensor_spec(item) for item in metadata["inputs"]),
+            outputs=tuple(_tensor_spec(item) for item in metadata["outputs"]),
+        )
+        parameter = config.get("parameters", {}).get(MODEL_SPEC)
+        if parameter is None:
+            return spec
+        try:
+            described = ModelSpec.from_dict(json.loads(parameter["string_value"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ServerError(f"parameter {MODEL_SPEC} of model {name} is not a signature: deploy it anew") from error
+        return spec.with_value_ranges(described.value_ranges)
+
+    def _known(self, scheme: Scheme) -> str:
+        if scheme not in self._urls:
+            raise ServerError(f"the server at {self._url} is not known by {scheme}: give its {scheme}:// URL")
+        return str(self._urls[scheme])
+
+    def _require_in_repository(self, name: str) -> list[dict[str, Any]]:
+        """What the server's index says of each version of the model."""
+        with admin_client(self._url, timeout_s=_ANSWER_TIMEOUT_S) as client:
+            index = client.index()
+        entries = [entry for entry in index if entry["name"] == name]
+        if not entries:
+            names = ", ".join(sorted({entry["name"] for entry in index})) or "nothing"
+            raise ServerError(
+                f"there is no model {name} in the repository of the server at {self._url}: it holds {names}"
+            )
+        return entries
+
+    def _wait_for_model(self, name: str, deadline: float) -> None:
+        while time.monotonic() < deadline:
+            with admin_client(self._url, timeout_s=_ANSWER_TIMEOUT_S) as client:
+                if client.is_model_ready(name, ""):
+                    return
+            time.sleep(_POLL_S)
+
+    def _see_log(self) -> str:
+        return f"; the server's log is {self.log_path}" if self.log_path is not None else ""
+
+
+def _tensor_spec(plain: dict[str, Any]) -> TensorSpec:
+    """An entry of the metadata, whose shape starts with the batch dimension."""
+    return TensorSpec(plain["name"], np.dtype(triton_to_np_dtype(plain["datatype"])).name, tuple(plain["shape"][1:]))

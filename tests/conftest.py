@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from deployment_toolkit.core import ModelSpec, TensorSpec
+from deployment_toolkit.triton_server.local import local_server
+from deployment_toolkit.triton_server.remote import TritonServer
+from widedeep.feature_spec import FeatureSpec
+from widedeep.outbrain import outbrain_spec
+from widedeep.random_parquet import write_random_parquet
+
+TinyOnnx = Callable[..., Path]
+WriteParquet = Callable[..., Path]
+SERVED_ADDER = Path(__file__).parent / "served_adder.py"
+ADDER_CONFIG = """
+name: "adder"
+backend: "python"
+max_batch_size: 64
+input [ { name: "x1" data_type: TYPE_FP32 dims: [ 1 ] }, { name: "x2" data_type: TYPE_INT32 dims: [ 3 ] } ]
+output [ { name: "y" data_type: TYPE_FP32 dims: [ 1 ] } ]
+instance_group [ { count: 2 kind: KIND_CPU } ]
+parameters { key: "model_spec" value { string_value: '%s' } }
+"""
+
+
+@pytest.fixture(scope="session")
+def adder_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model repository with the Python-backend model ``adder`` of served_adder.py."""
+    repository = tmp_path_factory.mktemp("adder_repository")
+    version = repository / "adder" / "1"
+    version.mkdir(parents=True)
+    shutil.copyfile(SERVED_ADDER, version / "model.py")
+    spec = ModelSpec(inputs=(TensorSpec("x2", "int32", (3,), value_range=(-1, 999)),), outputs=())
+    (version.parent / "config.pbtxt").write_text(ADDER_CONFIG % json.dumps(spec.to_dict()))
+    return repository
+
+
+@pytest.fixture(scope="session")
+def adder_server(adder_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
+    """A running server that has loaded ``adder``."""
+    log_path = tmp_path_factory.mktemp("adder_server") / "server.log"
+    with local_server(adder_repository, log_path=log_path) as server:
+        server.load_model("adder", timeout_s=60)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def write_parquet() -> WriteParquet:
+    """Writes valid random rows of a specification; ``columns`` replaces columns by data or leaves them out (None)."""
+
+    def write(
+        path: Path,
+        rows: int,
+        seed: int = 0,
+        spec: FeatureSpec | None = None,
+        row_group_rows: int = 1000,
+        **columns: Any,
+    ) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        spec = spec or outbrain_spec()
+        return write_random_parquet(path, rows, spec=spec, seed=seed, row_group_rows=row_group_rows, columns=columns)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx() -> TinyOnnx:
+    """Writes an ONNX model: ``score = amount + 10 * item + the sum of tags``, ``item`` an id below 10, ``tags`` three
+    ids below 5 or -1. ``declared_items`` is the number of items it says it has: with more than 10 it fails on the
+    others."""
+
+    def write(path: Path, declared_items: int = 10) -> Path:
+        inputs = (
+            TensorSpec("amount", "float32", (1,)),
+            TensorSpec("item", "int32", (1,), (0, declared_items - 1)),
+            TensorSpec("tags", "int32", (3,), (-1, 4)),
+        )
+        spec = ModelSpec(inputs, (TensorSpec("score", "float32", (1,)),))
+        nodes = [
+            helper.make_node("Gather", ["table", "item"], ["looked_up"]),
+            helper.make_node("Cast", ["tags"], ["numbers"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceSum", ["numbers", "axis"], ["tag_sum"]),
+            helper.make_node("Sum", ["amount", "looked_up", "tag_sum"], ["score"]),
+        ]
+        types = {"float32": TensorProto.FLOAT, "int32": TensorProto.INT32}
+        values = [
+            helper.make_tensor_value_info(tensor.name, types[tensor.dtype], ["batch", *tensor.shape])
+            for tensor in (*spec.inputs, *spec.outputs)
+        ]
+        constants = {"table": np.arange(0, 100, 10, dtype=np.float32), "axis": np.array([1])}
+        weights = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+        graph = helper.make_graph(nodes, "tiny", values[:-1], values[-1:], weights)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+        model.metadata_props.add(key="model_spec", value=json.dumps(spec.to_dict()))
+        onnx.save(model, str(path))
+        return path
+
+    return write

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import pytest
+
+from deployment_toolkit.errors import UsageError
+from deployment_toolkit.params import add_dataclass, from_args, make_parser
+from deployment_toolkit.triton_server.url import Scheme, ServerUrl
+from run_inference_on_triton import TritonOptions
+
+
+def test_default_of_the_script_is_an_address() -> None:
+    parser = make_parser("")
+    add_dataclass(parser, TritonOptions)
+    options = from_args(TritonOptions, parser.parse_args(["--model-name", "m", "--dataloader", "d.py"]))
+    assert ServerUrl.parse(options.server_url) == ServerUrl(Scheme.GRPC, "localhost", 8001)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("grpc://host:9001", ServerUrl(Scheme.GRPC, "host", 9001)),
+        ("http://127.0.0.1:8000/", ServerUrl(Scheme.HTTP, "127.0.0.1", 8000)),
+        ("http://host", ServerUrl(Scheme.HTTP, "host", 8000)),
+        ("[::1]:8001", ServerUrl(Scheme.GRPC, "::1", 8001)),
+    ],
+)
+def test_both_protocols(text: str, expected: ServerUrl) -> None:
+    assert ServerUrl.parse(text) == expected
+    assert ServerUrl.parse(str(expected)) == expected
+
+
+@pytest.mark.parametrize("text", ["ftp://host:1", "grpc://host:port", "http://:8000", "http://host:8000/v2", ""])
+def test_what_is_no_address_is_named(text: str) -> None:
+    with pytest.raises(UsageError, match="server URL"):
+        ServerUrl.parse(text)

@@ -1,0 +1,28 @@
+"""A model of the Python backend for tests: y = x1 + sum(x2); the id 666 is answered with an error, and an x1 of 1000 or
+more waits for the seconds above 1000."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as backend  # type: ignore[import-not-found]
+
+
+class TritonPythonModel:
+    """Answers each request by itself."""
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        return [_answer(request) for request in requests]
+
+
+def _answer(request: Any) -> Any:
+    x1 = backend.get_input_tensor_by_name(request, "x1").as_numpy()
+    x2 = backend.get_input_tensor_by_name(request, "x2").as_numpy()
+    if x1.max() >= 1000:
+        time.sleep(float(x1.max()) - 1000)
+    if (x2 == 666).any():
+        return backend.InferenceResponse([], backend.TritonError("id 666\nis marked"))
+    y = x1 + x2.sum(axis=1, keepdims=True, dtype=np.float32)
+    return backend.InferenceResponse([backend.Tensor("y", y)])
