@@ -1,0 +1,75 @@
+"""One measurement at a time on a machine: two would disturb each other, and perf_analyzer names its shared memory after
+the model's tensors alone."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+logger = logging.getLogger("performance")
+
+SHARED_MEMORY = Path("/dev/shm")
+_LOCK_NAME = "triton_performance.lock"
+
+
+@contextlib.contextmanager
+def machine_to_itself(folder: Path | None = None) -> Iterator[None]:
+    """Waits, saying so once, until no other measurement runs on this machine; the next one waits until the block is
+    left. ``folder`` holds the lock file; by default the folder for temporary files."""
+    path = (folder or Path(tempfile.gettempdir())) / _LOCK_NAME
+    descriptor = _open(path)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info("another measurement runs on this machine, waiting for it to end (lock %s)", path)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    """Read-only, because the file may be another user's: that is enough for a lock."""
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o644))
+
+
+@contextlib.contextmanager
+def no_shared_memory_left(inputs: Iterable[str], outputs: Iterable[str]) -> Iterator[None]:
+    """Removes what perf_analyzer left behind: regions that appeared during the block and have the names it gives, an
+    output's own and ``<input>_<stream>_<step>``. Only safe while no other measurement runs."""
+    before = _regions()
+    try:
+        yield
+    finally:
+        left = region_pattern(inputs, outputs)
+        for name in sorted(_regions() - before):
+            if left.fullmatch(name):
+                logger.debug("removing %s, which perf_analyzer left behind", SHARED_MEMORY / name)
+                (SHARED_MEMORY / name).unlink(missing_ok=True)
+
+
+def region_pattern(inputs: Iterable[str], outputs: Iterable[str]) -> re.Pattern[str]:
+    """Matches the names of perf_analyzer's regions for these tensors."""
+    names = [f"{re.escape(region_name(name))}_[0-9]+_[0-9]+" for name in inputs]
+    names += [re.escape(region_name(name)) for name in outputs]
+    return re.compile("|".join(names))
+
+
+def region_name(tensor: str) -> str:
+    """A tensor's name as perf_analyzer writes it in a region's: slashes can't be part of one."""
+    return re.sub(r"[/\\]", "_", tensor)
+
+
+def _regions() -> set[str]:
+    return {path.name for path in SHARED_MEMORY.iterdir()} if SHARED_MEMORY.is_dir() else set()

@@ -1,0 +1,111 @@
+"""What is to be measured, and how; the options of ``run_performance_on_triton.py``."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+from deployment_toolkit.core import EvaluationMode, Mnemonic, PerformanceTool
+from deployment_toolkit.errors import UsageError
+from deployment_toolkit.params import option
+
+RANDOM_DATA = "random"
+ZERO_DATA = "zero"
+
+
+class MeasurementMode(Mnemonic):
+    """What ends a measurement window: a number of requests, or a time."""
+
+    COUNT_WINDOWS = "count_windows"
+    TIME_WINDOWS = "time_windows"
+
+
+class OfflineMode(Mnemonic):
+    """Whose memory client and server share offline."""
+
+    SYSTEM = "system"
+    CUDA = "cuda"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One measurement: rows per request, and requests in flight."""
+
+    batch: int
+    concurrency: int
+
+    def __str__(self) -> str:
+        return f"batch {self.batch}, concurrency {self.concurrency}"
+
+
+@dataclass(frozen=True)
+class PerformanceOptions:
+    """Raises UsageError for values that can't be measured."""
+
+    model_name: str = option("model of the server")
+    result_path: Path = option("CSV to write; what the tool prints goes beside it, to a file with the suffix .log")
+    server_url: str = option("http://host:port or grpc://host:port", "http://127.0.0.1:8000")
+    model_version: str = option("version of the model", "1")
+    input_data: str = option(
+        "random (rows inside the model's value ranges), zero, or perf_analyzer's own JSON file or folder of raw files",
+        RANDOM_DATA,
+    )
+    input_shapes: list[str] = option(
+        "shape of one row of an input that has free dimensions, for example x:3,224; may be repeated",
+        [],
+        action="append",
+        nargs=None,
+        metavar="NAME:SHAPE",
+    )
+    batch_sizes: list[int] = option("rows per request", [1])
+    concurrency: list[int] = option("requests in flight", [1])
+    measurement_mode: MeasurementMode = option(
+        "what ends a window; a measurement is three of them", MeasurementMode.COUNT_WINDOWS
+    )
+    measurement_interval: int = option("length of a time window in ms", 5000)
+    measurement_request_count: int = option("requests of a count window; it lasts a second at least", 50)
+    stability_percentage: float = option(
+        "settled: throughput and average latency of the three windows differ by no more than this", 10.0
+    )
+    retries: int = option("how often a measurement that did not settle is repeated, each with windows twice as long", 2)
+    evaluation_mode: EvaluationMode = option(
+        "offline: shared memory; online: the protocol of the URL", EvaluationMode.OFFLINE
+    )
+    offline_mode: OfflineMode = option("shared memory of the offline mode", OfflineMode.SYSTEM)
+    output_shared_memory_size: int = option(
+        "bytes of one row of an output whose shape is free; others take what they need", 102400
+    )
+    performance_tool: PerformanceTool = option("who measures", PerformanceTool.PERF_ANALYZER)
+    model_repository: Path | None = option(
+        "the server's model repository: where value ranges are read from the model's files if the server has none", None
+    )
+    warmup: bool = option("send unrecorded requests of every batch size first", False)
+    timeout: int = option("seconds that one run of the tool may take", 600)
+
+    def __post_init__(self) -> None:
+        for name in ("batch_sizes", "concurrency"):
+            values = getattr(self, name)
+            if not values or min(values) < 1:
+                raise UsageError(f"--{name.replace('_', '-')} needs whole numbers from 1 on, not {values}")
+        for name in ("measurement_interval", "measurement_request_count", "stability_percentage", "timeout"):
+            if getattr(self, name) <= 0:
+                raise UsageError(f"--{name.replace('_', '-')} must be above 0, not {getattr(self, name)}")
+        for name in ("retries", "output_shared_memory_size"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"--{name.replace('_', '-')} can't be negative")
+        if self.input_data not in (RANDOM_DATA, ZERO_DATA) and not Path(self.input_data).exists():
+            raise UsageError(
+                f"--input-data {self.input_data}: there is no such file or folder, nor is it random or zero"
+            )
+
+    @property
+    def points(self) -> list[Point]:
+        """Every batch size with every concurrency, sorted, each once."""
+        pairs = itertools.product(sorted(set(self.batch_sizes)), sorted(set(self.concurrency)))
+        return [Point(batch, concurrency) for batch, concurrency in pairs]
+
+    @property
+    def log_path(self) -> Path:
+        """Where the tool's streams go."""
+        return self.result_path.with_suffix(".log")

@@ -1,0 +1,193 @@
+"""Measures with Triton's perf_analyzer, the one of the tritonclient wheel.
+
+A run is three windows at one (batch, concurrency), and is told that any result is stable, so that it always ends after
+the three and always reports, which perf_analyzer does not do for what it thinks unstable. Whether the measurement
+settled is decided here by its own rule, from the throughput and the average latency that it prints for each window; if
+not, the run is repeated with windows twice as long. What never settles is reported as such, with the values of the last
+run.
+
+A count window of perf_analyzer 2.51 lasts whole seconds, because that is how often it looks; so three windows of 17
+requests are as quick as any and give a 99th percentile of 50 requests or more.
+"""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+
+from deployment_toolkit.core import EvaluationMode
+from deployment_toolkit.errors import PerformanceError, ProcessError
+from deployment_toolkit.process import environment, last_lines, run
+from deployment_toolkit.report import SETTLED, PerformanceRow
+from deployment_toolkit.triton_performance_runner.exclusive import no_shared_memory_left
+from deployment_toolkit.triton_performance_runner.options import MeasurementMode, PerformanceOptions, Point
+from deployment_toolkit.triton_performance_runner.perf_data import InputData
+from deployment_toolkit.triton_performance_runner.perf_report import WINDOWS, Report, Window
+from deployment_toolkit.triton_performance_runner.target import Target
+from deployment_toolkit.triton_server.url import Scheme
+
+logger = logging.getLogger("performance")
+
+_ANY_STABILITY = "1000000"  # percent
+_CLIENT_THREADS = 4
+_WARMUP_WINDOW_MS = 200
+_POLL_S = 0.1
+# perf_analyzer's exit codes for: no stable measurement; no request ended inside a window.
+_NOTHING_SETTLED = (2, 3)
+# What perf_analyzer links against, as the wheel of nvidia-pytriton names it.
+_LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
+
+
+class PerfAnalyzer:
+    """perf_analyzer, aimed at a model. Not to be used while another measurement runs on this machine."""
+
+    def __init__(
+        self,
+        options: PerformanceOptions,
+        target: Target,
+        data: InputData,
+        *,
+        folder: Path,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """``folder`` is for this object alone; ``env`` is what perf_analyzer inherits, by default this process's
+        environment."""
+        self._options = options
+        self._target = target
+        self._data = data
+        self._folder = folder
+        self._env = environment(env, prepend={"LD_LIBRARY_PATH": [_link_libraries(folder)]})
+        self._program = _find_program()
+        self._window = Window(options.measurement_mode, options.measurement_request_count, options.measurement_interval)
+
+    def warm_up(self) -> None:
+        """Sends requests of every batch size for a moment and drops the results. What goes wrong here goes wrong
+        again, and is raised, when it is measured."""
+        concurrency = max(self._options.concurrency)
+        for batch in sorted(set(self._options.batch_sizes)):
+            logger.debug("warming up batch %d, concurrency %d", batch, concurrency)
+            window = Window(MeasurementMode.TIME_WINDOWS, 0, _WARMUP_WINDOW_MS)
+            try:
+                self._run(Point(batch, concurrency), window)
+            except ProcessError as error:
+                if error.returncode is None:
+                    raise PerformanceError(self._timed_out(Point(batch, concurrency))) from error
+
+    def measure(self, point: Point) -> PerformanceRow:
+        """The row of a point, marked if it never settled. Raises PerformanceError if nothing could be measured."""
+        window, row = self._window, None
+        for attempt in range(self._options.retries + 1):
+            report = self._attempt(point, window)
+            if report is not None:
+                row = report.row
+                if report.is_settled(self._options.stability_percentage):
+                    return {**row, SETTLED: True}
+            logger.info("%s did not settle in attempt %d of %d", point, attempt + 1, self._options.retries + 1)
+            window = window.doubled(report.requests_per_window if report else 0)
+        if row is None:
+            raise PerformanceError(
+                f"no request of {point} ended inside a window: raise --measurement-interval, or use --measurement-mode "
+                f"{MeasurementMode.COUNT_WINDOWS}; log: {self._options.log_path}"
+            )
+        logger.warning("%s never settled, its row is marked", point)
+        return {**row, SETTLED: False}
+
+    def _attempt(self, point: Point, window: Window) -> Report | None:
+        """None if perf_analyzer could not say anything because the windows are too short."""
+        try:
+            output = self._run(point, window)
+        except ProcessError as error:
+            if error.returncode in _NOTHING_SETTLED:
+                return None
+            raise PerformanceError(self._explain(point, error)) from error
+        if not self._csv_path.exists():
+            return None
+        return Report.read(self._csv_path, output, point)
+
+    @property
+    def _csv_path(self) -> Path:
+        return self._folder / "report.csv"
+
+    def _run(self, point: Point, window: Window) -> str:
+        """What a run prints to stdout; its report, if it makes one, is at ``_csv_path``."""
+        threads = min(point.concurrency, _CLIENT_THREADS)
+        data, watch = self._data.prepare(point, threads, self._folder)
+        self._csv_path.unlink(missing_ok=True)
+        streams = self._folder / "streams"
+        argv = [*self._arguments(point, threads), *window.arguments, "--input-data", data]
+        spec = self._target.spec
+        try:
+            with no_shared_memory_left([item.name for item in spec.inputs], [item.name for item in spec.outputs]):
+                completed = run(
+                    argv,
+                    env=self._env,
+                    timeout_s=self._options.timeout,
+                    log_path=streams,
+                    watch=watch,
+                    poll_s=_POLL_S,
+                )
+        finally:
+            self._keep_streams(argv, streams)
+        return completed.stdout
+
+    def _arguments(self, point: Point, threads: int) -> list[str]:
+        target, options = self._target, self._options
+        version = ["-x", target.version] if target.version else []
+        argv = [str(self._program), "-m", target.name, *version]
+        argv += ["-u", target.url.address, "-i", "grpc" if target.url.scheme is Scheme.GRPC else "http"]
+        argv += ["-b", str(point.batch), "--concurrency-range", str(point.concurrency)]
+        if point.concurrency > threads:  # otherwise a thread per request in flight, which is not bounded
+            argv += ["--async", "--max-threads", str(threads)]
+        if options.evaluation_mode is EvaluationMode.OFFLINE:
+            row_bytes = [item.row_bytes for item in target.spec.outputs if -1 not in item.shape]
+            size_bytes = max(options.output_shared_memory_size, *row_bytes, 0)
+            argv += ["--shared-memory", str(options.offline_mode), "--output-shared-memory-size", str(size_bytes)]
+        for tensor in target.spec.inputs:
+            if target.max_batch_size == 0 or tensor.name in target.free_inputs:
+                shape = tensor.shape if target.max_batch_size else (1, *tensor.shape)
+                argv += ["--shape", f"{tensor.name}:{','.join(map(str, shape))}"]
+        argv += ["--stability-percentage", _ANY_STABILITY, "--max-trials", str(WINDOWS)]
+        return [*argv, "-v", "--verbose-csv", "-f", str(self._csv_path)]
+
+    def _keep_streams(self, argv: list[str], streams: Path) -> None:
+        with self._options.log_path.open("a") as log:
+            log.write(f"$ {shlex.join(argv)}\n")
+            for path in (streams, streams.with_name(f"{streams.name}.err")):
+                if path.exists():
+                    log.write(path.read_text(errors="replace") + "\n")
+                    path.unlink()
+
+    def _explain(self, point: Point, error: ProcessError) -> str:
+        if error.returncode is None and (error.stdout or error.stderr):
+            return self._timed_out(point)
+        if "error while loading shared libraries" in error.stderr:
+            return f"{last_lines(error.stderr)}: pip install -r requirements.txt, or the package that brings it"
+        reason = last_lines(error.stderr or error.stdout or str(error))
+        return f"perf_analyzer could not measure {point}: {reason}; log: {self._options.log_path}"
+
+    def _timed_out(self, point: Point) -> str:
+        return (
+            f"perf_analyzer did not measure {point} in {self._options.timeout} s: raise --timeout or look at the "
+            f"server; log: {self._options.log_path}"
+        )
+
+
+def _find_program() -> Path:
+    """The one of this interpreter's environment, else whichever is on the PATH."""
+    installed = Path(sysconfig.get_path("scripts")) / "perf_analyzer"
+    return installed if installed.is_file() else Path("perf_analyzer")
+
+
+def _link_libraries(folder: Path) -> Path:
+    """A folder with the libraries under the names that perf_analyzer asks for; those that the wheel has not are left to
+    the system."""
+    links = folder / "lib"
+    links.mkdir()
+    wheel = Path(sysconfig.get_path("purelib")) / "nvidia_pytriton.libs"
+    for name, pattern in _LIBRARIES.items():
+        for library in sorted(wheel.glob(pattern))[:1]:
+            (links / name).symlink_to(library)
+    return links

@@ -1,0 +1,145 @@
+"""The rows that perf_analyzer sends.
+
+perf_analyzer 2.51 takes "steps" of one row each from a JSON file (format: its documentation, "Input Data") and joins
+consecutive steps to a request: request k of a sweep with batch B and N steps holds the steps k*B, k*B+1, … k*B+B-1,
+each modulo N. Preparing that costs it N * B copies per input, per client thread or, with shared memory, per region, and
+a request to the server per region; tens of seconds for a few hundred steps of a large batch, and with some 30,000
+regions it runs out of ports. So the number of steps is chosen here by the batch. A request can't have more different
+rows than there are steps; with system shared memory ``fill_regions`` gives each request B rows of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from deployment_toolkit.core import Array, Arrays, DataloaderFn, EvaluationMode, ModelSpec
+from deployment_toolkit.errors import PerformanceError, UsageError
+from deployment_toolkit.process import Child
+from deployment_toolkit.sample_rows import first_rows, random_rows
+from deployment_toolkit.triton_performance_runner.exclusive import SHARED_MEMORY, region_name
+from deployment_toolkit.triton_performance_runner.options import RANDOM_DATA, OfflineMode, PerformanceOptions, Point
+
+Watch = Callable[[Child], None]
+
+_SEED = 2051
+_MAX_ROWS = 131072  # of a dataset that are kept
+_INITIALISED = "*** Measurement Settings ***"  # printed once every region is registered and written
+_MAX_STEPS = 512
+_MAX_COPIES = 160_000  # of one input: about a second for 30 inputs
+_REGION_STEPS = (61, 31, 13, 7, 3)  # primes: request k uses region k*B modulo N, which then visits all of them
+_MAX_REGION_ROWS = 32768
+
+
+class InputData:
+    """What ``--input-data`` of perf_analyzer is given for each point: rows, or what the user named."""
+
+    def __init__(self, options: PerformanceOptions, spec: ModelSpec, dataloader_fn: DataloaderFn | None) -> None:
+        """Raises UsageError if random rows can't be made inside the model's value ranges, InputError if the rows of the
+        dataset don't fit the model, DataError if there are none."""
+        self._spec = spec
+        self._shares_memory = (
+            options.evaluation_mode is EvaluationMode.OFFLINE and options.offline_mode is OfflineMode.SYSTEM
+        )
+        self._argument = options.input_data
+        self._rows: Arrays | None = None
+        if dataloader_fn is not None:
+            self._rows = _dataset_rows(dataloader_fn, spec, self._rows_needed(options))
+        elif options.input_data == RANDOM_DATA:
+            _require_known_values(spec)
+            self._rows = random_rows(spec, self._rows_needed(options), _SEED)
+
+    def prepare(self, point: Point, threads: int, folder: Path) -> tuple[str, Watch | None]:
+        """The argument, and what has to watch the run. Files go to ``folder``."""
+        if self._rows is None:
+            return self._argument, None
+        path = folder / "input_data.json"
+        steps = self._steps(point, threads)
+        write_steps(path, self._rows, steps)
+        fill = self._shares_memory and point.batch > 1
+        return str(path), fill_regions(self._rows, self._spec, point.batch, steps) if fill else None
+
+    def _rows_needed(self, options: PerformanceOptions) -> int:
+        rows_a_step = [point.batch if self._shares_memory else 1 for point in options.points]
+        steps = [self._steps(point, 1) for point in options.points]
+        return min(_MAX_ROWS, max(rows * count for rows, count in zip(rows_a_step, steps, strict=True)))
+
+    def _steps(self, point: Point, threads: int) -> int:
+        return region_steps(point.batch) if self._shares_memory else request_steps(point.batch, threads)
+
+
+def _require_known_values(spec: ModelSpec) -> None:
+    for tensor in spec.inputs:
+        kind = np.dtype(tensor.dtype).kind
+        if kind not in "biuf" or (kind in "iu" and tensor.value_range is None):
+            raise UsageError(
+                f"--input-data random: the server does not say which values input {tensor.name} ({tensor.dtype}) "
+                "takes; give --dataloader, --input-data FILE, or --model-repository with a model that has them"
+            )
+
+
+def _dataset_rows(dataloader_fn: DataloaderFn, spec: ModelSpec, rows: int) -> Arrays:
+    names = {tensor.name for tensor in spec.inputs}
+    first = {name: array for name, array in first_rows(dataloader_fn, rows).items() if name in names}
+    spec.check_inputs(first)
+    return first
+
+
+def request_steps(batch: int, threads: int) -> int:
+    """How many steps to offer a client that copies every request in each of its threads."""
+    return max(1, min(_MAX_STEPS, _MAX_COPIES // (batch * threads)))
+
+
+def region_steps(batch: int) -> int:
+    """How many steps to offer a client that shares a region per step with the server; each will be another request."""
+    suitable = (steps for steps in _REGION_STEPS if steps * batch <= _MAX_REGION_ROWS and batch % steps)
+    return next(suitable, 1)
+
+
+def write_steps(path: Path, rows: Arrays, steps: int) -> None:
+    """Writes perf_analyzer's JSON of the first ``steps`` rows, from the start again if there are fewer."""
+    count = len(next(iter(rows.values())))
+    flat = {name: array.reshape(count, -1).tolist() for name, array in rows.items()}
+    data = [{name: flat[name][step % count] for name in rows} for step in range(steps)]
+    path.write_text(json.dumps({"data": data}))
+
+
+def fill_regions(rows: Arrays, spec: ModelSpec, batch: int, steps: int) -> Watch:
+    """A watcher of a perf_analyzer with system shared memory: once it has set up its regions, writes into each another
+    ``batch`` consecutive rows. The first requests may still hold the rows of the steps.
+
+    The watcher raises PerformanceError if the regions aren't those that perf_analyzer 2.51 makes.
+    """
+    done = False
+
+    def fill(process: Child) -> None:
+        nonlocal done
+        if done or _INITIALISED not in process.output()[0]:
+            return
+        done = True
+        for tensor in spec.inputs:
+            array = rows[tensor.name]
+            for step in range(steps):
+                part = array.take(range(step * batch, (step + 1) * batch), axis=0, mode="wrap")
+                _overwrite(SHARED_MEMORY / f"{region_name(tensor.name)}_0_{step}", part)
+
+    return fill
+
+
+def _overwrite(path: Path, part: Array) -> None:
+    try:
+        with path.open("r+b") as region:
+            size_bytes = region.seek(0, 2)
+            if size_bytes == part.nbytes:
+                region.seek(0)
+                region.write(np.ascontiguousarray(part).tobytes())
+                return
+    except FileNotFoundError:
+        size_bytes = 0
+    raise PerformanceError(
+        f"{path} holds {size_bytes} bytes, {part.nbytes} were expected: this perf_analyzer does not share memory as "
+        "2.51 does; install tritonclient as requirements.txt pins it"
+    )

@@ -1,0 +1,81 @@
+"""Windows that perf_analyzer measures in, and what it reports of them."""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from deployment_toolkit.report import (
+    AVERAGE,
+    BATCH,
+    CONCURRENCY,
+    LATENCY_PARTS,
+    LATENCY_STATISTICS,
+    THROUGHPUT,
+    PerformanceRow,
+)
+from deployment_toolkit.triton_performance_runner.options import MeasurementMode, Point
+
+WINDOWS = 3  # perf_analyzer judges the last three
+
+_PASS = re.compile(r"Pass \[\d+\] throughput: (\S+) infer/sec\. Avg latency: (\d+) usec")
+_REQUEST_COUNT = re.compile(r"^ +Request count: (\d+)", re.MULTILINE)
+_AVERAGE_OF_TOOL = "Avg latency"
+
+
+@dataclass(frozen=True)
+class Window:
+    """Size of a measurement window; which number counts depends on the mode."""
+
+    mode: MeasurementMode
+    requests: int
+    interval_ms: int
+
+    def doubled(self, requests_seen: int) -> Window:
+        """At least twice as long as one in which ``requests_seen`` requests ended."""
+        return Window(self.mode, 2 * max(self.requests, requests_seen), 2 * self.interval_ms)
+
+    @property
+    def arguments(self) -> list[str]:
+        """As perf_analyzer takes them."""
+        sizes = {
+            MeasurementMode.COUNT_WINDOWS: ["--measurement-request-count", str(self.requests)],
+            MeasurementMode.TIME_WINDOWS: ["--measurement-interval", str(self.interval_ms)],
+        }
+        return ["--measurement-mode", str(self.mode), *sizes[self.mode]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one run of perf_analyzer measured."""
+
+    row: PerformanceRow
+    passes: list[tuple[float, float]]  # throughput in inferences per second, average latency in us
+    requests_per_window: int
+
+    @classmethod
+    def read(cls, csv_path: Path, stdout: str, point: Point) -> Report:
+        """From a run's CSV and what it printed."""
+        requests = _REQUEST_COUNT.search(stdout)
+        return cls(
+            row=_read_row(csv_path, point),
+            passes=[(float(throughput), float(latency)) for throughput, latency in _PASS.findall(stdout)],
+            requests_per_window=int(requests[1]) // WINDOWS if requests else 0,
+        )
+
+    def is_settled(self, percentage: float) -> bool:
+        """perf_analyzer's rule: over the three windows, neither throughput nor latency varies by more than this."""
+        if len(self.passes) < WINDOWS:
+            return False
+        return all(max(values) <= min(values) * (1 + percentage / 100) for values in zip(*self.passes, strict=True))
+
+
+def _read_row(path: Path, point: Point) -> dict[str, float | int]:
+    """Microseconds, whatever the protocol: perf_analyzer's own CSV is the same for both."""
+    with path.open(newline="") as file:
+        (line,) = csv.DictReader(file)
+    line[AVERAGE] = line[_AVERAGE_OF_TOOL]
+    values = {name: float(line[name]) for name in (THROUGHPUT, *LATENCY_PARTS, *LATENCY_STATISTICS)}
+    return {BATCH: point.batch, CONCURRENCY: point.concurrency, **values}
