@@ -141,4 +141,6 @@ def _with_zeros(text: str, config: Any) -> str:
         text = text.replace("input {", "max_batch_size: 0\ninput {", 1)
     if config.HasField("dynamic_batching") and config.dynamic_batching.max_queue_delay_microseconds == 0:
         text = text.replace("dynamic_batching {", "dynamic_batching {\n  max_queue_delay_microseconds: 0", 1)
+    if config.instance_group[0].kind == pb.ModelInstanceGroup.KIND_AUTO:
+        text = text.replace("instance_group {", "instance_group {\n  kind: KIND_AUTO", 1)
     return text

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import json
+import os
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from deployment_toolkit.core import Array, Arrays, Batching, DeviceKind, Format, Host
+from deployment_toolkit.errors import InferenceError, ServerError
+from deployment_toolkit.registry import loader
+from deployment_toolkit.triton_inference_runner.grpc import GrpcTransport
+from deployment_toolkit.triton_server.deployment import Deployment
+from deployment_toolkit.triton_server.local import local_server
+from deployment_toolkit.triton_server.model_repository import add_model
+from deployment_toolkit.triton_server.remote import TritonServer
+from deployment_toolkit.triton_server.url import ServerUrl
+
+Write = Callable[..., Path]
+JOINED_ROWS = 8
+
+
+@pytest.fixture(scope="module")
+def server(tiny_onnx: Write, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
+    """``joined`` collects 8 rows before it runs, ``pair`` has two instances, ``lying`` says it has more items than it
+    has, ``broken`` is no ONNX."""
+    folder = tmp_path_factory.mktemp("host")
+    sources = {name: tiny_onnx(folder / f"{name}.onnx") for name in ("joined", "pair", "broken")}
+    sources["lying"] = tiny_onnx(folder / "lying.onnx", declared_items=20)
+    repository = folder / "repository"
+    collecting = {"preferred_batch_sizes": (JOINED_ROWS,), "max_queue_delay_us": 20_000_000}
+    options: dict[str, dict[str, Any]] = {
+        "joined": {"max_batch_size": JOINED_ROWS, **collecting, "backend_parameters": {"threads": "3"}},
+        "lying": {"max_batch_size": JOINED_ROWS, **collecting},
+        "pair": {"max_batch_size": 512, "engine_count_per_device": {DeviceKind.CPU: 2}},
+        "broken": {"max_batch_size": 1},
+    }
+    for name, source in sources.items():
+        spec = loader(Format.ONNX)().read_spec(source)
+        deployment = Deployment(name, spec, Format.ONNX, host=Host.PYTHON, batching=Batching.DYNAMIC, **options[name])
+        add_model(repository, deployment, source)
+    (repository / "broken" / "1" / "model.onnx").write_bytes(b"this is no ONNX")
+    with local_server(repository, log_path=folder / "server.log") as running:
+        for name in ("joined", "pair", "lying"):
+            running.load_model(name, timeout_s=60)
+        yield running
+
+
+def rows(count: int, seed: int = 0) -> Arrays:
+    random = np.random.default_rng(seed)
+    return {
+        "amount": random.random((count, 1), dtype=np.float32),
+        "item": random.integers(0, 10, (count, 1), dtype=np.int32),
+        "tags": random.integers(-1, 5, (count, 3), dtype=np.int32),
+    }
+
+
+def score(x: Arrays) -> Array:
+    expected: Array = x["amount"] + 10 * x["item"] + x["tags"].sum(axis=1, keepdims=True)
+    return expected
+
+
+def ask(server: TritonServer, model: str, batches: list[Arrays]) -> list[Arrays | InferenceError]:
+    """Sends all requests at once; what each was answered."""
+    answers: list[Arrays | InferenceError] = []
+    with closing(GrpcTransport(ServerUrl.parse(server.grpc_url), model, "1", len(batches))) as transport:
+        for response in [transport.send(x) for x in batches]:
+            try:
+                answers.append(response.result(30))
+            except InferenceError as error:
+                answers.append(error)
+    return answers
+
+
+def executions(server: TritonServer, model: str) -> int:
+    with urllib.request.urlopen(f"{server.http_url}/v2/models/{model}/stats") as answer:
+        return int(json.load(answer)["model_stats"][0]["execution_count"])
+
+
+def test_a_bad_id_is_answered_to_its_own_request_while_the_rest_of_the_batch_is_served(server: TritonServer) -> None:
+    batches = [rows(1, 0), rows(3, 1), rows(2, 2), rows(1, 3), rows(1, 4)]
+    batches[1]["item"][2] = 10
+    batches[3]["tags"][0, 1] = -2
+    before = executions(server, "joined")
+    answers = ask(server, "joined", batches)
+    assert executions(server, "joined") == before + 1, "the requests were not joined: the test shows nothing"
+    for index in (0, 2, 4):
+        np.testing.assert_allclose(answers[index]["score"], score(batches[index]), rtol=1e-6)  # type: ignore[index]
+    assert "input item holds id 10, outside 0 .. 9 (cardinality 10)" in str(answers[1])
+    assert "input tags holds id -2, outside -1 .. 4 (cardinality 5)" in str(answers[3])
+
+
+def test_a_batch_of_bad_ids_only_is_answered(server: TritonServer) -> None:
+    batches = [rows(4, 0), rows(4, 1)]
+    for x in batches:
+        x["item"][:] = 999
+    assert [str(answer).count("holds id 999") for answer in ask(server, "joined", batches)] == [1, 1]
+
+
+def test_every_request_of_a_batch_that_fails_in_the_runtime_is_told_and_the_server_goes_on(
+    server: TritonServer,
+) -> None:
+    batches = [rows(4, 0), rows(4, 1)]
+    batches[0]["item"][0] = 15  # in the declared range, outside the table
+    answers = ask(server, "lying", batches)
+    assert ["idx=15 must be within" in str(answer) for answer in answers] == [True, True]
+    batches[0]["item"][0] = 5
+    for x, answer in zip(batches, ask(server, "lying", batches), strict=True):
+        np.testing.assert_allclose(answer["score"], score(x), rtol=1e-6)  # type: ignore[index]
+
+
+def test_requests_of_many_sizes_on_two_instances_get_their_own_rows(server: TritonServer) -> None:
+    batches = [rows(count, count) for count in (1, 2, 10, 11, 100, 512, 7, 1, 64, 333)]
+    for x, answer in zip(batches, ask(server, "pair", batches), strict=True):
+        np.testing.assert_allclose(answer["score"], score(x), rtol=1e-6)  # type: ignore[index]
+
+
+def test_threads_are_those_asked_for_or_the_instances_share(server: TritonServer) -> None:
+    assert server.log_path is not None
+    share = max(1, len(os.sched_getaffinity(0)) // 2)
+    log = server.log_path.read_text()
+    assert "joined_0_0: model.onnx with 3 threads" in log
+    assert f"pair_0_1: model.onnx with {share} threads" in log
+
+
+def test_a_model_that_cannot_be_read_fails_to_load_with_the_runtimes_words(server: TritonServer) -> None:
+    with pytest.raises(ServerError, match=r"broken.*can't be loaded by onnxruntime"):
+        server.load_model("broken", timeout_s=60)

@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import urllib.request
+from collections import namedtuple
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deployment_toolkit.core import LoadMethod
+from deployment_toolkit.errors import DataError, DeploymentError, ServerError, UsageError
+from deployment_toolkit.process import run
+from deployment_toolkit.triton_server.local import local_server
+from deployment_toolkit.triton_server.model_config import parse_config
+from deployment_toolkit.triton_server.remote import TritonServer
+from navigator.__main__ import main
+
+Write = Callable[..., Path]
+RESULTS = Path("navigator_workspace") / "triton_config_model_results.yaml"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TritonServer, Path]]:
+    folder = tmp_path_factory.mktemp("config_model")
+    (folder / "repository").mkdir()
+    with local_server(folder / "repository", log_path=folder / "server.log") as running:
+        yield running, folder / "repository"
+
+
+@pytest.fixture
+def model(tiny_onnx: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model in the working directory, which is a fresh one."""
+    monkeypatch.chdir(tmp_path)
+    return tiny_onnx(tmp_path / "exported.onnx")
+
+
+def arguments(model: Path, repository: Path, *options: str, name: str = "tiny") -> list[str]:
+    own = ["--model-name", name, "--model-path", str(model), "--model-repository", str(repository)]
+    return ["triton-config-model", *own, *options]
+
+
+def status() -> dict[str, Any]:
+    (result,) = yaml.safe_load(RESULTS.read_text())
+    return dict(result["status"])
+
+
+def served_config(server: TritonServer, name: str) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{server.http_url}/v2/models/{name}/config") as answer:
+        return dict(json.load(answer))
+
+
+def test_configures_and_loads(server: tuple[TritonServer, Path], model: Path) -> None:
+    running, repository = server
+    url = ["--server-url", running.grpc_url]
+    options = ["--load-model", "--host", "python", "--verbose", "--engine-count-per-device", "cpu=2"]
+    batching = ["--batching", "dynamic", "--max-batch-size", "64", "--preferred-batch-sizes", "32", "64"]
+    delay = ["--max-queue-delay-us", "100", "--triton-backend-parameters", "threads=1"]
+    assert main(arguments(model, repository, *options, *batching, *delay, *url)) == 0
+    served = served_config(running, "tiny")
+    assert served["dynamic_batching"]["preferred_batch_size"] == [32, 64]
+    assert (served["max_batch_size"], served["instance_group"][0]["count"]) == (64, 2)
+    assert status()["state"] == "succeeded"
+    (repository / "tiny" / "1" / "model.onnx").stat()
+    assert not list((repository / "tiny").glob(".*")), "something of the copy was left behind"
+
+    # Again, with another batching: the server runs the new configuration, not the loaded one.
+    url = ["--server-url", running.http_url]
+    assert main(arguments(model, repository, *options, *url)) == 0
+    served = served_config(running, "tiny")
+    assert "dynamic_batching" not in served
+    assert served["max_batch_size"] == 1
+
+
+def test_a_second_version_is_served_beside_what_is_there(server: tuple[TritonServer, Path], model: Path) -> None:
+    running, repository = server
+    common = ["--load-model", "--host", "python", "--server-url", running.http_url]
+    for version in ("2", "1"):  # the newer one first: the older is served although a newer is there
+        assert main(arguments(model, repository, "--model-version", version, *common, name="versions")) == 0
+        running.require_model("versions", version)
+    assert sorted(path.name for path in (repository / "versions").iterdir()) == ["1", "2", "config.pbtxt"]
+
+
+def test_a_polling_server_is_waited_for(model: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    with local_server(repository, log_path=tmp_path / "server.log", load_method=LoadMethod.POLL) as running:
+        options = ["--load-model", "--model-control-mode", "poll", "--host", "python", "--server-url", running.http_url]
+        for size in ("8", "16"):
+            assert main(arguments(model, repository, *options, "--max-batch-size", size)) == 0
+            assert served_config(running, "tiny")["max_batch_size"] == int(size)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "no backend for onnx: deploy with --host python"),
+        (["--host", "python", "--engine-count-per-device", "gpu=1"], "no GPUs are available"),
+    ],
+)
+def test_what_the_server_cannot_run_is_an_error_and_recorded(
+    options: list[str], message: str, server: tuple[TritonServer, Path], model: Path
+) -> None:
+    running, repository = server
+    url = ["--load-model", "--server-url", running.http_url]
+    with pytest.raises(ServerError, match=message):
+        main(arguments(model, repository, *options, *url, name="refused"))
+    assert status()["state"] == "failed"
+    assert message in status()["message"]
+
+
+def test_another_repository_than_the_servers_is_an_error(
+    server: tuple[TritonServer, Path], model: Path, tmp_path: Path
+) -> None:
+    url = ["--load-model", "--server-url", server[0].http_url]
+    with pytest.raises(ServerError, match="there is no model elsewhere in the repository of the server"):
+        main(arguments(model, tmp_path / "other", "--host", "python", *url, name="elsewhere"))
+
+
+def test_readme_command_makes_a_native_configuration_without_tensorflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    exported = tmp_path / "converted_model"
+    (exported / "assets.extra").mkdir(parents=True)
+    (exported / "saved_model.pb").write_bytes(b"graph")
+    (exported / "variables").mkdir()
+    (exported / "variables" / "variables.index").write_bytes(b"weights")
+    spec = {
+        "inputs": [{"name": "ad_id", "dtype": "int32", "shape": [1], "value_range": [0, 9]}],
+        "outputs": [{"name": "wide_deep_model", "dtype": "float32", "shape": [1]}],
+    }
+    (exported / "assets.extra" / "model_spec.yaml").write_text(yaml.safe_dump(spec))
+    readme = (
+        f"--model-repository {tmp_path}/store --model-name WidenDeep --model-version 1 --model-path {exported} "
+        "--model-format tf-savedmodel --model-control-mode explicit --load-model-timeout-s 120 --verbose "
+        "--batching dynamic --backend-accelerator amp --tensorrt-precision fp32 --tensorrt-capture-cuda-graph "
+        "--max-batch-size 131072 --preferred-batch-sizes 131072 --engine-count-per-device gpu=2"
+    )
+    program = (
+        "import sys; from navigator.__main__ import main; main(sys.argv[1:]); assert 'tensorflow' not in sys.modules"
+    )
+    command = [sys.executable, "-c", program, "triton-config-model", *readme.split()]
+    run(command, log_path=tmp_path / "log")
+    config = parse_config((tmp_path / "store" / "WidenDeep" / "config.pbtxt").read_text())
+    assert (config.backend, config.max_batch_size, config.instance_group[0].count) == ("tensorflow", 131072, 2)
+    assert config.optimization.execution_accelerators.gpu_execution_accelerator[0].name == "auto_mixed_precision"
+    stored = tmp_path / "store" / "WidenDeep" / "1" / "model.savedmodel"
+    assert (stored / "variables" / "variables.index").read_bytes() == b"weights"
+
+
+def test_signature_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan = tmp_path / "model.plan"
+    plan.write_bytes(b"engine")
+    with pytest.raises(UsageError, match="does not tell its signature: give --inputs and --outputs"):
+        main(arguments(plan, tmp_path / "store"))
+    signature = ["--inputs", "a=x:-1,3:int32", "b:-1,1:float32", "--outputs", "y:-1,1:float32"]
+    assert main(arguments(plan, tmp_path / "store", *signature)) == 0
+    config = parse_config((tmp_path / "store" / "tiny" / "config.pbtxt").read_text())
+    assert {tensor.name: list(tensor.dims) for tensor in config.input} == {"a": [3], "b": [1]}
+
+
+def test_too_little_disk_leaves_the_repository_as_it_was(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 10, 1000))
+    with pytest.raises(DataError, match=r"model tiny needs .* GiB on the disk of .*store, 0\.0 GiB are free"):
+        main(arguments(model, tmp_path / "store"))
+    assert not (tmp_path / "store" / "tiny").exists()
+
+
+def test_a_copy_that_fails_leaves_the_earlier_version(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = tmp_path / "store"
+    main(arguments(model, repository))
+    before = (repository / "tiny" / "1" / "model.onnx").read_bytes()
+    monkeypatch.setattr("os.copy_file_range", _disk_full)
+    with pytest.raises(DeploymentError, match="No space left on device"):
+        main(arguments(model, repository))
+    with pytest.raises(DeploymentError, match="No space left on device"):
+        main(arguments(model, repository, name="new"))
+    assert (repository / "tiny" / "1" / "model.onnx").read_bytes() == before
+    assert sorted(path.name for path in repository.rglob("*")) == ["1", "config.pbtxt", "model.onnx", "tiny"]
+
+
+def _disk_full(*args: Any) -> int:
+    raise OSError(28, "No space left on device")
+
+
+def test_the_repositorys_copy_is_its_own(model: Path, tmp_path: Path) -> None:
+    main(arguments(model, tmp_path / "store"))
+    before = model.read_bytes()
+    with model.open("r+b") as file:
+        file.write(b"overwritten in place")
+    assert (tmp_path / "store" / "tiny" / "1" / "model.onnx").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model-path", "nowhere.onnx"], "there is no model at nowhere.onnx"),
+        (["--model-path", "."], "the format of . can't be told from its name: give --model-format"),
+        (["--model-format", "tf-savedmodel"], "is no tf-savedmodel: a SavedModel is a folder with a saved_model.pb"),
+        (["--model-format", "torchscript"], "use tf-savedmodel or onnx"),
+        (["--model-format", "keras"], "invalid choice: 'keras'"),
+        (["--engine-count-per-device", "npu=1"], "'npu' is not a valid DeviceKind"),
+        (["--engine-count-per-device", "cpu"], "cpu is not key=value"),
+        (["--max-batch-size", "many"], "invalid int value: 'many'"),
+        (["--inputs", "ad_id:1:int32", "--outputs", "y:-1,1:float32"], "is not [new=]name:shape:dtype"),
+        (["--inputs", "x:-1,1:int32"], "give both --inputs and --outputs"),
+        (["--batchin", "static"], "unrecognized arguments: --batchin static"),
+    ],
+)
+def test_bad_options_are_one_line(options: list[str], message: str, model: Path, tmp_path: Path) -> None:
+    with pytest.raises(DeploymentError) as failure:
+        main(arguments(model, tmp_path / "store", *options))
+    assert message in str(failure.value)
+    assert not (tmp_path / "store").exists()
+
+
+def test_defaults_from_a_file_yield_to_the_command_line(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "options.yaml").write_text(
+        "model_name: tiny\nmodel-path: exported.onnx\nbatching: dynamic\nmax_batch_size: 128\n"
+        "preferred_batch_sizes: [16, 32]\nengine_count_per_device: {gpu: 2}\ntensorrt_capture_cuda_graph: true\n"
+    )
+    options = ["--config-path", "options.yaml", "--model-repository", "store", "--max-batch-size", "32"]
+    assert main(["triton-config-model", *options]) == 0
+    config = parse_config((tmp_path / "store" / "tiny" / "config.pbtxt").read_text())
+    assert list(config.dynamic_batching.preferred_batch_size) == [16, 32]
+    assert (config.max_batch_size, config.instance_group[0].count) == (32, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("max_bach_size: 3", "options.yaml: unknown key max_bach_size; did you mean max_batch_size?"),
+        ("max_batch_size: many", "options.yaml: max_batch_size: invalid int value: 'many'"),
+        ("max_batch_size: [1, 2]", "max_batch_size: one value is wanted"),
+        ("batching: sometimes", "batching: invalid choice: 'sometimes'"),
+        ("load_model: maybe", "load_model: maybe is neither true nor false"),
+        ("- a", "must map options to values"),
+        ("a: [", "is not YAML"),
+    ],
+)
+def test_bad_defaults_name_file_and_key(text: str, message: str, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "options.yaml").write_text(text)
+    with pytest.raises(UsageError) as failure:
+        main(arguments(model, tmp_path / "store", "--config-path", "options.yaml"))
+    assert message in str(failure.value)
