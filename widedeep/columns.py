@@ -53,8 +53,9 @@ class Column:
     def to_numpy(self, array: pa.Array, path: Path, first_row: int) -> Array:
         """The values, zero-copy where type and dtype agree.
 
-        Raises DataError naming ``path``, the column, the row of the file and the value of the first one that is null,
-        not finite, out of range of the dtype, outside the feature's cardinality, or a list longer than ``width``.
+        Raises DataError naming ``path``, the column, the row of the file (from 0) and the value of the first one that
+        is null, not finite, out of range of the dtype, outside the feature's cardinality, or a list longer than
+        ``width``.
         """
         where = _Where(path, self.name, first_row)
         if array.null_count:

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deployment_toolkit.core import Batch, Prediction
+from deployment_toolkit.dump import DumpOptions, DumpWriter
+from deployment_toolkit.process import run
+
+ROOT = Path(__file__).parent.parent
+
+
+def calculate(tmp_path: Path, *options: str, labels: bool = True) -> list[list[str]]:
+    """The rows of the CSV that the script writes for a dump of two displays."""
+    batch = Batch(np.array([1, 1, 2, 2]), {}, {"clicked": np.array([[1], [0], [1], [0]])})
+    prediction = Prediction(batch, {"wide_deep_model": np.array([[0.9], [0.1], [0.2], [0.3]], np.float32)})
+    with DumpWriter(DumpOptions(tmp_path / "dump", dump_labels=labels)) as dump:
+        dump.write(prediction)
+    argv: list[str | Path] = [sys.executable, ROOT / "calculate_metrics.py", "--metrics", ROOT / "metrics.py", *options]
+    argv += ["--dump-dir", tmp_path / "dump", "--csv", tmp_path / "metrics.csv"]
+    completed = run(argv, log_path=tmp_path / "log")
+    assert "map12 0.750000 over 4 rows" in completed.stderr
+    with (tmp_path / "metrics.csv").open() as file:
+        return list(csv.reader(file))
+
+
+def test_one_header_and_one_row(tmp_path: Path) -> None:
+    header, row = calculate(tmp_path, "--output-used-for-metrics", "wide_deep_model")
+    assert header == ["map12", "roc_auc", "log_loss"]
+    assert [float(cell) for cell in row] == pytest.approx([0.75, 0.75, -np.log(0.9 * 0.9 * 0.2 * 0.7) / 4])
+    assert calculate(tmp_path) == [header, row]  # replaced, not appended to
+
+
+@pytest.mark.parametrize(
+    ("options", "labels", "message"),
+    [
+        ((), False, "error: metrics need labels: make the dump with --dump-labels\n"),
+        (("--output-used-for-metrics", "x"), True, "error: --output-used-for-metrics x: there is no such output"),
+        (("--no-such-option",), True, "unrecognized arguments: --no-such-option"),
+    ],
+)
+def test_errors_are_one_line_and_leave_no_csv(
+    tmp_path: Path, options: tuple[str, ...], labels: bool, message: str
+) -> None:
+    with pytest.raises(Exception, match="exited with 1") as error:
+        calculate(tmp_path, *options, labels=labels)
+    stderr = error.value.stderr  # type: ignore[attr-defined]
+    assert message in stderr
+    assert stderr.count("\n") == 1
+    assert not (tmp_path / "metrics.csv").exists()
