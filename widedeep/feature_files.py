@@ -11,34 +11,34 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from deployment_toolkit.errors import DataError
-from widedeep.outbrain import outbrain_spec
+from widedeep.feature_spec import FeatureSpec
 
 ROWS_PER_GROUP = 1 << 16
 ROWS_PER_FILE = 1 << 22
 
 
-def feature_schema() -> pa.Schema:
+def feature_schema(spec: FeatureSpec) -> pa.Schema:
     """Columns and types of a preprocessed file: numbers float32, ids int32, multi-hot ones lists of int32."""
     return pa.schema(
         [
             (feature.name, pa.list_(pa.int32()) if feature.max_hotness else pa.type_for_alias(feature.dtype))
-            for feature in outbrain_spec().columns
+            for feature in spec.columns
         ]
     )
 
 
-def write_features(workflow: nvt.Workflow, dataset: nvt.Dataset, folder: Path, name: str) -> int:
+def write_features(workflow: nvt.Workflow, dataset: nvt.Dataset, folder: Path, spec: FeatureSpec) -> int:
     """Writes ``folder/part-<n>.parquet`` in the dataset's order and gives the number of rows.
 
     Lightly compressed and in groups of 65,536 rows: quick to decode. Raises DataError if a feature came out null.
     """
     folder.mkdir()
-    schema = feature_schema()
+    schema = feature_schema(spec)
     total = dataset.num_rows
     rows = parts = 0
     writer: pq.ParquetWriter | None = None
     try:
-        with tqdm(total=total, desc=name, unit=" rows", unit_scale=True, delay=2.0, mininterval=1.0) as bar:
+        with tqdm(total=total, desc=folder.name, unit=" rows", unit_scale=True, delay=2.0, mininterval=1.0) as bar:
             for frame in workflow.transform(dataset).to_iter():
                 if writer is None:
                     writer = pq.ParquetWriter(folder / f"part-{parts:05d}.parquet", schema, compression="lz4")

@@ -54,6 +54,11 @@ class FeatureSpec:
         return (*self.inputs, self.label, self.group_id)
 
     @property
+    def cardinalities(self) -> dict[str, int]:
+        """Number of ids of every categorical input."""
+        return {feature.name: _ids(feature) for feature in (*self.onehot, *self.multihot)}
+
+    @property
     def value_ranges(self) -> dict[str, ValueRange]:
         """Lowest and highest id of every categorical input; a multi-hot one may also hold the padding."""
         onehot = {feature.name: (0, _ids(feature) - 1) for feature in self.onehot}

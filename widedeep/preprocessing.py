@@ -9,6 +9,7 @@ Statistics come from the training rows alone.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import shutil
 import time
@@ -22,6 +23,9 @@ from typing import TYPE_CHECKING, Any
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files import replace_when_complete
 from deployment_toolkit.params import add_dataclass, from_args, make_parser, option, run_entry_point
+from widedeep.feature_spec import FeatureSpec
+from widedeep.options import read_feature_spec
+from widedeep.outbrain import outbrain_spec
 
 if TYPE_CHECKING:
     from widedeep.documents import DocumentTags
@@ -39,6 +43,9 @@ class PreprocessingOptions:
 
     raw_dir: Path = option("folder with Outbrain's CSV files, unzipped")
     output_dir: Path = option("folder to make; must not exist, or be empty")
+    feature_spec: Path | None = option(
+        "feature specification (YAML) with other cardinalities than the Outbrain ones", None
+    )
     force: bool = option("replace what is in the output folder, once the new data is complete", False)
 
     def __post_init__(self) -> None:
@@ -58,22 +65,23 @@ def preprocess(options: PreprocessingOptions) -> dict[str, int]:
     """
     from widedeep.raw_csv import check_files
 
+    spec = _outbrain_like(options.feature_spec)
     missing = check_files(options.raw_dir)
     if missing:
         LOGGER.warning("%s lacks %s: the features made of it stay empty", options.raw_dir, ", ".join(missing))
     with replace_when_complete(options.output_dir) as beside:
         beside.mkdir()
-        return _fill(options.raw_dir, beside)
+        return _fill(options.raw_dir, beside, spec)
 
 
-def _fill(raw_dir: Path, output: Path) -> dict[str, int]:
+def _fill(raw_dir: Path, output: Path, spec: FeatureSpec) -> dict[str, int]:
     from widedeep.documents import read_ads, read_documents_meta
     from widedeep.joined_clicks import join_clicks
 
     work_dir = output / "joined"
     work_dir.mkdir()
     with _stage("documents"):
-        tags = _read_tags(raw_dir)
+        tags = _read_tags(raw_dir, spec)
         ads, meta = read_ads(raw_dir), read_documents_meta(raw_dir)
     with _stage("join"):
         joined = join_clicks(raw_dir, work_dir, ads, meta)
@@ -83,31 +91,44 @@ def _fill(raw_dir: Path, output: Path) -> dict[str, int]:
     with _stage("fit"):
         from tqdm.dask import TqdmCallback
 
-        workflow = make_workflow(tags)
+        workflow = make_workflow(tags, spec.cardinalities)
         with TqdmCallback(desc="fit", unit=" task", delay=2.0, mininterval=1.0):
             workflow.fit(dataset(joined["train"]))
         workflow.save(output / WORKFLOW_NAME)
     rows = {}
     for split in SPLITS:
         with _stage(f"transform {split}"):
-            rows[split] = write_features(workflow, dataset(joined[split]), output / split, split)
+            rows[split] = write_features(workflow, dataset(joined[split]), output / split, spec)
     shutil.rmtree(work_dir)
-    from widedeep.outbrain import outbrain_spec
-
     files: dict[str, tuple[str, ...]] = {split: (f"{split}/*.parquet",) for split in SPLITS}
-    (output / SPEC_NAME).write_text(outbrain_spec(files).to_yaml())
+    (output / SPEC_NAME).write_text(dataclasses.replace(spec, files=files).to_yaml())
     return rows
 
 
-def _read_tags(raw_dir: Path) -> dict[str, DocumentTags]:
+def _outbrain_like(path: Path | None) -> FeatureSpec:
+    """The specification in a file, which must have the features that Outbrain's files give."""
+    spec = read_feature_spec(path)
+    wanted = {feature.name: feature.dtype for feature in outbrain_spec().columns}
+    found = {feature.name: feature.dtype for feature in spec.columns}
+    if found != wanted:
+        different = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+        raise UsageError(
+            f"feature specification {path} differs from what is made of Outbrain's files in {', '.join(different)}: "
+            "only cardinalities and hotness can be chosen"
+        )
+    return spec
+
+
+def _read_tags(raw_dir: Path, spec: FeatureSpec) -> dict[str, DocumentTags]:
     from widedeep.documents import read_tags
-    from widedeep.outbrain import MULTIHOT
     from widedeep.raw_csv import TAG_LISTS, TAGS
 
+    lists = {feature.name: feature for feature in spec.multihot}
     tags = {}
     for kind, file_name in TAGS.items():
-        cardinality, _, hotness = MULTIHOT[TAG_LISTS[kind]]
-        tags[kind] = read_tags(raw_dir / file_name, cardinality=cardinality, hotness=hotness)
+        feature = lists[TAG_LISTS[kind]]
+        assert feature.cardinality is not None and feature.max_hotness is not None
+        tags[kind] = read_tags(raw_dir / file_name, cardinality=feature.cardinality, hotness=feature.max_hotness)
     return tags
 
 

@@ -25,8 +25,9 @@ CTR_THRESHOLDS = {
 COUNTS = ["ad_id_count", "document_id_promo_count"]
 
 
-def make_workflow(tags: Mapping[str, DocumentTags]) -> nvt.Workflow:
-    """An unfitted workflow over the columns of ``joined_clicks``; ``tags`` has the three kinds of ``TAG_LISTS``.
+def make_workflow(tags: Mapping[str, DocumentTags], cardinalities: Mapping[str, int]) -> nvt.Workflow:
+    """An unfitted workflow over the columns of ``joined_clicks``; ``tags`` has the three kinds of ``TAG_LISTS``,
+    ``cardinalities`` the number of ids of every one-hot feature.
 
     Its output has every column of the feature specification. The label is needed to fit; to transform rows that have
     none, call ``remove_inputs(["clicked"])`` first.
@@ -37,10 +38,11 @@ def make_workflow(tags: Mapping[str, DocumentTags]) -> nvt.Workflow:
     country = geo >> LambdaOp(_country) >> Rename(postfix="_country")
     state = geo >> LambdaOp(_state) >> Rename(postfix="_state")
     hashed = [name for name in ONEHOT if name != "platform" and not name.startswith("geo_location_")]
-    buckets = {name: cardinality for name, (cardinality, _) in ONEHOT.items() if name != "platform"}
+    buckets = {name: cardinalities[name] for name in ONEHOT if name != "platform"}
     onehot = hashed + country + state >> HashBuckets(buckets)
     # three values in four buckets: hashing them would make two platforms one
-    platform = ["platform"] >> LambdaOp(_platform, dtype=np.int32)
+    last_platform = cardinalities["platform"] - 1
+    platform = ["platform"] >> LambdaOp(lambda column: column.clip(0, last_platform).astype("int32"), dtype=np.int32)
     likeness = ["document_id", "document_id_promo"] >> DocumentLikeness(tags)
     lists = ["document_id"] >> TagLists({TAG_LISTS[kind]: table for kind, table in tags.items()})
     return nvt.Workflow(
@@ -63,8 +65,3 @@ def _country(column, frame=None):  # type: ignore[no-untyped-def]
 def _state(column, frame=None):  # type: ignore[no-untyped-def]
     """``US>CA`` of ``US>CA>807``."""
     return column.str.slice(0, 5)
-
-
-def _platform(column, frame=None):  # type: ignore[no-untyped-def]
-    cardinality, _ = ONEHOT["platform"]
-    return column.clip(0, cardinality - 1).astype("int32")
