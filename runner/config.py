@@ -100,7 +100,7 @@ class Correctness:
 
 @dataclass(frozen=True)
 class Config:
-    """A run."""
+    """A run. ``feature_spec`` is for the preprocessing of raw data; later stages read the one beside the data."""
 
     model_name: str
     datasets_dir: Path
@@ -114,6 +114,7 @@ class Config:
     measurement_steps_offline: int = 8
     measurement_steps_online: int = 32
     deep_hidden_units: list[int] | None = None
+    feature_spec: Path | None = None
     demo_data: DemoData = field(default_factory=DemoData)
     training: Training = field(default_factory=Training)
     correctness: Correctness = field(default_factory=Correctness)
@@ -127,11 +128,18 @@ class Config:
         for name in ("datasets", "checkpoints", "configurations"):
             if not getattr(self, name):
                 raise UsageError(f"{name} must hold at least one entry")
+        if len(self.datasets) > 1:
+            raise UsageError(f"datasets: a run takes one data set, found {len(self.datasets)}")
         known = {checkpoint.name for checkpoint in self.checkpoints}
         for number, configuration in enumerate(self.configurations, 1):
             for name in (configuration.checkpoint, configuration.parameters.checkpoint):
                 if name not in known:
                     raise UsageError(f"configuration {number} uses checkpoint {name}, which checkpoints does not list")
+
+    @property
+    def dataset_dir(self) -> Path:
+        """The preprocessed data set: ``valid/*.parquet`` and, if it is to be trained on, ``train/*.parquet``."""
+        return (self.datasets_dir / self.datasets[0].name).resolve()
 
 
 def load_config(path: Path) -> Config:

@@ -43,6 +43,7 @@ class Executor:
         record = StageRecord(name, experiment, State.RUNNING)
         self.records.append(record)
         self._console.started(record)
+        self._changed()
         started = time.monotonic()
         try:
             yield record

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import TextIO
 
 from deployment_toolkit.triton_server.local import local_server
+from deployment_toolkit.triton_server.remote import TritonServer
 from runner.config import Config
 from runner.console import Console
 from runner.executor import Executor
@@ -66,7 +68,7 @@ def _prepare(config: Config, workspace: Workspace, executor: Executor) -> bool:
 
 def _make(stage: PreparationStage, executor: Executor) -> bool:
     with executor.stage(stage.name, None) as record:
-        executor.run(record, stage.command)
+        executor.run(record, stage.command())
     return record.state is State.OK
 
 
@@ -91,7 +93,7 @@ def _skip(experiment: Experiment, executor: Executor, reason: str) -> None:
         executor.note(stage.name, experiment.number, State.SKIPPED, reason)
 
 
-def _server(experiment: Experiment):  # type: ignore[no-untyped-def]
+def _server(experiment: Experiment) -> AbstractContextManager[TritonServer]:
     return local_server(
         experiment.folders.model_store,
         log_path=experiment.workspace.logs / f"experiment_{experiment.number}_tritonserver.log",

@@ -6,12 +6,13 @@ import contextlib
 import fcntl
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from runner.config import Config
-from runner.stages import Command
+from runner.stages import Command, hidden_unit_options, spec_options
 from runner.workspace import Workspace
 
 logger = logging.getLogger("runner")
@@ -19,40 +20,38 @@ logger = logging.getLogger("runner")
 
 @dataclass(frozen=True)
 class PreparationStage:
-    """A stage that is left out where its ``product`` is there."""
+    """A stage that is left out where its ``product`` is there. ``command`` is made when the stages before it are
+    done."""
 
     name: str
     product: Path
-    command: Command
+    command: Callable[[], Command]
 
 
 def preparation_stages(config: Config, workspace: Workspace) -> list[PreparationStage]:
     """Raw data, preprocessed data, and each checkpoint."""
-    dataset = (config.datasets_dir / config.datasets[0].name).resolve()
+    dataset = config.dataset_dir
     raw = dataset.with_name(f"{dataset.name}_raw")
     valid = dataset / "valid"
+    spec: list[object] = [] if config.feature_spec is None else ["--feature-spec", config.feature_spec]
     demo = ("--displays", config.demo_data.displays, "--seed", config.demo_data.seed)
     stages = [
         PreparationStage(
             "demo data",
             valid if valid.exists() else raw,
-            _module("demo_data", "widedeep.synthetic", "--output-dir", raw, *demo),
+            lambda: _module("demo_data", "widedeep.synthetic", "--output-dir", raw, *demo),
         ),
         PreparationStage(
             "preprocessing",
             valid,
-            _module("preprocessing", "widedeep.preprocessing", "--raw-dir", raw, "--output-dir", dataset),
+            lambda: _module(
+                "preprocessing", "widedeep.preprocessing", "--raw-dir", raw, "--output-dir", dataset, *spec
+            ),
         ),
     ]
     for checkpoint in config.checkpoints:
         folder = workspace.checkpoint(checkpoint.name)
-        options: list[object] = ["--data-dir", dataset, "--checkpoint-dir", folder]
-        options += ["--epochs", config.training.epochs, "--batch-size", config.training.batch_size]
-        if config.deep_hidden_units is not None:
-            options += ["--deep-hidden-units", *config.deep_hidden_units]
-        stages.append(
-            PreparationStage("training", folder, _module(f"training_{checkpoint.name}", "widedeep.training", *options))
-        )
+        stages.append(PreparationStage("training", folder, partial(_training, config, checkpoint.name, folder)))
     return stages
 
 
@@ -67,6 +66,17 @@ def preparation_lock(config: Config) -> Iterator[None]:
             logger.info("another run prepares %s: waiting for it", config.datasets_dir)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _training(config: Config, name: str, folder: Path) -> Command:
+    return _module(
+        f"training_{name}",
+        "widedeep.training",
+        *("--data-dir", config.dataset_dir, "--checkpoint-dir", folder),
+        *("--epochs", config.training.epochs, "--batch-size", config.training.batch_size),
+        *spec_options(config),
+        *hidden_unit_options(config),
+    )
 
 
 def _module(name: str, module: str, *options: object) -> Command:

@@ -13,7 +13,7 @@ from deployment_toolkit.report import markdown_table, performance_markdown
 from deployment_toolkit.table import write_csv
 from runner.console import Console
 from runner.replay import replay_script
-from runner.results import ExperimentResult, read_result
+from runner.results import METRIC_TITLES, ExperimentResult, read_result
 from runner.stages import ROOT, Experiment
 from runner.task import Task
 from runner.workspace import Workspace
@@ -71,6 +71,25 @@ _LATENCY_NOTE = (
 )
 
 
+_GATE_NOTE = (
+    "`framework` is the checkpoint in TensorFlow; the others are the deployed model, asked over each protocol one "
+    "request at a time (sync) and many at once (async). The largest difference is that of any row's probability.\n"
+)
+
+
+def _readable(row: Mapping[str, str]) -> dict[str, str]:
+    """A line of correctness.csv without its derived columns."""
+    return {
+        "model": row["name"],
+        "rows": f"{int(row['rows']):,}",
+        **{name: f"{float(row[metric]):.6f}" for metric, name in METRIC_TITLES.items() if metric in row},
+        "largest difference": f"{float(row['max_abs_diff']):.1e}" if row["max_abs_diff"] else "not comparable",
+        "tolerance": row["tolerance"].replace("|", "∣"),
+        "rows out of tolerance": row["rows_out_of_tolerance"],
+        "passed": "yes" if row["passed"] == "True" else "**no**",
+    }
+
+
 def _verdict(task: Task) -> str:
     failed = [record for record in task.records if record.message and str(record.state) in ("failed", "interrupted")]
     if not failed:
@@ -85,15 +104,15 @@ def _verdict(task: Task) -> str:
 
 def _origin(task: Task) -> str:
     seconds = (task.finished - task.started).total_seconds() if task.finished else 0
-    facts = [
-        {"": "host", "value": task.system.summary},
-        {"": "load average at the start", "value": str(task.system.load_average)},
-        {"": "started (UTC)", "value": f"{task.started:%Y-%m-%d %H:%M:%S}"},
-        {"": "duration", "value": f"{seconds:.0f} s"},
-        {"": "command", "value": f"`{task.command}`"},
-        {"": "configuration", "value": "in [task.yaml](task.yaml)"},
-    ]
-    return markdown_table(facts)
+    facts = {
+        "host": task.system.summary,
+        "load average at the start": str(task.system.load_average),
+        "started (UTC)": f"{task.started:%Y-%m-%d %H:%M:%S}",
+        "duration": f"{seconds:.0f} s",
+        "command": f"`{task.command}`",
+        "configuration": "in [task.yaml](task.yaml)",
+    }
+    return markdown_table([{"provenance": name, "": value} for name, value in facts.items()])
 
 
 def _stages(task: Task) -> str:
@@ -115,7 +134,7 @@ def _experiment(result: ExperimentResult) -> list[str]:
     folder = f"experiment_{result.experiment.number}"
     parts = [f"## Experiment {result.title}\n", _transposed([result.parameters])]
     if result.correctness:
-        parts += ["### Correctness\n", markdown_table(result.correctness)]
+        parts += ["### Correctness\n", markdown_table([_readable(row) for row in result.correctness]), _GATE_NOTE]
     for mode, name in ((EvaluationMode.OFFLINE, "Offline"), (EvaluationMode.ONLINE, "Online")):
         if result.performance(mode):
             parts += [f"### {name}\n", performance_markdown(result.performance(mode)), _LATENCY_NOTE]
@@ -161,9 +180,8 @@ def _filled(row: Mapping[str, str]) -> dict[str, str]:
 
 def _transposed(rows: Sequence[Mapping[str, str]]) -> str:
     """A markdown table with a column per row: few rows of many values read better so."""
-    names = list(rows[0])
-    lines = [{"": name, **{str(number): row[name] for number, row in enumerate(rows, 1)}} for name in names]
-    return markdown_table(lines)
+    first, *names = rows[0]
+    return markdown_table([{first: name, **{row[first]: row[name] for row in rows}} for name in names])
 
 
 def plain_table(rows: Sequence[Mapping[str, str]]) -> str:

@@ -20,6 +20,7 @@ from runner.records import StageRecord, State
 from runner.stages import REFERENCE, Experiment
 
 METRIC = "map12"
+METRIC_TITLES = {METRIC: "MAP@12", "roc_auc": "ROC AUC", "log_loss": "log loss"}
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ class Experiment:
     @property
     def dataset_dir(self) -> Path:
         """The preprocessed data set."""
-        return (self.config.datasets_dir / self.config.datasets[0].name).resolve()
+        return self.config.dataset_dir
 
     @property
     def server_url(self) -> TritonServer:
@@ -202,14 +202,24 @@ def _network_options(experiment: Experiment, precision: str) -> list[object]:
     checkpoint = experiment.workspace.checkpoint(experiment.parameters.checkpoint)
     options: list[object] = ["--input-path", ROOT / "model.py", "--input-type", Format.TF_KERAS]
     options += ["--checkpoint-dir", checkpoint, "--precision", precision]
-    if experiment.config.deep_hidden_units is not None:
-        options += ["--deep-hidden-units", *experiment.config.deep_hidden_units]
-    return options
+    return [*options, *hidden_unit_options(experiment.config)]
+
+
+def hidden_unit_options(config: Config) -> list[object]:
+    """The network's own hidden layers, unless the configuration has others."""
+    return [] if config.deep_hidden_units is None else ["--deep-hidden-units", *config.deep_hidden_units]
 
 
 def _rows(experiment: Experiment, batch_size: int) -> list[object]:
     pattern = experiment.valid_pattern
-    return ["--dataloader", ROOT / "dataloader.py", "--data-pattern", pattern, "--batch-size", batch_size]
+    options = ["--dataloader", ROOT / "dataloader.py", "--data-pattern", pattern, "--batch-size", batch_size]
+    return [*options, *spec_options(experiment.config)]
+
+
+def spec_options(config: Config) -> list[object]:
+    """The specification beside the data set; a data set without one has the Outbrain features."""
+    path = config.dataset_dir / "feature_spec.yaml"
+    return ["--feature-spec", path] if path.is_file() else []
 
 
 def _batch_size(experiment: Experiment) -> int:
