@@ -17,8 +17,9 @@ class Console:
     """Writes to a terminal, where the running stage's line is renewed in place, or to a file, where a line is added
     now and then."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, run_folder: Path) -> None:
         self._stream = stream
+        self._run_folder = run_folder
         self._tty = stream.isatty()
         self._started = 0.0
         self._shown = 0.0
@@ -54,7 +55,7 @@ class Console:
         line = f"{_title(record):<36} {str(record.state).upper():<12}{seconds:>9} {memory:>10}"
         self.show(line.rstrip() + (f"  {record.message}" if record.message else ""))
         if record.message and record.log:
-            self.show(f"  log: {record.log} and {record.log}.err")
+            self.show(f"  log: {self._run_folder / record.log}{{,.err}}")
 
     def _clear(self) -> None:
         if self._tty:

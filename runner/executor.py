@@ -67,7 +67,7 @@ class Executor:
         """Runs one command to its end. Raises ProcessError if it fails."""
         prefix = "" if record.experiment is None else f"experiment_{record.experiment}_"
         log = self._logs / f"{prefix}{command.name}.log"
-        record.log = str(log)
+        record.log = f"{self._logs.name}/{log.name}"
         record.commands.append(command)
         stderr = log.with_name(log.name + ".err")
         last_sample = 0.0

@@ -13,7 +13,7 @@ from deployment_toolkit.triton_server.remote import TritonServer
 from runner.config import Config
 from runner.console import Console
 from runner.executor import Executor
-from runner.preparation import PreparationStage, preparation_lock, preparation_stages
+from runner.preparation import PreparationStage, preparation_lock, preparation_stages, relative
 from runner.records import State
 from runner.report import save_report
 from runner.stages import STAGES, Experiment
@@ -29,7 +29,7 @@ def run_pipeline(
 
     Ctrl-C stops what runs, keeps what was measured, and is raised again once the report is written.
     """
-    console = Console(stream)
+    console = Console(stream, workspace.run)
     task = Task(config=config, command=command, system=read_system_info(), started=datetime.now(UTC))
     executor = Executor(workspace.logs, env, console, lambda: task.save(workspace.run / "task.yaml"))
     task.records = executor.records
@@ -60,7 +60,7 @@ def _prepare(config: Config, workspace: Workspace, executor: Executor) -> bool:
     with preparation_lock(config):
         for stage in preparation_stages(config, workspace):
             if stage.product.exists():
-                executor.note(stage.name, None, State.REUSED, str(stage.product))
+                executor.note(stage.name, None, State.REUSED, relative(stage.product))
             elif not _make(stage, executor):
                 return False
     return True

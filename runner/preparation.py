@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from runner.config import Config
-from runner.stages import Command, hidden_unit_options, spec_options
+from runner.stages import ROOT, Command, hidden_unit_options, spec_options
 from runner.workspace import Workspace
 
 logger = logging.getLogger("runner")
@@ -66,6 +66,11 @@ def preparation_lock(config: Config) -> Iterator[None]:
             logger.info("another run prepares %s: waiting for it", config.datasets_dir)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def relative(path: Path) -> str:
+    """A path as a reader of the report knows it: from the project's root where it lies inside."""
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
 def _training(config: Config, name: str, folder: Path) -> Command:

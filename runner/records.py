@@ -23,7 +23,7 @@ class State(Mnemonic):
 @dataclass
 class StageRecord:
     """A stage of a run. ``peak_memory_bytes`` is the largest proportional set size (PSS) of its processes together,
-    the server's included; ``log`` is where its last command printed."""
+    the server's included; ``log`` is where its last command printed, named from the run's folder."""
 
     name: str
     experiment: int | None

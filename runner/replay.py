@@ -7,16 +7,20 @@ import sys
 from collections.abc import Sequence
 
 from runner.records import StageRecord
-from runner.stages import Experiment
+from runner.stages import ROOT, Experiment
 
 _HEAD = """#!/usr/bin/env bash
 # Repeats experiment {number} of run {run}, command by command as they were run:
 #   bash {name} [FOLDER]
 # Models, dumps and results go to FOLDER (default: replay/ beside this script); this run's own results are not touched.
+# Run it from inside the checkout, or name the checkout with PROJECT=/path.
 set -euo pipefail
-out=${{1:-$(cd "$(dirname "${{BASH_SOURCE[0]}}")" && pwd)/replay}}
+here=$(cd "$(dirname "${{BASH_SOURCE[0]}}")" && pwd)
+out=$(realpath -m "${{1:-$here/replay}}")
 mkdir -p "$out/results" "$out/shared" "$out/model_store"
-export PYTHONPATH={pythonpath}${{PYTHONPATH:+:$PYTHONPATH}} TF_CPP_MIN_LOG_LEVEL=2
+cd "${{PROJECT:-$here}}"
+while [ ! -e export_model.py ] && [ "$PWD" != / ]; do cd ..; done
+export PYTHONPATH="$PWD${{PYTHONPATH:+:$PYTHONPATH}}" TF_CPP_MIN_LOG_LEVEL=2
 """
 
 _SERVER = """
@@ -27,10 +31,10 @@ trap 'kill "$server" 2>/dev/null; wait "$server"' EXIT
 """
 
 
-def replay_script(experiment: Experiment, records: Sequence[StageRecord], name: str, root: str) -> str:
+def replay_script(experiment: Experiment, records: Sequence[StageRecord], name: str) -> str:
     """The text of the script."""
     number, run = experiment.number, experiment.workspace.run_name
-    lines = [_HEAD.format(number=number, run=run, name=name, pythonpath=shlex.quote(root))]
+    lines = [_HEAD.format(number=number, run=run, name=name)]
     server_started = False
     for record in records:
         if not server_started and experiment.server is not None and _needs_server(record):
@@ -56,14 +60,15 @@ def _server_command(experiment: Experiment) -> list[str]:
 
 
 def _quote(argv: Sequence[str], experiment: Experiment) -> str:
-    """One line of bash; folders of the run become folders under ``$out``."""
+    """One line of bash; folders of the run become folders under ``$out``, files of the project are named from its
+    root."""
     folders = experiment.folders
     moved = {str(folders.results): "results", str(folders.shared): "shared", str(folders.model_store): "model_store"}
     parts = []
     for part in argv:
         prefix = next((old for old in moved if part == old or part.startswith(f"{old}/")), None)
         if prefix is None:
-            parts.append(shlex.quote(part))
+            parts.append(shlex.quote(part.removeprefix(f"{ROOT}/")))
         else:
             rest = part.removeprefix(prefix)
             parts.append(f'"$out"/{moved[prefix]}{shlex.quote(rest) if rest else ""}')

@@ -14,7 +14,7 @@ from deployment_toolkit.table import write_csv
 from runner.console import Console
 from runner.replay import replay_script
 from runner.results import METRIC_TITLES, ExperimentResult, read_result
-from runner.stages import ROOT, Experiment
+from runner.stages import Experiment
 from runner.task import Task
 from runner.workspace import Workspace
 
@@ -30,7 +30,7 @@ def save_report(task: Task, experiments: Sequence[Experiment], workspace: Worksp
     """Writes everything there is to tell of a run, whether it went well or not."""
     for experiment in experiments:
         _keep_config(experiment)
-        script = replay_script(experiment, task.of_experiment(experiment.number), REPLAY, str(ROOT))
+        script = replay_script(experiment, task.of_experiment(experiment.number), REPLAY)
         write_text(experiment.folders.results / REPLAY, script)
     results = [read_result(experiment, task.of_experiment(experiment.number)) for experiment in experiments]
     _write_summaries(results, workspace.run)
