@@ -67,8 +67,8 @@ def region_pattern(inputs: Iterable[str], outputs: Iterable[str]) -> re.Pattern[
 
 
 def region_name(tensor: str) -> str:
-    """A tensor's name as perf_analyzer writes it in a region's: slashes can't be part of one."""
-    return re.sub(r"[/\\]", "_", tensor)
+    """A tensor's name as perf_analyzer 2.51 writes it in a region's: without slashes."""
+    return re.sub(r"[/\\]", "", tensor)
 
 
 def _regions() -> set[str]:

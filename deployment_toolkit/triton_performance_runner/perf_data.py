@@ -10,7 +10,9 @@ rows than there are steps; with system shared memory ``fill_regions`` gives each
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -121,25 +123,23 @@ def fill_regions(rows: Arrays, spec: ModelSpec, batch: int, steps: int) -> Watch
             return
         done = True
         for tensor in spec.inputs:
-            array = rows[tensor.name]
             for step in range(steps):
-                part = array.take(range(step * batch, (step + 1) * batch), axis=0, mode="wrap")
-                _overwrite(SHARED_MEMORY / f"{region_name(tensor.name)}_0_{step}", part)
+                part = rows[tensor.name].take(range(step * batch, (step + 1) * batch), axis=0, mode="wrap")
+                region = SHARED_MEMORY / f"{region_name(tensor.name)}_0_{step}"
+                if not _overwrite(region, part) and process.poll() is None:
+                    raise PerformanceError(
+                        f"{region} is not there or not of {part.nbytes} bytes: this perf_analyzer shares memory "
+                        "otherwise than 2.51 does; install tritonclient as requirements.txt pins it"
+                    )
 
     return fill
 
 
-def _overwrite(path: Path, part: Array) -> None:
-    try:
-        with path.open("r+b") as region:
-            size_bytes = region.seek(0, 2)
-            if size_bytes == part.nbytes:
-                region.seek(0)
-                region.write(np.ascontiguousarray(part).tobytes())
-                return
-    except FileNotFoundError:
-        size_bytes = 0
-    raise PerformanceError(
-        f"{path} holds {size_bytes} bytes, {part.nbytes} were expected: this perf_analyzer does not share memory as "
-        "2.51 does; install tritonclient as requirements.txt pins it"
-    )
+def _overwrite(region: Path, part: Array) -> bool:
+    """Whether there is such a region of the size of these rows, which then holds them."""
+    with contextlib.suppress(FileNotFoundError), region.open("r+b") as file:
+        if file.seek(0, os.SEEK_END) == part.nbytes:
+            file.seek(0)
+            file.write(np.ascontiguousarray(part).tobytes())
+            return True
+    return False
