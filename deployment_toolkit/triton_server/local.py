@@ -74,6 +74,8 @@ def local_server(
             f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}",
             f"--exit-timeout-secs={_EXIT_TIMEOUT_S}",
             f"--model-control-mode={load_method}",
+            # Configurations are complete. Completing them would start every model twice, and might add a scheduler.
+            "--disable-auto-complete-config",
         ]
         if load_method == LoadMethod.POLL:
             options.append(f"--repository-poll-secs={_REPOSITORY_POLL_S}")
