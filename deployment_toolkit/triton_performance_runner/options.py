@@ -64,7 +64,9 @@ class PerformanceOptions:
         "what ends a window; a measurement is three of them", MeasurementMode.COUNT_WINDOWS
     )
     measurement_interval: int = option("length of a time window in ms", 5000)
-    measurement_request_count: int = option("requests of a count window; it lasts a second at least", 50)
+    measurement_request_count: int = option(
+        "requests of a count window at least, and 8 times the concurrency; it lasts whole seconds", 50
+    )
     stability_percentage: float = option(
         "settled: throughput and average latency of the three windows differ by no more than this", 10.0
     )

@@ -34,6 +34,8 @@ logger = logging.getLogger("performance")
 _ANY_STABILITY = "1000000"  # percent
 _CLIENT_THREADS = 4
 _WARMUP_WINDOW_MS = 200
+# A server that batches answers many requests at once: in a window of few such rounds the throughput jumps by one.
+_ROUNDS_PER_WINDOW = 8
 _POLL_S = 0.1
 # perf_analyzer's exit codes for: no stable measurement; no request ended inside a window.
 _NOTHING_SETTLED = (2, 3)
@@ -78,7 +80,7 @@ class PerfAnalyzer:
 
     def measure(self, point: Point) -> PerformanceRow:
         """The row of a point, marked if it never settled. Raises PerformanceError if nothing could be measured."""
-        window, row = self._window, None
+        window, row = self._first_window(point), None
         for attempt in range(self._options.retries + 1):
             report = self._attempt(point, window)
             if report is not None:
@@ -94,6 +96,11 @@ class PerfAnalyzer:
             )
         logger.warning("%s never settled, its row is marked", point)
         return {**row, SETTLED: False}
+
+    def _first_window(self, point: Point) -> Window:
+        options = self._options
+        requests = max(options.measurement_request_count, _ROUNDS_PER_WINDOW * point.concurrency)
+        return Window(options.measurement_mode, requests, options.measurement_interval)
 
     def _attempt(self, point: Point, window: Window) -> Report | None:
         """None if perf_analyzer could not say anything because the windows are too short."""
