@@ -11,6 +11,7 @@ from typing import Any
 
 from deployment_toolkit import registry
 from deployment_toolkit.core import Batch, DataloaderModule, Format, Mnemonic, ModelModule
+from deployment_toolkit.errors import DataError
 from deployment_toolkit.files import replace_when_complete
 from deployment_toolkit.params import (
     Plugin,
@@ -73,7 +74,11 @@ def export(options: ExportOptions, saver: Any, args: argparse.Namespace, modules
     session = registry.loader(options.input_type)(**vars(args)).load(options.input_path)
     if "dataloader" in modules:
         get_dataloader_fn = modules["dataloader"].get_dataloader_fn
-        batch = Batch(*next(iter(get_dataloader_fn(**keywords_for(get_dataloader_fn, args))())))
+        dataloader_fn = get_dataloader_fn(**keywords_for(get_dataloader_fn, args))
+        first = next(iter(dataloader_fn()), None)
+        if first is None:
+            raise DataError(f"{options.dataloader} yields no rows: check its data")
+        batch = Batch(*first)
         session.infer(batch.x)
         logger.info("answered a batch of %d rows", len(batch))
     with replace_when_complete(options.output_path) as beside:

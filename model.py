@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deployment_toolkit.core import Mnemonic, ValueRange
 from deployment_toolkit.params import add_dataclass, option
 from widedeep.options import NetworkOptions, read_feature_spec
 from widedeep.outbrain import embedding_widths
+
+if TYPE_CHECKING:
+    import argparse
 
 
 class ExportPrecision(Mnemonic):

@@ -11,6 +11,7 @@ from deployment_toolkit import registry
 from deployment_toolkit.core import DataloaderModule, Format, ModelModule
 from deployment_toolkit.dump import DumpOptions, write_predictions
 from deployment_toolkit.params import (
+    OneLineParser,
     Plugin,
     add_dataclass,
     from_args,
@@ -39,7 +40,7 @@ def main(argv: list[str]) -> None:
     add_dataclass(parser, FrameworkOptions)
     add_dataclass(parser, DumpOptions)
     plugins = [Plugin("dataloader", DataloaderModule, "get_dataloader_fn")]
-    if str(Format.TF_KERAS) in argv:
+    if _reads_module(argv):
         plugins.append(Plugin("input-path", ModelModule, "get_model"))
     args, modules = parse_with_plugins(parser, argv, plugins)
     options = from_args(FrameworkOptions, args)
@@ -52,6 +53,13 @@ def main(argv: list[str]) -> None:
     with loader(**loader_options).load(options.input_path) as session:
         logger.info("loaded in %.1f s", time.monotonic() - started)
         write_predictions(session, dataloader_fn, from_args(DumpOptions, args))
+
+
+def _reads_module(argv: list[str]) -> bool:
+    """Whether the model is made by a module, which may bring options of its own."""
+    first = OneLineParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--input-type")
+    return bool(first.parse_known_args(argv)[0].input_type == Format.TF_KERAS)
 
 
 if __name__ == "__main__":

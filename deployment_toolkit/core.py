@@ -3,16 +3,18 @@ Protocols that user modules are checked against."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from deployment_toolkit.errors import InputError
+
+if TYPE_CHECKING:
+    import argparse
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
@@ -24,6 +26,9 @@ class Mnemonic(str, Enum):
 
     def __str__(self) -> str:
         return str(self.value)
+
+    def __repr__(self) -> str:
+        return repr(self.value)  # argparse shows choices and list defaults by it
 
 
 class Format(Mnemonic):
@@ -104,9 +109,10 @@ class PerformanceTool(Mnemonic):
 class TensorSpec:
     """One input or output of a model.
 
-    ``dtype`` is a numpy name (``float32``); ``shape`` is that of one row, without the batch dimension; ``value_range``
-    holds the smallest and the largest value the model can take, both included, where there are such bounds (ids of an
-    embedding table: 0 to cardinality - 1, with -1 for the padding of a multi-hot feature).
+    ``dtype`` is a numpy name (``float32``); ``shape`` is that of one row, without the batch dimension, with -1 for a
+    dimension of any size; ``value_range`` holds the smallest and the largest value the model can take, both included,
+    where there are such bounds (ids of an embedding table: 0 to cardinality - 1, with -1 for the padding of a multi-hot
+    feature).
     """
 
     name: str
@@ -190,7 +196,7 @@ class ModelSpec:
         rows = -1
         for spec in self.inputs:
             array = x[spec.name]
-            if array.dtype != spec.dtype or array.shape[1:] != spec.shape:
+            if array.dtype != spec.dtype or not _fits(array.shape[1:], spec.shape):
                 raise InputError(
                     f"input {spec.name} is {array.dtype}{list(array.shape)}, "
                     f"the model takes {spec.dtype}{['batch', *spec.shape]}"
@@ -200,6 +206,10 @@ class ModelSpec:
             rows = len(array)
             check_value_range(spec, array)
         return rows
+
+
+def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    return len(shape) == len(wanted) and all(want in (-1, size) for size, want in zip(shape, wanted, strict=True))
 
 
 def check_value_range(spec: TensorSpec, array: Array) -> None:

@@ -27,7 +27,8 @@ def replace_when_complete(path: Path) -> Iterator[Path]:
             raise
         raise DataError(f"{path} can't be written: {error.strerror}; choose another place or make room") from error
     finally:
-        remove(beside)
+        with contextlib.suppress(NotADirectoryError):  # the folder above is a file: told already
+            remove(beside)
 
 
 def _put_in_place(beside: Path, path: Path) -> None:

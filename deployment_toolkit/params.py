@@ -33,13 +33,15 @@ def option(
 
 
 def add_dataclass(parser: argparse.ArgumentParser, cls: type) -> None:
-    """Adds an option per field of a dataclass whose fields are made by ``option``."""
+    """Adds an option per field of a dataclass whose fields are made by ``option``; those the parser already has are
+    shared."""
     hints = typing.get_type_hints(cls)
     for item in dataclasses.fields(cls):
         default: Any = item.default
         if item.default_factory is not dataclasses.MISSING:
             default = item.default_factory()
-        _add(parser, item.name, hints[item.name], default, dict(item.metadata))
+        if not _has(parser, item.name):
+            _add(parser, item.name, hints[item.name], default, dict(item.metadata))
 
 
 def add_function(parser: argparse.ArgumentParser, function: Callable[..., Any]) -> None:
@@ -147,11 +149,17 @@ class OneLineParser(argparse.ArgumentParser):
         raise UsageError(f"{self.prog}: {message} (see --help)")
 
 
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Tells the defaults that say something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        silent = action.default is None or action.default is False or action.default == []
+        return action.help if silent else super()._get_help_string(action)
+
+
 def make_parser(description: str) -> OneLineParser:
     """A parser with the options every entry point has."""
-    parser = OneLineParser(
-        description=description, allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = OneLineParser(description=description, allow_abbrev=False, formatter_class=_HelpFormatter)
     parser.add_argument("-v", "--verbose", action="store_true", help="log in detail")
     return parser
 
@@ -193,6 +201,8 @@ def _add(parser: argparse.ArgumentParser, name: str, hint: Any, default: Any, me
         metadata["default"] = default
     metadata["dest"] = name
     metadata = {**_argparse_type(hint, default), **metadata}
+    if metadata.get("choices"):
+        metadata.setdefault("metavar", "{" + ",".join(map(str, metadata["choices"])) + "}")
     parser.add_argument(*flags, **metadata)
 
 
@@ -205,7 +215,7 @@ def _argparse_type(hint: Any, default: Any) -> dict[str, Any]:
     if typing.get_origin(hint) in (list, tuple):
         return {**_argparse_type(typing.get_args(hint)[0], None), "nargs": "*"}
     if inspect.isclass(hint) and issubclass(hint, Enum):
-        return {"type": _enum_type(hint), "choices": list(hint), "metavar": "{" + ",".join(i.value for i in hint) + "}"}
+        return {"type": _enum_type(hint), "choices": list(hint)}
     return {"type": hint}
 
 

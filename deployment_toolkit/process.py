@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import shlex
 import signal
@@ -41,6 +42,8 @@ class Child:
         with contextlib.ExitStack() as stack:
             out = stack.enter_context(stdout.open("ab"))
             err = out if stderr == stdout else stack.enter_context(stderr.open("ab"))
+            self._starts = (out.tell(), err.tell())  # a log may hold the output of an earlier child
+            libc = ctypes.CDLL(None)  # loaded here: between fork and exec another thread's locks may be held
             try:
                 self._popen = subprocess.Popen(
                     self.argv,
@@ -49,7 +52,7 @@ class Child:
                     stdout=out,
                     stderr=err,
                     start_new_session=True,
-                    preexec_fn=_die_with_parent,
+                    preexec_fn=functools.partial(_die_with_parent, libc, os.getpid()),
                 )
             except OSError as error:
                 raise ProcessError(
@@ -74,16 +77,19 @@ class Child:
 
     def output(self) -> tuple[str, str]:
         """Everything it has printed so far: stdout, stderr."""
-        out, err = (path.read_text(errors="replace") for path in self._paths)
+        out, err = (_text_from(path, start) for path, start in zip(self._paths, self._starts, strict=True))
         return out, err
 
     def stop(self, *, first: signal.Signals = signal.SIGTERM, grace_s: float = 15.0) -> None:
-        """Ends the whole group: ``first``, after ``grace_s`` SIGTERM, then SIGKILL. Returns when it is gone."""
-        for number, patience_s in ((first, grace_s), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
-            if self.poll() is None:
-                self._signal(number)
-                self.wait(patience_s)
-        self._signal(signal.SIGKILL)  # what the leader left behind in its group
+        """Ends the whole group: ``first``, after ``grace_s`` SIGTERM, then SIGKILL. Returns when it is gone; an
+        interrupt (a second Ctrl-C) ends the patience."""
+        try:
+            for number, patience_s in ((first, grace_s), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+                if self.poll() is None:
+                    self._signal(number)
+                    self.wait(patience_s)
+        finally:
+            self._signal(signal.SIGKILL)  # what the leader left behind in its group
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -128,7 +134,7 @@ def run(
                 process.stop(first=stop_signal)
                 out, err = process.output()
                 raise ProcessError(
-                    f"{process.argv[0]} did not finish in {timeout_s:.0f} s: {last_lines(err or out)}",
+                    f"{process.argv[0]} did not finish in {timeout_s:g} s: {last_lines(err or out)}",
                     returncode=None,
                     stdout=out,
                     stderr=err,
@@ -164,5 +170,13 @@ def last_lines(text: str, count: int = _LAST_LINES) -> str:
     return " | ".join(lines[-count:]) if lines else "(it printed nothing)"
 
 
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def _text_from(path: Path, start: int) -> str:
+    with path.open(errors="replace") as file:
+        file.seek(start)
+        return file.read()
+
+
+def _die_with_parent(libc: ctypes.CDLL, parent: int) -> None:
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it died before the kernel was asked to watch it
+        os.kill(os.getpid(), signal.SIGTERM)

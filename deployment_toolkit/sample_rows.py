@@ -19,14 +19,18 @@ def first_rows(dataloader_fn: DataloaderFn, rows: int) -> Arrays:
 def random_rows(spec: ModelSpec, rows: int, seed: int) -> Arrays:
     """Seeded random inputs inside each value range.
 
-    Raises DataError for an integer input without a value range: ids outside its table would be refused or, on a GPU,
-    silently answered.
+    Raises DataError for an integer input without a value range (ids outside its table would be refused or, on a GPU,
+    silently answered) and for an input with a dimension of any size.
     """
     generator = np.random.default_rng(seed)
     return {tensor.name: _random(tensor, rows, generator) for tensor in spec.inputs}
 
 
 def _random(tensor: TensorSpec, rows: int, generator: np.random.Generator) -> np.ndarray:  # type: ignore[type-arg]
+    if -1 in tensor.shape:
+        raise DataError(
+            f"input {tensor.name} has rows of any shape {list(tensor.shape)}: give a --dataloader with real rows"
+        )
     shape = (rows, *tensor.shape)
     if tensor.value_range is not None:
         low, high = tensor.value_range

@@ -252,14 +252,17 @@ def _tolerances(options: ConvertOptions, outputs: Sequence[str]) -> dict[str, To
 
 
 def _per_output(flag: str, values: Sequence[str], outputs: Sequence[str]) -> dict[str, float]:
-    """``["1e-5", "a=0.1"]`` -> the value of each output. Raises UsageError for what is no number or no output."""
+    """``["1e-5", "a=0.1"]`` -> the value of each output. Raises UsageError for what is no tolerance or no output."""
     found: dict[str, float] = {}
     for text in values:
         name, _, number = text.rpartition("=")
         if name and name not in outputs:
             raise UsageError(f"{flag} {text}: the model has no output {name}, only {', '.join(outputs)}")
         try:
-            found |= dict.fromkeys([name] if name else outputs, float(number))
+            value = float(number)
         except ValueError:
             raise UsageError(f"{flag} {text}: {number} is not a number") from None
+        if not value >= 0:
+            raise UsageError(f"{flag} {text}: a tolerance is at least 0")
+        found |= dict.fromkeys([name] if name else outputs, value)
     return {name: found.get(name, 1e-5) for name in outputs}

@@ -41,11 +41,13 @@ def load_checkpoint(network: Network, directory: Path) -> None:
         )
     try:
         reader = tf.train.load_checkpoint(prefix)
-        found = {
+        stored = {
             name: tuple(shape)
             for name, shape in reader.get_variable_to_shape_map().items()
-            if name.startswith(_PREFIX) and name.endswith(_SUFFIX) and ".OPTIMIZER_SLOT" not in name
+            if name.endswith(_SUFFIX) and ".OPTIMIZER_SLOT" not in name
         }
+        # Beside the model a checkpoint may hold counters and optimizers.
+        found = {name: shape for name, shape in stored.items() if name.startswith(_PREFIX)} or stored
         variables = checkpoint_names(network)
         _check_same(directory, {name: tuple(variable.shape) for name, variable in variables.items()}, found)
         for name, variable in variables.items():

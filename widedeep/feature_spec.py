@@ -7,6 +7,7 @@ The YAML has four sections: ``feature_spec`` (per feature ``cardinality``, ``max
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,17 @@ import yaml
 
 from deployment_toolkit.core import ModelSpec, TensorSpec, ValueRange
 from deployment_toolkit.errors import DataError
+
+# What a feature is read as where its ``dtype`` is left out, by channel.
+_DEFAULT_DTYPES = {
+    "numerical": "float32",
+    "onehot_categorical": "int32",
+    "multihot_categorical": "int32",
+    "label": "float32",
+    "map": "int64",
+}
+_CATEGORICAL = ("onehot_categorical", "multihot_categorical")
+_INPUTS = ("numerical", *_CATEGORICAL)
 
 PADDING_ID = -1
 OUTPUT_NAME = "wide_deep_model"
@@ -99,55 +111,86 @@ class FeatureSpec:
 
 def load_feature_spec(path: Path) -> FeatureSpec:
     """Reads a specification. Raises DataError, naming the file and the key, if it contradicts itself."""
+    plain = _read_sections(path)
     try:
-        plain = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise DataError(f"feature specification {path} can't be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise DataError(f"feature specification {path} is not YAML: {error}") from error
-    if not isinstance(plain, dict) or not {"feature_spec", "channel_spec"} <= plain.keys():
-        raise DataError(f"feature specification {path} lacks its sections feature_spec and channel_spec")
-    features = {
-        name: Feature(
-            name=name,
-            dtype=str(entry.get("dtype", "float32")),
-            cardinality=entry.get("cardinality"),
-            max_hotness=entry.get("max_hotness"),
-        )
-        for name, entry in ((name, entry or {}) for name, entry in plain["feature_spec"].items())
-    }
-    channels: dict[str, tuple[Feature, ...]] = {}
-    for channel in ("numerical", "onehot_categorical", "multihot_categorical", "label", "map"):
-        names = plain["channel_spec"].get(channel) or []
-        unknown = [name for name in names if name not in features]
-        if unknown:
-            raise DataError(f"{path}: channel {channel} names {unknown}, which feature_spec does not define")
-        channels[channel] = tuple(features[name] for name in names)
-    for channel in ("label", "map"):
-        if len(channels[channel]) != 1:
-            raise DataError(f"{path}: channel {channel} must name one feature, it names {len(channels[channel])}")
-    for channel in ("onehot_categorical", "multihot_categorical"):
-        for feature in channels[channel]:
-            if not isinstance(feature.cardinality, int) or feature.cardinality < 1:
-                raise DataError(f"{path}: {channel} feature {feature.name} needs a cardinality of at least 1")
-    for feature in channels["multihot_categorical"]:
-        if not isinstance(feature.max_hotness, int) or feature.max_hotness < 1:
-            raise DataError(f"{path}: multi-hot feature {feature.name} needs a max_hotness of at least 1")
+        channels = {
+            channel: tuple(_feature(channel, name, plain["feature_spec"]) for name in _names(channel, plain))
+            for channel in _DEFAULT_DTYPES
+        }
+        for channel in ("label", "map"):
+            if len(channels[channel]) != 1:
+                raise DataError(f"channel {channel} must name one feature, it names {len(channels[channel])}")
+        used = Counter(feature.name for channel in _INPUTS for feature in channels[channel])
+        if not used:
+            raise DataError(f"the channels {', '.join(_INPUTS)} are all empty: name the inputs of the network")
+        twice = [name for name, count in used.items() if count > 1]
+        if twice:
+            raise DataError(f"{', '.join(twice)}: named twice in the channels, an input belongs to one")
+        files = _files(plain.get("source_spec") or {})
+    except DataError as error:
+        raise DataError(f"feature specification {path}: {error}") from None
     return FeatureSpec(
         numerical=channels["numerical"],
         onehot=channels["onehot_categorical"],
         multihot=channels["multihot_categorical"],
         label=channels["label"][0],
         group_id=channels["map"][0],
-        files=_files(plain.get("source_spec") or {}),
+        files=files,
     )
 
 
+def _read_sections(path: Path) -> dict[str, Any]:
+    try:
+        plain = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"feature specification {path} can't be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise DataError(f"feature specification {path} is not YAML: {error}") from error
+    for section in ("feature_spec", "channel_spec"):
+        if not isinstance(plain, dict) or not isinstance(plain.get(section), dict):
+            raise DataError(f"feature specification {path} lacks its section {section}, with an entry per name")
+    sections: dict[str, Any] = plain
+    return sections
+
+
+def _names(channel: str, plain: Mapping[str, Any]) -> list[str]:
+    names = plain["channel_spec"].get(channel) or []
+    if not isinstance(names, list):
+        raise DataError(f"channel {channel} must be a list of features, not {names!r}")
+    unknown = [name for name in names if name not in plain["feature_spec"]]
+    if unknown:
+        raise DataError(f"channel {channel} names {unknown}, which feature_spec does not define")
+    return names
+
+
+def _feature(channel: str, name: str, entries: Mapping[str, Any]) -> Feature:
+    entry = entries[name] or {}
+    if not isinstance(entry, dict):
+        raise DataError(f"feature {name} must have keys as cardinality, max_hotness and dtype, not {entry!r}")
+    dtype = str(entry.get("dtype") or _DEFAULT_DTYPES[channel])
+    allowed = ("int32", "int64") if channel in (*_CATEGORICAL, "map") else ("float32", "float64", "int32", "int64")
+    if dtype not in allowed:
+        raise DataError(f"{channel} feature {name} is of dtype {dtype}: write one of {', '.join(allowed)}")
+    cardinality = _positive(channel, name, "cardinality", entry) if channel in _CATEGORICAL else None
+    max_hotness = _positive(channel, name, "max_hotness", entry) if channel == "multihot_categorical" else None
+    return Feature(name, dtype, cardinality, max_hotness)
+
+
+def _positive(channel: str, name: str, key: str, entry: Mapping[str, Any]) -> int:
+    value = entry.get(key)
+    if not isinstance(value, int) or value < 1:
+        raise DataError(f"{channel} feature {name} needs a {key} of at least 1, not {value}")
+    return value
+
+
 def _files(source_spec: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    return {
-        mapping: tuple(pattern for chunk in chunks for pattern in chunk["files"])
-        for mapping, chunks in source_spec.items()
-    }
+    try:
+        return {
+            mapping: tuple(str(pattern) for chunk in chunks for pattern in chunk["files"])
+            for mapping, chunks in source_spec.items()
+        }
+    except (AttributeError, KeyError, TypeError):
+        raise DataError("source_spec must map names as train to a list of chunks with files") from None
 
 
 def _ids(feature: Feature) -> int:

@@ -23,6 +23,7 @@ from deployment_toolkit.progress import progress_bar
 from widedeep.feature_spec import OUTPUT_NAME, FeatureSpec
 from widedeep.options import NetworkOptions, read_feature_spec
 from widedeep.outbrain import embedding_widths
+from widedeep.parquet import ParquetDataset
 
 logger = logging.getLogger("train")
 
@@ -60,14 +61,17 @@ def main(argv: list[str]) -> None:
     add_dataclass(parser, TrainingOptions)
     options = from_args(TrainingOptions, parser.parse_args(argv))
     spec = read_feature_spec(options.feature_spec)
-    network = build(spec, options)
+    valid = ParquetDataset(str(options.data_dir / "valid" / "*.parquet"), spec)
     if options.evaluate:
         from widedeep.checkpoint import load_checkpoint
 
+        network = build(spec, options)
         load_checkpoint(network, options.checkpoint_dir)
     else:
-        train(network, spec, options)
-    report(evaluate(network.model, spec, options))
+        rows = ParquetDataset(str(options.data_dir / "train" / "*.parquet"), spec)
+        network = build(spec, options)
+        train(network, rows, spec.label.name, options)
+    report(evaluate(network.model, valid, spec, options))
 
 
 def build(spec: FeatureSpec, options: TrainingOptions) -> Any:
@@ -86,13 +90,11 @@ def build(spec: FeatureSpec, options: TrainingOptions) -> Any:
     )
 
 
-def train(network: Any, spec: FeatureSpec, options: TrainingOptions) -> None:
-    """Fits the network to ``data_dir/train`` and writes the checkpoint; an earlier one is replaced at the end."""
+def train(network: Any, dataset: ParquetDataset, label: str, options: TrainingOptions) -> None:
+    """Fits the network to a dataset and writes the checkpoint; an earlier one is replaced at the end."""
     from widedeep.checkpoint import save_checkpoint
-    from widedeep.parquet import ParquetDataset
 
     require_free_space(options.checkpoint_dir, 4 * network.model.count_params() * 2, "a checkpoint")
-    dataset = ParquetDataset(str(options.data_dir / "train" / "*.parquet"), spec)
     total = dataset.num_rows * options.epochs
     step = _make_step(network.model, options)
     started = time.monotonic()
@@ -100,7 +102,7 @@ def train(network: Any, spec: FeatureSpec, options: TrainingOptions) -> None:
         for epoch in range(options.epochs):
             losses = []
             for batch in dataset.shuffled_batches(options.batch_size, seed=options.seed + epoch):
-                losses.append(step(_tensors(batch.x), _tensors(batch.y)[spec.label.name]))
+                losses.append(step(_tensors(batch.x), _tensors(batch.y)[label]))
                 bar.update(len(batch))
             logger.info("epoch %d of %d: mean loss %.4f", epoch + 1, options.epochs, np.mean(losses))
     seconds = time.monotonic() - started
@@ -133,8 +135,10 @@ def _make_step(model: Any, options: TrainingOptions) -> Callable[[Any, Any], Any
     return step  # type: ignore[no-any-return]
 
 
-def evaluate(model: Any, spec: FeatureSpec, options: TrainingOptions) -> dict[str, dict[str, float]]:
-    """Metrics over ``data_dir/valid`` of the model, of random order and of ad popularity, by name of the ranking."""
+def evaluate(
+    model: Any, dataset: ParquetDataset, spec: FeatureSpec, options: TrainingOptions
+) -> dict[str, dict[str, float]]:
+    """Metrics over a dataset of the model, of random order and of ad popularity, by name of the ranking."""
     import tensorflow as tf
 
     answer = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
@@ -149,16 +153,13 @@ def evaluate(model: Any, spec: FeatureSpec, options: TrainingOptions) -> dict[st
             scorers[f"ad popularity ({name})"] = lambda batch, name=name: batch.x[name]  # type: ignore[misc]
     module = load_module(ROOT / "metrics.py", MetricsModule)
     calculators = {name: module.MetricsCalculator(output_used_for_metrics=OUTPUT_NAME) for name in scorers}
-    for batch in _valid_rows(spec, options):
+    for batch in _with_progress(dataset):
         for name, scorer in scorers.items():
             calculators[name].update(batch.ids, {OUTPUT_NAME: scorer(batch)}, None, batch.y)
     return {name: calculator.metrics for name, calculator in calculators.items()}
 
 
-def _valid_rows(spec: FeatureSpec, options: TrainingOptions) -> Iterator[Batch]:
-    from widedeep.parquet import ParquetDataset
-
-    dataset = ParquetDataset(str(options.data_dir / "valid" / "*.parquet"), spec)
+def _with_progress(dataset: ParquetDataset) -> Iterator[Batch]:
     with progress_bar("evaluating", dataset.num_rows, "row") as bar:
         for batch in dataset.batches(_EVALUATION_BATCH):
             yield batch

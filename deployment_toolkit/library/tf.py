@@ -15,6 +15,7 @@ import yaml
 
 from deployment_toolkit.core import Arrays, ModelModule, ModelSpec, TensorSpec, ValueRange
 from deployment_toolkit.errors import ModelError
+from deployment_toolkit.files import require_free_space
 from deployment_toolkit.library.base import SPEC_FILE, FrameworkSession, Loader, stored_spec
 from deployment_toolkit.library.tf_to_onnx import write_onnx
 from deployment_toolkit.params import load_module, select_keywords
@@ -105,9 +106,11 @@ class SavedModelFromKeras:
     """Keras model -> SavedModel whose signature has the model's input and output names."""
 
     def save(self, session: KerasSession, path: Path) -> None:
-        """Writes the folder ``path``, which must not exist."""
+        """Writes the folder ``path``, which must not exist. Raises DataError if the disk has no room for it."""
         module = tf.Module()
         module.weights = list(session.model.variables)
+        weights_bytes = sum(variable.shape.num_elements() * variable.dtype.size for variable in module.weights)
+        require_free_space(path.parent, weights_bytes, "the SavedModel")
         module.serve = session.function
         tf.saved_model.save(module, str(path), signatures=session.function)
         spec_path = path / SPEC_FILE

@@ -18,17 +18,28 @@ from onnx import numpy_helper
 
 from deployment_toolkit.core import Array, ModelSpec
 from deployment_toolkit.errors import ConversionError
+from deployment_toolkit.files import require_free_space
 from deployment_toolkit.library.onnx import SPEC_KEY
 
-_PROTOBUF_LIMIT_BYTES = 2 * 1024**3 - 64 * 1024**2
+# Protobuf's 2 GiB, less what the graph itself may take. Weights in a second file would be lost whenever the first is
+# moved or copied, so there is no such file.
+_MOST_WEIGHTS_BYTES = 2 * 1024**3 - 64 * 1024**2
 
 
 def write_onnx(function: Any, spec: ModelSpec, path: Path, *, opset: int) -> None:
     """Writes a concrete function, whose inputs are named as in ``spec``, as the ONNX file ``path``.
 
-    Raises ConversionError if tf2onnx can't express the graph at this opset.
+    Raises ConversionError if tf2onnx can't express the graph at this opset, or if one file can't hold the weights;
+    DataError if the disk can't.
     """
     weights = _weights_by_placeholder(function)
+    weights_bytes = sum(variable.shape.num_elements() * variable.dtype.size for variable in weights.values())
+    if weights_bytes > _MOST_WEIGHTS_BYTES:
+        raise ConversionError(
+            f"an ONNX file holds {_MOST_WEIGHTS_BYTES / 2**30:.1f} GiB of weights and this model has "
+            f"{weights_bytes / 2**30:.1f} GiB: keep it as a SavedModel"
+        )
+    require_free_space(path.parent, weights_bytes, "the ONNX file")
     inputs = {f"{spec_input.name}:0": spec_input.name for spec_input in spec.inputs}
     # A function that answers a dict has its outputs sorted by key, as the specification has them.
     outputs = {tensor.name: output.name for tensor, output in zip(function.outputs, spec.outputs, strict=True)}
@@ -46,8 +57,7 @@ def write_onnx(function: Any, spec: ModelSpec, path: Path, *, opset: int) -> Non
     _rename(model.graph, inputs | outputs)
     _fill_in(model.graph, {f"{name}:0": variable.numpy() for name, variable in weights.items()})
     model.metadata_props.add(key=SPEC_KEY, value=json.dumps(spec.to_dict()))
-    large = sum(variable.shape.num_elements() * variable.dtype.size for variable in weights.values())
-    onnx.save(model, str(path), save_as_external_data=large > _PROTOBUF_LIMIT_BYTES, location=f"{path.name}.data")
+    onnx.save(model, str(path))
 
 
 def _weights_by_placeholder(function: Any) -> dict[str, Any]:
