@@ -19,6 +19,7 @@ from deployment_toolkit.errors import ProcessError
 
 _PR_SET_PDEATHSIG = 1
 _LAST_LINES = 15
+_PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,14 @@ class Child:
     def stop(self, *, first: signal.Signals = signal.SIGTERM, grace_s: float = 15.0) -> None:
         """Ends the whole group: ``first``, after ``grace_s`` SIGTERM, then SIGKILL. Returns when it is gone; an
         interrupt (a second Ctrl-C) ends the patience."""
+        patience_s = {first: grace_s}
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            patience_s.setdefault(number, _PATIENCE_S)
         try:
-            for number, patience_s in ((first, grace_s), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+            for number in patience_s:
                 if self.poll() is None:
                     self._signal(number)
-                    self.wait(patience_s)
+                    self.wait(patience_s[number])
         finally:
             self._signal(signal.SIGKILL)  # what the leader left behind in its group
 
