@@ -27,7 +27,7 @@ backend: "python"
 max_batch_size: 64
 input [ { name: "x1" data_type: TYPE_FP32 dims: [ 1 ] }, { name: "x2" data_type: TYPE_INT32 dims: [ 3 ] } ]
 output [ { name: "y" data_type: TYPE_FP32 dims: [ 1 ] } ]
-instance_group [ { count: 2 kind: KIND_CPU } ]
+instance_group [ { count: 4 kind: KIND_CPU } ]
 parameters { key: "model_spec" value { string_value: '%s' } }
 """
 
