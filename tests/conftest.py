@@ -14,12 +14,13 @@ from onnx import TensorProto, helper, numpy_helper
 from deployment_toolkit.core import ModelSpec, TensorSpec
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
-from widedeep.feature_spec import FeatureSpec
-from widedeep.outbrain import outbrain_spec
+from widedeep.feature_spec import Feature, FeatureSpec
+from widedeep.outbrain import embedding_widths, outbrain_spec
 from widedeep.random_parquet import write_random_parquet
 
 TinyOnnx = Callable[..., Path]
 WriteParquet = Callable[..., Path]
+ROOT = Path(__file__).parent.parent
 SERVED_ADDER = Path(__file__).parent / "served_adder.py"
 ADDER_CONFIG = """
 name: "adder"
@@ -105,3 +106,52 @@ def tiny_onnx() -> TinyOnnx:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory, write_parquet: WriteParquet) -> Path:
+    """A Wide & Deep network with two hidden layers of 8 and random weights: ``feature_spec.yaml``, ``checkpoint/``, and
+    700 rows for it in ``rows.parquet``."""
+    from widedeep.checkpoint import checkpoint_names, save_checkpoint
+    from widedeep.network import build_network
+
+    spec = FeatureSpec(
+        numerical=(Feature("price", "float32"), Feature("ad_age", "float32")),
+        onehot=(Feature("zone", "int32", 6), Feature("ad", "int32", 20)),
+        multihot=(Feature("tags", "int32", 7, 3),),
+        label=Feature("clicked", "int32"),
+        group_id=Feature("display_id", "int32"),
+    )
+    folder = tmp_path_factory.mktemp("tiny")
+    (folder / "feature_spec.yaml").write_text(spec.to_yaml())
+    write_parquet(folder / "rows.parquet", 700, spec=spec)
+    network = build_network(spec, embedding_widths(spec), hidden_units=(8, 8))
+    generator = np.random.default_rng(7)
+    for variable in checkpoint_names(network).values():
+        variable.assign(generator.normal(0, 0.3, variable.shape))
+    save_checkpoint(network, folder / "checkpoint")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_options(tiny_folder: Path) -> list[str]:
+    """What makes a script read the network of ``tiny_folder``."""
+    options = ["--input-path", str(ROOT / "model.py"), "--input-type", "tf-keras", "--precision", "fp32"]
+    options += ["--feature-spec", str(tiny_folder / "feature_spec.yaml"), "--deep-hidden-units", "8", "8"]
+    return [*options, "--checkpoint-dir", str(tiny_folder / "checkpoint")]
+
+
+@pytest.fixture(scope="session")
+def tiny_rows(tiny_folder: Path) -> list[str]:
+    """What makes a script read the rows of ``tiny_folder``, beside its feature specification."""
+    return ["--dataloader", str(ROOT / "dataloader.py"), "--data-pattern", str(tiny_folder / "rows.parquet")]
+
+
+@pytest.fixture(scope="session")
+def tiny_savedmodel(tiny_options: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The network of ``tiny_folder``, exported."""
+    from export_model import main
+
+    path = tmp_path_factory.mktemp("exported") / "tiny.savedmodel"
+    main([*tiny_options, "--output-path", str(path), "--output-type", "tf-savedmodel"])
+    return path

@@ -52,7 +52,7 @@ def load_checkpoint(network: Network, directory: Path) -> None:
         _check_same(directory, {name: tuple(variable.shape) for name, variable in variables.items()}, found)
         for name, variable in variables.items():
             variable.assign(reader.get_tensor(name))
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+    except (tf.errors.OpError, ValueError, RuntimeError, LookupError) as error:  # the reader has several kinds
         raise ModelError(f"checkpoint {prefix} can't be read: {error}; copy or train it again") from error
 
 
