@@ -99,6 +99,16 @@ class Correctness:
 
 
 @dataclass(frozen=True)
+class Measurement:
+    """How a point is measured: three windows of ``request_count`` requests (a second at least); it settled if they
+    differ by at most ``stability_percentage``, else it is repeated up to ``retries`` times, each twice as long."""
+
+    request_count: int = 17
+    stability_percentage: float = 10.0
+    retries: int = 1
+
+
+@dataclass(frozen=True)
 class Config:
     """A run. ``feature_spec`` is for the preprocessing of raw data; later stages read the one beside the data."""
 
@@ -113,6 +123,7 @@ class Config:
     performance_tool: PerformanceTool = PerformanceTool.PERF_ANALYZER
     measurement_steps_offline: int = 8
     measurement_steps_online: int = 32
+    measurement: Measurement = field(default_factory=Measurement)
     deep_hidden_units: list[int] | None = None
     feature_spec: Path | None = None
     demo_data: DemoData = field(default_factory=DemoData)

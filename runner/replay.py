@@ -25,9 +25,11 @@ export PYTHONPATH="$PWD${{PYTHONPATH:+:$PYTHONPATH}}" TF_CPP_MIN_LOG_LEVEL=2
 
 _SERVER = """
 echo '== tritonserver'
-{command} &
+rm -f "$out/server_is_ready"
+{command} --log-path "$out/tritonserver.log" --ready-file "$out/server_is_ready" &
 server=$!
-trap 'kill "$server" 2>/dev/null; wait "$server"' EXIT
+trap 'kill "$server" 2>/dev/null; wait "$server" || true' EXIT
+until [ -e "$out/server_is_ready" ]; do kill -0 "$server"; sleep 0.2; done
 """
 
 

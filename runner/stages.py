@@ -187,12 +187,15 @@ STAGES = (
 
 
 def _performance(experiment: Experiment, mode: EvaluationMode, points: MeasurementPoints) -> Command:
+    measurement = experiment.config.measurement
     argv = [
         *_script("run_performance_on_triton.py", "--server-url", experiment.server_url.http_url),
         *("--model-name", experiment.config.model_name, "--model-repository", experiment.folders.model_store),
         *_rows(experiment, _batch_size(experiment)),
         *("--batch-sizes", *points.batch_sizes, "--concurrency", *points.concurrency),
         *("--evaluation-mode", mode, "--performance-tool", experiment.config.performance_tool, "--warmup"),
+        *("--measurement-request-count", measurement.request_count, "--retries", measurement.retries),
+        *("--stability-percentage", measurement.stability_percentage),
         *("--result-path", experiment.folders.results / f"triton_performance_{mode}.csv"),
     ]
     return _command(f"performance_{mode}", argv)

@@ -25,6 +25,7 @@ class ServerOptions:
     metrics_port: int = option("port of the metrics", 8002)
     load_method: LoadMethod = option("how the server learns of models", LoadMethod.EXPLICIT)
     log_path: Path = option("the server's log", Path("tritonserver.log"))
+    ready_file: Path | None = option("empty file to make when the server is ready, for scripts that wait", None)
 
 
 def main(argv: list[str]) -> None:
@@ -42,6 +43,8 @@ def main(argv: list[str]) -> None:
         load_method=options.load_method,
     ) as server:
         logger.info("ready at %s and %s, log in %s; Ctrl-C ends it", server.http_url, server.grpc_url, options.log_path)
+        if options.ready_file is not None:
+            options.ready_file.touch()
         signal.pause()
 
 

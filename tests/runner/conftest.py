@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from widedeep.feature_spec import Feature
+from widedeep.outbrain import outbrain_spec
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+CHECKPOINT = "small"
+Plain = dict[str, Any]
+
+
+def experiment(**changes: Any) -> Plain:
+    """A configuration entry."""
+    parameters = {
+        "checkpoint": CHECKPOINT,
+        "export_format": "tf-savedmodel",
+        "export_precision": "fp32",
+        "format": "onnx",
+        "precision": "fp32",
+        "max_batch_size": 64,
+        "number_of_model_instances": 1,
+    }
+    return {"checkpoint": changes.get("checkpoint", CHECKPOINT), "parameters": parameters | changes}
+
+
+def _cut(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
+    return tuple(dataclasses.replace(item, cardinality=min(item.cardinality or 0, 200)) for item in features)
+
+
+@pytest.fixture(scope="session")
+def small_config(tmp_path_factory: pytest.TempPathFactory) -> Plain:
+    """A run over small tables, with its data and checkpoint still to be made; its folders are shared by the session."""
+    folder = tmp_path_factory.mktemp("runner")
+    spec = outbrain_spec()
+    small = dataclasses.replace(spec, onehot=_cut(spec.onehot), multihot=_cut(spec.multihot))
+    (folder / "small_spec.yaml").write_text(small.to_yaml())
+    return {
+        "model_name": "WidenDeep",
+        "datasets_dir": str(folder / "datasets"),
+        "datasets": [{"name": "outbrain"}],
+        "checkpoints": [{"name": CHECKPOINT}],
+        "configurations": [experiment()],
+        "feature_spec": str(folder / "small_spec.yaml"),
+        "deep_hidden_units": [16, 16],
+        "demo_data": {"displays": 600, "seed": 1},
+        "training": {"epochs": 1, "batch_size": 256},
+        "measurement": {"retries": 0},
+        "measurement_steps_offline": 2,
+        "measurement_steps_online": 2,
+    }
+
+
+@pytest.fixture(scope="session")
+def workspace_root(small_config: Plain) -> Path:
+    """The workspace that goes with ``small_config``."""
+    return Path(small_config["datasets_dir"]).parent / "workspace"
+
+
+@pytest.fixture
+def start_runner(tmp_path: Path, workspace_root: Path) -> Iterator[Callable[[Plain], subprocess.Popen[str]]]:
+    """Starts ``python -m runner`` as a person would; it is gone when the test ends."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(config: Plain) -> subprocess.Popen[str]:
+        path = tmp_path / "config.yaml"
+        path.write_text(yaml.safe_dump(config))
+        command = [sys.executable, "-m", "runner", "--config-path", str(path), "--workspace-path", str(workspace_root)]
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    """Fails if a process or shared memory of ours outlives the test."""
+    before = set(os.listdir("/dev/shm"))
+    yield
+    deadline = time.monotonic() + 10
+    while (left := _ours()) and time.monotonic() < deadline:
+        psutil.wait_procs(left, timeout=1)
+    assert not left, [process.cmdline() for process in left]
+    assert not {name for name in set(os.listdir("/dev/shm")) - before if not name.startswith("sem.")}
+
+
+def _ours() -> list[psutil.Process]:
+    """Servers and measurements whose command names a folder of this test session."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            command = " ".join(process.cmdline())
+        except psutil.Error:
+            continue
+        if "runner" in command and "/workspace/" in command and process.pid != os.getpid():
+            found.append(process)
+    return found

@@ -1,0 +1,112 @@
+"""One forced failure per stage: recorded, shown, the rest of its experiment skipped, other experiments untouched."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from runner.__main__ import main
+from runner.config import load_config
+from runner.pipeline import run_pipeline
+from runner.workspace import Workspace, create_workspace
+from tests.runner.conftest import ROOT, experiment
+from tests.runner.test_run import STAGES, _states, _task, finished_run
+
+Plain = dict[str, Any]
+
+__all__ = ["finished_run"]
+
+
+def _run(config: Plain, workspace: Workspace, tmp_path: Path) -> tuple[int, str]:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    stream = io.StringIO()
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    code = run_pipeline(load_config(path), workspace, "a test", env, stream, keep_models=False)
+    return code, stream.getvalue()
+
+
+def test_a_stage_that_fails_stops_its_experiment_alone(
+    finished_run: tuple[Path, str], small_config: Plain, workspace_root: Path, tmp_path: Path, nothing_left: None
+) -> None:
+    workspace = create_workspace(workspace_root)
+    (workspace.checkpoint("empty")).mkdir(parents=True, exist_ok=True)
+    experiments = {
+        "export": experiment(checkpoint="empty"),
+        "convert": experiment(format="tf-trt"),
+        "deploy": experiment(backend_accelerator="amp"),
+        "correctness": experiment(),
+        "performance offline": experiment(),
+        "performance online": experiment(),
+    }
+    blocked = {4: "correctness", 5: "triton_performance_offline", 6: "triton_performance_online"}
+    for number, name in blocked.items():  # a folder where the stage writes its file
+        (workspace.experiment(number).results / f"{name}.csv" / "taken").mkdir(parents=True)
+    messages = {
+        "export": "there is no checkpoint in",
+        "convert": "tf-savedmodel can't be converted to tf-trt",
+        "deploy": "accelerator amp belongs to a native backend",
+        "correctness": "correctness.csv",
+        "performance offline": "triton_performance_offline.csv",
+        "performance online": "triton_performance_online.csv",
+    }
+    config = small_config | {
+        "checkpoints": [*small_config["checkpoints"], {"name": "empty"}],
+        "configurations": list(experiments.values()),
+    }
+    code, printed = _run(config, workspace, tmp_path)
+    assert code == 1
+    stages = {(stage["experiment"], stage["name"]): stage for stage in _task(workspace.run)["stages"]}
+    report = (workspace.run / "report.md").read_text()
+    for number, failing in enumerate(experiments, 1):
+        at = STAGES.index(failing)
+        expected = (
+            {name: "ok" for name in STAGES[:at]} | {failing: "failed"} | dict.fromkeys(STAGES[at + 1 :], "skipped")
+        )
+        assert _states(workspace.run, number) == expected
+        stage = stages[number, failing]
+        assert messages[failing] in stage["message"]
+        assert stage["message"] in printed
+        assert stage["message"] in report
+        assert (workspace.run / stage["log"]).is_file()
+    assert "Not everything passed" in report
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        ("demo data", "outbrain_raw"),
+        ("preprocessing", "events.csv"),
+        ("training", "matches no file"),
+    ],
+)
+def test_preparation_that_fails_skips_every_experiment(
+    small_config: Plain, tmp_path: Path, stage: str, message: str, nothing_left: None
+) -> None:
+    datasets = tmp_path / "datasets"
+    if stage == "demo data":
+        datasets.mkdir()
+        (datasets / "outbrain_raw").symlink_to(tmp_path / "nowhere" / "raw")
+        (tmp_path / "nowhere").touch()
+    elif stage == "preprocessing":
+        (datasets / "outbrain_raw").mkdir(parents=True)
+    else:
+        (datasets / "outbrain" / "valid").mkdir(parents=True)
+    workspace = create_workspace(tmp_path / "workspace")
+    code, printed = _run(small_config | {"datasets_dir": str(datasets)}, workspace, tmp_path)
+    assert code == 1
+    assert _states(workspace.run, None)[stage] == "failed"
+    assert set(_states(workspace.run, 1).values()) == {"skipped"}
+    assert message in printed
+
+
+def test_devices_that_the_embedded_server_lacks_are_refused(small_config: Plain, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(small_config))
+    with pytest.raises(Exception, match="--devices"):
+        main(["--config-path", str(path), "--device", "1", "--workspace-path", str(tmp_path)])
