@@ -51,7 +51,7 @@ def test_models_load_answer_and_unload(adder_repository: Path, tmp_path: Path) -
     with local_server(adder_repository, log_path=tmp_path / "server.log") as server:
         assert server.pid is not None
         server.load_model("adder", timeout_s=60)
-        assert len(psutil.Process(server.pid).children(recursive=True)) == 2  # a process per instance
+        assert len(psutil.Process(server.pid).children(recursive=True)) == 4  # a process per instance
         over_grpc, over_http = (TritonServer.from_url(url) for url in (server.grpc_url, server.http_url))
         assert over_grpc.model_config("adder", "1") == over_http.model_config("adder", "1")
         assert over_grpc.model_config("adder")["max_batch_size"] == 64
