@@ -142,7 +142,7 @@ def evaluate(
     import tensorflow as tf
 
     answer = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
-    random = np.random.default_rng(options.seed)
+    random = np.random.default_rng([options.seed, 12])  # not the stream that data of the same seed came from
     scorers: dict[str, Scorer] = {
         "model": lambda batch: answer(_tensors(batch.x)).numpy(),
         "random order": lambda batch: random.random((len(batch), 1), dtype=np.float32),

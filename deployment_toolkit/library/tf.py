@@ -85,7 +85,7 @@ class SavedModelSession(FrameworkSession):
             raise ModelError(f"{path} is not a SavedModel folder (it has no saved_model.pb): export the model first")
         try:
             self.model = tf.saved_model.load(str(path))
-        except (tf.errors.OpError, OSError, ValueError) as error:
+        except (tf.errors.OpError, OSError, ValueError, LookupError, RuntimeError) as error:  # readers differ
             raise ModelError(f"{path} can't be loaded by TensorFlow {tf.__version__}: {error}") from error
         if SIGNATURE not in self.model.signatures:
             raise ModelError(f"{path} has no signature {SIGNATURE}, only {sorted(self.model.signatures)}")

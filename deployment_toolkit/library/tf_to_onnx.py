@@ -52,6 +52,7 @@ def write_onnx(function: Any, spec: ModelSpec, path: Path, *, opset: int) -> Non
             output_names=list(outputs),
             opset=opset,
         )
+        onnx.checker.check_model(model)  # tf2onnx leaves in what it can't convert
     except Exception as error:  # tf2onnx raises what its handlers raise
         raise ConversionError(f"tf2onnx {tf2onnx.__version__} can't write opset {opset}: {error}") from error
     _rename(model.graph, inputs | outputs)

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deployment_toolkit.core import Array
+from deployment_toolkit.errors import DataError, ModelError, UsageError
+from widedeep.feature_spec import Feature, FeatureSpec
+from widedeep.training import main
+
+WriteParquet = Callable[..., Path]
+SPEC = FeatureSpec(
+    numerical=(Feature("ad_id_ctr", "float32"),),
+    onehot=(Feature("ad", "int32", 40),),
+    multihot=(Feature("tags", "int32", 7, 3),),
+    label=Feature("clicked", "int32"),
+    group_id=Feature("display_id", "int32"),
+)
+
+
+def planted(seed: int, rows: int) -> dict[str, Array]:
+    """Ads in displays of five; of each display the ad with the smallest odd remainder is clicked, which no number
+    tells."""
+    ads = np.random.default_rng(seed).integers(0, 40, rows).astype(np.int32)
+    best = (ads * 7 % 40).reshape(-1, 5).argmin(axis=1)
+    clicked = (np.arange(5) == best[:, None]).astype(np.int32)
+    return {"ad": ads, "clicked": clicked.reshape(-1)}
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory, write_parquet: WriteParquet) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "feature_spec.yaml").write_text(SPEC.to_yaml())
+    for seed, (part, rows) in enumerate({"train": 6000, "valid": 1500}.items()):
+        write_parquet(folder / part / "part.parquet", rows, seed, SPEC, **planted(seed, rows))
+    return folder
+
+
+def options(data_dir: Path, checkpoint_dir: Path, *more: str) -> list[str]:
+    argv = ["--data-dir", str(data_dir), "--feature-spec", str(data_dir / "feature_spec.yaml")]
+    argv += ["--checkpoint-dir", str(checkpoint_dir), "--deep-hidden-units", "8", "8"]
+    return [*argv, "--batch-size", "100", "--dense-learning-rate", "0.01", "--table-learning-rate", "0.3", *more]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def ranking(output: str, name: str) -> list[float]:
+    """MAP@12, ROC AUC and, of a model, log loss."""
+    (line,) = re.findall(rf"^{re.escape(name)} +(.*)$", output, re.MULTILINE)
+    return [float(number) for number in line.split() if number != "-"]
+
+
+@pytest.fixture(scope="module")
+def trained(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    checkpoint_dir = tmp_path_factory.mktemp("trained") / "name" / "checkpoint"
+    main(options(data_dir, checkpoint_dir, "--epochs", "3"))
+    return checkpoint_dir
+
+
+def test_training_finds_what_the_data_holds(data_dir: Path, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(options(data_dir, trained, "--evaluate"))
+    output = capsys.readouterr().out
+    assert output.splitlines()[0].split() == ["ranking", "map12", "roc_auc", "log_loss"]
+    model, random = ranking(output, "model"), ranking(output, "random order")
+    popularity = ranking(output, "ad popularity (ad_id_ctr)")
+    assert model[0] > 0.85 and model[1] > 0.9 and 0 < model[2] < 0.4
+    assert len(random) == len(popularity) == 2
+    assert 0.4 < random[0] < 0.52 and 0.4 < popularity[0] < 0.52  # (1 + 1/2 + 1/3 + 1/4 + 1/5) / 5 = 0.457
+    assert abs(random[1] - 0.5) < 0.05
+
+
+def test_the_same_seed_trains_the_same_checkpoint(data_dir: Path, tmp_path: Path) -> None:
+    for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        main(options(data_dir, tmp_path / name, "--epochs", "1", "--seed", seed))
+    a, b, c = (next((tmp_path / name).glob("*.data-*")).read_bytes() for name in "abc")
+    assert a == b != c
+
+
+def test_a_checkpoint_is_replaced_whole_or_not_at_all(
+    data_dir: Path, trained: Path, tmp_path: Path, write_parquet: WriteParquet
+) -> None:
+    checkpoint_dir = tmp_path / "here" / "checkpoint"
+    main(options(data_dir, checkpoint_dir, "--epochs", "1"))
+    before = files(checkpoint_dir)
+    assert sorted(before) == ["checkpoint", "ckpt-1.data-00000-of-00001", "ckpt-1.index"]
+
+    bad = tmp_path / "bad"
+    ads = np.full(1000, 3, np.int32)
+    ads[900] = 40
+    write_parquet(bad / "train" / "part.parquet", 1000, spec=SPEC, ad=ads)
+    write_parquet(bad / "valid" / "part.parquet", 1000, spec=SPEC)
+    with pytest.raises(DataError, match=r"column ad, row 900 holds 40, outside 0 \.\. 39"):
+        main([*options(bad, checkpoint_dir), "--feature-spec", str(data_dir / "feature_spec.yaml")])
+    assert files(checkpoint_dir) == before
+
+    main(options(data_dir, checkpoint_dir, "--epochs", "1", "--seed", "5"))
+    after = files(checkpoint_dir)
+    assert after.keys() == before.keys() and after != before
+    assert [path.name for path in checkpoint_dir.parent.iterdir()] == ["checkpoint"]
+
+
+def test_what_is_wrong_is_told_before_training(data_dir: Path, trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "train").symlink_to(data_dir / "train")
+    argv = [*options(tmp_path, tmp_path / "checkpoint"), "--feature-spec", str(data_dir / "feature_spec.yaml")]
+    with pytest.raises(DataError, match=r"valid/\*\.parquet' matches no file"):
+        main(argv)
+    with pytest.raises(UsageError, match="--epochs must be at least 1, not 0"):
+        main([*argv, "--epochs", "0"])
+    with pytest.raises(UsageError, match="--deep-hidden-units must be positive, not 0"):
+        main([*argv, "--deep-hidden-units", "8", "0"])
+    with pytest.raises(UsageError, match="--deep-dropout must be at least 0 and below 1"):
+        main([*argv, "--deep-dropout", "1"])
+    with pytest.raises(ModelError, match="belongs to another model"):
+        main([*options(data_dir, trained), "--deep-hidden-units", "8", "--evaluate"])
+    assert [path.name for path in tmp_path.iterdir()] == ["train"]
