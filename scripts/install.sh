@@ -28,19 +28,25 @@ if has dev || { has base && [ "${1:-}" != --dev ]; }; then exit 0; fi
 python=$(find_python)
 "$python" -c 'import ensurepip, venv' 2>/dev/null \
   || fail "$python can't make virtual environments: install them (Debian, Ubuntu: apt install python3.11-venv)"
-library=$("$python" -c 'import sysconfig as s; print((s.get_config_var("LIBDIR") or "") + "/libpython3.11.so.1.0")')
-[ -e "$library" ] || ldconfig -p 2>/dev/null | grep -q 'libpython3.11.so.1.0' \
-  || fail "the shared library libpython3.11.so.1.0 is missing, which the server's Python backend needs: install it" \
-    "(Debian, Ubuntu: apt install libpython3.11)"
-ldconfig -p 2>/dev/null | grep -q 'libgomp.so.1\|libstdc++.so.6' || [ ! -x "$(command -v ldconfig)" ] \
-  || fail "libstdc++ is missing: install it (Debian, Ubuntu: apt install libstdc++6)"
+libraries=$(PATH="$PATH:/usr/sbin:/sbin" ldconfig -p 2>/dev/null || true)
+own=$("$python" -c 'import sysconfig; print(sysconfig.get_config_var("LIBDIR") or "")')
+while read -r library package user; do
+  case "$libraries" in *"$library"*) continue ;; esac
+  [ -e "$own/$library" ] || fail "$library is missing, which $user needs: install it (Debian, Ubuntu: apt install $package)"
+done <<'EOF_LIBRARIES'
+libpython3.11.so.1.0 libpython3.11 the server's Python backend
+libstdc++.so.6 libstdc++6 TensorFlow
+libssl.so.3 libssl3 perf_analyzer
+libz.so.1 zlib1g tritonserver
+EOF_LIBRARIES
 
 echo "installing the pinned requirements into .venv (some minutes and 3 GB the first time)"
 rm -f "$stamp"
 [ -x .venv/bin/python ] && .venv/bin/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
   || "$python" -m venv --clear .venv
 .venv/bin/python -m pip install --disable-pip-version-check --no-warn-script-location --progress-bar on \
-  "${requirements[@]}" | grep -v '^Requirement already satisfied' || fail "pip could not install the requirements: see above"
+  "${requirements[@]}" | { grep -v '^Requirement already satisfied' || true; } \
+  || fail "pip could not install the requirements: see above"
 .venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --editable .
 echo "base $wanted" >"$stamp"
 [ "${1:-}" = --dev ] && echo "dev $wanted" >>"$stamp"
