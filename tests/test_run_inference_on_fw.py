@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deployment_toolkit.core import Array
+from deployment_toolkit.dump import Dump
+from deployment_toolkit.errors import DeploymentError, InputError, ModelError, UsageError
+from export_model import main as export
+from run_inference_on_fw import main
+from widedeep.feature_spec import load_feature_spec
+from widedeep.parquet import ParquetDataset
+
+
+@pytest.fixture(scope="module")
+def onnx_model(tiny_options: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("exported") / "tiny.onnx"
+    export([*tiny_options, "--output-path", str(path), "--output-type", "onnx"])
+    return path
+
+
+@pytest.fixture
+def spec_option(tiny_folder: Path) -> list[str]:
+    return ["--feature-spec", str(tiny_folder / "feature_spec.yaml")]
+
+
+def answers(path: Path) -> Array:
+    return np.concatenate([prediction.y_pred["wide_deep_model"] for prediction in Dump(path).predictions()])
+
+
+def test_every_format_answers_every_row_alike(
+    tiny_options: list[str],
+    tiny_rows: list[str],
+    tiny_folder: Path,
+    tiny_savedmodel: Path,
+    onnx_model: Path,
+    spec_option: list[str],
+    tmp_path: Path,
+) -> None:
+    joined = " ".join(tiny_options).replace("--input-type ", "--input-type=").split()
+    commands = {
+        "keras": tiny_options,
+        "keras_joined": joined,
+        "savedmodel": ["--input-path", str(tiny_savedmodel), "--input-type", "tf-savedmodel", *spec_option],
+        "onnx": ["--input-path", str(onnx_model), "--input-type", "onnx", "--threads", "1", *spec_option],
+    }
+    for name, options in commands.items():
+        main([*options, *tiny_rows, "--output-dir", str(tmp_path / name), "--dump-labels", "--batch-size", "300"])
+    wanted = answers(tmp_path / "keras")
+    assert wanted.shape == (700, 1) and np.ptp(wanted) > 0.1
+    for name in commands:
+        np.testing.assert_allclose(answers(tmp_path / name), wanted, rtol=0, atol=1e-6)
+
+    spec = load_feature_spec(tiny_folder / "feature_spec.yaml")
+    (rows,) = ParquetDataset(str(tiny_folder / "rows.parquet"), spec).batches(1000)
+    (dumped,) = Dump(tmp_path / "onnx").predictions()
+    assert np.array_equal(dumped.batch.ids, rows.ids)
+    assert np.array_equal(dumped.batch.y["clicked"], rows.y["clicked"]) and dumped.batch.x == {}
+
+
+def test_inputs_are_dumped_where_asked(
+    onnx_model: Path, tiny_rows: list[str], spec_option: list[str], tmp_path: Path
+) -> None:
+    argv = ["--input-path", str(onnx_model), "--input-type", "onnx", *tiny_rows, *spec_option]
+    main([*argv, "--output-dir", str(tmp_path / "dump"), "--dump-inputs"])
+    (dumped,) = Dump(tmp_path / "dump").predictions()
+    assert sorted(dumped.batch.x) == ["ad", "ad_age", "price", "tags", "zone"]
+    assert dumped.batch.x["tags"].shape == (700, 3) and dumped.batch.y == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (
+            ["--input-type", "trt"],
+            UsageError,
+            "no model of format trt can be run here: supported are tf-keras, tf-save",
+        ),
+        (["--input-type", "torchscript"], UsageError, "TensorFlow model: use tf-savedmodel or onnx"),
+        (["--input-type", "tf-savedmodel"], ModelError, "is not a SavedModel folder"),
+        (["--input-path", "none.onnx"], ModelError, "there is no ONNX file at none.onnx"),
+        (["--checkpoint-dir", "x"], UsageError, "unrecognized arguments: --checkpoint-dir x"),
+    ],
+)
+def test_what_cannot_be_run_is_told(
+    onnx_model: Path,
+    tiny_rows: list[str],
+    spec_option: list[str],
+    tmp_path: Path,
+    options: list[str],
+    error: type[DeploymentError],
+    message: str,
+) -> None:
+    argv = ["--input-path", str(onnx_model), "--input-type", "onnx", *tiny_rows, *spec_option]
+    with pytest.raises(error, match=message):
+        main([*argv, "--output-dir", str(tmp_path / "dump"), *options])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_that_the_model_cannot_take_leave_no_dump(
+    onnx_model: Path, tiny_rows: list[str], tiny_folder: Path, tmp_path: Path
+) -> None:
+    text = (tiny_folder / "feature_spec.yaml").read_text()
+    (tmp_path / "spec.yaml").write_text(text.replace("max_hotness: 3", "max_hotness: 4"))
+    argv = ["--input-path", str(onnx_model), "--input-type", "onnx", *tiny_rows]
+    with pytest.raises(InputError, match=r"input tags is int32\[700, 4\], the model takes int32\['batch', 3\]"):
+        main([*argv, "--feature-spec", str(tmp_path / "spec.yaml"), "--output-dir", str(tmp_path / "dump")])
+    assert [path.name for path in tmp_path.iterdir()] == ["spec.yaml"]
