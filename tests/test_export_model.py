@@ -30,6 +30,7 @@ def test_both_formats_answer_alike_with_the_signature_of_the_features(
     spec = load_feature_spec(tiny_folder / "feature_spec.yaml").model_spec
     x = random_rows(spec, 20, seed=1)
     answers = []
+    (tmp_path / "made" / "tf-savedmodel" / "earlier").mkdir(parents=True)
     for output_type in (Format.TF_SAVEDMODEL, Format.ONNX):
         path = tmp_path / "made" / str(output_type)
         main([*tiny_options, *tiny_rows, "--output-path", str(path), "--output-type", str(output_type)])
@@ -38,6 +39,7 @@ def test_both_formats_answer_alike_with_the_signature_of_the_features(
             answers.append(session.infer(x)["wide_deep_model"])
     np.testing.assert_allclose(answers[0], answers[1], rtol=0, atol=1e-6)
     assert sorted(path.name for path in (tmp_path / "made").iterdir()) == ["onnx", "tf-savedmodel"]
+    assert not (tmp_path / "made" / "tf-savedmodel" / "earlier").exists()
 
 
 @pytest.mark.parametrize(

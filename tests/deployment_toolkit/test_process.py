@@ -18,13 +18,16 @@ SLEEP = "import time; time.sleep(1000)"
 
 
 def ended(pid: int) -> bool:
-    """Whether a process that need not be our child ends soon."""
+    """Whether a process that need not be our child ends soon; it is gone afterwards."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
         return True
     try:
-        return bool(select.select([descriptor], [], [], PATIENCE_S)[0])
+        in_time = bool(select.select([descriptor], [], [], PATIENCE_S)[0])
+        if not in_time:
+            os.kill(pid, signal.SIGKILL)
+        return in_time
     finally:
         os.close(descriptor)
 

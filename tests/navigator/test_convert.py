@@ -12,7 +12,7 @@ import yaml
 
 from deployment_toolkit import registry
 from deployment_toolkit.core import Format
-from deployment_toolkit.errors import ConversionError, DataError, DeploymentError, ModelError, UsageError
+from deployment_toolkit.errors import DataError, DeploymentError, ModelError, UsageError
 from deployment_toolkit.params import run_entry_point
 from deployment_toolkit.sample_rows import random_rows
 from navigator.__main__ import main

@@ -80,8 +80,9 @@ def test_the_latest_of_several_is_loaded(tmp_path: Path) -> None:
 
 def test_what_a_training_leaves_beside_the_model_does_not_matter(tmp_path: Path) -> None:
     saved = network(seed=1)
-    optimizer = tf.keras.optimizers.Adam()
-    optimizer.build(saved.model.trainable_variables)
+    optimizer = tf.keras.optimizers.legacy.Adam()  # its slots are stored under the variables' names
+    variables = saved.model.trainable_variables
+    optimizer.apply_gradients([(tf.zeros_like(variable), variable) for variable in variables])
     model = tf.train.Checkpoint(**halves(saved))
     checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, current_step=tf.Variable(3))
     tf.train.CheckpointManager(checkpoint, str(tmp_path), max_to_keep=1).save()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from deployment_toolkit.core import Array
 from deployment_toolkit.errors import DataError, ModelError, UsageError
@@ -73,6 +74,8 @@ def test_training_finds_what_the_data_holds(data_dir: Path, trained: Path, capsy
     assert len(random) == len(popularity) == 2
     assert 0.4 < random[0] < 0.52 and 0.4 < popularity[0] < 0.52  # (1 + 1/2 + 1/3 + 1/4 + 1/5) / 5 = 0.457
     assert abs(random[1] - 0.5) < 0.05
+    wide = "model/linear_model/layer_with_weights-0/ad.Sembedding_weights/.ATTRIBUTES/VARIABLE_VALUE"
+    assert np.ptp(tf.train.load_variable(str(trained), wide)) > 0.1  # the tables learn too
 
 
 def test_the_same_seed_trains_the_same_checkpoint(data_dir: Path, tmp_path: Path) -> None:
@@ -99,6 +102,7 @@ def test_a_checkpoint_is_replaced_whole_or_not_at_all(
         main([*options(bad, checkpoint_dir), "--feature-spec", str(data_dir / "feature_spec.yaml")])
     assert files(checkpoint_dir) == before
 
+    (checkpoint_dir / "ckpt-0.index").touch()
     main(options(data_dir, checkpoint_dir, "--epochs", "1", "--seed", "5"))
     after = files(checkpoint_dir)
     assert after.keys() == before.keys() and after != before
