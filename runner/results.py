@@ -80,9 +80,9 @@ def read_result(experiment: Experiment, records: list[StageRecord]) -> Experimen
     return ExperimentResult(
         experiment,
         records,
-        read_csv(correctness) if correctness.exists() else [],
-        read_performance(offline) if offline.exists() else [],
-        read_performance(online) if online.exists() else [],
+        read_csv(correctness) if correctness.is_file() else [],
+        read_performance(offline) if offline.is_file() else [],
+        read_performance(online) if online.is_file() else [],
     )
 
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 import yaml
 
-from widedeep.feature_spec import Feature
+from widedeep.feature_spec import OUTPUT_NAME, Feature
 from widedeep.outbrain import outbrain_spec
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -100,7 +100,8 @@ def nothing_left() -> Iterator[None]:
     while (left := _ours()) and time.monotonic() < deadline:
         psutil.wait_procs(left, timeout=1)
     assert not left, [process.cmdline() for process in left]
-    assert not {name for name in set(os.listdir("/dev/shm")) - before if not name.startswith("sem.")}
+    tensors = tuple(feature.name for feature in outbrain_spec().inputs) + (OUTPUT_NAME,)
+    assert not {name for name in set(os.listdir("/dev/shm")) - before if name.startswith(tensors)}
 
 
 def _ours() -> list[psutil.Process]:
