@@ -100,7 +100,7 @@ def nothing_left() -> Iterator[None]:
     while (left := _ours()) and time.monotonic() < deadline:
         psutil.wait_procs(left, timeout=1)
     assert not left, [process.cmdline() for process in left]
-    tensors = tuple(feature.name for feature in outbrain_spec().inputs) + (OUTPUT_NAME,)
+    tensors = (*(feature.name for feature in outbrain_spec().inputs), OUTPUT_NAME)
     assert not {name for name in set(os.listdir("/dev/shm")) - before if name.startswith(tensors)}
 
 
