@@ -18,10 +18,10 @@ find_python() {
     "deadsnakes archive), or name one with PYTHON=/path/to/python3.11"
 }
 
-requirements=(-r requirements.txt)
+requirements=(-c constraints.txt -r requirements.txt)
 [ "${1:-}" = --dev ] && requirements+=(-r requirements-dev.txt)
 stamp=.venv/.installed
-wanted=$(cat requirements*.txt pyproject.toml | sha256sum | cut -d' ' -f1)
+wanted=$(cat requirements*.txt constraints.txt pyproject.toml | sha256sum | cut -d' ' -f1)
 has() { grep -qxF "$1 $wanted" "$stamp" 2>/dev/null; }
 if has dev || { has base && [ "${1:-}" != --dev ]; }; then exit 0; fi
 
