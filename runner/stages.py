@@ -187,9 +187,11 @@ STAGES = (
 
 
 def _performance(experiment: Experiment, mode: EvaluationMode, points: MeasurementPoints) -> Command:
-    measurement = experiment.config.measurement
+    measurement, server = experiment.config.measurement, experiment.server_url
+    # Offline the rows go through shared memory either way; over HTTP each of its regions would take up a port.
+    url = server.grpc_url if mode is EvaluationMode.OFFLINE else server.http_url
     argv = [
-        *_script("run_performance_on_triton.py", "--server-url", experiment.server_url.http_url),
+        *_script("run_performance_on_triton.py", "--server-url", url),
         *("--model-name", experiment.config.model_name, "--model-repository", experiment.folders.model_store),
         *_rows(experiment, _batch_size(experiment)),
         *("--batch-sizes", *points.batch_sizes, "--concurrency", *points.concurrency),

@@ -21,6 +21,7 @@ from pathlib import Path
 from deployment_toolkit.core import EvaluationMode
 from deployment_toolkit.errors import PerformanceError, ProcessError
 from deployment_toolkit.process import environment, last_lines, run
+from deployment_toolkit.progress import progress_bar
 from deployment_toolkit.report import SETTLED, PerformanceRow
 from deployment_toolkit.triton_performance_runner.exclusive import no_shared_memory_left
 from deployment_toolkit.triton_performance_runner.options import MeasurementMode, PerformanceOptions, Point
@@ -69,14 +70,16 @@ class PerfAnalyzer:
         """Sends requests of every batch size for a moment and drops the results. What goes wrong here goes wrong
         again, and is raised, when it is measured."""
         concurrency = max(self._options.concurrency)
-        for batch in sorted(set(self._options.batch_sizes)):
-            logger.debug("warming up batch %d, concurrency %d", batch, concurrency)
-            window = Window(MeasurementMode.TIME_WINDOWS, 0, _WARMUP_WINDOW_MS)
-            try:
-                self._run(Point(batch, concurrency), window)
-            except ProcessError as error:
-                if error.returncode is None:
-                    raise PerformanceError(self._timed_out(Point(batch, concurrency))) from error
+        window = Window(MeasurementMode.TIME_WINDOWS, 0, _WARMUP_WINDOW_MS)
+        batches = sorted(set(self._options.batch_sizes))
+        with progress_bar("warm-up", len(batches), " batch sizes") as bar:
+            for batch in batches:
+                try:
+                    self._run(Point(batch, concurrency), window)
+                except ProcessError as error:
+                    if error.returncode is None:
+                        raise PerformanceError(self._timed_out(Point(batch, concurrency))) from error
+                bar.update()
 
     def measure(self, point: Point) -> PerformanceRow:
         """The row of a point, marked if it never settled. Raises PerformanceError if nothing could be measured."""

@@ -3,9 +3,10 @@
 perf_analyzer 2.51 takes "steps" of one row each from a JSON file (format: its documentation, "Input Data") and joins
 consecutive steps to a request: request k of a sweep with batch B and N steps holds the steps k*B, k*B+1, … k*B+B-1,
 each modulo N. Preparing that costs it N * B copies per input, per client thread or, with shared memory, per region, and
-a request to the server per region; tens of seconds for a few hundred steps of a large batch, and with some 30,000
-regions it runs out of ports. So the number of steps is chosen here by the batch. A request can't have more different
-rows than there are steps; with system shared memory ``fill_regions`` gives each request B rows of its own.
+two requests to the server per region; tens of seconds for a few hundred steps of a large batch. Over HTTP each of those
+requests is a connection of its own, whose port is blocked for a minute after: a sweep over many regions runs out of
+ports. So the number of steps is chosen here by the batch, and offline by the protocol too. A request can't have more
+different rows than there are steps; with system shared memory ``fill_regions`` gives each request B rows of its own.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from deployment_toolkit.process import Child
 from deployment_toolkit.sample_rows import first_rows, random_rows
 from deployment_toolkit.triton_performance_runner.exclusive import SHARED_MEMORY, region_name
 from deployment_toolkit.triton_performance_runner.options import RANDOM_DATA, OfflineMode, PerformanceOptions, Point
+from deployment_toolkit.triton_server.url import Scheme
 
 Watch = Callable[[Child], None]
 
@@ -33,16 +35,21 @@ _INITIALISED = "*** Measurement Settings ***"  # printed once every region is re
 _MAX_STEPS = 512
 _MAX_COPIES = 160_000  # of one input: about a second for 30 inputs
 _REGION_STEPS = (61, 31, 13, 7, 3)  # primes: request k uses region k*B modulo N, which then visits all of them
+_MAX_REGIONS = {Scheme.GRPC: 2000, Scheme.HTTP: 400}
 _MAX_REGION_ROWS = 32768
+_END_S = 2.0
 
 
 class InputData:
     """What ``--input-data`` of perf_analyzer is given for each point: rows, or what the user named."""
 
-    def __init__(self, options: PerformanceOptions, spec: ModelSpec, dataloader_fn: DataloaderFn | None) -> None:
+    def __init__(
+        self, options: PerformanceOptions, spec: ModelSpec, scheme: Scheme, dataloader_fn: DataloaderFn | None
+    ) -> None:
         """Raises UsageError if random rows can't be made inside the model's value ranges, InputError if the rows of the
         dataset don't fit the model, DataError if there are none."""
         self._spec = spec
+        self._max_steps = _MAX_REGIONS[scheme] // len(spec.inputs)
         self._shares_memory = (
             options.evaluation_mode is EvaluationMode.OFFLINE and options.offline_mode is OfflineMode.SYSTEM
         )
@@ -70,7 +77,9 @@ class InputData:
         return min(_MAX_ROWS, max(rows * count for rows, count in zip(rows_a_step, steps, strict=True)))
 
     def _steps(self, point: Point, threads: int) -> int:
-        return region_steps(point.batch) if self._shares_memory else request_steps(point.batch, threads)
+        return (
+            region_steps(point.batch, self._max_steps) if self._shares_memory else request_steps(point.batch, threads)
+        )
 
 
 def _require_known_values(spec: ModelSpec) -> None:
@@ -95,9 +104,11 @@ def request_steps(batch: int, threads: int) -> int:
     return max(1, min(_MAX_STEPS, _MAX_COPIES // (batch * threads)))
 
 
-def region_steps(batch: int) -> int:
-    """How many steps to offer a client that shares a region per step with the server; each will be another request."""
-    suitable = (steps for steps in _REGION_STEPS if steps * batch <= _MAX_REGION_ROWS and batch % steps)
+def region_steps(batch: int, most: int) -> int:
+    """How many steps, at the most ``most``, to offer a client that shares a region per step with the server; each will
+    be another request."""
+    fitting = (steps for steps in _REGION_STEPS if steps <= most and steps * batch <= _MAX_REGION_ROWS)
+    suitable = (steps for steps in fitting if batch % steps)
     return next(suitable, 1)
 
 
@@ -126,7 +137,7 @@ def fill_regions(rows: Arrays, spec: ModelSpec, batch: int, steps: int) -> Watch
             for step in range(steps):
                 part = rows[tensor.name].take(range(step * batch, (step + 1) * batch), axis=0, mode="wrap")
                 region = SHARED_MEMORY / f"{region_name(tensor.name)}_0_{step}"
-                if not _overwrite(region, part) and process.poll() is None:
+                if not _overwrite(region, part) and process.wait(_END_S) is None:  # it removes them when it ends
                     raise PerformanceError(
                         f"{region} is not there or not of {part.nbytes} bytes: this perf_analyzer shares memory "
                         "otherwise than 2.51 does; install tritonclient as requirements.txt pins it"

@@ -45,7 +45,7 @@ def measure(
             f"--performance-tool {options.performance_tool} is not supported: use {', '.join(map(str, TOOLS))}"
         )
     target = find_target(options)
-    data = InputData(options, target.spec, dataloader_fn)
+    data = InputData(options, target.spec, target.url.scheme, dataloader_fn)
     options.result_path.parent.mkdir(parents=True, exist_ok=True)
     with machine_to_itself(), tempfile.TemporaryDirectory(prefix="performance_") as folder:
         options.log_path.write_text("")
@@ -55,7 +55,6 @@ def measure(
 
 def _measure_points(meter: Meter, options: PerformanceOptions) -> list[PerformanceRow]:
     if options.warmup:
-        logger.info("warming up")
         meter.warm_up()
     rows: list[PerformanceRow] = []
     points = options.points
