@@ -7,17 +7,19 @@ import sys
 from tqdm import tqdm
 
 _LOG_INTERVAL_S = 10.0
+_LARGE = 1000  # counts from here on are shown as 55.3k
 
 
 def progress_bar(description: str, total: int | None, unit: str) -> tqdm:
     """A tqdm bar, to be used as a context manager, with rate and, where ``total`` is known, remaining time."""
+    scale = total is None or total >= _LARGE
     if sys.stderr.isatty():
-        return tqdm(total=total, desc=description, unit=unit, unit_scale=True)
+        return tqdm(total=total, desc=description, unit=unit, unit_scale=scale)
     return tqdm(
         total=total,
         desc=description,
-        unit=unit,
-        unit_scale=True,
+        unit=unit.strip(),
+        unit_scale=scale,
         file=_Lines(),
         mininterval=_LOG_INTERVAL_S,
         maxinterval=_LOG_INTERVAL_S,

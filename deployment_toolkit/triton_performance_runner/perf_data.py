@@ -34,8 +34,8 @@ _MAX_ROWS = 131072  # of a dataset that are kept
 _INITIALISED = "*** Measurement Settings ***"  # printed once every region is registered and written
 _MAX_STEPS = 512
 _MAX_COPIES = 160_000  # of one input: about a second for 30 inputs
-_REGION_STEPS = (61, 31, 13, 7, 3)  # primes: request k uses region k*B modulo N, which then visits all of them
-_MAX_REGIONS = {Scheme.GRPC: 2000, Scheme.HTTP: 400}
+_REGION_STEPS = (61, 31, 23, 13, 7, 3)  # primes: request k uses region k*B modulo N, which then visits all of them
+_MAX_REGIONS = {Scheme.GRPC: 700, Scheme.HTTP: 400}  # a file each, of the 1024 that a process may usually open
 _MAX_REGION_ROWS = 32768
 _END_S = 2.0
 

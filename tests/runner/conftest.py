@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import dataclasses
 import os
 import signal
@@ -19,6 +20,8 @@ from widedeep.outbrain import outbrain_spec
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CHECKPOINT = "small"
+DEADLINE_S = 400
+STAGES = ["export", "convert", "deploy", "correctness", "performance offline", "performance online"]
 Plain = dict[str, Any]
 
 
@@ -34,6 +37,22 @@ def experiment(**changes: Any) -> Plain:
         "number_of_model_instances": 1,
     }
     return {"checkpoint": changes.get("checkpoint", CHECKPOINT), "parameters": parameters | changes}
+
+
+def task(run: Path) -> Plain:
+    """What task.yaml says."""
+    return dict(yaml.safe_load((run / "task.yaml").read_text()))
+
+
+def states(run: Path, number: int | None) -> dict[str, str]:
+    """State by stage of an experiment, or of the preparation."""
+    return {stage["name"]: stage["state"] for stage in task(run)["stages"] if stage["experiment"] == number}
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    """Rows of a CSV."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def _cut(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
@@ -67,6 +86,40 @@ def small_config(tmp_path_factory: pytest.TempPathFactory) -> Plain:
 def workspace_root(small_config: Plain) -> Path:
     """The workspace that goes with ``small_config``."""
     return Path(small_config["datasets_dir"]).parent / "workspace"
+
+
+@pytest.fixture(scope="session")
+def finished_runs(
+    small_config: Plain, workspace_root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> list[tuple[Path, str]]:
+    """Two whole runs at once in one workspace, of two experiments and of one, that find neither data nor checkpoint:
+    the folder of each and what it printed."""
+    folder = tmp_path_factory.mktemp("config")
+    configs = {
+        "two": small_config | {"configurations": [experiment(format="tf-savedmodel"), experiment()]},
+        "one": small_config | {"measurement_steps_offline": 1, "measurement_steps_online": 1},
+    }
+    processes = []
+    for name, config in configs.items():
+        path = folder / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(config))
+        command = [sys.executable, "-m", "runner", "--config-path", str(path), "--workspace-path", str(workspace_root)]
+        with (folder / f"{name}.log").open("w") as log:
+            processes.append(subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT))
+    runs = []
+    for name, process in zip(configs, processes, strict=True):
+        code = process.wait(DEADLINE_S)
+        printed = (folder / f"{name}.log").read_text()
+        assert code == 0, printed
+        report = next(line for line in printed.splitlines() if line.startswith("report: "))
+        runs.append((Path(report.removeprefix("report: ")).parent, printed))
+    return runs
+
+
+@pytest.fixture(scope="session")
+def finished_run(finished_runs: list[tuple[Path, str]]) -> tuple[Path, str]:
+    """The run of two experiments."""
+    return finished_runs[0]
 
 
 @pytest.fixture

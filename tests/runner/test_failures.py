@@ -14,12 +14,9 @@ from runner.__main__ import main
 from runner.config import load_config
 from runner.pipeline import run_pipeline
 from runner.workspace import Workspace, create_workspace
-from tests.runner.conftest import ROOT, experiment
-from tests.runner.test_run import STAGES, _states, _task, finished_run
+from tests.runner.conftest import ROOT, STAGES, experiment, states, task
 
 Plain = dict[str, Any]
-
-__all__ = ["finished_run"]
 
 
 def _run(config: Plain, workspace: Workspace, tmp_path: Path) -> tuple[int, str]:
@@ -61,14 +58,14 @@ def test_a_stage_that_fails_stops_its_experiment_alone(
     }
     code, printed = _run(config, workspace, tmp_path)
     assert code == 1
-    stages = {(stage["experiment"], stage["name"]): stage for stage in _task(workspace.run)["stages"]}
+    stages = {(stage["experiment"], stage["name"]): stage for stage in task(workspace.run)["stages"]}
     report = (workspace.run / "report.md").read_text()
     for number, failing in enumerate(experiments, 1):
         at = STAGES.index(failing)
         expected = (
             {name: "ok" for name in STAGES[:at]} | {failing: "failed"} | dict.fromkeys(STAGES[at + 1 :], "skipped")
         )
-        assert _states(workspace.run, number) == expected
+        assert states(workspace.run, number) == expected
         stage = stages[number, failing]
         assert messages[failing] in stage["message"]
         assert stage["message"] in printed
@@ -100,8 +97,8 @@ def test_preparation_that_fails_skips_every_experiment(
     workspace = create_workspace(tmp_path / "workspace")
     code, printed = _run(small_config | {"datasets_dir": str(datasets)}, workspace, tmp_path)
     assert code == 1
-    assert _states(workspace.run, None)[stage] == "failed"
-    assert set(_states(workspace.run, 1).values()) == {"skipped"}
+    assert states(workspace.run, None)[stage] == "failed"
+    assert set(states(workspace.run, 1).values()) == {"skipped"}
     assert message in printed
 
 
