@@ -11,7 +11,7 @@ OPEN_FILES = 1024  # of a process, unless its user asked for more
 @given(batch=st.integers(1, 131072), inputs=st.integers(1, 200), most=st.sampled_from([400, 700]))
 def test_regions_stay_below_the_limit_of_open_files_and_take_turns(batch: int, inputs: int, most: int) -> None:
     steps = region_steps(batch, most // inputs)
-    assert 1 <= steps
+    assert steps >= 1
     assert steps * inputs < OPEN_FILES - 200 or steps == 1
     if steps > 1:
         assert {request * batch % steps for request in range(steps)} == set(range(steps))
