@@ -165,7 +165,7 @@ def performance_markdown(rows: Sequence[PerformanceRow]) -> str:
 
 def _is_number(text: str) -> bool:
     try:
-        float(text.removesuffix(UNSETTLED_MARK).strip() or 0)
+        float(text.removesuffix(UNSETTLED_MARK).replace(",", "").strip() or 0)
     except ValueError:
         return False
     return True

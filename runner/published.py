@@ -1,0 +1,204 @@
+"""The original's published results as pictures, and a page that sets this project's newest kept run beside them:
+``python -m runner.published``.
+
+Source of the figures: the README of NVIDIA DeepLearningExamples, TensorFlow2/Recommendation/WideAndDeep/triton
+(May 2022). Pictures go to folders named as the original's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deployment_toolkit.core import EvaluationMode
+from deployment_toolkit.errors import DataError
+from deployment_toolkit.files import replace_when_complete, write_text
+from deployment_toolkit.params import add_dataclass, from_args, make_parser, option, run_entry_point
+from deployment_toolkit.plots import offline_plots, online_plots
+from deployment_toolkit.report import (
+    BATCH,
+    CONCURRENCY,
+    LATENCY_PARTS,
+    LATENCY_STATISTICS,
+    P99,
+    SETTLED,
+    THROUGHPUT,
+    US_PER_MS,
+    PerformanceRow,
+    markdown_table,
+    read_csv,
+    read_performance,
+)
+
+logger = logging.getLogger("published")
+
+REPORTS = Path(__file__).resolve().parent.parent / "reports"
+RESULTS, PAGE = "published_results.csv", "published.md"
+EXPERIMENTS = {"TensorFlow": 6, "NVIDIA TensorRT": 10}  # the original's numbers
+_INTRODUCTION = (
+    "The original's results on four GPU hosts (May 2022, batch up to 131072, two instances; online 2048 rows "
+    "a request), and this project's newest kept run on a host without a GPU. All published rows are in "
+    f"[{RESULTS}]({RESULTS}). Made by `python -m runner.published`.\n"
+)
+_ORIGIN = "published by NVIDIA in May 2022, drawn anew from its tables"
+
+
+@dataclass(frozen=True)
+class PublishedOptions:
+    """Options of the command."""
+
+    reports: Path = option("folder of the reports", REPORTS)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The published rows of one device, backend and mode."""
+
+    device: str
+    backend: str
+    precision: str
+    mode: EvaluationMode
+    rows: list[PerformanceRow]
+
+    @property
+    def folder(self) -> str:
+        """Name of the original's folder."""
+        number = EXPERIMENTS[self.backend]
+        device = self.device.lower().replace(" ", "_")
+        return f"{device}_experiment_{number}_triton_performance_{self.mode}_{number}"
+
+    @property
+    def title(self) -> str:
+        """Names it in tables and pictures."""
+        return f"{self.device}, {self.backend} {self.precision}"
+
+
+def read_published(path: Path) -> list[Sweep]:
+    """The published rows by device, backend and mode, in the order of the file; latencies in microseconds.
+
+    Raises DataError if there is no such file or a row is not as it must be.
+    """
+    sweeps: dict[tuple[str, ...], Sweep] = {}
+    for number, line in enumerate(read_csv(path), start=2):
+        try:
+            key = (line["gpu"], line["backend"], line["precision"], line["scenario"])
+            if key not in sweeps:
+                sweeps[key] = Sweep(key[0], key[1], key[2], EvaluationMode(key[3]), [])
+            sweeps[key].rows.append(_row(line))
+        except (KeyError, ValueError) as error:
+            raise DataError(
+                f"{path}, line {number} is not a published result ({error!r}): copy the file again"
+            ) from error
+    return list(sweeps.values())
+
+
+def _row(line: Mapping[str, str]) -> PerformanceRow:
+    latencies = {name: float(line[_column(name)]) * US_PER_MS for name in (*LATENCY_PARTS, *LATENCY_STATISTICS)}
+    counts = {BATCH: int(line["batch"]), CONCURRENCY: int(line["concurrency"])}
+    return {**counts, THROUGHPUT: float(line["inferences_per_second"]), **latencies, SETTLED: True}
+
+
+def _column(name: str) -> str:
+    """``Network+Server Send/Recv`` is the column ``network_server_send_recv_ms``."""
+    return f"{name.lower().replace('+', '_').replace('/', '_').replace(' ', '_')}_ms"
+
+
+def draw(sweeps: Sequence[Sweep], reports: Path) -> None:
+    """Writes each sweep's pictures to ``<its folder>/plots``."""
+    for sweep in sweeps:
+        plots = offline_plots if sweep.mode is EvaluationMode.OFFLINE else online_plots
+        origin = f"{sweep.title}: {_ORIGIN}"
+        for name, content in plots({sweep.title: sweep.rows}, origin).items():
+            with replace_when_complete(reports / sweep.folder / "plots" / name) as beside:
+                beside.write_bytes(content)
+
+
+@dataclass(frozen=True)
+class OwnRun:
+    """A run that is kept under ``reports/``: its folder's name, what ``task.yaml`` says, and the rows of each
+    experiment."""
+
+    name: str
+    task: dict[str, Any]
+    experiments: dict[str, tuple[list[PerformanceRow], list[PerformanceRow]]]  # offline, online
+
+    @classmethod
+    def newest(cls, reports: Path) -> OwnRun | None:
+        """The one that began last."""
+        tasks = {path.parent: yaml.safe_load(path.read_text()) for path in reports.glob("*/task.yaml")}
+        if not tasks:
+            return None
+        folder = max(tasks, key=lambda kept: str(tasks[kept]["started"]))
+        system = tasks[folder]["system"]
+        experiments = {}
+        for number, configuration in enumerate(tasks[folder]["config"]["configurations"], 1):
+            parameters, results = configuration["parameters"], folder / f"experiment_{number}"
+            title = f"{system['cpu']}, {system['cores']} cores, {parameters['format']} {parameters['precision']}"
+            offline, online = (
+                read_performance(results / f"triton_performance_{mode}.csv")
+                for mode in (EvaluationMode.OFFLINE, EvaluationMode.ONLINE)
+            )
+            experiments[title] = (offline, online)
+        return cls(folder.name, tasks[folder], experiments)
+
+
+def page(sweeps: Sequence[Sweep], run: OwnRun | None, reports: Path) -> str:
+    """The text of ``published.md``."""
+    lines = [_line(sweep.title, *_of(sweeps, sweep)) for sweep in sweeps if sweep.mode is EvaluationMode.OFFLINE]
+    parts = ["# Published figures, and ours beside them\n", _INTRODUCTION]
+    if run is not None:
+        lines += [_line(f"**{title}**", *rows) for title, rows in run.experiments.items()]
+        made = f"began {run.task['started']} by `{run.task['command']}`"
+        parts.append(f"The newest run, in bold, {made}: [report]({run.name}/report.md).\n")
+    parts += [markdown_table(lines), "## Pictures of the published figures\n"]
+    for sweep in sweeps:
+        names = sorted(path.name for path in (reports / sweep.folder / "plots").glob("*.png"))
+        links = (f"[{_words(name)}](<{sweep.folder}/plots/{name}>)" for name in names)
+        parts.append(f"- {sweep.title}, {sweep.mode}: {', '.join(links)}")
+    return "\n".join(parts) + "\n"
+
+
+def _words(file_name: str) -> str:
+    return file_name.removesuffix(".png").replace("_", " ")
+
+
+def _of(sweeps: Sequence[Sweep], offline: Sweep) -> tuple[list[PerformanceRow], list[PerformanceRow]]:
+    online = next(
+        sweep
+        for sweep in sweeps
+        if sweep.mode is EvaluationMode.ONLINE and (sweep.device, sweep.backend) == (offline.device, offline.backend)
+    )
+    return offline.rows, online.rows
+
+
+def _line(name: str, offline: Sequence[PerformanceRow], online: Sequence[PerformanceRow]) -> dict[str, str]:
+    single = next((row for row in offline if row[BATCH] == 1), None)
+    best, busiest = (max(rows, key=lambda row: float(row[THROUGHPUT])) for rows in (offline, online))
+    return {
+        "host and model": name,
+        "offline, batch 1: p99 (ms)": "" if single is None else f"{single[P99] / US_PER_MS:.2f}",
+        "offline peak (inferences/s)": f"{best[THROUGHPUT]:,.0f}",
+        "at batch": str(best[BATCH]),
+        "online peak (inferences/s)": f"{busiest[THROUGHPUT]:,.0f}",
+        "at concurrency": str(busiest[CONCURRENCY]),
+        "its p99 (ms)": f"{busiest[P99] / US_PER_MS:.2f}",
+    }
+
+
+def main(argv: list[str]) -> None:
+    parser = make_parser("Draws the published results and writes the page that compares them with the newest own run.")
+    add_dataclass(parser, PublishedOptions)
+    reports = from_args(PublishedOptions, parser.parse_args(argv)).reports
+    sweeps = read_published(reports / RESULTS)
+    draw(sweeps, reports)
+    write_text(reports / PAGE, page(sweeps, OwnRun.newest(reports), reports))
+    logger.info("%d rows drawn; %s", sum(len(sweep.rows) for sweep in sweeps), reports / PAGE)
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

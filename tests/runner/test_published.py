@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from deployment_toolkit.core import EvaluationMode
+from deployment_toolkit.errors import DataError
+from deployment_toolkit.report import BATCH, P99, THROUGHPUT
+from runner.published import PAGE, RESULTS, OwnRun, main, read_published
+
+REPORTS = Path(__file__).resolve().parent.parent.parent / "reports"
+
+
+def test_every_published_row_is_read() -> None:
+    sweeps = read_published(REPORTS / RESULTS)
+    assert sum(len(sweep.rows) for sweep in sweeps) == 328
+    assert len(sweeps) == 16
+    a100 = next(sweep for sweep in sweeps if "A100" in sweep.device and sweep.precision == "FP16")
+    assert a100.mode is EvaluationMode.OFFLINE
+    largest = a100.rows[-1]
+    assert (largest[BATCH], largest[THROUGHPUT]) == (131072, 10354700.0)
+    assert sweeps[0].rows[0][P99] == pytest.approx(2170)
+
+
+def test_pictures_and_page_are_made(tmp_path: Path) -> None:
+    shutil.copy(REPORTS / RESULTS, tmp_path)
+    shutil.copytree(REPORTS / "cpu_2_cores", tmp_path / "cpu_2_cores")
+    main(["--reports", str(tmp_path)])
+    made = {str(path.relative_to(tmp_path)) for path in tmp_path.glob("nvidia_*/plots/*.png")}
+    kept = {str(path.relative_to(REPORTS)) for path in REPORTS.glob("nvidia_*/plots/*.png")}
+    assert made == kept
+    assert len(made) == 24
+    assert "nvidia_a30_experiment_6_triton_performance_offline_6/plots/throughput_vs_batch.png" in made
+    assert (
+        "nvidia_dgx-1_(1x_v100_32gb)_experiment_10_triton_performance_online_10/plots/latency_vs_concurrency.png"
+        in made
+    )
+    text = (tmp_path / PAGE).read_text()
+    assert "10,354,700" in text
+    run = OwnRun.newest(tmp_path)
+    assert run is not None
+    for title, (offline, _) in run.experiments.items():
+        assert title in text
+        assert f"{max(row[THROUGHPUT] for row in offline):,.0f}" in text
+
+
+def test_the_kept_page_is_the_current_one(tmp_path: Path) -> None:
+    copy = tmp_path / "reports"
+    shutil.copytree(REPORTS, copy)
+    main(["--reports", str(copy)])
+    assert (copy / PAGE).read_text() == (REPORTS / PAGE).read_text()
+
+
+def test_a_broken_row_is_named(tmp_path: Path) -> None:
+    text = (REPORTS / RESULTS).read_text().splitlines()
+    (tmp_path / RESULTS).write_text("\n".join([*text[:3], text[3].replace("offline", "sideways")]))
+    with pytest.raises(DataError, match="line 4 is not a published result"):
+        read_published(tmp_path / RESULTS)
