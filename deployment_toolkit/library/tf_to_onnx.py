@@ -1,7 +1,7 @@
 """A TensorFlow function as an ONNX file, without its weights passing through the converter.
 
-tf2onnx copies its graph once per optimiser, weights included: 14 to 22 GiB for this network. Here the variables enter
-the converter as graph inputs, and become initialisers of the finished ONNX graph.
+tf2onnx copies its graph once per optimiser, weights included, so that a large network takes many times its size. Here
+the variables enter the converter as graph inputs, and become initialisers of the finished ONNX graph.
 """
 
 from __future__ import annotations
