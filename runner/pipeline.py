@@ -44,15 +44,17 @@ def run_pipeline(
                 _run_experiment(experiment, executor)
             else:
                 _skip(experiment, executor, "preparation failed")
+    except KeyboardInterrupt:
+        task.interrupted = True
+        raise
     finally:
         task.finished = datetime.now(UTC)
         save_report(task, experiments, workspace, console)
-    if task.failed:
-        console.show(f"models and dumps are kept for inspection under {workspace.root}/{{model_store,shared_dir}}")
-        return 1
-    if not keep_models:
-        workspace.remove_models()
-    return 0
+        if task.failed:
+            console.show(f"models and dumps are kept for inspection under {workspace.root}/{{model_store,shared_dir}}")
+        elif not keep_models:
+            workspace.remove_models()
+    return 1 if task.failed else 0
 
 
 def _prepare(config: Config, workspace: Workspace, executor: Executor) -> bool:

@@ -12,6 +12,7 @@ from deployment_toolkit.plots import offline_plots, online_plots
 from deployment_toolkit.report import markdown_table, performance_markdown
 from deployment_toolkit.table import write_csv
 from runner.console import Console
+from runner.records import State
 from runner.replay import replay_script
 from runner.results import METRIC_TITLES, ExperimentResult, read_result
 from runner.stages import Experiment
@@ -91,15 +92,16 @@ def _readable(row: Mapping[str, str]) -> dict[str, str]:
 
 
 def _verdict(task: Task) -> str:
-    failed = [record for record in task.records if record.message and str(record.state) in ("failed", "interrupted")]
-    if not failed:
+    ended = [record for record in task.records if record.state in (State.FAILED, State.INTERRUPTED)]
+    if not ended and not task.interrupted:
         return "Every stage of every experiment passed.\n"
+    head = "The run was interrupted; what it had measured is below." if task.interrupted else "Not everything passed:"
     lines = [
         f"- **{'preparation' if record.experiment is None else f'experiment {record.experiment}'}, {record.name}: "
         f"{record.state}.** {record.message} (log: `{record.log}`)"
-        for record in failed
+        for record in ended
     ]
-    return "Not everything passed:\n\n" + "\n".join(lines) + "\n"
+    return "\n".join([head, "", *lines]) + "\n"
 
 
 def _origin(task: Task) -> str:

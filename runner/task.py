@@ -19,13 +19,14 @@ from runner.system_info import SystemInfo
 
 @dataclass
 class Task:
-    """Times are UTC."""
+    """Times are UTC. ``interrupted`` says that Ctrl-C ended the run before every stage had its turn."""
 
     config: Config
     command: str
     system: SystemInfo
     started: datetime
     finished: datetime | None = None
+    interrupted: bool = False
     records: list[StageRecord] = field(default_factory=list)
 
     @property
@@ -43,6 +44,7 @@ class Task:
             "command": self.command,
             "started": self.started.isoformat(timespec="seconds"),
             "finished": None if self.finished is None else self.finished.isoformat(timespec="seconds"),
+            "interrupted": self.interrupted,
             "system": self.system.to_dict(),
             "stages": [record.to_dict() for record in self.records],
             "config": to_plain(self.config),

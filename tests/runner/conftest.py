@@ -107,12 +107,18 @@ def finished_runs(
         with (folder / f"{name}.log").open("w") as log:
             processes.append(subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT))
     runs = []
-    for name, process in zip(configs, processes, strict=True):
-        code = process.wait(DEADLINE_S)
-        printed = (folder / f"{name}.log").read_text()
-        assert code == 0, printed
-        report = next(line for line in printed.splitlines() if line.startswith("report: "))
-        runs.append((Path(report.removeprefix("report: ")).parent, printed))
+    try:
+        for name, process in zip(configs, processes, strict=True):
+            code = process.wait(DEADLINE_S)
+            printed = (folder / f"{name}.log").read_text()
+            assert code == 0, printed
+            report = next(line for line in printed.splitlines() if line.startswith("report: "))
+            runs.append((Path(report.removeprefix("report: ")).parent, printed))
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                process.wait(60)
     return runs
 
 

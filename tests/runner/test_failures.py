@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+import runner.pipeline
 from runner.__main__ import main
 from runner.config import load_config
 from runner.pipeline import run_pipeline
@@ -72,6 +73,26 @@ def test_a_stage_that_fails_stops_its_experiment_alone(
         assert stage["message"] in report
         assert (workspace.run / stage["log"]).is_file()
     assert "Not everything passed" in report
+
+
+def test_ctrl_c_between_two_stages_is_no_success(
+    finished_run: tuple[Path, str],
+    small_config: Plain,
+    workspace_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner.pipeline, "_run_experiment", interrupt)
+    workspace = create_workspace(workspace_root)
+    with pytest.raises(KeyboardInterrupt):
+        _run(small_config, workspace, tmp_path)
+    report = (workspace.run / "report.md").read_text()
+    assert "The run was interrupted" in report
+    assert "passed." not in report
+    assert not (workspace_root / "model_store" / workspace.run_name).exists()
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,9 @@ def test_ctrl_c_stops_everything_and_keeps_what_was_measured(
     assert states(run, None) == {"demo data": "reused", "preprocessing": "reused", "training": "reused"}
     assert states(run, 1)["performance online"] == "interrupted"
     assert len(rows(run / "experiment_1" / "triton_performance_offline.csv")) == 3
-    assert "interrupted" in (run / "report.md").read_text()
+    assert "The run was interrupted" in (run / "report.md").read_text()
+    assert task(run)["interrupted"] is True
+    assert not (workspace_root / "model_store" / run.name).exists()
     assert {path: path.read_bytes() for path in first.rglob("*") if path.is_file()} == kept
 
 
