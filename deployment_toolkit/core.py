@@ -40,6 +40,7 @@ class Format(Mnemonic):
     TF_TRT = "tf-trt"
     ONNX = "onnx"
     TRT = "trt"
+    OPENVINO = "openvino"
     PYT = "pyt"
     TORCHSCRIPT = "torchscript"
 

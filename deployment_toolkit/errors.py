@@ -10,6 +10,7 @@ DeploymentError               one line: what, where, what to do; exit code 1
   ServerError                 a server that can't be started or reached, or a model that isn't there
     InferenceError            the server answered a request with an error
   PerformanceError            a measurement could not be made
+  DeviceError                 a GPU is asked for and there is none, or not the one that is needed
   ProcessError                a child process failed, with both its streams
 """
 
@@ -54,6 +55,10 @@ class InferenceError(ServerError):
 
 class PerformanceError(DeploymentError):
     """A measurement could not be made."""
+
+
+class DeviceError(DeploymentError):
+    """A GPU is asked for and there is none, or not the one that is needed."""
 
 
 class ProcessError(DeploymentError):

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deployment_toolkit.errors import DeviceError
+from deployment_toolkit.gpu import gpu_names, require_gpu
+
+
+@pytest.fixture
+def mock_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A stand-in for ``nvidia-smi``, first on the PATH: this machine may have no GPU."""
+    program = tmp_path / "nvidia-smi"
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    yield program
+
+
+def _write(program: Path, script: str) -> None:
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+
+
+def test_names_are_the_drivers(mock_driver: Path) -> None:
+    _write(mock_driver, 'echo "NVIDIA A30"; echo "Tesla T4"')
+    assert gpu_names() == require_gpu("a test") == ["NVIDIA A30", "Tesla T4"]
+
+
+@pytest.mark.parametrize("script", ["exit 9", "true"])
+def test_without_a_gpu_the_error_says_what_needs_one(mock_driver: Path, script: str) -> None:
+    _write(mock_driver, script)
+    assert gpu_names() == []
+    with pytest.raises(DeviceError, match=r"TensorRT needs an NVIDIA GPU .* none \(nvidia-smi\)"):
+        require_gpu("TensorRT")
