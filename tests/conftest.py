@@ -33,6 +33,13 @@ parameters { key: "model_spec" value { string_value: '%s' } }
 """
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A worker takes a file at a time; the runner's tests share their runs, so that one worker takes them all."""
+    for item in items:
+        runner = item.path.is_relative_to(ROOT / "tests" / "runner")
+        item.add_marker(pytest.mark.xdist_group("runner" if runner else str(item.path)))
+
+
 @pytest.fixture(scope="session")
 def adder_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model repository with the Python-backend model ``adder`` of served_adder.py."""
