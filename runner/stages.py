@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deployment_toolkit.core import EvaluationMode, Format
+from deployment_toolkit.model_files import SUFFIXES
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.config import Config, Parameters
 from runner.measurement_points import MeasurementPoints, offline_points, online_points
@@ -21,7 +22,6 @@ TRANSPORTS = {
     "http_async": ("http", []),
     "http_sync": ("http", ["--synchronous"]),
 }
-_SUFFIXES = {Format.TF_SAVEDMODEL: ".savedmodel", Format.ONNX: ".onnx"}
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Experiment:
     @property
     def exported(self) -> Path:
         """The exported model, with its format's suffix."""
-        return self.folders.exported.with_suffix(_SUFFIXES.get(self.parameters.export_format, ""))
+        return self.folders.exported.with_suffix(SUFFIXES.get(self.parameters.export_format, ""))
 
     @property
     def valid_pattern(self) -> str:

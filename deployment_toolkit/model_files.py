@@ -1,0 +1,49 @@
+"""How a stored model looks on disk, by format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deployment_toolkit.core import Format
+from deployment_toolkit.errors import ModelError
+
+# What a path of the format ends with. A model that went through TF-TRT is a SavedModel.
+SUFFIXES = {
+    Format.TF_SAVEDMODEL: ".savedmodel",
+    Format.TF_TRT: ".savedmodel",
+    Format.ONNX: ".onnx",
+    Format.TRT: ".plan",
+    Format.OPENVINO: ".openvino",
+    Format.TORCHSCRIPT: ".pt",
+}
+# The file by which a folder of the format is known.
+MAIN_FILES = {
+    Format.TF_SAVEDMODEL: "saved_model.pb",
+    Format.TF_TRT: "saved_model.pb",
+    Format.TRT: "model.plan",
+    Format.OPENVINO: "model.xml",
+}
+_ALSO_FILES = (Format.TRT, Format.OPENVINO)  # a plan or a model.xml of another origin, without its folder
+
+
+def format_of(path: Path) -> Format | None:
+    """The format of the model at ``path``, by its suffix or else by what is in the folder; None if neither tells."""
+    if path.suffix == ".xml":
+        return Format.OPENVINO
+    by_suffix = (model_format for model_format, suffix in SUFFIXES.items() if suffix == path.suffix)
+    by_content = (model_format for model_format, name in MAIN_FILES.items() if (path / name).is_file())
+    return next(by_suffix, None) or next(by_content, None)
+
+
+def require_format(path: Path, model_format: Format) -> None:
+    """Raises ModelError if there is nothing at ``path``, or what is there can't be a model of this format."""
+    if not path.exists():
+        raise ModelError(f"there is no model at {path}: export or convert it first, or mend the path")
+    name = MAIN_FILES.get(model_format)
+    if path.is_dir():
+        if name is None:
+            raise ModelError(f"{path} is no {model_format}: a model of this format is a file")
+        if not (path / name).is_file():
+            raise ModelError(f"{path} is no {model_format}: it is a folder without a {name}")
+    elif name is not None and model_format not in _ALSO_FILES:
+        raise ModelError(f"{path} is no {model_format}: a model of this format is a folder with a {name}")
