@@ -110,7 +110,7 @@ class PerformanceTool(Mnemonic):
 class TensorSpec:
     """One input or output of a model.
 
-    ``dtype`` is a numpy name (``float32``); ``shape`` is that of one row, without the batch dimension, with -1 for a
+    ``dtype`` is a numpy name (``float32``; ``object`` for strings); ``shape`` is that of one row, without the batch dimension, with -1 for a
     dimension of any size; ``value_range`` holds the smallest and the largest value the model can take, both included,
     where there are such bounds (ids of an embedding table: 0 to cardinality - 1, with -1 for the padding of a multi-hot
     feature).
@@ -123,7 +123,7 @@ class TensorSpec:
 
     @property
     def row_bytes(self) -> int:
-        """Size of one row in bytes."""
+        """Size of one row in bytes; for a dtype of a fixed size."""
         return int(np.dtype(self.dtype).itemsize * np.prod(self.shape, dtype=np.int64))
 
     def to_dict(self) -> dict[str, Any]:

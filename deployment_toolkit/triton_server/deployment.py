@@ -32,6 +32,7 @@ DTYPES = {
     "float16": "TYPE_FP16",
     "float32": "TYPE_FP32",
     "float64": "TYPE_FP64",
+    "object": "TYPE_STRING",
 }
 
 _ACCELERATORS = {

@@ -13,7 +13,7 @@ from typing import Any
 from google.protobuf import json_format, text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from deployment_toolkit.core import Accelerator, Batching, DeviceKind, Format, Host, TensorSpec
+from deployment_toolkit.core import Accelerator, Batching, DeviceKind, Format, Host, ModelSpec, TensorSpec
 from deployment_toolkit.errors import ModelError
 from deployment_toolkit.triton_server.deployment import DTYPES, MODEL_FILE, MODEL_FORMAT, MODEL_SPEC, Deployment
 
@@ -33,10 +33,7 @@ def config_text(deployment: Deployment) -> str:
     config.version_policy.specific.versions.append(deployment.version)
     batched = deployment.batching is not Batching.DISABLED
     config.max_batch_size = deployment.max_batch_size if batched else 0
-    for tensor in deployment.spec.inputs:
-        config.input.add(name=tensor.name, data_type=DTYPES[tensor.dtype], dims=_dims(tensor, batched))
-    for tensor in deployment.spec.outputs:
-        config.output.add(name=tensor.name, data_type=DTYPES[tensor.dtype], dims=_dims(tensor, batched))
+    set_signature(config, deployment.spec, batched)
     if deployment.batching is Batching.DYNAMIC:
         # Asked for no preferred size, the server prefers the largest batch; here it is written out.
         sizes = sorted(set(deployment.preferred_batch_sizes)) or [deployment.max_batch_size]
@@ -52,7 +49,19 @@ def config_text(deployment: Deployment) -> str:
         _set_native_backend(config, deployment)
     for key, value in deployment.backend_parameters.items():
         config.parameters[key].string_value = value
-    config.parameters[MODEL_SPEC].string_value = json.dumps(deployment.spec.to_dict(), separators=(",", ":"))
+    return complete_text(config)
+
+
+def set_signature(config: Any, spec: ModelSpec, batched: bool) -> None:
+    """Writes inputs, outputs and value ranges into a ``ModelConfig`` message."""
+    for field, tensors in ((config.input, spec.inputs), (config.output, spec.outputs)):
+        for tensor in tensors:
+            field.add(name=tensor.name, data_type=DTYPES[tensor.dtype], dims=_dims(tensor, batched))
+    config.parameters[MODEL_SPEC].string_value = json.dumps(spec.to_dict(), separators=(",", ":"))
+
+
+def complete_text(config: Any) -> str:
+    """A ``ModelConfig`` message as text, with the zeros that protobuf leaves out."""
     return _with_zeros(text_format.MessageToString(config), config)
 
 
@@ -98,6 +107,7 @@ def _comparable(config: Any) -> dict[str, Any]:
             (accelerator.name, dict(accelerator.parameters))
             for accelerator in config.optimization.execution_accelerators.gpu_execution_accelerator
         ],
+        "ensemble": json_format.MessageToDict(config.ensemble_scheduling),
         "parameters": {key: value.string_value for key, value in config.parameters.items()},
     }
 
@@ -141,6 +151,6 @@ def _with_zeros(text: str, config: Any) -> str:
         text = text.replace("input {", "max_batch_size: 0\ninput {", 1)
     if config.HasField("dynamic_batching") and config.dynamic_batching.max_queue_delay_microseconds == 0:
         text = text.replace("dynamic_batching {", "dynamic_batching {\n  max_queue_delay_microseconds: 0", 1)
-    if config.instance_group[0].kind == pb.ModelInstanceGroup.KIND_AUTO:
+    if config.instance_group and config.instance_group[0].kind == pb.ModelInstanceGroup.KIND_AUTO:
         text = text.replace("instance_group {", "instance_group {\n  kind: KIND_AUTO", 1)
     return text
