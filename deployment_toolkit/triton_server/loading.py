@@ -12,6 +12,7 @@ from deployment_toolkit.errors import ServerError
 from deployment_toolkit.triton_inference_runner.base import open_session
 from deployment_toolkit.triton_server.deployment import Deployment
 from deployment_toolkit.triton_server.model_config import config_text, differences, parse_config
+from deployment_toolkit.triton_server.model_repository import Package
 from deployment_toolkit.triton_server.remote import TritonServer
 
 logger = logging.getLogger("triton")
@@ -28,51 +29,60 @@ def load_and_check(url: str, deployment: Deployment, *, method: LoadMethod, time
     Raises ServerError, with the server's message, if it can't load the model within ``timeout_s``, runs it in another
     way or does not answer.
     """
+    package = Package(deployment.name, deployment.version, deployment.spec, config_text(deployment))
+    try:
+        load_package(url, package, method=method, timeout_s=timeout_s)
+    except ServerError as error:
+        if _NO_BACKEND in str(error):
+            raise ServerError(
+                f"the server at {url} has no backend for {deployment.format}: deploy with --host python ({error})"
+            ) from error
+        raise
+
+
+def load_package(url: str, package: Package, *, method: LoadMethod, timeout_s: float) -> None:
+    """Like ``load_and_check``, for what is not a model file."""
     server = TritonServer.from_url(url)
     deadline = time.monotonic() + timeout_s
     if method is LoadMethod.EXPLICIT:
-        try:
-            server.load_model(deployment.name, timeout_s)
-        except ServerError as error:
-            if _NO_BACKEND in str(error):
-                raise ServerError(
-                    f"the server at {url} has no backend for {deployment.format}: deploy with --host python ({error})"
-                ) from error
-            raise
-        changed = _changes(server, deployment)
+        server.load_model(package.name, timeout_s)
+        changed = _changes(server, package)
     else:
-        changed = _wait_until_polled(server, deployment, deadline)
+        changed = _wait_until_polled(server, package, deadline)
     if changed:
         raise ServerError(
-            f"the server at {url} runs model {deployment.name} with {'; '.join(changed)}: start it with "
+            f"the server at {url} runs model {package.name} with {'; '.join(changed)}: start it with "
             "--disable-auto-complete-config, so that it adds nothing to a configuration"
         )
-    _ask_one_row(url, deployment)
+    _ask_one_row(url, package)
 
 
 def sample_row(spec: ModelSpec) -> Batch:
-    """One row that the model can take: zeros, or the id nearest to zero where there are bounds."""
+    """One row that the model can take: zeros, the id nearest to zero where there are bounds, and empty
+    strings."""
     return Batch(ids=np.zeros(1, np.int32), x={tensor.name: _sample(tensor) for tensor in spec.inputs})
 
 
 def _sample(tensor: TensorSpec) -> Array:
     low, high = tensor.value_range or (0, 0)
     shape = [1 if size == -1 else size for size in tensor.shape]
+    if tensor.dtype == "object":
+        return np.full((1, *shape), "", tensor.dtype)
     return np.full((1, *shape), min(max(low, 0), high), tensor.dtype)
 
 
-def _changes(server: TritonServer, deployment: Deployment) -> list[str]:
-    served = server.model_config(deployment.name, str(deployment.version))
-    return differences(parse_config(config_text(deployment)), served)
+def _changes(server: TritonServer, package: Package) -> list[str]:
+    served = server.model_config(package.name, str(package.version))
+    return differences(parse_config(package.config), served)
 
 
-def _wait_until_polled(server: TritonServer, deployment: Deployment, deadline: float) -> list[str]:
+def _wait_until_polled(server: TritonServer, package: Package, deadline: float) -> list[str]:
     """Until the server has seen the new configuration: before, it may be running an older one."""
-    logger.info("waiting for %s to find model %s in its repository", server, deployment.name)
+    logger.info("waiting for %s to find model %s in its repository", server, package.name)
     while True:
         try:
-            server.require_model(deployment.name, str(deployment.version))
-            changed = _changes(server, deployment)
+            server.require_model(package.name, str(package.version))
+            changed = _changes(server, package)
             if not changed or time.monotonic() > deadline:
                 return changed
         except ServerError:
@@ -81,14 +91,14 @@ def _wait_until_polled(server: TritonServer, deployment: Deployment, deadline: f
         time.sleep(_POLL_S)
 
 
-def _ask_one_row(url: str, deployment: Deployment) -> None:
+def _ask_one_row(url: str, package: Package) -> None:
     with open_session(
         url,
-        deployment.name,
-        str(deployment.version),
+        package.name,
+        str(package.version),
         synchronous=True,
         max_unresponded_requests=1,
         response_wait_time_s=_PROBE_TIMEOUT_S,
     ) as session:
-        for _ in session.predict(iter([sample_row(deployment.spec)])):
-            logger.info("model %s answers", deployment.name)
+        for _ in session.predict(iter([sample_row(package.spec)])):
+            logger.info("model %s answers", package.name)

@@ -6,9 +6,11 @@ import contextlib
 import errno
 import os
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from deployment_toolkit.core import Host
+from deployment_toolkit.core import Host, ModelSpec
 from deployment_toolkit.files import replace_when_complete, require_free_space, size_bytes, write_text
 from deployment_toolkit.triton_server.deployment import Deployment
 from deployment_toolkit.triton_server.model_config import HOST_FILE, HOST_SOURCE, config_text, parse_config
@@ -17,29 +19,52 @@ _RESERVE_BYTES = 2**20  # configuration, host and folders
 _NO_KERNEL_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
+@dataclass(frozen=True)
+class Package:
+    """A model as it lies in a repository: the text of its ``config.pbtxt`` and, by their names in the version's
+    folder, the files and folders to copy there and the small texts to write there."""
+
+    name: str
+    version: int
+    spec: ModelSpec
+    config: str
+    files: Mapping[str, Path] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+
 def add_model(repository: Path, deployment: Deployment, source: Path) -> Path:
     """Puts the model file or folder ``source`` into the repository and returns the model's folder there.
 
-    The version's folder appears whole, then the configuration; other versions stay. The repository's copy is its own:
-    what is done to ``source`` later does not reach the server. Raises DataError if the disk has no room for it.
+    Raises DataError if the disk has no room for it.
     """
-    text = config_text(deployment)
-    parse_config(text)
-    folder = repository / deployment.name
     files = {deployment.model_file: source}
     weights = source.with_name(f"{source.name}.data")  # ONNX files over 2 GiB keep their tensors in a second file
     if weights.is_file():
         files[weights.name] = weights
-    needed_bytes = sum(map(size_bytes, files.values())) + _RESERVE_BYTES
-    require_free_space(repository, needed_bytes, f"model {deployment.name}")
+    texts = {HOST_FILE: HOST_SOURCE} if deployment.host is Host.PYTHON else {}
+    config = config_text(deployment)
+    return add_package(repository, Package(deployment.name, deployment.version, deployment.spec, config, files, texts))
+
+
+def add_package(repository: Path, package: Package) -> Path:
+    """Puts a model into the repository and returns its folder there.
+
+    The version's folder appears whole, then the configuration; other versions stay. The repository's copy is its own:
+    what is done to the files later does not reach the server. Raises ModelError if the configuration is none, DataError
+    if the disk has no room.
+    """
+    parse_config(package.config)
+    folder = repository / package.name
+    needed_bytes = sum(map(size_bytes, package.files.values())) + _RESERVE_BYTES
+    require_free_space(repository, needed_bytes, f"model {package.name}")
     try:
-        with replace_when_complete(folder / str(deployment.version)) as version_folder:
+        with replace_when_complete(folder / str(package.version)) as version_folder:
             version_folder.mkdir()
-            for name, path in files.items():
+            for name, path in package.files.items():
                 _copy(path, version_folder / name)
-            if deployment.host is Host.PYTHON:
-                (version_folder / HOST_FILE).write_text(HOST_SOURCE)
-        write_text(folder / "config.pbtxt", text)
+            for name, text in package.texts.items():
+                (version_folder / name).write_text(text)
+        write_text(folder / "config.pbtxt", package.config)
     finally:
         with contextlib.suppress(OSError):
             folder.rmdir()  # left empty by a first version that failed
