@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# The main job on this host: installs what is missing, prepares data and checkpoint, runs every experiment, reports.
+# The main job on this host: installs what is missing, prepares data and checkpoint, runs every experiment, reports. Data
+# and results lie in the folder you call it from.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
-scripts/install.sh
-exec .venv/bin/python -m runner --config-path runner/config_CPU.yaml --devices 0 "$@"
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+"$root/scripts/install.sh"
+export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+exec "$root/.venv/bin/python" -m runner --config-path "$root/runner/config_CPU.yaml" --devices 0 "$@"

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# The main job on a GPU host: checks what it needs, installs nothing, runs every experiment, reports. Data and results lie
+# in the folder you call it from. Called by the start_NVIDIA-*.sh:
+#   runner/start_gpu.sh DEVICE EXPRESSION [--any-gpu] [options of the runner]
+# EXPRESSION (extended regular) is what the name of DEVICE's GPU looks like in nvidia-smi.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+source "$root/scripts/host_checks.sh"
+device=$1 expression=$2
+shift 2
+any_gpu=no
+if [ "${1:-}" = --any-gpu ]; then any_gpu=yes; shift; fi
+
+require_gpu "runner/start_$device.sh"
+[ "$any_gpu" = yes ] || [[ $gpu_name =~ $expression ]] || fail "this machine's GPU is $gpu_name, runner/start_$device.sh" \
+  "is for another: use the runner/start_NVIDIA-*.sh of yours, or --any-gpu as the first option for this configuration"
+if [ -e /.dockerenv ] && [ -S /var/run/docker.sock ]; then
+  : # in scripts/docker/interactive.sh: a container that sees the GPU, beside which others can be started
+else
+  require_docker "runner/start_$device.sh"
+  find_gpu_options all
+fi
+require_disk "$PWD" 15 "models and results"
+
+python=$root/.venv/bin/python
+[ -x "$python" ] || python=python3
+"$python" -c 'import importlib.util, sys; sys.exit(not all(map(importlib.util.find_spec, ("tritonclient", "tqdm"))))' \
+  || fail "the requirements are not installed: run scripts/install.sh, or work inside scripts/docker/interactive.sh"
+export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+exec "$python" -m runner --config-path "$root/runner/config_$device.yaml" --devices 0 "$@"

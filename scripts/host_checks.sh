@@ -1,0 +1,49 @@
+# shellcheck shell=bash disable=SC2034
+# Sourced by the scripts that need a GPU or Docker: each check ends the script with one line that names the remedy.
+
+fail() { echo "error: $*" >&2; exit 1; }
+
+# require_gpu WHO: sets gpu_name, the product name of the first GPU.
+require_gpu() {
+  command -v nvidia-smi >/dev/null || fail "$1 needs an NVIDIA GPU and this machine shows none: there is no nvidia-smi." \
+    "Install NVIDIA's driver, or use runner/start_CPU.sh, which needs neither GPU nor Docker"
+  local names
+  names=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>&1) || fail "$1 needs an NVIDIA GPU and nvidia-smi shows" \
+    "none: ${names%%$'\n'*}. Mend or load NVIDIA's driver, or use runner/start_CPU.sh"
+  gpu_name=${names%%$'\n'*}
+  [ -n "$gpu_name" ] || fail "$1 needs an NVIDIA GPU and nvidia-smi lists none: use runner/start_CPU.sh"
+}
+
+# require_docker WHO: a Docker command line whose engine answers.
+require_docker() {
+  command -v docker >/dev/null || fail "$1 needs Docker and there is no docker command: install it" \
+    "(https://docs.docker.com/engine/install), or use runner/start_CPU.sh, which needs none"
+  local said
+  said=$(docker info --format '{{.ServerVersion}}' 2>&1) || fail "$1 needs Docker and its engine does not answer:" \
+    "${said##*$'\n'} Start it (systemctl start docker), or join the group docker"
+}
+
+# find_gpu_options GPUS: sets gpu_options, what makes a container see these GPUs (all, none, or indices as 0,1).
+find_gpu_options() {
+  gpu_options=()
+  [ "$1" != none ] || return 0
+  local runtimes devices=$1
+  runtimes=$(docker info --format '{{json .Runtimes}}')
+  [ "$1" = all ] || devices="\"device=$1\""
+  if [[ $runtimes != *nvidia* ]] && ! command -v nvidia-container-cli >/dev/null && ! command -v nvidia-ctk >/dev/null
+  then
+    fail "containers can't see the GPU without NVIDIA's Container Toolkit: install it" \
+      "(https://docs.nvidia.com/datacenter/cloud-native/container-toolkit) and restart Docker"
+  elif docker run --help | grep -q -- --gpus; then
+    gpu_options=(--gpus "$devices")
+  else # Docker before 19.03
+    gpu_options=(--runtime=nvidia --env "NVIDIA_VISIBLE_DEVICES=$1")
+  fi
+}
+
+# require_disk FOLDER GB WHAT_FOR
+require_disk() {
+  local free
+  free=$(df --output=avail -BG "$1" | tail -n 1 | tr -dc 0-9)
+  [ "$free" -ge "$2" ] || fail "$3 need $2 GB on the disk of $1, $free GB are free: make room, or use another disk"
+}
