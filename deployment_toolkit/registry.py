@@ -11,7 +11,10 @@ from deployment_toolkit.errors import UsageError
 LOADERS = {
     Format.TF_KERAS: "deployment_toolkit.library.tf:KerasLoader",
     Format.TF_SAVEDMODEL: "deployment_toolkit.library.tf:SavedModelLoader",
+    Format.TF_TRT: "deployment_toolkit.library.tf_trt:TfTrtLoader",
     Format.ONNX: "deployment_toolkit.library.onnx:OnnxLoader",
+    Format.TRT: "deployment_toolkit.library.tensorrt:TensorRTLoader",
+    Format.OPENVINO: "deployment_toolkit.library.openvino:OpenVinoLoader",
 }
 
 SAVERS = {
@@ -19,10 +22,17 @@ SAVERS = {
     (Format.TF_KERAS, Format.ONNX): "deployment_toolkit.library.tf:OnnxFromKeras",
 }
 
+_COPY = "deployment_toolkit.library.base:CopyModel"
 CONVERTERS = {
-    (Format.TF_SAVEDMODEL, Format.TF_SAVEDMODEL): "deployment_toolkit.library.base:CopyModel",
+    (Format.TF_SAVEDMODEL, Format.TF_SAVEDMODEL): _COPY,
+    (Format.TF_SAVEDMODEL, Format.TF_TRT): "deployment_toolkit.library.tf_trt:TfTrtFromSavedModel",
     (Format.TF_SAVEDMODEL, Format.ONNX): "deployment_toolkit.library.tf:OnnxFromSavedModel",
-    (Format.ONNX, Format.ONNX): "deployment_toolkit.library.base:CopyModel",
+    (Format.TF_TRT, Format.TF_TRT): _COPY,
+    (Format.ONNX, Format.ONNX): _COPY,
+    (Format.ONNX, Format.TRT): "deployment_toolkit.library.tensorrt:TensorRTFromOnnx",
+    (Format.ONNX, Format.OPENVINO): "deployment_toolkit.library.openvino:OpenVinoFromOnnx",
+    (Format.TRT, Format.TRT): _COPY,
+    (Format.OPENVINO, Format.OPENVINO): _COPY,
 }
 
 INSTEAD = {
