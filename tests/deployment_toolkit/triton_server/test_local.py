@@ -123,13 +123,13 @@ def test_chosen_port_taken_before_the_server_binds_it(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
-        choose, calls = local._choose_free, []
+        choose, calls = local.choose_free, []
 
         def choose_taken_first(wanted: dict[str, int | None]) -> dict[str, int]:
             calls.append(wanted)
             return choose(wanted) | ({"http": taken} if len(calls) == 1 else {})
 
-        monkeypatch.setattr(local, "_choose_free", choose_taken_first)
+        monkeypatch.setattr(local, "choose_free", choose_taken_first)
         with local_server(adder_repository, log_path=tmp_path / "server.log") as server:
             assert not server.http_url.endswith(f":{taken}")
             server.wait_ready(timeout_s=5)

@@ -1,0 +1,91 @@
+"""The tritonserver of nvidia-pytriton's wheel: where it and what it needs are."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import sys
+import sysconfig
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import deployment_toolkit
+from deployment_toolkit.errors import ServerError
+from deployment_toolkit.process import environment
+
+_SHARED_MEMORY = Path("/dev/shm")
+_EXIT_TIMEOUT_S = 5  # for requests in flight when the server is told to end
+
+
+@dataclass(frozen=True)
+class Installation:
+    """Where the wheel and the interpreter keep what the server needs."""
+
+    package: Path  # pytriton
+    libpython: Path  # folder of the interpreter's shared library, which the model processes embed
+
+    @classmethod
+    def find(cls) -> Installation:
+        """Raises ServerError if a part is missing."""
+        spec = importlib.util.find_spec("pytriton")
+        if spec is None or spec.origin is None:
+            raise ServerError("the embedded server is not installed: pip install -r requirements.txt")
+        name = f"libpython{_python_version()}.so.1.0"
+        folders = [
+            Path(str(sysconfig.get_config_var("LIBDIR"))),
+            Path(sys.base_prefix) / "lib",
+            Path("/usr/lib") / str(sysconfig.get_config_var("MULTIARCH")),
+        ]
+        libpython = next((folder for folder in folders if (folder / name).is_file()), None)
+        if libpython is None:
+            raise ServerError(f"{name} is missing, the server's models need it: apt-get install libpython3.11")
+        return cls(Path(spec.origin).parent, libpython)
+
+    @contextlib.contextmanager
+    def command(self) -> Iterator[list[str]]:
+        """The server's program with the options that don't depend on what it serves; a server started with them must
+        have ended when the block is left, and its files and shared memory are removed then."""
+        shared_memory_prefix = f"triton_{uuid.uuid4().hex}_"
+        with tempfile.TemporaryDirectory(prefix="tritonserver_") as folder:
+            try:
+                yield [
+                    str(self.package / "tritonserver" / "bin" / "tritonserver"),
+                    f"--backend-directory={self._link_backend(Path(folder))}",
+                    f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}",
+                    f"--exit-timeout-secs={_EXIT_TIMEOUT_S}",
+                    # Configurations are complete. Completing them would start every model twice, and might add a
+                    # scheduler.
+                    "--disable-auto-complete-config",
+                ]
+            finally:
+                for path in _SHARED_MEMORY.glob(f"{shared_memory_prefix}*"):
+                    path.unlink(missing_ok=True)
+
+    def environment(self, env: Mapping[str, str] | None = None) -> dict[str, str]:
+        """What the server is to inherit, on top of ``env``, by default this process's environment."""
+        return environment(
+            env,
+            prepend={
+                "LD_LIBRARY_PATH": [self.package.parent / "nvidia_pytriton.libs", self.libpython],
+                "PATH": [Path(sys.executable).parent],  # the stub takes its packages from the python3 it finds first
+                "PYTHONPATH": [Path(deployment_toolkit.__file__).parent.parent],
+            },
+        )
+
+    def _link_backend(self, folder: Path) -> Path:
+        """A backend directory with this interpreter's stub, which the wheel keeps apart from the backend."""
+        backend = folder / "python"
+        backend.mkdir()
+        wheel = self.package / "tritonserver"
+        files = [*(wheel / "backends" / "python").iterdir()]
+        files.append(wheel / "python_backend_stubs" / _python_version() / "triton_python_backend_stub")
+        for file in files:
+            (backend / file.name).symlink_to(file)
+        return folder
+
+
+def _python_version() -> str:
+    return f"{sys.version_info.major}.{sys.version_info.minor}"

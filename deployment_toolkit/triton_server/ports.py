@@ -1,0 +1,46 @@
+"""Ports of a server on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Mapping
+
+from deployment_toolkit.errors import ServerError
+
+LOOPBACK = "127.0.0.1"
+
+
+def require_free(wanted: Mapping[str, int | None]) -> None:
+    """Raises ServerError if one of the given ports is in use or given twice; None stands for any."""
+    given = {name: port for name, port in wanted.items() if port is not None}
+    for name, port in given.items():
+        if list(given.values()).count(port) > 1:
+            raise ServerError(f"port {port} is given more than once: choose another {name}_port")
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((LOOPBACK, port))
+            except OSError as error:
+                raise ServerError(
+                    f"port {port} of {LOOPBACK} can't be used ({error.strerror}): stop what listens there, choose "
+                    f"another {name}_port or give none for a free one"
+                ) from error
+
+
+def choose_free(wanted: Mapping[str, int | None]) -> dict[str, int]:
+    """The ports by protocol, a free one for each None."""
+    with contextlib.ExitStack() as stack:
+        ports = {}
+        for name, port in wanted.items():
+            if port is None:
+                probe = stack.enter_context(socket.socket())
+                probe.bind((LOOPBACK, 0))
+                port = probe.getsockname()[1]
+            ports[name] = port
+        return ports
+
+
+def port_options(ports: Mapping[str, int]) -> list[str]:
+    """As tritonserver takes them."""
+    return [f"--{name}-{key}" for name, port in ports.items() for key in (f"address={LOOPBACK}", f"port={port}")]
