@@ -65,6 +65,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if value not in known:
             raise UsageError(f"{where}: {value!r} is none of {', '.join(known)}")
         return hint(value)
+    if hint is bool and isinstance(value, int) and value in (0, 1):
+        return bool(value)
     if hint is Path and isinstance(value, str):
         return Path(value)
     if hint is float and isinstance(value, int | str) and not isinstance(value, bool):

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files import require_free_space
 from deployment_toolkit.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from runner.config import Config, load_config
+from runner.launch import require_launchable
 from runner.pipeline import run_pipeline
 from runner.workspace import create_workspace
 
@@ -39,8 +39,7 @@ def main(argv: list[str]) -> int:
     add_dataclass(parser, RunnerOptions)
     options = from_args(RunnerOptions, parser.parse_args(argv))
     config = load_config(options.config_path)
-    if options.devices != [0]:
-        raise UsageError(f"--devices {options.devices}: the embedded server runs on the CPU, give 0 or leave it out")
+    require_launchable(config, options.devices)
     require_free_space(options.workspace_path, _needed_bytes(config), "this run")
     workspace = create_workspace(options.workspace_path)
     signal.signal(signal.SIGTERM, _interrupt)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -19,6 +21,11 @@ from deployment_toolkit.core import (
 )
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.mapping import from_mapping
+from runner.launch_checks import TritonLaunchMode, container_keys, launch_problems
+
+
+TRITON_IMAGE = "nvcr.io/nvidia/tritonserver:{}-py3"
+_SCHEMES = ("https", "file", "http")
 
 
 class Framework(Mnemonic):
@@ -29,9 +36,20 @@ class Framework(Mnemonic):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint by its folder under ``checkpoints/``; one that is not there is trained from the data set."""
+    """A checkpoint by its folder under ``checkpoints/``; one that is not there is downloaded from ``url`` (https or
+    file; a zip or tar archive, of this SHA-256 if given), or without one trained from the data set."""
 
     name: str
+    url: str | None = None
+    sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.url and urlsplit(self.url).scheme not in _SCHEMES:
+            raise UsageError(f"url {self.url} of checkpoint {self.name} must start with {' or '.join(_SCHEMES)}:")
+        if self.sha256 and not re.fullmatch("[0-9a-fA-F]{64}", self.sha256):
+            raise UsageError(f"sha256 of checkpoint {self.name} must be 64 hexadecimal digits, as sha256sum prints")
+        if self.sha256 and not self.url:
+            raise UsageError(f"sha256 of checkpoint {self.name} belongs to a url: add it, or leave sha256 out")
 
 
 @dataclass(frozen=True)
@@ -65,10 +83,13 @@ class Parameters:
 
 @dataclass(frozen=True)
 class Configuration:
-    """One experiment."""
+    """One experiment. Its container, where it needs another than the run's: what serves TensorFlow natively is older
+    than what serves the other formats safely."""
 
     checkpoint: str
     parameters: Parameters
+    container_version: str | None = None
+    triton_container_image: str | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +131,12 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Config:
-    """A run. ``feature_spec`` is for the preprocessing of raw data; later stages read the one beside the data."""
+    """A run. ``feature_spec`` is for the preprocessing of raw data; later stages read the one beside the data.
+
+    A server in a container comes from ``triton_container_image``, else from ``triton_dockerfile``, which is built, else
+    it is NVIDIA's of release ``container_version``. ``triton_custom_operations`` is a library that it preloads. Without
+    ``triton_launch_mode`` a configuration with any of these keys uses a container, as the original's do.
+    """
 
     model_name: str
     datasets_dir: Path
@@ -119,6 +145,11 @@ class Config:
     configurations: list[Configuration]
     framework: Framework = Framework.TENSORFLOW2
     batching: Batching = Batching.DYNAMIC
+    triton_launch_mode: TritonLaunchMode | None = None
+    container_version: str | None = None
+    triton_container_image: str | None = None
+    triton_dockerfile: Path | None = None
+    triton_custom_operations: Path | None = None
     triton_load_model_method: LoadMethod = LoadMethod.EXPLICIT
     performance_tool: PerformanceTool = PerformanceTool.PERF_ANALYZER
     measurement_steps_offline: int = 8
@@ -146,6 +177,26 @@ class Config:
             for name in (configuration.checkpoint, configuration.parameters.checkpoint):
                 if name not in known:
                     raise UsageError(f"configuration {number} uses checkpoint {name}, which checkpoints does not list")
+        problem = next(launch_problems(self), None)
+        if problem is not None:
+            raise UsageError(problem)
+
+    @property
+    def launch_mode(self) -> TritonLaunchMode:
+        """Where the server runs."""
+        containers = any(container_keys(part) for part in (self, *self.configurations))
+        return self.triton_launch_mode or (TritonLaunchMode.DOCKER if containers else TritonLaunchMode.EMBEDDED)
+
+    def triton_image(self, configuration: Configuration) -> str | None:
+        """The image that serves a configuration, the configuration's own keys first; None if it is built."""
+        for part in (configuration, self):
+            if part.triton_container_image:
+                return part.triton_container_image
+            if part is self and self.triton_dockerfile:
+                return None
+            if part.container_version:
+                return TRITON_IMAGE.format(part.container_version)
+        return None
 
     @property
     def dataset_dir(self) -> Path:

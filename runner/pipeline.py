@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import TextIO
 
-from deployment_toolkit.triton_server.local import local_server
-from deployment_toolkit.triton_server.remote import TritonServer
 from runner.config import Config
 from runner.console import Console
 from runner.executor import Executor
+from runner.launch import server_for
 from runner.preparation import PreparationStage, preparation_lock, preparation_stages, relative
 from runner.records import State
 from runner.report import save_report
@@ -80,7 +78,7 @@ def _run_experiment(experiment: Experiment, executor: Executor) -> None:
         for done, stage in enumerate(STAGES, 1):
             with executor.stage(stage.name, experiment.number) as record:
                 if stage.needs_server and experiment.server is None:
-                    experiment.server = stack.enter_context(_server(experiment))
+                    experiment.server = stack.enter_context(server_for(experiment))
                 for command in stage.commands(experiment):
                     server_pid = experiment.server.pid if experiment.server else None
                     executor.run(record, command, server_pid)
@@ -93,13 +91,3 @@ def _run_experiment(experiment: Experiment, executor: Executor) -> None:
 def _skip(experiment: Experiment, executor: Executor, reason: str) -> None:
     for stage in STAGES:
         executor.note(stage.name, experiment.number, State.SKIPPED, reason)
-
-
-def _server(experiment: Experiment) -> AbstractContextManager[TritonServer]:
-    return local_server(
-        experiment.folders.model_store,
-        log_path=experiment.workspace.logs / f"experiment_{experiment.number}_tritonserver.log",
-        http_port=experiment.config.http_port,
-        grpc_port=experiment.config.grpc_port,
-        load_method=experiment.config.triton_load_model_method,
-    )

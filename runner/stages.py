@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from deployment_toolkit.core import EvaluationMode, Format
+from deployment_toolkit.core import EvaluationMode, Format, Host
 from deployment_toolkit.model_files import SUFFIXES
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.config import Config, Parameters
+from runner.launch_checks import TritonLaunchMode
 from runner.measurement_points import MeasurementPoints, offline_points, online_points
 from runner.workspace import ExperimentFolders, Workspace
 
@@ -111,7 +112,7 @@ def deploy(experiment: Experiment) -> list[Command]:
         *("--batching", config.batching, "--backend-accelerator", parameters.backend_accelerator),
         *("--max-batch-size", parameters.max_batch_size, "--preferred-batch-sizes", parameters.max_batch_size),
         *("--engine-count-per-device", f"{parameters.device_kind}={parameters.number_of_model_instances}"),
-        *("--host", "python", "--server-url", experiment.server_url.grpc_url),
+        *("--host", _host(experiment), "--server-url", experiment.server_url.grpc_url),
     ]
     if parameters.tensorrt_capture_cuda_graph:
         argv.append("--tensorrt-capture-cuda-graph")
@@ -184,6 +185,11 @@ STAGES = (
     Stage("performance offline", performance_offline, needs_server=True),
     Stage("performance online", performance_online, needs_server=True),
 )
+
+
+def _host(experiment: Experiment) -> Host:
+    """The embedded server has only the Python backend, a container has the formats' own."""
+    return Host.PYTHON if experiment.config.launch_mode is TritonLaunchMode.EMBEDDED else Host.NATIVE
 
 
 def _performance(experiment: Experiment, mode: EvaluationMode, points: MeasurementPoints) -> Command:

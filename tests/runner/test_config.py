@@ -14,9 +14,8 @@ from runner.task import to_plain
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "runner").glob("config_*.yaml")), ids=lambda path: path.stem)
-def test_shipped_configurations_load(path: Path) -> None:
-    config = load_config(path)
+def test_the_shipped_configuration_loads() -> None:
+    config = load_config(ROOT / "runner" / "config_CPU.yaml")
     assert [item.parameters.format for item in config.configurations][:2] == [Format.TF_SAVEDMODEL, Format.ONNX]
     assert config.batching is Batching.DYNAMIC
 
