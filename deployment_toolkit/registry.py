@@ -29,7 +29,7 @@ CONVERTERS = {
     (Format.TF_SAVEDMODEL, Format.ONNX): "deployment_toolkit.library.tf:OnnxFromSavedModel",
     (Format.TF_TRT, Format.TF_TRT): _COPY,
     (Format.ONNX, Format.ONNX): _COPY,
-    (Format.ONNX, Format.TRT): "deployment_toolkit.library.tensorrt:TensorRTFromOnnx",
+    (Format.ONNX, Format.TRT): "deployment_toolkit.library.tensorrt_builder:TensorRTFromOnnx",
     (Format.ONNX, Format.OPENVINO): "deployment_toolkit.library.openvino:OpenVinoFromOnnx",
     (Format.TRT, Format.TRT): _COPY,
     (Format.OPENVINO, Format.OPENVINO): _COPY,

@@ -13,12 +13,15 @@ from deployment_toolkit.core import Arrays, Batch, ModelSpec, Prediction
 
 # The place TensorFlow keeps for files that belong to a SavedModel without being loaded by its graph.
 SPEC_FILE = Path("assets.extra") / "model_spec.yaml"
+PLAIN_SPEC_FILE = Path("model_spec.yaml")
 
 
 def stored_spec(folder: Path) -> ModelSpec | None:
-    """The signature, with its value ranges, that an export left in a SavedModel folder; no runtime is needed."""
-    path = folder / SPEC_FILE
-    return ModelSpec.from_dict(yaml.safe_load(path.read_text())) if path.is_file() else None
+    """The signature, with its value ranges, that an export left in a SavedModel's or a TensorRT plan's folder; no
+    runtime is needed."""
+    found = (folder / name for name in (SPEC_FILE, PLAIN_SPEC_FILE) if (folder / name).is_file())
+    path = next(found, None)
+    return None if path is None else ModelSpec.from_dict(yaml.safe_load(path.read_text()))
 
 
 class FrameworkSession(ABC):

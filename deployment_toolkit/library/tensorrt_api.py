@@ -1,0 +1,66 @@
+"""The TensorRT package, where there is one.
+
+Written for TensorRT 10 (its Python API as of 10.13; 11 took the precision flags away), which no package index has for
+machines without a GPU.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import Any
+
+import numpy as np
+
+from deployment_toolkit.errors import ModelError
+
+logger = logging.getLogger("tensorrt")
+
+PACKAGE = "tensorrt-cu12>=10.0,<11"
+_MAJOR = "10"
+
+
+def import_tensorrt() -> Any:
+    """The module ``tensorrt``. Raises ModelError, naming the package to install, if it is missing, can't be loaded or
+    is of another major version."""
+    install = f"install it beside a GPU's driver: pip install '{PACKAGE}'"
+    try:
+        trt = importlib.import_module("tensorrt")
+    except (ImportError, OSError) as error:
+        raise ModelError(f"TensorRT is needed and can't be imported ({error}): {install}") from error
+    version = getattr(trt, "__version__", "unknown")
+    if version.partition(".")[0] != _MAJOR:
+        raise ModelError(f"TensorRT {version} is installed, this needs {_MAJOR}.x: {install}")
+    return trt
+
+
+def make_logger(trt: Any) -> Any:
+    """A ``tensorrt.ILogger`` that writes to Python's logging and keeps what went wrong in ``errors``."""
+    levels = {
+        trt.ILogger.INTERNAL_ERROR: logging.ERROR,
+        trt.ILogger.ERROR: logging.ERROR,
+        trt.ILogger.WARNING: logging.WARNING,
+        trt.ILogger.INFO: logging.INFO,
+        trt.ILogger.VERBOSE: logging.DEBUG,
+    }
+
+    class PythonLogger(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, msg: str) -> None:
+            level = levels.get(severity, logging.ERROR)
+            if level >= logging.ERROR:
+                self.errors.append(msg)
+            logger.log(level, "%s", msg)
+
+    return PythonLogger()
+
+
+def numpy_dtype(trt: Any, name: str, dtype: Any) -> str:
+    """The numpy name of a tensor's data type. Raises ModelError for one that numpy has not (bfloat16, float8, …)."""
+    try:
+        return np.dtype(trt.nptype(dtype)).name
+    except TypeError as error:
+        raise ModelError(f"tensor {name} is of type {dtype}, which no Triton request can carry here") from error
