@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from deployment_toolkit.errors import ProcessError
 
@@ -184,3 +185,15 @@ def _die_with_parent(libc: ctypes.CDLL, parent: int) -> None:
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:  # it died before the kernel was asked to watch it
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def become(argv: Sequence[str | Path], *, env: Mapping[str, str]) -> NoReturn:
+    """Turns this process into another program, as a child's ``exec`` does; the kernel ends it when the parent dies."""
+    die_with_parent()
+    command = [str(part) for part in argv]
+    os.execve(command[0], command, dict(env))
+
+
+def die_with_parent() -> None:
+    """From now on the kernel sends this process SIGTERM when the thread that started it dies."""
+    _die_with_parent(ctypes.CDLL(None), os.getppid())

@@ -45,7 +45,9 @@ class PerformanceOptions:
 
     model_name: str = option("model of the server")
     result_path: Path = option("CSV to write; what the tool prints goes beside it, to a file with the suffix .log")
-    server_url: str = option("http://host:port or grpc://host:port", "http://127.0.0.1:8000")
+    server_url: str = option(
+        "http://host:port or grpc://host:port; with model_analyzer only the protocol counts", "http://127.0.0.1:8000"
+    )
     model_version: str = option("version of the model", "1")
     input_data: str = option(
         "random (rows inside the model's value ranges), zero, or perf_analyzer's own JSON file or folder of raw files",
@@ -78,9 +80,15 @@ class PerformanceOptions:
     output_shared_memory_size: int = option(
         "bytes of one row of an output whose shape is free; others take what they need", 102400
     )
-    performance_tool: PerformanceTool = option("who measures", PerformanceTool.PERF_ANALYZER)
+    performance_tool: PerformanceTool = option(
+        "who measures: perf_analyzer the server at the URL; model_analyzer (installed by scripts/install.sh "
+        "--model-analyzer) a server that it starts on the model repository",
+        PerformanceTool.PERF_ANALYZER,
+    )
     model_repository: Path | None = option(
-        "the server's model repository: where value ranges are read from the model's files if the server has none", None
+        "the server's model repository: what model_analyzer serves, and where value ranges are read from the model's "
+        "files if its configuration has none",
+        None,
     )
     warmup: bool = option("send unrecorded requests of every batch size first", False)
     timeout: int = option("seconds that one run of the tool may take", 600)
@@ -96,6 +104,11 @@ class PerformanceOptions:
         for name in ("retries", "output_shared_memory_size"):
             if getattr(self, name) < 0:
                 raise UsageError(f"--{name.replace('_', '-')} can't be negative")
+        if self.performance_tool is PerformanceTool.MODEL_ANALYZER and self.model_repository is None:
+            raise UsageError(
+                "--performance-tool model_analyzer starts a server of its own, so it needs the repository that holds "
+                "the model: give --model-repository"
+            )
         if self.input_data not in (RANDOM_DATA, ZERO_DATA) and not Path(self.input_data).exists():
             raise UsageError(
                 f"--input-data {self.input_data}: there is no such file or folder, nor is it random or zero"

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import shlex
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
 from deployment_toolkit.core import EvaluationMode
@@ -66,6 +66,13 @@ class PerfAnalyzer:
         self._program = _find_program()
         self._window = Window(options.measurement_mode, options.measurement_request_count, options.measurement_interval)
 
+    def measure_all(self, points: Sequence[Point]) -> Generator[PerformanceRow, None, None]:
+        """The row of each point; raises what ``measure`` raises."""
+        if self._options.warmup:
+            self.warm_up()
+        for point in points:
+            yield self.measure(point)
+
     def warm_up(self) -> None:
         """Sends requests of every batch size for a moment and drops the results. What goes wrong here goes wrong
         again, and is raised, when it is measured."""
@@ -97,7 +104,6 @@ class PerfAnalyzer:
                 f"no request of {point} ended inside a window: raise --measurement-interval, or use --measurement-mode "
                 f"{MeasurementMode.COUNT_WINDOWS}; log: {self._options.log_path}"
             )
-        logger.warning("%s never settled, its row is marked", point)
         return {**row, SETTLED: False}
 
     def _first_window(self, point: Point) -> Window:
@@ -115,7 +121,13 @@ class PerfAnalyzer:
             raise PerformanceError(self._explain(point, error)) from error
         if not self._csv_path.exists():
             return None
-        return Report.read(self._csv_path, output, point)
+        self._csv_path.replace(self.report_path)
+        return Report.read(self.report_path, output, point)
+
+    @property
+    def report_path(self) -> Path:
+        """perf_analyzer's CSV of the last run that ended with one."""
+        return self._folder / "measured.csv"
 
     @property
     def _csv_path(self) -> Path:

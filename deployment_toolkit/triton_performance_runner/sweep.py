@@ -2,33 +2,61 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from deployment_toolkit.core import DataloaderFn, PerformanceTool
-from deployment_toolkit.errors import UsageError
+from deployment_toolkit.core import DataloaderFn, EvaluationMode, PerformanceTool
+from deployment_toolkit.gpu import require_gpu
 from deployment_toolkit.progress import progress_bar
-from deployment_toolkit.report import PerformanceRow, write_performance
+from deployment_toolkit.report import SETTLED, PerformanceRow, write_performance
 from deployment_toolkit.triton_performance_runner.exclusive import machine_to_itself
-from deployment_toolkit.triton_performance_runner.options import PerformanceOptions, Point
+from deployment_toolkit.triton_performance_runner.model_analyzer import ModelAnalyzer, find_served_model
+from deployment_toolkit.triton_performance_runner.options import OfflineMode, PerformanceOptions, Point
 from deployment_toolkit.triton_performance_runner.perf_analyzer import PerfAnalyzer
 from deployment_toolkit.triton_performance_runner.perf_data import InputData
-from deployment_toolkit.triton_performance_runner.target import find_target
+from deployment_toolkit.triton_performance_runner.target import Target, find_target
 
 logger = logging.getLogger("performance")
 
-TOOLS = {PerformanceTool.PERF_ANALYZER: PerfAnalyzer}
-
 
 class Meter(Protocol):
-    """A tool that measures one point at a time."""
+    """A tool that measures points in their order, each row given out as soon as it is there. Closed, it ends what runs
+    for it."""
 
-    def warm_up(self) -> None: ...
+    def measure_all(self, points: Sequence[Point]) -> Generator[PerformanceRow, None, None]: ...
 
-    def measure(self, point: Point) -> PerformanceRow: ...
+
+class MeterFactory(Protocol):
+    """What makes a tool, aimed at a model."""
+
+    def __call__(
+        self,
+        options: PerformanceOptions,
+        target: Target,
+        data: InputData,
+        *,
+        folder: Path,
+        env: Mapping[str, str] | None = None,
+    ) -> Meter: ...
+
+
+@dataclass(frozen=True)
+class Tool:
+    """Who describes the model, and who measures it."""
+
+    find_target: Callable[[PerformanceOptions], Target]
+    meter: MeterFactory
+
+
+TOOLS = {
+    PerformanceTool.PERF_ANALYZER: Tool(find_target, PerfAnalyzer),
+    PerformanceTool.MODEL_ANALYZER: Tool(find_served_model, ModelAnalyzer),
+}
 
 
 def measure(
@@ -37,30 +65,32 @@ def measure(
     """Measures every point and writes the CSV at ``result_path`` anew after each, so that what was measured outlives an
     interruption. ``dataloader_fn`` gives the rows to send; without it ``input_data`` does.
 
-    Raises UsageError, ServerError, InputError, DataError before anything is measured; PerformanceError if a point can't
-    be.
+    Raises UsageError, ServerError, ModelError, InputError, DataError, DeviceError before anything is measured;
+    PerformanceError if a point can't be.
     """
-    if options.performance_tool not in TOOLS:
-        raise UsageError(
-            f"--performance-tool {options.performance_tool} is not supported: use {', '.join(map(str, TOOLS))}"
-        )
-    target = find_target(options)
+    if options.evaluation_mode is EvaluationMode.OFFLINE and options.offline_mode is OfflineMode.CUDA:
+        require_gpu(f"--offline-mode {options.offline_mode}")
+    tool = TOOLS[options.performance_tool]
+    target = tool.find_target(options)
     data = InputData(options, target.spec, target.url.scheme, dataloader_fn)
     options.result_path.parent.mkdir(parents=True, exist_ok=True)
     with machine_to_itself(), tempfile.TemporaryDirectory(prefix="performance_") as folder:
+        meter = tool.meter(options, target, data, folder=Path(folder), env=env)
         options.log_path.write_text("")
-        meter = TOOLS[options.performance_tool](options, target, data, folder=Path(folder), env=env)
         return _measure_points(meter, options)
 
 
 def _measure_points(meter: Meter, options: PerformanceOptions) -> list[PerformanceRow]:
-    if options.warmup:
-        meter.warm_up()
     rows: list[PerformanceRow] = []
     points = options.points
-    with progress_bar(f"{options.evaluation_mode} performance", len(points), " points") as bar:
-        for point in points:
-            rows.append(meter.measure(point))
+    with (
+        progress_bar(f"{options.evaluation_mode} performance", len(points), " points") as bar,
+        contextlib.closing(meter.measure_all(points)) as measured,
+    ):
+        for point, row in zip(points, measured, strict=True):
+            if not row[SETTLED]:
+                logger.warning("%s never settled, its row is marked", point)
+            rows.append(row)
             write_performance(options.result_path, rows)
             bar.update()
     return rows

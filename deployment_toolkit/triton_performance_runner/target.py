@@ -42,6 +42,12 @@ def find_target(options: PerformanceOptions) -> Target:
     server.require_model(options.model_name, options.model_version)
     spec = server.model_spec(options.model_name, options.model_version)
     max_batch_size = server.model_config(options.model_name, options.model_version)["max_batch_size"]
+    return shaped_target(options, ServerUrl.parse(options.server_url), spec, max_batch_size)
+
+
+def shaped_target(options: PerformanceOptions, url: ServerUrl, spec: ModelSpec, max_batch_size: int) -> Target:
+    """A model of this signature as the options ask for it: batches it takes, shapes given, value ranges known where
+    they can be. Raises UsageError if they don't fit."""
     largest = max(options.batch_sizes)
     if largest > max(1, max_batch_size):
         can = f"takes at most {max_batch_size} rows" if max_batch_size else "is deployed without batching: 1 row"
@@ -50,7 +56,6 @@ def find_target(options: PerformanceOptions) -> Target:
     spec = _with_shapes(spec, _parse_shapes(options.input_shapes))
     if options.model_repository is not None and not spec.value_ranges:
         spec = spec.with_value_ranges(_ranges_of_files(options, options.model_repository))
-    url = ServerUrl.parse(options.server_url)
     return Target(url, options.model_name, options.model_version, spec, free_inputs, max_batch_size)
 
 

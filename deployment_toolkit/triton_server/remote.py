@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tritonclient.utils import triton_to_np_dtype
 
-from deployment_toolkit.core import ModelSpec, TensorSpec
+from deployment_toolkit.core import ModelSpec, TensorSpec, ValueRange
 from deployment_toolkit.errors import ServerError
 from deployment_toolkit.triton_server.admin import admin_client
 from deployment_toolkit.triton_server.deployment import MODEL_SPEC
@@ -147,14 +148,7 @@ class TritonServer:
             inputs=tuple(_tensor_spec(item) for item in metadata["inputs"]),
             outputs=tuple(_tensor_spec(item) for item in metadata["outputs"]),
         )
-        parameter = config.get("parameters", {}).get(MODEL_SPEC)
-        if parameter is None:
-            return spec
-        try:
-            described = ModelSpec.from_dict(json.loads(parameter["string_value"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise ServerError(f"parameter {MODEL_SPEC} of model {name} is not a signature: deploy it anew") from error
-        return spec.with_value_ranges(described.value_ranges)
+        return spec.with_value_ranges(described_ranges(name, config.get("parameters", {})))
 
     def _known(self, scheme: Scheme) -> str:
         if scheme not in self._urls:
@@ -182,6 +176,17 @@ class TritonServer:
 
     def _see_log(self) -> str:
         return f"; the server's log is {self.log_path}" if self.log_path is not None else ""
+
+
+def described_ranges(name: str, parameters: Mapping[str, Any]) -> dict[str, ValueRange]:
+    """The value ranges in the parameter ``model_spec`` of model ``name``'s configuration, none without it."""
+    parameter = parameters.get(MODEL_SPEC)
+    if parameter is None:
+        return {}
+    try:
+        return ModelSpec.from_dict(json.loads(parameter["string_value"])).value_ranges
+    except (ValueError, KeyError, TypeError) as error:
+        raise ServerError(f"parameter {MODEL_SPEC} of model {name} is not a signature: deploy it anew") from error
 
 
 def _tensor_spec(plain: dict[str, Any]) -> TensorSpec:

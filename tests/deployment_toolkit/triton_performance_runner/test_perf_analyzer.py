@@ -187,7 +187,6 @@ def test_settled_is_the_rule_of_perf_analyzer() -> None:
         ({"input_data": "missing.json"}, UsageError, "no such file or folder"),
         ({"input_shapes": ["amount:x"]}, UsageError, "write NAME:D0,D1"),
         ({"input_shapes": ["colour:3"]}, UsageError, "the model's inputs are amount, shop/item"),
-        ({"performance_tool": PerformanceTool.MODEL_ANALYZER}, UsageError, "use perf_analyzer"),
     ],
 )
 def test_what_cannot_be_measured_is_said_at_once(

@@ -1,0 +1,69 @@
+"""The two programs that Model Analyzer starts as its tritonserver and its perf_analyzer.
+
+``server`` becomes the embedded server: Model Analyzer knows no way to give one its libraries, and its own arguments
+would break at spaces, complete configurations that are complete, and hide the GPUs from it. ``client`` measures a point
+with the same code as ``--performance-tool perf_analyzer``, so that both tools send the same requests and mean the same
+by settled, and hands Model Analyzer perf_analyzer's CSV.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from deployment_toolkit.errors import DeploymentError
+from deployment_toolkit.params import make_parser, run_entry_point
+from deployment_toolkit.process import become, die_with_parent
+from deployment_toolkit.triton_performance_runner.analyzer_job import AnalyzerJob
+from deployment_toolkit.triton_performance_runner.options import Point
+from deployment_toolkit.triton_performance_runner.perf_analyzer import PerfAnalyzer
+from deployment_toolkit.triton_server.installation import Installation
+
+SERVER = "server"
+CLIENT = "client"
+
+
+def main(argv: list[str]) -> int | None:
+    program, folder, *arguments = argv
+    job = AnalyzerJob.read(Path(folder))
+    if program == SERVER:
+        serve(job)
+    return measure(job, arguments)
+
+
+def serve(job: AnalyzerJob) -> NoReturn:
+    """Becomes the server."""
+    become(job.server_command, env=Installation.find().environment(job.environment()))
+
+
+def measure(job: AnalyzerJob, arguments: Sequence[str]) -> int:
+    """Measures the point that perf_analyzer's ``arguments`` name; 0, or 1 if it could not be."""
+    die_with_parent()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    parser = make_parser(__doc__)
+    parser.add_argument("-b", dest="batch", type=int, required=True)
+    parser.add_argument("--concurrency-range", dest="concurrency", type=int, required=True)
+    named, _ = parser.parse_known_args(arguments)
+    point = Point(named.batch, named.concurrency)
+    first = not any(map(job.has_begun, job.options.points))
+    job.begin(point)
+    with tempfile.TemporaryDirectory(dir=job.folder) as folder:
+        try:
+            meter = PerfAnalyzer(job.options, job.target, job.data, folder=Path(folder), env=job.environment())
+            if first and job.options.warmup:
+                meter.warm_up()
+            row = meter.measure(point)
+        except DeploymentError as error:
+            job.fail(point, str(error))
+            return 1
+        shutil.copyfile(meter.report_path, job.report_path)
+    job.succeed(point, row)
+    return 0
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

@@ -1,0 +1,212 @@
+"""Measures with Triton's Model Analyzer 1.58, in local mode: it starts the embedded server with the model repository,
+loads the model, and has every point measured, one after the other.
+
+Model Analyzer's own tables lack the median, the client's send and receive times and whether a measurement settled, so
+the rows are those of the perf_analyzer that it starts and whose CSV it reads (``analyzer_children``). Its search of
+configurations is off: the model is measured as its ``config.pbtxt`` deploys it.
+
+It runs in a virtual environment of its own (``scripts/install.sh --model-analyzer``), because its packages and this
+project's exclude each other (protobuf, NumPy).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import yaml
+
+import deployment_toolkit
+from deployment_toolkit.errors import PerformanceError, UsageError
+from deployment_toolkit.process import Child, child, environment, last_lines
+from deployment_toolkit.report import PerformanceRow
+from deployment_toolkit.triton_performance_runner import analyzer_children
+from deployment_toolkit.triton_performance_runner.analyzer_job import GPUS, AnalyzerJob
+from deployment_toolkit.triton_performance_runner.exclusive import no_shared_memory_left
+from deployment_toolkit.triton_performance_runner.options import PerformanceOptions, Point
+from deployment_toolkit.triton_performance_runner.perf_data import InputData
+from deployment_toolkit.triton_performance_runner.repository_target import find_repository_target
+from deployment_toolkit.triton_performance_runner.target import Target
+from deployment_toolkit.triton_server.installation import Installation
+from deployment_toolkit.triton_server.ports import LOOPBACK, choose_free, port_options
+from deployment_toolkit.triton_server.url import ServerUrl
+
+ROOT = Path(deployment_toolkit.__file__).parent.parent
+PYTHON = ROOT / ".venv-model-analyzer" / "bin" / "python"
+
+_POLL_S = 0.1
+_END_S = 20.0  # for Model Analyzer to end by itself, then for what it started to end
+_UNLIMITED = 10**9  # seconds, percent of a core: limits that are kept elsewhere, or not meant
+_PROTOCOLS = ("http", "grpc", "metrics")
+
+
+def find_served_model(options: PerformanceOptions) -> Target:
+    """The model that Model Analyzer is to serve. Raises UsageError if Model Analyzer is not installed, and what
+    ``find_repository_target`` raises."""
+    if not PYTHON.is_file():
+        raise UsageError(
+            "--performance-tool model_analyzer needs Model Analyzer, which is not installed: run "
+            "scripts/install.sh --model-analyzer"
+        )
+    return find_repository_target(options)
+
+
+class ModelAnalyzer:
+    """Model Analyzer, aimed at a model of a repository. Not to be used while another measurement runs on this
+    machine. The server at ``--server-url`` is left alone."""
+
+    def __init__(
+        self,
+        options: PerformanceOptions,
+        target: Target,
+        data: InputData,
+        *,
+        folder: Path,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """``folder`` is for this object alone; ``env`` is what Model Analyzer and the server inherit, by default this
+        process's environment."""
+        self._options = options
+        self._target = target
+        self._data = data
+        self._folder = folder
+        self._env = environment(env, prepend={})
+
+    def measure_all(self, points: Sequence[Point]) -> Generator[PerformanceRow, None, None]:
+        """The row of each point. Raises PerformanceError if one could not be measured."""
+        spec = self._target.spec
+        with (
+            Installation.find().command() as command,
+            no_shared_memory_left([item.name for item in spec.inputs], [item.name for item in spec.outputs]),
+        ):
+            ports = choose_free(dict.fromkeys(_PROTOCOLS))
+            job = self._write_job(command, ports)
+            argv: list[str | Path] = [
+                PYTHON,
+                "-I",
+                "-m",
+                "model_analyzer.entrypoint",
+                "profile",
+                "-f",
+                self._write_config(job, ports),
+            ]
+            out, err = self._folder / "model_analyzer.out", self._folder / "model_analyzer.err"
+            try:
+                env = {**self._env, GPUS: ""}  # it would look for DCGM, for figures that are in no column
+                with child(argv, env=env, stdout=out, stderr=err) as process, _nothing_left_of(process):
+                    for point in points:
+                        yield self._wait_for(point, process, job)
+                    process.wait(_END_S)
+            finally:
+                with self._options.log_path.open("a") as log:
+                    log.write(f"$ {shlex.join(map(str, argv))}\n{out.read_text()}\n{err.read_text()}\n")
+
+    def _wait_for(self, point: Point, process: Child, job: AnalyzerJob) -> PerformanceRow:
+        """Once a measurement has begun it keeps its time limit itself."""
+        started = time.monotonic()
+        while True:
+            ended = process.wait(_POLL_S) is not None
+            row = job.outcome(point)
+            if row is not None:
+                return row
+            if ended:
+                raise PerformanceError(
+                    f"Model Analyzer ended before it measured {point}: {last_lines(''.join(process.output()))}; log: "
+                    f"{self._options.log_path}"
+                )
+            if time.monotonic() - started > self._options.timeout and not job.has_begun(point):
+                raise PerformanceError(
+                    f"Model Analyzer did not come to measure {point} in {self._options.timeout} s: raise --timeout or "
+                    f"look at its log, {self._options.log_path}"
+                )
+
+    def _write_job(self, command: Sequence[str], ports: Mapping[str, int]) -> AnalyzerJob:
+        assert self._options.model_repository is not None, "PerformanceOptions require one for this tool"
+        scheme = self._target.url.scheme
+        repository = [f"--model-repository={self._options.model_repository.resolve()}", "--model-control-mode=explicit"]
+        job = AnalyzerJob(
+            folder=self._folder,
+            options=self._options,
+            target=replace(self._target, url=ServerUrl(scheme, LOOPBACK, ports[scheme.value])),
+            data=self._data,
+            server_command=[*command, *repository, *port_options(ports)],
+            cuda_visible_devices=self._env.get(GPUS),
+        )
+        job.write()
+        return job
+
+    def _write_config(self, job: AnalyzerJob, ports: Mapping[str, int]) -> Path:
+        """Source of the keys: Model Analyzer's documentation, docs/config.md."""
+        options, folder = self._options, self._folder
+        config = {
+            "model_repository": str(_describe_repository(options, folder / "repository")),
+            "profile_models": {
+                options.model_name: {"perf_analyzer_flags": {"latency-report-file": str(job.report_path)}}
+            },
+            "run_config_search_disable": True,
+            "batch_sizes": sorted(set(options.batch_sizes)),
+            "concurrency": sorted(set(options.concurrency)),
+            "triton_launch_mode": "local",
+            "triton_server_path": str(_write_program(job, analyzer_children.SERVER)),
+            "perf_analyzer_path": str(_write_program(job, analyzer_children.CLIENT)),
+            "client_protocol": self._target.url.scheme.value,
+            "triton_http_endpoint": f"{LOOPBACK}:{ports['http']}",
+            "triton_grpc_endpoint": f"{LOOPBACK}:{ports['grpc']}",
+            "triton_metrics_url": f"http://{LOOPBACK}:{ports['metrics']}/metrics",
+            "client_max_retries": options.timeout,  # of one second
+            "perf_analyzer_timeout": _UNLIMITED,
+            "perf_analyzer_cpu_util": _UNLIMITED,
+            "perf_analyzer_max_auto_adjusts": 1,
+            "duration_seconds": 1,  # of the idle server
+            "skip_summary_reports": True,
+            "skip_detailed_reports": True,
+            "output_model_repository_path": str(folder / "variants"),
+            "checkpoint_directory": str(folder / "checkpoints"),
+            "export_path": str(folder / "export"),
+        }
+        path = folder / "config.yaml"
+        path.write_text(yaml.safe_dump(config))
+        return path
+
+
+def _describe_repository(options: PerformanceOptions, folder: Path) -> Path:
+    """What Model Analyzer, which copies every model it looks at, is shown of the repository: the configuration."""
+    assert options.model_repository is not None, "PerformanceOptions require one for this tool"
+    model = folder / options.model_name
+    model.mkdir(parents=True)
+    shutil.copyfile(options.model_repository / options.model_name / "config.pbtxt", model / "config.pbtxt")
+    return folder
+
+
+def _write_program(job: AnalyzerJob, name: str) -> Path:
+    command = [sys.executable, "-P", "-m", analyzer_children.__name__, name, str(job.folder)]
+    path = job.folder / name
+    path.write_text(f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.join(command)} "$@"\n')
+    path.chmod(0o700)
+    return path
+
+
+@contextlib.contextmanager
+def _nothing_left_of(process: Child) -> Iterator[None]:
+    """Model Analyzer's children are in process groups of their own, and it leaves them behind when it is ended."""
+    try:
+        yield
+    finally:
+        family: list[psutil.Process] = []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family = psutil.Process(process.pid).children(recursive=True)
+        process.stop()
+        for member in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.terminate()
+        _, alive = psutil.wait_procs(family, timeout=_END_S)
+        for member in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
