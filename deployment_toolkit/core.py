@@ -110,10 +110,10 @@ class PerformanceTool(Mnemonic):
 class TensorSpec:
     """One input or output of a model.
 
-    ``dtype`` is a numpy name (``float32``; ``object`` for strings); ``shape`` is that of one row, without the batch dimension, with -1 for a
-    dimension of any size; ``value_range`` holds the smallest and the largest value the model can take, both included,
-    where there are such bounds (ids of an embedding table: 0 to cardinality - 1, with -1 for the padding of a multi-hot
-    feature).
+    ``dtype`` is a numpy name (``float32``; ``object`` for strings); ``shape`` is that of one row, without the batch
+    dimension, with -1 for a dimension of any size; ``value_range`` holds the smallest and the largest value the model
+    can take, both included, where there are such bounds (ids of an embedding table: 0 to cardinality - 1, with -1 for
+    the padding of a multi-hot feature).
     """
 
     name: str
@@ -168,6 +168,17 @@ class ModelSpec:
             for spec in self.inputs
         )
         return ModelSpec(inputs, self.outputs)
+
+    def with_names(self, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> ModelSpec:
+        """The same model with the named tensors renamed, the old name first."""
+
+        def renamed(tensor: TensorSpec, names: Mapping[str, str]) -> TensorSpec:
+            return TensorSpec(names.get(tensor.name, tensor.name), tensor.dtype, tensor.shape, tensor.value_range)
+
+        return ModelSpec(
+            tuple(renamed(tensor, inputs) for tensor in self.inputs),
+            tuple(renamed(tensor, outputs) for tensor in self.outputs),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain YAML/JSON types; ``from_dict`` is its inverse."""

@@ -109,14 +109,8 @@ class Plugin:
     function: str
 
 
-def parse_with_plugins(
-    parser: argparse.ArgumentParser, argv: Sequence[str], plugins: Sequence[Plugin]
-) -> tuple[argparse.Namespace, dict[str, Any]]:
-    """Parses a command line whose options partly come from the modules it names.
-
-    Returns the options and the loaded modules by option name. With ``--ignore-unknown-parameters`` among the options
-    what nobody takes is left out.
-    """
+def add_plugins(parser: argparse.ArgumentParser, argv: Sequence[str], plugins: Sequence[Plugin]) -> dict[str, Any]:
+    """Adds the options of the modules that a command line names. Returns the modules by option name."""
     first = OneLineParser(prog=parser.prog, add_help=False, allow_abbrev=False)
     for plugin in plugins:
         first.add_argument(f"--{plugin.name}", dest=plugin.name)
@@ -129,6 +123,18 @@ def parse_with_plugins(
             if isinstance(modules[plugin.name], ArgparserModule):
                 modules[plugin.name].update_argparser(parser)
             add_function(parser, getattr(modules[plugin.name], plugin.function))
+    return modules
+
+
+def parse_with_plugins(
+    parser: argparse.ArgumentParser, argv: Sequence[str], plugins: Sequence[Plugin]
+) -> tuple[argparse.Namespace, dict[str, Any]]:
+    """Parses a command line whose options partly come from the modules it names.
+
+    Returns the options and the loaded modules by option name. With ``--ignore-unknown-parameters`` among the options
+    what nobody takes is left out.
+    """
+    modules = add_plugins(parser, argv, plugins)
     args, unknown = parser.parse_known_args(argv)
     if unknown and not getattr(args, "ignore_unknown_parameters", False):
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")

@@ -35,6 +35,11 @@ CONVERTERS = {
     (Format.OPENVINO, Format.OPENVINO): _COPY,
 }
 
+RENAMERS = {
+    Format.TF_SAVEDMODEL: "deployment_toolkit.library.tf_rename:RenamedSavedModel",
+    Format.ONNX: "deployment_toolkit.library.onnx_rename:RenamedOnnx",
+}
+
 INSTEAD = {
     Format.TF_ESTIMATOR: "the estimator API is gone from TensorFlow: use tf-keras",
     Format.PYT: "this is a TensorFlow model: use tf-keras",
@@ -57,6 +62,12 @@ def converter(source: Format, target: Format) -> Any:
     """The class that makes one stored format from another: ``converter(...)().convert(source_path, target_path)``."""
     unsupported = target if target in INSTEAD else source
     return _find(CONVERTERS, (source, target), f"{source} can't be converted to {target}", unsupported)
+
+
+def renamer(model_format: Format) -> Any:
+    """The class that copies a model under other tensor names: ``renamer(format)(inputs={old: new}, outputs={old:
+    new}).convert(source_path, target_path)``."""
+    return _find(RENAMERS, model_format, f"tensors of {model_format} can't be renamed", model_format)
 
 
 def _find(table: dict[Any, str], key: Any, problem: str, unsupported: Format) -> Any:

@@ -1,7 +1,8 @@
 """``model-navigator COMMAND …``: convert a model, or configure it on a Triton server.
 
 A command is a module with ``add_options(parser)``, which adds the options that are its own, ``run(args)``, which
-returns the exit code, and ``PLUGINS``, the modules that its options name. It is imported when it is asked for.
+returns the exit code, ``PLUGINS``, the modules that its options name, and ``NOTES``, what options of both commands mean
+to it. It is imported when it is asked for.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import importlib
 import typing
 
 from deployment_toolkit.params import OneLineParser, make_parser, run_entry_point
-from navigator.options import add_common_options, parse_options
+from navigator.config_file import parse_options
+from navigator.options import add_common_options
 
 COMMANDS = {
     "convert": ("navigator.convert", "make another format of a model and compare its answers"),
@@ -34,7 +36,7 @@ def main(argv: list[str]) -> int | None:
     module = importlib.import_module(module_name)
     parser = make_parser(purpose)
     parser.prog = f"model-navigator {name}"
-    add_common_options(parser)
+    add_common_options(parser, module.NOTES)
     module.add_options(parser)
     code: int | None = module.run(parse_options(parser, argv[1:], module.PLUGINS))
     return code

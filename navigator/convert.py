@@ -6,38 +6,42 @@ import argparse
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
-from deployment_toolkit import registry
-from deployment_toolkit.core import Arrays, DataloaderModule, Format, Mnemonic, ModelSpec, Precision, ValueRange
-from deployment_toolkit.errors import ConversionError, DeploymentError, UsageError
+from deployment_toolkit import fingerprint
+from deployment_toolkit.core import Arrays, DataloaderModule, Format, Mnemonic
+from deployment_toolkit.errors import ConversionError, DeploymentError, DeviceError, UsageError
 from deployment_toolkit.files import remove, replace_when_complete, require_free_space, size_bytes, write_text
+from deployment_toolkit.gpu import require_gpu
+from deployment_toolkit.library.base import CopyModel
 from deployment_toolkit.params import Plugin, add_dataclass, from_args, keywords_for, load_module, option
-from deployment_toolkit.sample_rows import first_rows, random_rows
-from deployment_toolkit.tolerance import OutputComparison, Tolerance
-from navigator.options import ModelOptions, WorkspaceOptions, key_value
+from deployment_toolkit.sample_rows import first_rows
+from navigator.attempts import Attempt, Step, TargetOptions, list_attempts
+from navigator.comparison import Comparison, ComparisonOptions, RowSource
+from navigator.conversions import Conversions, Made, logged_to, step_path
+from navigator.options import ContainerOptions, ModelOptions, TensorRTOptions, WorkspaceOptions, given, tell_unused
+from navigator.profiles import ShapeBounds, ShapeOptions, find_bounds
+from navigator.reuse import Ledger
+from navigator.signature import Signature, find_signature, read_spec
 
 logger = logging.getLogger("convert")
 
 PLUGINS = (Plugin("dataloader", DataloaderModule, "get_dataloader_fn"),)
-RESULTS = "convert_model_results.yaml"
-
-_BATCH_SIZES = (1, 8, 64, 512)  # and the maximum
-_SUFFIXES = {Format.TF_SAVEDMODEL: ".savedmodel", Format.ONNX: ".onnx"}
-_SEED = 1
-
-
-def _parse_range(text: str) -> ValueRange:
-    low, _, high = text.partition(",")
-    try:
-        return int(low), int(high)
-    except ValueError:
-        raise ValueError(f"{text} is not low,high in whole numbers") from None
+NOTES = {
+    "model_version": "noted in the results only",
+    "inputs": "the model tells its own; here to rename them in what is made, or to fix open dimensions",
+    "outputs": "the model tells its own; here to rename them in what is made",
+    "container_version": "for --launch-mode docker only",
+    "framework_docker_image": "for --launch-mode docker only",
+    "triton_docker_image": "for --launch-mode docker only",
+    "gpus": "for --launch-mode docker only",
+    "tensorrt_max_workspace_size": "for the targets trt and tf-trt",
+}
+RESULTS, STATE, CONVERTED = "convert_model_results.yaml", "convert_model_state.yaml", "converted"
 
 
 class LaunchMode(Mnemonic):
@@ -55,214 +59,174 @@ class State(Mnemonic):
 
 
 @dataclass(frozen=True)
-class ConvertOptions:
-    """Options of this command beside those it shares with the other one and those of the dataloader."""
+class LaunchOptions:
+    """Where conversions run and what becomes of them."""
 
-    output_path: Path = option("where the first success goes", aliases=("-o",))
-    target_formats: list[Format] = option("formats to make, the best first", [Format.ONNX], nargs="+")
+    output_path: Path | None = option("where the first success goes", None, aliases=("-o",))
     launch_mode: LaunchMode = option("where conversions run", LaunchMode.LOCAL)
-    onnx_opsets: list[int] = option("ONNX operator sets to try", [13], type=int, nargs="+")
-    tensorrt_precisions: list[Precision] = option(
-        "number formats to make", [Precision.FP32], aliases=("--target-precisions",), nargs="+"
-    )
-    atol: list[str] = option("absolute tolerance, for all outputs or as output=value", ["1e-5"], nargs="+")
-    rtol: list[str] = option("relative tolerance, for all outputs or as output=value", ["1e-5"], nargs="+")
-    max_batch_size: int = option("largest batch to compare at", 32)
-    value_ranges: list[tuple[str, ValueRange]] = option(
-        "lowest and highest value of an input, as input=low,high",
-        [],
-        type=key_value(convert_value=_parse_range),
-        nargs="+",
-        metavar="INPUT=LOW,HIGH",
-    )
+    override_conversion_container: bool = option("build the container anew; for --launch-mode docker only", False)
     dataloader: Path | None = option("module with get_dataloader_fn: real rows to compare on", None)
 
-    def __post_init__(self) -> None:
-        if self.max_batch_size < 1:
-            raise UsageError(f"--max-batch-size must be at least 1, not {self.max_batch_size}")
-        if self.launch_mode is LaunchMode.DOCKER:
-            raise UsageError("--launch-mode docker: conversions run in this process here, give --launch-mode local")
 
-
-@dataclass(frozen=True)
-class Attempt:
-    """One conversion to make."""
-
-    format: Format
-    options: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """Names its file and its log."""
-        return "-".join([str(self.format), *(f"{key}{value}" for key, value in self.options.items())])
+_GROUPS = (LaunchOptions, TargetOptions, ComparisonOptions, ShapeOptions)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of ``ConvertOptions``."""
-    add_dataclass(parser, ConvertOptions)
+    """Adds the options that are this command's own."""
+    for group in _GROUPS:
+        add_dataclass(parser, group)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Runs the command with its parsed options."""
-    options, model = from_args(ConvertOptions, args), from_args(ModelOptions, args)
-    workspace = from_args(WorkspaceOptions, args)
-    if workspace.override_workspace:
-        remove(workspace.workspace_path / "converted")
-        remove(workspace.workspace_path / RESULTS)
-    rows = None
-    if options.dataloader is not None:
-        get_dataloader_fn = load_module(options.dataloader, DataloaderModule).get_dataloader_fn
-        dataloader_fn = get_dataloader_fn(**keywords_for(get_dataloader_fn, args))
-        rows = first_rows(dataloader_fn, rows_needed(options.max_batch_size))
-    convert(options, model.model_path, model.find_format(), workspace.workspace_path, rows)
+    """Runs the command with its parsed options: here, or in a container."""
+    if args.launch_mode is LaunchMode.DOCKER:
+        raise UsageError("--launch-mode docker: conversions run in this process here, give --launch-mode local")
+    convert(args)
 
 
-def convert(options: ConvertOptions, source: Path, source_format: Format, workspace: Path, rows: Arrays | None) -> None:
-    """Makes every attempt under ``workspace/converted``, records each in ``workspace/convert_model_results.yaml`` and
-    copies the first success to the output path.
+def convert(args: argparse.Namespace) -> None:
+    """Makes every attempt under ``{workspace}/converted``, or finds it there, records each in
+    ``{workspace}/convert_model_results.yaml`` and copies the first success to the output path.
 
-    ``rows`` are real inputs; without them random ones inside the value ranges are compared. Raises ConversionError if
-    no attempt succeeded.
+    Raises ConversionError if no attempt succeeded; UsageError, ModelError or DataError before the workspace is touched
+    if options, model or rows are wrong.
     """
-    attempts = list_attempts(options, source_format)
-    require_free_space(workspace, (len(attempts) + 1) * size_bytes(source), "the converted models")
-    reference = Reference.of(source, source_format, options, rows)
-    converted = workspace / "converted"
-    converted.mkdir(parents=True, exist_ok=True)
-    results = [_attempt(attempt, source, source_format, converted, reference) for attempt in attempts]
-    write_text(workspace / RESULTS, yaml.safe_dump(results, sort_keys=False, width=120))
+    launch, model = from_args(LaunchOptions, args), from_args(ModelOptions, args)
+    containers = given(from_args(ContainerOptions, args)) + given(launch, "override_conversion_container")
+    tell_unused(containers, "containers are for --launch-mode docker")
+    source_format = model.find_format()
+    attempts = list_attempts(from_args(TargetOptions, args), source_format, from_args(TensorRTOptions, args))
+    gpus, without_gpu = _find_gpus(attempts)
+    feasible = [attempt for attempt in attempts if gpus or not attempt.needs_gpu]
+    job = _Job.prepare(args, source_format, feasible, gpus) if feasible else None
+    folder = _open_workspace(from_args(WorkspaceOptions, args))
+    require_free_space(folder, (len(feasible) + 1) * size_bytes(model.model_path), "the converted models")
+    (folder / CONVERTED).mkdir(parents=True, exist_ok=True)
+    conversions = job.conversions(folder) if job else None
+    results = []
+    for attempt in attempts:
+        log_path = folder / CONVERTED / f"{attempt.name}.log"
+        entry: dict[str, Any] = {
+            "model_name": model.model_name,
+            "model_version": model.model_version,
+            "name": attempt.name,
+            "format": str(attempt.format),
+            "path": str(step_path(folder / CONVERTED, attempt.steps[-1])),
+        }
+        with logged_to(log_path):
+            entry |= _try(attempt, job, conversions, without_gpu)
+        entry["status"]["log_path"] = str(log_path)
+        results.append(entry)
+        write_text(folder / RESULTS, yaml.safe_dump(results, sort_keys=False, width=120))
+    _hand_over(results, model.model_path, launch.output_path)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What the attempts of a call share."""
+
+    source: Made
+    signature: Signature
+    bounds: ShapeBounds
+    comparison: Comparison
+    gpus: Sequence[str]
+
+    @classmethod
+    def prepare(
+        cls, args: argparse.Namespace, source_format: Format, attempts: Sequence[Attempt], gpus: Sequence[str]
+    ) -> _Job:
+        """Checks the options against the model and reads the rows; no model is loaded that tells its signature by
+        itself."""
+        model = from_args(ModelOptions, args)
+        signature = find_signature(read_spec(model.model_path, source_format), model.inputs, model.outputs)
+        bounds = find_bounds(from_args(ShapeOptions, args), signature.spec)
+        for attempt in attempts:
+            if attempt.needs_gpu:
+                bounds.require_all(signature.spec, attempt.name)
+        options, rows = from_args(ComparisonOptions, args), _row_source(args)
+        comparison = Comparison((model.model_path, source_format), signature, options, bounds, rows)
+        digest = fingerprint.of_path(model.model_path)
+        return cls(Made(model.model_path, source_format, digest, reused=True), signature, bounds, comparison, gpus)
+
+    def conversions(self, workspace: Path) -> Conversions:
+        """The workspace's converted models."""
+        return Conversions(
+            self.source, workspace / CONVERTED, Ledger(workspace / STATE), self.bounds.profiles, self.gpus
+        )
+
+    def steps(self, attempt: Attempt) -> list[Step]:
+        """The attempt's, after one that renames where names change."""
+        if not self.signature.renames:
+            return list(attempt.steps)
+        names = {"inputs": self.signature.inputs, "outputs": self.signature.outputs}
+        own = self.source.format
+        return [Step(f"{own}-renamed", own, own, names, renames=True), *attempt.steps]
+
+
+def _row_source(args: argparse.Namespace) -> RowSource | None:
+    if args.dataloader is None:
+        return None
+    get_dataloader_fn = load_module(args.dataloader, DataloaderModule).get_dataloader_fn
+
+    def read(rows: int) -> Arrays:
+        return first_rows(get_dataloader_fn(**keywords_for(get_dataloader_fn, args)), rows)
+
+    return read
+
+
+def _find_gpus(attempts: Sequence[Attempt]) -> tuple[list[str], str]:
+    """The GPUs' names, looked for only if an attempt needs one, and what there is to say if there is none."""
+    needing = list(dict.fromkeys(str(attempt.format) for attempt in attempts if attempt.needs_gpu))
+    if not needing:
+        return [], ""
+    try:
+        return require_gpu(f"a conversion to {' and '.join(needing)}"), ""
+    except DeviceError as error:
+        return [], str(error)
+
+
+def _open_workspace(options: WorkspaceOptions) -> Path:
+    if options.override_workspace:
+        for name in (CONVERTED, RESULTS, STATE):
+            remove(options.workspace_path / name)
+    return options.workspace_path
+
+
+def _try(attempt: Attempt, job: _Job | None, conversions: Conversions | None, without_gpu: str) -> dict[str, Any]:
+    """One conversion with its comparison, as an entry of the results file. What a user can mend is recorded."""
+    started = time.monotonic()
+    entry: dict[str, Any] = {}
+    state, message = State.SUCCEEDED, ""
+    try:
+        if job is None or conversions is None or (without_gpu and attempt.needs_gpu):
+            raise DeviceError(without_gpu)
+        made = conversions.make(job.steps(attempt))
+        entry["conversion"] = _reused(made.reused)
+        message, known = conversions.compare(attempt.name, made, job.comparison)
+        entry["comparison"] = _reused(known)
+        logger.info("%s: %s", attempt.name, message)
+    except DeploymentError as error:
+        state, message = State.FAILED, " ".join(str(error).split())
+        logger.error("%s failed: %s", attempt.name, error)
+    entry["seconds"] = round(time.monotonic() - started, 1)
+    return {**entry, "status": {"state": str(state), "message": message}}
+
+
+def _reused(before: bool) -> str:
+    return "reused" if before else "made"
+
+
+def _hand_over(results: Sequence[dict[str, Any]], source: Path, output_path: Path | None) -> None:
     first = next((result for result in results if result["status"]["state"] == str(State.SUCCEEDED)), None)
     if first is None:
         reasons = "; ".join(f"{result['name']}: {result['status']['message']}" for result in results)
         raise ConversionError(f"no conversion of {source} succeeded: {reasons}")
-    copier = registry.converter(source_format, source_format)()
-    with replace_when_complete(options.output_path) as beside:
-        copier.convert(Path(first["path"]), beside)
-    logger.info("wrote %s to %s", first["name"], options.output_path)
-
-
-def list_attempts(options: ConvertOptions, source_format: Format) -> list[Attempt]:
-    """The conversions that the options ask for. Raises UsageError if a format can't be made here at all."""
-    attempts = []
-    for target in options.target_formats:
-        registry.converter(source_format, target)
-        if options.tensorrt_precisions != [Precision.FP32]:
-            told = ", ".join(map(str, options.tensorrt_precisions))
-            raise UsageError(
-                f"--target-precisions {told}: {target} keeps the precision it was exported with, give fp32"
-            )
-        made = target is Format.ONNX and source_format is not Format.ONNX
-        attempts += [Attempt(target, {"opset": opset}) for opset in options.onnx_opsets] if made else [Attempt(target)]
-    return attempts
-
-
-@dataclass(frozen=True)
-class Reference:
-    """The source's answers to batches of several sizes."""
-
-    spec: ModelSpec
-    batches: list[Arrays]
-    answers: list[Arrays]
-    tolerances: dict[str, Tolerance]
-
-    @classmethod
-    def of(cls, source: Path, source_format: Format, options: ConvertOptions, rows: Arrays | None) -> Reference:
-        """Asks the source; it is not kept in memory."""
-        with registry.loader(source_format)().load(source) as session:
-            spec = session.spec.with_value_ranges(dict(options.value_ranges))
-            batches = _batches(spec, options.max_batch_size, rows)
-            tolerances = _tolerances(options, [output.name for output in spec.outputs])
-            logger.info(
-                "comparing on batches of %s %s rows", [_rows(x) for x in batches], "random" if rows is None else "real"
-            )
-            return cls(spec, batches, [session.infer(x) for x in batches], tolerances)
-
-    def compare(self, path: Path, model_format: Format) -> OutputComparison:
-        """Asks a candidate the same. Raises ToleranceError if it answers differently."""
-        comparison = OutputComparison(self.tolerances)
-        with registry.loader(model_format)().load(path) as session:
-            for x, answer in zip(self.batches, self.answers, strict=True):
-                comparison.update(answer, session.infer(x))
-        comparison.require_agreement(str(model_format))
-        return comparison
-
-
-def _attempt(
-    attempt: Attempt, source: Path, source_format: Format, folder: Path, reference: Reference
-) -> dict[str, Any]:
-    """One conversion with its comparison, as an entry of the results file. What a user can mend is recorded."""
-    path = folder / f"{attempt.name}{_SUFFIXES[attempt.format]}"
-    log = folder / f"{attempt.name}.log"
-    status: dict[str, Any] = {"state": str(State.SUCCEEDED), "message": "", "log_path": str(log)}
-    handler = logging.FileHandler(log, mode="w")
-    logging.getLogger().addHandler(handler)
-    started = time.monotonic()
-    try:
-        logger.info("converting %s to %s", source, attempt.name)
-        with replace_when_complete(path) as beside:
-            registry.converter(source_format, attempt.format)(**attempt.options).convert(source, beside)
-        logger.info("converted in %.1f s", time.monotonic() - started)
-        comparison = reference.compare(path, attempt.format)
-        status["message"] = f"{comparison.rows} rows agree, largest difference {comparison.max_abs_diff:.3g}"
-        logger.info("%s: %s", attempt.name, status["message"])
-    except DeploymentError as error:
-        status.update(state=str(State.FAILED), message=str(error))
-        logger.error("%s failed: %s", attempt.name, error)
-    finally:
-        logging.getLogger().removeHandler(handler)
-        handler.close()
-    return {
-        "name": attempt.name,
-        "format": str(attempt.format),
-        "path": str(path),
-        "seconds": round(time.monotonic() - started, 1),
-        "status": status,
-    }
-
-
-def _batches(spec: ModelSpec, max_batch_size: int, rows: Arrays | None) -> list[Arrays]:
-    """Consecutive rows in batches of 1, 8, 64, 512 and the maximum, as far as the maximum and the rows allow."""
-    sizes = [size for size in _BATCH_SIZES if size < max_batch_size] + [max_batch_size]
-    if rows is None:
-        rows = random_rows(spec, sum(sizes), _SEED)
-    batches, start = [], 0
-    for size in sizes:
-        batch = {name: np.ascontiguousarray(array[start : start + size]) for name, array in rows.items()}
-        if _rows(batch):
-            batches.append(batch)
-        start += size
-    return batches
-
-
-def rows_needed(max_batch_size: int) -> int:
-    """How many rows the comparison uses."""
-    return sum(size for size in _BATCH_SIZES if size < max_batch_size) + max_batch_size
-
-
-def _rows(x: Arrays) -> int:
-    return len(next(iter(x.values())))
-
-
-def _tolerances(options: ConvertOptions, outputs: Sequence[str]) -> dict[str, Tolerance]:
-    atol, rtol = _per_output("--atol", options.atol, outputs), _per_output("--rtol", options.rtol, outputs)
-    loose = [name for name in outputs if rtol[name] >= 1]
-    if loose:
-        logger.warning("--rtol %g of %s lets every answer pass that differs by its own size", rtol[loose[0]], loose[0])
-    return {name: Tolerance(atol[name], rtol[name]) for name in outputs}
-
-
-def _per_output(flag: str, values: Sequence[str], outputs: Sequence[str]) -> dict[str, float]:
-    """``["1e-5", "a=0.1"]`` -> the value of each output. Raises UsageError for what is no tolerance or no output."""
-    found: dict[str, float] = {}
-    for text in values:
-        name, _, number = text.rpartition("=")
-        if name and name not in outputs:
-            raise UsageError(f"{flag} {text}: the model has no output {name}, only {', '.join(outputs)}")
-        try:
-            value = float(number)
-        except ValueError:
-            raise UsageError(f"{flag} {text}: {number} is not a number") from None
-        if not value >= 0:
-            raise UsageError(f"{flag} {text}: a tolerance is at least 0")
-        found |= dict.fromkeys([name] if name else outputs, value)
-    return {name: found.get(name, 1e-5) for name in outputs}
+    made = Path(first["path"])
+    if output_path is None:
+        logger.info("%s is in %s", first["name"], made)
+    elif fingerprint.same_content(made, output_path):
+        logger.info("%s is at %s already", first["name"], output_path)
+    else:
+        with replace_when_complete(output_path) as beside:
+            CopyModel().convert(made, beside)
+        logger.info("wrote %s to %s", first["name"], output_path)

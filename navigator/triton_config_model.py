@@ -21,11 +21,13 @@ from deployment_toolkit.registry import INSTEAD, LOADERS, loader
 from deployment_toolkit.triton_server.deployment import MODEL_FILES, Deployment
 from deployment_toolkit.triton_server.loading import load_and_check
 from deployment_toolkit.triton_server.model_repository import add_model
-from navigator.options import ModelOptions, TensorRTOptions, WorkspaceOptions, key_value
+from navigator.options import ModelOptions, TensorRTOptions, WorkspaceOptions
+from navigator.values import key_value
 
 logger = logging.getLogger("model-navigator")
 
 PLUGINS: tuple[Plugin, ...] = ()
+NOTES: dict[str, str] = {}
 RESULTS_FILE = "triton_config_model_results.yaml"
 _PRECISIONS = (Precision.INT8, Precision.FP16, Precision.FP32)
 
@@ -152,7 +154,7 @@ def _find_spec(model: ModelOptions, model_format: Format) -> ModelSpec:
         raise UsageError("give both --inputs and --outputs, or neither")
     stored = stored_spec(model.model_path)
     if model.inputs:
-        given = ModelSpec(tuple(model.inputs), tuple(model.outputs))
+        given = ModelSpec(*(tuple(tensor.spec for tensor in tensors) for tensors in (model.inputs, model.outputs)))
         return given if stored is None else given.with_value_ranges(stored.value_ranges)
     if stored is not None:
         return stored

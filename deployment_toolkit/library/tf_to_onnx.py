@@ -7,7 +7,6 @@ the variables enter the converter as graph inputs, and become initialisers of th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from deployment_toolkit.core import Array, ModelSpec
 from deployment_toolkit.errors import ConversionError
 from deployment_toolkit.files import require_free_space
 from deployment_toolkit.library.onnx import SPEC_KEY
+from deployment_toolkit.library.onnx_rename import rename_tensors
 
 # Protobuf's 2 GiB, less what the graph itself may take. Weights in a second file would be lost whenever the first is
 # moved or copied, so there is no such file.
@@ -55,7 +55,7 @@ def write_onnx(function: Any, spec: ModelSpec, path: Path, *, opset: int) -> Non
         onnx.checker.check_model(model)  # tf2onnx leaves in what it can't convert
     except Exception as error:  # tf2onnx raises what its handlers raise
         raise ConversionError(f"tf2onnx {tf2onnx.__version__} can't write opset {opset}: {error}") from error
-    _rename(model.graph, inputs | outputs)
+    rename_tensors(model.graph, inputs | outputs)
     _fill_in(model.graph, {f"{name}:0": variable.numpy() for name, variable in weights.items()})
     model.metadata_props.add(key=SPEC_KEY, value=json.dumps(spec.to_dict()))
     onnx.save(model, str(path))
@@ -103,23 +103,6 @@ def _rename_attributes(node: Any, names: dict[str, str]) -> None:
     node.attr.clear()
     for name, value in kept.items():
         node.attr[name].CopyFrom(value)
-
-
-def _rename(graph: Any, names: dict[str, str]) -> None:
-    def replace(values: Any) -> None:
-        values[:] = [names.get(value, value) for value in values]
-
-    for node in graph.node:
-        replace(node.input)
-        replace(node.output)
-    for value in _values(graph):
-        value.name = names.get(value.name, value.name)
-
-
-def _values(graph: Any) -> Iterable[Any]:
-    yield from graph.input
-    yield from graph.output
-    yield from graph.value_info
 
 
 def _fill_in(graph: Any, weights: dict[str, Array]) -> None:

@@ -207,7 +207,10 @@ def test_the_repositorys_copy_is_its_own(model: Path, tmp_path: Path) -> None:
     [
         (["--model-path", "nowhere.onnx"], "there is no model at nowhere.onnx"),
         (["--model-path", "."], "the format of . can't be told from its name: give --model-format"),
-        (["--model-format", "tf-savedmodel"], "is no tf-savedmodel: a SavedModel is a folder with a saved_model.pb"),
+        (
+            ["--model-format", "tf-savedmodel"],
+            "is no tf-savedmodel: a model of this format is a folder with a saved_model.pb",
+        ),
         (["--model-format", "torchscript"], "use tf-savedmodel or onnx"),
         (["--model-format", "keras"], "invalid choice: 'keras'"),
         (["--engine-count-per-device", "npu=1"], "'npu' is not a valid DeviceKind"),

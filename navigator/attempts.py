@@ -1,0 +1,192 @@
+"""Which conversions the options of ``convert`` ask for: a chain of steps for each."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from deployment_toolkit.core import Format, Mnemonic, Precision
+from deployment_toolkit.errors import UsageError
+from deployment_toolkit.params import option
+from deployment_toolkit.registry import CONVERTERS, converter
+from navigator.options import TensorRTOptions, given, tell_unused
+
+logger = logging.getLogger("convert")
+
+NEED_GPU = (Format.TRT, Format.TF_TRT)
+# The number formats from the narrowest to the widest, and what each target can be made in. The other targets keep the
+# precision that their source was exported with.
+_WIDER = (Precision.INT8, Precision.FP16, Precision.TF32, Precision.FP32)
+_PRECISIONS = {
+    Format.TRT: _WIDER,
+    Format.TF_TRT: (Precision.FP16, Precision.FP32),
+    Format.OPENVINO: (Precision.FP16, Precision.FP32),
+}
+
+Variant = tuple[str, dict[str, Any]]  # what it is called, and the converter's options
+
+
+class PrecisionsMode(Mnemonic):
+    """What a number format allows a TensorRT builder: itself and all wider ones, itself alone, or an attempt each."""
+
+    HIERARCHY = "hierarchy"
+    SINGLE = "single"
+    MIXED = "mixed"
+
+
+@dataclass(frozen=True)
+class TargetOptions:
+    """What to make."""
+
+    target_formats: list[Format] = option("formats to make, the best first", [Format.ONNX], nargs="+")
+    onnx_opsets: list[int] = option("ONNX operator sets to try, an attempt each", [13], type=int, nargs="+")
+    tensorrt_precisions: list[Precision] = option(
+        "number formats to make, an attempt each; for trt, tf-trt and openvino, the other targets keep the one they "
+        "were exported with",
+        [Precision.FP32],
+        aliases=("--target-precisions",),
+        nargs="+",
+    )
+    tensorrt_precisions_mode: PrecisionsMode = option(
+        "what a number format allows the builder of trt: hierarchy: itself and every wider one (int8, fp16, tf32, "
+        "fp32); single: itself alone; mixed: an attempt of each kind",
+        PrecisionsMode.HIERARCHY,
+        aliases=("--target-precisions-mode",),
+    )
+    tensorrt_explicit_precision: bool = option("trt: the model's own quantisation nodes decide the precision", False)
+    tensorrt_strict_types: bool = option("trt: keep to the precision asked for, even where another is faster", False)
+    tensorrt_sparse_weights: bool = option("trt: use kernels for sparse weights where the weights are", False)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One converter at work. ``name`` is that of its file and of its log; equal names are equal steps."""
+
+    name: str
+    source: Format
+    target: Format
+    options: dict[str, Any] = field(default_factory=dict)
+    renames: bool = False
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Steps from the source to a target."""
+
+    steps: tuple[Step, ...]
+
+    @property
+    def name(self) -> str:
+        """That of the last step."""
+        return self.steps[-1].name
+
+    @property
+    def format(self) -> Format:
+        """What is made in the end."""
+        return self.steps[-1].target
+
+    @property
+    def needs_gpu(self) -> bool:
+        """Whether any of its formats is made or run on a GPU only."""
+        return any(model_format in NEED_GPU for step in self.steps for model_format in (step.source, step.target))
+
+
+def list_attempts(options: TargetOptions, source: Format, tensorrt: TensorRTOptions) -> list[Attempt]:
+    """The conversions that the options ask for, the best first. What concerns none of the targets is told.
+
+    Raises UsageError if a target can't be made of the source, or not in any of the precisions.
+    """
+    targets = list(dict.fromkeys(options.target_formats))
+    routes = [_route(source, target) for target in targets]
+    _check_precisions(options, source, targets)
+    _tell_unused(options, tensorrt, routes)
+    planner = _Planner(options, tensorrt.tensorrt_max_workspace_size)
+    return [attempt for route in routes for attempt in planner.attempts(route)]
+
+
+def _route(source: Format, target: Format) -> tuple[Format, ...]:
+    """The formats on the way: a converter of its own, or two through a format between."""
+    if (source, target) in CONVERTERS:
+        return source, target
+    for between in Format:
+        if source != between and (source, between) in CONVERTERS and (between, target) in CONVERTERS:
+            return source, between, target
+    converter(source, target)  # tells what is supported
+    raise AssertionError((source, target))
+
+
+def _check_precisions(options: TargetOptions, source: Format, targets: Sequence[Format]) -> None:
+    told = f"--target-precisions {' '.join(options.tensorrt_precisions)}"
+    concerned = [target for target in targets if target in _PRECISIONS and target != source]
+    keeping = ", ".join(target for target in targets if target not in concerned)
+    if options.tensorrt_precisions != [Precision.FP32] and keeping:
+        if not concerned:
+            raise UsageError(f"{told}: {keeping} keeps the precision it was exported with, give fp32")
+        logger.info("%s: for %s only, %s keeps the precision it was exported with", told, ", ".join(concerned), keeping)
+    for target in concerned:
+        left_out = [str(one) for one in options.tensorrt_precisions if one not in _PRECISIONS[target]]
+        choices = ", ".join(_PRECISIONS[target])
+        if len(left_out) == len(options.tensorrt_precisions):
+            raise UsageError(f"{told}: {target} is made in {choices}, give one of these")
+        if left_out:
+            logger.info("%s: %s is made in %s, no attempt at %s", told, target, choices, ", ".join(left_out))
+
+
+def _tell_unused(options: TargetOptions, tensorrt: TensorRTOptions, routes: Sequence[tuple[Format, ...]]) -> None:
+    made = {target for route in routes for source, target in itertools.pairwise(route) if source != target}
+    if Format.TRT not in made:
+        names = ("precisions_mode", "explicit_precision", "strict_types", "sparse_weights")
+        tell_unused(given(options, *(f"tensorrt_{name}" for name in names)), "for the target trt only")
+    if made.isdisjoint((Format.TRT, Format.TF_TRT)):
+        tell_unused(given(tensorrt), "for the targets trt and tf-trt only")
+    if Format.ONNX not in made:
+        tell_unused(given(options, "onnx_opsets"), "no ONNX file is made of another format")
+
+
+class _Planner:
+    """The variants of every hop of a route, and the steps that each combination makes."""
+
+    def __init__(self, options: TargetOptions, max_workspace_size_bytes: int) -> None:
+        self._options = options
+        self._workspace = {"max_workspace_size_bytes": max_workspace_size_bytes}
+
+    def attempts(self, route: tuple[Format, ...]) -> list[Attempt]:
+        hops = list(itertools.pairwise(route))
+        attempts = []
+        for chosen in itertools.product(*(self._variants(*hop) for hop in hops)):
+            steps, tags = [], []
+            for (source, target), (tag, options) in zip(hops, chosen, strict=True):
+                tags += [tag] if tag else []
+                steps.append(Step("-".join([target, *tags]), source, target, options))
+            attempts.append(Attempt(tuple(steps)))
+        return attempts
+
+    def _variants(self, source: Format, target: Format) -> list[Variant]:
+        if source == target:
+            return [("", {})]
+        if target is Format.ONNX:
+            return [(f"opset{opset}", {"opset": opset}) for opset in dict.fromkeys(self._options.onnx_opsets)]
+        if target is Format.TRT:
+            return self._tensorrt_variants()
+        precisions = [one for one in dict.fromkeys(self._options.tensorrt_precisions) if one in _PRECISIONS[target]]
+        common = self._workspace if target is Format.TF_TRT else {}
+        return [(str(precision), {"precision": precision, **common}) for precision in precisions]
+
+    def _tensorrt_variants(self) -> list[Variant]:
+        options, mode = self._options, self._options.tensorrt_precisions_mode
+        common = {
+            "explicit_precision": options.tensorrt_explicit_precision,
+            "strict_types": options.tensorrt_strict_types,
+            "sparse_weights": options.tensorrt_sparse_weights,
+            **self._workspace,
+        }
+        allowed: dict[tuple[Precision, ...], str] = {}  # the same set twice, as of fp32, is one attempt
+        for single in (False, True):
+            for precision in options.tensorrt_precisions:
+                if mode is not (PrecisionsMode.HIERARCHY if single else PrecisionsMode.SINGLE):
+                    wider = (precision,) if single else _WIDER[_WIDER.index(precision) :]
+                    allowed.setdefault(wider, f"{precision}-{'single' if single else 'hierarchy'}")
+        return [(tag, {"precisions": precisions, **common}) for precisions, tag in allowed.items()]

@@ -1,0 +1,93 @@
+"""``--config-path``: defaults of options from a YAML file, those of a plug-in it names included."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deployment_toolkit.errors import UsageError
+from deployment_toolkit.params import OneLineParser, Plugin, add_plugins
+
+_TENSOR_KEYS = {"name", "shape", "dtype"}
+
+
+def parse_options(
+    parser: argparse.ArgumentParser, argv: Sequence[str], plugins: Sequence[Plugin]
+) -> argparse.Namespace:
+    """Parses a command line whose defaults the YAML file of ``--config-path`` may set; what is on the command line
+    wins. Raises UsageError, with file and key, for what is no option or no value of it."""
+    parser.add_argument("--config-path", type=Path, help="YAML file with defaults of options, the plug-in's too")
+    first = OneLineParser(prog=parser.prog, add_help=False, allow_abbrev=False)
+    first.add_argument("--config-path", type=Path)
+    path = first.parse_known_args(argv)[0].config_path
+    plain = {} if path is None else _read(path)
+    named = [f"--{plugin.name}={plain[plugin.name]}" for plugin in plugins if plugin.name in plain]
+    add_plugins(parser, [*named, *argv], plugins)
+    _set_defaults(parser, plain, f"configuration {path}")
+    args = parser.parse_args(argv)
+    if args.verbose:
+        logging.getLogger().setLevel(logging.DEBUG)  # the file may ask for it
+    return args
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        plain = yaml.safe_load(path.read_text()) or {}
+    except OSError as error:
+        raise UsageError(f"configuration {path} can't be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"configuration {path} is not YAML: {error}") from error
+    if not isinstance(plain, dict):
+        raise UsageError(f"configuration {path} must map options to values, as in model_name: WidenDeep")
+    return {str(key).replace("-", "_"): value for key, value in plain.items()}
+
+
+def _set_defaults(parser: argparse.ArgumentParser, plain: Mapping[str, Any], where: str) -> None:
+    actions = {
+        flag.removeprefix("--").replace("-", "_"): action
+        for action in parser._actions
+        if action.dest not in ("help", "config_path")
+        for flag in action.option_strings
+    }
+    for key, value in plain.items():
+        if key not in actions:
+            near = difflib.get_close_matches(key, actions, 1)
+            hint = f"did you mean {near[0]}?" if near else "see --help for the options"
+            raise UsageError(f"{where}: unknown key {key}; {hint}")
+        action = actions[key]
+        parser.set_defaults(**{action.dest: _converted(parser, action, value, f"{where}: {key}")})
+        action.required = False
+
+
+def _converted(parser: argparse.ArgumentParser, action: argparse.Action, value: Any, where: str) -> Any:
+    """A YAML value as if its text stood on the command line."""
+    if action.nargs == 0 or isinstance(action, argparse.BooleanOptionalAction):
+        if not isinstance(value, bool):
+            raise UsageError(f"{where}: {value} is neither true nor false")
+        return value
+    texts = _texts(value)
+    if action.nargs is None and len(texts) != 1:
+        raise UsageError(f"{where}: one value is wanted, not {value}")
+    try:
+        return parser._get_values(action, texts)
+    except argparse.ArgumentError as error:
+        raise UsageError(f"{where}: {error.message}") from error
+
+
+def _texts(value: Any) -> list[str]:
+    """``{a: [1, 2]}`` -> a=1,2; the key "" stands for all that are not named; a tensor is a mapping of its own."""
+    if isinstance(value, dict):
+        return [f"{key}={_text(item)}" if key else _text(item) for key, item in value.items()]
+    return [_text(item) for item in value] if isinstance(value, list) else [_text(value)]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict) and value.keys() == _TENSOR_KEYS:
+        return f"{value['name']}:{_text(value['shape'])}:{value['dtype']}"
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

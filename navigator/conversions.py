@@ -1,0 +1,149 @@
+"""Makes converted models in a workspace, or finds them there."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deployment_toolkit import fingerprint, registry
+from deployment_toolkit.core import Format
+from deployment_toolkit.errors import ConversionError, DeploymentError
+from deployment_toolkit.files import replace_when_complete
+from deployment_toolkit.model_files import SUFFIXES
+from deployment_toolkit.shape_profile import ShapeProfile
+from navigator.attempts import NEED_GPU, Step
+from navigator.comparison import Comparison
+from navigator.reuse import Ledger, tool_versions
+
+logger = logging.getLogger("convert")
+
+_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+
+
+@dataclass(frozen=True)
+class Made:
+    """A stored model, its fingerprint, and whether it was there before."""
+
+    path: Path
+    format: Format
+    fingerprint: str
+    reused: bool
+
+
+def step_path(folder: Path, step: Step) -> Path:
+    """The file or folder that a step makes."""
+    return folder / f"{step.name}{SUFFIXES[step.target]}"
+
+
+@contextlib.contextmanager
+def logged_to(path: Path) -> Iterator[None]:
+    """What is logged inside goes to this file too, after what earlier calls wrote there."""
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter(_LOG_FORMAT))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+
+
+class Conversions:
+    """The folder of converted models; ``ledger`` knows what each file came from, ``gpus`` are the machine's."""
+
+    def __init__(
+        self,
+        source: Made,
+        folder: Path,
+        ledger: Ledger,
+        profiles: Mapping[str, ShapeProfile],
+        gpus: Sequence[str],
+    ) -> None:
+        self._source, self._folder, self._ledger = source, folder, ledger
+        self._profiles, self._gpus = profiles, gpus
+        self._done: dict[str, Made | DeploymentError] = {}
+
+    def make(self, steps: Sequence[Step]) -> Made:
+        """The result of a chain of steps, each made only where it is not there from the same input, options and
+        versions. Raises what a converter raises, naming a step on the way."""
+        made = self._source
+        for step in steps:
+            try:
+                made = self._once(step, made, own_log=step is not steps[-1])
+            except DeploymentError as error:
+                if step is steps[-1]:
+                    raise
+                raise ConversionError(f"{step.name}, on the way, failed: {error}") from error
+        return made
+
+    def compare(self, name: str, made: Made, comparison: Comparison) -> tuple[str, bool]:
+        """What the comparison of a conversion says, and whether it was found out before. Raises ToleranceError if the
+        answers differ."""
+        topic = f"{name}: comparison"
+        origin = {
+            "source": self._source.fingerprint,
+            "candidate": made.fingerprint,
+            "rows": comparison.rows_fingerprint,
+            "tolerances": comparison.tolerances,
+            "versions": tool_versions((self._source.format, made.format)),
+            "gpus": self._gpus if made.format in NEED_GPU else [],
+        }
+        known = self._ledger.recall(topic, origin)
+        if known is not None:
+            return str(known), True
+        message = comparison.compare(made.path, made.format)
+        self._ledger.note(topic, origin, message)
+        return message, False
+
+    def _once(self, step: Step, source: Made, *, own_log: bool) -> Made:
+        """Chains share their first steps: in one call each is made, or fails, once."""
+        if step.name not in self._done:
+            with logged_to(self._folder / f"{step.name}.log") if own_log else contextlib.nullcontext():
+                try:
+                    self._done[step.name] = self._convert(step, source)
+                except DeploymentError as error:
+                    self._done[step.name] = error
+        done = self._done[step.name]
+        if isinstance(done, DeploymentError):
+            raise done
+        return done
+
+    def _convert(self, step: Step, source: Made) -> Made:
+        path = step_path(self._folder, step)
+        topic = f"{step.name}: conversion"
+        options = dict(step.options)
+        if step.target in NEED_GPU and step.source is not step.target:
+            options["profiles"] = self._profiles
+        origin = {
+            "source": source.fingerprint,
+            "formats": [step.source, step.target],
+            "options": options,
+            "versions": tool_versions((step.source, step.target)),
+            "gpus": self._gpus if step.target in NEED_GPU else [],
+        }
+        known = self._ledger.recall(topic, origin)
+        if known is not None and self._is_whole(path, known):
+            logger.info("%s: reusing %s", step.name, path)
+            return Made(path, step.target, known, reused=True)
+        self._ledger.forget(topic)
+        logger.info("converting %s to %s", source.path, step.name)
+        started = time.monotonic()
+        find = registry.renamer if step.renames else registry.converter
+        formats: tuple[Any, ...] = (step.source,) if step.renames else (step.source, step.target)
+        with replace_when_complete(path) as beside:
+            find(*formats)(**options).convert(source.path, beside)
+        logger.info("converted in %.1f s", time.monotonic() - started)
+        digest = fingerprint.of_path(path)
+        self._ledger.note(topic, origin, digest)
+        return Made(path, step.target, digest, reused=False)
+
+    def _is_whole(self, path: Path, known: str) -> bool:
+        if path.exists() and fingerprint.of_path(path) == known:
+            return True
+        logger.info("%s is missing or damaged: making it again", path)
+        return False

@@ -1,0 +1,115 @@
+"""What was made in a workspace and of what, so that a second call does not make it again."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import importlib.metadata
+import logging
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deployment_toolkit import fingerprint, library
+from deployment_toolkit.core import Format
+from deployment_toolkit.files import write_text
+
+logger = logging.getLogger("convert")
+
+_TENSORFLOW = ("tensorflow", "tensorflow-cpu")
+# What reads, writes and runs a format, by the names under which it may be installed.
+_PACKAGES = {
+    Format.TF_SAVEDMODEL: _TENSORFLOW,
+    Format.TF_TRT: (*_TENSORFLOW, "tensorrt"),
+    Format.ONNX: ("onnx", "onnxruntime", "onnxruntime-gpu", "tf2onnx"),
+    Format.TRT: ("tensorrt", "tensorrt-cu12", "tensorrt-cu13"),
+    Format.OPENVINO: ("openvino",),
+}
+
+
+class Ledger:
+    """Outcomes by topic, each with what it came from, in a YAML file that is written at every note.
+
+    What something came from is a mapping of plain values; it counts as unchanged only if all of them are equal.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._entries = _read(path)
+
+    def recall(self, topic: str, origin: Mapping[str, Any]) -> Any:
+        """The outcome that was noted for the same origin; None, with the reason logged, if there is none."""
+        entry = self._entries.get(topic)
+        if entry is None:
+            return None
+        known, wanted = entry["from"], plain(origin)
+        changed = sorted(key for key in known.keys() | wanted.keys() if known.get(key) != wanted.get(key))
+        if changed:
+            logger.info("%s: made before, but changed since: %s", topic, ", ".join(changed))
+            return None
+        return entry["outcome"]
+
+    def note(self, topic: str, origin: Mapping[str, Any], outcome: Any) -> None:
+        """Remembers an outcome in place of the topic's earlier one."""
+        self._entries[topic] = {"from": plain(origin), "outcome": outcome}
+        write_text(self._path, yaml.safe_dump(self._entries, sort_keys=False, width=120))
+
+    def forget(self, topic: str) -> None:
+        """Drops a topic: what it tells of is about to be replaced."""
+        if self._entries.pop(topic, None) is not None:
+            write_text(self._path, yaml.safe_dump(self._entries, sort_keys=False, width=120))
+
+
+def plain(value: Any) -> Any:
+    """A value of options as YAML has it, so that what was read compares with what is asked for."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return plain(dataclasses.asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Enum | Path) else value
+
+
+def tool_versions(formats: Iterable[Format]) -> dict[str, str]:
+    """Versions of the installed packages that have to do with these formats, and a digest of this project's own code
+    for them."""
+    names = sorted({name for model_format in formats for name in _PACKAGES.get(model_format, ())})
+    versions = {"deployment_toolkit.library": _own_code()}
+    for name in names:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+@functools.cache
+def _own_code() -> str:
+    digest = hashlib.sha256()
+    for folder in library.__path__:
+        for file in sorted(Path(folder).glob("*.py")):
+            digest.update(fingerprint.of_path(file).encode())
+    return digest.hexdigest()[:16]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What a file tells; nothing if it is not there or was damaged."""
+    try:
+        entries = yaml.safe_load(path.read_text())
+        sound = isinstance(entries, dict) and all(
+            isinstance(entry, dict) and isinstance(entry.get("from"), dict) and "outcome" in entry
+            for entry in entries.values()
+        )
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        sound = False
+    if not sound:
+        logger.warning("%s can't be read: nothing is reused", path)
+        return {}
+    return dict(entries)

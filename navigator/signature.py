@@ -1,0 +1,82 @@
+"""A model's inputs and outputs as they are, and as the options want them: other names, narrower shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deployment_toolkit import registry
+from deployment_toolkit.core import Arrays, Format, ModelSpec, TensorSpec
+from deployment_toolkit.errors import UsageError
+from deployment_toolkit.library.base import stored_spec
+from navigator.values import GivenTensor
+
+
+def read_spec(path: Path, model_format: Format) -> ModelSpec:
+    """From the file that an export leaves in a folder, which needs no runtime, else from the model by its runtime."""
+    stored = stored_spec(path)
+    if stored is not None:
+        return stored
+    spec: ModelSpec = registry.loader(model_format)().read_spec(path)
+    return spec
+
+
+@dataclass(frozen=True)
+class Signature:
+    """``spec`` has the new names; ``inputs`` and ``outputs`` hold the changed ones, the model's own first."""
+
+    spec: ModelSpec
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    outputs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def renames(self) -> bool:
+        """Whether any name changes."""
+        return bool(self.inputs or self.outputs)
+
+    def to_source(self, x: Arrays) -> Arrays:
+        """Inputs under the model's own names."""
+        own = {new: old for old, new in self.inputs.items()}
+        return {own.get(name, name): array for name, array in x.items()}
+
+    def from_source(self, x: Arrays) -> Arrays:
+        """Inputs from the model's own names, or outputs, to the new ones."""
+        return {self.inputs.get(name, name): array for name, array in x.items()}
+
+    def answers(self, y: Arrays) -> Arrays:
+        """Outputs under the new names."""
+        return {self.outputs.get(name, name): array for name, array in y.items()}
+
+
+def find_signature(spec: ModelSpec, inputs: Sequence[GivenTensor], outputs: Sequence[GivenTensor]) -> Signature:
+    """What ``--inputs`` and ``--outputs`` make of a model's own signature; tensors they don't name stay as they are.
+
+    Raises UsageError for a tensor the model does not have, another dtype, a shape it does not take, or two of one name.
+    """
+    new_inputs = _tensors("--inputs", "input", spec.inputs, inputs)
+    new_outputs = _tensors("--outputs", "output", spec.outputs, outputs)
+    return Signature(
+        ModelSpec(new_inputs, new_outputs),
+        {given.name: given.spec.name for given in inputs if given.name != given.spec.name},
+        {given.name: given.spec.name for given in outputs if given.name != given.spec.name},
+    )
+
+
+def _tensors(flag: str, kind: str, own: Sequence[TensorSpec], given: Sequence[GivenTensor]) -> tuple[TensorSpec, ...]:
+    by_name = {tensor.name: tensor for tensor in own}
+    for item in given:
+        if item.name not in by_name:
+            raise UsageError(f"{flag} {item!r}: the model has no {kind} {item.name}, only {', '.join(by_name)}")
+        tensor = by_name[item.name]
+        same_rank = len(tensor.shape) == len(item.spec.shape)
+        pairs = zip(tensor.shape, item.spec.shape, strict=False)
+        if tensor.dtype != item.spec.dtype or not same_rank or any(size not in (-1, told) for size, told in pairs):
+            shape = ",".join(map(str, (-1, *tensor.shape)))
+            raise UsageError(f"{flag} {item!r}: the model's {kind} {item.name} is {shape}:{tensor.dtype}")
+        by_name[item.name] = TensorSpec(item.spec.name, tensor.dtype, item.spec.shape, tensor.value_range)
+    names = [tensor.name for tensor in by_name.values()]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"{flag}: two {kind}s would be named {twice}")
+    return tuple(by_name.values())

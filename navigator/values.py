@@ -1,0 +1,137 @@
+"""What options of both commands are made of: tensors, and values given by name or for all."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from deployment_toolkit.core import TensorSpec
+from deployment_toolkit.errors import UsageError
+
+T = TypeVar("T")
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class GivenTensor:
+    """An input or output as it is told on a command line: the model's ``name`` for it, and what it is to be."""
+
+    name: str
+    spec: TensorSpec
+
+    def __repr__(self) -> str:
+        shape = ",".join(map(str, (-1, *self.spec.shape)))
+        new = "" if self.spec.name == self.name else f"{self.spec.name}="
+        return f"{new}{self.name}:{shape}:{self.spec.dtype}"
+
+
+def parse_tensor(text: str) -> GivenTensor:
+    """``[new=]name:shape:dtype``; the shape starts with the batch dimension, -1; ``new`` is the name in the result."""
+    new, _, rest = text.rpartition("=")
+    parts = rest.split(":")
+    name = ":".join(parts[:-2])
+    if not name or not re.fullmatch(r"-1(,(-1|[1-9]\d*))*", parts[-2]):
+        raise argparse.ArgumentTypeError(f"{text} is not [new=]name:shape:dtype, as in ad_id:-1,1:int32")
+    shape = tuple(int(size) for size in parts[-2].split(",")[1:])
+    try:
+        return GivenTensor(name, TensorSpec(new or name, parse_dtype(parts[-1]), shape))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error}") from error
+
+
+def parse_dtype(text: str) -> str:
+    """The name that numpy has for a dtype. Raises ValueError if it has none."""
+    try:
+        return str(np.dtype(text).name)
+    except TypeError:
+        raise ValueError(f"{text} is no dtype; use one of numpy's, as int32") from None
+
+
+def parse_shape(text: str) -> tuple[int, ...]:
+    """``8,3`` -> (8, 3), the batch dimension first. Raises ValueError for what is not whole numbers from 1 on."""
+    if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", text):
+        raise ValueError(f"{text} is no shape: give whole numbers from 1 on, the batch dimension first, as 8,3")
+    return tuple(map(int, text.split(",")))
+
+
+def parse_range(text: str) -> Range:
+    """``low,high``, both included. Raises ValueError unless both are numbers and low is at most high."""
+    low, _, high = text.partition(",")
+    try:
+        bounds = float(low), float(high)
+    except ValueError:
+        raise ValueError(f"{text} is not low,high in numbers") from None
+    if not bounds[0] <= bounds[1]:
+        raise ValueError(f"{text}: the lower bound comes first")
+    return bounds
+
+
+def parse_tolerance(text: str) -> float:
+    """A number of at least 0. Raises ValueError for anything else."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"{text} is not a number") from None
+    if not value >= 0:
+        raise ValueError("a tolerance is at least 0")
+    return value
+
+
+@dataclass(frozen=True)
+class Named(Generic[T]):
+    """A value for one tensor, or, without a name, for all that are not named."""
+
+    name: str
+    value: T
+
+    def __repr__(self) -> str:
+        """As on the command line."""
+        value = self.value
+        if isinstance(value, tuple):
+            text = ",".join(f"{item:g}" for item in value)
+        else:
+            text = f"{value:g}" if isinstance(value, float) else str(value)
+        return f"{self.name}={text}" if self.name else text
+
+
+def named(convert: Callable[[str], T]) -> Callable[[str], Named[T]]:
+    """An option type for ``[name=]value``. ``convert`` raises ValueError for what is no such value."""
+
+    def parse(text: str) -> Named[T]:
+        name, _, value = text.rpartition("=")
+        try:
+            return Named(name, convert(value))
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text}: {error}") from error
+
+    return parse
+
+
+def by_name(flag: str, given: Sequence[Named[T]], known: Sequence[str], kind: str = "input") -> dict[str, T]:
+    """The value of each known name that has one. Raises UsageError for a name that is not known."""
+    unknown = next((item for item in given if item.name and item.name not in known), None)
+    if unknown is not None:
+        raise UsageError(f"{flag} {unknown!r}: the model has no {kind} {unknown.name}, only {', '.join(known)}")
+    for_all = [item.value for item in given if not item.name]
+    values = dict.fromkeys(known, for_all[-1]) if for_all else {}
+    return values | {item.name: item.value for item in given if item.name}
+
+
+def key_value(convert_key: Callable[[str], Any] = str, convert_value: Callable[[str], Any] = str) -> Callable[..., Any]:
+    """An option type for ``key=value``, as a pair."""
+
+    def parse(text: str) -> tuple[Any, Any]:
+        key, separator, value = text.partition("=")
+        try:
+            if key and separator:
+                return convert_key(key), convert_value(value)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text}: {error}") from error
+        raise argparse.ArgumentTypeError(f"{text} is not key=value")
+
+    return parse
