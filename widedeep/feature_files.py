@@ -43,7 +43,7 @@ def write_features(workflow: nvt.Workflow, dataset: nvt.Dataset, folder: Path, s
                 if writer is None:
                     writer = pq.ParquetWriter(folder / f"part-{parts:05d}.parquet", schema, compression="lz4")
                     parts += 1
-                writer.write_table(_table(frame, schema), row_group_size=ROWS_PER_GROUP)
+                writer.write_table(to_table(frame, schema), row_group_size=ROWS_PER_GROUP)
                 rows += len(frame)
                 bar.update(len(frame))
                 if rows >= parts * ROWS_PER_FILE:
@@ -55,7 +55,8 @@ def write_features(workflow: nvt.Workflow, dataset: nvt.Dataset, folder: Path, s
     return rows
 
 
-def _table(frame: Any, schema: pa.Schema) -> pa.Table:
+def to_table(frame: Any, schema: pa.Schema) -> pa.Table:
+    """A transformed partition with the columns and types of ``schema``. Raises DataError if a feature came out null."""
     if hasattr(frame, "to_arrow"):
         table = frame.to_arrow().select(schema.names).cast(schema)
     else:

@@ -81,7 +81,7 @@ class ParquetDataset:
 
     def _check_file(self, path: Path) -> list[int]:
         """Rows of each row group."""
-        with _open(path) as file:
+        with open_parquet(path) as file:
             for column in self._columns:
                 column.check_type(file.schema_arrow, path)
             return [file.metadata.row_group(number).num_rows for number in range(file.metadata.num_row_groups)]
@@ -90,9 +90,9 @@ class ParquetDataset:
         names = [column.name for column in self._columns]
         for part in parts:
             first_row = part.first_row
-            with _open(part.path) as file:
+            with open_parquet(part.path) as file:
                 chunks = file.iter_batches(rows, row_groups=list(part.row_groups), columns=names)
-                for chunk in _readable(chunks, part.path):
+                for chunk in read_chunks(chunks, part.path):
                     if chunk.num_rows:
                         yield _to_arrays(chunk, self._columns, part.path, first_row)
                     first_row += chunk.num_rows
@@ -128,14 +128,16 @@ def _natural_key(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", str(path))]
 
 
-def _open(path: Path) -> pq.ParquetFile:
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """Raises DataError if it is not parquet."""
     try:
         return pq.ParquetFile(path, buffer_size=_READ_BUFFER_BYTES)
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(path, error) from error
 
 
-def _readable(chunks: Iterator[pa.RecordBatch], path: Path) -> Iterator[pa.RecordBatch]:
+def read_chunks(chunks: Iterator[pa.RecordBatch], path: Path) -> Iterator[pa.RecordBatch]:
+    """The same chunks. Raises DataError, naming ``path``, if one can't be read."""
     try:
         yield from chunks
     except (pa.ArrowException, OSError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tritonclient.grpc import model_config_pb2 as pb
@@ -22,7 +22,8 @@ from {module} import TritonPythonModel as TritonPythonModel
 
 @dataclass(frozen=True)
 class PythonPackage:
-    """``module`` defines ``TritonPythonModel`` and finds ``files``, by their names here, in its version's folder.
+    """``module`` defines ``TritonPythonModel`` and finds ``files``, copied, and ``texts``, by their names here, in its
+    version's folder.
 
     The server joins requests up to ``max_batch_size`` rows; 0: it does not batch. Instances are processes on the CPU.
     Raises UsageError for numbers that can't be.
@@ -35,6 +36,7 @@ class PythonPackage:
     max_batch_size: int
     instances: int = 1
     max_queue_delay_us: int = 0
+    texts: Mapping[str, str] = field(default_factory=dict)
     version: int = 1
 
     def __post_init__(self) -> None:
@@ -55,5 +57,5 @@ class PythonPackage:
             config.dynamic_batching.preferred_batch_size.append(self.max_batch_size)
             config.dynamic_batching.max_queue_delay_microseconds = self.max_queue_delay_us
         config.instance_group.add(count=self.instances, kind=pb.ModelInstanceGroup.KIND_CPU)
-        texts = {HOST_FILE: _SOURCE.format(module=self.module)}
+        texts = {**self.texts, HOST_FILE: _SOURCE.format(module=self.module)}
         return Package(self.name, self.version, self.spec, complete_text(config), self.files, texts)

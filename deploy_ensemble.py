@@ -1,0 +1,98 @@
+"""Deploys an ensemble beside a deployed network: the saved NVTabular workflow as a model of its own, chained to it, so that
+a request of raw features is answered with the network's probability."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from deployment_toolkit.core import ModelSpec
+from deployment_toolkit.errors import ModelError, UsageError
+from deployment_toolkit.params import add_dataclass, from_args, make_parser, option, run_entry_point
+from deployment_toolkit.triton_server.deployment import MODEL_SPEC
+from deployment_toolkit.triton_server.ensemble import Ensemble, Step
+from deployment_toolkit.triton_server.loading import load_package
+from deployment_toolkit.triton_server.model_config import parse_config
+from deployment_toolkit.triton_server.model_repository import Package, add_package
+from deployment_toolkit.triton_server.python_package import PythonPackage
+from navigator.triton_config_model import ServerOptions
+from widedeep.options import read_feature_spec
+from widedeep.raw_features import FEATURE_SPEC, WORKFLOW, load_raw_features
+
+logger = logging.getLogger("ensemble")
+
+
+@dataclass(frozen=True)
+class EnsembleOptions:
+    """Options of this script beside those of the server."""
+
+    ensemble_model_name: str = option("name of the ensemble; its preprocessing is <name>_preprocessing")
+    model_name: str = option("name of the network, which is in the repository already")
+    workflow_path: Path = option("folder of the fitted workflow that preprocessing saved")
+    model_version: int = option("version of the network", 1)
+    feature_spec: Path | None = option("feature specification (YAML) beside it; default: the Outbrain features", None)
+    max_batch_size: int | None = option("largest batch; by default, and at most, the network's", None)
+    preprocessing_instances: int = option("processes that preprocess side by side", 1)
+    max_queue_delay_us: int = option("how long preprocessing may hold a request back to join it with others", 0)
+
+
+def main(argv: list[str]) -> None:
+    parser = make_parser(__doc__)
+    add_dataclass(parser, EnsembleOptions)
+    add_dataclass(parser, ServerOptions)
+    args = parser.parse_args(argv)
+    options, target = from_args(EnsembleOptions, args), from_args(ServerOptions, args)
+    packages = make_packages(options, target.model_repository)
+    for package in packages:
+        folder = add_package(target.model_repository, package)
+        logger.info("model %s is in %s", package.name, folder)
+    if target.load_model:  # the ensemble brings its models with it
+        load_package(
+            target.server_url, packages[-1], method=target.model_control_mode, timeout_s=target.load_model_timeout_s
+        )
+
+
+def make_packages(options: EnsembleOptions, repository: Path) -> tuple[Package, Package]:
+    """Preprocessing and ensemble. Raises UsageError, ModelError or DataError if they don't go with the network."""
+    network, network_batch = _read_network(repository, options.model_name, options.model_version)
+    max_batch = network_batch if options.max_batch_size is None else options.max_batch_size
+    if max_batch > network_batch or (max_batch < 1 and network_batch > 0):
+        can = f"takes at most {network_batch} rows" if network_batch else "is deployed without batching"
+        raise UsageError(f"--max-batch-size {max_batch}: model {options.model_name} {can}")
+    spec = read_feature_spec(options.feature_spec)
+    preprocessing = PythonPackage(
+        name=f"{options.ensemble_model_name}_preprocessing",
+        module="widedeep.preprocessing_host",
+        spec=load_raw_features(options.workflow_path, spec).spec,
+        files={WORKFLOW: options.workflow_path},
+        texts={FEATURE_SPEC: spec.to_yaml()},
+        max_batch_size=max_batch,
+        instances=options.preprocessing_instances,
+        max_queue_delay_us=options.max_queue_delay_us,
+    )
+    steps = (Step(preprocessing.name, preprocessing.version, preprocessing.spec), network)
+    return preprocessing.package, Ensemble(options.ensemble_model_name, steps, max_batch).package
+
+
+def _read_network(repository: Path, name: str, version: int) -> tuple[Step, int]:
+    """The network as the last step, and its largest batch."""
+    path = repository / name / "config.pbtxt"
+    if not path.is_file():
+        raise UsageError(
+            f"there is no model {name} in {repository}: deploy it with model-navigator triton-config-model"
+        )
+    config = parse_config(path.read_text(), str(path))
+    if version not in config.version_policy.specific.versions:
+        raise UsageError(
+            f"{path} serves version {', '.join(map(str, config.version_policy.specific.versions))}, not {version}"
+        )
+    if MODEL_SPEC not in config.parameters:
+        raise ModelError(f"{path} has no parameter {MODEL_SPEC}: deploy it with model-navigator triton-config-model")
+    spec = ModelSpec.from_dict(json.loads(config.parameters[MODEL_SPEC].string_value))
+    return Step(name, version, spec), int(config.max_batch_size)
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

@@ -1,0 +1,38 @@
+"""A workflow hosted by Triton's Python backend: raw features in, the network's inputs out.
+
+Imported by a repository's ``model.py``, inside the backend's own process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import triton_python_backend_utils as pb_utils
+
+from deployment_toolkit import python_host
+from deployment_toolkit.errors import DeploymentError
+from widedeep.feature_spec import load_feature_spec
+from widedeep.raw_features import FEATURE_SPEC, WORKFLOW, load_raw_features
+
+
+class TritonPythonModel(python_host.TritonPythonModel):
+    """What the Python backend asks a model for."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Loads the workflow and the specification that lie in the model's version folder."""
+        folder = Path(args["model_repository"]) / args["model_version"]
+        self._ranged = []  # every id has a bucket
+        try:
+            self._session = load_raw_features(folder / WORKFLOW, load_feature_spec(folder / FEATURE_SPEC))
+        except DeploymentError as error:
+            raise pb_utils.TritonModelException(" ".join(str(error).split())) from None
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """One response per request, in their order; the rows of all are transformed together. Where that fails each
+        request is transformed alone, so that a row that can't be taken is answered to the one that sent it."""
+        responses = super().execute(requests)
+        if len(requests) > 1 and any(response.has_error() for response in responses):
+            responses = [super(TritonPythonModel, self).execute([request])[0] for request in requests]
+        return responses

@@ -1,0 +1,65 @@
+"""Joined clicks as they are before preprocessing: the rows that are sent to a model of raw features.
+
+    python -m widedeep.raw_rows --raw-dir datasets/outbrain_raw --output-dir datasets/outbrain_joined
+
+makes ``valid/*.parquet`` with the same rows in the same order as the preprocessed ``valid/*.parquet``.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from deployment_toolkit.errors import UsageError
+from deployment_toolkit.files import remove, replace_when_complete
+from deployment_toolkit.params import add_dataclass, from_args, make_parser, option, run_entry_point
+
+LOGGER = logging.getLogger("raw rows")
+
+SPLITS = ("train", "valid")
+
+
+@dataclass(frozen=True)
+class RawRowsOptions:
+    """Options of the command."""
+
+    raw_dir: Path = option("folder with Outbrain's CSV files, unzipped")
+    output_dir: Path = option("folder to make; must not exist")
+    splits: list[str] = option("which rows to keep", ["valid"], nargs="+", choices=SPLITS)
+
+    def __post_init__(self) -> None:
+        if self.output_dir.exists():
+            raise UsageError(f"--output-dir {self.output_dir} is there already: give another folder")
+
+
+def join_raw_rows(options: RawRowsOptions) -> dict[str, int]:
+    """Rows written per split. Raises DataError if a raw file is missing or not as it must be."""
+    import pyarrow.parquet as pq
+
+    from widedeep.documents import read_ads, read_documents_meta
+    from widedeep.joined_clicks import join_clicks
+    from widedeep.raw_csv import check_files
+
+    check_files(options.raw_dir)
+    with replace_when_complete(options.output_dir) as beside:
+        beside.mkdir()
+        ads, meta = read_ads(options.raw_dir), read_documents_meta(options.raw_dir)
+        files = join_clicks(options.raw_dir, beside, ads, meta)
+        for folder in beside.iterdir():
+            if folder.name not in options.splits:
+                remove(folder)
+        return {split: sum(pq.read_metadata(path).num_rows for path in files[split]) for split in options.splits}
+
+
+def main(argv: list[str]) -> None:
+    """Entry point of ``python -m widedeep.raw_rows``."""
+    parser = make_parser("Joins the raw Outbrain CSVs into rows as they are before preprocessing.")
+    add_dataclass(parser, RawRowsOptions)
+    options = from_args(RawRowsOptions, parser.parse_args(argv))
+    for split, rows in join_raw_rows(options).items():
+        LOGGER.info("%s %s rows written to %s", f"{rows:,}", split, options.output_dir / split)
+
+
+if __name__ == "__main__":
+    run_entry_point(main)
