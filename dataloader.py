@@ -7,7 +7,8 @@ from pathlib import Path
 
 from deployment_toolkit.core import Array, Arrays
 from deployment_toolkit.errors import UsageError
-from widedeep.options import read_feature_spec
+from widedeep.dataset_folder import DatasetFolder
+from widedeep.embedding_sizes import load_embedding_sizes
 from widedeep.parquet import ParquetDataset
 
 
@@ -24,13 +25,23 @@ class Dataloader:
             yield batch.ids, batch.x, batch.y
 
 
-def get_dataloader_fn(*, data_pattern: str, batch_size: int = 4096, feature_spec: Path | None = None) -> Dataloader:
+def get_dataloader_fn(
+    *,
+    data_pattern: str,
+    batch_size: int = 4096,
+    feature_spec: Path | None = None,
+    embedding_sizes: Path | None = None,
+) -> Dataloader:
     """Streams the files that match ``data_pattern``, in natural order, ``batch_size`` rows at a time: ids [B],
     x {input: [B, 1], or [B, max_hotness] padded with -1}, y {label: [B, 1]}.
 
-    ``feature_spec`` is the YAML that describes the columns; without one they are the Outbrain ones. Raises DataError
-    at once for files that don't fit it, and while streaming for values that don't.
+    ``feature_spec`` is the YAML that describes the columns; without one it is ``feature_spec.yaml`` of the data set's
+    folder, and without that they are the Outbrain ones. Rows have no embeddings: ``embedding_sizes`` is only checked
+    against the specification. Raises DataError at once for files that don't fit it, and while streaming for values
+    that don't.
     """
     if batch_size < 1:
         raise UsageError(f"--batch-size must be at least 1, not {batch_size}")
-    return Dataloader(ParquetDataset(data_pattern, read_feature_spec(feature_spec)), batch_size)
+    spec = DatasetFolder.of_pattern(data_pattern).spec(feature_spec)
+    load_embedding_sizes(embedding_sizes, spec)
+    return Dataloader(ParquetDataset(data_pattern, spec), batch_size)

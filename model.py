@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from deployment_toolkit.core import Mnemonic, ValueRange
 from deployment_toolkit.params import add_dataclass, option
-from widedeep.options import NetworkOptions, read_feature_spec
-from widedeep.outbrain import embedding_widths
+from widedeep.network_description import NetworkDescription, describe_network
+from widedeep.options import NetworkOptions
 
 if TYPE_CHECKING:
     import argparse
+
+logger = logging.getLogger("model")
 
 
 class ExportPrecision(Mnemonic):
@@ -39,19 +42,22 @@ def update_argparser(parser: argparse.ArgumentParser) -> None:
 def get_model(**values: Any) -> tuple[Any, Callable[[Any], Any]]:
     """The network and the function that answers a dict of input tensors with ``[B, 1]`` float32 probabilities.
 
-    Raises ModelError if the checkpoint is missing or belongs to another network.
+    What the options leave open is as ``network.yaml`` in the folder of the checkpoint says; a checkpoint without one,
+    as the original's, is of the original's network. Raises ModelError if the checkpoint is missing or belongs to
+    another network.
     """
     from widedeep.checkpoint import load_checkpoint
     from widedeep.network import build_network
 
     options = _options(values)
-    spec = read_feature_spec(options.feature_spec)
+    description = _describe(options)
+    logger.info(description.sources)
     network = build_network(
-        spec,
-        embedding_widths(spec),
-        hidden_units=options.deep_hidden_units,
+        description.spec,
+        description.embedding_widths,
+        hidden_units=description.hidden_units,
         dropout=options.deep_dropout,
-        combiner=options.combiner,
+        combiner=description.combiner,
         compute_dtype="float16" if options.precision is ExportPrecision.FP16 else "float32",
     )
     if options.checkpoint_dir is not None:
@@ -61,7 +67,11 @@ def get_model(**values: Any) -> tuple[Any, Callable[[Any], Any]]:
 
 def get_value_ranges(**values: Any) -> dict[str, ValueRange]:
     """Lowest and highest id of each categorical input."""
-    return read_feature_spec(_options(values).feature_spec).value_ranges
+    return _describe(_options(values)).spec.value_ranges
+
+
+def _describe(options: ModelOptions) -> NetworkDescription:
+    return describe_network(options, checkpoint_dir=options.checkpoint_dir)
 
 
 def _options(values: dict[str, Any]) -> ModelOptions:

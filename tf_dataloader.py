@@ -32,7 +32,7 @@ def train_input_fn(
     """
     if batch_size < 1:
         raise UsageError(f"the batch size must be at least 1, not {batch_size}")
-    source = ParquetDataset(data_pattern, feature_spec)
+    source = ParquetDataset(data_pattern, feature_spec.for_training)
     label = feature_spec.label
 
     def batches() -> Iterator[tuple[Arrays, Array]]:

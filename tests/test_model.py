@@ -11,6 +11,9 @@ from deployment_toolkit.errors import ModelError, UsageError
 from deployment_toolkit.params import Plugin, load_module, make_parser, parse_with_plugins, select_keywords
 from deployment_toolkit.sample_rows import random_rows
 from widedeep.feature_spec import load_feature_spec
+from widedeep.network_description import describe_network
+from widedeep.options import NetworkOptions
+from widedeep.outbrain import outbrain_spec
 
 MODEL = Path(__file__).parent.parent / "model.py"
 
@@ -31,8 +34,10 @@ def module() -> Any:
 
 def test_the_defaults_are_those_of_the_original(module: Any) -> None:
     values = options()
-    assert values["deep_hidden_units"] == [1024] * 5
-    assert (values["deep_dropout"], str(values["combiner"]), str(values["precision"])) == (0.1, "sum", "fp16")
+    assert (values["deep_dropout"], str(values["precision"])) == (0.1, "fp16")
+    described = describe_network(NetworkOptions())
+    assert (described.hidden_units, str(described.combiner)) == ((1024,) * 5, "sum")
+    assert (described.spec, described.embedding_widths["platform"]) == (outbrain_spec(), 19)
     ranges = module.get_value_ranges(**values)
     assert len(ranges) == 16
     assert (ranges["ad_id"], ranges["platform"], ranges["topic_id_list"]) == ((0, 249_999), (0, 3), (-1, 349))

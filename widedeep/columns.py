@@ -27,13 +27,15 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Column:
-    """One column that a file must have; arrays come out as ``[rows, width]`` (group ids ``[rows]``) of ``dtype``."""
+    """One column that a file must have; arrays come out as ``[rows, width]`` (group ids ``[rows]``) of ``dtype``.
+    ``defined`` is where the specification says so, for errors."""
 
     name: str
     kind: Kind
     dtype: np.dtype[Any]
     width: int
     cardinality: int | None
+    defined: str = ""
 
     def check_type(self, schema: pa.Schema, path: Path) -> None:
         """Raises DataError if the column is missing or of a type that the feature can't be made from."""
@@ -41,13 +43,13 @@ class Column:
         if len(indices) != 1:
             raise DataError(
                 f"{path}: column {self.name} is {'there twice' if indices else 'missing'}: "
-                "use the feature specification that came with the data"
+                f"use the feature specification that came with the data{self._definition}"
             )
         actual = schema.field(indices[0]).type
         if not self._takes(actual):
             raise DataError(
                 f"{path}: column {self.name} is of type {actual}, but it is {self.kind.value}: "
-                f"write it as {self._wanted()}"
+                f"write it as {self._wanted()}{self._definition}"
             )
 
     def to_numpy(self, array: pa.Array, path: Path, first_row: int) -> Array:
@@ -57,7 +59,7 @@ class Column:
         is null, not finite, out of range of the dtype, outside the feature's cardinality, or a list longer than
         ``width``.
         """
-        where = _Where(path, self.name, first_row)
+        where = _Where(path, self.name, first_row, self._definition)
         if array.null_count:
             where.fail(_first(array.is_null().to_numpy(zero_copy_only=False)), "is null", "fill it or drop the row")
         if self.kind is Kind.ID_LIST:
@@ -66,6 +68,10 @@ class Column:
         self._check_values(values, where)
         values = values.astype(self.dtype, copy=False)
         return values if self.kind is Kind.GROUP else values.reshape(-1, 1)
+
+    @property
+    def _definition(self) -> str:
+        return f" (defined in {self.defined})" if self.defined else ""
 
     def _takes(self, actual: pa.DataType) -> bool:
         if self.kind is Kind.ID_LIST:
@@ -147,7 +153,7 @@ def columns_of(spec: FeatureSpec) -> tuple[Column, ...]:
         (Kind.ID, spec.onehot),
         (Kind.ID_LIST, spec.multihot),
         (Kind.LABEL, (spec.label,)),
-        (Kind.GROUP, (spec.group_id,)),
+        (Kind.GROUP, () if spec.group_id is None else (spec.group_id,)),
     )
     return tuple(_column(kind, feature) for kind, features in channels for feature in features)
 
@@ -158,7 +164,7 @@ def _column(kind: Kind, feature: Feature) -> Column:
         raise DataError(
             f"feature specification: {feature.name} is {kind.value}, but its dtype is {dtype}: write int32 or int64"
         )
-    return Column(feature.name, kind, dtype, feature.max_hotness or 1, feature.cardinality)
+    return Column(feature.name, kind, dtype, feature.max_hotness or 1, feature.cardinality, feature.where)
 
 
 @dataclass(frozen=True)
@@ -166,9 +172,11 @@ class _Where:
     path: Path
     column: str
     first_row: int
+    definition: str
 
     def fail(self, row: int, problem: str, mend: str) -> NoReturn:
-        raise DataError(f"{self.path}: column {self.column}, row {self.first_row + row} {problem}: {mend}")
+        place = f"{self.path}: column {self.column}, row {self.first_row + row}"
+        raise DataError(f"{place} {problem}: {mend}{self.definition}")
 
 
 def _first(flags: Array) -> int:

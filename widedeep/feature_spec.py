@@ -2,21 +2,25 @@
 
 The YAML has four sections: ``feature_spec`` (per feature ``cardinality``, ``max_hotness``, ``dtype``), ``source_spec``
 (per mapping a list of chunks with ``type``, ``features`` and ``files``), ``channel_spec`` (``numerical``,
-``onehot_categorical``, ``multihot_categorical``, ``label``, ``map``) and ``metadata``.
+``onehot_categorical``, ``multihot_categorical``, ``label``, ``map``) and ``metadata``. It is the format of NVIDIA
+DeepLearningExamples, TensorFlow2/Recommendation/WideAndDeep; docs/bring-your-own-data.md explains it.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from deployment_toolkit.core import ModelSpec, TensorSpec, ValueRange
-from deployment_toolkit.errors import DataError
+from deployment_toolkit.mapping import nearest
+from widedeep.source_spec import read_source_spec
+from widedeep.spec_yaml import Located, load_yaml
 
 # What a feature is read as where its ``dtype`` is left out, by channel.
 _DEFAULT_DTYPES = {
@@ -28,6 +32,10 @@ _DEFAULT_DTYPES = {
 }
 _CATEGORICAL = ("onehot_categorical", "multihot_categorical")
 _INPUTS = ("numerical", *_CATEGORICAL)
+_SECTIONS = ("feature_spec", "source_spec", "channel_spec", "metadata")
+_FEATURE_KEYS = ("dtype", "cardinality", "max_hotness")
+_NAME = re.compile("[A-Za-z][A-Za-z0-9_]*")  # others are renamed on the way into a SavedModel
+_NUMBERS_WEIGHTS = "numeric"  # in a checkpoint, beside the names of the features
 
 PADDING_ID = -1
 OUTPUT_NAME = "wide_deep_model"
@@ -35,24 +43,26 @@ OUTPUT_NAME = "wide_deep_model"
 
 @dataclass(frozen=True)
 class Feature:
-    """A column. ``cardinality`` is None for numbers; ``max_hotness`` is None but for multi-hot features."""
+    """A column. ``cardinality`` is None for numbers; ``max_hotness`` is None but for multi-hot features. ``where`` is
+    the file and line of its definition, if it has one."""
 
     name: str
     dtype: str
     cardinality: int | None = None
     max_hotness: int | None = None
+    where: str = field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """Columns by channel, in the order of the specification. ``files`` gives the file patterns per mapping
-    (``train``, ``valid``), relative to the folder of the YAML."""
+    """Columns by channel, in the order of the specification. Without a group id every row is a group of its own.
+    ``files`` gives the file patterns per mapping (``train``, ``test``), relative to the folder of the YAML."""
 
     numerical: tuple[Feature, ...]
     onehot: tuple[Feature, ...]
     multihot: tuple[Feature, ...]
     label: Feature
-    group_id: Feature
+    group_id: Feature | None
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
@@ -62,8 +72,13 @@ class FeatureSpec:
 
     @property
     def columns(self) -> tuple[Feature, ...]:
-        """Every column of a parquet file: inputs, label and group id."""
-        return (*self.inputs, self.label, self.group_id)
+        """Every column of a parquet file: inputs, label and group id, if there is one."""
+        return (*self.inputs, self.label, *self._group_ids)
+
+    @property
+    def for_training(self) -> FeatureSpec:
+        """The same without its group id, which files to train on need not have."""
+        return replace(self, group_id=None)
 
     @property
     def cardinalities(self) -> dict[str, int]:
@@ -89,15 +104,19 @@ class FeatureSpec:
 
     def to_yaml(self) -> str:
         """The specification as the text of its file."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The sections of its file."""
         channels = {
             "numerical": [feature.name for feature in self.numerical],
             "onehot_categorical": [feature.name for feature in self.onehot],
             "multihot_categorical": [feature.name for feature in self.multihot],
             "label": [self.label.name],
-            "map": [self.group_id.name],
+            "map": [feature.name for feature in self._group_ids],
         }
         names = [feature.name for feature in self.columns]
-        plain = {
+        return {
             "feature_spec": {feature.name: _feature_to_dict(feature) for feature in self.columns},
             "source_spec": {
                 mapping: [{"type": "parquet", "features": names, "files": list(patterns)}]
@@ -106,91 +125,113 @@ class FeatureSpec:
             "channel_spec": channels,
             "metadata": {},
         }
-        return yaml.safe_dump(plain, sort_keys=False)
+
+    @property
+    def _group_ids(self) -> tuple[Feature, ...]:
+        return () if self.group_id is None else (self.group_id,)
 
 
 def load_feature_spec(path: Path) -> FeatureSpec:
-    """Reads a specification. Raises DataError, naming the file and the key, if it contradicts itself."""
-    plain = _read_sections(path)
-    try:
-        channels = {
-            channel: tuple(_feature(channel, name, plain["feature_spec"]) for name in _names(channel, plain))
-            for channel in _DEFAULT_DTYPES
-        }
-        for channel in ("label", "map"):
-            if len(channels[channel]) != 1:
-                raise DataError(f"channel {channel} must name one feature, it names {len(channels[channel])}")
-        used = Counter(feature.name for channel in _INPUTS for feature in channels[channel])
-        if not used:
-            raise DataError(f"the channels {', '.join(_INPUTS)} are all empty: name the inputs of the network")
-        twice = [name for name, count in used.items() if count > 1]
-        if twice:
-            raise DataError(f"{', '.join(twice)}: named twice in the channels, an input belongs to one")
-        files = _files(plain.get("source_spec") or {})
-    except DataError as error:
-        raise DataError(f"feature specification {path}: {error}") from None
+    """Reads a specification. Raises DataError, ``FILE:LINE: reason, what to do``, if it contradicts itself."""
+    return parse_feature_spec(load_yaml(path))
+
+
+def parse_feature_spec(document: Located) -> FeatureSpec:
+    """A specification from its sections. Raises DataError as ``load_feature_spec`` does."""
+    document.check_keys("feature specification", _SECTIONS)
+    sections = document.entries("feature specification")
+    for name in ("feature_spec", "channel_spec"):
+        if name not in sections or sections[name].value is None:
+            raise sections.get(name, document).error(f"the feature specification lacks its section {name}, add it")
+    entries = sections["feature_spec"].entries("feature_spec")
+    channels = _read_channels(sections["channel_spec"], entries)
+    features = {
+        channel: tuple(_feature(channel, name, entries[name]) for name in names) for channel, names in channels.items()
+    }
+    group_id = features["map"][0] if features["map"] else None
+    needed = [feature.name for channel in (*_INPUTS, "label") for feature in features[channel]]
+    files: dict[str, tuple[str, ...]] = {}
+    if "source_spec" in sections:
+        files = read_source_spec(sections["source_spec"], entries, needed, group_id and group_id.name)
     return FeatureSpec(
-        numerical=channels["numerical"],
-        onehot=channels["onehot_categorical"],
-        multihot=channels["multihot_categorical"],
-        label=channels["label"][0],
-        group_id=channels["map"][0],
+        numerical=features["numerical"],
+        onehot=features["onehot_categorical"],
+        multihot=features["multihot_categorical"],
+        label=features["label"][0],
+        group_id=group_id,
         files=files,
     )
 
 
-def _read_sections(path: Path) -> dict[str, Any]:
-    try:
-        plain = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"feature specification {path} can't be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise DataError(f"feature specification {path} is not YAML: {error}") from error
-    for section in ("feature_spec", "channel_spec"):
-        if not isinstance(plain, dict) or not isinstance(plain.get(section), dict):
-            raise DataError(f"feature specification {path} lacks its section {section}, with an entry per name")
-    sections: dict[str, Any] = plain
-    return sections
+def _read_channels(section: Located, entries: Mapping[str, Located]) -> dict[str, list[str]]:
+    """Names of the features by channel, each in one only."""
+    section.check_keys("channel_spec", _DEFAULT_DTYPES)
+    given = section.entries("channel_spec")
+    channels: dict[str, list[str]] = {}
+    first: dict[str, tuple[str, int]] = {}
+    for channel in _DEFAULT_DTYPES:
+        items = given[channel].items(f"channel {channel}") if channel in given else []
+        for item in items:
+            name = item.text(f"channel {channel}: a feature")
+            if name not in entries:
+                raise item.error(
+                    f"channel {channel} names {name}, which feature_spec does not define{nearest(name, entries)}"
+                )
+            if name in first:
+                other, line = first[name]
+                raise item.error(
+                    f"{name} is in channel {channel}, and in {other} (line {line}): a feature belongs to one"
+                )
+            first[name] = channel, item.line
+            if channel in _INPUTS:
+                _check_input_name(name, item)
+        channels[channel] = [item.value for item in items]
+    if len(channels["label"]) != 1:
+        raise given.get("label", section).error(
+            f"channel label must name one feature, it names {len(channels['label'])}"
+        )
+    if len(channels["map"]) > 1:
+        raise given["map"].error(f"channel map may name one feature, the group id, it names {len(channels['map'])}")
+    if not any(channels[channel] for channel in _INPUTS):
+        raise section.error(f"the channels {', '.join(_INPUTS)} are all empty: name the inputs of the network")
+    return channels
 
 
-def _names(channel: str, plain: Mapping[str, Any]) -> list[str]:
-    names = plain["channel_spec"].get(channel) or []
-    if not isinstance(names, list):
-        raise DataError(f"channel {channel} must be a list of features, not {names!r}")
-    unknown = [name for name in names if name not in plain["feature_spec"]]
-    if unknown:
-        raise DataError(f"channel {channel} names {unknown}, which feature_spec does not define")
-    return names
+def _check_input_name(name: str, item: Located) -> None:
+    if not _NAME.fullmatch(name):
+        raise item.error(
+            f"{name!r} can't be the name of an input (a letter, then letters, digits or underscores): rename the column"
+        )
+    if name in (_NUMBERS_WEIGHTS, OUTPUT_NAME):
+        raise item.error(f"the name {name} is taken in checkpoints and answers: rename the column")
 
 
-def _feature(channel: str, name: str, entries: Mapping[str, Any]) -> Feature:
-    entry = entries[name] or {}
-    if not isinstance(entry, dict):
-        raise DataError(f"feature {name} must have keys as cardinality, max_hotness and dtype, not {entry!r}")
-    dtype = str(entry.get("dtype") or _DEFAULT_DTYPES[channel])
+def _feature(channel: str, name: str, entry: Located) -> Feature:
+    what = f"{channel} feature {name}"
+    entry.check_keys(what, _FEATURE_KEYS)
+    keys = entry.entries(what)
     allowed = ("int32", "int64") if channel in (*_CATEGORICAL, "map") else ("float32", "float64", "int32", "int64")
-    if dtype not in allowed:
-        raise DataError(f"{channel} feature {name} is of dtype {dtype}: write one of {', '.join(allowed)}")
-    cardinality = _positive(channel, name, "cardinality", entry) if channel in _CATEGORICAL else None
-    max_hotness = _positive(channel, name, "max_hotness", entry) if channel == "multihot_categorical" else None
-    return Feature(name, dtype, cardinality, max_hotness)
+    dtype = _DEFAULT_DTYPES[channel]
+    if "dtype" in keys:
+        if keys["dtype"].value not in allowed:
+            raise keys["dtype"].error(f"{what} is of dtype {keys['dtype'].shown}: write one of {', '.join(allowed)}")
+        dtype = keys["dtype"].value
+    cardinality = _count(what, "cardinality", entry, keys, required=channel in _CATEGORICAL)
+    if cardinality is not None and cardinality - 1 > (limit := np.iinfo(dtype).max):
+        raise keys["cardinality"].error(f"{what}: ids below {cardinality} don't fit {dtype}, which ends at {limit}")
+    hotness = None
+    multihot = channel == "multihot_categorical"
+    if multihot or ("max_hotness" in keys and keys["max_hotness"].value != 1):
+        hotness = _count(what, "max_hotness", entry, keys, required=multihot)
+    return Feature(name, dtype, cardinality, hotness, entry.where)
 
 
-def _positive(channel: str, name: str, key: str, entry: Mapping[str, Any]) -> int:
-    value = entry.get(key)
-    if not isinstance(value, int) or value < 1:
-        raise DataError(f"{channel} feature {name} needs a {key} of at least 1, not {value}")
-    return value
-
-
-def _files(source_spec: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    try:
-        return {
-            mapping: tuple(str(pattern) for chunk in chunks for pattern in chunk["files"])
-            for mapping, chunks in source_spec.items()
-        }
-    except (AttributeError, KeyError, TypeError):
-        raise DataError("source_spec must map names as train to a list of chunks with files") from None
+def _count(what: str, key: str, entry: Located, keys: Mapping[str, Located], *, required: bool) -> int | None:
+    if required and key not in keys:
+        raise entry.error(f"{what} needs a {key} of at least 1, add it")
+    if not required and key in keys:
+        raise keys[key].error(f"{what} has a {key}, which its channel doesn't have: drop it or move the feature")
+    return keys[key].count(f"{key} of {what}") if required else None
 
 
 def _ids(feature: Feature) -> int:

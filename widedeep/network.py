@@ -69,9 +69,9 @@ class EmbeddingLayer(tf.keras.layers.Layer):  # type: ignore[misc]
         super().__init__(**kwargs)
         self._multihot = {feature.name for feature in spec.multihot}
         self._combiner = combiner
-        tables = {f"{feature.name}_embedding": feature for feature in (*spec.onehot, *spec.multihot)}
-        numbers = {feature.name: feature for feature in spec.numerical}
-        self._columns = sorted((tables | numbers).items())
+        tables = [(f"{feature.name}_embedding", feature) for feature in (*spec.onehot, *spec.multihot)]
+        numbers = [(feature.name, feature) for feature in spec.numerical]
+        self._columns = sorted([*tables, *numbers], key=lambda column: column[0])
         self._tables = {
             feature.name: _add_table(self, feature, embedding_widths[feature.name], "glorot_normal")
             for _, feature in self._columns

@@ -21,15 +21,28 @@ class Combiner(Mnemonic):
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """Shape of the network; a checkpoint fits only the options it was trained with."""
+    """Shape of the network; a checkpoint fits only the shape it was trained with. What is None is found elsewhere
+    (``network_description``)."""
 
-    deep_hidden_units: list[int] = option("units of each hidden layer", [1024] * 5, type=int, nargs="+")
+    deep_hidden_units: list[int] | None = option(
+        "units of each hidden layer (default: as the checkpoint says, else 5 x 1024)", None, type=int, nargs="+"
+    )
     deep_dropout: float = option("dropout rate after each hidden layer, in training", 0.1)
-    combiner: Combiner = option("how embeddings of a multi-hot feature are joined", Combiner.SUM)
-    feature_spec: Path | None = option("feature specification (YAML); default: the Outbrain features", None)
+    combiner: Combiner | None = option(
+        "how embeddings of a multi-hot feature are joined (default: as the checkpoint says, else sum)", None
+    )
+    feature_spec: Path | None = option(
+        "feature specification, YAML (default: as the checkpoint or the data set says, else the Outbrain features)",
+        None,
+    )
+    embedding_sizes: Path | None = option(
+        "embedding widths, YAML or JSON, {feature: width} (default: as the checkpoint or the data set says, else those "
+        "of Outbrain, and 64 for other features)",
+        None,
+    )
 
     def __post_init__(self) -> None:
-        if min(self.deep_hidden_units) < 1:
+        if self.deep_hidden_units is not None and min(self.deep_hidden_units) < 1:
             raise UsageError(f"--deep-hidden-units must be positive, not {min(self.deep_hidden_units)}")
         if not 0 <= self.deep_dropout < 1:
             raise UsageError(f"--deep-dropout must be at least 0 and below 1, not {self.deep_dropout}")

@@ -51,21 +51,20 @@ class ParquetDataset:
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """Batches of ``batch_size`` rows, across files and row groups; only the last may be shorter.
 
-        ``ids`` [B], ``x`` {input: [B, 1], or [B, max_hotness] padded with -1}, ``y`` {label: [B, 1]}, of the
-        specification's dtypes; arrays may be read-only views. The next chunk is read in a background thread, which ends
-        when the iterator is exhausted, closed or dropped. Raises DataError naming file, column, row and value for what
-        a feature can't take.
+        ``ids`` [B] (the numbers of the rows, if the specification has no group id), ``x`` {input: [B, 1], or [B,
+        max_hotness] padded with -1}, ``y`` {label: [B, 1]}, of the specification's dtypes; arrays may be read-only
+        views. The next chunk is read in a background thread, which ends when the iterator is exhausted, closed or
+        dropped. Raises DataError naming file, column, row and value for what a feature can't take.
         """
         if batch_size < 1:
             raise UsageError(f"the batch size must be at least 1, not {batch_size}")
         parts = [_Part(path, tuple(range(len(rows))), 0) for path, rows in self._group_rows.items() if rows]
         chunk_rows = max(1, _CHUNK_ROWS // batch_size) * min(batch_size, _CHUNK_ROWS)
-        for arrays in exact_batches(prefetched(self._chunks(parts, chunk_rows)), batch_size):
-            yield self._batch(arrays)
+        yield from self._batches(exact_batches(prefetched(self._chunks(parts, chunk_rows)), batch_size))
 
     def shuffled_batches(self, batch_size: int, *, seed: int, pool_rows: int = 4 * _CHUNK_ROWS) -> Iterator[Batch]:
         """Like ``batches``, in a random order that depends on ``seed``: the row groups are taken in random order, and
-        rows are mixed within every ``pool_rows`` of that."""
+        rows are mixed within every ``pool_rows`` of that. Without a group id ``ids`` count the rows as they come."""
         if batch_size < 1:
             raise UsageError(f"the batch size must be at least 1, not {batch_size}")
         generator = np.random.default_rng(seed)
@@ -76,8 +75,7 @@ class ParquetDataset:
         ]
         order = [parts[index] for index in generator.permutation(len(parts))]
         pools = exact_batches(prefetched(self._chunks(order, _CHUNK_ROWS)), pool_rows)
-        for arrays in exact_batches(_mixed(pools, generator), batch_size):
-            yield self._batch(arrays)
+        yield from self._batches(exact_batches(_mixed(pools, generator), batch_size))
 
     def _check_file(self, path: Path) -> list[int]:
         """Rows of each row group."""
@@ -97,10 +95,16 @@ class ParquetDataset:
                         yield _to_arrays(chunk, self._columns, part.path, first_row)
                     first_row += chunk.num_rows
 
-    def _batch(self, arrays: Arrays) -> Batch:
+    def _batches(self, pieces: Iterator[Arrays]) -> Iterator[Batch]:
         spec = self._spec
-        x = {feature.name: arrays[feature.name] for feature in spec.inputs}
-        return Batch(arrays[spec.group_id.name], x, {spec.label.name: arrays[spec.label.name]})
+        first_row = 0
+        for arrays in pieces:
+            x = {feature.name: arrays[feature.name] for feature in spec.inputs}
+            label = arrays[spec.label.name]
+            rows: Array = np.arange(first_row, first_row + len(label))
+            first_row += len(label)
+            ids = rows if spec.group_id is None else arrays[spec.group_id.name]
+            yield Batch(ids, x, {spec.label.name: label})
 
 
 def find_files(patterns: Sequence[str]) -> list[Path]:

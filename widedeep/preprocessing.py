@@ -2,7 +2,8 @@
 
     scripts/preproc.sh --raw-dir datasets/raw --output-dir datasets/outbrain
 
-makes ``train/*.parquet``, ``valid/*.parquet``, ``feature_spec.yaml`` and ``workflow/`` (the fitted NVTabular workflow).
+makes ``train/*.parquet``, ``valid/*.parquet``, ``feature_spec.yaml``, ``embedding_sizes.json`` (of the network to be
+trained) and ``workflow/`` (the fitted NVTabular workflow).
 All rows of a display are in one split, side by side and in the order of the clicks file; displays are ordered by id.
 Statistics come from the training rows alone.
 """
@@ -23,16 +24,19 @@ from typing import TYPE_CHECKING, Any
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files import replace_when_complete
 from deployment_toolkit.params import add_dataclass, from_args, make_parser, option, run_entry_point
+from widedeep.dataset_folder import SIZES_NAME, SPEC_NAME
+from widedeep.embedding_sizes import embedding_sizes_to_json, load_embedding_sizes
 from widedeep.feature_spec import FeatureSpec
 from widedeep.options import read_feature_spec
 from widedeep.outbrain import outbrain_spec
+from widedeep.source_spec import TEST, TRAIN
 
 if TYPE_CHECKING:
     from widedeep.documents import DocumentTags
 
 LOGGER = logging.getLogger("preprocessing")
 
-SPEC_NAME, WORKFLOW_NAME = "feature_spec.yaml", "workflow"
+WORKFLOW_NAME = "workflow"
 SPLITS = ("train", "valid")
 _PARTITION_SIZE = "64MB"
 
@@ -44,7 +48,10 @@ class PreprocessingOptions:
     raw_dir: Path = option("folder with Outbrain's CSV files, unzipped")
     output_dir: Path = option("folder to make; must not exist, or be empty")
     feature_spec: Path | None = option(
-        "feature specification (YAML) with other cardinalities than the Outbrain ones", None
+        "feature specification (YAML) with other cardinalities, hotness or dtypes than the Outbrain ones", None
+    )
+    embedding_sizes: Path | None = option(
+        "embedding widths to keep beside the data, YAML or JSON, {feature: width} (default: the Outbrain ones)", None
     )
     force: bool = option("replace what is in the output folder, once the new data is complete", False)
 
@@ -66,12 +73,17 @@ def preprocess(options: PreprocessingOptions) -> dict[str, int]:
     from widedeep.raw_csv import check_files
 
     spec = _outbrain_like(options.feature_spec)
+    widths = load_embedding_sizes(options.embedding_sizes, spec)
     missing = check_files(options.raw_dir)
     if missing:
         LOGGER.warning("%s lacks %s: the features made of it stay empty", options.raw_dir, ", ".join(missing))
     with replace_when_complete(options.output_dir) as beside:
         beside.mkdir()
-        return _fill(options.raw_dir, beside, spec)
+        rows = _fill(options.raw_dir, beside, spec)
+        files = {TRAIN: ("train/*.parquet",), TEST: ("valid/*.parquet",)}
+        (beside / SPEC_NAME).write_text(dataclasses.replace(spec, files=files).to_yaml())
+        (beside / SIZES_NAME).write_text(embedding_sizes_to_json(widths))
+        return rows
 
 
 def _fill(raw_dir: Path, output: Path, spec: FeatureSpec) -> dict[str, int]:
@@ -100,23 +112,26 @@ def _fill(raw_dir: Path, output: Path, spec: FeatureSpec) -> dict[str, int]:
         with _stage(f"transform {split}"):
             rows[split] = write_features(workflow, dataset(joined[split]), output / split, spec)
     shutil.rmtree(work_dir)
-    files: dict[str, tuple[str, ...]] = {split: (f"{split}/*.parquet",) for split in SPLITS}
-    (output / SPEC_NAME).write_text(dataclasses.replace(spec, files=files).to_yaml())
     return rows
 
 
 def _outbrain_like(path: Path | None) -> FeatureSpec:
     """The specification in a file, which must have the features that Outbrain's files give."""
     spec = read_feature_spec(path)
-    wanted = {feature.name: feature.dtype for feature in outbrain_spec().columns}
-    found = {feature.name: feature.dtype for feature in spec.columns}
+    wanted, found = _names_by_channel(outbrain_spec()), _names_by_channel(spec)
     if found != wanted:
         different = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
         raise UsageError(
             f"feature specification {path} differs from what is made of Outbrain's files in {', '.join(different)}: "
-            "only cardinalities and hotness can be chosen"
+            "only cardinalities, hotness and dtypes can be chosen"
         )
     return spec
+
+
+def _names_by_channel(spec: FeatureSpec) -> dict[str, str]:
+    channels = {"numerical": spec.numerical, "onehot": spec.onehot, "multihot": spec.multihot, "label": (spec.label,)}
+    channels["map"] = () if spec.group_id is None else (spec.group_id,)
+    return {feature.name: channel for channel, features in channels.items() for feature in features}
 
 
 def _read_tags(raw_dir: Path, spec: FeatureSpec) -> dict[str, DocumentTags]:

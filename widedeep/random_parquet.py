@@ -58,7 +58,8 @@ def _random_columns(
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
         columns[feature.name] = pa.ListArray.from_arrays(offsets, _ids(generator, feature, int(offsets[-1])))
     columns[spec.label.name] = (row_numbers % _ADS_PER_DISPLAY == 0).astype(spec.label.dtype)
-    columns[spec.group_id.name] = (row_numbers // _ADS_PER_DISPLAY).astype(spec.group_id.dtype)
+    if spec.group_id is not None:
+        columns[spec.group_id.name] = (row_numbers // _ADS_PER_DISPLAY).astype(spec.group_id.dtype)
     for name, data in replaced.items():
         columns[name] = data if data is None else data[start:stop]
     return {name: pa.array(data) for name, data in columns.items() if data is not None}

@@ -20,10 +20,12 @@ from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files import replace_when_complete, require_free_space
 from deployment_toolkit.params import add_dataclass, from_args, load_module, make_parser, option, run_entry_point
 from deployment_toolkit.progress import progress_bar
+from widedeep.dataset_folder import DatasetFolder
 from widedeep.feature_spec import OUTPUT_NAME, FeatureSpec
-from widedeep.options import NetworkOptions, read_feature_spec
-from widedeep.outbrain import embedding_widths
+from widedeep.network_description import DESCRIPTION_NAME, NetworkDescription, describe_network
+from widedeep.options import NetworkOptions
 from widedeep.parquet import ParquetDataset
+from widedeep.source_spec import TEST, TRAIN
 
 logger = logging.getLogger("train")
 
@@ -37,7 +39,10 @@ POPULARITY = ("ad_id_ctr", "ad_id_count")
 class TrainingOptions(NetworkOptions):
     """Options of the command."""
 
-    data_dir: Path = option("preprocessed data: train/*.parquet, valid/*.parquet", Path("datasets/outbrain"))
+    data_dir: Path = option(
+        "preprocessed data: what its feature_spec.yaml names, else train/*.parquet, valid/*.parquet",
+        Path("datasets/outbrain"),
+    )
     checkpoint_dir: Path = option(
         "folder of the checkpoint",
         Path("runner_workspace/checkpoints/widedeep_tf2_amp_base_128k_nvtabular/checkpoint"),
@@ -60,21 +65,25 @@ def main(argv: list[str]) -> None:
     parser = make_parser(__doc__ or "")
     add_dataclass(parser, TrainingOptions)
     options = from_args(TrainingOptions, parser.parse_args(argv))
-    spec = read_feature_spec(options.feature_spec)
-    valid = ParquetDataset(str(options.data_dir / "valid" / "*.parquet"), spec)
+    dataset = DatasetFolder(options.data_dir)
+    earlier = options.checkpoint_dir if options.evaluate else None
+    description = describe_network(options, checkpoint_dir=earlier, dataset=dataset)
+    logger.info(description.sources)
+    spec = description.spec
+    valid = ParquetDataset(dataset.patterns(TEST), spec)
     if options.evaluate:
         from widedeep.checkpoint import load_checkpoint
 
-        network = build(spec, options)
+        network = build(description, options)
         load_checkpoint(network, options.checkpoint_dir)
     else:
-        rows = ParquetDataset(str(options.data_dir / "train" / "*.parquet"), spec)
-        network = build(spec, options)
-        train(network, rows, spec.label.name, options)
+        rows = ParquetDataset(dataset.patterns(TRAIN), spec.for_training)
+        network = build(description, options)
+        train(network, rows, description, options)
     report(evaluate(network.model, valid, spec, options))
 
 
-def build(spec: FeatureSpec, options: TrainingOptions) -> Any:
+def build(description: NetworkDescription, options: TrainingOptions) -> Any:
     """A network with seeded fresh weights."""
     import tensorflow as tf
 
@@ -82,20 +91,22 @@ def build(spec: FeatureSpec, options: TrainingOptions) -> Any:
 
     tf.keras.utils.set_random_seed(options.seed)
     return build_network(
-        spec,
-        embedding_widths(spec),
-        hidden_units=options.deep_hidden_units,
+        description.spec,
+        description.embedding_widths,
+        hidden_units=description.hidden_units,
         dropout=options.deep_dropout,
-        combiner=options.combiner,
+        combiner=description.combiner,
     )
 
 
-def train(network: Any, dataset: ParquetDataset, label: str, options: TrainingOptions) -> None:
-    """Fits the network to a dataset and writes the checkpoint; an earlier one is replaced at the end."""
+def train(network: Any, dataset: ParquetDataset, description: NetworkDescription, options: TrainingOptions) -> None:
+    """Fits the network to a dataset and writes the checkpoint with its description; an earlier one is replaced at the
+    end."""
     from widedeep.checkpoint import save_checkpoint
 
     require_free_space(options.checkpoint_dir, 4 * network.model.count_params() * 2, "a checkpoint")
     total = dataset.num_rows * options.epochs
+    label = description.spec.label.name
     step = _make_step(network.model, options)
     started = time.monotonic()
     with progress_bar("training", total, "row") as bar:
@@ -109,6 +120,7 @@ def train(network: Any, dataset: ParquetDataset, label: str, options: TrainingOp
     logger.info("trained on %d rows in %.0f s (%.0f rows/s)", total, seconds, total / seconds)
     with replace_when_complete(options.checkpoint_dir) as beside:
         save_checkpoint(network, beside)
+        (beside / DESCRIPTION_NAME).write_text(description.to_yaml())
     logger.info("wrote checkpoint %s", options.checkpoint_dir)
 
 

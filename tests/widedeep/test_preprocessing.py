@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import shutil
@@ -19,9 +20,12 @@ from deployment_toolkit.core import Array
 from deployment_toolkit.errors import DataError, ProcessError, UsageError
 from deployment_toolkit.process import run
 from widedeep import joined_clicks, raw_csv
+from widedeep.dataset_folder import DatasetFolder
 from widedeep.documents import hash_ids, read_ads, read_documents_meta
+from widedeep.embedding_sizes import load_embedding_sizes
 from widedeep.feature_spec import load_feature_spec
-from widedeep.outbrain import MULTIHOT, NUMERICAL, ONEHOT, outbrain_spec
+from widedeep.outbrain import MULTIHOT, NUMERICAL, ONEHOT, embedding_widths, outbrain_spec
+from widedeep.parquet import ParquetDataset
 from widedeep.preprocessing import PreprocessingOptions, preprocess
 from widedeep.synthetic import SyntheticOptions, generate
 
@@ -67,9 +71,11 @@ def raw(raw_dir: Path, features: dict[str, pd.DataFrame]) -> dict[str, pd.DataFr
 def test_files_have_the_columns_and_types_of_the_feature_spec(output_dir: Path) -> None:
     spec = load_feature_spec(output_dir / "feature_spec.yaml")
     assert spec.columns == outbrain_spec().columns
+    assert spec.files == {"train": ("train/*.parquet",), "test": ("valid/*.parquet",)}
+    assert DatasetFolder(output_dir).sizes_path == output_dir / "embedding_sizes.json"
+    assert json.loads((output_dir / "embedding_sizes.json").read_text()) == embedding_widths(spec)
     for split in SPLITS:
-        assert spec.files[split] == (f"{split}/*.parquet",)
-        (path,) = output_dir.glob(spec.files[split][0])
+        (path,) = output_dir.glob(f"{split}/*.parquet")
         schema = pq.read_schema(path)
         assert set(schema.names) == {feature.name for feature in spec.columns}
         for feature in spec.columns:
@@ -267,6 +273,38 @@ def test_without_document_tables_their_features_are_empty(
     assert (frame[empty] == 0).all().all()
     assert all(frame[name].map(list).map([0].__eq__).all() for name in MULTIHOT)
     assert frame.ad_id_ctr.gt(0).any()
+
+
+def test_a_specification_chooses_sizes_and_dtypes_and_widths_are_kept(tmp_path: Path) -> None:
+    generate(SyntheticOptions(tmp_path / "raw", 300, seed=3))
+    text = outbrain_spec().to_yaml().replace("cardinality: 250000", "cardinality: 40").replace("    dtype:", "    #")
+    (tmp_path / "spec.yaml").write_text(text)  # without dtypes, as the original writes it
+    (tmp_path / "sizes.yaml").write_text("ad_id: 5")
+    out = tmp_path / "out"
+    options = PreprocessingOptions(tmp_path / "raw", out, tmp_path / "spec.yaml", tmp_path / "sizes.yaml")
+    rows = preprocess(options)
+    folder = DatasetFolder(out)
+    spec = folder.spec(None)
+    assert {feature.name: feature.dtype for feature in (spec.label, spec.group_id) if feature} == {
+        "clicked": "float32",
+        "display_id": "int64",
+    }
+    sizes = load_embedding_sizes(folder.sizes_path, spec)
+    assert (sizes["ad_id"], sizes["platform"]) == (5, 19)
+    dataset = ParquetDataset(folder.patterns("test"), spec)
+    assert dataset.num_rows == rows["valid"]
+    (batch,) = dataset.batches(rows["valid"])
+    assert (batch.ids.dtype, batch.y["clicked"].dtype, batch.x["ad_id"].max() < 40) == (np.int64, np.float32, True)
+
+    (tmp_path / "sizes.yaml").write_text("\nad_idd: 5")
+    with pytest.raises(DataError, match=r"sizes\.yaml:2: ad_idd is no categorical feature .*, did you mean ad_id\?"):
+        preprocess(
+            PreprocessingOptions(tmp_path / "raw", tmp_path / "o", tmp_path / "spec.yaml", tmp_path / "sizes.yaml")
+        )
+    (tmp_path / "spec.yaml").write_text(text.replace("  - display_id\n", "", 1).replace("  map:", "  map: []"))
+    with pytest.raises(UsageError, match="differs from what is made of Outbrain's files in display_id"):
+        preprocess(PreprocessingOptions(tmp_path / "raw", tmp_path / "other", tmp_path / "spec.yaml"))
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("name", raw_csv.REQUIRED_FILES)

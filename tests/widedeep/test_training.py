@@ -91,7 +91,7 @@ def test_a_checkpoint_is_replaced_whole_or_not_at_all(
     checkpoint_dir = tmp_path / "here" / "checkpoint"
     main(options(data_dir, checkpoint_dir, "--epochs", "1"))
     before = files(checkpoint_dir)
-    assert sorted(before) == ["checkpoint", "ckpt-1.data-00000-of-00001", "ckpt-1.index"]
+    assert sorted(before) == ["checkpoint", "ckpt-1.data-00000-of-00001", "ckpt-1.index", "network.yaml"]
 
     bad = tmp_path / "bad"
     ads = np.full(1000, 3, np.int32)
