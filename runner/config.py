@@ -23,7 +23,6 @@ from deployment_toolkit.errors import UsageError
 from deployment_toolkit.mapping import from_mapping
 from runner.launch_checks import TritonLaunchMode, container_keys, launch_problems
 
-
 TRITON_IMAGE = "nvcr.io/nvidia/tritonserver:{}-py3"
 _SCHEMES = ("https", "file", "http")
 
@@ -157,6 +156,7 @@ class Config:
     measurement: Measurement = field(default_factory=Measurement)
     deep_hidden_units: list[int] | None = None
     feature_spec: Path | None = None
+    embedding_sizes: Path | None = None
     demo_data: DemoData = field(default_factory=DemoData)
     training: Training = field(default_factory=Training)
     correctness: Correctness = field(default_factory=Correctness)

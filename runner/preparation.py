@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -11,9 +12,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from runner.config import Config
+from deployment_toolkit.errors import DataError
+from runner.config import Checkpoint, Config
 from runner.stages import ROOT, Command, hidden_unit_options, spec_options
 from runner.workspace import Workspace
+from widedeep.dataset_folder import DatasetFolder
+from widedeep.source_spec import TRAIN
 
 logger = logging.getLogger("runner")
 
@@ -29,11 +33,12 @@ class PreparationStage:
 
 
 def preparation_stages(config: Config, workspace: Workspace) -> list[PreparationStage]:
-    """Raw data, preprocessed data, and each checkpoint."""
+    """Raw data, preprocessed data, and each checkpoint: downloaded if the configuration has its URL, else trained."""
     dataset = config.dataset_dir
     raw = dataset.with_name(f"{dataset.name}_raw")
     valid = dataset / "valid"
-    spec: list[object] = [] if config.feature_spec is None else ["--feature-spec", config.feature_spec]
+    given = (("--feature-spec", config.feature_spec), ("--embedding-sizes", config.embedding_sizes))
+    spec = [part for option, path in given if path is not None for part in (option, path)]
     demo = ("--displays", config.demo_data.displays, "--seed", config.demo_data.seed)
     stages = [
         PreparationStage(
@@ -51,7 +56,8 @@ def preparation_stages(config: Config, workspace: Workspace) -> list[Preparation
     ]
     for checkpoint in config.checkpoints:
         folder = workspace.checkpoint(checkpoint.name)
-        stages.append(PreparationStage("training", folder, partial(_training, config, checkpoint.name, folder)))
+        name, make = ("download", _download) if checkpoint.url else ("training", _training)
+        stages.append(PreparationStage(name, folder, partial(make, config, checkpoint, folder)))
     return stages
 
 
@@ -73,9 +79,21 @@ def relative(path: Path) -> str:
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
-def _training(config: Config, name: str, folder: Path) -> Command:
+def _download(config: Config, checkpoint: Checkpoint, folder: Path) -> Command:
+    checksum: tuple[object, ...] = ("--sha256", checkpoint.sha256) if checkpoint.sha256 else ()
+    options = ("--url", checkpoint.url, "--checkpoint-dir", folder, *checksum)
+    return _module(f"download_{checkpoint.name}", "runner.checkpoint_download", *options)
+
+
+def _training(config: Config, checkpoint: Checkpoint, folder: Path) -> Command:
+    patterns = DatasetFolder(config.dataset_dir).patterns(TRAIN)
+    if not any(glob.glob(pattern) for pattern in patterns):  # noqa: PTH207 - may be absolute
+        raise DataError(
+            f"checkpoint {checkpoint.name} is missing and there is no data to train one on ({', '.join(patterns)}): "
+            f"copy one to {folder}, give its url in the configuration, or preprocess the raw data (scripts/preproc.sh)"
+        )
     return _module(
-        f"training_{name}",
+        f"training_{checkpoint.name}",
         "widedeep.training",
         *("--data-dir", config.dataset_dir, "--checkpoint-dir", folder),
         *("--epochs", config.training.epochs, "--batch-size", config.training.batch_size),

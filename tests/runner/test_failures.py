@@ -100,7 +100,7 @@ def test_ctrl_c_between_two_stages_is_no_success(
     [
         ("demo data", "outbrain_raw"),
         ("preprocessing", "events.csv"),
-        ("training", "matches no file"),
+        ("training", "copy one to"),
     ],
 )
 def test_preparation_that_fails_skips_every_experiment(

@@ -1,0 +1,92 @@
+"""Fetches a checkpoint by its URL: a zip or tar archive, checked, unpacked, and put where a run looks for it."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from deployment_toolkit.archive import unpack
+from deployment_toolkit.download import download, require_sha256
+from deployment_toolkit.errors import DataError, ModelError
+from deployment_toolkit.files import replace_when_complete
+from deployment_toolkit.params import add_dataclass, from_args, make_parser, option, run_entry_point
+
+logger = logging.getLogger("checkpoint")
+
+STATE_FILE = "checkpoint"  # by it TensorFlow knows a folder of checkpoints, and which is the latest
+
+
+@dataclass(frozen=True)
+class DownloadOptions:
+    """Options of the command."""
+
+    url: str = option("https or file URL of a zip or tar archive that holds one checkpoint")
+    checkpoint_dir: Path = option("folder to make of it")
+    sha256: str | None = option("SHA-256 of the archive", None)
+
+
+def main(argv: list[str]) -> None:
+    parser = make_parser(__doc__ or "")
+    add_dataclass(parser, DownloadOptions)
+    options = from_args(DownloadOptions, parser.parse_args(argv))
+    with _archive(options) as archive:
+        install(archive, options.checkpoint_dir)
+    logger.info("checkpoint of %s is in %s", options.url, options.checkpoint_dir)
+
+
+def install(archive: Path, folder: Path) -> None:
+    """Unpacks an archive and makes the checkpoint in it, with what lies beside it, the folder.
+
+    The checkpoint may lie at any depth. Raises DataError for an archive that can't be unpacked safely and ModelError if
+    it does not hold exactly one checkpoint; then there is no folder.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".unpacked_", dir=folder.parent) as unpacked:
+        unpack(archive, Path(unpacked))
+        found = sorted({state.parent for state in Path(unpacked).rglob(STATE_FILE) if _is_checkpoint(state.parent)})
+        if len(found) != 1:
+            names = ", ".join(str(item.relative_to(unpacked)) for item in found) or "none"
+            raise ModelError(
+                f"{archive} must hold one TensorFlow checkpoint, a folder with a file {STATE_FILE} and its *.index, "
+                f"found {names}: unpack it by hand and copy the right folder to {folder}"
+            )
+        with replace_when_complete(folder) as beside:
+            if found[0] == Path(unpacked):
+                beside.mkdir()
+                for item in found[0].iterdir():
+                    item.rename(beside / item.name)
+            else:
+                found[0].rename(beside)
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    return (folder / STATE_FILE).is_file() and any(folder.glob("*.index"))
+
+
+@contextmanager
+def _archive(options: DownloadOptions) -> Iterator[Path]:
+    """The archive on this machine; what was downloaded is deleted when it has been used."""
+    parts = urlsplit(options.url)
+    if parts.scheme == "file":
+        path = Path(url2pathname(parts.path))
+        if parts.netloc not in ("", "localhost") or not path.is_file():
+            raise DataError(f"{options.url}: there is no such file; give file:///absolute/path/of/an/archive")
+        require_sha256(path, options.sha256, options.url)
+        yield path
+    else:
+        path = options.checkpoint_dir.with_name(f".{options.checkpoint_dir.name}.archive")
+        download(options.url, path, sha256=options.sha256)
+        try:
+            yield path
+        finally:
+            path.unlink()
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

@@ -1,0 +1,333 @@
+"""Checkpoints by URL, from a real HTTP server that answers ranges, breaks connections and changes its file."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import stat
+import subprocess
+import sys
+import tarfile
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import yaml
+
+from deployment_toolkit.archive import unpack
+from deployment_toolkit.download import download
+from deployment_toolkit.errors import DataError, ModelError, UsageError
+from runner.checkpoint_download import install, main
+from runner.config import Checkpoint, load_config
+from runner.preparation import preparation_stages
+from runner.workspace import create_workspace
+from tests.runner.conftest import ROOT
+
+STATE = b'model_checkpoint_path: "ckpt-1"\n'
+FILES = {"checkpoint": STATE, "ckpt-1.index": b"index", "ckpt-1.data-00000-of-00001": bytes(range(256)) * 4000}
+
+
+@dataclass
+class Site:
+    """A web server with one file. It closes a connection after ``cut`` bytes, as often as ``cuts`` says."""
+
+    content: bytes
+    tag: str | None = '"one"'
+    cut: int = 0
+    cuts: int = 0
+    status: int = 0
+    location: str = ""
+    ranges: list[str | None] = field(default_factory=list)
+    url: str = ""
+
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        asked = handler.headers.get("Range")
+        self.ranges.append(asked)
+        same = handler.headers.get("If-Range") == self.tag
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and same else 0
+        if self.status:
+            handler.send_response(self.status)
+            handler.send_header("Location", self.location)
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+            return
+        if start >= len(self.content):
+            handler.send_response(416)
+            handler.send_header("Content-Range", f"bytes */{len(self.content)}")
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+            return
+        body = self.content[start:]
+        handler.send_response(206 if start else 200)
+        if start:
+            handler.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
+        if self.tag:
+            handler.send_header("ETag", self.tag)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        if self.cuts:
+            self.cuts -= 1
+            body = body[: self.cut]
+        handler.wfile.write(body)
+        handler.close_connection = True
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """Serves the archive of a checkpoint."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    served = Site(_zip({f"model/checkpoint/{name}": content for name, content in FILES.items()}))
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            served.answer(self)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        served.url = f"http://127.0.0.1:{server.server_port}/checkpoint.zip"
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield served
+        server.shutdown()
+        thread.join()
+
+
+def _zip(files: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def _tar(path: Path, members: list[tuple[tarfile.TarInfo, bytes]], mode: Any = "w:gz") -> Path:
+    with tarfile.open(path, mode) as archive:
+        for info, content in members:
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+def _member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, link
+    return info
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_checkpoint_comes_whole_from_a_server_that_breaks_off(site: Site, tmp_path: Path) -> None:
+    site.cut, site.cuts = 400_000, 2
+    folder = tmp_path / "name" / "checkpoint"
+    checksum = hashlib.sha256(site.content).hexdigest().upper()
+    main(["--url", site.url, "--checkpoint-dir", str(folder), "--sha256", checksum])
+    assert _contents(folder) == FILES
+    assert site.ranges == [None, "bytes=400000-", "bytes=800000-"]
+    assert [path.name for path in folder.parent.iterdir()] == ["checkpoint"]
+
+
+def test_what_came_before_an_end_is_gone_on_from_by_the_next_call(site: Site, tmp_path: Path) -> None:
+    path = tmp_path / "archive"
+    site.cut, site.cuts = 0, 100
+    with pytest.raises(DataError, match="kept in .*try again later"):
+        download(site.url, path, pause_s=0)
+    site.cut, site.cuts = 1000, 1
+    site.ranges.clear()
+    with contextlib.suppress(DataError):
+        download(site.url, path, pause_s=0)
+    assert site.ranges == [None, "bytes=1000-"]
+    assert path.read_bytes() == site.content
+
+
+def test_a_whole_file_that_was_not_put_in_place_is_not_fetched_again(site: Site, tmp_path: Path) -> None:
+    path = tmp_path / "archive"
+    path.with_name("archive.partial").write_bytes(site.content)
+    path.with_name("archive.partial.json").write_text(f'{{"url": "{site.url}", "validator": "\\"one\\""}}')
+    download(site.url, path, pause_s=0)
+    assert path.read_bytes() == site.content
+    assert site.ranges == [f"bytes={len(site.content)}-"]
+    assert [item.name for item in tmp_path.iterdir()] == ["archive"]
+
+
+@pytest.mark.parametrize("tag", ['"two"', None, 'W/"weak"'])
+def test_another_file_of_the_server_is_fetched_from_its_start(site: Site, tmp_path: Path, tag: str | None) -> None:
+    path = tmp_path / "archive"
+    path.with_name("archive.partial").write_bytes(b"of an older file")
+    if tag == '"two"':
+        path.with_name("archive.partial.json").write_text(f'{{"url": "{site.url}", "validator": "\\"one\\""}}')
+    site.tag = tag
+    site.cut, site.cuts = 10, 1
+    download(site.url, path, pause_s=0)
+    assert path.read_bytes() == site.content
+
+
+def test_a_wrong_checksum_leaves_nothing(site: Site, tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint"
+    with pytest.raises(DataError, match=f"its SHA-256 is {hashlib.sha256(site.content).hexdigest()}, not {'0' * 64}"):
+        main(["--url", site.url, "--checkpoint-dir", str(folder), "--sha256", "0" * 64])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_file_is_told_at_once(site: Site, tmp_path: Path) -> None:
+    site.status = 404
+    with pytest.raises(DataError, match="the server answers 404"):
+        download(site.url, tmp_path / "archive", pause_s=0)
+    assert len(site.ranges) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("http://example.com/a.zip", "could be changed on the way"),
+        ("ftp://example.com/a.zip", "give an https URL"),
+    ],
+)
+def test_unsafe_urls_are_refused(tmp_path: Path, url: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        download(url, tmp_path / "archive")
+
+
+def test_a_file_url_is_unpacked_where_it_lies(tmp_path: Path) -> None:
+    members = [(_member(f"./{name}"), content) for name, content in FILES.items()]
+    archive = _tar(tmp_path / "my checkpoint.tar.gz", [(_member(".", tarfile.DIRTYPE), b""), *members])
+    folder = tmp_path / "checkpoint"
+    main(["--url", archive.as_uri(), "--checkpoint-dir", str(folder)])
+    assert _contents(folder) == FILES
+    with pytest.raises(DataError, match="is another file than expected"):
+        main(["--url", archive.as_uri(), "--checkpoint-dir", str(folder), "--sha256", "0" * 64])
+    archive.unlink()
+    with pytest.raises(DataError, match="there is no such file"):
+        main(["--url", archive.as_uri(), "--checkpoint-dir", str(folder)])
+    assert _contents(folder) == FILES
+
+
+HOSTILE: dict[str, tuple[Callable[[], list[tuple[tarfile.TarInfo, bytes]]], str]] = {
+    "outside": (lambda: [(_member("a/../../evil"), b"x")], "lies outside"),
+    "absolute": (lambda: [(_member("/tmp/evil"), b"x")], "lies outside"),
+    "symbolic link": (lambda: [(_member("l", tarfile.SYMTYPE, "/etc"), b""), (_member("l/x"), b"x")], "holds a link"),
+    "hard link": (lambda: [(_member("l", tarfile.LNKTYPE, "/etc/passwd"), b"")], "holds a link"),
+    "device": (lambda: [(_member("d", tarfile.CHRTYPE), b"")], "holds a device"),
+    "pipe": (lambda: [(_member("d", tarfile.FIFOTYPE), b"")], "holds a device or pipe"),
+    "twice": (lambda: [(_member("a"), b"x"), (_member("./a"), b"y")], "twice"),
+    "below a file": (lambda: [(_member("a"), b"x"), (_member("a/b"), b"y")], "can't be unpacked"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_tar_archives_are_refused(tmp_path: Path, case: str) -> None:
+    make, message = HOSTILE[case]
+    archive = _tar(tmp_path / "evil.tar", [(_member("good"), b"x"), *make()], "w")
+    with pytest.raises(DataError, match=message):
+        unpack(archive, tmp_path / "a" / "folder")
+    if case != "below a file":
+        assert [path.name for path in tmp_path.iterdir()] == ["evil.tar"]
+    assert not (tmp_path.parent / "evil").exists()
+
+
+def test_hostile_zip_archives_are_refused(tmp_path: Path) -> None:
+    link = zipfile.ZipInfo("link")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    for name, message in (("../evil", "lies outside"), ("/evil", "lies outside"), (link, "holds a link")):
+        archive = tmp_path / "evil.zip"
+        with zipfile.ZipFile(archive, "w") as made:
+            made.writestr(name, "x")
+        with pytest.raises(DataError, match=message):
+            unpack(archive, tmp_path / "folder")
+        assert [path.name for path in tmp_path.iterdir()] == ["evil.zip"]
+
+
+def test_more_than_the_disk_holds_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = tmp_path / "archive"
+    archive.write_bytes(_zip(FILES))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: mock.Mock(free=1_000_000))
+    with pytest.raises(DataError, match="make room"):
+        unpack(archive, tmp_path / "folder")
+    assert not (tmp_path / "folder").exists()
+
+
+def test_permissions_of_an_archive_are_not_taken_over(tmp_path: Path) -> None:
+    info = _member("program")
+    info.mode = 0o6777
+    unpack(_tar(tmp_path / "a.tar", [(info, b"x")], "w"), tmp_path / "folder")
+    assert (tmp_path / "folder" / "program").stat().st_mode & 0o7111 == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"neither", "neither a zip nor a tar"), (_zip(FILES)[:-5000] + b"PK\5\6" + bytes(18), "none")],
+)
+def test_what_is_no_archive_of_a_checkpoint_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    archive = tmp_path / "archive"
+    archive.write_bytes(content)
+    with pytest.raises((DataError, ModelError), match=message):
+        install(archive, tmp_path / "checkpoint")
+    assert [path.name for path in tmp_path.iterdir()] == ["archive"]
+
+
+def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
+    archive = _tar(tmp_path / "archive", [(_member(name), content) for name, content in FILES.items()])
+    archive.write_bytes(archive.read_bytes()[:-2000])
+    with pytest.raises(DataError, match="fetch it again"):
+        install(archive, tmp_path / "checkpoint")
+    assert [path.name for path in tmp_path.iterdir()] == ["archive"]
+
+
+def test_two_checkpoints_in_an_archive_are_named(tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    archive.write_bytes(_zip({f"{epoch}/{name}": content for epoch in "ab" for name, content in FILES.items()}))
+    with pytest.raises(ModelError, match="found a, b: unpack it by hand"):
+        install(archive, tmp_path / "checkpoint")
+
+
+def test_a_run_downloads_what_is_missing_and_has_a_url(
+    site: Site, small_config: dict[str, Any], tmp_path: Path
+) -> None:
+    checkpoints = [{"name": "small", "url": site.url, "sha256": hashlib.sha256(site.content).hexdigest()}]
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(small_config | {"checkpoints": checkpoints}))
+    workspace = create_workspace(tmp_path / "workspace")
+    *_, stage = preparation_stages(load_config(path), workspace)
+    assert (stage.name, stage.product) == ("download", workspace.checkpoint("small"))
+    subprocess.run(stage.command().argv, check=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert _contents(workspace.checkpoint("small")) == FILES
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"url": "ftp://x/y.zip"}, "must start with https or file"),
+        ({"url": "https://x/y.zip", "sha256": "abc"}, "64 hexadecimal digits"),
+        ({"sha256": "0" * 64}, "belongs to a url"),
+    ],
+)
+def test_a_checkpoint_entry_that_can_not_be_used_is_refused(keys: dict[str, str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Checkpoint("small", **keys)
+
+
+def test_an_empty_url_as_the_original_has_it_is_none() -> None:
+    assert not Checkpoint("small", url="").url
+
+
+def test_the_command_shows_its_progress(site: Site, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "runner.checkpoint_download", "--url", site.url]
+    done = subprocess.run(
+        [*command, "--checkpoint-dir", str(tmp_path / "checkpoint")],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "download: 1.02M of 1.02M B" in done.stderr
