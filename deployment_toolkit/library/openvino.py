@@ -19,6 +19,7 @@ from deployment_toolkit.library.base import FrameworkSession, Loader
 from deployment_toolkit.library.onnx import SPEC_KEY
 from deployment_toolkit.model_files import MAIN_FILES
 
+_VERSION = openvino.__version__.partition("-")[0]  # without the build
 MAIN_FILE = MAIN_FILES[Format.OPENVINO]
 
 # Weights and activations in float32 (the CPU plugin takes bfloat16 by itself where the CPU has it), and no thread bound
@@ -38,7 +39,7 @@ class OpenVinoLoader(Loader):
         try:
             compiled = core.compile_model(model, "CPU", _CONFIG | threads)
         except RuntimeError as error:
-            raise ModelError(f"{path} can't be compiled by OpenVINO {openvino.__version__}: {error}") from error
+            raise ModelError(f"{path} can't be compiled by OpenVINO {_VERSION}: {error}") from error
         return OpenVinoSession(compiled, spec)
 
     def read_spec(self, path: Path) -> ModelSpec:
@@ -77,7 +78,7 @@ class OpenVinoFromOnnx:
             model = openvino.Core().read_model(str(source))
             openvino.save_model(model, str(target / MAIN_FILE), compress_to_fp16=self._precision is Precision.FP16)
         except RuntimeError as error:
-            raise ConversionError(f"OpenVINO {openvino.__version__} can't convert {source}: {error}") from error
+            raise ConversionError(f"OpenVINO {_VERSION} can't convert {source}: {error}") from error
 
 
 def _read(core: Any, path: Path) -> Any:
@@ -88,7 +89,7 @@ def _read(core: Any, path: Path) -> Any:
     try:
         return core.read_model(str(file))
     except RuntimeError as error:
-        raise ModelError(f"{file} can't be read by OpenVINO {openvino.__version__}: {error}") from error
+        raise ModelError(f"{file} can't be read by OpenVINO {_VERSION}: {error}") from error
 
 
 def _read_spec(model: Any) -> ModelSpec:

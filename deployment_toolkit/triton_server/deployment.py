@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from deployment_toolkit.core import Accelerator, Batching, DeviceKind, Format, Host, ModelSpec, Precision
 from deployment_toolkit.errors import UsageError
-from deployment_toolkit.registry import INSTEAD, LOADERS
+from deployment_toolkit.registry import INSTEAD
 
 # Keys of config.pbtxt's parameters.
 MODEL_SPEC = "model_spec"
@@ -21,6 +21,7 @@ MODEL_FILES = {
     Format.TF_TRT: "model.savedmodel",
     Format.ONNX: "model.onnx",
     Format.TRT: "model.plan",
+    Format.OPENVINO: "model.xml",
 }
 DTYPES = {
     "bool": "TYPE_BOOL",
@@ -40,18 +41,22 @@ _ACCELERATORS = {
     Format.TF_TRT: (Accelerator.NONE, Accelerator.AMP, Accelerator.TRT),
     Format.ONNX: (Accelerator.NONE, Accelerator.TRT),
     Format.TRT: (Accelerator.NONE,),
+    Format.OPENVINO: (Accelerator.NONE,),
 }
+# Where a format's native backend can run it, if not on either kind of device.
+_DEVICES = {Format.TRT: DeviceKind.GPU, Format.TF_TRT: DeviceKind.GPU, Format.OPENVINO: DeviceKind.CPU}
+_HOSTED = (Format.TF_SAVEDMODEL, Format.ONNX, Format.OPENVINO)
 
 
 @dataclass(frozen=True)
 class Deployment:
     """A model as a server is to run it.
 
-    ``engine_count_per_device`` is the number of instances per kind of device; without it the Python host runs one on
-    the CPU, and a native backend one wherever the server likes. ``backend_parameters`` reach a native backend as they
-    are; the Python host takes ``threads``, the threads of one instance. ``precision`` is that of the TensorRT
-    accelerator. Preferred sizes and delay count for dynamic batching only. Raises UsageError if the parts contradict
-    each other.
+    ``engine_count_per_device`` is the number of instances per kind of device; without it the Python host and the
+    OpenVINO backend run one on the CPU, any other backend one wherever the server likes. ``backend_parameters`` reach a
+    native backend as they are; the Python host takes ``threads``, the threads of one instance. ``precision`` is that of
+    the TensorRT accelerator. Preferred sizes and delay count for dynamic batching only. Raises UsageError if the parts
+    contradict each other.
     """
 
     name: str
@@ -97,7 +102,7 @@ class Deployment:
                 yield f"tensor {tensor.name} is of dtype {tensor.dtype}, which a server can't carry"
 
     def _python_problems(self) -> Iterator[str]:
-        if self.format not in LOADERS:
+        if self.format not in _HOSTED:
             yield f"there is no Python host for {self.format}: it needs a server with the format's own backend"
         if self.backend_accelerator is not Accelerator.NONE:
             yield f"accelerator {self.backend_accelerator} belongs to a native backend: with the Python host use none"
@@ -113,6 +118,12 @@ class Deployment:
             yield f"the backend of {self.format} has no accelerator {self.backend_accelerator}: use one of {choices}"
         if self.backend_accelerator is Accelerator.TRT and self.precision is Precision.TF32:
             yield "the TensorRT accelerator has no precision tf32: use int8, fp16 or fp32"
+        device = _DEVICES.get(self.format)
+        if device is not None and self.engine_count_per_device.keys() - {device}:
+            yield f"the backend of {self.format} runs on a {device} only: give engines for {device}"
+        on_cpu = self.engine_count_per_device.keys() == {DeviceKind.CPU}
+        if self.backend_accelerator is not Accelerator.NONE and on_cpu:
+            yield f"accelerator {self.backend_accelerator} is one of a gpu: give engines for gpu, or accelerator none"
         reserved = sorted(self.backend_parameters.keys() & {MODEL_SPEC})
         if reserved:
             yield f"backend parameter {reserved[0]} is written from the model's signature: leave it out"

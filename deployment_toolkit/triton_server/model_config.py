@@ -24,7 +24,6 @@ from deployment_toolkit.python_host import TritonPythonModel as TritonPythonMode
 '''
 
 _KINDS = {DeviceKind.CPU: pb.ModelInstanceGroup.KIND_CPU, DeviceKind.GPU: pb.ModelInstanceGroup.KIND_GPU}
-_DEFAULT_KIND = {Host.PYTHON: pb.ModelInstanceGroup.KIND_CPU, Host.NATIVE: pb.ModelInstanceGroup.KIND_AUTO}
 
 
 def config_text(deployment: Deployment) -> str:
@@ -42,7 +41,9 @@ def config_text(deployment: Deployment) -> str:
     for device, count in deployment.engine_count_per_device.items():
         config.instance_group.add(count=count, kind=_KINDS[device])
     if not deployment.engine_count_per_device:
-        config.instance_group.add(count=1, kind=_DEFAULT_KIND[deployment.host])
+        cpu = deployment.host is Host.PYTHON or deployment.format is Format.OPENVINO
+        kinds = pb.ModelInstanceGroup
+        config.instance_group.add(count=1, kind=kinds.KIND_CPU if cpu else kinds.KIND_AUTO)
     if deployment.host is Host.PYTHON:
         _set_python_backend(config, deployment)
     else:
@@ -125,7 +126,8 @@ def _set_python_backend(config: Any, deployment: Deployment) -> None:
 
 
 def _set_native_backend(config: Any, deployment: Deployment) -> None:
-    """Source of the names: Triton's user guide, chapters model configuration and optimization."""
+    """Source of the names: Triton's user guide, chapters model configuration and optimization, and the READMEs of
+    tensorflow_backend, onnxruntime_backend and openvino_backend."""
     config.default_model_filename = deployment.model_file
     if deployment.format is Format.TRT:
         config.platform = "tensorrt_plan"
@@ -133,6 +135,8 @@ def _set_native_backend(config: Any, deployment: Deployment) -> None:
             config.optimization.cuda.graphs = True
     elif deployment.format is Format.ONNX:
         config.backend = "onnxruntime"
+    elif deployment.format is Format.OPENVINO:
+        config.backend = "openvino"
     else:
         config.backend = "tensorflow"
         config.platform = "tensorflow_savedmodel"

@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deployment_toolkit.core import Host, ModelSpec
+from deployment_toolkit.core import Format, Host, ModelSpec
 from deployment_toolkit.files import replace_when_complete, require_free_space, size_bytes, write_text
+from deployment_toolkit.model_files import require_format
 from deployment_toolkit.triton_server.deployment import Deployment
 from deployment_toolkit.triton_server.model_config import HOST_FILE, HOST_SOURCE, config_text, parse_config
 
+_FOLDERS = (Format.TF_SAVEDMODEL, Format.TF_TRT)  # copied as they are; of the others, what they hold
 _RESERVE_BYTES = 2**20  # configuration, host and folders
 _NO_KERNEL_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
@@ -35,15 +37,26 @@ class Package:
 def add_model(repository: Path, deployment: Deployment, source: Path) -> Path:
     """Puts the model file or folder ``source`` into the repository and returns the model's folder there.
 
-    Raises DataError if the disk has no room for it.
+    Raises ModelError if the source is no model of the deployment's format, DataError if the disk has no room for it.
     """
-    files = {deployment.model_file: source}
-    weights = source.with_name(f"{source.name}.data")  # ONNX files over 2 GiB keep their tensors in a second file
-    if weights.is_file():
-        files[weights.name] = weights
+    files = _model_files(deployment, source)
     texts = {HOST_FILE: HOST_SOURCE} if deployment.host is Host.PYTHON else {}
     config = config_text(deployment)
     return add_package(repository, Package(deployment.name, deployment.version, deployment.spec, config, files, texts))
+
+
+def _model_files(deployment: Deployment, source: Path) -> dict[str, Path]:
+    """By their names in the version's folder. Raises ModelError if the source is not of the deployment's format."""
+    require_format(source, deployment.format)
+    if source.is_dir() and deployment.format not in _FOLDERS:
+        return {path.name: path for path in sorted(source.iterdir())}
+    files = {deployment.model_file: source}
+    if deployment.format is Format.OPENVINO:
+        files[Path(deployment.model_file).with_suffix(".bin").name] = source.with_suffix(".bin")
+    weights = source.with_name(f"{source.name}.data")  # ONNX files over 2 GiB keep their tensors in a second file
+    if weights.is_file():
+        files[weights.name] = weights
+    return files
 
 
 def add_package(repository: Path, package: Package) -> Path:

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from deployment_toolkit.core import Arrays, Format, ModelSpec, Precision, TensorSpec
+from deployment_toolkit.errors import ConversionError, InputError, ModelError, UsageError
+from deployment_toolkit.library.openvino import OpenVinoFromOnnx, OpenVinoLoader
+from deployment_toolkit.library.tf import SavedModelLoader
+from deployment_toolkit.registry import converter
+from deployment_toolkit.sample_rows import random_rows
+
+TinyOnnx = Callable[..., Path]
+X: Arrays = {
+    "amount": np.array([[0.5], [1.5]], np.float32),
+    "item": np.array([[2], [9]], np.int32),
+    "tags": np.array([[-1, -1, -1], [4, 4, 1]], np.int32),
+}
+
+
+@pytest.fixture
+def folder(tiny_onnx: TinyOnnx, tmp_path: Path) -> Path:
+    OpenVinoFromOnnx().convert(tiny_onnx(tmp_path / "model.onnx"), tmp_path / "tiny.openvino")
+    return tmp_path / "tiny.openvino"
+
+
+@pytest.mark.parametrize(("precision", "atol"), [(Precision.FP32, 1e-5), (Precision.FP16, 1e-2)])
+def test_the_folder_answers_as_the_savedmodel_it_was_made_of(
+    tiny_savedmodel: Path, tmp_path: Path, precision: Precision, atol: float
+) -> None:
+    converter(Format.TF_SAVEDMODEL, Format.ONNX)().convert(tiny_savedmodel, tmp_path / "model.onnx")
+    made = tmp_path / "made.openvino"
+    converter(Format.ONNX, Format.OPENVINO)(precision=precision).convert(tmp_path / "model.onnx", made)
+    assert sorted(path.name for path in made.iterdir()) == ["model.bin", "model.xml"]
+    source = SavedModelLoader().load(tiny_savedmodel)
+    with OpenVinoLoader(threads=1).load(made) as session:
+        assert session.spec == source.spec == OpenVinoLoader().read_spec(made)
+        for rows in (1, 7, 700):
+            x = random_rows(source.spec, rows, seed=rows)
+            x["tags"][0] = -1
+            answer = session.infer(x)["wide_deep_model"]
+            np.testing.assert_allclose(answer, source.infer(x)["wide_deep_model"], rtol=0, atol=atol)
+
+
+def test_half_precision_halves_the_weights(tiny_savedmodel: Path, tmp_path: Path) -> None:
+    converter(Format.TF_SAVEDMODEL, Format.ONNX)().convert(tiny_savedmodel, tmp_path / "model.onnx")
+    sizes = []
+    for precision in (Precision.FP32, Precision.FP16):
+        OpenVinoFromOnnx(precision=precision).convert(tmp_path / "model.onnx", tmp_path / str(precision))
+        sizes.append((tmp_path / str(precision) / "model.bin").stat().st_size)
+    assert sizes[1] < 0.6 * sizes[0]
+
+
+def test_arithmetic_is_single_precision_where_the_cpu_has_bfloat16(tmp_path: Path) -> None:
+    weights = np.random.default_rng(1).normal(0, 1, (512, 64)).astype(np.float32)
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", size])
+        for name, size in {"x": 512, "y": 64}.items()
+    ]
+    nodes = [helper.make_node("MatMul", ["x", "weights"], ["y"])]
+    graph = helper.make_graph(nodes, "product", values[:1], values[1:], [numpy_helper.from_array(weights, "weights")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save(model, str(tmp_path / "product.onnx"))
+    OpenVinoFromOnnx().convert(tmp_path / "product.onnx", tmp_path / "product.openvino")
+    x = np.random.default_rng(2).normal(0, 1, (64, 512)).astype(np.float32)
+    answer = OpenVinoLoader().load(tmp_path / "product.openvino").infer({"x": x})["y"]
+    np.testing.assert_allclose(answer, x @ weights, rtol=0, atol=1e-3)  # bfloat16 is off by 0.1
+
+
+def test_answers_are_the_callers_own_and_inputs_may_be_of_any_layout(folder: Path) -> None:
+    with OpenVinoLoader().load(folder) as session:
+        first = session.infer(X)["score"]
+        twice = {name: np.repeat(array, 2, axis=0)[::2] for name, array in X.items()}
+        twice["tags"] = np.asfortranarray(twice["tags"])
+        twice["amount"].setflags(write=False)
+        second = session.infer(twice)["score"]
+        session.infer(X | {"amount": X["amount"] + 100})
+    assert first.tolist() == second.tolist() == [[17.5], [100.5]]
+
+
+def test_ranges_travel_in_the_model_wherever_it_is_copied(folder: Path, tmp_path: Path) -> None:
+    converter(Format.OPENVINO, Format.OPENVINO)().convert(folder, tmp_path / "copy.openvino")
+    shutil.rmtree(folder)
+    for path in (tmp_path / "copy.openvino", tmp_path / "copy.openvino" / "model.xml"):
+        with OpenVinoLoader().load(path) as session:
+            assert session.spec.value_ranges == {"item": (0, 9), "tags": (-1, 4)}
+            with pytest.raises(InputError, match=r"input item holds id 10, outside 0 \.\. 9"):
+                session.infer(X | {"item": np.array([[0], [10]], np.int32)})
+
+
+def test_a_file_of_another_origin_has_no_ranges_and_sizes_of_any_kind(tmp_path: Path) -> None:
+    names = {"x": ["batch", "length", 2], "y": ["batch", None, 2]}
+    values = [helper.make_tensor_value_info(name, TensorProto.INT64, shape) for name, shape in names.items()]
+    graph = helper.make_graph([helper.make_node("Abs", ["x"], ["y"])], "absolute", values[:1], values[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), tmp_path / "a.onnx")
+    OpenVinoFromOnnx().convert(tmp_path / "a.onnx", tmp_path / "a")
+    with OpenVinoLoader().load(tmp_path / "a") as session:
+        assert session.spec == ModelSpec((TensorSpec("x", "int64", (-1, 2)),), (TensorSpec("y", "int64", (-1, 2)),))
+        for length in (1, 5):
+            answer = session.infer({"x": np.full((3, length, 2), -1, np.int64)})["y"]
+            assert (answer.shape, answer.dtype, answer.min()) == ((3, length, 2), np.int64, 1)
+
+
+def test_what_is_no_model_is_told(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"none is no OpenVINO model \(there is no .*none/model\.xml\): convert"):
+        OpenVinoLoader().load(tmp_path / "none")
+    (folder / "model.xml").write_text("<net")
+    with pytest.raises(ModelError, match=r"model\.xml can't be read by OpenVINO 2026\.4\.1:"):
+        OpenVinoLoader().load(folder)
+    (folder / "model.bin").unlink()
+    with pytest.raises(ModelError, match=r"there is no .*model\.bin"):
+        OpenVinoLoader().read_spec(folder)
+
+
+def test_what_cannot_be_converted_is_told(tmp_path: Path) -> None:
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 1]) for name in "xy"]
+    node = helper.make_node("Nonsense", ["x"], ["y"], domain="unknown")
+    graph = helper.make_graph([node], "nonsense", values[:1], values[1:])
+    opsets = [helper.make_opsetid("", 13), helper.make_opsetid("unknown", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "nonsense.onnx")
+    with pytest.raises(ConversionError, match=r"(?s)OpenVINO 2026\.4\.1 can't convert .*unknown\.Nonsense"):
+        OpenVinoFromOnnx().convert(tmp_path / "nonsense.onnx", tmp_path / "made")
+    with pytest.raises(ModelError, match="there is no ONNX file at"):
+        OpenVinoFromOnnx().convert(tmp_path / "none.onnx", tmp_path / "made")
+    with pytest.raises(UsageError, match="openvino has no weights of int8: use fp32 or fp16"):
+        OpenVinoFromOnnx(precision=Precision.INT8)
+    assert not (tmp_path / "made").exists()
