@@ -54,7 +54,8 @@ class MetricsCalculator:
     @property
     def metrics(self) -> dict[str, float]:
         """``map12``, ``roc_auc`` and ``log_loss`` of all rows so far. A metric that isn't defined is NaN: all of them
-        without rows or with a prediction that is NaN, ``map12`` without clicks, ``roc_auc`` with labels of one kind."""
+        without rows or with a prediction that is NaN, ``map12`` without clicks or where every row is a group of its own
+        (as where data has no group ids: nothing is ranked), ``roc_auc`` with labels of one kind."""
         undefined = dict.fromkeys(("map12", "roc_auc", "log_loss"), float("nan"))
         if not self._ids:
             return undefined
@@ -62,7 +63,7 @@ class MetricsCalculator:
         if ids.size == 0 or np.isnan(scores).any():
             return undefined
         return {
-            "map12": mean_average_precision(ids, scores, clicks),
+            "map12": mean_average_precision(ids, scores, clicks) if len(np.unique(ids)) < len(ids) else float("nan"),
             "roc_auc": roc_auc(scores, clicks),
             "log_loss": log_loss(scores, clicks),
         }

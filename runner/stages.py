@@ -14,6 +14,7 @@ from runner.config import Config, Parameters
 from runner.launch_checks import TritonLaunchMode
 from runner.measurement_points import MeasurementPoints, offline_points, online_points
 from runner.workspace import ExperimentFolders, Workspace
+from widedeep.dataset_folder import DatasetFolder
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = "framework"
@@ -228,9 +229,10 @@ def _rows(experiment: Experiment, batch_size: int) -> list[object]:
 
 
 def spec_options(config: Config) -> list[object]:
-    """The specification beside the data set; a data set without one has the Outbrain features."""
-    path = config.dataset_dir / "feature_spec.yaml"
-    return ["--feature-spec", path] if path.is_file() else []
+    """The specification and the embedding widths beside the data set; one without them has the Outbrain features."""
+    dataset = DatasetFolder(config.dataset_dir)
+    spec = [] if dataset.spec_path is None else ["--feature-spec", dataset.spec_path]
+    return spec if dataset.sizes_path is None else [*spec, "--embedding-sizes", dataset.sizes_path]
 
 
 def _batch_size(experiment: Experiment) -> int:

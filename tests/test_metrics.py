@@ -101,6 +101,8 @@ def test_row_order_and_batches_make_no_difference() -> None:
 
 def test_what_is_not_defined_is_nan() -> None:
     assert math.isnan(calculate([1, 1], [0.5, 0.6], [0, 0])["map12"])
+    alone = calculate([1, 2, 3], [0.5, 0.6, 0.7], [0, 1, 0])  # each row a group of its own
+    assert math.isnan(alone["map12"]) and alone["roc_auc"] == 0.5
     assert all(math.isnan(value) for value in calculate([1, 1], [0.5, float("nan")], [0, 1]).values())
     assert all(math.isnan(value) for value in module.MetricsCalculator().metrics.values())
     assert math.isfinite(calculate([1, 1], [0.0, 1.0], [1, 0])["log_loss"])

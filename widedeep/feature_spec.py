@@ -152,7 +152,8 @@ def parse_feature_spec(document: Located) -> FeatureSpec:
     needed = [feature.name for channel in (*_INPUTS, "label") for feature in features[channel]]
     files: dict[str, tuple[str, ...]] = {}
     if "source_spec" in sections:
-        files = read_source_spec(sections["source_spec"], entries, needed, group_id and group_id.name)
+        group_name = None if group_id is None else group_id.name
+        files = read_source_spec(sections["source_spec"], entries, needed, group_name)
     return FeatureSpec(
         numerical=features["numerical"],
         onehot=features["onehot_categorical"],

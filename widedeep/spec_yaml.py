@@ -152,7 +152,7 @@ class _Converter:
 
     def _scalar(self, node: yaml.Node) -> Any:
         try:
-            return self._scalars.construct_object(node)
+            return self._scalars.construct_object(node)  # type: ignore[no-untyped-call]
         except _NOT_A_SCALAR as error:
             problem = f"{str(node.value)[:60]!r} can't be read as {node.tag.rpartition(':')[2]}: put it into quotes"
             raise self._located(None, _line(node)).error(problem) from error
