@@ -122,7 +122,8 @@ def write_steps(path: Path, rows: Arrays, steps: int) -> None:
 
 def fill_regions(rows: Arrays, spec: ModelSpec, batch: int, steps: int) -> Watch:
     """A watcher of a perf_analyzer with system shared memory: once it has set up its regions, writes into each another
-    ``batch`` consecutive rows. The first requests may still hold the rows of the steps.
+    ``batch`` consecutive rows. The first requests may still hold the rows of the steps, and strings, whose size differs
+    from row to row, stay those of the steps.
 
     The watcher raises PerformanceError if the regions aren't those that perf_analyzer 2.51 makes.
     """
@@ -133,7 +134,7 @@ def fill_regions(rows: Arrays, spec: ModelSpec, batch: int, steps: int) -> Watch
         if done or _INITIALISED not in process.output()[0]:
             return
         done = True
-        for tensor in spec.inputs:
+        for tensor in (item for item in spec.inputs if item.dtype != "object"):
             for step in range(steps):
                 part = rows[tensor.name].take(range(step * batch, (step + 1) * batch), axis=0, mode="wrap")
                 region = SHARED_MEMORY / f"{region_name(tensor.name)}_0_{step}"
