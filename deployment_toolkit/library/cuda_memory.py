@@ -41,9 +41,9 @@ class CudaMemory:
     ``close`` gives everything back. Any failure raises DeviceError with the driver's words.
     """
 
-    def __init__(self, library: Any = None) -> None:
+    def __init__(self) -> None:
         try:
-            self._library = ctypes.CDLL(_LIBRARY) if library is None else library
+            self._library = ctypes.CDLL(_LIBRARY)
         except OSError as error:
             raise DeviceError(f"the NVIDIA driver's {_LIBRARY} can't be loaded: {error}") from error
         for name, argtypes in _FUNCTIONS.items():

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import onnx
+from google.protobuf.message import DecodeError
 
-from deployment_toolkit.core import ModelSpec, Precision, TensorSpec
-from deployment_toolkit.errors import ConversionError, UsageError
+from deployment_toolkit.core import ModelSpec, Precision, TensorSpec, ValueRange
+from deployment_toolkit.errors import ConversionError, ModelError, UsageError
 from deployment_toolkit.files import require_free_space
 from deployment_toolkit.gpu import require_gpu
 from deployment_toolkit.library.cuda_memory import CudaMemory
-from deployment_toolkit.library.onnx import OnnxLoader
+from deployment_toolkit.library.onnx import SPEC_KEY
 from deployment_toolkit.library.tensorrt_api import import_tensorrt, make_logger, numpy_dtype
 from deployment_toolkit.library.tensorrt_plan import PlanBuild, write_plan
 from deployment_toolkit.shape_profile import ShapeProfile
@@ -64,8 +66,7 @@ class TensorRTFromOnnx:
         10 or the source is no ONNX file, ConversionError, with TensorRT's own words, if it can't build the plan."""
         require_gpu("building a TensorRT plan")
         trt = import_tensorrt()
-        stored = OnnxLoader().read_spec(source)
-        self._require_quantised(source)
+        ranges = self._read_ranges(source)
         cuda = CudaMemory()
         try:
             log = make_logger(trt)
@@ -76,21 +77,29 @@ class TensorRTFromOnnx:
             plan = builder.build_serialized_network(network, config)
             if plan is None:
                 raise ConversionError(f"TensorRT {trt.__version__} can't build a plan of {source}: {_told(log)}")
-            spec = _network_spec(trt, network).with_value_ranges(stored.value_ranges)
+            spec = _network_spec(trt, network).with_value_ranges(ranges)
             require_free_space(target.parent, plan.nbytes, "the TensorRT plan")
             build = PlanBuild(trt.__version__, cuda.device_name, tuple(map(str, self._precisions)))
             write_plan(target, memoryview(plan), spec, build)
         finally:
             cuda.close()
 
-    def _require_quantised(self, source: Path) -> None:
-        if Precision.INT8 in self._precisions:
-            nodes = onnx.load(str(source), load_external_data=False).graph.node
-            if not any(node.op_type == "QuantizeLinear" for node in nodes):
-                raise ConversionError(
-                    f"int8 needs a quantised ONNX file and {source} has no QuantizeLinear node: quantise it first, or "
-                    "use fp16"
-                )
+    def _read_ranges(self, source: Path) -> Mapping[str, ValueRange]:
+        """The value ranges in the file, which must have been quantised if int8 is asked for."""
+        if not source.is_file():
+            raise ModelError(f"there is no ONNX file at {source}: convert the model first")
+        try:
+            model = onnx.load(str(source), load_external_data=False)
+        except DecodeError as error:
+            raise ModelError(f"{source} is no ONNX file: {error}") from error
+        quantised = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
+        if Precision.INT8 in self._precisions and not quantised:
+            raise ConversionError(
+                f"int8 needs a quantised ONNX file and {source} has no QuantizeLinear node: quantise it first, or use "
+                "fp16"
+            )
+        stored = next((item.value for item in model.metadata_props if item.key == SPEC_KEY), None)
+        return {} if stored is None else ModelSpec.from_dict(json.loads(stored)).value_ranges
 
     def _parse(self, trt: Any, builder: Any, log: Any, source: Path) -> Any:
         flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED) if self._explicit else 0
