@@ -1,5 +1,5 @@
-"""Deploys an ensemble beside a deployed network: the saved NVTabular workflow as a model of its own, chained to it, so that
-a request of raw features is answered with the network's probability."""
+"""Deploys an ensemble beside a deployed network: the saved NVTabular workflow as a model of its own, chained to it, so
+that a request of raw features is answered with the network's probability."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> None:
     options, target = from_args(EnsembleOptions, args), from_args(ServerOptions, args)
     packages = make_packages(options, target.model_repository)
     for package in packages:
-        folder = add_package(target.model_repository, package)
+        folder = add_package(target.model_repository, package).folder
         logger.info("model %s is in %s", package.name, folder)
     if target.load_model:  # the ensemble brings its models with it
         load_package(

@@ -8,8 +8,10 @@ DeploymentError               one line: what, where, what to do; exit code 1
   ConversionError             a format could not be made
     ToleranceError            two models answer differently
   ServerError                 a server that can't be started or reached, or a model that isn't there
+    BackendError              the server has no backend for a model's format
     InferenceError            the server answered a request with an error
   PerformanceError            a measurement could not be made
+  ContainerError             a container engine, an image or a container that can't be had
   DeviceError                 a GPU is asked for and there is none, or not the one that is needed
   ProcessError                a child process failed, with both its streams
 """
@@ -49,12 +51,20 @@ class ServerError(DeploymentError):
     """A server that can't be started or reached, or a model that isn't there."""
 
 
+class BackendError(ServerError):
+    """The server has no backend for a model's format."""
+
+
 class InferenceError(ServerError):
     """The server answered a request with an error."""
 
 
 class PerformanceError(DeploymentError):
     """A measurement could not be made."""
+
+
+class ContainerError(DeploymentError):
+    """A container engine that isn't there, an image that can't be had, a container that can't be started."""
 
 
 class DeviceError(DeploymentError):

@@ -12,24 +12,29 @@ from typing import Any
 
 import yaml
 
-from deployment_toolkit.core import Accelerator, Batching, DeviceKind, Format, Host, LoadMethod, ModelSpec, Precision
-from deployment_toolkit.errors import DeploymentError, UsageError
+from deployment_toolkit.core import LoadMethod
+from deployment_toolkit.errors import BackendError, DeploymentError
 from deployment_toolkit.files import remove, write_text
-from deployment_toolkit.library.base import stored_spec
 from deployment_toolkit.params import Plugin, add_dataclass, from_args, option
-from deployment_toolkit.registry import INSTEAD, LOADERS, loader
-from deployment_toolkit.triton_server.deployment import MODEL_FILES, Deployment
-from deployment_toolkit.triton_server.loading import load_and_check
+from deployment_toolkit.triton_server.loading import is_running, load_and_check
 from deployment_toolkit.triton_server.model_repository import add_model
-from navigator.options import ModelOptions, TensorRTOptions, WorkspaceOptions
-from navigator.values import key_value
+from navigator.deployments import Choice, ConfigOptions, find_choices
+from navigator.options import ContainerOptions, WorkspaceOptions, given, tell_unused
 
 logger = logging.getLogger("model-navigator")
 
 PLUGINS: tuple[Plugin, ...] = ()
-NOTES: dict[str, str] = {}
+NOTES = {
+    "model_version": "the folder it gets in the repository",
+    "inputs": "by the name before =, which convert gave it",
+    "outputs": "by the name before =, which convert gave it",
+    "container_version": "no effect here, for convert",
+    "framework_docker_image": "no effect here, for convert",
+    "triton_docker_image": "no effect here, for convert",
+    "gpus": "no effect here, for convert",
+    "tensorrt_max_workspace_size": "for --backend-accelerator trt",
+}
 RESULTS_FILE = "triton_config_model_results.yaml"
-_PRECISIONS = (Precision.INT8, Precision.FP16, Precision.FP32)
 
 
 @dataclass(frozen=True)
@@ -45,47 +50,6 @@ class ServerOptions:
     server_url: str = option("the server, as grpc://host:port or http://host:port", "grpc://localhost:8001")
 
 
-@dataclass(frozen=True)
-class ConfigOptions:
-    """How the server runs the model."""
-
-    host: Host = option(
-        "native: the server's own backend for the format; python: the framework in the Python backend, for servers "
-        "without such a backend",
-        Host.NATIVE,
-    )
-    batching: Batching = option(
-        "disabled: the model sees requests as they are; static: as batches, one by one; dynamic: the server joins them",
-        Batching.STATIC,
-    )
-    max_batch_size: int = option("largest batch", 1)
-    preferred_batch_sizes: list[int] = option("sizes that dynamic batching aims at", [], nargs="+")
-    max_queue_delay_us: int = option("how long dynamic batching may hold a request back, in microseconds", 0)
-    engine_count_per_device: list[tuple[DeviceKind, int]] = option(
-        "instances on a kind of device",
-        [],
-        type=key_value(DeviceKind, int),
-        choices=None,
-        nargs="+",
-        metavar="{cpu,gpu}=N",
-    )
-    backend_accelerator: Accelerator = option("execution accelerator of the native backend", Accelerator.NONE)
-    tensorrt_precision: Precision = option(
-        "precision of the TensorRT accelerator",
-        Precision.FP32,
-        choices=_PRECISIONS,
-        metavar="{" + ",".join(_PRECISIONS) + "}",
-    )
-    tensorrt_capture_cuda_graph: bool = option("run TensorRT plans as CUDA graphs", False)
-    triton_backend_parameters: list[tuple[str, str]] = option(
-        "parameters of the backend; the Python host takes threads=N, the threads of an instance",
-        [],
-        type=key_value(),
-        nargs="+",
-        metavar="KEY=VALUE",
-    )
-
-
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that are this command's own."""
     add_dataclass(parser, ServerOptions)
@@ -98,20 +62,14 @@ def run(args: argparse.Namespace) -> int:
     results_path = workspace.workspace_path / RESULTS_FILE
     if workspace.override_workspace:
         remove(results_path)
+    tell_unused(given(from_args(ContainerOptions, args)), "no container is started")
+    if not target.load_model:
+        asked = given(target, "load_model_timeout_s", "model_control_mode", "server_url")
+        tell_unused(asked, "they are for --load-model")
     started = time.monotonic()
     result: dict[str, Any] = {"model_name": args.model_name, "model_version": args.model_version}
     try:
-        deployment = find_deployment(args)
-        folder = add_model(target.model_repository, deployment, args.model_path)
-        result |= {"model_path": str(folder), "host": str(deployment.host), "format": str(deployment.format)}
-        logger.info("model %s is in %s", deployment.name, folder)
-        if target.load_model:
-            load_and_check(
-                target.server_url,
-                deployment,
-                method=target.model_control_mode,
-                timeout_s=target.load_model_timeout_s,
-            )
+        _deploy(find_choices(args), target, args.model_path, result, started_anew=workspace.override_workspace)
     except DeploymentError as error:
         _record(results_path, result, "failed", " ".join(str(error).split()), started)
         raise
@@ -119,49 +77,42 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def find_deployment(args: argparse.Namespace) -> Deployment:
-    """The deployment that the options describe. Raises UsageError or ModelError where they make none."""
-    model, config = from_args(ModelOptions, args), from_args(ConfigOptions, args)
-    model_format = model.find_format()
-    if config.tensorrt_capture_cuda_graph and model_format is not Format.TRT:
-        logger.info("CUDA graphs are captured of TensorRT plans only: not asked for with %s", model_format)
-    if config.batching is not Batching.DYNAMIC and (config.preferred_batch_sizes or config.max_queue_delay_us):
-        logger.info("preferred batch sizes and queue delay are for dynamic batching: left out")
-    return Deployment(
-        name=model.model_name,
-        spec=_find_spec(model, model_format),
-        format=model_format,
-        version=model.model_version,
-        host=config.host,
-        batching=config.batching,
-        max_batch_size=config.max_batch_size,
-        preferred_batch_sizes=tuple(config.preferred_batch_sizes),
-        max_queue_delay_us=config.max_queue_delay_us,
-        engine_count_per_device=dict(config.engine_count_per_device),
-        backend_accelerator=config.backend_accelerator,
-        precision=config.tensorrt_precision,
-        tensorrt_capture_cuda_graph=config.tensorrt_capture_cuda_graph,
-        tensorrt_max_workspace_size_bytes=from_args(TensorRTOptions, args).tensorrt_max_workspace_size,
-        backend_parameters=dict(config.triton_backend_parameters),
-    )
+def _deploy(
+    choices: list[Choice], target: ServerOptions, source: Path, result: dict[str, Any], *, started_anew: bool
+) -> None:
+    """Takes the first choice, and the next where the server has no backend for it; tells ``result`` what was done. A
+    later choice that the server runs already is kept, unless everything is to start anew."""
+    if not target.load_model:
+        choices = choices[:1]
+    elif not started_anew:
+        running = next((choice for choice in choices[1:] if is_running(target.server_url, choice.deployment)), None)
+        choices = choices if running is None else [running]
+    for choice in choices:
+        deployment = choice.deployment
+        placed = add_model(target.model_repository, deployment, source)
+        result |= {"model_path": str(placed.folder), "host": str(deployment.host), "format": str(deployment.format)}
+        result |= {"dropped": choice.dropped, "model": _done(placed.copied), "config": _done(placed.configured)}
+        logger.info("model %s is in %s: files %s", deployment.name, placed.folder, _done(placed.copied))
+        if choice.dropped:
+            logger.info("host %s: left out %s", deployment.host, ", ".join(choice.dropped))
+        if not target.load_model:
+            return
+        try:
+            load_and_check(
+                target.server_url,
+                deployment,
+                method=target.model_control_mode,
+                timeout_s=target.load_model_timeout_s,
+            )
+            return
+        except BackendError as error:
+            if choice is choices[-1]:
+                raise
+            logger.warning("%s; deploying it again with the Python host", error)
 
 
-def _find_spec(model: ModelOptions, model_format: Format) -> ModelSpec:
-    """From the options, else from the file that the export left in a SavedModel, else from the model by its runtime."""
-    if model_format not in MODEL_FILES:
-        raise UsageError(f"no server here runs {model_format}: {INSTEAD.get(model_format, 'use tf-savedmodel')}")
-    if bool(model.inputs) != bool(model.outputs):
-        raise UsageError("give both --inputs and --outputs, or neither")
-    stored = stored_spec(model.model_path)
-    if model.inputs:
-        given = ModelSpec(*(tuple(tensor.spec for tensor in tensors) for tensors in (model.inputs, model.outputs)))
-        return given if stored is None else given.with_value_ranges(stored.value_ranges)
-    if stored is not None:
-        return stored
-    if model_format not in LOADERS:
-        raise UsageError(f"a {model_format} model does not tell its signature: give --inputs and --outputs")
-    spec: ModelSpec = loader(model_format)().read_spec(model.model_path)
-    return spec
+def _done(written: bool) -> str:
+    return "written" if written else "reused"
 
 
 def _record(path: Path, result: dict[str, Any], state: str, message: str, started: float) -> None:

@@ -45,7 +45,7 @@ _ACCELERATORS = {
 }
 # Where a format's native backend can run it, if not on either kind of device.
 _DEVICES = {Format.TRT: DeviceKind.GPU, Format.TF_TRT: DeviceKind.GPU, Format.OPENVINO: DeviceKind.CPU}
-_HOSTED = (Format.TF_SAVEDMODEL, Format.ONNX, Format.OPENVINO)
+HOSTED = (Format.TF_SAVEDMODEL, Format.ONNX, Format.OPENVINO)
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Deployment:
                 yield f"tensor {tensor.name} is of dtype {tensor.dtype}, which a server can't carry"
 
     def _python_problems(self) -> Iterator[str]:
-        if self.format not in _HOSTED:
+        if self.format not in HOSTED:
             yield f"there is no Python host for {self.format}: it needs a server with the format's own backend"
         if self.backend_accelerator is not Accelerator.NONE:
             yield f"accelerator {self.backend_accelerator} belongs to a native backend: with the Python host use none"

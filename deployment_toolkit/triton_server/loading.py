@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from deployment_toolkit.core import Array, Batch, LoadMethod, ModelSpec, TensorSpec
-from deployment_toolkit.errors import ServerError
+from deployment_toolkit.errors import BackendError, ServerError
 from deployment_toolkit.triton_inference_runner.base import open_session
 from deployment_toolkit.triton_server.deployment import Deployment
 from deployment_toolkit.triton_server.model_config import config_text, differences, parse_config
@@ -19,6 +19,7 @@ logger = logging.getLogger("triton")
 
 _POLL_S = 0.2
 _NO_BACKEND = "unable to find backend library"
+_NO_GPU = "no GPUs are available"
 _PROBE_TIMEOUT_S = 60.0
 
 
@@ -27,17 +28,35 @@ def load_and_check(url: str, deployment: Deployment, *, method: LoadMethod, time
     one row is answered. A server that polls its repository is waited for, any other is told to load the model.
 
     Raises ServerError, with the server's message, if it can't load the model within ``timeout_s``, runs it in another
-    way or does not answer.
+    way or does not answer; BackendError at once if it has no backend for the format.
     """
-    package = Package(deployment.name, deployment.version, deployment.spec, config_text(deployment))
     try:
-        load_package(url, package, method=method, timeout_s=timeout_s)
+        load_package(url, _package(deployment), method=method, timeout_s=timeout_s)
     except ServerError as error:
         if _NO_BACKEND in str(error):
-            raise ServerError(
+            raise BackendError(
                 f"the server at {url} has no backend for {deployment.format}: deploy with --host python ({error})"
             ) from error
+        if _NO_GPU in str(error):
+            raise ServerError(
+                f"the server at {url} has no GPU for the engines of model {deployment.name}: give "
+                f"--engine-count-per-device cpu=N, or use a server on a GPU host ({error})"
+            ) from error
         raise
+
+
+def is_running(url: str, deployment: Deployment) -> bool:
+    """Whether the server at ``url`` runs the model in this very configuration; False too if there is no server."""
+    server = TritonServer.from_url(url)
+    try:
+        server.require_model(deployment.name, str(deployment.version))
+        return not _changes(server, _package(deployment))
+    except ServerError:
+        return False
+
+
+def _package(deployment: Deployment) -> Package:
+    return Package(deployment.name, deployment.version, deployment.spec, config_text(deployment))
 
 
 def load_package(url: str, package: Package, *, method: LoadMethod, timeout_s: float) -> None:
@@ -79,14 +98,17 @@ def _changes(server: TritonServer, package: Package) -> list[str]:
 def _wait_until_polled(server: TritonServer, package: Package, deadline: float) -> list[str]:
     """Until the server has seen the new configuration: before, it may be running an older one."""
     logger.info("waiting for %s to find model %s in its repository", server, package.name)
+    hopeless = [_NO_BACKEND] if parse_config(package.config).backend != "python" else []
+    hopeless += [_NO_GPU] if "KIND_GPU" in package.config else []
     while True:
         try:
             server.require_model(package.name, str(package.version))
             changed = _changes(server, package)
             if not changed or time.monotonic() > deadline:
                 return changed
-        except ServerError:
-            if time.monotonic() > deadline:
+        except ServerError as error:
+            # What can't be true of this configuration the server still says of an earlier one.
+            if any(reason in str(error) for reason in hopeless) or time.monotonic() > deadline:
                 raise
         time.sleep(_POLL_S)
 

@@ -12,11 +12,13 @@ from pathlib import Path
 
 from deployment_toolkit.core import Format, Host, ModelSpec
 from deployment_toolkit.files import replace_when_complete, require_free_space, size_bytes, write_text
+from deployment_toolkit.fingerprint import same_content
 from deployment_toolkit.model_files import require_format
 from deployment_toolkit.triton_server.deployment import Deployment
 from deployment_toolkit.triton_server.model_config import HOST_FILE, HOST_SOURCE, config_text, parse_config
 
 _FOLDERS = (Format.TF_SAVEDMODEL, Format.TF_TRT)  # copied as they are; of the others, what they hold
+_BYTE_CODE = "__pycache__"  # the Python backend's
 _RESERVE_BYTES = 2**20  # configuration, host and folders
 _NO_KERNEL_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
@@ -34,8 +36,17 @@ class Package:
     texts: Mapping[str, str] = field(default_factory=dict)
 
 
-def add_model(repository: Path, deployment: Deployment, source: Path) -> Path:
-    """Puts the model file or folder ``source`` into the repository and returns the model's folder there.
+@dataclass(frozen=True)
+class Placed:
+    """A model's folder in the repository, and what of it had to be written: the rest was there already."""
+
+    folder: Path
+    copied: bool
+    configured: bool
+
+
+def add_model(repository: Path, deployment: Deployment, source: Path) -> Placed:
+    """Puts the model file or folder ``source`` into the repository, as ``add_package`` does.
 
     Raises ModelError if the source is no model of the deployment's format, DataError if the disk has no room for it.
     """
@@ -59,8 +70,8 @@ def _model_files(deployment: Deployment, source: Path) -> dict[str, Path]:
     return files
 
 
-def add_package(repository: Path, package: Package) -> Path:
-    """Puts a model into the repository and returns its folder there.
+def add_package(repository: Path, package: Package) -> Placed:
+    """Puts a model into the repository; what is there with the same content stays.
 
     The version's folder appears whole, then the configuration; other versions stay. The repository's copy is its own:
     what is done to the files later does not reach the server. Raises ModelError if the configuration is none, DataError
@@ -68,20 +79,53 @@ def add_package(repository: Path, package: Package) -> Path:
     """
     parse_config(package.config)
     folder = repository / package.name
-    needed_bytes = sum(map(size_bytes, package.files.values())) + _RESERVE_BYTES
-    require_free_space(repository, needed_bytes, f"model {package.name}")
+    version_folder = folder / str(package.version)
+    copied = not _holds_files(version_folder, package)
     try:
-        with replace_when_complete(folder / str(package.version)) as version_folder:
-            version_folder.mkdir()
-            for name, path in package.files.items():
-                _copy(path, version_folder / name)
-            for name, text in package.texts.items():
-                (version_folder / name).write_text(text)
-        write_text(folder / "config.pbtxt", package.config)
+        if copied:
+            _copy_version(version_folder, package)
+        else:
+            _write_texts(version_folder, package)
+        configured = _read(folder / "config.pbtxt") != package.config
+        if configured:
+            write_text(folder / "config.pbtxt", package.config)
     finally:
         with contextlib.suppress(OSError):
             folder.rmdir()  # left empty by a first version that failed
-    return folder
+    return Placed(folder, copied, configured)
+
+
+def _holds_files(version_folder: Path, package: Package) -> bool:
+    """Whether the version's folder has the package's files with the same content, and nothing that is unknown."""
+    if not version_folder.is_dir():
+        return False
+    known = {*package.files, *package.texts, HOST_FILE, _BYTE_CODE}
+    return all(item.name in known for item in version_folder.iterdir()) and all(
+        same_content(path, version_folder / name) for name, path in package.files.items()
+    )
+
+
+def _write_texts(version_folder: Path, package: Package) -> None:
+    for name, text in package.texts.items():
+        if _read(version_folder / name) != text:
+            write_text(version_folder / name, text)
+    if HOST_FILE not in package.texts:
+        (version_folder / HOST_FILE).unlink(missing_ok=True)  # of an earlier configuration with the Python host
+
+
+def _copy_version(version_folder: Path, package: Package) -> None:
+    needed_bytes = sum(map(size_bytes, package.files.values())) + _RESERVE_BYTES
+    require_free_space(version_folder.parents[1], needed_bytes, f"model {package.name}")
+    with replace_when_complete(version_folder) as beside:
+        beside.mkdir()
+        for name, path in package.files.items():
+            _copy(path, beside / name)
+        for name, text in package.texts.items():
+            (beside / name).write_text(text)
+
+
+def _read(path: Path) -> str | None:
+    return path.read_text() if path.is_file() else None
 
 
 def _copy(source: Path, target: Path) -> None:

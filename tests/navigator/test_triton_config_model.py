@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from deployment_toolkit.core import LoadMethod
-from deployment_toolkit.errors import DataError, DeploymentError, ServerError, UsageError
+from deployment_toolkit.errors import DataError, DeploymentError, ModelError, ServerError, UsageError
 from deployment_toolkit.process import run
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.model_config import parse_config
@@ -98,8 +98,9 @@ def test_a_polling_server_is_waited_for(model: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "no backend for onnx: deploy with --host python"),
-        (["--host", "python", "--engine-count-per-device", "gpu=1"], "no GPUs are available"),
+        (["--host", "native"], "no backend for onnx: deploy with --host python"),
+        (["--host", "python", "--engine-count-per-device", "gpu=1"], "no GPU for the engines of model refused: give "),
+        (["--engine-count-per-device", "gpu=1"], "no GPU for the engines of model refused: give "),
     ],
 )
 def test_what_the_server_cannot_run_is_an_error_and_recorded(
@@ -157,7 +158,7 @@ def test_signature_from_the_command_line(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     plan = tmp_path / "model.plan"
     plan.write_bytes(b"engine")
-    with pytest.raises(UsageError, match="does not tell its signature: give --inputs and --outputs"):
+    with pytest.raises(ModelError, match="does not tell its signature: give --inputs and --outputs"):
         main(arguments(plan, tmp_path / "store"))
     signature = ["--inputs", "a=x:-1,3:int32", "b:-1,1:float32", "--outputs", "y:-1,1:float32"]
     assert main(arguments(plan, tmp_path / "store", *signature)) == 0
@@ -176,10 +177,11 @@ def test_too_little_disk_leaves_the_repository_as_it_was(
 
 
 def test_a_copy_that_fails_leaves_the_earlier_version(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, tmp_path: Path, tiny_onnx: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository = tmp_path / "store"
     main(arguments(model, repository))
+    tiny_onnx(model, declared_items=9)
     before = (repository / "tiny" / "1" / "model.onnx").read_bytes()
     monkeypatch.setattr("os.copy_file_range", _disk_full)
     with pytest.raises(DeploymentError, match="No space left on device"):

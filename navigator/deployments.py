@@ -1,0 +1,188 @@
+"""What ``triton-config-model`` makes of its options: deployments, the one to prefer first."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+from dataclasses import dataclass, field
+
+from deployment_toolkit.core import (
+    Accelerator,
+    Batching,
+    DeviceKind,
+    Format,
+    Host,
+    Mnemonic,
+    ModelSpec,
+    Precision,
+)
+from deployment_toolkit.errors import UsageError
+from deployment_toolkit.library.base import stored_spec
+from deployment_toolkit.params import from_args, option
+from deployment_toolkit.registry import INSTEAD
+from deployment_toolkit.triton_server.deployment import HOSTED, MODEL_FILES, THREADS, Deployment
+from navigator.options import ModelOptions, TensorRTOptions, given, tell_unused
+from navigator.signature import read_spec
+from navigator.values import key_value
+
+logger = logging.getLogger("model-navigator")
+
+_PRECISIONS = (Precision.INT8, Precision.FP16, Precision.FP32)
+
+
+class HostChoice(Mnemonic):
+    """Who is to run the model: ``Host``, or whichever the server can."""
+
+    AUTO = "auto"
+    NATIVE = "native"
+    PYTHON = "python"
+
+
+@dataclass(frozen=True)
+class ConfigOptions:
+    """How the server runs the model."""
+
+    host: HostChoice = option(
+        "native: the server's own backend for the format; python: the framework in the Python backend, for servers "
+        "without such a backend; auto: native, and python where --load-model finds that the server has no such backend",
+        HostChoice.AUTO,
+    )
+    batching: Batching = option(
+        "disabled: the model sees requests as they are; static: as batches, one by one; dynamic: the server joins them",
+        Batching.STATIC,
+    )
+    max_batch_size: int = option("largest batch", 1)
+    preferred_batch_sizes: list[int] = option("sizes that dynamic batching aims at", [], nargs="+")
+    max_queue_delay_us: int = option("how long dynamic batching may hold a request back, in microseconds", 0)
+    engine_count_per_device: list[tuple[DeviceKind, int]] = option(
+        "instances on a kind of device",
+        [],
+        type=key_value(DeviceKind, int),
+        choices=None,
+        nargs="+",
+        metavar="{cpu,gpu}=N",
+    )
+    backend_accelerator: Accelerator = option("execution accelerator of the native backend", Accelerator.NONE)
+    tensorrt_precision: Precision = option(
+        "precision of the TensorRT accelerator",
+        Precision.FP32,
+        choices=_PRECISIONS,
+        metavar="{" + ",".join(_PRECISIONS) + "}",
+    )
+    tensorrt_capture_cuda_graph: bool = option("run TensorRT plans as CUDA graphs", False)
+    triton_backend_parameters: list[tuple[str, str]] = option(
+        "parameters of the backend; the Python host takes threads=N, the threads of an instance",
+        [],
+        type=key_value(),
+        nargs="+",
+        metavar="KEY=VALUE",
+    )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A deployment, and the options that it can't follow."""
+
+    deployment: Deployment
+    dropped: list[str] = field(default_factory=list)
+
+
+def find_choices(args: argparse.Namespace) -> list[Choice]:
+    """The deployment that the options describe; with ``--host auto`` the native one, then that of the Python host where
+    there is one. Raises UsageError or ModelError where the options make none."""
+    model, config = from_args(ModelOptions, args), from_args(ConfigOptions, args)
+    tensorrt = from_args(TensorRTOptions, args)
+    model_format = model.find_format()
+    spec = _find_spec(model, model_format)
+    _tell_unused(config, tensorrt, model_format)
+    if config.host is not HostChoice.AUTO:
+        return [Choice(_deployment(model, model_format, spec, config, tensorrt, Host(config.host.value)))]
+    return [
+        Choice(_deployment(model, model_format, spec, fitting, tensorrt, host), dropped)
+        for host, (fitting, dropped) in ((Host.NATIVE, _for_native(config)), (Host.PYTHON, _for_python(config)))
+        if host is Host.NATIVE or model_format in HOSTED
+    ]
+
+
+def _for_native(config: ConfigOptions) -> tuple[ConfigOptions, list[str]]:
+    """Accelerators are a GPU's: engines on the CPU alone go without."""
+    on_cpu = {device for device, _ in config.engine_count_per_device} == {DeviceKind.CPU}
+    if config.backend_accelerator is Accelerator.NONE or not on_cpu:
+        return config, []
+    fitting = dataclasses.replace(config, backend_accelerator=Accelerator.NONE)
+    return fitting, [f"--backend-accelerator {config.backend_accelerator}"]
+
+
+def _for_python(config: ConfigOptions) -> tuple[ConfigOptions, list[str]]:
+    """What belongs to a native backend is left out."""
+    dropped = []
+    if config.backend_accelerator is not Accelerator.NONE:
+        dropped.append(f"--backend-accelerator {config.backend_accelerator}")
+    if config.tensorrt_capture_cuda_graph:
+        dropped.append("--tensorrt-capture-cuda-graph")
+    kept = [(key, value) for key, value in config.triton_backend_parameters if key == THREADS]
+    lost = [f"{key}={value}" for key, value in config.triton_backend_parameters if key != THREADS]
+    if lost:
+        dropped.append(f"--triton-backend-parameters {' '.join(lost)}")
+    fitting = dataclasses.replace(
+        config,
+        backend_accelerator=Accelerator.NONE,
+        tensorrt_capture_cuda_graph=False,
+        triton_backend_parameters=kept,
+    )
+    return fitting, dropped
+
+
+def _deployment(
+    model: ModelOptions,
+    model_format: Format,
+    spec: ModelSpec,
+    config: ConfigOptions,
+    tensorrt: TensorRTOptions,
+    host: Host,
+) -> Deployment:
+    return Deployment(
+        name=model.model_name,
+        spec=spec,
+        format=model_format,
+        version=model.model_version,
+        host=host,
+        batching=config.batching,
+        max_batch_size=config.max_batch_size,
+        preferred_batch_sizes=tuple(config.preferred_batch_sizes),
+        max_queue_delay_us=config.max_queue_delay_us,
+        engine_count_per_device=dict(config.engine_count_per_device),
+        backend_accelerator=config.backend_accelerator,
+        precision=config.tensorrt_precision,
+        tensorrt_capture_cuda_graph=config.tensorrt_capture_cuda_graph,
+        tensorrt_max_workspace_size_bytes=tensorrt.tensorrt_max_workspace_size,
+        backend_parameters=dict(config.triton_backend_parameters),
+    )
+
+
+def _tell_unused(config: ConfigOptions, tensorrt: TensorRTOptions, model_format: Format) -> None:
+    if model_format is not Format.TRT:
+        flags = given(config, "tensorrt_capture_cuda_graph")
+        tell_unused(flags, f"CUDA graphs are captured of TensorRT plans only, not of {model_format}")
+    if config.batching is not Batching.DYNAMIC:
+        flags = given(config, "preferred_batch_sizes", "max_queue_delay_us")
+        tell_unused(flags, "they are for --batching dynamic")
+    if config.backend_accelerator is not Accelerator.TRT:
+        flags = given(config, "tensorrt_precision") + given(tensorrt)
+        tell_unused(flags, "they are for --backend-accelerator trt")
+    if config.batching is Batching.DISABLED:
+        tell_unused(given(config, "max_batch_size"), "the server does no batching")
+
+
+def _find_spec(model: ModelOptions, model_format: Format) -> ModelSpec:
+    """From the options, with the value ranges that an export left in the model's folder, else from the model itself."""
+    if model_format not in MODEL_FILES:
+        raise UsageError(f"no server here runs {model_format}: {INSTEAD.get(model_format, 'use tf-savedmodel')}")
+    if bool(model.inputs) != bool(model.outputs):
+        raise UsageError("give both --inputs and --outputs, or neither")
+    if not model.inputs:
+        return read_spec(model.model_path, model_format)
+    told = ModelSpec(*(tuple(tensor.spec for tensor in tensors) for tensors in (model.inputs, model.outputs)))
+    stored = stored_spec(model.model_path)
+    return told if stored is None else told.with_value_ranges(stored.value_ranges)
