@@ -34,10 +34,13 @@ parameters { key: "model_spec" value { string_value: '%s' } }
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A worker takes a file at a time; the runner's tests share their runs, so that one worker takes them all."""
+    """A worker takes a file at a time. One takes all of the runner's tests, which share their runs, and one both files
+    whose commands use the default ports."""
     for item in items:
-        runner = item.path.is_relative_to(ROOT / "tests" / "runner")
-        item.add_marker(pytest.mark.xdist_group("runner" if runner else str(item.path)))
+        group = "runner" if item.path.is_relative_to(ROOT / "tests" / "runner") else str(item.path)
+        if item.path.name in ("test_readme.py", "test_original_commands.py"):
+            group = "default ports"
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

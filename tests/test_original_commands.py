@@ -1,0 +1,239 @@
+"""The original's commands as its README prints them, from the folder above a checkout named ``triton``, and without
+``triton/`` from its root. Those for Docker or a GPU fail at once, the others run to the end on small tables."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from deployment_toolkit.report import PERFORMANCE_COLUMNS
+from tests.checkout import ROOT, copy_checkout, run_block, server_by_hand
+from widedeep.outbrain import outbrain_spec
+
+PRINTED = Path(__file__).with_name("original_commands.txt")
+HEADINGS = (
+    "Quick Start Guide",
+    "Clone Repository",
+    "Start Triton Inference Server",
+    "Setup Container",
+    "Export Model",
+    "Convert Model",
+    "Deploy Model",
+    "Triton Performance Offline Test",
+    "Triton Performance Online Test",
+)
+COMMAND = re.compile(
+    r"(?:NVIDIA [^:]+: )?((?:git clone|cd|mkdir|cp|source|python3?|model-navigator) .*|\./triton/.*)"
+)  # some stand behind the GPU they are for
+FETCHING = ("git clone", "cd DeepLearningExamples")
+STEPS = ("Export Model", "Convert Model", "Deploy Model")
+MEASUREMENTS = ("Triton Performance Offline Test", "Triton Performance Online Test")
+SERVER = "python -m deployment_toolkit.triton_server --model-repository ${MODEL_REPOSITORY_PATH}"
+# What a CPU can't do, or not in a test's time.
+REPLACED = {
+    "--engine-count-per-device gpu=2": "--engine-count-per-device cpu=2",
+    "--backend-accelerator amp": "--backend-accelerator none --host python",
+    "--batch-sizes 1 16384 32768 49152 65536 81920 98304 114688 131072": "--batch-sizes 1 64",
+    "--batch-sizes 2048": "--batch-sizes 16",
+    "--concurrency " + " ".join(map(str, range(8, 257, 8))): "--concurrency 8 16",
+    "--measurement-request-count 100": "--measurement-request-count 5 --retries 0",
+    "--measurement-request-count 500": "--measurement-request-count 5 --retries 0",
+}
+FEWER_POINTS = {"--batch-sizes 1 64": "--batch-sizes 64", "--concurrency 8 16": "--concurrency 8"}
+TOOLS = ("bash", "cat", "cp", "df", "dirname", "grep", "id", "mkdir", "python3", "stat", "tail", "tr")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command, over as many lines as it is printed on, and the heading it stands under."""
+
+    heading: str
+    text: str
+
+
+def read_commands(text: str) -> list[Command]:
+    """The commands of the original's README, or of the list of them beside this file."""
+    commands, heading = [], ""
+    lines = iter(text.splitlines())
+    for line in lines:
+        stripped = line.strip().removeprefix("# ")
+        heading = stripped if stripped in HEADINGS else heading
+        found = COMMAND.fullmatch(stripped)
+        if found:
+            parts = [found[1]]
+            while parts[-1].endswith("\\"):
+                parts.append(next(lines))
+            commands.append(Command(heading, "\n".join(parts)))
+    return commands
+
+
+COMMANDS = read_commands(PRINTED.read_text())
+
+
+def _under(heading: str) -> str:
+    """The one command of a chapter."""
+    (command,) = [item.text for item in COMMANDS if item.heading == heading]
+    return command
+
+
+@dataclass(frozen=True)
+class Form:
+    """Where the commands are given: in the folder above the checkout, or in the checkout without ``triton/``."""
+
+    name: str
+    in_root: bool
+
+    def command(self, printed: str) -> str:
+        """The command as it is given there."""
+        return re.sub(r"(?<!\w)triton/", "", printed) if self.in_root else printed
+
+    def folder(self, above: Path) -> Path:
+        """Where it is given."""
+        return above / "triton" if self.in_root else above
+
+
+FORMS = (Form("as printed", False), Form("from the root", True))
+each_form = pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
+
+
+def test_the_list_is_what_the_original_prints() -> None:
+    readme = os.environ.get("ORIGINAL_README")
+    if not readme:
+        pytest.skip("the original's README is not part of this project: ORIGINAL_README=its text compares the lists")
+    assert read_commands(Path(readme).read_text()) == COMMANDS
+
+
+def test_every_command_is_run_or_is_the_fetching_of_the_original() -> None:
+    seen = {item.text for item in COMMANDS}
+    quick_start = {_quick_start(start) for start in ("mkdir", "cp")}
+    steps = {_under(heading) for heading in (*STEPS, *MEASUREMENTS)}
+    rest = seen - quick_start - steps - set(FOR_OTHER_HOSTS) - {"source ./triton/scripts/setup_environment.sh"}
+    assert len(rest) == len(FETCHING)
+    assert all(item.startswith(FETCHING) for item in rest)
+    assert len(COMMANDS) == 22
+    assert all(any(printed in item for item in steps) for printed in REPLACED)
+
+
+def _quick_start(start: str) -> str:
+    (command,) = [item.text for item in COMMANDS if item.text.startswith(f"{start} ")]
+    return command
+
+
+FOR_OTHER_HOSTS = sorted({item.text for item in COMMANDS if item.text.startswith(("./triton/scripts", "./triton/run"))})
+
+
+@pytest.fixture
+def bare_host(tmp_path: Path) -> dict[str, str]:
+    """The environment of a machine without NVIDIA driver and Docker."""
+    for tool in TOOLS:
+        found = shutil.which(tool)
+        assert found is not None
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / tool).symlink_to(found)
+    return {"PATH": str(tmp_path / "bin")}
+
+
+@each_form
+@pytest.mark.parametrize("printed", FOR_OTHER_HOSTS)
+def test_what_needs_a_gpu_or_docker_says_so_at_once(
+    printed: str, form: Form, bare_host: dict[str, str], tmp_path: Path
+) -> None:
+    above = tmp_path / "above"
+    above.mkdir()
+    (above / "triton").symlink_to(ROOT)
+    done = subprocess.run(
+        ["bash", "-c", form.command(printed)],
+        cwd=form.folder(above),
+        env=bare_host,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    needed = "needs Docker and there is no docker command" if "build.sh" in printed else "needs an NVIDIA GPU"
+    assert needed in line
+    assert "runner/start_CPU.sh" in line
+    assert os.listdir(above) == ["triton"]
+
+
+@pytest.fixture(scope="module")
+def outbrain(tmp_path_factory: pytest.TempPathFactory, write_parquet: Callable[..., Path]) -> Path:
+    """Data as the original's preprocessing leaves them, and a checkpoint: the Outbrain features with small tables."""
+    from widedeep.checkpoint import save_checkpoint
+    from widedeep.network import build_network
+    from widedeep.network_description import NetworkDescription
+
+    spec = outbrain_spec()
+    onehot, multihot = (
+        tuple(dataclasses.replace(item, cardinality=min(item.cardinality or 0, 50)) for item in features)
+        for features in (spec.onehot, spec.multihot)
+    )
+    spec = dataclasses.replace(spec, onehot=onehot, multihot=multihot)
+    widths = {feature.name: 4 for feature in (*onehot, *multihot)}
+    folder = tmp_path_factory.mktemp("outbrain")
+    write_parquet(folder / "data" / "valid" / "part_0.parquet", 500, spec=spec)
+    (folder / "data" / "valid" / "feature_spec.yaml").write_text(spec.to_yaml())
+    save_checkpoint(build_network(spec, widths, hidden_units=(16, 16)), folder / "checkpoint")
+    description = NetworkDescription(spec, widths, (16, 16))
+    (folder / "checkpoint" / "network.yaml").write_text(description.to_yaml())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def above(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder above a checkout named ``triton``, whose requirements are installed."""
+    folder = tmp_path_factory.mktemp("above")
+    checkout = copy_checkout(folder / "triton")
+    (checkout / ".venv").symlink_to(sys.prefix)
+    return folder
+
+
+@each_form
+def test_every_step_on_the_cpu(form: Form, above: Path, outbrain: Path) -> None:
+    folder = form.folder(above)
+    kept = {name: value for name, value in os.environ.items() if name in ("HOME", "LANG", "TMPDIR")}
+    env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(above / "triton"), "HOST_OUTBRAIN_PATH": str(outbrain)} | kept
+    replaced = REPLACED | (FEWER_POINTS if form.in_root else {})
+    setup = form.command("source ./triton/scripts/setup_environment.sh\n")
+
+    def run(printed: str) -> None:
+        for old, new in replaced.items():
+            printed = printed.replace(old, new)
+        run_block(setup + form.command(printed), folder, env)
+
+    for start in ("mkdir", "cp"):
+        run(_quick_start(start))
+    copied = "${CHECKPOINTS_DIR}/widedeep_tf2_amp_base_128k_nvtabular"
+    run(f"mkdir {copied}\ncp -R ${{HOST_OUTBRAIN_PATH}}/checkpoint {copied}")
+    run(_under("Export Model"))
+    run(_under("Convert Model"))
+    with server_by_hand(f"bash -c '{setup.strip()} && exec {SERVER} \"$@\"' _", folder, env):
+        run(_under("Deploy Model"))
+        for heading in MEASUREMENTS:
+            run(_under(heading))
+    workspace = folder / "runner_workspace"
+    assert (workspace / "shared_dir" / "exported_model.savedmodel" / "saved_model.pb").is_file()
+    assert (workspace / "shared_dir" / "converted_model" / "saved_model.pb").is_file()
+    assert "max_batch_size: 131072" in (workspace / "model_store" / "WidenDeep" / "config.pbtxt").read_text()
+    points = {"offline": [("64", "1")], "online": [("16", "8")]}
+    if not form.in_root:
+        points = {"offline": [("1", "1"), ("64", "1")], "online": [("16", "8"), ("16", "16")]}
+    for mode, expected in points.items():
+        with (workspace / "shared_dir" / f"triton_performance_{mode}.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert [(row["Batch"], row["Concurrency"]) for row in rows] == expected
+        assert list(rows[0]) == [column.name for column in PERFORMANCE_COLUMNS]
+        assert all(float(row["Inferences/Second"]) > 0 for row in rows)
