@@ -1,33 +1,21 @@
-"""The README's step by step, as printed, in a copy of the checkout: only the amount of demo data and the length of the
-measurements are cut."""
+"""The README's commands, as printed, in a copy of the checkout: only the amount of demo data and the length of the
+measurements are cut. Its figures are those of the kept run."""
 
 from __future__ import annotations
 
 import csv
 import os
 import re
-import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-NOT_COPIED = (
-    ".venv",
-    ".git",
-    "runner_workspace",
-    "datasets",
-    "reports",
-    "shared",
-    "model_store",
-    "*.egg-info",
-    ".*_cache",
-)
+from tests.checkout import ROOT, copy_checkout, run_block, server_by_hand
+
+README = (ROOT / "README.md").read_text()
+RUN = ROOT / "reports" / "cpu_2_cores"
 CUTS = {
     "--displays 40000": "--displays 400",
     "--batch-sizes 1 1024 4096": "--batch-sizes 1 64",
@@ -35,73 +23,111 @@ CUTS = {
     "--warmup": "--retries 0",
     "--measurement-request-count 17": "--measurement-request-count 5",
 }
-DEADLINE_S = 240
+MAIN_JOB, TESTS = "./runner/start_CPU.sh", "./scripts/test.sh"  # tests/scripts, tests/runner; this very run
+LINK = re.compile(r"\]\(([^)#:]+)(?:#[\w-]*)?\)")
 
 
-def _blocks(section: str) -> list[str]:
-    text = (ROOT / "README.md").read_text()
-    chapter = re.split(r"^## ", text, flags=re.MULTILINE)
-    found = next(part for part in chapter if part.startswith(section))
-    return re.findall(r"^```bash\n(.*?)^```", found, flags=re.MULTILINE | re.DOTALL)
+def _blocks(heading: str) -> list[str]:
+    """The commands under a heading of any level, up to the next of that level."""
+    level, body = re.search(rf"^(#+) {re.escape(heading)}\n(.*)", README, flags=re.MULTILINE | re.DOTALL).groups()  # type: ignore[union-attr]
+    chapter = re.split(rf"^#{{1,{len(level)}}} ", body, flags=re.MULTILINE)[0]
+    return re.findall(r"^```bash\n(.*?)^```", chapter, flags=re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A copy of this checkout without what is made in it."""
-    copy = tmp_path / "checkout"
-    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*NOT_COPIED))
-    return copy
+    return copy_checkout(tmp_path / "checkout")
 
 
 def _environment() -> dict[str, str]:
-    """What ``source .venv/bin/activate`` gives."""
+    """That of a terminal with this interpreter's environment active."""
     return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "TF_CPP_MIN_LOG_LEVEL": "2"}
 
 
-@contextmanager
-def _server(block: str, checkout: Path) -> Iterator[None]:
-    ready = checkout / "ready"
-    process = subprocess.Popen([*block.split(), "--ready-file", str(ready)], cwd=checkout, env=_environment())
-    try:
-        deadline = time.monotonic() + 60
-        while not ready.exists():
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.1)
-        yield
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _run(block: str, checkout: Path) -> None:
-    for printed, cut in CUTS.items():
-        block = block.replace(printed, cut)
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", block],
-        cwd=checkout,
-        env=_environment(),
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-        check=False,
-    )
-    assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
-
-
-def test_the_quick_start_names_scripts_that_are_there() -> None:
-    commands = [line for block in _blocks("Quick start") for line in block.splitlines()]
-    assert commands == ["./runner/start_CPU.sh", "./scripts/test.sh"]
-    assert all(os.access(ROOT / command, os.X_OK) for command in commands)
+def _on_a_gpu_host(block: str) -> bool:
+    return "scripts/docker/" in block or "start_NVIDIA" in block
 
 
 def test_step_by_step(checkout: Path) -> None:
-    data, export_and_convert, server, *with_server = _blocks("Step by step")
-    _run(data, checkout)
-    _run(export_and_convert, checkout)
-    with _server(server, checkout):
-        for block in with_server:
-            _run(block, checkout)
-    with (checkout / "shared" / "correctness.csv").open(newline="") as file:
+    setup, *blocks = [block for block in _blocks("Step by step deployment process") if not _on_a_gpu_host(block)]
+    (server,) = [block for block in blocks if "triton_server" in block]
+    before, after = blocks[: blocks.index(server)], blocks[blocks.index(server) + 1 :]
+
+    def run(block: str) -> None:
+        for printed, cut in CUTS.items():
+            block = block.replace(printed, cut)
+        run_block(setup + block, checkout, _environment())
+
+    for block in before:
+        run(block)
+    with server_by_hand(f"bash -c '{setup.strip()} && exec {server.strip()} \"$@\"' _", checkout, _environment()):
+        for block in after:
+            run(block)
+    shared = checkout / "runner_workspace" / "shared_dir"
+    with (shared / "correctness.csv").open(newline="") as file:
         assert [row["passed"] for row in csv.DictReader(file)] == ["True", "True"]
     for mode in ("offline", "online"):
-        assert (checkout / "shared" / f"triton_performance_{mode}.csv").is_file()
+        assert (shared / f"triton_performance_{mode}.csv").is_file()
+
+
+def _for_gpu_hosts() -> list[str]:
+    everything = re.findall(r"^```bash\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+    return sorted({line for block in everything if _on_a_gpu_host(block) for line in block.splitlines()})
+
+
+@pytest.mark.parametrize("command", _for_gpu_hosts())
+def test_commands_for_gpu_hosts_say_at_once_what_is_missing(command: str, tmp_path: Path) -> None:
+    for tool in ("bash", "dirname"):
+        (tmp_path / tool).symlink_to(f"/usr/bin/{tool}")
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, env={"PATH": str(tmp_path)}, capture_output=True, text=True, timeout=20
+    )
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: .* needs (an NVIDIA GPU|Docker) .*\n", done.stderr)
+
+
+def test_every_command_is_run() -> None:
+    quick_start = [line for block in _blocks("On a CPU") for line in block.splitlines()]
+    assert quick_start == [MAIN_JOB, TESTS]
+    assert all(os.access(ROOT / command, os.X_OK) for command in quick_start)
+    everything = re.findall(r"^```bash\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+    run = _blocks("On a CPU") + _blocks("Step by step deployment process")
+    assert [block for block in everything if block not in run and not _on_a_gpu_host(block)] == []
+
+
+def test_commands_within_the_text_are_there() -> None:
+    programs = re.findall(r"`((?:\./)?[\w/]+\.(?:sh|py)|python -m [\w.]+|python [\w/]+\.py)[^`]*`", README)
+    assert len(set(programs)) > 8
+    for program in set(programs) - {"replay.sh"}:  # which a run writes
+        name = program.removeprefix("python -m ").removeprefix("python ").removeprefix("./")
+        paths = [ROOT / name, ROOT / f"{name.replace('.', '/')}.py", ROOT / name.replace(".", "/") / "__main__.py"]
+        assert any(path.is_file() for path in paths), program
+
+
+def test_links_lead_somewhere() -> None:
+    links = LINK.findall(README)
+    assert len(links) > 10
+    assert [link for link in links if not (ROOT / link).exists()] == []
+    anchors = {
+        re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in re.findall(r"^#+ (.*)", README, re.M)
+    }
+    assert set(re.findall(r"\]\(#([\w-]+)\)", README)) <= anchors
+
+
+@pytest.mark.parametrize("mode", ["offline", "online"])
+def test_the_tables_are_those_of_the_kept_run(mode: str) -> None:
+    """Latencies are microseconds in the CSV and milliseconds in the table."""
+    titles = re.findall(rf"^\*\*{mode.capitalize()}: .*\n\n((?:\|.*\n)+)", README, flags=re.MULTILINE)
+    files = sorted(RUN.glob(f"experiment_*/triton_performance_{mode}.csv"))
+    assert len(titles) == len(files) >= 2
+    for table, path in zip(titles, files, strict=True):
+        header, _, *lines = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in table.splitlines()]
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert len(lines) == len(rows)
+        for cells, row in zip(lines, rows, strict=True):
+            for title, cell in zip(header, cells, strict=True):
+                value = float(row[title.removesuffix(" (ms)")]) / (1000 if title.endswith("(ms)") else 1)
+                assert float(cell.removesuffix(" †")) == pytest.approx(value, abs=0.006)
+            assert cells[2].endswith("†") == (row["Settled"] == "no")
