@@ -30,9 +30,9 @@ class FrameworkOptions:
     """Options of this script beside those of the dump, the loader and the dataloader."""
 
     input_path: Path = option("stored model, or module with get_model")
-    input_type: Format = option("format of the model")
+    input_type: Format = option("format of the model; tf-trt and trt need a GPU")
     dataloader: Path = option("module with get_dataloader_fn")
-    threads: int | None = option("threads of one inference; default: the runtime's choice", None)
+    threads: int | None = option("threads of one inference on a CPU; default: the runtime's choice", None)
 
 
 def main(argv: list[str]) -> None:

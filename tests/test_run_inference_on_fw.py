@@ -4,12 +4,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from deployment_toolkit.core import Array
+from deployment_toolkit import gpu
+from deployment_toolkit.core import Array, Format
 from deployment_toolkit.dump import Dump
-from deployment_toolkit.errors import DeploymentError, InputError, ModelError, UsageError
+from deployment_toolkit.errors import DeploymentError, DeviceError, InputError, ModelError, UsageError
+from deployment_toolkit.library.onnx import OnnxLoader
+from deployment_toolkit.registry import converter
+from deployment_toolkit.shape_profile import ShapeProfile
 from export_model import main as export
 from run_inference_on_fw import main
+from tests.deployment_toolkit.library.mock_tensorrt import mock_gpu_host
 from widedeep.feature_spec import load_feature_spec
 from widedeep.parquet import ParquetDataset
 
@@ -40,11 +46,14 @@ def test_every_format_answers_every_row_alike(
     tmp_path: Path,
 ) -> None:
     joined = " ".join(tiny_options).replace("--input-type ", "--input-type=").split()
+    openvino = tmp_path / "tiny.openvino"
+    converter(Format.ONNX, Format.OPENVINO)().convert(onnx_model, openvino)
     commands = {
         "keras": tiny_options,
         "keras_joined": joined,
         "savedmodel": ["--input-path", str(tiny_savedmodel), "--input-type", "tf-savedmodel", *spec_option],
         "onnx": ["--input-path", str(onnx_model), "--input-type", "onnx", "--threads", "1", *spec_option],
+        "openvino": ["--input-path", str(openvino), "--input-type", "openvino", "--threads", "1", *spec_option],
     }
     for name, options in commands.items():
         main([*options, *tiny_rows, "--output-dir", str(tmp_path / name), "--dump-labels", "--batch-size", "300"])
@@ -70,15 +79,37 @@ def test_inputs_are_dumped_where_asked(
     assert dumped.batch.x["tags"].shape == (700, 3) and dumped.batch.y == {}
 
 
+def test_formats_of_a_gpu_host_are_answered_there(
+    onnx_model: Path,
+    tiny_savedmodel: Path,
+    tiny_rows: list[str],
+    spec_option: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The driver and TensorRT are mocks; TensorFlow only says that it has TensorRT."""
+    mock_gpu_host(monkeypatch)
+    monkeypatch.setattr(tf.sysconfig, "get_build_info", lambda: {"is_tensorrt_build": True})
+    shapes = {tensor.name: tensor.shape for tensor in OnnxLoader().read_spec(onnx_model).inputs}
+    profiles = {name: ShapeProfile((1, *shape), (64, *shape), (300, *shape)) for name, shape in shapes.items()}
+    converter(Format.ONNX, Format.TRT)(profiles=profiles).convert(onnx_model, tmp_path / "tiny.plan")
+    models = {"onnx": onnx_model, "trt": tmp_path / "tiny.plan", "tf-trt": tiny_savedmodel}
+    for name, path in models.items():
+        argv = ["--input-path", str(path), "--input-type", name, *tiny_rows, *spec_option, "--batch-size", "300"]
+        main([*argv, "--output-dir", str(tmp_path / "dumps" / name)])
+        np.testing.assert_allclose(answers(tmp_path / "dumps" / name), answers(tmp_path / "dumps" / "onnx"), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        (
-            ["--input-type", "trt"],
-            UsageError,
-            "no model of format trt can be run here: supported are tf-keras, tf-save",
-        ),
+        (["--input-type", "trt"], DeviceError, "a TensorRT plan needs an NVIDIA GPU and this machine shows none"),
+        (["--input-type", "trt", "--threads", "2"], UsageError, "runs on a GPU and takes no --threads"),
+        (["--input-type", "tf-trt"], DeviceError, "a model that went through TF-TRT needs an NVIDIA GPU"),
+        (["--input-type", "openvino"], ModelError, r"is no OpenVINO model \(there is no .*model\.xml\)"),
         (["--input-type", "torchscript"], UsageError, "TensorFlow model: use tf-savedmodel or onnx"),
+        (["--input-type", "pyt"], UsageError, "no model of format pyt can be run here: this is a TensorFlow model"),
+        (["--input-type", "tf-estimator"], UsageError, "the estimator API is gone from TensorFlow: use tf-keras"),
         (["--input-type", "tf-savedmodel"], ModelError, "is not a SavedModel folder"),
         (["--input-path", "none.onnx"], ModelError, "there is no ONNX file at none.onnx"),
         (["--checkpoint-dir", "x"], UsageError, "unrecognized arguments: --checkpoint-dir x"),
@@ -92,7 +123,9 @@ def test_what_cannot_be_run_is_told(
     options: list[str],
     error: type[DeploymentError],
     message: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(gpu, "gpu_names", lambda: [])
     argv = ["--input-path", str(onnx_model), "--input-type", "onnx", *tiny_rows, *spec_option]
     with pytest.raises(error, match=message):
         main([*argv, "--output-dir", str(tmp_path / "dump"), *options])

@@ -6,13 +6,17 @@ name fails on it. What belongs to the mock alone begins with ``mock_``.
 
 from __future__ import annotations
 
+import ctypes
 import enum
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import onnx
+import pytest
 
+from deployment_toolkit import gpu
 from tests.deployment_toolkit.library.mock_cuda import MockDriver
 from tests.deployment_toolkit.library.mock_tensorrt_engine import (
     MAGIC,
@@ -250,3 +254,13 @@ class MockTensorRT:
 def write_plan_of(path: Path, model: bytes, profile: dict[str, Any]) -> None:
     """A plan file of another origin."""
     path.write_bytes(MAGIC + json.dumps(profile).encode() + b"\n" + model)
+
+
+def mock_gpu_host(monkeypatch: pytest.MonkeyPatch) -> MockTensorRT:
+    """Makes this machine look like one with a GPU, its driver and TensorRT."""
+    driver, real = MockDriver("Mock A30"), ctypes.CDLL
+    monkeypatch.setattr(gpu, "gpu_names", lambda: ["Mock A30"])
+    monkeypatch.setattr(ctypes, "CDLL", lambda name, *args: driver if name == "libcuda.so.1" else real(name, *args))
+    module = MockTensorRT(driver)
+    monkeypatch.setitem(sys.modules, "tensorrt", module)  # type: ignore[arg-type]
+    return module

@@ -30,6 +30,7 @@ from tests.deployment_toolkit.library.mock_tensorrt import (
     BuilderFlag,
     MemoryPoolType,
     MockTensorRT,
+    mock_gpu_host,
     write_plan_of,
 )
 from tests.deployment_toolkit.library.mock_tensorrt_engine import DataType, ICudaEngine
@@ -47,19 +48,14 @@ PROFILES = {
 
 
 @pytest.fixture
-def driver() -> MockDriver:
-    return MockDriver("Mock A30")
+def mock(monkeypatch: pytest.MonkeyPatch) -> MockTensorRT:
+    """A machine with a GPU, its driver and TensorRT, all of them mocks."""
+    return mock_gpu_host(monkeypatch)
 
 
 @pytest.fixture
-def mock(driver: MockDriver, monkeypatch: pytest.MonkeyPatch) -> MockTensorRT:
-    """A machine with a GPU, its driver and TensorRT, all of them mocks."""
-    real = ctypes.CDLL
-    monkeypatch.setattr(gpu, "gpu_names", lambda: ["Mock A30"])
-    monkeypatch.setattr(ctypes, "CDLL", lambda name, *args: driver if name == "libcuda.so.1" else real(name, *args))
-    module = MockTensorRT(driver)
-    monkeypatch.setitem(sys.modules, "tensorrt", module)  # type: ignore[arg-type]
-    return module
+def driver(mock: MockTensorRT) -> MockDriver:
+    return mock.mock_driver
 
 
 @pytest.fixture
