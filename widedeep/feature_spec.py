@@ -170,6 +170,7 @@ def _read_channels(section: Located, entries: Mapping[str, Located]) -> dict[str
     given = section.entries("channel_spec")
     channels: dict[str, list[str]] = {}
     first: dict[str, tuple[str, int]] = {}
+    inputs: dict[str, str] = {}
     for channel in _DEFAULT_DTYPES:
         items = given[channel].items(f"channel {channel}") if channel in given else []
         for item in items:
@@ -186,6 +187,9 @@ def _read_channels(section: Located, entries: Mapping[str, Located]) -> dict[str
             first[name] = channel, item.line
             if channel in _INPUTS:
                 _check_input_name(name, item)
+                other = inputs.setdefault(name.lower(), name)
+                if other != name:
+                    raise item.error(f"{name} and {other} differ in nothing but case, a SavedModel can't: rename one")
         channels[channel] = [item.value for item in items]
     if len(channels["label"]) != 1:
         raise given.get("label", section).error(

@@ -40,7 +40,9 @@ def write_onnx(function: Any, spec: ModelSpec, path: Path, *, opset: int) -> Non
             f"{weights_bytes / 2**30:.1f} GiB: keep it as a SavedModel"
         )
     require_free_space(path.parent, weights_bytes, "the ONNX file")
-    inputs = {f"{spec_input.name}:0": spec_input.name for spec_input in spec.inputs}
+    # A SavedModel writes the names inside its graph in lower case; their order is that of the signature's sorted names.
+    signature = sorted(function.structured_input_signature[1])
+    inputs = {tensor.name: name for name, tensor in zip(signature, function.inputs, strict=False)}
     # A function that answers a dict has its outputs sorted by key, as the specification has them.
     outputs = {tensor.name: output.name for tensor, output in zip(function.outputs, spec.outputs, strict=True)}
     graph_def = _inlined(function, [*inputs, *(f"{name}:0" for name in weights)], list(outputs))

@@ -184,6 +184,11 @@ BAD = {
         12,
         "the name numeric is taken in checkpoints and answers: rename the column",
     ),
+    "names that differ in case": (
+        changed("  - age\n", "  - Price\n").replace("  age: {}", "  Price: {}"),
+        10,
+        "Price and price differ in nothing but case, a SavedModel can't: rename one",
+    ),
     "cardinality missing": (
         changed("    cardinality: 20\n", "    dtype: int32\n"),
         14,
