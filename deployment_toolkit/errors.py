@@ -11,7 +11,7 @@ DeploymentError               one line: what, where, what to do; exit code 1
     BackendError              the server has no backend for a model's format
     InferenceError            the server answered a request with an error
   PerformanceError            a measurement could not be made
-  ContainerError             a container engine, an image or a container that can't be had
+  ContainerError              a container engine, an image or a container that can't be had
   DeviceError                 a GPU is asked for and there is none, or not the one that is needed
   ProcessError                a child process failed, with both its streams
 """

@@ -15,9 +15,9 @@ from pathlib import Path
 import deployment_toolkit
 from deployment_toolkit.errors import ServerError
 from deployment_toolkit.process import environment
+from deployment_toolkit.triton_server.server_options import COMMON_OPTIONS
 
 _SHARED_MEMORY = Path("/dev/shm")
-_EXIT_TIMEOUT_S = 5  # for requests in flight when the server is told to end
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,7 @@ class Installation:
                     str(self.package / "tritonserver" / "bin" / "tritonserver"),
                     f"--backend-directory={self._link_backend(Path(folder))}",
                     f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}",
-                    f"--exit-timeout-secs={_EXIT_TIMEOUT_S}",
-                    # Configurations are complete. Completing them would start every model twice, and might add a
-                    # scheduler.
-                    "--disable-auto-complete-config",
+                    *COMMON_OPTIONS,
                 ]
             finally:
                 for path in _SHARED_MEMORY.glob(f"{shared_memory_prefix}*"):

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
-import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import psutil
 
 from deployment_toolkit.core import LoadMethod
 from deployment_toolkit.errors import ServerError
-from deployment_toolkit.process import Child, child, last_lines
+from deployment_toolkit.process import Child, child
 from deployment_toolkit.triton_server.installation import Installation
 from deployment_toolkit.triton_server.ports import LOOPBACK, choose_free, port_options, require_free
 from deployment_toolkit.triton_server.remote import TritonServer
+from deployment_toolkit.triton_server.server_options import repository_options
+from deployment_toolkit.triton_server.starting import wait_ready, what_it_says
 
 logger = logging.getLogger("triton")
 
-_POLL_S = 0.1
-_PROGRESS_S = 5.0
 _START_ATTEMPTS = 5
-_REPOSITORY_POLL_S = 1
 _PORT_TAKEN = "already in use"
 
 
@@ -49,17 +47,13 @@ def local_server(
     Raises ServerError if the repository is missing, a given port is in use, or the server ends or is not ready within
     ``timeout_s``, then with the last lines of its log.
     """
-    if not model_repository.is_dir():
-        raise ServerError(f"there is no model repository at {model_repository}: give an existing folder")
+    options = repository_options(model_repository, load_method)
     wanted = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
     require_free(wanted)
     installation = Installation.find()
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        command = stack.enter_context(installation.command())
-        command += [f"--model-repository={model_repository.resolve()}", f"--model-control-mode={load_method}"]
-        if load_method == LoadMethod.POLL:
-            command.append(f"--repository-poll-secs={_REPOSITORY_POLL_S}")
+        command = [*stack.enter_context(installation.command()), *options]
         process, server = _start(stack, command, wanted, log_path, timeout_s, installation.environment(env))
         try:
             yield server
@@ -90,47 +84,23 @@ def _start(
                 log_path=log_path,
             )
             try:
-                _wait_ready(process, server, set(ports.values()), timeout_s)
+                # Asking the ports alone would not do: whoever took one of them may be a server too.
+                listens = partial(_listens, process.pid, set(ports.values()))
+                wait_ready(server, wait=process.wait, timeout_s=timeout_s, listens=listens)
             except ServerError as error:
                 log = log_path.read_bytes()[log_start:].decode(errors="replace")
                 if _PORT_TAKEN in log and None in wanted.values() and attempt < _START_ATTEMPTS:
                     require_free(wanted)
                     continue
-                raise ServerError(f"{error}: {_what_it_says(log)}; its log is {log_path}") from error
+                raise ServerError(f"{error}: {what_it_says(log)}; its log is {log_path}") from error
             stack.push(attempt_stack.pop_all())
             return process, server
     raise AssertionError("the last attempt returns or raises")
 
 
-def _wait_ready(process: Child, server: TritonServer, ports: set[int], timeout_s: float) -> None:
-    started = time.monotonic()
-    next_line_s = _PROGRESS_S
-    while True:
-        code = process.wait(_POLL_S)
-        if code is not None:
-            raise ServerError(f"tritonserver ended with code {code} while it started")
-        # Asking the ports alone would not do: whoever took one of them may be a server too.
-        if ports <= _listening_ports(process.pid) and server.is_ready():
-            logger.info("tritonserver is ready after %.1f s at %s", time.monotonic() - started, server)
-            return
-        waited_s = time.monotonic() - started
-        if waited_s > timeout_s:
-            raise ServerError(f"tritonserver is not ready after {timeout_s:g} s")
-        if waited_s > next_line_s:
-            logger.info("waiting for tritonserver, %.0f of at most %g s", waited_s, timeout_s)
-            next_line_s += _PROGRESS_S
-
-
-def _what_it_says(log: str) -> str:
-    """The errors of a server's log, or its last lines, without its tables and its complaint about a missing GPU."""
-    lines = [line for line in log.splitlines() if not line.startswith(("+", "|")) and "CudaDriverHelper" not in line]
-    errors = [line for line in lines if re.match(r"E\d{4} |error: ", line)]
-    return last_lines("\n".join(errors or lines))
-
-
-def _listening_ports(pid: int) -> set[int]:
+def _listens(pid: int, ports: set[int]) -> bool:
     try:
         connections = psutil.Process(pid).net_connections("tcp")
     except psutil.Error:  # it has just ended
-        return set()
-    return {connection.laddr.port for connection in connections if connection.status == psutil.CONN_LISTEN}
+        return False
+    return ports <= {connection.laddr.port for connection in connections if connection.status == psutil.CONN_LISTEN}

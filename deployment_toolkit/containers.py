@@ -1,0 +1,226 @@
+"""Containers of this host's Docker-compatible engine. The only user of the Docker SDK."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import docker
+import requests
+from docker.errors import APIError, DockerException, ImageNotFound
+
+from deployment_toolkit.container_spec import ContainerSpec
+from deployment_toolkit.errors import ContainerError
+from deployment_toolkit.process import last_lines
+
+logger = logging.getLogger("containers")
+
+_POLL_S = 0.1
+_PROGRESS_S = 10.0
+_LOG_END_S = 5.0
+_MENDS = {
+    "could not select device driver": "install the NVIDIA container toolkit and restart Docker",
+    "no such file or directory": "what is mounted must be on the engine's own host",
+    "executable file not found": "choose an image that has this program",
+}
+_LOST = (APIError, DockerException, requests.exceptions.RequestException)
+
+
+class Container:
+    """A container of ``ContainerEngine``. Everything it prints goes to ``sink``, as it comes, in a thread of its own."""
+
+    def __init__(self, api: docker.APIClient, container_id: str, sink: Callable[[bytes], None]) -> None:
+        self._api = api
+        self.id = container_id
+        self._reader = threading.Thread(target=self._read, args=(sink,), name=f"log of {container_id[:12]}", daemon=True)
+
+    def start(self, spec: ContainerSpec) -> None:
+        """Starts it, once. Raises ContainerError if the engine can't."""
+        try:
+            self._api.start(self.id)
+        except _LOST as error:
+            raise _not_started(spec, error) from error
+        self._reader.start()
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of its first process, None if that is not a process that this one can see."""
+        pid = int(self._inspect()["State"]["Pid"])
+        try:
+            return pid if self.id in Path(f"/proc/{pid}/cgroup").read_text() else None
+        except OSError:  # it has ended, or the engine's processes are not ours to see
+            return None
+
+    def port(self, inside: int) -> int:
+        """The port of loopback that leads to a port inside. Raises ContainerError if it has ended."""
+        bindings = self._inspect()["NetworkSettings"]["Ports"].get(f"{inside}/tcp")
+        if not bindings:
+            raise ContainerError(f"container {self.id[:12]} has ended: nothing listens at its port {inside}")
+        return int(bindings[0]["HostPort"])
+
+    def poll(self) -> int | None:
+        """Exit code, or None while it runs. Once it is there, ``sink`` has got everything."""
+        state = self._inspect()["State"]
+        if state["Status"] in ("created", "running", "paused", "restarting"):
+            return None
+        self._reader.join(_LOG_END_S)
+        return int(state["ExitCode"])
+
+    def wait(self, timeout_s: float | None = None) -> int | None:
+        """Exit code, or None if it still runs after ``timeout_s``."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while (code := self.poll()) is None and (deadline is None or time.monotonic() < deadline):
+            time.sleep(_POLL_S)
+        return code
+
+    def stop(self, signal_name: str, grace_s: float) -> None:
+        """Asks it to end, and returns when it has or ``grace_s`` are over."""
+        with contextlib.suppress(*_LOST):  # it has ended, or is gone
+            self._api.kill(self.id, signal_name)
+            self.wait(grace_s)
+
+    def remove(self) -> None:
+        """Ends and removes it; no error if it is gone."""
+        try:
+            self._api.remove_container(self.id, force=True, v=True)
+        except _LOST as error:
+            if getattr(error, "status_code", None) not in (404, 409):  # 409: somebody else is removing it
+                logger.error("container %s could not be removed: docker rm --force it (%s)", self.id[:12], error)
+        if self._reader.ident is not None:
+            self._reader.join(_LOG_END_S)
+
+    def _read(self, sink: Callable[[bytes], None]) -> None:
+        with contextlib.suppress(*_LOST):  # the engine has gone; whoever waits for the container is told
+            for part in self._api.logs(self.id, stream=True, follow=True):
+                sink(part)
+
+    def _inspect(self) -> dict[str, Any]:
+        try:
+            return dict(self._api.inspect_container(self.id))
+        except _LOST as error:
+            raise ContainerError(
+                f"container {self.id[:12]} can't be inspected ({_reason(error)}): has somebody removed it?"
+            ) from error
+
+
+class ContainerEngine:
+    """The engine that DOCKER_HOST names, or of Docker's socket. Images by name."""
+
+    def __init__(self, api: docker.APIClient) -> None:
+        self._api = api
+
+    @classmethod
+    @contextlib.contextmanager
+    def connect(cls) -> Iterator[ContainerEngine]:
+        """Raises ContainerError if none answers."""
+        try:
+            client = docker.from_env(version="auto")
+        except _LOST as error:
+            raise ContainerError(f"no container engine answers: {_engine_mend(error)}") from error
+        with contextlib.closing(client):
+            yield cls(client.api)
+
+    def require_image(self, name: str) -> dict[str, str]:
+        """Pulls the image if it is not here; returns the environment it sets. Raises ContainerError if it can't be
+        had."""
+        try:
+            found = self._find_image(name)
+            if found is None:
+                logger.info("pulling image %s (the first time some minutes and GB)", name)
+                self._follow(self._api.pull(name, stream=True, decode=True), "status")
+                found = self._find_image(name)
+        except _LOST as error:
+            raise self._not_pulled(name, _reason(error)) from error
+        except ContainerError as error:
+            raise self._not_pulled(name, str(error)) from error
+        if found is None:
+            raise self._not_pulled(name, "the engine has not got it")
+        pairs = (item.partition("=") for item in found.get("Config", {}).get("Env") or ())
+        return {key: value for key, _, value in pairs}
+
+    def has_image(self, name: str) -> bool:
+        """Whether the image is here."""
+        return self._find_image(name) is not None
+
+    def build_image(self, dockerfile: Path, name: str, build_args: Mapping[str, str] | None = None) -> None:
+        """Builds an image in the Dockerfile's folder. What it prints is logged in detail; raises ContainerError with its
+        last lines if it fails."""
+        logger.info("building image %s with %s", name, dockerfile)
+        folder = dockerfile.resolve().parent
+        try:
+            parts = self._api.build(
+                path=str(folder), dockerfile=dockerfile.name, tag=name, buildargs=dict(build_args or {}), rm=True,
+                forcerm=True, decode=True,
+            )  # fmt: skip
+            self._follow(parts, "stream")
+        except (*_LOST, ContainerError) as error:
+            raise ContainerError(f"{dockerfile} can't be built: {_reason(error)}; mend it or name an image") from error
+
+    @contextlib.contextmanager
+    def container(self, spec: ContainerSpec, sink: Callable[[bytes], None]) -> Iterator[Container]:
+        """A container that is gone when the block is left, however it is left. ``spec.image`` must be here.
+
+        Raises ContainerError if it can't be started; then it is gone too.
+        """
+        try:
+            container_id = str(self._api.create_container_from_config(spec.to_api())["Id"])
+        except _LOST as error:
+            raise _not_started(spec, error) from error
+        container = Container(self._api, container_id, sink)
+        try:
+            container.start(spec)
+            yield container
+        finally:
+            container.remove()
+
+    def _find_image(self, name: str) -> dict[str, Any] | None:
+        try:
+            return dict(self._api.inspect_image(name))
+        except ImageNotFound:
+            return None
+
+    def _follow(self, parts: Iterator[dict[str, Any]], key: str) -> None:
+        """Logs what the engine does, its last words sometimes. Raises ContainerError with the error it ends with."""
+        said: list[str] = []
+        told = time.monotonic()
+        for part in parts:
+            if "error" in part:
+                raise ContainerError(last_lines("\n".join([*said, str(part["error"])]), 5))
+            text = str(part.get(key, "")).strip()
+            if text:
+                said = [*said[-20:], text]
+                logger.debug("%s", text)
+            if time.monotonic() - told > _PROGRESS_S:
+                logger.info("still at it: %s %s", text, part.get("progress", ""))
+                told = time.monotonic()
+
+    @staticmethod
+    def _not_pulled(name: str, reason: str) -> ContainerError:
+        return ContainerError(
+            f"image {name} is not here and can't be pulled ({reason}): mend its name, docker login where it comes from, "
+            "or build it"
+        )
+
+
+def _not_started(spec: ContainerSpec, error: Exception) -> ContainerError:
+    reason = _reason(error)
+    mend = next((mend for sign, mend in _MENDS.items() if sign in reason), "see the engine's own log")
+    return ContainerError(f"a container of {spec.image} with {spec.command[0]} can't be started ({reason}): {mend}")
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(getattr(error, "explanation", None) or error).split())
+
+
+def _engine_mend(error: Exception) -> str:
+    if "PermissionError" in str(error):
+        return "this user may not use it, add it to the group docker (usermod -aG docker …) and log in again"
+    return (
+        "install Docker (https://docs.docker.com/engine/install) and start it (systemctl start docker), or set "
+        "DOCKER_HOST to a running one's socket"
+    )

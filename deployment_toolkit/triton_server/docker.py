@@ -1,0 +1,128 @@
+"""A tritonserver in a container of this host's Docker-compatible engine, reachable on loopback only."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from deployment_toolkit.container_spec import ContainerSpec
+from deployment_toolkit.containers import Container, ContainerEngine
+from deployment_toolkit.core import LoadMethod
+from deployment_toolkit.errors import ContainerError, ServerError
+from deployment_toolkit.triton_server.ports import LOOPBACK, require_free
+from deployment_toolkit.triton_server.remote import TritonServer
+from deployment_toolkit.triton_server.server_options import COMMON_OPTIONS, repository_options
+from deployment_toolkit.triton_server.starting import wait_ready, what_it_says
+
+logger = logging.getLogger("triton")
+
+_PORTS = {"http": 8000, "grpc": 8001, "metrics": 8002}  # inside
+_SHARED_MEMORY = Path("/dev/shm")
+_NOBODY = "65534:65534"
+_STOP_GRACE_S = 15.0
+_VERSION = "TRITON_SERVER_VERSION"  # set by NVIDIA's images
+_FORBIDS_CLIENT_SHM = (2, 69)  # the first version that must be told to let clients register shared memory
+
+
+@contextlib.contextmanager
+def docker_server(
+    model_repository: Path,
+    *,
+    image: str,
+    log_path: Path,
+    http_port: int | None = None,
+    grpc_port: int | None = None,
+    metrics_port: int | None = None,
+    load_method: LoadMethod = LoadMethod.EXPLICIT,
+    devices: Sequence[int] = (),
+    custom_operations: Path | None = None,
+    timeout_s: float = 120.0,
+    env: Mapping[str, str] | None = None,
+) -> Iterator[TritonServer]:
+    """A ready server on loopback, gone with its container and its shared memory when the block is left.
+
+    ``image``, pulled if it is not here, has ``tritonserver`` on its PATH. Ports left out are chosen free. The log is
+    appended to ``log_path`` while the server runs. The container sees the model repository and the library
+    ``custom_operations``, which the server preloads, under their own paths and can't write to them; the GPUs
+    ``devices`` by index; ``env`` on top of the image's environment; and this host's /dev/shm, through which offline
+    measurements pass tensors and the Python backend talks to its models. It runs as the caller's user and group, so
+    that both can open each other's shared memory; called by root it runs as nobody, who can't open root's.
+
+    Raises ServerError if the repository or the library is missing, a given port is in use, or the server ends or is not
+    ready within ``timeout_s``, then with the last lines of its log; ContainerError without an engine, without the image
+    or if the container can't be started.
+    """
+    options = repository_options(model_repository, load_method)
+    if custom_operations is not None and not custom_operations.is_file():
+        raise ServerError(f"there is no library of custom operations at {custom_operations}: mend its path")
+    wanted = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
+    require_free(wanted)
+    shared_memory_prefix = f"triton_{uuid.uuid4().hex}_"
+    options.append(f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}")
+    libraries = () if custom_operations is None else (custom_operations.resolve(),)
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        engine = stack.enter_context(ContainerEngine.connect())
+        options += version_options(engine.require_image(image))
+        spec = ContainerSpec(
+            image=image,
+            command=("tritonserver", *options, *COMMON_OPTIONS),
+            user=server_user(os.getuid(), os.getgid()),
+            read_only=(model_repository.resolve(), *libraries),
+            environment={"HOME": "/tmp", **{"LD_PRELOAD": str(path) for path in libraries}, **(env or {})},
+            ports={inside: wanted[name] for name, inside in _PORTS.items()},
+            gpus=tuple(devices),
+            host_ipc=True,
+        )
+        stack.callback(_remove_shared_memory, shared_memory_prefix)
+        log = stack.enter_context(log_path.open("ab", buffering=0))
+        log_start = log.tell()
+        container = stack.enter_context(engine.container(spec, log.write))
+        try:
+            server = _handle(container, log_path)
+            wait_ready(server, wait=container.wait, timeout_s=timeout_s)
+        except (ServerError, ContainerError) as error:
+            said = what_it_says(log_path.read_bytes()[log_start:].decode(errors="replace"))
+            raise ServerError(f"{error} in a container of {image}: {said}; its log is {log_path}") from error
+        try:
+            yield server
+        finally:
+            code = container.poll()
+            if code is not None:
+                logger.error("tritonserver ended by itself, code %s; its log is %s", code, log_path)
+            container.stop("SIGTERM", _STOP_GRACE_S)
+
+
+def server_user(uid: int, gid: int) -> str:
+    """Whom a server's container runs as for a caller: the caller, but never root."""
+    return f"{uid}:{gid}" if uid else _NOBODY
+
+
+def version_options(environment: Mapping[str, str]) -> list[str]:
+    """Options that only some versions take, by the version that the image's environment tells; none if it tells
+    none."""
+    version = re.match(r"(\d+)\.(\d+)", environment.get(_VERSION, ""))
+    if version and (int(version[1]), int(version[2])) >= _FORBIDS_CLIENT_SHM:
+        return ["--allow-client-shm=true"]
+    return []
+
+
+def _handle(container: Container, log_path: Path) -> TritonServer:
+    ports = {name: container.port(inside) for name, inside in _PORTS.items()}
+    return TritonServer(
+        http_url=f"http://{LOOPBACK}:{ports['http']}",
+        grpc_url=f"grpc://{LOOPBACK}:{ports['grpc']}",
+        metrics_url=f"http://{LOOPBACK}:{ports['metrics']}/metrics",
+        pid=container.pid,
+        log_path=log_path,
+    )
+
+
+def _remove_shared_memory(prefix: str) -> None:
+    for path in _SHARED_MEMORY.glob(f"{prefix}*"):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,26 @@
+"""The embedded tritonserver as a program with tritonserver's own options, for images that have no other:
+``python -m deployment_toolkit.triton_server.embedded --model-repository=… …``."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+from deployment_toolkit.params import run_entry_point
+from deployment_toolkit.process import become
+from deployment_toolkit.triton_server.installation import Installation
+
+_PREFIX_OPTION = "--backend-config=python,shm-region-prefix-name="
+
+
+def main(argv: list[str]) -> NoReturn:
+    """Becomes the server, with its libraries and its backend."""
+    installation = Installation.find()
+    with installation.command() as command:
+        if any(option.startswith(_PREFIX_OPTION) for option in argv):
+            command = [option for option in command if not option.startswith(_PREFIX_OPTION)]
+        become([*dict.fromkeys([*command, *argv])], env=installation.environment())
+
+
+if __name__ == "__main__":
+    run_entry_point(main, sys.argv[1:])

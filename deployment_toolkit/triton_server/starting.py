@@ -1,0 +1,53 @@
+"""The wait until a server that was just started is ready, and what its log says when it never is."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable
+
+from deployment_toolkit.errors import ServerError
+from deployment_toolkit.process import last_lines
+from deployment_toolkit.triton_server.remote import TritonServer
+
+logger = logging.getLogger("triton")
+
+_POLL_S = 0.1
+_PROGRESS_S = 5.0
+
+
+def wait_ready(
+    server: TritonServer,
+    *,
+    wait: Callable[[float], int | None],
+    timeout_s: float,
+    listens: Callable[[], bool] = lambda: True,
+) -> None:
+    """Returns when the server is ready. ``wait(seconds)`` tells its exit code, None while it runs; ``listens`` whether
+    it is the one behind its ports.
+
+    Raises ServerError if it ends or is not ready within ``timeout_s``.
+    """
+    started = time.monotonic()
+    next_line_s = _PROGRESS_S
+    while True:
+        code = wait(_POLL_S)
+        if code is not None:
+            raise ServerError(f"tritonserver ended with code {code} while it started")
+        if listens() and server.is_ready():
+            logger.info("tritonserver is ready after %.1f s at %s", time.monotonic() - started, server)
+            return
+        waited_s = time.monotonic() - started
+        if waited_s > timeout_s:
+            raise ServerError(f"tritonserver is not ready after {timeout_s:g} s")
+        if waited_s > next_line_s:
+            logger.info("waiting for tritonserver, %.0f of at most %g s", waited_s, timeout_s)
+            next_line_s += _PROGRESS_S
+
+
+def what_it_says(log: str) -> str:
+    """The errors of a server's log, or its last lines, without its tables and its complaint about a missing GPU."""
+    lines = [line for line in log.splitlines() if not line.startswith(("+", "|")) and "CudaDriverHelper" not in line]
+    errors = [line for line in lines if re.match(r"E\d{4} |error: ", line)]
+    return last_lines("\n".join(errors or lines))
