@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-import yaml
 
 from deployment_toolkit import registry
 from deployment_toolkit.core import Format
@@ -18,23 +17,7 @@ from deployment_toolkit.sample_rows import random_rows
 from navigator.__main__ import main
 
 TinyOnnx = Callable[..., Path]
-
-
-@pytest.fixture
-def command(tmp_path: Path) -> list[str]:
-    """``convert`` into ``out.onnx`` of the test's folder; the model and more options follow."""
-    workspace = tmp_path / "workspace"
-    return ["convert", "-n", "tiny", "-o", str(tmp_path / "out.onnx"), "--workspace-path", str(workspace)]
-
-
-@pytest.fixture
-def real_rows(tiny_rows: list[str], tiny_folder: Path) -> list[str]:
-    return [*tiny_rows, "--feature-spec", str(tiny_folder / "feature_spec.yaml")]
-
-
-def results(tmp_path: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = yaml.safe_load((tmp_path / "workspace" / "convert_model_results.yaml").read_text())
-    return found
+Results = Callable[[], list[dict[str, Any]]]
 
 
 def exit_code(argv: list[str]) -> object:
@@ -50,11 +33,12 @@ def test_a_savedmodel_becomes_onnx_that_answers_real_rows_alike(
     real_rows: list[str],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
+    results: Results,
 ) -> None:
     caplog.set_level(logging.INFO)
     assert exit_code([*command, "--model-path", str(tiny_savedmodel), *real_rows, "--max-batch-size", "100"]) == 0
 
-    (result,) = results(tmp_path)
+    (result,) = results()
     assert (result["name"], result["format"]) == ("onnx-opset13", "onnx")
     assert result["status"]["state"] == "succeeded"
     assert result["status"]["message"].startswith("173 rows agree, largest difference ")
@@ -76,21 +60,21 @@ def test_a_savedmodel_becomes_onnx_that_answers_real_rows_alike(
 
 
 def test_without_a_dataloader_random_rows_in_range_are_compared(
-    command: list[str], tiny_savedmodel: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    command: list[str], tiny_savedmodel: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, results: Results
 ) -> None:
     caplog.set_level(logging.INFO)
     main([*command, "--model-path", str(tiny_savedmodel), "--target-formats", "tf-savedmodel", "onnx"])
     assert "comparing on batches of [1, 8, 32] random rows" in caplog.text
-    assert [result["name"] for result in results(tmp_path)] == ["tf-savedmodel", "onnx-opset13"]
+    assert [result["name"] for result in results()] == ["tf-savedmodel", "onnx-opset13"]
     assert (tmp_path / "out.onnx" / "saved_model.pb").is_file()  # the first success
     assert registry.loader(Format.TF_SAVEDMODEL)().read_spec(tmp_path / "out.onnx").value_ranges["ad"] == (0, 19)
 
 
 def test_fewer_rows_than_the_batches_need_are_enough(
-    command: list[str], tiny_savedmodel: Path, real_rows: list[str], tmp_path: Path
+    command: list[str], tiny_savedmodel: Path, real_rows: list[str], tmp_path: Path, results: Results
 ) -> None:
     main([*command, "--model-path", str(tiny_savedmodel), *real_rows, "--max-batch-size", "4096"])
-    assert results(tmp_path)[0]["status"]["message"].startswith("700 rows agree")
+    assert results()[0]["status"]["message"].startswith("700 rows agree")
 
 
 def test_answers_out_of_tolerance_fail_and_show_the_worst_rows(
@@ -99,6 +83,7 @@ def test_answers_out_of_tolerance_fail_and_show_the_worst_rows(
     real_rows: list[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    results: Results,
 ) -> None:
     argv = [*command, "--model-path", str(tiny_savedmodel), *real_rows, "--atol", "0", "--rtol", "0"]
     assert exit_code([*argv, "--onnx-opsets", "13", "14"]) == 1
@@ -107,15 +92,17 @@ def test_answers_out_of_tolerance_fail_and_show_the_worst_rows(
     assert error.startswith(f"error: no conversion of {tiny_savedmodel} succeeded: onnx-opset13: onnx: ")
     assert "of 41 rows out of tolerance (wide_deep_model atol 0 rtol 0): row " in error
     assert "onnx-opset14" in error and " of wide_deep_model: 0." in error and " became 0." in error
-    assert [result["status"]["state"] for result in results(tmp_path)] == ["failed", "failed"]
+    assert [result["status"]["state"] for result in results()] == ["failed", "failed"]
     assert [path.name for path in tmp_path.iterdir()] == ["workspace"]
     converted = {path.name for path in (tmp_path / "workspace" / "converted").iterdir()}
     assert converted == {f"onnx-opset{number}.{suffix}" for number in (13, 14) for suffix in ("onnx", "log")}
 
 
-def test_one_opset_that_fails_does_not_stop_the_next(command: list[str], tiny_savedmodel: Path, tmp_path: Path) -> None:
+def test_one_opset_that_fails_does_not_stop_the_next(
+    command: list[str], tiny_savedmodel: Path, tmp_path: Path, results: Results
+) -> None:
     main([*command, "--model-path", str(tiny_savedmodel), "--onnx-opsets", "99", "13"])
-    failed, succeeded = results(tmp_path)
+    failed, succeeded = results()
     assert (failed["status"]["state"], succeeded["status"]["state"]) == ("failed", "succeeded")
     assert "can't write opset 99" in failed["status"]["message"] and not Path(failed["path"]).exists()
     assert "can't write opset 99" in Path(failed["status"]["log_path"]).read_text()
@@ -123,7 +110,9 @@ def test_one_opset_that_fails_does_not_stop_the_next(command: list[str], tiny_sa
     assert onnx.load(str(tmp_path / "out.onnx")).opset_import[0].version == 13
 
 
-def test_a_workspace_is_overridden_only_where_asked(command: list[str], tiny_onnx: TinyOnnx, tmp_path: Path) -> None:
+def test_a_workspace_is_overridden_only_where_asked(
+    command: list[str], tiny_onnx: TinyOnnx, tmp_path: Path, results: Results
+) -> None:
     path = tiny_onnx(tmp_path / "model.onnx")
     earlier = tmp_path / "workspace" / "converted" / "earlier.onnx"
     earlier.parent.mkdir(parents=True)
@@ -133,7 +122,7 @@ def test_a_workspace_is_overridden_only_where_asked(command: list[str], tiny_onn
     main([*command, "-p", str(path)])
     assert earlier.exists()
     main([*command, "-p", str(path), "--override-workspace"])
-    assert not earlier.exists() and foreign.exists() and results(tmp_path)[0]["name"] == "onnx"
+    assert not earlier.exists() and foreign.exists() and results()[0]["name"] == "onnx"
 
 
 def test_tolerances_are_given_by_output(
@@ -184,7 +173,7 @@ def test_a_wrong_command_is_told_and_leaves_nothing(
 
 
 def test_value_ranges_may_be_given_where_the_model_has_none(
-    command: list[str], tiny_onnx: TinyOnnx, tmp_path: Path
+    command: list[str], tiny_onnx: TinyOnnx, tmp_path: Path, results: Results
 ) -> None:
     path = tiny_onnx(tmp_path / "model.onnx")
     model = onnx.load(str(path))
@@ -193,4 +182,4 @@ def test_value_ranges_may_be_given_where_the_model_has_none(
     with pytest.raises(DataError, match="input item takes ids and nothing says how many there are"):
         main([*command, "-p", str(path)])
     main([*command, "-p", str(path), "--value-ranges", "item=0,9", "tags=-1,4"])
-    assert results(tmp_path)[0]["status"]["state"] == "succeeded"
+    assert results()[0]["status"]["state"] == "succeeded"

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+import pytest
+
+from deployment_toolkit.core import Format, Precision
+from deployment_toolkit.errors import UsageError
+from navigator.attempts import Attempt, PrecisionsMode, TargetOptions, list_attempts
+from navigator.options import TensorRTOptions
+
+FP16, FP32, INT8, TF32 = Precision.FP16, Precision.FP32, Precision.INT8, Precision.TF32
+
+
+def attempts(source: Format = Format.ONNX, workspace: int = 4 * 2**30, **options: object) -> list[Attempt]:
+    return list_attempts(TargetOptions(**options), source, TensorRTOptions(workspace))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("mode", "asked", "allowed"),
+    [
+        (PrecisionsMode.HIERARCHY, [FP16], {"trt-fp16-hierarchy": (FP16, TF32, FP32)}),
+        (PrecisionsMode.HIERARCHY, [INT8], {"trt-int8-hierarchy": (INT8, FP16, TF32, FP32)}),
+        (PrecisionsMode.SINGLE, [FP16, TF32], {"trt-fp16-single": (FP16,), "trt-tf32-single": (TF32,)}),
+        (
+            PrecisionsMode.MIXED,
+            [FP16, FP32],
+            {"trt-fp16-hierarchy": (FP16, TF32, FP32), "trt-fp32-hierarchy": (FP32,), "trt-fp16-single": (FP16,)},
+        ),
+    ],
+)
+def test_a_precisions_mode_says_what_the_builder_may_use(
+    mode: PrecisionsMode, asked: list[Precision], allowed: dict[str, tuple[Precision, ...]]
+) -> None:
+    made = attempts(target_formats=[Format.TRT], tensorrt_precisions=asked, tensorrt_precisions_mode=mode)
+    assert {attempt.name: attempt.steps[-1].options["precisions"] for attempt in made} == allowed
+
+
+def test_the_builders_options_reach_it() -> None:
+    (made,) = attempts(
+        target_formats=[Format.TRT],
+        workspace=7,
+        tensorrt_explicit_precision=True,
+        tensorrt_strict_types=True,
+        tensorrt_sparse_weights=True,
+    )
+    assert made.steps[-1].options == {
+        "precisions": (FP32,),
+        "explicit_precision": True,
+        "strict_types": True,
+        "sparse_weights": True,
+        "max_workspace_size_bytes": 7,
+    }
+    assert made.needs_gpu
+
+
+def test_a_format_without_a_converter_of_its_own_goes_through_onnx() -> None:
+    made = attempts(
+        Format.TF_SAVEDMODEL,
+        target_formats=[Format.TRT, Format.ONNX, Format.OPENVINO],
+        onnx_opsets=[13, 15],
+        tensorrt_precisions=[FP16],
+    )
+    assert [[step.name for step in attempt.steps] for attempt in made] == [
+        ["onnx-opset13", "trt-opset13-fp16-hierarchy"],
+        ["onnx-opset15", "trt-opset15-fp16-hierarchy"],
+        ["onnx-opset13"],
+        ["onnx-opset15"],
+        ["onnx-opset13", "openvino-opset13-fp16"],
+        ["onnx-opset15", "openvino-opset15-fp16"],
+    ]
+    assert made[0].steps[0] == made[2].steps[0]  # made once
+    assert [attempt.needs_gpu for attempt in made] == [True, True, False, False, False, False]
+
+
+def test_tf_trt_is_made_of_the_savedmodel_itself() -> None:
+    (made,) = attempts(Format.TF_SAVEDMODEL, target_formats=[Format.TF_TRT], tensorrt_precisions=[FP16], workspace=9)
+    assert [dataclasses.astuple(step)[:4] for step in made.steps] == [
+        (
+            "tf-trt-fp16",
+            Format.TF_SAVEDMODEL,
+            Format.TF_TRT,
+            {"precision": FP16, "max_workspace_size_bytes": 9},
+        )
+    ]
+
+
+def test_a_precision_is_for_the_targets_that_have_one(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    made = attempts(target_formats=[Format.TRT, Format.ONNX, Format.OPENVINO], tensorrt_precisions=[FP16, INT8])
+    names = ["trt-fp16-hierarchy", "trt-int8-hierarchy", "onnx", "openvino-fp16"]
+    assert [attempt.name for attempt in made] == names
+    assert "--target-precisions fp16 int8: for trt, openvino only, onnx keeps the precision" in caplog.text
+    assert "openvino is made in fp16, fp32, no attempt at int8" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (Format.ONNX, "--target-precisions tf32: onnx keeps the precision it was exported with, give fp32"),
+        (Format.OPENVINO, "--target-precisions tf32: openvino is made in fp16, fp32, give one of these"),
+        (Format.TF_SAVEDMODEL, "onnx can't be converted to tf-savedmodel: supported are"),
+        (Format.TORCHSCRIPT, "this is a TensorFlow model: use tf-savedmodel or onnx"),
+    ],
+)
+def test_what_can_not_be_made_is_refused(target: Format, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        attempts(target_formats=[target], tensorrt_precisions=[TF32])
+
+
+def test_options_that_concern_no_target_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    attempts(
+        target_formats=[Format.ONNX],
+        onnx_opsets=[14],
+        workspace=1,
+        tensorrt_precisions_mode=PrecisionsMode.SINGLE,
+        tensorrt_strict_types=True,
+    )
+    assert caplog.messages == [
+        "--tensorrt-precisions-mode, --tensorrt-strict-types: no effect here, for the target trt only",
+        "--tensorrt-max-workspace-size: no effect here, for the targets trt and tf-trt only",
+        "--onnx-opsets: no effect here, no ONNX file is made of another format",
+    ]
+    caplog.clear()
+    attempts(Format.TF_SAVEDMODEL, target_formats=[Format.TRT], onnx_opsets=[14], tensorrt_strict_types=True)
+    assert caplog.messages == []
