@@ -1,11 +1,21 @@
 #!/usr/bin/env bash
 # Makes .venv with the pinned requirements; quick if it is there and current. Needs Python 3.11 with venv, nothing else.
-#   scripts/install.sh [--dev]     --dev: also what the tests need
+#   scripts/install.sh [--model-analyzer] [--dev]
+#     --model-analyzer: also .venv-model-analyzer, for --performance-tool model_analyzer; --dev: all that the tests need
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 
 fail() { echo "error: $*" >&2; exit 1; }
+
+dev="" analyzer=""
+for option in "$@"; do
+  case "$option" in
+    --dev) dev=yes analyzer=yes ;;
+    --model-analyzer) analyzer=yes ;;
+    *) fail "unknown option $option: use --model-analyzer, --dev or none" ;;
+  esac
+done
 
 find_python() {
   for name in "${PYTHON:-}" python3.11 python3; do
@@ -18,36 +28,55 @@ find_python() {
     "deadsnakes archive), or name one with PYTHON=/path/to/python3.11"
 }
 
-requirements=(-c constraints.txt -r requirements.txt)
-[ "${1:-}" = --dev ] && requirements+=(-r requirements-dev.txt)
+wanted=$(cat requirements-dev.txt requirements.txt constraints.txt pyproject.toml | sha256sum | cut -d' ' -f1)
 stamp=.venv/.installed
-wanted=$(cat requirements*.txt constraints.txt pyproject.toml | sha256sum | cut -d' ' -f1)
 has() { grep -qxF "$1 $wanted" "$stamp" 2>/dev/null; }
-if has dev || { has base && [ "${1:-}" != --dev ]; }; then exit 0; fi
 
-python=$(find_python)
-"$python" -c 'import ensurepip, venv' 2>/dev/null \
-  || fail "$python can't make virtual environments: install them (Debian, Ubuntu: apt install python3.11-venv)"
-libraries=$(PATH="$PATH:/usr/sbin:/sbin" ldconfig -p 2>/dev/null || true)
-own=$("$python" -c 'import sysconfig; print(sysconfig.get_config_var("LIBDIR") or "")')
-while read -r library package user; do
-  case "$libraries" in *"$library"*) continue ;; esac
-  [ -e "$own/$library" ] || fail "$library is missing, which $user needs: install it (Debian, Ubuntu: apt install $package)"
-done <<'EOF_LIBRARIES'
+install_base() {
+  if has dev || { has base && [ -z "$dev" ]; }; then return; fi
+  requirements=(-c constraints.txt -r requirements.txt)
+  [ -n "$dev" ] && requirements+=(-r requirements-dev.txt)
+  python=$(find_python)
+  "$python" -c 'import ensurepip, venv' 2>/dev/null \
+    || fail "$python can't make virtual environments: install them (Debian, Ubuntu: apt install python3.11-venv)"
+  libraries=$(PATH="$PATH:/usr/sbin:/sbin" ldconfig -p 2>/dev/null || true)
+  own=$("$python" -c 'import sysconfig; print(sysconfig.get_config_var("LIBDIR") or "")')
+  while read -r library package user; do
+    case "$libraries" in *"$library"*) continue ;; esac
+    [ -e "$own/$library" ] || fail "$library is missing, which $user needs: install it (Debian, Ubuntu: apt install $package)"
+  done <<'EOF_LIBRARIES'
 libpython3.11.so.1.0 libpython3.11 the server's Python backend
 libstdc++.so.6 libstdc++6 TensorFlow
 libssl.so.3 libssl3 perf_analyzer
 libz.so.1 zlib1g tritonserver
 EOF_LIBRARIES
 
-echo "installing the pinned requirements into .venv (some minutes and 3 GB the first time)"
-rm -f "$stamp"
-[ -x .venv/bin/python ] && .venv/bin/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
-  || "$python" -m venv --clear .venv
-.venv/bin/python -m pip install --disable-pip-version-check --no-warn-script-location --progress-bar on \
-  "${requirements[@]}" | { grep -v '^Requirement already satisfied' || true; } \
-  || fail "pip could not install the requirements: see above"
-.venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --editable .
-echo "base $wanted" >"$stamp"
-[ "${1:-}" = --dev ] && echo "dev $wanted" >>"$stamp"
-exit 0
+  echo "installing the pinned requirements into .venv (some minutes and 3 GB the first time)"
+  rm -f "$stamp"
+  [ -x .venv/bin/python ] && .venv/bin/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+    || "$python" -m venv --clear .venv
+  .venv/bin/python -m pip install --disable-pip-version-check --no-warn-script-location --progress-bar on \
+    "${requirements[@]}" | { grep -v '^Requirement already satisfied' || true; } \
+    || fail "pip could not install the requirements: see above"
+  .venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --editable .
+  echo "base $wanted" >"$stamp"
+  [ -n "$dev" ] && echo "dev $wanted" >>"$stamp"
+  return 0
+}
+
+# A venv that sees the packages of .venv beneath its own, which .venv then does not have.
+install_model_analyzer() {
+  local home=.venv-model-analyzer wanted
+  wanted=$(cat requirements-model-analyzer.txt requirements.txt constraints.txt | sha256sum | cut -d' ' -f1)
+  if grep -qxF "$wanted" "$home/.installed" 2>/dev/null; then return; fi
+  echo "installing Model Analyzer into $home (50 MB)"
+  .venv/bin/python -m venv --clear --without-pip "$home"
+  .venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+    >"$("$home/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/venv_beneath.pth"
+  "$home/bin/python" -m pip install --disable-pip-version-check --no-warn-script-location --quiet --no-deps \
+    -r requirements-model-analyzer.txt || fail "pip could not install Model Analyzer: see above"
+  echo "$wanted" >"$home/.installed"
+}
+
+install_base
+if [ -n "$analyzer" ]; then install_model_analyzer; fi

@@ -1,0 +1,244 @@
+"""The scripts for GPU hosts and Docker, with a mock ``docker`` and a mock ``nvidia-smi``: what they check, and which
+command lines they come to."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+TOOLS = ("bash", "cat", "df", "dirname", "grep", "id", "mkdir", "stat", "tail", "tr")
+MOCK_DOCKER = """#!/bin/bash
+case "$1 $2" in
+  "info --format")
+    [ -z "$MOCK_ENGINE_ERROR" ] || { echo "$MOCK_ENGINE_ERROR" >&2; exit 1; }
+    case "$3" in *Runtimes*) echo "$MOCK_RUNTIMES" ;; *) echo 27.0 ;; esac ;;
+  "run --help") echo "$MOCK_HELP" ;;
+  "image inspect") [ "$MOCK_IMAGES" = "$3" ] ;;
+  *) printf '%s\\n' "$@" >"$MOCK_LOG" ;;
+esac
+"""
+MOCK_NVIDIA_SMI = '#!/bin/bash\necho "$MOCK_GPU"\nexit "${MOCK_DRIVER_CODE:-0}"\n'
+MOCK_PYTHON = """#!/bin/bash
+[ "$1" != -c ] || exit "${MOCK_REQUIREMENTS_CODE:-0}"
+printf '%s\\n' "PYTHONPATH=$PYTHONPATH" "$@" >"$MOCK_LOG"
+"""
+WITH_TOOLKIT = '{"nvidia":{},"runc":{}}'
+USER = f"{os.getuid()}:{os.getgid()}"
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+@dataclass
+class Host:
+    """A mock GPU host with a copy of the scripts in ``triton``; commands are given in the folder above."""
+
+    above: Path
+    env: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def root(self) -> Path:
+        return self.above / "triton"
+
+    def run(self, command: str, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "-c", command],
+            cwd=self.above,
+            env=self.env | env,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+
+    def arguments(self, command: str, **env: str) -> list[str]:
+        """What the command makes docker, or python, do."""
+        done = self.run(command, **env)
+        assert done.returncode == 0, done.stderr
+        return Path(self.env["MOCK_LOG"]).read_text().splitlines()
+
+    def error(self, command: str, **env: str) -> str:
+        """The one line that a command fails with."""
+        done = self.run(command, **env)
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("error: ")
+        assert not Path(self.env["MOCK_LOG"]).exists()
+        return line
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for tool in TOOLS:
+        found = shutil.which(tool)
+        assert found is not None
+        (tools / tool).symlink_to(found)
+    _write(tools / "docker", MOCK_DOCKER)
+    _write(tools / "nvidia-smi", MOCK_NVIDIA_SMI)
+    root = tmp_path / "above" / "triton"
+    for folder in ("scripts", "runner"):
+        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    _write(root / ".venv" / "bin" / "python", MOCK_PYTHON)
+    env = {
+        "PATH": str(tools),
+        "MOCK_LOG": str(tmp_path / "log"),
+        "MOCK_RUNTIMES": WITH_TOOLKIT,
+        "MOCK_HELP": "--gpus gpu-request",
+        "MOCK_IMAGES": "wide-deep-deployment",
+        "MOCK_GPU": "NVIDIA A30",
+    }
+    return Host(root.parent, env)
+
+
+def _values(arguments: list[str], option: str) -> list[str]:
+    return [value for name, value in itertools.pairwise(arguments) if name == option]
+
+
+def test_build(host: Host) -> None:
+    command, root = "./triton/scripts/docker/build.sh", str(host.root)
+    start = ["build", "--file", f"{root}/Dockerfile", "--tag"]
+    assert host.arguments(command) == [*start, "wide-deep-deployment", root]
+    arguments = host.arguments(f"{command} --network=host", FROM_IMAGE_NAME="debian:12", IMAGE="mine")
+    assert arguments == [*start, "mine", "--build-arg", "FROM_IMAGE_NAME=debian:12", "--network=host", root]
+
+
+def test_interactive_sees_the_same_files_as_outside(host: Host) -> None:
+    arguments = host.arguments("./triton/scripts/docker/interactive.sh ls -l 'a b'")
+    assert arguments[0] == "run"
+    assert {f"{host.above}:{host.above}", f"{host.root}:{host.root}"} <= set(_values(arguments, "--volume"))
+    assert _values(arguments, "--workdir") == [str(host.above)]
+    assert f"PYTHONPATH={host.root}" in _values(arguments, "--env")
+    assert _values(arguments, "--user") == [USER]
+    assert _values(arguments, "--gpus") == ["all"]
+    assert arguments[-4:] == ["wide-deep-deployment", "ls", "-l", "a b"]
+    assert "--tty" not in arguments  # there is none here
+    assert host.arguments("./triton/scripts/docker/interactive.sh")[-1] == "bash"
+
+
+def test_triton_listens_on_this_host_only(host: Host) -> None:
+    arguments = host.arguments("./triton/scripts/docker/triton_inference_server.sh --log-verbose=1")
+    repository = f"{host.above}/runner_workspace/model_store"
+    assert _values(arguments, "--publish") == [f"127.0.0.1:{port}:{port}" for port in (8000, 8001, 8002)]
+    assert _values(arguments, "--volume") == [f"{repository}:{repository}:ro"]
+    assert _values(arguments, "--user") == [USER]
+    assert _values(arguments, "--ipc") == ["host"]
+    server = ["tritonserver", f"--model-repository={repository}", "--model-control-mode=explicit", "--log-verbose=1"]
+    assert arguments[-5:] == ["nvcr.io/nvidia/tritonserver:25.02-py3", *server]
+    assert Path(repository).is_dir()
+    other = host.arguments(
+        "./triton/scripts/docker/triton_inference_server.sh", TRITON_IMAGE="mine:1", MODEL_REPOSITORY_PATH="/elsewhere"
+    )
+    assert other[-4:-1] == ["mine:1", "tritonserver", "--model-repository=/elsewhere"]
+
+
+CONTAINERS = ["interactive.sh", "triton_inference_server.sh"]
+
+
+@pytest.mark.parametrize("script", CONTAINERS)
+def test_gpus_of_a_container(host: Host, script: str) -> None:
+    command = f"./triton/scripts/docker/{script}"
+    assert _values(host.arguments(command, GPUS="0,2"), "--gpus") == ['"device=0,2"']
+    old = host.arguments(command, MOCK_HELP="no such option", GPUS="0,2")
+    assert "--runtime=nvidia" in old
+    assert "NVIDIA_VISIBLE_DEVICES=0,2" in _values(old, "--env")
+    assert "--gpus" not in old
+    (Path(host.env["PATH"]) / "nvidia-smi").unlink()
+    none = host.arguments(command, GPUS="none", MOCK_RUNTIMES="{}")
+    assert "--gpus" not in none
+    assert "--runtime=nvidia" not in none
+
+
+@pytest.mark.parametrize("script", CONTAINERS)
+def test_a_container_without_its_means_says_what_is_missing(host: Host, script: str) -> None:
+    command = f"./triton/scripts/docker/{script}"
+    assert "NVIDIA's Container Toolkit" in host.error(command, MOCK_RUNTIMES='{"runc":{}}')
+    assert "its engine does not answer: no daemon" in host.error(command, MOCK_ENGINE_ERROR="no daemon")
+    lost = host.error(command, MOCK_GPU="No devices were found", MOCK_DRIVER_CODE="6")
+    assert "nvidia-smi shows none: No devices were found." in lost
+    assert "lists none" in host.error(command, MOCK_GPU="")
+
+
+def test_interactive_without_an_image_says_how_to_build_it(host: Host) -> None:
+    assert "build it with scripts/docker/build.sh" in host.error(
+        "./triton/scripts/docker/interactive.sh", MOCK_IMAGES=""
+    )
+
+
+START = {
+    "NVIDIA-A30": "NVIDIA A30",
+    r"NVIDIA-DGX-1-\(1x-V100-32GB\)": "Tesla V100-SXM2-32GB",
+    r"NVIDIA-DGX-A100-\(1x-A100-80GB\)": "NVIDIA A100-SXM4-80GB",
+    "NVIDIA-T4": "Tesla T4",
+}
+
+
+@pytest.mark.parametrize("device", START)
+def test_start_scripts_run_the_configuration_of_their_gpu(host: Host, device: str) -> None:
+    arguments = host.arguments(f"./triton/runner/start_{device}.sh --keep-models", MOCK_GPU=f"{START[device]}\nother")
+    config = f"{host.root}/runner/config_{device.replace(chr(92), '')}.yaml"
+    options = ["-m", "runner", "--config-path", config, "--devices", "0", "--keep-models"]
+    assert arguments == [f"PYTHONPATH={host.root}", *options]
+    assert Path(config).is_file()
+
+
+@pytest.mark.parametrize("device", START)
+@pytest.mark.parametrize(
+    "other", ["NVIDIA A100-PCIE-40GB", "NVIDIA H100 80GB HBM3", "Tesla V100-SXM2-16GB", "NVIDIA T400"]
+)
+def test_start_scripts_refuse_another_gpu_unless_told(host: Host, device: str, other: str) -> None:
+    command = f"./triton/runner/start_{device}.sh"
+    assert f"GPU is {other}, runner/start_" in host.error(command, MOCK_GPU=other)
+    assert host.arguments(f"{command} --any-gpu --keep-models", MOCK_GPU=other)[-3:] == [
+        "--devices",
+        "0",
+        "--keep-models",
+    ]
+
+
+def test_a_start_script_checks_what_the_run_needs(host: Host) -> None:
+    command = "./triton/runner/start_NVIDIA-A30.sh"
+    if not (Path("/.dockerenv").exists() and Path("/var/run/docker.sock").is_socket()):  # a container of ours
+        assert "NVIDIA's Container Toolkit" in host.error(command, MOCK_RUNTIMES='{"runc":{}}')
+        assert "its engine does not answer: no daemon" in host.error(command, MOCK_ENGINE_ERROR="no daemon")
+    assert "requirements are not installed: run scripts/install.sh" in host.error(command, MOCK_REQUIREMENTS_CODE="1")
+    tools = Path(host.env["PATH"])
+    (tools / "df").unlink()
+    _write(tools / "df", "#!/bin/bash\necho '  Avail'\necho '    7G'\n")
+    assert "7 GB are free: make room" in host.error(command)
+
+
+def test_start_scripts_are_one_line_over_one_script() -> None:
+    for path in (ROOT / "runner").glob("start_NVIDIA-*.sh"):
+        shebang, line = path.read_text().splitlines()
+        device = path.stem.removeprefix("start_")
+        assert shebang == "#!/usr/bin/env bash"
+        assert line.startswith(f'exec "$(dirname "${{BASH_SOURCE[0]}}")/start_gpu.sh" \'{device}\' ')
+
+
+def test_every_script_can_be_run_and_fits_a_screen() -> None:
+    scripts = [*(ROOT / "scripts" / "docker").glob("*.sh"), *(ROOT / "runner").glob("*.sh")]
+    assert len(scripts) >= 9
+    assert all(os.access(path, os.X_OK) for path in scripts)
+    assert all(len(path.read_text().splitlines()) <= 40 for path in [*scripts, ROOT / "Dockerfile"])
+
+
+def test_the_image_has_the_libraries_that_the_installation_asks_for() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    listed = re.findall(r"^lib\S+\.so\S* (\S+) ", (ROOT / "scripts" / "install.sh").read_text(), flags=re.MULTILINE)
+    assert len(listed) >= 4
+    assert all(f" {package} " in dockerfile for package in listed)
+    for sources in re.findall(r"^COPY (.*) \S+$", dockerfile, flags=re.MULTILINE):
+        assert all((ROOT / source).exists() for source in sources.split())
