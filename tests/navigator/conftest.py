@@ -1,11 +1,53 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from deployment_toolkit.triton_server.local import local_server
+from deployment_toolkit.triton_server.remote import TritonServer
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TritonServer, Path]]:
+    """A server that is told what to load, and its repository."""
+    folder = tmp_path_factory.mktemp("config_model")
+    (folder / "repository").mkdir()
+    with local_server(folder / "repository", log_path=folder / "server.log") as running:
+        yield running, folder / "repository"
+
+
+@pytest.fixture
+def model(tiny_onnx: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model in the working directory, which is a fresh one."""
+    monkeypatch.chdir(tmp_path)
+    return tiny_onnx(tmp_path / "exported.onnx")
+
+
+@pytest.fixture
+def arguments() -> Callable[..., list[str]]:
+    """``triton-config-model`` with a model, a repository and more options."""
+
+    def make(model: Path, repository: Path, *options: str, name: str = "tiny") -> list[str]:
+        own = ["--model-name", name, "--model-path", str(model), "--model-repository", str(repository)]
+        return ["triton-config-model", *own, *options]
+
+    return make
+
+
+@pytest.fixture
+def outcome() -> Callable[[], dict[str, Any]]:
+    """Reads what the last ``triton-config-model`` recorded in the working directory."""
+
+    def read() -> dict[str, Any]:
+        path = Path("navigator_workspace") / "triton_config_model_results.yaml"
+        (result,) = yaml.safe_load(path.read_text())
+        return dict(result)
+
+    return read
 
 
 @pytest.fixture

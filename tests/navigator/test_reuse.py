@@ -15,8 +15,8 @@ import yaml
 from onnx import numpy_helper
 
 from deployment_toolkit import fingerprint, registry
+from deployment_toolkit.core import Arrays
 from deployment_toolkit.errors import ConversionError
-from navigator import reuse
 from navigator.__main__ import main
 
 TinyOnnx = Callable[..., Path]
@@ -109,7 +109,7 @@ def test_other_versions_of_the_tools_make_it_anew(
     command: list[str], model: Path, done: Done, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     main([*command, "-p", str(model)])
-    monkeypatch.setattr(reuse.importlib.metadata, "version", lambda name: "99")
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "99")
     main([*command, "-p", str(model)])
     assert done() == [NEW]
 
@@ -163,5 +163,10 @@ def test_a_fingerprint_is_of_content_and_names(tmp_path: Path, tiny_savedmodel: 
     assert not fingerprint.same_content(tiny_savedmodel, tmp_path / "nowhere")
     values = np.arange(4, dtype=np.int32)
     others = (values + 1, values.reshape(2, 2), values.astype(np.int64))
-    batches = [[{"x": values}], [{"y": values}], *([{"x": other}] for other in others), [{"x": values}] * 2]
+    batches: list[list[Arrays]] = [
+        [{"x": values}],
+        [{"y": values}],
+        *([{"x": other}] for other in others),
+        [{"x": values}] * 2,
+    ]
     assert len({fingerprint.of_batches(batch) for batch in batches}) == len(batches)

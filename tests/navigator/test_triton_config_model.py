@@ -5,7 +5,7 @@ import shutil
 import sys
 import urllib.request
 from collections import namedtuple
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,32 +21,8 @@ from deployment_toolkit.triton_server.remote import TritonServer
 from navigator.__main__ import main
 
 Write = Callable[..., Path]
-RESULTS = Path("navigator_workspace") / "triton_config_model_results.yaml"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TritonServer, Path]]:
-    folder = tmp_path_factory.mktemp("config_model")
-    (folder / "repository").mkdir()
-    with local_server(folder / "repository", log_path=folder / "server.log") as running:
-        yield running, folder / "repository"
-
-
-@pytest.fixture
-def model(tiny_onnx: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A model in the working directory, which is a fresh one."""
-    monkeypatch.chdir(tmp_path)
-    return tiny_onnx(tmp_path / "exported.onnx")
-
-
-def arguments(model: Path, repository: Path, *options: str, name: str = "tiny") -> list[str]:
-    own = ["--model-name", name, "--model-path", str(model), "--model-repository", str(repository)]
-    return ["triton-config-model", *own, *options]
-
-
-def status() -> dict[str, Any]:
-    (result,) = yaml.safe_load(RESULTS.read_text())
-    return dict(result["status"])
+Arguments = Callable[..., list[str]]
+Outcome = Callable[[], dict[str, Any]]
 
 
 def served_config(server: TritonServer, name: str) -> dict[str, Any]:
@@ -54,7 +30,9 @@ def served_config(server: TritonServer, name: str) -> dict[str, Any]:
         return dict(json.load(answer))
 
 
-def test_configures_and_loads(server: tuple[TritonServer, Path], model: Path) -> None:
+def test_configures_and_loads(
+    server: tuple[TritonServer, Path], model: Path, arguments: Arguments, outcome: Outcome
+) -> None:
     running, repository = server
     url = ["--server-url", running.grpc_url]
     options = ["--load-model", "--host", "python", "--verbose", "--engine-count-per-device", "cpu=2"]
@@ -64,7 +42,7 @@ def test_configures_and_loads(server: tuple[TritonServer, Path], model: Path) ->
     served = served_config(running, "tiny")
     assert served["dynamic_batching"]["preferred_batch_size"] == [32, 64]
     assert (served["max_batch_size"], served["instance_group"][0]["count"]) == (64, 2)
-    assert status()["state"] == "succeeded"
+    assert outcome()["status"]["state"] == "succeeded"
     (repository / "tiny" / "1" / "model.onnx").stat()
     assert not list((repository / "tiny").glob(".*")), "something of the copy was left behind"
 
@@ -76,7 +54,9 @@ def test_configures_and_loads(server: tuple[TritonServer, Path], model: Path) ->
     assert served["max_batch_size"] == 1
 
 
-def test_a_second_version_is_served_beside_what_is_there(server: tuple[TritonServer, Path], model: Path) -> None:
+def test_a_second_version_is_served_beside_what_is_there(
+    server: tuple[TritonServer, Path], model: Path, arguments: Arguments
+) -> None:
     running, repository = server
     common = ["--load-model", "--host", "python", "--server-url", running.http_url]
     for version in ("2", "1"):  # the newer one first: the older is served although a newer is there
@@ -85,7 +65,7 @@ def test_a_second_version_is_served_beside_what_is_there(server: tuple[TritonSer
     assert sorted(path.name for path in (repository / "versions").iterdir()) == ["1", "2", "config.pbtxt"]
 
 
-def test_a_polling_server_is_waited_for(model: Path, tmp_path: Path) -> None:
+def test_a_polling_server_is_waited_for(model: Path, tmp_path: Path, arguments: Arguments) -> None:
     repository = tmp_path / "repository"
     repository.mkdir()
     with local_server(repository, log_path=tmp_path / "server.log", load_method=LoadMethod.POLL) as running:
@@ -104,18 +84,23 @@ def test_a_polling_server_is_waited_for(model: Path, tmp_path: Path) -> None:
     ],
 )
 def test_what_the_server_cannot_run_is_an_error_and_recorded(
-    options: list[str], message: str, server: tuple[TritonServer, Path], model: Path
+    options: list[str],
+    message: str,
+    server: tuple[TritonServer, Path],
+    model: Path,
+    arguments: Arguments,
+    outcome: Outcome,
 ) -> None:
     running, repository = server
     url = ["--load-model", "--server-url", running.http_url]
     with pytest.raises(ServerError, match=message):
         main(arguments(model, repository, *options, *url, name="refused"))
-    assert status()["state"] == "failed"
-    assert message in status()["message"]
+    assert outcome()["status"]["state"] == "failed"
+    assert message in outcome()["status"]["message"]
 
 
 def test_another_repository_than_the_servers_is_an_error(
-    server: tuple[TritonServer, Path], model: Path, tmp_path: Path
+    server: tuple[TritonServer, Path], model: Path, tmp_path: Path, arguments: Arguments
 ) -> None:
     url = ["--load-model", "--server-url", server[0].http_url]
     with pytest.raises(ServerError, match="there is no model elsewhere in the repository of the server"):
@@ -154,7 +139,7 @@ def test_readme_command_makes_a_native_configuration_without_tensorflow(
     assert (stored / "variables" / "variables.index").read_bytes() == b"weights"
 
 
-def test_signature_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signature_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: Arguments) -> None:
     monkeypatch.chdir(tmp_path)
     plan = tmp_path / "model.plan"
     plan.write_bytes(b"engine")
@@ -167,7 +152,7 @@ def test_signature_from_the_command_line(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_too_little_disk_leaves_the_repository_as_it_was(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: Arguments
 ) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 10, 1000))
@@ -177,7 +162,7 @@ def test_too_little_disk_leaves_the_repository_as_it_was(
 
 
 def test_a_copy_that_fails_leaves_the_earlier_version(
-    model: Path, tmp_path: Path, tiny_onnx: Write, monkeypatch: pytest.MonkeyPatch
+    model: Path, tmp_path: Path, tiny_onnx: Write, monkeypatch: pytest.MonkeyPatch, arguments: Arguments
 ) -> None:
     repository = tmp_path / "store"
     main(arguments(model, repository))
@@ -196,7 +181,7 @@ def _disk_full(*args: Any) -> int:
     raise OSError(28, "No space left on device")
 
 
-def test_the_repositorys_copy_is_its_own(model: Path, tmp_path: Path) -> None:
+def test_the_repositorys_copy_is_its_own(model: Path, tmp_path: Path, arguments: Arguments) -> None:
     main(arguments(model, tmp_path / "store"))
     before = model.read_bytes()
     with model.open("r+b") as file:
@@ -223,7 +208,9 @@ def test_the_repositorys_copy_is_its_own(model: Path, tmp_path: Path) -> None:
         (["--batchin", "static"], "unrecognized arguments: --batchin static"),
     ],
 )
-def test_bad_options_are_one_line(options: list[str], message: str, model: Path, tmp_path: Path) -> None:
+def test_bad_options_are_one_line(
+    options: list[str], message: str, model: Path, tmp_path: Path, arguments: Arguments
+) -> None:
     with pytest.raises(DeploymentError) as failure:
         main(arguments(model, tmp_path / "store", *options))
     assert message in str(failure.value)
@@ -254,7 +241,9 @@ def test_defaults_from_a_file_yield_to_the_command_line(model: Path, tmp_path: P
         ("a: [", "is not YAML"),
     ],
 )
-def test_bad_defaults_name_file_and_key(text: str, message: str, model: Path, tmp_path: Path) -> None:
+def test_bad_defaults_name_file_and_key(
+    text: str, message: str, model: Path, tmp_path: Path, arguments: Arguments
+) -> None:
     (tmp_path / "options.yaml").write_text(text)
     with pytest.raises(UsageError) as failure:
         main(arguments(model, tmp_path / "store", "--config-path", "options.yaml"))
