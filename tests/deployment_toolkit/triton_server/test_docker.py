@@ -1,0 +1,289 @@
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import numpy as np
+import psutil
+import pytest
+from tritonclient import http
+
+from deployment_toolkit.container_spec import LABEL, ContainerSpec
+from deployment_toolkit.containers import ContainerEngine
+from deployment_toolkit.errors import ContainerError, ServerError
+from deployment_toolkit.triton_server.docker import docker_server, server_user, version_options
+from deployment_toolkit.triton_server.installation import Installation
+from deployment_toolkit.triton_server.remote import TritonServer
+
+SHARED_MEMORY = Path("/dev/shm")
+
+
+@pytest.fixture(scope="module")
+def repository(adder_repository: Path) -> Path:
+    """The adder's, for all users to read."""
+    adder_repository.chmod(0o755)
+    return adder_repository
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Some shared library, as custom operations."""
+    path = tmp_path_factory.mktemp("operations") / "libcustom.so"
+    shutil.copyfile(next((Installation.find().package.parent / "nvidia_pytriton.libs").glob("libb64-*")), path)
+    path.parent.chmod(0o755)
+    return path
+
+
+@pytest.fixture(scope="module")
+def server(
+    repository: Path, container_image: str, library: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TritonServer]:
+    """A server in a container that has loaded ``adder``."""
+    log_path = tmp_path_factory.mktemp("docker_server") / "logs" / "server.log"
+    with docker_server(
+        repository, image=container_image, log_path=log_path, custom_operations=library, env={"COLOUR": "green"}
+    ) as running:
+        running.load_model("adder", timeout_s=60)
+        yield running
+
+
+@pytest.fixture
+def nothing_left(container_image: str) -> Iterator[None]:
+    """The test ends with the containers and the shared memory it began with."""
+    before = _containers(container_image), _server_shared_memory()
+    yield
+    assert (_containers(container_image), _server_shared_memory()) == before
+
+
+def test_the_server_answers_and_logs(server: TritonServer) -> None:
+    assert _ask(server) == [[1.5 + 6]]
+    assert server.model_spec("adder").value_ranges == {"x2": (-1, 999)}
+    assert TritonServer.from_url(server.grpc_url).is_ready()
+    assert server.metrics_url.startswith("http://127.0.0.1:")
+    assert server.log_path is not None and "successfully loaded 'adder'" in server.log_path.read_text()
+
+
+def test_its_processes_can_be_measured(server: TritonServer) -> None:
+    assert server.pid is not None
+    assert len(psutil.Process(server.pid).children(recursive=True)) == 4  # a process per instance
+
+
+def test_it_sees_the_repository_read_only_and_is_not_root(
+    server: TritonServer, repository: Path, library: Path, container_image: str
+) -> None:
+    status = Path(f"/proc/{server.pid}/status").read_text()
+    for line in ("CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1"):
+        assert line in status
+    assert _inside(container_image, "echo $UID:$GROUPS $COLOUR").split()[0].partition(":")[0] not in ("0", "")
+    assert _inside(container_image, "echo $COLOUR") == "green\n"
+    for place in (repository / "new", repository / "adder" / "config.pbtxt", library):
+        assert "Read-only file system" in _inside(container_image, f": >> '{place}'")
+    assert str(library) in Path(f"/proc/{server.pid}/maps").read_text()
+    assert "No such file" in _inside(container_image, "cd /var/run/docker.sock || cd /run")
+
+
+def test_its_ports_are_on_loopback_only(server: TritonServer, container_image: str) -> None:
+    (container,) = _containers(container_image).values()
+    bindings = [binding for bound in container.ports.values() for binding in bound]
+    assert len(bindings) == 3 and {binding["HostIp"] for binding in bindings} == {"127.0.0.1"}
+    others = {
+        address.address
+        for addresses in psutil.net_if_addrs().values()
+        for address in addresses
+        if address.family == socket.AF_INET and not address.address.startswith("127.")
+    }
+    for address in others:
+        with socket.socket() as probe:
+            probe.settimeout(2)
+            assert probe.connect_ex((address, int(bindings[0]["HostPort"]))) != 0
+
+
+def test_a_clients_shared_memory_reaches_it(server: TritonServer) -> None:
+    region = SHARED_MEMORY / f"region_{uuid.uuid4().hex}"
+    region.write_bytes(np.array([[2.5]], np.float32).tobytes())
+    region.chmod(0o666)  # a client of the same user needs no such thing
+    try:
+        with contextlib.closing(http.InferenceServerClient(server.http_url.removeprefix("http://"))) as client:
+            client.register_system_shared_memory("x1", f"/{region.name}", 4)
+            assert _ask(server, region="x1") == [[2.5 + 6]]
+            client.unregister_system_shared_memory("x1")
+    finally:
+        region.unlink()
+
+
+def test_it_is_gone_after_an_interrupt(nothing_left: None, repository: Path, container_image: str, tmp_path: Path) -> None:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        docker_server(repository, image=container_image, log_path=tmp_path / "server.log") as running,
+    ):
+        running.load_model("adder", timeout_s=60)
+        raise KeyboardInterrupt
+    assert not running.is_ready()
+    assert "All models are stopped" in (tmp_path / "server.log").read_text()  # it was asked, not killed
+
+
+def test_a_container_that_somebody_kills_is_told_and_removed(
+    nothing_left: None, repository: Path, container_image: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = set(_containers(container_image))
+    with caplog.at_level(logging.ERROR), docker_server(
+        repository, image=container_image, log_path=tmp_path / "server.log"
+    ):  # fmt: skip
+        (new,) = set(_containers(container_image)) - before
+        _containers(container_image)[new].kill()
+        _containers(container_image)[new].wait()
+    assert f"code 137; its log is {tmp_path / 'server.log'}" in caplog.text
+
+
+def test_one_that_ends_while_it_starts_shows_its_last_lines(
+    nothing_left: None, repository: Path, container_image: str, tmp_path: Path
+) -> None:
+    log_path = tmp_path / "server.log"
+    log_path.write_text("error: of an earlier run\n")
+    backend = {"PYTHONPATH": "/nowhere"}
+    with (
+        pytest.raises(ServerError, match="ended with code 1 .*No module named 'deployment_toolkit'") as raised,
+        docker_server(repository, image=container_image, log_path=log_path, env=backend),
+    ):
+        pass
+    assert str(log_path) in str(raised.value) and "earlier run" not in str(raised.value)
+
+
+def test_one_that_is_never_ready_is_given_up(
+    nothing_left: None, repository: Path, container_image: str, tmp_path: Path
+) -> None:
+    (tmp_path / "bash_env").write_text("echo I sleep; read < <(:; exec -a idle tail -f /dev/null)\n")
+    with (
+        pytest.raises(ServerError, match="is not ready after 0.01 s in a container of"),
+        docker_server(repository, image=container_image, log_path=tmp_path / "server.log", timeout_s=0.01),
+    ):
+        pass
+
+
+def test_a_port_in_use_is_named(repository: Path, container_image: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with (
+            pytest.raises(ServerError, match=f"port {port} of 127.0.0.1 can't be used .*another grpc_port"),
+            docker_server(repository, image=container_image, log_path=tmp_path / "server.log", grpc_port=port),
+        ):
+            pass
+
+
+def test_given_ports_are_used(
+    nothing_left: None, repository: Path, container_image: str, tmp_path: Path
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with docker_server(repository, image=container_image, log_path=tmp_path / "server.log", http_port=port) as running:
+        assert running.http_url == f"http://127.0.0.1:{port}"
+        assert running.is_ready()
+
+
+def test_a_wrong_image_is_named(container_image: str, repository: Path, tmp_path: Path) -> None:
+    with (
+        pytest.raises(ContainerError, match="image 127.0.0.1:1/none:25.02 is not here and can't be pulled .*mend its name"),
+        docker_server(repository, image="127.0.0.1:1/none:25.02", log_path=tmp_path / "server.log"),
+    ):
+        pass
+
+
+def test_an_image_without_a_server_is_named(
+    nothing_left: None, container_image: str, repository: Path, tmp_path: Path
+) -> None:
+    with (
+        pytest.raises(ContainerError, match="with tritonserver can't be started .*choose an image that has this program"),
+        docker_server(repository, image=container_image, log_path=tmp_path / "server.log", env={"PATH": "/nowhere"}),
+    ):
+        pass
+
+
+def test_a_dockerfile_that_fails_shows_its_last_lines(container_image: str, tmp_path: Path) -> None:
+    dockerfile = tmp_path / "Dockerfile"
+    dockerfile.write_text(f"FROM {container_image}\nRUN echo the disk is full; exit 3\n")
+    with ContainerEngine.connect() as engine:
+        with pytest.raises(ContainerError, match="Dockerfile can't be built: .*the disk is full.*3"):
+            engine.build_image(dockerfile, "localhost/wide-deep-never")
+        assert not engine.has_image("localhost/wide-deep-never")
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ServerError, match="no model repository at"), _server_of(tmp_path / "none"):
+        pass
+    with pytest.raises(ServerError, match="no library"), _server_of(tmp_path, custom_operations=tmp_path / "none.so"):
+        pass
+
+
+def test_without_an_engine_it_is_told_how_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    with pytest.raises(ContainerError, match="no container engine answers: install Docker .* or set"), _server_of(tmp_path):
+        pass
+
+
+def test_gpus_are_asked_for_by_index() -> None:
+    host = ContainerSpec(image="i", command=("c",), user="1:1", gpus=(0, 2)).to_api()["HostConfig"]
+    assert host["DeviceRequests"] == [{"Driver": "", "DeviceIDs": ["0", "2"], "Capabilities": [["gpu"]]}]
+    assert host["Ulimits"] == [
+        {"Name": "memlock", "Soft": -1, "Hard": -1},
+        {"Name": "stack", "Soft": 67108864, "Hard": 67108864},
+    ]
+    assert "DeviceRequests" not in ContainerSpec(image="i", command=("c",), user="1:1").to_api()["HostConfig"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "options"),
+    [
+        ({"TRITON_SERVER_VERSION": "2.55.0"}, []),
+        ({"TRITON_SERVER_VERSION": "2.69.0"}, ["--allow-client-shm=true"]),
+        ({"TRITON_SERVER_VERSION": "3.0.0dev"}, ["--allow-client-shm=true"]),
+        ({"PATH": "/bin"}, []),
+    ],
+)
+def test_versions_that_must_be_told_to_allow_shared_memory_are(environment: dict[str, str], options: list[str]) -> None:
+    assert version_options(environment) == options
+
+
+def test_a_servers_container_is_the_callers_but_never_roots() -> None:
+    assert server_user(1000, 100) == "1000:100"
+    assert server_user(0, 0) == "65534:65534"
+
+
+def _server_of(repository: Path, **options: Any) -> contextlib.AbstractContextManager[TritonServer]:
+    return docker_server(repository, image="any", log_path=repository / "server.log", **options)
+
+
+def _ask(server: TritonServer, region: str | None = None) -> list[list[float]]:
+    """The answer to x1 = 1.5, or what is in a shared memory region, and x2 = 1, 2, 3."""
+    x1, x2 = http.InferInput("x1", [1, 1], "FP32"), http.InferInput("x2", [1, 3], "INT32")
+    x2.set_data_from_numpy(np.array([[1, 2, 3]], np.int32))
+    if region is None:
+        x1.set_data_from_numpy(np.array([[1.5]], np.float32))
+    else:
+        x1.set_shared_memory(region, 4)
+    with contextlib.closing(http.InferenceServerClient(server.http_url.removeprefix("http://"))) as client:
+        answer: list[list[float]] = client.infer("adder", [x1, x2]).as_numpy("y").tolist()
+    return answer
+
+
+def _inside(image: str, script: str) -> str:
+    """What a shell script in the running server's container prints."""
+    (container,) = _containers(image).values()
+    return str(container.exec_run(["bash", "-c", script]).output.decode())
+
+
+def _containers(image: str) -> dict[str, Any]:
+    client = docker.from_env()
+    return {item.id: item for item in client.containers.list(all=True, filters={"label": LABEL, "ancestor": image})}
+
+
+def _server_shared_memory() -> set[str]:
+    return {path.name for path in SHARED_MEMORY.glob("triton_*") if path.stat().st_uid == 65534 or os.getuid()}
