@@ -5,13 +5,14 @@ Model Analyzer's own tables lack the median, the client's send and receive times
 the rows are those of the perf_analyzer that it starts and whose CSV it reads (``analyzer_children``). Its search of
 configurations is off: the model is measured as its ``config.pbtxt`` deploys it.
 
-It runs in a virtual environment of its own (``scripts/install.sh --model-analyzer``), because its packages and this
-project's exclude each other (protobuf, NumPy).
+It is installed apart (``scripts/install.sh --model-analyzer``), in a virtual environment over this project's, which so
+stays without its packages.
 """
 
 from __future__ import annotations
 
 import contextlib
+import re
 import shlex
 import shutil
 import sys
@@ -43,7 +44,11 @@ PYTHON = ROOT / ".venv-model-analyzer" / "bin" / "python"
 
 _POLL_S = 0.1
 _END_S = 20.0  # for Model Analyzer to end by itself, then for what it started to end
+_EXIT_TIMEOUT_S = 1  # of the server, which else waits longer for Model Analyzer's idle connections
 _UNLIMITED = 10**9  # seconds, percent of a core: limits that are kept elsewhere, or not meant
+_LOAD_FAILED = re.compile(
+    r"^\[Model Analyzer\] Model \S+ load failed: (.*?)(?=^\[Model Analyzer\]|\Z)", re.DOTALL | re.MULTILINE
+)
 _PROTOCOLS = ("http", "grpc", "metrics")
 
 
@@ -116,6 +121,12 @@ class ModelAnalyzer:
             row = job.outcome(point)
             if row is not None:
                 return row
+            refusal = _LOAD_FAILED.search(process.output()[0])
+            if refusal is not None:
+                raise PerformanceError(
+                    f"Model Analyzer's server could not load model {self._target.name}: {last_lines(refusal[1])}; log: "
+                    f"{self._options.log_path}"
+                )
             if ended:
                 raise PerformanceError(
                     f"Model Analyzer ended before it measured {point}: {last_lines(''.join(process.output()))}; log: "
@@ -130,13 +141,14 @@ class ModelAnalyzer:
     def _write_job(self, command: Sequence[str], ports: Mapping[str, int]) -> AnalyzerJob:
         assert self._options.model_repository is not None, "PerformanceOptions require one for this tool"
         scheme = self._target.url.scheme
-        repository = [f"--model-repository={self._options.model_repository.resolve()}", "--model-control-mode=explicit"]
+        served = [f"--model-repository={self._options.model_repository.resolve()}", "--model-control-mode=explicit"]
+        served.append(f"--exit-timeout-secs={_EXIT_TIMEOUT_S}")
         job = AnalyzerJob(
             folder=self._folder,
             options=self._options,
             target=replace(self._target, url=ServerUrl(scheme, LOOPBACK, ports[scheme.value])),
             data=self._data,
-            server_command=[*command, *repository, *port_options(ports)],
+            server_command=[*command, *served, *port_options(ports)],
             cuda_visible_devices=self._env.get(GPUS),
         )
         job.write()
@@ -164,7 +176,7 @@ class ModelAnalyzer:
             "perf_analyzer_timeout": _UNLIMITED,
             "perf_analyzer_cpu_util": _UNLIMITED,
             "perf_analyzer_max_auto_adjusts": 1,
-            "duration_seconds": 1,  # of the idle server
+            "duration_seconds": 0,  # of looking at the idle server
             "skip_summary_reports": True,
             "skip_detailed_reports": True,
             "output_model_repository_path": str(folder / "variants"),

@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
-from deployment_toolkit.core import Array, Arrays, EvaluationMode, PerformanceTool
+from deployment_toolkit.core import Array, Arrays, EvaluationMode
 from deployment_toolkit.errors import DeploymentError, InputError, PerformanceError, ServerError, UsageError
 from deployment_toolkit.report import AVERAGE, LATENCY_PARTS, P99, SETTLED, THROUGHPUT, read_performance
 from deployment_toolkit.triton_performance_runner.exclusive import (
