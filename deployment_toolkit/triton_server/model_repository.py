@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deployment_toolkit.core import Format, Host, ModelSpec
+from deployment_toolkit.errors import ModelError
 from deployment_toolkit.files import replace_when_complete, require_free_space, size_bytes, write_text
 from deployment_toolkit.fingerprint import same_content
 from deployment_toolkit.model_files import require_format
@@ -63,7 +64,10 @@ def _model_files(deployment: Deployment, source: Path) -> dict[str, Path]:
         return {path.name: path for path in sorted(source.iterdir())}
     files = {deployment.model_file: source}
     if deployment.format is Format.OPENVINO:
-        files[Path(deployment.model_file).with_suffix(".bin").name] = source.with_suffix(".bin")
+        weights = source.with_suffix(".bin")
+        if not weights.is_file():
+            raise ModelError(f"{source} is no OpenVINO model: there is no {weights.name} beside it")
+        files[Path(deployment.model_file).with_suffix(".bin").name] = weights
     weights = source.with_name(f"{source.name}.data")  # ONNX files over 2 GiB keep their tensors in a second file
     if weights.is_file():
         files[weights.name] = weights
