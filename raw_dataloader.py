@@ -28,8 +28,8 @@ def get_dataloader_fn(*, data_pattern: str, batch_size: int = 4096, feature_spec
     """Streams the files that match ``data_pattern``, in natural order, ``batch_size`` rows at a time: ids [B], x {raw
     feature: [B, 1]} with strings as ``str``, y {label: [B, 1]}.
 
-    ``feature_spec`` is the YAML that names label and group id; without one they are Outbrain's. Raises DataError at once
-    for files that don't fit it, and while streaming for nulls that have no meaning.
+    ``feature_spec`` is the YAML that names label and group id; without one they are Outbrain's. Raises DataError at
+    once for files that don't fit it, and while streaming for nulls that have no meaning.
     """
     if batch_size < 1:
         raise UsageError(f"--batch-size must be at least 1, not {batch_size}")

@@ -135,6 +135,9 @@ class Config:
     A server in a container comes from ``triton_container_image``, else from ``triton_dockerfile``, which is built, else
     it is NVIDIA's of release ``container_version``. ``triton_custom_operations`` is a library that it preloads. Without
     ``triton_launch_mode`` a configuration with any of these keys uses a container, as the original's do.
+
+    With ``ensemble_model_name`` each experiment also deploys, compares and measures the network behind its
+    preprocessing.
     """
 
     model_name: str
@@ -150,6 +153,7 @@ class Config:
     triton_dockerfile: Path | None = None
     triton_custom_operations: Path | None = None
     triton_load_model_method: LoadMethod = LoadMethod.EXPLICIT
+    ensemble_model_name: str | None = None
     performance_tool: PerformanceTool = PerformanceTool.PERF_ANALYZER
     measurement_steps_offline: int = 8
     measurement_steps_online: int = 32
@@ -177,6 +181,13 @@ class Config:
             for name in (configuration.checkpoint, configuration.parameters.checkpoint):
                 if name not in known:
                     raise UsageError(f"configuration {number} uses checkpoint {name}, which checkpoints does not list")
+        if self.ensemble_model_name in (self.model_name, ""):
+            raise UsageError(f"ensemble_model_name {self.ensemble_model_name!r}: give a name that is not model_name")
+        if self.ensemble_model_name and self.launch_mode is TritonLaunchMode.DOCKER:
+            raise UsageError(
+                "ensemble_model_name: preprocessing runs on this project's packages, which a server's container lacks: "
+                "use triton_launch_mode embedded or leave it out"
+            )
         problem = next(launch_problems(self), None)
         if problem is not None:
             raise UsageError(problem)
@@ -202,6 +213,11 @@ class Config:
     def dataset_dir(self) -> Path:
         """The preprocessed data set: ``valid/*.parquet`` and, if it is to be trained on, ``train/*.parquet``."""
         return (self.datasets_dir / self.datasets[0].name).resolve()
+
+    @property
+    def raw_rows_dir(self) -> Path:
+        """The data set's rows before preprocessing, ``valid/*.parquet``; an ensemble is asked with them."""
+        return self.dataset_dir.with_name(f"{self.dataset_dir.name}_joined")
 
 
 def load_config(path: Path) -> Config:

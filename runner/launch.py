@@ -11,8 +11,8 @@ from deployment_toolkit.gpu import require_gpu
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.config import Config
+from runner.experiment import Experiment
 from runner.launch_checks import TritonLaunchMode
-from runner.stages import Experiment
 
 
 def require_launchable(config: Config, devices: Sequence[int]) -> None:

@@ -9,12 +9,13 @@ from typing import TextIO
 
 from runner.config import Config
 from runner.console import Console
+from runner.ensemble_stages import stages_of
 from runner.executor import Executor
+from runner.experiment import Experiment
 from runner.launch import server_for
 from runner.preparation import PreparationStage, preparation_lock, preparation_stages, relative
 from runner.records import State
 from runner.report import save_report
-from runner.stages import STAGES, Experiment
 from runner.system_info import read_system_info
 from runner.task import Task
 from runner.workspace import Workspace
@@ -75,7 +76,8 @@ def _make(stage: PreparationStage, executor: Executor) -> bool:
 def _run_experiment(experiment: Experiment, executor: Executor) -> None:
     """Stages up to the first that fails; the rest is skipped. The server lives as long as the experiment."""
     with contextlib.ExitStack() as stack:
-        for done, stage in enumerate(STAGES, 1):
+        stages = stages_of(experiment.config)
+        for done, stage in enumerate(stages, 1):
             with executor.stage(stage.name, experiment.number) as record:
                 if stage.needs_server and experiment.server is None:
                     experiment.server = stack.enter_context(server_for(experiment))
@@ -83,11 +85,11 @@ def _run_experiment(experiment: Experiment, executor: Executor) -> None:
                     server_pid = experiment.server.pid if experiment.server else None
                     executor.run(record, command, server_pid)
             if record.state is not State.OK:
-                for skipped in STAGES[done:]:
+                for skipped in stages[done:]:
                     executor.note(skipped.name, experiment.number, State.SKIPPED, f"{stage.name} failed")
                 return
 
 
 def _skip(experiment: Experiment, executor: Executor, reason: str) -> None:
-    for stage in STAGES:
+    for stage in stages_of(experiment.config):
         executor.note(stage.name, experiment.number, State.SKIPPED, reason)

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from deployment_toolkit.errors import DataError
 from runner.config import Checkpoint, Config
-from runner.stages import ROOT, Command, hidden_unit_options, spec_options
+from runner.experiment import ROOT, Command
+from runner.stages import hidden_unit_options, spec_options
 from runner.workspace import Workspace
 from widedeep.dataset_folder import DatasetFolder
 from widedeep.source_spec import TRAIN
@@ -33,7 +34,8 @@ class PreparationStage:
 
 
 def preparation_stages(config: Config, workspace: Workspace) -> list[PreparationStage]:
-    """Raw data, preprocessed data, and each checkpoint: downloaded if the configuration has its URL, else trained."""
+    """Raw data, preprocessed data, for an ensemble the rows before preprocessing, and each checkpoint: downloaded if
+    the configuration has its URL, else trained."""
     dataset = config.dataset_dir
     raw = dataset.with_name(f"{dataset.name}_raw")
     valid = dataset / "valid"
@@ -54,6 +56,10 @@ def preparation_stages(config: Config, workspace: Workspace) -> list[Preparation
             ),
         ),
     ]
+    if config.ensemble_model_name is not None:
+        rows = config.raw_rows_dir
+        command = partial(_module, "raw_rows", "widedeep.raw_rows", "--raw-dir", raw, "--output-dir", rows)
+        stages.append(PreparationStage("raw rows", rows, command))
     for checkpoint in config.checkpoints:
         folder = workspace.checkpoint(checkpoint.name)
         name, make = ("download", _download) if checkpoint.url else ("training", _training)

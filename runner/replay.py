@@ -6,8 +6,8 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from runner.experiment import ROOT, Experiment
 from runner.records import StageRecord
-from runner.stages import ROOT, Experiment
 
 _HEAD = """#!/usr/bin/env bash
 # Repeats experiment {number} of run {run}, command by command as they were run:

@@ -12,10 +12,10 @@ from deployment_toolkit.plots import offline_plots, online_plots
 from deployment_toolkit.report import markdown_table, performance_markdown
 from deployment_toolkit.table import write_csv
 from runner.console import Console
+from runner.experiment import Experiment
 from runner.records import State
 from runner.replay import replay_script
-from runner.results import METRIC_TITLES, ExperimentResult, read_result
-from runner.stages import Experiment
+from runner.results import METRIC_TITLES, ExperimentResult, read_results
 from runner.task import Task
 from runner.workspace import Workspace
 
@@ -30,10 +30,15 @@ _PLOT_TITLES = {
 def save_report(task: Task, experiments: Sequence[Experiment], workspace: Workspace, console: Console) -> None:
     """Writes everything there is to tell of a run, whether it went well or not."""
     for experiment in experiments:
-        _keep_config(experiment)
         script = replay_script(experiment, task.of_experiment(experiment.number), REPLAY)
         write_text(experiment.folders.results / REPLAY, script)
-    results = [read_result(experiment, task.of_experiment(experiment.number)) for experiment in experiments]
+    results = [
+        result
+        for experiment in experiments
+        for result in read_results(experiment, task.of_experiment(experiment.number))
+    ]
+    for result in results:
+        _keep_config(result)
     _write_summaries(results, workspace.run)
     plots = _write_plots(results, provenance(task), workspace.run / "plots")
     write_text(workspace.run / "report.md", report_markdown(task, results, plots, workspace.run_name))
@@ -133,7 +138,7 @@ def _stages(task: Task) -> str:
 
 
 def _experiment(result: ExperimentResult) -> list[str]:
-    folder = f"experiment_{result.experiment.number}"
+    folder = str(result.folder.relative_to(result.experiment.workspace.run))
     parts = [f"## Experiment {result.title}\n", _transposed([result.parameters])]
     if result.correctness:
         parts += ["### Correctness\n", markdown_table([_readable(row) for row in result.correctness]), _GATE_NOTE]
@@ -144,10 +149,11 @@ def _experiment(result: ExperimentResult) -> list[str]:
     return parts
 
 
-def _keep_config(experiment: Experiment) -> None:
-    source = experiment.folders.model_store / experiment.config.model_name / "config.pbtxt"
+def _keep_config(result: ExperimentResult) -> None:
+    source = result.experiment.folders.model_store / result.model_name / "config.pbtxt"
     if source.is_file():
-        shutil.copyfile(source, experiment.folders.results / "config.pbtxt")
+        result.folder.mkdir(exist_ok=True)
+        shutil.copyfile(source, result.folder / "config.pbtxt")
 
 
 def _write_summaries(results: Sequence[ExperimentResult], folder: Path) -> None:

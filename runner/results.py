@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from deployment_toolkit.core import EvaluationMode
@@ -16,8 +17,10 @@ from deployment_toolkit.report import (
     read_csv,
     read_performance,
 )
+from runner.ensemble_stages import ENSEMBLE_STAGES
+from runner.experiment import Experiment
 from runner.records import StageRecord, State
-from runner.stages import REFERENCE, Experiment
+from runner.stages import REFERENCE
 
 METRIC = "map12"
 METRIC_TITLES = {METRIC: "MAP@12", "roc_auc": "ROC AUC", "log_loss": "log loss"}
@@ -25,9 +28,12 @@ METRIC_TITLES = {METRIC: "MAP@12", "roc_auc": "ROC AUC", "log_loss": "log loss"}
 
 @dataclass(frozen=True)
 class ExperimentResult:
-    """``correctness`` holds a row per dump, the framework's first; what was not measured is empty."""
+    """What was measured of the network, or of the ensemble around it. ``correctness`` holds a row per dump, the
+    framework's first; what was not measured is empty."""
 
     experiment: Experiment
+    model_name: str
+    folder: Path
     records: list[StageRecord]
     correctness: list[dict[str, str]]
     offline: list[PerformanceRow]
@@ -37,7 +43,8 @@ class ExperimentResult:
     def title(self) -> str:
         """Names the experiment in tables and pictures."""
         parameters = self.experiment.parameters
-        return f"{self.experiment.number}: {parameters.format} {parameters.precision}"
+        title = f"{self.experiment.number}: {parameters.format} {parameters.precision}"
+        return title if self.model_name == self.experiment.config.model_name else f"{title}, {self.model_name}"
 
     @property
     def parameters(self) -> dict[str, str]:
@@ -45,6 +52,7 @@ class ExperimentResult:
         parameters = self.experiment.parameters
         return {
             "experiment": str(self.experiment.number),
+            "model": self.model_name,
             "format": str(parameters.format),
             "precision": str(parameters.precision),
             "accelerator": str(parameters.backend_accelerator),
@@ -71,14 +79,26 @@ class ExperimentResult:
         }
 
 
-def read_result(experiment: Experiment, records: list[StageRecord]) -> ExperimentResult:
-    """What is there of an experiment's files."""
-    folder = experiment.folders.results
+def read_results(experiment: Experiment, records: list[StageRecord]) -> list[ExperimentResult]:
+    """What is there of an experiment's files: of the network, and of the ensemble if there is one."""
+    config, folders = experiment.config, experiment.folders
+    ensemble = {stage.name for stage in ENSEMBLE_STAGES}
+    own = [record for record in records if record.name not in ensemble]
+    results = [_read(experiment, config.model_name, folders.results, own)]
+    if config.ensemble_model_name is not None:
+        others = [record for record in records if record.name in ensemble]
+        results.append(_read(experiment, config.ensemble_model_name, folders.ensemble_results, others))
+    return results
+
+
+def _read(experiment: Experiment, model_name: str, folder: Path, records: list[StageRecord]) -> ExperimentResult:
     correctness, offline, online = (
         folder / name for name in ("correctness.csv", "triton_performance_offline.csv", "triton_performance_online.csv")
     )
     return ExperimentResult(
         experiment,
+        model_name,
+        folder,
         records,
         read_csv(correctness) if correctness.is_file() else [],
         read_performance(offline) if offline.is_file() else [],

@@ -8,63 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deployment_toolkit.core import EvaluationMode, Format, Host
-from deployment_toolkit.model_files import SUFFIXES
-from deployment_toolkit.triton_server.remote import TritonServer
-from runner.config import Config, Parameters
+from runner.config import Config
+from runner.experiment import ROOT, Command, Experiment, make_command, script
 from runner.launch_checks import TritonLaunchMode
-from runner.measurement_points import MeasurementPoints, offline_points, online_points
-from runner.workspace import ExperimentFolders, Workspace
+from runner.measurement_points import MeasurementPoints
+from runner.served_commands import (
+    TRANSPORTS,
+    gate_command,
+    inference_command,
+    offline_sweep,
+    online_sweep,
+    performance_command,
+)
 from widedeep.dataset_folder import DatasetFolder
 
-ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = "framework"
-TRANSPORTS = {
-    "grpc_async": ("grpc", []),
-    "grpc_sync": ("grpc", ["--synchronous"]),
-    "http_async": ("http", []),
-    "http_sync": ("http", ["--synchronous"]),
-}
-
-
-@dataclass(frozen=True)
-class Command:
-    """A child process and the name of its log."""
-
-    name: str
-    argv: tuple[str, ...]
-
-
-@dataclass
-class Experiment:
-    """One configuration on its way through the stages. ``server`` is there from the deploy stage on."""
-
-    number: int
-    config: Config
-    parameters: Parameters
-    workspace: Workspace
-    folders: ExperimentFolders
-    server: TritonServer | None = None
-
-    @property
-    def exported(self) -> Path:
-        """The exported model, with its format's suffix."""
-        return self.folders.exported.with_suffix(SUFFIXES.get(self.parameters.export_format, ""))
-
-    @property
-    def valid_pattern(self) -> str:
-        """Parquet files of the validation data."""
-        return str(self.dataset_dir / "valid" / "*.parquet")
-
-    @property
-    def dataset_dir(self) -> Path:
-        """The preprocessed data set."""
-        return self.config.dataset_dir
-
-    @property
-    def server_url(self) -> TritonServer:
-        """The running server."""
-        assert self.server is not None, "the deploy stage starts the server"
-        return self.server
 
 
 @dataclass(frozen=True)
@@ -80,12 +38,12 @@ def export(experiment: Experiment) -> list[Command]:
     """Checkpoint -> exported model."""
     parameters = experiment.parameters
     argv = [
-        *_script("export_model.py", *_network_options(experiment, str(parameters.export_precision))),
+        *script("export_model.py", *_network_options(experiment, str(parameters.export_precision))),
         *("--output-path", experiment.exported, "--output-type", parameters.export_format),
         *("--torch-jit", parameters.torch_jit, "--ignore-unknown-parameters"),
         *_rows(experiment, _batch_size(experiment)),
     ]
-    return [_command("export", argv)]
+    return [make_command("export", argv)]
 
 
 def convert(experiment: Experiment) -> list[Command]:
@@ -99,7 +57,7 @@ def convert(experiment: Experiment) -> list[Command]:
         *("--atol", correctness.atol, "--rtol", correctness.rtol),
         *_rows(experiment, _batch_size(experiment)),
     ]
-    return [_command("convert", argv)]
+    return [make_command("convert", argv)]
 
 
 def deploy(experiment: Experiment) -> list[Command]:
@@ -117,7 +75,7 @@ def deploy(experiment: Experiment) -> list[Command]:
     ]
     if parameters.tensorrt_capture_cuda_graph:
         argv.append("--tensorrt-capture-cuda-graph")
-    return [_command("deploy", argv)]
+    return [make_command("deploy", argv)]
 
 
 def correctness(experiment: Experiment) -> list[Command]:
@@ -125,57 +83,37 @@ def correctness(experiment: Experiment) -> list[Command]:
     limits, dumps = experiment.config.correctness, experiment.folders.dumps
     rows = _rows(experiment, min(limits.batch_size, _batch_size(experiment)))
     commands = [
-        _command(
+        make_command(
             "inference_framework",
             [
-                *_script("run_inference_on_fw.py", *_network_options(experiment, "fp32")),
+                *script("run_inference_on_fw.py", *_network_options(experiment, "fp32")),
                 *rows,
                 *("--output-dir", dumps / REFERENCE, "--dump-labels"),
             ],
         )
     ]
-    server = experiment.server_url
-    for name, (protocol, flags) in TRANSPORTS.items():
-        argv = [
-            *_script("run_inference_on_triton.py"),
-            *("--server-url", server.grpc_url if protocol == "grpc" else server.http_url),
-            *("--model-name", experiment.config.model_name, "--model-version", "1", *flags),
-            *rows,
-            *("--output-dir", dumps / name, "--dump-labels"),
-        ]
-        commands.append(_command(f"inference_{name}", argv))
+    for name in TRANSPORTS:
+        model = experiment.config.model_name
+        commands.append(inference_command(experiment, f"inference_{name}", model, name, rows, dumps / name))
     for name in (REFERENCE, *TRANSPORTS):
         argv = [
-            *_script("calculate_metrics.py", "--metrics", ROOT / "metrics.py"),
+            *script("calculate_metrics.py", "--metrics", ROOT / "metrics.py"),
             *("--dump-dir", dumps / name, "--csv", experiment.folders.results / f"metrics_{name}.csv"),
         ]
-        commands.append(_command(f"metrics_{name}", argv))
-    gate = [
-        *_script("check_correctness.py", "--metrics", ROOT / "metrics.py", "--reference-dump-dir", dumps / REFERENCE),
-        *(part for name in TRANSPORTS for part in ("--dump-dir", dumps / name)),
-        *("--atol", limits.atol, "--rtol", limits.rtol, "--max-metric-loss", f"map12={limits.max_map_loss}"),
-        *("--csv", experiment.folders.results / "correctness.csv"),
-    ]
-    return [*commands, _command("gate", gate)]
+        commands.append(make_command(f"metrics_{name}", argv))
+    served = [dumps / name for name in TRANSPORTS]
+    csv = experiment.folders.results / "correctness.csv"
+    return [*commands, gate_command(experiment, "gate", dumps / REFERENCE, served, csv)]
 
 
 def performance_offline(experiment: Experiment) -> list[Command]:
     """Batch sweep through shared memory, one request at a time."""
-    parameters, config = experiment.parameters, experiment.config
-    points = offline_points(parameters.max_batch_size, config.measurement_steps_offline, config.batching)
-    return [_performance(experiment, EvaluationMode.OFFLINE, points)]
+    return [_performance(experiment, EvaluationMode.OFFLINE, offline_sweep(experiment))]
 
 
 def performance_online(experiment: Experiment) -> list[Command]:
     """Concurrency sweep over the network protocol."""
-    parameters, config = experiment.parameters, experiment.config
-    points = online_points(
-        parameters.max_batch_size,
-        parameters.number_of_model_instances,
-        config.measurement_steps_online,
-        config.batching,
-    )
-    return [_performance(experiment, EvaluationMode.ONLINE, points)]
+    return [_performance(experiment, EvaluationMode.ONLINE, online_sweep(experiment))]
 
 
 STAGES = (
@@ -194,20 +132,11 @@ def _host(experiment: Experiment) -> Host:
 
 
 def _performance(experiment: Experiment, mode: EvaluationMode, points: MeasurementPoints) -> Command:
-    measurement, server = experiment.config.measurement, experiment.server_url
-    # Offline the rows go through shared memory either way; over HTTP each of its regions would take up a port.
-    url = server.grpc_url if mode is EvaluationMode.OFFLINE else server.http_url
-    argv = [
-        *_script("run_performance_on_triton.py", "--server-url", url),
-        *("--model-name", experiment.config.model_name, "--model-repository", experiment.folders.model_store),
-        *_rows(experiment, _batch_size(experiment)),
-        *("--batch-sizes", *points.batch_sizes, "--concurrency", *points.concurrency),
-        *("--evaluation-mode", mode, "--performance-tool", experiment.config.performance_tool, "--warmup"),
-        *("--measurement-request-count", measurement.request_count, "--retries", measurement.retries),
-        *("--stability-percentage", measurement.stability_percentage),
-        *("--result-path", experiment.folders.results / f"triton_performance_{mode}.csv"),
-    ]
-    return _command(f"performance_{mode}", argv)
+    rows, csv = (
+        _rows(experiment, _batch_size(experiment)),
+        experiment.folders.results / f"triton_performance_{mode}.csv",
+    )
+    return performance_command(experiment, f"performance_{mode}", experiment.config.model_name, mode, points, rows, csv)
 
 
 def _network_options(experiment: Experiment, precision: str) -> list[object]:
@@ -243,11 +172,3 @@ def _navigator(command: str, experiment: Experiment) -> list[object]:
     program = Path(sys.executable).with_name("model-navigator")
     workspace = experiment.folders.shared / "navigator_workspace"
     return [program, command, "--model-name", experiment.config.model_name, "--workspace-path", workspace, "--verbose"]
-
-
-def _script(name: str, *options: object) -> list[object]:
-    return [sys.executable, ROOT / name, *options]
-
-
-def _command(name: str, argv: list[object]) -> Command:
-    return Command(name, tuple(str(part) for part in argv))

@@ -21,6 +21,11 @@ class ExperimentFolders:
     model_store: Path
 
     @property
+    def ensemble_results(self) -> Path:
+        """Results of the experiment's ensemble; there only if there is one."""
+        return self.results / "ensemble"
+
+    @property
     def exported(self) -> Path:
         """The exported model; its suffix says its format."""
         return self.shared / "exported_model"

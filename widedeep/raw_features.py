@@ -1,7 +1,7 @@
 """A fitted NVTabular workflow as a model: raw features in, the network's inputs out, as in the parquet files.
 
-Raw features are the columns that the workflow was fitted on, less label and group id. Of Outbrain's data they are a click
-with what is known of its display, ad and documents (``joined_clicks``).
+Raw features are the columns that the workflow was fitted on, less label and group id. Of Outbrain's data they are a
+click with what is known of its display, ad and documents (``joined_clicks``).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+import numpy as np
 import pyarrow as pa
 
 from deployment_toolkit.core import Array, Arrays, ModelSpec, TensorSpec
@@ -35,9 +35,8 @@ class RawFeatures(FrameworkSession):
 
     def __init__(self, workflow: nvtabular.Workflow, spec: FeatureSpec) -> None:
         """Raises DataError if the workflow does not make the inputs that the specification describes."""
-        from merlin.dag.executors import Device, LocalExecutor
-
         from widedeep.feature_files import feature_schema
+        from widedeep.workflow_plan import WorkflowPlan
 
         inputs = {feature.name for feature in spec.inputs}
         given = [feature.name for feature in spec.columns if feature.name not in inputs]
@@ -50,16 +49,15 @@ class RawFeatures(FrameworkSession):
         super().__init__(ModelSpec(tuple(map(_raw_tensor, workflow.input_schema)), spec.model_spec.inputs))
         self._schema = pa.schema([field for field in feature_schema(spec) if field.name in inputs])
         self._columns = [column for column in columns_of(spec) if column.name in inputs]
-        self._graph = workflow.graph
-        self._executor = LocalExecutor(Device.CPU)  # one frame at a time, in this process; dask is for files
+        self._plan = WorkflowPlan(workflow.graph)
 
     def infer_impl(self, x: Arrays) -> Arrays:
         """Transforms a batch as preprocessing transforms a partition, and reads it as the loader reads a file."""
         from widedeep.feature_files import to_table
 
-        frame = pd.DataFrame({spec.name: _column(spec, x[spec.name]) for spec in self.spec.inputs})
+        raw = {spec.name: _column(spec, x[spec.name]) for spec in self.spec.inputs}
         try:
-            table = to_table(self._executor.transform(frame, self._graph), self._schema)
+            table = to_table(self._plan.transform(raw), self._schema)
             return {
                 column.name: column.to_numpy(table.column(column.name).combine_chunks(), _REQUEST, 0)
                 for column in self._columns
@@ -92,11 +90,13 @@ def _raw_tensor(column: Any) -> TensorSpec:
     return TensorSpec(column.name, str(column.dtype.to_numpy), (1,))
 
 
-def _column(spec: TensorSpec, array: Array) -> Any:
+def _column(spec: TensorSpec, array: Array) -> Array:
     values = array.reshape(-1)
     if spec.dtype != "object":
         return values
+    decoded = np.empty(len(values), dtype=object)
     try:
-        return [value.decode() if isinstance(value, bytes) else value for value in values.tolist()]
+        decoded[:] = [value.decode() if isinstance(value, bytes) else value for value in values.tolist()]
     except UnicodeDecodeError as error:
         raise InputError(f"input {spec.name} holds a string that is not UTF-8: {error}") from error
+    return decoded

@@ -21,6 +21,7 @@ from widedeep.outbrain import outbrain_spec
 ROOT = Path(__file__).resolve().parent.parent.parent
 CHECKPOINT = "small"
 DEADLINE_S = 400
+ENSEMBLE = "RawWidenDeep"
 STAGES = ["export", "convert", "deploy", "correctness", "performance offline", "performance online"]
 Plain = dict[str, Any]
 
@@ -92,12 +93,13 @@ def workspace_root(small_config: Plain) -> Path:
 def finished_runs(
     small_config: Plain, workspace_root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> list[tuple[Path, str]]:
-    """Two whole runs at once in one workspace, of two experiments and of one, that find neither data nor checkpoint:
-    the folder of each and what it printed."""
+    """Two whole runs at once in one workspace, of two experiments and of one with an ensemble, that find neither data
+    nor checkpoint: the folder of each and what it printed."""
     folder = tmp_path_factory.mktemp("config")
     configs = {
         "two": small_config | {"configurations": [experiment(format="tf-savedmodel"), experiment()]},
-        "one": small_config | {"measurement_steps_offline": 1, "measurement_steps_online": 1},
+        "one": small_config
+        | {"measurement_steps_offline": 1, "measurement_steps_online": 1, "ensemble_model_name": ENSEMBLE},
     }
     processes = []
     for name, config in configs.items():

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from deployment_toolkit.report import PERFORMANCE_COLUMNS
-from tests.runner.conftest import DEADLINE_S, ROOT, STAGES, rows, states, task
+from tests.runner.conftest import DEADLINE_S, ENSEMBLE, ROOT, STAGES, rows, states, task
 
 Plain = dict[str, Any]
 Start = Callable[[Plain], subprocess.Popen[str]]
@@ -79,6 +79,30 @@ def test_the_run_is_summed_up(finished_run: tuple[Path, str], workspace_root: Pa
     assert report.count("### Offline") == report.count("### Online") == report.count("### Correctness") == 2
     assert "p99 latency (ms)" in report
     assert not (workspace_root / "model_store" / run.name).exists(), "models of a run that passed are not kept"
+
+
+def test_an_ensemble_is_deployed_compared_and_measured(finished_runs: list[tuple[Path, str]]) -> None:
+    (without, _), (run, printed) = finished_runs
+    assert states(run, None)["raw rows"] == "ok"
+    names = ["deploy", "correctness", "performance offline", "performance online"]
+    assert list(states(run, 1)) == [*STAGES, *(f"ensemble {name}" for name in names)]
+    folder = run / "experiment_1"
+    correctness = rows(folder / "ensemble" / "correctness.csv")
+    assert [row["name"] for row in correctness] == ["framework", "grpc_async", "http_async"]
+    network = rows(folder / "correctness.csv")[0]
+    assert {row["rows"] for row in correctness} == {network["rows"]}
+    assert all(row["passed"] == "True" and float(row["max_abs_diff"]) < 1e-6 for row in correctness)
+    for mode, points in (("offline", [("1", "1"), ("64", "1")]), ("online", [("1", "128")])):
+        measured = rows(folder / "ensemble" / f"triton_performance_{mode}.csv")
+        assert [(row["Batch"], row["Concurrency"]) for row in measured] == points
+        summary = rows(run / f"triton_performance_{mode}_summary.csv")
+        assert {row["model"] for row in summary} == {"WidenDeep", ENSEMBLE}
+    assert 'platform: "ensemble"' in (folder / "ensemble" / "config.pbtxt").read_text()
+    report = (run / "report.md").read_text()
+    assert f"## Experiment 1: onnx fp32, {ENSEMBLE}" in report
+    assert report.count("### Correctness") == report.count("### Online") == 2
+    assert f"1: onnx fp32, {ENSEMBLE}" in printed
+    assert not (without / "experiment_1" / "ensemble").exists()
 
 
 def test_the_replay_script_repeats_an_experiment(

@@ -1,0 +1,66 @@
+"""One configuration on its way through the stages, and the commands that a stage runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deployment_toolkit.model_files import SUFFIXES
+from deployment_toolkit.triton_server.remote import TritonServer
+from runner.config import Config, Parameters
+from runner.workspace import ExperimentFolders, Workspace
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Command:
+    """A child process and the name of its log."""
+
+    name: str
+    argv: tuple[str, ...]
+
+
+@dataclass
+class Experiment:
+    """One configuration on its way through the stages. ``server`` is there from the deploy stage on."""
+
+    number: int
+    config: Config
+    parameters: Parameters
+    workspace: Workspace
+    folders: ExperimentFolders
+    server: TritonServer | None = None
+
+    @property
+    def exported(self) -> Path:
+        """The exported model, with its format's suffix."""
+        return self.folders.exported.with_suffix(SUFFIXES.get(self.parameters.export_format, ""))
+
+    @property
+    def valid_pattern(self) -> str:
+        """Parquet files of the validation data."""
+        return str(self.dataset_dir / "valid" / "*.parquet")
+
+    @property
+    def dataset_dir(self) -> Path:
+        """The preprocessed data set."""
+        return self.config.dataset_dir
+
+    @property
+    def server_url(self) -> TritonServer:
+        """The running server."""
+        assert self.server is not None, "the deploy stage starts the server"
+        return self.server
+
+
+def script(name: str, *options: object) -> list[object]:
+    """The start of a script's command line."""
+    return [sys.executable, ROOT / name, *options]
+
+
+def make_command(name: str, argv: Sequence[object]) -> Command:
+    """A command of any printable parts."""
+    return Command(name, tuple(str(part) for part in argv))

@@ -1,0 +1,84 @@
+"""Commands that ask a model of the server: its answers, their comparison, its speed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from deployment_toolkit.core import EvaluationMode
+from runner.experiment import ROOT, Command, Experiment, make_command, script
+from runner.measurement_points import MeasurementPoints, offline_points, online_points
+
+TRANSPORTS = {
+    "grpc_async": ("grpc", []),
+    "grpc_sync": ("grpc", ["--synchronous"]),
+    "http_async": ("http", []),
+    "http_sync": ("http", ["--synchronous"]),
+}
+
+
+def inference_command(
+    experiment: Experiment, name: str, model_name: str, transport: str, rows: Sequence[object], dump: Path
+) -> Command:
+    """A data set through a model of the server, into a dump."""
+    protocol, flags = TRANSPORTS[transport]
+    server = experiment.server_url
+    argv = [
+        *script("run_inference_on_triton.py"),
+        *("--server-url", server.grpc_url if protocol == "grpc" else server.http_url),
+        *("--model-name", model_name, "--model-version", "1", *flags),
+        *rows,
+        *("--output-dir", dump, "--dump-labels"),
+    ]
+    return make_command(name, argv)
+
+
+def gate_command(experiment: Experiment, name: str, reference: Path, served: Sequence[Path], csv: Path) -> Command:
+    """Dumps of a served model against that of the framework."""
+    limits = experiment.config.correctness
+    argv = [
+        *script("check_correctness.py", "--metrics", ROOT / "metrics.py", "--reference-dump-dir", reference),
+        *(part for dump in served for part in ("--dump-dir", dump)),
+        *("--atol", limits.atol, "--rtol", limits.rtol, "--max-metric-loss", f"map12={limits.max_map_loss}"),
+        *("--csv", csv),
+    ]
+    return make_command(name, argv)
+
+
+def offline_sweep(experiment: Experiment) -> MeasurementPoints:
+    """What an experiment measures one request at a time."""
+    config = experiment.config
+    return offline_points(experiment.parameters.max_batch_size, config.measurement_steps_offline, config.batching)
+
+
+def online_sweep(experiment: Experiment) -> MeasurementPoints:
+    """What an experiment measures with many requests at once."""
+    parameters, config = experiment.parameters, experiment.config
+    instances = parameters.number_of_model_instances
+    return online_points(parameters.max_batch_size, instances, config.measurement_steps_online, config.batching)
+
+
+def performance_command(
+    experiment: Experiment,
+    name: str,
+    model_name: str,
+    mode: EvaluationMode,
+    points: MeasurementPoints,
+    rows: Sequence[object],
+    csv: Path,
+) -> Command:
+    """A sweep over a model of the server."""
+    measurement, server = experiment.config.measurement, experiment.server_url
+    # Offline the rows go through shared memory either way; over HTTP each of its regions would take up a port.
+    url = server.grpc_url if mode is EvaluationMode.OFFLINE else server.http_url
+    argv = [
+        *script("run_performance_on_triton.py", "--server-url", url),
+        *("--model-name", model_name, "--model-repository", experiment.folders.model_store),
+        *rows,
+        *("--batch-sizes", *points.batch_sizes, "--concurrency", *points.concurrency),
+        *("--evaluation-mode", mode, "--performance-tool", experiment.config.performance_tool, "--warmup"),
+        *("--measurement-request-count", measurement.request_count, "--retries", measurement.retries),
+        *("--stability-percentage", measurement.stability_percentage),
+        *("--result-path", csv),
+    ]
+    return make_command(name, argv)
