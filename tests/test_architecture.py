@@ -27,6 +27,8 @@ HOMES = {
     "tensorflow": TENSORFLOW,
     "keras": TENSORFLOW,
     "tf2onnx": ("deployment_toolkit.library.tf*",),
+    "onnxruntime": ("deployment_toolkit.library.onnx",),
+    "openvino": ("deployment_toolkit.library.openvino",),
     "tritonclient": TRITON_CLIENTS,
     "subprocess": ("deployment_toolkit.process",),
     "multiprocessing": ("deployment_toolkit.process",),
