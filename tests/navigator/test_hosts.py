@@ -1,0 +1,166 @@
+"""Who runs a model: ``--host``; and what of a deployment is written again."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployment_toolkit.core import LoadMethod
+from deployment_toolkit.errors import BackendError
+from deployment_toolkit.triton_server.local import local_server
+from deployment_toolkit.triton_server.model_config import parse_config
+from deployment_toolkit.triton_server.remote import TritonServer
+from navigator.__main__ import main
+
+Arguments = Callable[..., list[str]]
+Outcome = Callable[[], dict[str, Any]]
+Write = Callable[..., Path]
+
+DEPLOY = """
+--model-name WidenDeep --model-version 1 --model-format tf-savedmodel --model-control-mode explicit
+--load-model --load-model-timeout-s 120 --verbose --batching dynamic --backend-accelerator amp --tensorrt-precision fp32
+--tensorrt-capture-cuda-graph --max-batch-size 64 --preferred-batch-sizes 64 --engine-count-per-device cpu=2
+"""
+
+
+def test_the_originals_command_deploys_where_the_backend_is_missing(
+    server: tuple[TritonServer, Path],
+    tiny_savedmodel: Path,
+    tmp_path: Path,
+    outcome: Outcome,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    running, repository = server
+    where = ["--model-repository", str(repository), "--server-url", running.grpc_url]
+    argv = ["triton-config-model", *where, *shlex.split(DEPLOY), "--model-path", str(tiny_savedmodel)]
+    main(argv)
+    dropped = ["--backend-accelerator amp", "--tensorrt-capture-cuda-graph"]
+    first = outcome()
+    assert (first["host"], first["dropped"], first["status"]["state"]) == ("python", dropped, "succeeded")
+    assert "has no backend for tf-savedmodel" in caplog.text
+    assert "deploying it again with the Python host" in caplog.text
+    assert running.model_config("WidenDeep")["instance_group"][0]["count"] == 2
+
+    caplog.clear()
+    version = repository / "WidenDeep" / "1"
+    files = {path: path.stat().st_mtime_ns for path in (version / "model.py", version.parent / "config.pbtxt")}
+    main(argv)  # the server runs it so already: nothing is tried or written
+    second = outcome()
+    assert (second["host"], second["model"], second["config"]) == ("python", "reused", "reused")
+    assert {path: path.stat().st_mtime_ns for path in files} == files
+    assert "has no backend" not in caplog.text
+
+
+def test_a_polling_server_without_the_backend_is_not_waited_for(
+    model: Path, tmp_path: Path, arguments: Arguments, outcome: Outcome
+) -> None:
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    with local_server(repository, log_path=tmp_path / "server.log", load_method=LoadMethod.POLL) as running:
+        options = ["--load-model", "--model-control-mode", "poll", "--server-url", running.http_url]
+        main(arguments(model, repository, *options))
+        assert outcome()["host"] == "python"
+        assert outcome()["status"]["seconds"] < 50  # of the 100 that it may take
+        native = [*options, "--host", "native", "--load-model-timeout-s", "1000"]
+        with pytest.raises(BackendError, match="has no backend for onnx: deploy with --host python"):
+            main(arguments(model, repository, *native, name="native"))
+
+
+def test_without_loading_the_configuration_is_a_native_one(
+    model: Path, tmp_path: Path, arguments: Arguments, outcome: Outcome, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    options = ["--backend-accelerator", "trt", "--engine-count-per-device", "cpu=2", "--server-url", "http://a:1"]
+    main(arguments(model, tmp_path / "store", *options))
+    config = parse_config((tmp_path / "store" / "tiny" / "config.pbtxt").read_text())
+    assert config.backend == "onnxruntime"
+    assert not config.optimization.execution_accelerators.gpu_execution_accelerator  # a GPU's
+    assert outcome()["dropped"] == ["--backend-accelerator trt"]
+    assert "host native: left out --backend-accelerator trt" in caplog.text
+    assert "--server-url: no effect here, they are for --load-model" in caplog.text
+
+
+def test_a_python_host_leaves_out_the_parameters_of_a_backend(
+    server: tuple[TritonServer, Path],
+    model: Path,
+    arguments: Arguments,
+    outcome: Outcome,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    running, repository = server
+    options = ["--triton-backend-parameters", "threads=1", "default_max_batch_size=4", "--load-model"]
+    argv = arguments(model, repository, *options, "--server-url", running.grpc_url, name="parameters")
+    main(argv)
+    assert outcome()["dropped"] == ["--triton-backend-parameters default_max_batch_size=4"]
+    assert running.model_config("parameters")["parameters"]["threads"]["string_value"] == "1"
+    caplog.clear()
+    main([*argv, "--override-workspace"])  # asks the server again
+    assert "has no backend" in caplog.text and outcome()["config"] == "written"
+
+
+def test_only_what_changed_is_written_again(
+    model: Path, tmp_path: Path, arguments: Arguments, outcome: Outcome, tiny_onnx: Write
+) -> None:
+    def deploy(*options: str) -> tuple[str, str]:
+        main(arguments(model, tmp_path / "store", *options))
+        return outcome()["model"], outcome()["config"]
+
+    version = tmp_path / "store" / "tiny" / "1"
+    assert deploy() == ("written", "written")
+    inode = (version / "model.onnx").stat().st_ino
+    assert deploy() == ("reused", "reused")
+    assert deploy("--max-batch-size", "8") == ("reused", "written")
+    assert deploy("--host", "python") == ("reused", "written")
+    assert sorted(path.name for path in version.iterdir()) == ["model.onnx", "model.py"]
+    assert deploy("--host", "native") == ("reused", "written")
+    assert [path.name for path in version.iterdir()] == ["model.onnx"]
+    assert (version / "model.onnx").stat().st_ino == inode
+    tiny_onnx(model, declared_items=9)
+    assert deploy() == ("written", "written")  # its value ranges stand in the configuration
+    (version / "model.onnx").write_bytes(model.read_bytes()[:-1])
+    assert deploy() == ("written", "reused")
+    (version / "stray").touch()
+    assert deploy() == ("written", "reused")
+    assert [path.name for path in version.iterdir()] == ["model.onnx"]
+
+
+def test_options_without_effect_are_told(
+    model: Path, tmp_path: Path, arguments: Arguments, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    options = [
+        "--container-version",
+        "24.08",
+        "--gpus",
+        "0",
+        "--preferred-batch-sizes",
+        "4",
+        "--max-queue-delay-us",
+        "9",
+    ]
+    options += ["--tensorrt-precision", "fp16", "--max-workspace-size", "9", "--tensorrt-capture-cuda-graph"]
+    main(arguments(model, tmp_path / "store", *options, "--batching", "disabled", "--max-batch-size", "4"))
+    told = [message for message in caplog.messages if "no effect here" in message]
+    assert told == [
+        "--container-version, --gpus: no effect here, no container is started",
+        "--tensorrt-capture-cuda-graph: no effect here, CUDA graphs are captured of TensorRT plans only, not of onnx",
+        "--preferred-batch-sizes, --max-queue-delay-us: no effect here, they are for --batching dynamic",
+        "--tensorrt-precision, --tensorrt-max-workspace-size: no effect here, they are for --backend-accelerator trt",
+        "--max-batch-size: no effect here, the server does no batching",
+    ]
+
+
+def test_the_tensorrt_accelerator_gets_its_options(model: Path, tmp_path: Path, arguments: Arguments) -> None:
+    options = ["--backend-accelerator", "trt", "--tensorrt-precision", "fp16", "--tensorrt-max-workspace-size", "1000"]
+    main(arguments(model, tmp_path / "store", *options, "--engine-count-per-device", "gpu=1"))
+    config = parse_config((tmp_path / "store" / "tiny" / "config.pbtxt").read_text())
+    (accelerator,) = config.optimization.execution_accelerators.gpu_execution_accelerator
+    assert accelerator.name == "tensorrt"
+    assert dict(accelerator.parameters) == {"precision_mode": "FP16", "max_workspace_size_bytes": "1000"}
