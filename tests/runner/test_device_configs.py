@@ -1,0 +1,193 @@
+"""The configurations of the original's GPU hosts, the keys about containers, and runs that this machine can't do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import runner.launch
+from deployment_toolkit import gpu
+from deployment_toolkit.core import Accelerator, Batching, DeviceKind, Format, Host, Precision
+from deployment_toolkit.errors import DeploymentError, DeviceError, ServerError, UsageError
+from deployment_toolkit.triton_server.remote import TritonServer
+from runner.__main__ import main
+from runner.config import Config, load_config
+from runner.experiment import Experiment
+from runner.launch import require_launchable
+from runner.launch_checks import TritonLaunchMode
+from runner.measurement_points import offline_points, online_points
+from runner.stages import deploy
+from runner.task import to_plain
+from runner.workspace import create_workspace
+from tests.runner.conftest import ROOT, experiment
+
+DEVICES = {
+    "NVIDIA-A30": "25.07",
+    "NVIDIA-DGX-1-(1x-V100-32GB)": "24.09",
+    "NVIDIA-DGX-A100-(1x-A100-80GB)": "25.07",
+    "NVIDIA-T4": "25.07",
+}
+# Keys and kinds of values of the original's YAML: flags as 0 and 1, no URL, a version beside its image.
+ORIGINALS_WAY = {
+    "checkpoints": [{"name": "small", "url": ""}],
+    "configurations": [experiment(device_kind="gpu", format="trt", precision="fp16", tensorrt_capture_cuda_graph=1)],
+    "container_version": "22.02",
+    "triton_container_image": "nvcr.io/nvidia/tritonserver:22.02-py3",
+    "triton_dockerfile": None,
+    "triton_custom_operations": None,
+}
+
+
+def _load(tmp_path: Path, plain: dict[str, Any]) -> Config:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(plain))
+    return load_config(path)
+
+
+@pytest.fixture
+def two_t4(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mock of a driver with two GPUs."""
+    monkeypatch.setattr(runner.launch, "require_gpu", lambda what: ["Tesla T4", "Tesla T4"])
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "gpu_names", list)
+
+
+def test_every_gpu_host_of_the_original_has_a_configuration_and_a_start_script() -> None:
+    folder = ROOT / "runner"
+    assert {path.stem.removeprefix("config_") for path in folder.glob("config_NVIDIA-*.yaml")} >= DEVICES.keys()
+    assert {path.stem.removeprefix("start_") for path in folder.glob("start_NVIDIA-*.sh")} >= DEVICES.keys()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_gpu_host_runs_the_two_published_experiments(device: str) -> None:
+    config = load_config(ROOT / "runner" / f"config_{device}.yaml")
+    first, second = (item.parameters for item in config.configurations)
+    assert (first.format, first.export_precision, first.precision) == (Format.TF_SAVEDMODEL, "fp32", Precision.FP32)
+    assert (first.backend_accelerator, first.tensorrt_capture_cuda_graph) == (Accelerator.AMP, False)
+    assert (second.format, second.export_precision, second.precision) == (Format.TRT, "fp16", Precision.FP16)
+    assert (second.backend_accelerator, second.tensorrt_capture_cuda_graph) == (Accelerator.NONE, True)
+    for parameters in (first, second):
+        assert parameters.export_format is Format.TF_SAVEDMODEL
+        assert parameters.device_kind is DeviceKind.GPU
+        assert (parameters.max_batch_size, parameters.number_of_model_instances) == (131072, 2)
+        assert parameters.checkpoint == "widedeep_tf2_amp_base_128k_nvtabular"
+    assert config.batching is Batching.DYNAMIC
+    offline = offline_points(131072, config.measurement_steps_offline, config.batching)
+    online = online_points(131072, 2, config.measurement_steps_online, config.batching)
+    assert list(offline.batch_sizes) == [1, *range(16384, 131073, 16384)]
+    assert (list(online.batch_sizes), list(online.concurrency)) == ([2048], list(range(8, 257, 8)))
+    assert config.launch_mode is TritonLaunchMode.DOCKER
+    images = [config.triton_image(item) for item in config.configurations]
+    assert images == [f"nvcr.io/nvidia/tritonserver:{version}-py3" for version in ("25.02", DEVICES[device])]
+
+
+def test_a_configuration_written_for_the_original_loads_as_one_for_containers(
+    small_config: dict[str, Any], tmp_path: Path
+) -> None:
+    config = _load(tmp_path, small_config | ORIGINALS_WAY)
+    assert config.launch_mode is TritonLaunchMode.DOCKER
+    assert config.triton_image(config.configurations[0]) == "nvcr.io/nvidia/tritonserver:22.02-py3"
+    assert config.configurations[0].parameters.tensorrt_capture_cuda_graph is True
+    assert _load(tmp_path, to_plain(config)) == config
+
+
+def test_without_a_word_about_containers_the_server_is_embedded(small_config: dict[str, Any], tmp_path: Path) -> None:
+    assert _load(tmp_path, small_config).launch_mode is TritonLaunchMode.EMBEDDED
+
+
+def test_the_image_of_an_experiment_is_its_own_else_the_run_s(small_config: dict[str, Any], tmp_path: Path) -> None:
+    dockerfile = tmp_path / "Dockerfile"
+    dockerfile.touch()
+    own = experiment() | {"container_version": "25.09"}
+    plain = small_config | {"configurations": [own, experiment()], "container_version": "25.08"}
+    image = "nvcr.io/nvidia/tritonserver:{}-py3".format
+    for keys, expected in (
+        ({}, [image("25.09"), image("25.08")]),
+        ({"triton_container_image": "mine:1"}, [image("25.09"), "mine:1"]),
+        ({"triton_dockerfile": str(dockerfile)}, [image("25.09"), None]),
+    ):
+        config = _load(tmp_path, plain | keys)
+        assert [config.triton_image(item) for item in config.configurations] == expected
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"container_version": "25.2"}, "container_version 25.2 is no release"),
+        ({"container_version": 25.07}, "container_version: expected str, found 25.07"),
+        ({"triton_dockerfile": "nowhere/Dockerfile"}, "triton_dockerfile nowhere/Dockerfile: there is no such file"),
+        ({"triton_custom_operations": "ops.so"}, "triton_custom_operations ops.so: there is no such file"),
+        (
+            {"triton_launch_mode": "embedded", "container_version": "25.07"},
+            "container_version says which container, triton_launch_mode embedded needs none",
+        ),
+        (
+            {"triton_launch_mode": "embedded", "configurations": [experiment() | {"triton_container_image": "a:1"}]},
+            "triton_container_image says which container",
+        ),
+        ({"configurations": [experiment(device_kind="gpu")]}, "device_kind gpu needs triton_launch_mode docker"),
+        ({"triton_launch_mode": "docker"}, "needs container_version, triton_container_image or triton_dockerfile"),
+        ({"triton_launch_mode": "remote"}, "'remote' is none of embedded, docker"),
+        (
+            {"container_version": "25.07", "configurations": [experiment(format="tf-savedmodel")]},
+            "nvcr.io/nvidia/tritonserver:25.07-py3 has no TensorFlow backend for tf-savedmodel, 25.02 is the last",
+        ),
+    ],
+)
+def test_what_contradicts_itself_is_refused_with_the_reason(
+    small_config: dict[str, Any], tmp_path: Path, keys: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        _load(tmp_path, small_config | keys)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_gpu_run_is_refused_before_anything_is_made(device: str, tmp_path: Path, no_gpu: None) -> None:
+    path = ROOT / "runner" / f"config_{device}.yaml"
+    with pytest.raises(DeviceError, match="device_kind gpu.* needs an NVIDIA GPU"):
+        main(["--config-path", str(path), "--devices", "0", "--workspace-path", str(tmp_path / "workspace")])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("device_kind", "devices", "error", "message"),
+    [
+        ("gpu", [2], DeviceError, "--devices 2: this machine's GPUs are 0 to 1"),
+        ("cpu", [1], UsageError, "runs on the CPU, give 0"),
+        ("gpu", [0, 1], ServerError, "the runner starts the embedded server only"),
+    ],
+)
+def test_devices_are_those_of_the_machine(
+    small_config: dict[str, Any],
+    tmp_path: Path,
+    two_t4: None,
+    device_kind: str,
+    devices: list[int],
+    error: type[DeploymentError],
+    message: str,
+) -> None:
+    configurations = [experiment(device_kind=device_kind)]
+    config = _load(tmp_path, small_config | {"container_version": "25.07", "configurations": configurations})
+    with pytest.raises(error, match=message):
+        require_launchable(config, devices)
+
+
+@pytest.mark.parametrize(("mode", "host"), [("docker", Host.NATIVE), ("embedded", Host.PYTHON)])
+def test_who_runs_the_model_follows_from_where_the_server_runs(
+    small_config: dict[str, Any], tmp_path: Path, mode: str, host: Host
+) -> None:
+    keys = {"triton_launch_mode": mode} | ({"container_version": "25.07"} if mode == "docker" else {})
+    config = _load(tmp_path, small_config | keys)
+    workspace = create_workspace(tmp_path / "workspace")
+    made = Experiment(1, config, config.configurations[0].parameters, workspace, workspace.experiment(1))
+    made.server = TritonServer(grpc_url="grpc://a:2")
+    (command,) = deploy(made)
+    assert command.argv[command.argv.index("--host") + 1] == host
+    assert "--tensorrt-capture-cuda-graph" not in command.argv
