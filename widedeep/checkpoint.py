@@ -8,6 +8,7 @@ Under ``model/``: ``dnn_model/layer_with_weights-0/<feature>.Sembedding_weights`
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import tensorflow as tf
@@ -17,7 +18,10 @@ from widedeep.network import Network
 
 _PREFIX = "model/"
 _SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
-_NAMED = 4  # how many variables an error names
+_LAYER = re.compile(r"dnn_model/layer_with_weights-(\d+)/bias")
+_TABLE = re.compile(r"dnn_model/layer_with_weights-0/(.+)\.Sembedding_weights")
+
+Shapes = dict[str, tuple[int, ...]]
 
 
 def save_checkpoint(network: Network, directory: Path) -> Path:
@@ -31,7 +35,7 @@ def load_checkpoint(network: Network, directory: Path) -> None:
     """Fills the network with the latest checkpoint of ``directory``.
 
     Raises ModelError if there is none, if it can't be read, or if its variables are not this network's: the missing,
-    the unexpected and the ones of another shape are named.
+    the unexpected and the ones of another shape are named, and the options that would fit.
     """
     prefix = tf.train.latest_checkpoint(str(directory)) if directory.is_dir() else None
     if prefix is None:
@@ -69,26 +73,56 @@ def checkpoint_names(network: Network) -> dict[str, tf.Variable]:
     return names
 
 
-def _check_same(directory: Path, wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> None:
+def _check_same(directory: Path, wanted: Shapes, found: Shapes) -> None:
+    wanted = {_short(name): shape for name, shape in wanted.items()}
+    found = {_short(name): shape for name, shape in found.items()}
     problems = {
-        "missing": [_short(name) for name in sorted(wanted.keys() - found.keys())],
-        "unexpected": [_short(name) for name in sorted(found.keys() - wanted.keys())],
+        "missing": sorted(wanted.keys() - found.keys()),
+        "unexpected": sorted(found.keys() - wanted.keys()),
         "of another shape": [
-            f"{_short(name)} {list(found[name])} instead of {list(wanted[name])}"
+            f"{name} {list(found[name])} instead of {list(wanted[name])}"
             for name in sorted(wanted.keys() & found.keys())
             if wanted[name] != found[name]
         ],
     }
     if any(problems.values()):
-        told = "; ".join(
-            f"{len(names)} {kind}: {', '.join(names[:_NAMED])}{' …' if len(names) > _NAMED else ''}"
-            for kind, names in problems.items()
-            if names
-        )
+        told = "; ".join(f"{len(names)} {kind}: {', '.join(names)}" for kind, names in problems.items() if names)
         raise ModelError(
-            f"checkpoint {directory} belongs to another model: variables {told}. Give the options it was trained with "
-            "(--deep-hidden-units, feature specification)"
+            f"checkpoint {directory} belongs to another model: variables {told}. Give the options it was trained with: "
+            f"{_fitting_options(wanted, found)}"
         )
+
+
+def _fitting_options(wanted: Shapes, found: Shapes) -> str:
+    """The options that make a network of the variables that were found, as far as these tell."""
+    if not any(map(_LAYER.fullmatch, found)):
+        return "this is no checkpoint of a Wide & Deep network, choose another --checkpoint-dir"
+    options = []
+    units = _hidden_units(found)
+    if units != _hidden_units(wanted):
+        options.append(f"--deep-hidden-units {' '.join(map(str, units))}")
+    tables, own = _tables(found), _tables(wanted)
+    if _wide_half(wanted) != _wide_half(found):  # a weight per category and number, whatever the embeddings
+        sizes = ", ".join(f"{name} {shape[0]}" for name, shape in sorted(tables.items()))
+        numbers = found.get("linear_model/layer_with_weights-0/numeric.Sembedding_weights", (0,))[0]
+        options.append(f"--feature-spec (numbers: {numbers}; cardinalities: {sizes or 'none'})")
+    widths = [f"{name}: {tables[name][1]}" for name in sorted(tables) if own.get(name, (0, 0))[1] != tables[name][1]]
+    if widths:
+        options.append(f"--embedding-sizes ({', '.join(widths)})")
+    return ", ".join(options) or "--feature-spec and --embedding-sizes"
+
+
+def _hidden_units(shapes: Shapes) -> list[int]:
+    layers = sorted((int(match[1]), shape[0]) for name, shape in shapes.items() if (match := _LAYER.fullmatch(name)))
+    return [units for _, units in layers[:-1]]  # the last is the output
+
+
+def _tables(shapes: Shapes) -> dict[str, tuple[int, ...]]:
+    return {match[1]: shape for name, shape in shapes.items() if (match := _TABLE.fullmatch(name))}
+
+
+def _wide_half(shapes: Shapes) -> Shapes:
+    return {name: shape for name, shape in shapes.items() if name.startswith("linear_model/")}
 
 
 def _short(name: str) -> str:

@@ -294,7 +294,8 @@ def test_a_specification_chooses_sizes_and_dtypes_and_widths_are_kept(tmp_path: 
     dataset = ParquetDataset(folder.patterns("test"), spec)
     assert dataset.num_rows == rows["valid"]
     (batch,) = dataset.batches(rows["valid"])
-    assert (batch.ids.dtype, batch.y["clicked"].dtype, batch.x["ad_id"].max() < 40) == (np.int64, np.float32, True)
+    assert (str(batch.ids.dtype), str(batch.y["clicked"].dtype)) == ("int64", "float32")
+    assert batch.x["ad_id"].max() < 40
 
     (tmp_path / "sizes.yaml").write_text("\nad_idd: 5")
     with pytest.raises(DataError, match=r"sizes\.yaml:2: ad_idd is no categorical feature .*, did you mean ad_id\?"):
