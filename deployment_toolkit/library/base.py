@@ -14,6 +14,7 @@ from deployment_toolkit.core import Arrays, Batch, ModelSpec, Prediction
 # The place TensorFlow keeps for files that belong to a SavedModel without being loaded by its graph.
 SPEC_FILE = Path("assets.extra") / "model_spec.yaml"
 PLAIN_SPEC_FILE = Path("model_spec.yaml")
+SPEC_KEY = "model_spec"  # in the metadata of an ONNX file
 
 
 def stored_spec(folder: Path) -> ModelSpec | None:

@@ -10,9 +10,7 @@ import onnxruntime
 
 from deployment_toolkit.core import Arrays, ModelSpec, TensorSpec
 from deployment_toolkit.errors import ModelError
-from deployment_toolkit.library.base import FrameworkSession, Loader
-
-SPEC_KEY = "model_spec"
+from deployment_toolkit.library.base import SPEC_KEY, FrameworkSession, Loader
 
 _DTYPES = {
     "tensor(float)": "float32",

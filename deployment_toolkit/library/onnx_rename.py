@@ -11,7 +11,7 @@ import onnx
 
 from deployment_toolkit.core import ModelSpec
 from deployment_toolkit.errors import ConversionError
-from deployment_toolkit.library.onnx import SPEC_KEY
+from deployment_toolkit.library.base import SPEC_KEY
 
 
 def rename_tensors(graph: Any, names: Mapping[str, str]) -> None:

@@ -15,8 +15,7 @@ import openvino
 from deployment_toolkit.core import Arrays, Format, ModelSpec, Precision, TensorSpec
 from deployment_toolkit.errors import ConversionError, ModelError, UsageError
 from deployment_toolkit.files import require_free_space, size_bytes
-from deployment_toolkit.library.base import FrameworkSession, Loader
-from deployment_toolkit.library.onnx import SPEC_KEY
+from deployment_toolkit.library.base import SPEC_KEY, FrameworkSession, Loader
 from deployment_toolkit.model_files import MAIN_FILES
 
 _VERSION = openvino.__version__.partition("-")[0]  # without the build

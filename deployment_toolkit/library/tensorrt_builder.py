@@ -15,8 +15,8 @@ from deployment_toolkit.core import ModelSpec, Precision, TensorSpec, ValueRange
 from deployment_toolkit.errors import ConversionError, ModelError, UsageError
 from deployment_toolkit.files import require_free_space
 from deployment_toolkit.gpu import require_gpu
+from deployment_toolkit.library.base import SPEC_KEY
 from deployment_toolkit.library.cuda_memory import CudaMemory
-from deployment_toolkit.library.onnx import SPEC_KEY
 from deployment_toolkit.library.tensorrt_api import import_tensorrt, make_logger, numpy_dtype
 from deployment_toolkit.library.tensorrt_plan import PlanBuild, write_plan
 from deployment_toolkit.shape_profile import ShapeProfile

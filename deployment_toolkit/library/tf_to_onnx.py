@@ -18,7 +18,7 @@ from onnx import numpy_helper
 from deployment_toolkit.core import Array, ModelSpec
 from deployment_toolkit.errors import ConversionError
 from deployment_toolkit.files import require_free_space
-from deployment_toolkit.library.onnx import SPEC_KEY
+from deployment_toolkit.library.base import SPEC_KEY
 from deployment_toolkit.library.onnx_rename import rename_tensors
 
 # Protobuf's 2 GiB, less what the graph itself may take. Weights in a second file would be lost whenever the first is
