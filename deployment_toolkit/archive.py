@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -52,11 +53,11 @@ def _members(archive: Path, stack: ExitStack) -> Iterator[_Member]:
     if zipfile.is_zipfile(archive):
         zipped = stack.enter_context(zipfile.ZipFile(archive))
         for entry in zipped.infolist():
-            yield _Member(entry.filename, entry.file_size, _zip_kind(entry), lambda entry=entry: zipped.open(entry))
+            yield _Member(entry.filename, entry.file_size, _zip_kind(entry), partial(zipped.open, entry))
     elif tarfile.is_tarfile(archive):
         tarred = stack.enter_context(tarfile.TarFile.open(archive))
         for info in tarred.getmembers():
-            yield _Member(info.name, info.size, _tar_kind(info), lambda info=info: _extract(tarred, info))
+            yield _Member(info.name, info.size, _tar_kind(info), partial(_extract, tarred, info))
     else:
         raise DataError(f"{archive} is neither a zip nor a tar archive")
 

@@ -195,7 +195,8 @@ class Config:
     @property
     def launch_mode(self) -> TritonLaunchMode:
         """Where the server runs."""
-        containers = any(container_keys(part) for part in (self, *self.configurations))
+        parts: list[Config | Configuration] = [self, *self.configurations]
+        containers = any(map(container_keys, parts))
         return self.triton_launch_mode or (TritonLaunchMode.DOCKER if containers else TritonLaunchMode.EMBEDDED)
 
     def triton_image(self, configuration: Configuration) -> str | None:

@@ -31,7 +31,9 @@ def container_keys(part: Config | Configuration) -> list[str]:
 
 def launch_problems(config: Config) -> Iterator[str]:
     """What can't be launched as configured: contradictions between the launch mode, containers, formats and devices."""
-    for where, part in (("", config), *((f"configuration {n}: ", c) for n, c in enumerate(config.configurations, 1))):
+    parts: list[Config | Configuration] = [config, *config.configurations]
+    for number, part in enumerate(parts):
+        where = f"configuration {number}: " if number else ""
         if part.container_version and not re.fullmatch(_RELEASE, part.container_version):
             yield f"{where}container_version {part.container_version} is no release: give year and month, as '25.02'"
     for name in ("triton_dockerfile", "triton_custom_operations"):
@@ -45,8 +47,8 @@ def launch_problems(config: Config) -> Iterator[str]:
 
 
 def _embedded_problems(config: Config) -> Iterator[str]:
-    for part in (config, *config.configurations):
-        keys = container_keys(part)
+    parts: list[Config | Configuration] = [config, *config.configurations]
+    for keys in map(container_keys, parts):
         if keys:
             yield f"{keys[0]} says which container, triton_launch_mode embedded needs none: leave one of them out"
     for number, configuration in enumerate(config.configurations, 1):
