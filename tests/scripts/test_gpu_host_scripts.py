@@ -28,7 +28,7 @@ esac
 MOCK_NVIDIA_SMI = '#!/bin/bash\necho "$MOCK_GPU"\nexit "${MOCK_DRIVER_CODE:-0}"\n'
 MOCK_PYTHON = """#!/bin/bash
 [ "$1" != -c ] || exit "${MOCK_REQUIREMENTS_CODE:-0}"
-printf '%s\\n' "PYTHONPATH=$PYTHONPATH" "$@" >"$MOCK_LOG"
+printf '%s\\n' "PYTHONPATH=$PYTHONPATH" "PWD=$PWD" "$@" >"$MOCK_LOG"
 """
 WITH_TOOLKIT = '{"nvidia":{},"runc":{}}'
 USER = f"{os.getuid()}:{os.getgid()}"
@@ -190,7 +190,7 @@ def test_start_scripts_run_the_configuration_of_their_gpu(host: Host, device: st
     arguments = host.arguments(f"./triton/runner/start_{device}.sh --keep-models", MOCK_GPU=f"{START[device]}\nother")
     config = f"{host.root}/runner/config_{device.replace(chr(92), '')}.yaml"
     options = ["-m", "runner", "--config-path", config, "--devices", "0", "--keep-models"]
-    assert arguments == [f"PYTHONPATH={host.root}", *options]
+    assert arguments == [f"PYTHONPATH={host.root}", f"PWD={host.above}", *options]
     assert Path(config).is_file()
 
 
@@ -218,6 +218,28 @@ def test_a_start_script_checks_what_the_run_needs(host: Host) -> None:
     (tools / "df").unlink()
     _write(tools / "df", "#!/bin/bash\necho '  Avail'\necho '    7G'\n")
     assert "7 GB are free: make room" in host.error(command)
+
+
+def test_the_cpu_s_start_script_installs_and_runs_in_the_folder_it_is_called_from(host: Host) -> None:
+    _write(
+        host.root / "scripts" / "install.sh", "#!/bin/bash\necho installed\n"
+    )  # a mock: tests/scripts has the real one
+    done = host.run("./triton/runner/start_CPU.sh --keep-models", MOCK_GPU="", MOCK_DRIVER_CODE="9")
+    assert (done.returncode, done.stdout) == (0, "installed\n")
+    options = [
+        "-m",
+        "runner",
+        "--config-path",
+        f"{host.root}/runner/config_CPU.yaml",
+        "--devices",
+        "0",
+        "--keep-models",
+    ]
+    assert Path(host.env["MOCK_LOG"]).read_text().splitlines() == [
+        f"PYTHONPATH={host.root}",
+        f"PWD={host.above}",
+        *options,
+    ]
 
 
 def test_start_scripts_are_one_line_over_one_script() -> None:
