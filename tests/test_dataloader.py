@@ -46,5 +46,13 @@ def test_a_specification_brings_its_own_features(tmp_path: Path, write_parquet: 
 
     with pytest.raises(DataError, match="is missing"):
         module.get_dataloader_fn(data_pattern=str(path))
+    (tmp_path / "spec.yaml").rename(tmp_path / "feature_spec.yaml")  # now the data set describes itself
+    assert module.get_dataloader_fn(data_pattern=str(path)).num_rows == 10
+    (tmp_path / "sizes.json").write_text('{"item": 8}')
+    sized = module.get_dataloader_fn(data_pattern=str(path), embedding_sizes=tmp_path / "sizes.json")
+    assert sized.num_rows == 10
+    (tmp_path / "sizes.json").write_text('{"item": 8, "itm": 8}')
+    with pytest.raises(DataError, match=r"sizes\.json:1: itm is no categorical feature .* did you mean item\?"):
+        module.get_dataloader_fn(data_pattern=str(path), embedding_sizes=tmp_path / "sizes.json")
     with pytest.raises(UsageError, match="--batch-size must be at least 1, not 0"):
         module.get_dataloader_fn(data_pattern=str(path), batch_size=0)

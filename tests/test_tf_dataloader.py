@@ -57,6 +57,11 @@ def test_epochs_are_shuffled_each_in_its_own_way_and_reproducibly(tmp_path: Path
     assert ads(endless.take(10)) == found
 
 
+def test_training_needs_no_group_ids(tmp_path: Path, write_parquet: WriteParquet) -> None:
+    path = write_parquet(tmp_path / "a.parquet", 50, display_id=None)
+    assert len(ads(train_input_fn(data_pattern=str(path), feature_spec=outbrain_spec(), batch_size=20))) == 50
+
+
 def test_a_wrong_value_is_reported_as_the_reader_does(tmp_path: Path, write_parquet: WriteParquet) -> None:
     platform = np.ones(100, np.int32)
     platform[42] = 4

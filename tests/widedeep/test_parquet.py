@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import sys
 import threading
 from collections.abc import Callable
@@ -192,6 +193,14 @@ def test_the_row_of_an_error_counts_from_the_start_of_its_file(tmp_path: Path, w
     for batches in (dataset.batches(4096), dataset.shuffled_batches(4096, seed=0)):
         with pytest.raises(DataError, match=r"2\.parquet: column platform, row 170001 holds 4"):
             list(batches)
+
+
+def test_without_group_ids_rows_are_numbered(tmp_path: Path) -> None:
+    for name in "ab":
+        write(tmp_path / f"{name}.parquet", display=None)
+    dataset = ParquetDataset(str(tmp_path / "*.parquet"), dataclasses.replace(SPEC, group_id=None))
+    for batches in (dataset.batches(3), dataset.shuffled_batches(3, seed=1)):
+        assert [batch.ids.tolist() for batch in batches] == [[0, 1, 2], [3, 4, 5], [6, 7]]
 
 
 def test_no_thread_outlives_its_consumer(tmp_path: Path, write_parquet: WriteParquet) -> None:

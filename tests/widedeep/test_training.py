@@ -78,6 +78,21 @@ def test_training_finds_what_the_data_holds(data_dir: Path, trained: Path, capsy
     assert np.ptp(tf.train.load_variable(str(trained), wide)) > 0.1  # the tables learn too
 
 
+def test_data_and_checkpoint_describe_themselves(
+    data_dir: Path, trained: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    main(options(data_dir, trained, "--evaluate"))
+    said = capsys.readouterr().out
+    folders = ["--data-dir", str(data_dir), "--checkpoint-dir"]
+    main([*folders, str(trained), "--evaluate"])
+    assert capsys.readouterr().out == said
+    (tmp_path / "sizes.yaml").write_text("ad: 5\n")
+    more = ["--deep-hidden-units", "6", "--epochs", "1", "--embedding-sizes", str(tmp_path / "sizes.yaml")]
+    main([*folders, str(tmp_path / "small"), *more])
+    shapes = dict(tf.train.list_variables(str(tmp_path / "small")))
+    assert shapes["model/dnn_model/layer_with_weights-1/kernel/.ATTRIBUTES/VARIABLE_VALUE"] == [5 + 1 + 64, 6]
+
+
 def test_the_same_seed_trains_the_same_checkpoint(data_dir: Path, tmp_path: Path) -> None:
     for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
         main(options(data_dir, tmp_path / name, "--epochs", "1", "--seed", seed))

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployment_toolkit.mapping import from_mapping
+from runner.config import Config
+from runner.preparation import preparation_stages
+from runner.stages import spec_options
+from runner.workspace import Workspace
+from widedeep.outbrain import outbrain_spec
+
+
+@pytest.fixture
+def plain(tmp_path: Path, small_config: dict[str, Any]) -> dict[str, Any]:
+    return small_config | {"datasets_dir": str(tmp_path / "datasets"), "embedding_sizes": "sizes.yaml"}
+
+
+def test_widths_go_through_preprocessing_to_every_command(plain: dict[str, Any], tmp_path: Path) -> None:
+    config = from_mapping(Config, plain, "config")
+    stages = preparation_stages(config, Workspace(tmp_path, "run"))
+    command = next(stage for stage in stages if stage.name == "preprocessing").command()
+    assert command.argv[command.argv.index("--embedding-sizes") + 1] == "sizes.yaml"
+
+    dataset = config.dataset_dir
+    dataset.mkdir(parents=True)
+    assert spec_options(config) == []
+    (dataset / "feature_spec.yaml").write_text(outbrain_spec().to_yaml())
+    (dataset / "embedding_sizes.json").write_text("{}")
+    assert [str(part) for part in spec_options(config)] == [
+        *("--feature-spec", str(dataset / "feature_spec.yaml")),
+        *("--embedding-sizes", str(dataset / "embedding_sizes.json")),
+    ]
