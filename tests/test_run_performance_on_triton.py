@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import textwrap
@@ -8,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from deployment_toolkit.errors import ProcessError
+from deployment_toolkit.gpu import gpu_names
 from deployment_toolkit.process import child, run
 from deployment_toolkit.report import read_performance
+from deployment_toolkit.triton_performance_runner.options import PerformanceOptions
 from deployment_toolkit.triton_server.remote import TritonServer
 
 SCRIPT = Path(__file__).parent.parent / "run_performance_on_triton.py"
@@ -47,6 +50,7 @@ def test_the_commands_of_the_readme(adder_server: TritonServer, adder_repository
     assert [row["Batch"] for row in read_performance(offline)] == [1, 16]
     assert [row["Concurrency"] for row in read_performance(online)] == [1, 2]
     assert "| p99 latency (ms) |" in completed.stdout and "2 of 2" in completed.stderr.replace("2.00", "2")
+    assert "DEBUG" not in completed.stderr
 
 
 @pytest.mark.parametrize(
@@ -55,7 +59,11 @@ def test_the_commands_of_the_readme(adder_server: TritonServer, adder_repository
         (["--lowest-id", "665", "--dataloader", "rows.py"], "id 666"),
         (["--dataloader", "rows.py"], "--lowest-id"),
         (["--dataloader", "rows.py", "--lowest-id", "1", "--input-data", "zero"], "give one of them"),
-        (["--performance-tool", "model_analyzer"], "model_analyzer is not supported: use perf_analyzer"),
+        (["--performance-tool", "model_analyzer"], "starts a server of its own, so it needs the repository"),
+        (
+            ["--performance-tool", "genai_perf"],
+            "choose from 'perf_analyzer', 'model_analyzer'",
+        ),
         (["--concurrency", "0"], "--concurrency needs whole numbers from 1 on"),
         (["--model-version", "9"], "has no version 9"),
     ],
@@ -69,6 +77,29 @@ def test_errors_are_one_line(adder_server: TritonServer, tmp_path: Path, more: l
     assert raised.value.returncode == 1 and "Traceback" not in raised.value.stderr
     assert len(errors) == 1 and message in errors[0]
     assert not (tmp_path / "latency.csv").exists()
+
+
+def test_shared_memory_of_a_gpu_needs_a_gpu(adder_server: TritonServer, tmp_path: Path) -> None:
+    if gpu_names():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(ProcessError, match="--offline-mode cuda needs an NVIDIA GPU and this machine shows none"):
+        run(arguments(adder_server, tmp_path / "latency.csv", "--offline-mode", "cuda"), log_path=tmp_path / "log.txt")
+    assert not (tmp_path / "latency.log").exists()
+
+
+def test_verbose_tells_the_commands(adder_server: TritonServer, tmp_path: Path) -> None:
+    completed = run(arguments(adder_server, tmp_path / "latency.csv", "-v"), log_path=tmp_path / "log.txt")
+    assert re.search(r"DEBUG performance running \S*perf_analyzer -m adder -x 1 ", completed.stderr)
+
+
+def test_defaults() -> None:
+    """Those of the original's command line."""
+    options = PerformanceOptions(model_name="WidenDeep", result_path=Path("latency.csv"))
+    assert (options.server_url, options.model_version) == ("http://127.0.0.1:8000", "1")
+    assert (options.input_data, options.input_shapes) == ("random", [])
+    assert (options.batch_sizes, options.concurrency) == ([1], [1])
+    assert (options.measurement_interval, options.measurement_request_count) == (5000, 50)
+    assert options.output_shared_memory_size == 102400
 
 
 def test_interrupted_it_keeps_what_was_measured(adder_server: TritonServer, tmp_path: Path) -> None:

@@ -141,6 +141,7 @@ class PerfAnalyzer:
         streams = self._folder / "streams"
         argv = [*self._arguments(point, threads), *window.arguments, "--input-data", data]
         spec = self._target.spec
+        logger.debug("running %s", shlex.join(argv))
         try:
             with no_shared_memory_left([item.name for item in spec.inputs], [item.name for item in spec.outputs]):
                 completed = run(

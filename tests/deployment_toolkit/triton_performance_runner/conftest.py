@@ -21,7 +21,7 @@ backend: "python"
 max_batch_size: {max_batch_size}
 input [ {{ name: "shop/item" data_type: TYPE_INT32 dims: [ {batch} 1 ] }} ]
 input [ {{ name: "amount" data_type: TYPE_FP32 dims: [ {batch} {amounts} ] }} ]
-output [ {{ name: "score" data_type: TYPE_FP32 dims: [ {batch} 1 ] }} ]
+output [ {{ name: "score" data_type: TYPE_FP32 dims: [ {batch} {scores} ] }} ]
 instance_group [ {{ count: 1 kind: KIND_CPU }} ]
 """
 
@@ -32,13 +32,14 @@ def sampler_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     repository = tmp_path_factory.mktemp("sampler_repository")
     ranges = f"parameters {{ key: 'model_spec' value {{ string_value: '{json.dumps(SPEC.to_dict())}' }} }}"
     growing = "parameters { key: 'growing_delay' value { string_value: 'yes' } }"
-    batched = CONFIG.format(max_batch_size=64, batch="", amounts=2)
+    batched = CONFIG.format(max_batch_size=64, batch="", amounts=2, scores=1)
     configs = {
         "sampler": batched + ranges,
         "growing": batched + ranges + growing,
         "unknown_ranges": batched,
-        "free_shape": CONFIG.format(max_batch_size=64, batch="", amounts=-1) + ranges,
-        "unbatched": CONFIG.format(max_batch_size=0, batch="-1,", amounts=2) + ranges,
+        "free_shape": CONFIG.format(max_batch_size=64, batch="", amounts=-1, scores=1) + ranges,
+        "free_output": CONFIG.format(max_batch_size=64, batch="", amounts=2, scores=-1) + ranges,
+        "unbatched": CONFIG.format(max_batch_size=0, batch="-1,", amounts=2, scores=1) + ranges,
     }
     for name, config in configs.items():
         (repository / name / "1").mkdir(parents=True)

@@ -89,6 +89,7 @@ def test_offline_rows_are_inside_the_value_range_and_all_different(
     for request in requests():
         by_batch[len(request)].append(request)
     assert len({request[0] for request in by_batch[1]}) > 50
+    assert options().log_path.read_text().count("$ ") == 4  # to warm up with each batch, and to measure it
     # 61 steps of 16 rows are 976 rows, where perf_analyzer alone would send 61 over and over.
     assert len({item for request in by_batch[16] for item in request}) > 500
 
@@ -145,6 +146,20 @@ def test_free_shapes_and_models_without_batching(options: Options, requests: Cal
         measure(options(model_name="free_shape"))
 
 
+def test_room_for_an_output_of_free_shape(options: Options) -> None:
+    with pytest.raises(PerformanceError, match=r"could not measure batch 4, concurrency 1: .*score"):
+        measure(options(model_name="free_output", batch_sizes=[4], output_shared_memory_size=2))
+    measure(options(model_name="free_output", batch_sizes=[4], output_shared_memory_size=4))
+
+
+def test_count_windows_of_zeros(options: Options, requests: Callable[..., list[list[int]]]) -> None:
+    counted = {"measurement_mode": MeasurementMode.COUNT_WINDOWS, "measurement_request_count": 70}
+    measure(options(**counted, input_data="zero"))
+    assert " --measurement-mode count_windows --measurement-request-count 70 " in options().log_path.read_text()
+    seen = requests()
+    assert len(seen) >= 3 * 70 and {item for request in seen for item in request} == {0}
+
+
 def test_own_input_data_is_passed_on(
     options: Options, requests: Callable[..., list[list[int]]], tmp_path: Path
 ) -> None:
@@ -178,7 +193,11 @@ def test_settled_is_the_rule_of_perf_analyzer() -> None:
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"model_name": "smapler"}, ServerError, r"no model smapler .* it holds free_shape, growing, sampler"),
+        (
+            {"model_name": "smapler"},
+            ServerError,
+            r"no model smapler .* it holds free_output, free_shape, growing, sampler",
+        ),
         ({"model_version": "7"}, ServerError, "has no version 7"),
         ({"server_url": "http://127.0.0.1:1"}, ServerError, "no server answers at http://127.0.0.1:1"),
         ({"batch_sizes": [65]}, UsageError, "takes at most 64 rows"),
