@@ -7,19 +7,10 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from deployment_toolkit.core import MetricsModule
+from deployment_toolkit.command_line import METRICS, read_command_line
 from deployment_toolkit.correctness import dump_metrics
 from deployment_toolkit.dump import Dump
-from deployment_toolkit.params import (
-    Plugin,
-    add_dataclass,
-    from_args,
-    keywords_for,
-    make_parser,
-    option,
-    parse_with_plugins,
-    run_entry_point,
-)
+from deployment_toolkit.params import option, run_entry_point
 from deployment_toolkit.table import write_csv
 
 logger = logging.getLogger("metrics")
@@ -35,14 +26,10 @@ class MetricsOptions:
 
 
 def main(argv: list[str]) -> None:
-    parser = make_parser(__doc__)
-    add_dataclass(parser, MetricsOptions)
-    args, modules = parse_with_plugins(parser, argv, [Plugin("metrics", MetricsModule, "MetricsCalculator")])
-    options = from_args(MetricsOptions, args)
-    calculator_class = modules["metrics"].MetricsCalculator
-    calculator = calculator_class(**keywords_for(calculator_class, args))
+    command = read_command_line(__doc__, argv, [MetricsOptions], [METRICS])
+    options = command.get(MetricsOptions)
     dump = Dump(options.dump_dir)
-    metrics = dump_metrics(calculator, dump)
+    metrics = dump_metrics(command.call(METRICS), dump)
     for name, value in metrics.items():
         logger.info("%s %.6f over %d rows", name, value, dump.rows)
         if math.isnan(value):

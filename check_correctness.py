@@ -11,20 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deployment_toolkit.core import MetricsModule
+from deployment_toolkit.command_line import METRICS, read_command_line
 from deployment_toolkit.correctness import DumpComparison, compare_dumps, dump_metrics, metric_loss
 from deployment_toolkit.dump import Dump
 from deployment_toolkit.errors import ToleranceError, UsageError
-from deployment_toolkit.params import (
-    Plugin,
-    add_dataclass,
-    from_args,
-    keywords_for,
-    make_parser,
-    option,
-    parse_with_plugins,
-    run_entry_point,
-)
+from deployment_toolkit.params import option, run_entry_point
 from deployment_toolkit.table import write_csv
 from deployment_toolkit.tolerance import Tolerance
 
@@ -65,12 +56,8 @@ class GateOptions:
 
 
 def main(argv: list[str]) -> None:
-    parser = make_parser(__doc__)
-    add_dataclass(parser, GateOptions)
-    args, modules = parse_with_plugins(parser, argv, [Plugin("metrics", MetricsModule, "MetricsCalculator")])
-    calculator_class = modules["metrics"].MetricsCalculator
-    keywords = keywords_for(calculator_class, args)
-    check(from_args(GateOptions, args), lambda: calculator_class(**keywords))
+    command = read_command_line(__doc__, argv, [GateOptions], [METRICS])
+    check(command.get(GateOptions), lambda: command.call(METRICS))
 
 
 def check(options: GateOptions, make_calculator: Callable[[], Any]) -> None:

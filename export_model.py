@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import time
 from dataclasses import dataclass
@@ -10,19 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from deployment_toolkit import registry
-from deployment_toolkit.core import Batch, DataloaderModule, Format, Mnemonic, ModelModule
+from deployment_toolkit.command_line import DATALOADER, MODEL, CommandLine, read_command_line
+from deployment_toolkit.core import Batch, Format, Mnemonic
 from deployment_toolkit.errors import DataError
 from deployment_toolkit.files import replace_when_complete
-from deployment_toolkit.params import (
-    Plugin,
-    add_dataclass,
-    from_args,
-    keywords_for,
-    make_parser,
-    option,
-    parse_with_plugins,
-    run_entry_point,
-)
+from deployment_toolkit.params import option, run_entry_point
 
 logger = logging.getLogger("export")
 
@@ -53,29 +44,21 @@ class ExportOptions:
 
 
 def main(argv: list[str]) -> None:
-    parser = make_parser(__doc__)
-    add_dataclass(parser, ExportOptions)
-    plugins = [
-        Plugin("input-path", ModelModule, "get_model"),
-        Plugin("dataloader", DataloaderModule, "get_dataloader_fn"),
-    ]
-    args, modules = parse_with_plugins(parser, argv, plugins)
-    options = from_args(ExportOptions, args)
+    command = read_command_line(__doc__, argv, [ExportOptions], [MODEL, DATALOADER])
+    options = command.get(ExportOptions)
     if options.torch_jit is not TorchJit.NONE:
-        parser.error(f"--torch-jit {options.torch_jit} is for PyTorch models: leave it out")
+        command.parser.error(f"--torch-jit {options.torch_jit} is for PyTorch models: leave it out")
     saver = registry.saver(options.input_type, options.output_type)()
-    export(options, saver, args, modules)
+    export(options, saver, command)
 
 
-def export(options: ExportOptions, saver: Any, args: argparse.Namespace, modules: dict[str, Any]) -> None:
+def export(options: ExportOptions, saver: Any, command: CommandLine) -> None:
     """Loads, tries the first batch if there is a dataloader, and writes."""
     started = time.monotonic()
     logger.info("loading %s", options.input_path)
-    session = registry.loader(options.input_type)(**vars(args)).load(options.input_path)
-    if "dataloader" in modules:
-        get_dataloader_fn = modules["dataloader"].get_dataloader_fn
-        dataloader_fn = get_dataloader_fn(**keywords_for(get_dataloader_fn, args))
-        first = next(iter(dataloader_fn()), None)
+    session = command.make(registry.loader(options.input_type)).load(options.input_path)
+    if command.names(DATALOADER):
+        first = next(iter(command.call(DATALOADER)()), None)
         if first is None:
             raise DataError(f"{options.dataloader} yields no rows: check its data")
         batch = Batch(*first)

@@ -8,19 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deployment_toolkit import registry
-from deployment_toolkit.core import DataloaderModule, Format, ModelModule
+from deployment_toolkit.command_line import DATALOADER, MODEL, read_command_line
+from deployment_toolkit.core import Format
 from deployment_toolkit.dump import DumpOptions, write_predictions
-from deployment_toolkit.params import (
-    OneLineParser,
-    Plugin,
-    add_dataclass,
-    from_args,
-    keywords_for,
-    make_parser,
-    option,
-    parse_with_plugins,
-    run_entry_point,
-)
+from deployment_toolkit.params import OneLineParser, option, run_entry_point
 
 logger = logging.getLogger("inference")
 
@@ -36,23 +27,15 @@ class FrameworkOptions:
 
 
 def main(argv: list[str]) -> None:
-    parser = make_parser(__doc__)
-    add_dataclass(parser, FrameworkOptions)
-    add_dataclass(parser, DumpOptions)
-    plugins = [Plugin("dataloader", DataloaderModule, "get_dataloader_fn")]
-    if _reads_module(argv):
-        plugins.append(Plugin("input-path", ModelModule, "get_model"))
-    args, modules = parse_with_plugins(parser, argv, plugins)
-    options = from_args(FrameworkOptions, args)
-    get_dataloader_fn = modules["dataloader"].get_dataloader_fn
-    dataloader_fn = get_dataloader_fn(**keywords_for(get_dataloader_fn, args))
+    plugins = [DATALOADER, MODEL] if _reads_module(argv) else [DATALOADER]
+    command = read_command_line(__doc__, argv, [FrameworkOptions, DumpOptions], plugins)
+    options = command.get(FrameworkOptions)
+    dataloader_fn = command.call(DATALOADER)
     started = time.monotonic()
     logger.info("loading %s", options.input_path)
-    loader = registry.loader(options.input_type)
-    loader_options = keywords_for(loader.__init__, args)
-    with loader(**loader_options).load(options.input_path) as session:
+    with command.make(registry.loader(options.input_type)).load(options.input_path) as session:
         logger.info("loaded in %.1f s", time.monotonic() - started)
-        write_predictions(session, dataloader_fn, from_args(DumpOptions, args))
+        write_predictions(session, dataloader_fn, command.get(DumpOptions))
 
 
 def _reads_module(argv: list[str]) -> bool:

@@ -5,18 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from deployment_toolkit.core import DataloaderModule
+from deployment_toolkit.command_line import DATALOADER, read_command_line
 from deployment_toolkit.dump import DumpOptions, write_predictions
-from deployment_toolkit.params import (
-    Plugin,
-    add_dataclass,
-    from_args,
-    keywords_for,
-    make_parser,
-    option,
-    parse_with_plugins,
-    run_entry_point,
-)
+from deployment_toolkit.params import option, run_entry_point
 from deployment_toolkit.triton_inference_runner.base import open_session
 
 
@@ -34,13 +25,9 @@ class TritonOptions:
 
 
 def main(argv: list[str]) -> None:
-    parser = make_parser(__doc__)
-    add_dataclass(parser, TritonOptions)
-    add_dataclass(parser, DumpOptions)
-    args, modules = parse_with_plugins(parser, argv, [Plugin("dataloader", DataloaderModule, "get_dataloader_fn")])
-    options = from_args(TritonOptions, args)
-    get_dataloader_fn = modules["dataloader"].get_dataloader_fn
-    dataloader_fn = get_dataloader_fn(**keywords_for(get_dataloader_fn, args))
+    command = read_command_line(__doc__, argv, [TritonOptions, DumpOptions], [DATALOADER])
+    options = command.get(TritonOptions)
+    dataloader_fn = command.call(DATALOADER)
     with open_session(
         options.server_url,
         options.model_name,
@@ -49,7 +36,7 @@ def main(argv: list[str]) -> None:
         max_unresponded_requests=options.max_unresponded_requests,
         response_wait_time_s=options.response_wait_time,
     ) as session:
-        write_predictions(session, dataloader_fn, from_args(DumpOptions, args))
+        write_predictions(session, dataloader_fn, command.get(DumpOptions))
 
 
 if __name__ == "__main__":

@@ -6,18 +6,9 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from deployment_toolkit.core import DataloaderModule
+from deployment_toolkit.command_line import DATALOADER, read_command_line
 from deployment_toolkit.errors import UsageError
-from deployment_toolkit.params import (
-    Plugin,
-    add_dataclass,
-    from_args,
-    keywords_for,
-    make_parser,
-    option,
-    parse_with_plugins,
-    run_entry_point,
-)
+from deployment_toolkit.params import option, run_entry_point
 from deployment_toolkit.triton_performance_runner.options import RANDOM_DATA, PerformanceOptions
 
 logger = logging.getLogger("performance")
@@ -31,17 +22,11 @@ class DataOptions:
 
 
 def main(argv: list[str]) -> None:
-    parser = make_parser(__doc__)
-    add_dataclass(parser, PerformanceOptions)
-    add_dataclass(parser, DataOptions)
-    args, modules = parse_with_plugins(parser, argv, [Plugin("dataloader", DataloaderModule, "get_dataloader_fn")])
-    options = from_args(PerformanceOptions, args)
-    dataloader_fn = None
-    if "dataloader" in modules:
-        if options.input_data != RANDOM_DATA:
-            raise UsageError("--dataloader and --input-data both say what to send: give one of them")
-        get_dataloader_fn = modules["dataloader"].get_dataloader_fn
-        dataloader_fn = get_dataloader_fn(**keywords_for(get_dataloader_fn, args))
+    command = read_command_line(__doc__, argv, [PerformanceOptions, DataOptions], [DATALOADER])
+    options = command.get(PerformanceOptions)
+    if command.names(DATALOADER) and options.input_data != RANDOM_DATA:
+        raise UsageError("--dataloader and --input-data both say what to send: give one of them")
+    dataloader_fn = command.call(DATALOADER) if command.names(DATALOADER) else None
     from deployment_toolkit.report import performance_markdown
     from deployment_toolkit.triton_performance_runner.sweep import measure  # tritonclient: after the options are read
 

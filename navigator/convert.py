@@ -13,12 +13,13 @@ from typing import Any
 import yaml
 
 from deployment_toolkit import fingerprint
+from deployment_toolkit.command_line import DATALOADER
 from deployment_toolkit.core import Arrays, DataloaderModule, Format, Mnemonic
 from deployment_toolkit.errors import ConversionError, DeploymentError, DeviceError, UsageError
 from deployment_toolkit.files import remove, replace_when_complete, require_free_space, size_bytes, write_text
 from deployment_toolkit.gpu import require_gpu
 from deployment_toolkit.library.base import CopyModel
-from deployment_toolkit.params import Plugin, add_dataclass, from_args, keywords_for, load_module, option
+from deployment_toolkit.params import add_dataclass, from_args, keywords_for, load_module, option
 from deployment_toolkit.sample_rows import first_rows
 from navigator.attempts import Attempt, Step, TargetOptions, list_attempts
 from navigator.comparison import Comparison, ComparisonOptions, RowSource
@@ -30,7 +31,7 @@ from navigator.signature import Signature, find_signature, read_spec
 
 logger = logging.getLogger("convert")
 
-PLUGINS = (Plugin("dataloader", DataloaderModule, "get_dataloader_fn"),)
+PLUGINS = (DATALOADER,)
 NOTES = {
     "model_version": "noted in the results only",
     "inputs": "the model tells its own; here to rename them in what is made, or to fix open dimensions",
