@@ -183,6 +183,8 @@ class Config:
                     raise UsageError(f"configuration {number} uses checkpoint {name}, which checkpoints does not list")
         if self.ensemble_model_name in (self.model_name, ""):
             raise UsageError(f"ensemble_model_name {self.ensemble_model_name!r}: give a name that is not model_name")
+        if self.ensemble_model_name and self.performance_tool is not PerformanceTool.PERF_ANALYZER:
+            raise UsageError(f"ensemble_model_name: {self.performance_tool} measures no ensembles, use perf_analyzer")
         if self.ensemble_model_name and self.launch_mode is TritonLaunchMode.DOCKER:
             raise UsageError(
                 "ensemble_model_name: preprocessing runs on this project's packages, which a server's container lacks: "

@@ -183,8 +183,9 @@ def test_odd_values_are_answered_as_by_the_batch_path(deployed: Deployed, tmp_pa
 
 def _ask(deployed: Deployed, x: Arrays, name: str = "raw") -> Any:
     rows = len(next(iter(x.values())))
-    options = {"synchronous": True, "max_unresponded_requests": 1, "response_wait_time_s": 30.0}
-    with open_session(deployed.server.grpc_url, name, **options) as session:
+    with open_session(
+        deployed.server.grpc_url, name, synchronous=True, max_unresponded_requests=1, response_wait_time_s=30
+    ) as session:
         return next(session.predict([Batch(np.arange(rows), x)])).y_pred[OUTPUT_NAME]
 
 

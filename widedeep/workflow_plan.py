@@ -1,7 +1,7 @@
 """A fitted NVTabular workflow flattened for requests.
 
-The library's own executor runs a node once for every node that uses it, and rebuilds a frame between any two, selections
-included. Here each operator runs once, on the columns it sees, and selections are only looked up, which takes less than
+The library's own executor runs a node once for every node that uses it, and rebuilds a frame between any two,
+selections included. Here each operator runs once, on the columns it sees, and selections are only looked up: less than
 half the time, of one row as of thousands. The operators, and so the values, are the same.
 """
 

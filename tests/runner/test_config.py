@@ -45,6 +45,7 @@ def _set(config: Any, dotted: str, value: Any) -> None:
         ("configurations.0.parameters.max_batch_size", "many", "expected int, found 'many'"),
         ("configurations.0.checkpoint", "other", "uses checkpoint other, which checkpoints does not list"),
         ("measurement_steps_online", 0, "measurement_steps_online must be at least 1"),
+        ("ensemble_model_name", "WidenDeep", "ensemble_model_name 'WidenDeep': give a name that is not model_name"),
         ("datasets", [], "datasets must hold at least one entry"),
         ("correctness", {"atol": "small"}, "correctness: atol: expected float, found 'small'"),
     ],
@@ -60,6 +61,22 @@ def test_a_wrong_value_is_named_with_its_place(
         load_config(path)
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"performance_tool": "model_analyzer"}, "model_analyzer measures no ensembles"),
+        ({"triton_launch_mode": "docker", "container_version": "25.02"}, "use triton_launch_mode embedded"),
+    ],
+)
+def test_what_no_ensemble_goes_with_is_refused(
+    small_config: dict[str, Any], tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(small_config | changes | {"ensemble_model_name": "RawWidenDeep"}))
+    with pytest.raises(UsageError, match=message):
+        load_config(path)
 
 
 @pytest.mark.parametrize("key", ["model_name", "datasets_dir", "configurations"])
