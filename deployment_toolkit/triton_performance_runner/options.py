@@ -91,7 +91,10 @@ class PerformanceOptions:
         None,
     )
     warmup: bool = option("send unrecorded requests of every batch size first", False)
-    timeout: int = option("seconds that one run of the tool may take", 600)
+    timeout: int = option(
+        "seconds that one run of perf_analyzer may take, and that Model Analyzer may take to come to the next point",
+        600,
+    )
 
     def __post_init__(self) -> None:
         for name in ("batch_sizes", "concurrency"):

@@ -25,7 +25,7 @@ from deployment_toolkit.triton_server.remote import TritonServer
 
 SCRIPT = Path(__file__).parent.parent.parent.parent / "run_performance_on_triton.py"
 NO_SERVER = "http://127.0.0.1:1"  # nothing listens there, and nothing has to
-ALIKE = 5.0  # two measurements of the same on a busy machine
+ALIKE = 10.0  # two measurements of the same on a busy machine
 TINY_CONFIG = """
 {backend}
 max_batch_size: 4
@@ -134,6 +134,13 @@ def test_a_server_that_cannot_load_the_model(options: Callable[..., PerformanceO
     (repository / "tiny" / "1" / "model.py").write_text("raise RuntimeError('no table of items')")
     with pytest.raises(PerformanceError, match=r"server could not load model tiny: .*no table of items"):
         measure(options(model_name="tiny", model_repository=repository))
+
+
+def test_it_takes_too_long_to_come_to_a_point(options: Callable[..., PerformanceOptions]) -> None:
+    with pytest.raises(
+        PerformanceError, match=r"did not come to measure batch 1, concurrency 1 in 1 s: raise --timeout"
+    ):
+        measure(options(timeout=1))
 
 
 def _tiny_repository(folder: Path, **changes: Any) -> Path:
