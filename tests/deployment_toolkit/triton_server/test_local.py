@@ -17,6 +17,7 @@ from deployment_toolkit.errors import ServerError
 from deployment_toolkit.process import child
 from deployment_toolkit.triton_server import local
 from deployment_toolkit.triton_server.local import local_server
+from deployment_toolkit.triton_server.ports import choose_free
 from deployment_toolkit.triton_server.remote import TritonServer
 
 HOLDER = """
@@ -123,7 +124,7 @@ def test_chosen_port_taken_before_the_server_binds_it(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
-        choose, calls = local.choose_free, []
+        choose, calls = choose_free, []
 
         def choose_taken_first(wanted: dict[str, int | None]) -> dict[str, int]:
             calls.append(wanted)
