@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +20,14 @@ import deploy_ensemble
 import export_model
 import run_inference_on_fw
 import run_inference_on_triton
-from deployment_toolkit.core import Arrays, Batch, EvaluationMode
+import run_performance_on_triton
+from deployment_toolkit.core import Arrays, Batch
 from deployment_toolkit.dump import Dump
 from deployment_toolkit.errors import DataError, DeploymentError, InferenceError, InputError
 from deployment_toolkit.library.onnx import OnnxLoader
 from deployment_toolkit.report import read_performance
 from deployment_toolkit.triton_inference_runner.base import open_session
 from deployment_toolkit.triton_inference_runner.grpc import GrpcTransport
-from deployment_toolkit.triton_performance_runner.options import MeasurementMode, PerformanceOptions
-from deployment_toolkit.triton_performance_runner.sweep import measure
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
 from deployment_toolkit.triton_server.url import ServerUrl
@@ -42,13 +42,15 @@ from widedeep.outbrain import embedding_widths, outbrain_spec
 from widedeep.parquet import ParquetDataset
 
 ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "ensemble.md").read_text()
+NAME = "RawWidenDeep"
 MAX_BATCH = 256
 TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
 class Deployed:
-    """A served ensemble ``raw`` around ``WidenDeep``, and what it was made of."""
+    """A served ensemble around ``WidenDeep``, and what it was made of."""
 
     folder: Path
     server: TritonServer
@@ -77,7 +79,7 @@ class Deployed:
     def arguments(self, **changes: object) -> list[str]:
         """Of deploy_ensemble.py."""
         options = {
-            "ensemble_model_name": "raw",
+            "ensemble_model_name": NAME,
             "model_name": "WidenDeep",
             "model_repository": self.repository,
             "workflow_path": self.data / "workflow",
@@ -89,6 +91,23 @@ class Deployed:
     def first_rows(self, rows: int) -> Batch:
         ids, x, y = next(get_dataloader_fn(data_pattern=self.rows, batch_size=rows, feature_spec=self.spec_path)())
         return Batch(ids, x, y)
+
+
+def documented(script: str, folder: Path, server: TritonServer | None = None) -> list[str]:
+    """The options of a command on the ensembles' page, for this folder and this server."""
+    (command,) = re.findall(rf"^python {re.escape(script)} ((?:.*\\\n)*.*)$", PAGE, re.MULTILINE)
+    places = {
+        "datasets/outbrain_raw": folder / "csv",
+        "datasets/outbrain_joined": folder / "joined",
+        "datasets/outbrain/": f"{folder}/data/",
+        "model_store": folder / "models",
+        "shared/": f"{folder}/shared/",
+        "raw_dataloader.py": ROOT / "raw_dataloader.py",
+        "grpc://localhost:8001": server.grpc_url if server else "",
+    }
+    for printed, place in places.items():
+        command = command.replace(printed, str(place))
+    return shlex.split(command.replace("\\\n", ""))
 
 
 def _small(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
@@ -103,9 +122,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = dataclasses.replace(spec, onehot=_small(spec.onehot), multihot=_small(spec.multihot))
     (folder / "spec.yaml").write_text(spec.to_yaml())
     synthetic.main(["--output-dir", str(folder / "csv"), "--displays", "500", "--seed", "3"])
-    data = ["--raw-dir", str(folder / "csv"), "--output-dir"]
-    preprocessing.main([*data, str(folder / "data"), "--feature-spec", str(folder / "spec.yaml")])
-    raw_rows.main([*data, str(folder / "joined")])
+    argv = ["--raw-dir", str(folder / "csv"), "--output-dir", str(folder / "data")]
+    preprocessing.main([*argv, "--feature-spec", str(folder / "spec.yaml")])
+    raw_rows.main(documented("-m widedeep.raw_rows", folder))
     network = build_network(spec, embedding_widths(spec), hidden_units=(16, 16))
     generator = np.random.default_rng(5)
     for variable in checkpoint_names(network).values():
@@ -130,9 +149,8 @@ def deployed(folder: Path) -> Iterator[Deployed]:
         argv += ["--model-repository", str(folder / "models"), "--workspace-path", str(folder / "navigator")]
         argv += ["--batching", "dynamic", "--max-batch-size", str(MAX_BATCH), "--host", "python"]
         navigator([*argv, "--load-model", "--server-url", server.grpc_url])
-        ensemble = Deployed(folder, server)
-        deploy_ensemble.main([*ensemble.arguments(server_url=server.http_url), "--load-model"])
-        yield ensemble
+        deploy_ensemble.main(documented("deploy_ensemble.py", folder, server))
+        yield Deployed(folder, server)
 
 
 @pytest.fixture(scope="module")
@@ -146,11 +164,14 @@ def reference(folder: Path) -> Dump:
 
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
 def test_every_row_is_answered_as_by_the_batch_path(scheme: str, deployed: Deployed, reference: Dump) -> None:
-    url = deployed.server.grpc_url if scheme == "grpc" else deployed.server.http_url
-    argv = ["--server-url", url, "--model-name", "raw", "--dataloader", str(ROOT / "raw_dataloader.py")]
-    argv += ["--data-pattern", deployed.rows, "--feature-spec", str(deployed.spec_path), "--batch-size", "100"]
-    run_inference_on_triton.main([*argv, "--output-dir", str(deployed.folder / scheme), "--dump-labels"])
-    ours, theirs = (next(dump.predictions()) for dump in (Dump(deployed.folder / scheme), reference))
+    argv = documented("run_inference_on_triton.py", deployed.folder, deployed.server)
+    changes = ["--feature-spec", str(deployed.spec_path), "--batch-size", "100"]
+    if scheme == "http":
+        changes += ["--server-url", deployed.server.http_url]
+    run_inference_on_triton.main([*argv, *changes])
+    ours, theirs = (
+        next(dump.predictions()) for dump in (Dump(deployed.folder / "shared" / "dumps" / "ensemble"), reference)
+    )
     assert len(ours.batch) > 500
     np.testing.assert_array_equal(ours.batch.ids, theirs.batch.ids)
     np.testing.assert_array_equal(ours.batch.y["clicked"], theirs.batch.y["clicked"])
@@ -181,7 +202,7 @@ def test_odd_values_are_answered_as_by_the_batch_path(deployed: Deployed, tmp_pa
     np.testing.assert_allclose(_ask(deployed, odd), expected, rtol=0, atol=TOLERANCE)
 
 
-def _ask(deployed: Deployed, x: Arrays, name: str = "raw") -> Any:
+def _ask(deployed: Deployed, x: Arrays, name: str = NAME) -> Any:
     rows = len(next(iter(x.values())))
     with open_session(
         deployed.server.grpc_url, name, synchronous=True, max_unresponded_requests=1, response_wait_time_s=30
@@ -193,7 +214,7 @@ def test_a_row_that_cannot_be_taken_is_answered_to_its_sender_alone(deployed: De
     good = deployed.first_rows(3).x
     bad = good | {"geo_location": np.array([[b"US"], [b"\xff\xfe"], [b""]], dtype=object)}
     expected = _ask(deployed, good)
-    transport = GrpcTransport(ServerUrl.parse(deployed.server.grpc_url), "raw", "1", 40)
+    transport = GrpcTransport(ServerUrl.parse(deployed.server.grpc_url), NAME, "1", 40)
     responses = [transport.send(bad if number % 10 == 5 else good) for number in range(40)]
     for number, response in enumerate(responses):
         if number % 10 == 5:
@@ -218,16 +239,15 @@ def test_a_request_of_other_columns_is_refused(change: dict[str, Any], message: 
         _ask(deployed, x)
 
 
-@pytest.mark.parametrize(("mode", "batch"), [(EvaluationMode.OFFLINE, 16), (EvaluationMode.ONLINE, 2)])
-def test_performance_is_measured(mode: EvaluationMode, batch: int, deployed: Deployed, tmp_path: Path) -> None:
-    options = PerformanceOptions(
-        model_name="raw", result_path=tmp_path / "performance.csv", batch_sizes=[batch], concurrency=[2], retries=0,
-        server_url=deployed.server.grpc_url if mode is EvaluationMode.OFFLINE else deployed.server.http_url,
-        evaluation_mode=mode, measurement_mode=MeasurementMode.TIME_WINDOWS, measurement_interval=300,
-    )  # fmt: skip
-    measure(options, get_dataloader_fn(data_pattern=deployed.rows, feature_spec=deployed.spec_path))
-    (row,) = read_performance(tmp_path / "performance.csv")
-    assert row["Batch"] == batch
+@pytest.mark.parametrize("mode", ["offline", "online"])
+def test_performance_is_measured(mode: str, deployed: Deployed) -> None:
+    argv = documented("run_performance_on_triton.py", deployed.folder)
+    argv += ["--feature-spec", str(deployed.spec_path), "--evaluation-mode", mode, "--concurrency", "2"]
+    argv += ["--measurement-mode", "time_windows", "--measurement-interval", "300", "--retries", "0"]
+    url = deployed.server.grpc_url if mode == "offline" else deployed.server.http_url
+    run_performance_on_triton.main([*argv, "--server-url", url])
+    (row,) = read_performance(deployed.folder / "shared" / "ensemble_performance_online.csv")
+    assert (row["Batch"], row["Concurrency"]) == (32, 2)
     assert row["Inferences/Second"] > 0
 
 
@@ -243,7 +263,7 @@ def test_performance_is_measured(mode: EvaluationMode, batch: int, deployed: Dep
         ({"preprocessing_instances": 0}, "instances must be at least 1"),
         (
             {"feature_spec": "hotter"},
-            "takes category_id_list as int32\\[3\\], but raw_preprocessing makes .* int32\\[5\\]",
+            "takes category_id_list as int32\\[3\\], but RawWidenDeep_preprocessing makes .* int32\\[5\\]",
         ),
         ({"feature_spec": "more"}, "the workflow does not make weather"),
     ],
@@ -270,21 +290,19 @@ def test_a_network_without_batching(deployed: Deployed) -> None:
     argv = ["triton-config-model", "--model-name", "Single", "--model-path", str(deployed.folder / "model.onnx")]
     argv += ["--model-repository", str(deployed.repository), "--workspace-path", str(deployed.folder / "navigator")]
     navigator([*argv, "--batching", "disabled", "--host", "python"])
-    names = {"model_name": "Single", "ensemble_model_name": "raw_single"}
+    names = {"model_name": "Single", "ensemble_model_name": "RawSingle"}
     deploy_ensemble.main([*deployed.arguments(server_url=deployed.server.grpc_url, **names), "--load-model"])
-    assert deployed.server.model_config("raw_single")["max_batch_size"] == 0
+    assert deployed.server.model_config("RawSingle")["max_batch_size"] == 0
     x = deployed.first_rows(5).x
-    np.testing.assert_allclose(_ask(deployed, x, "raw_single"), _ask(deployed, x), rtol=0, atol=TOLERANCE)
-    for name in ("raw_single", "raw_single_preprocessing", "Single"):
+    np.testing.assert_allclose(_ask(deployed, x, "RawSingle"), _ask(deployed, x), rtol=0, atol=TOLERANCE)
+    for name in ("RawSingle", "RawSingle_preprocessing", "Single"):
         deployed.server.unload_model(name)
 
 
 def test_the_example_of_the_documentation(deployed: Deployed, capsys: pytest.CaptureFixture[str]) -> None:
-    page = (ROOT / "docs" / "ensemble.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     assert '"localhost:8001"' in code
-    address = ServerUrl.parse(deployed.server.grpc_url).address
-    exec(code.replace("localhost:8001", address).replace('"RawWidenDeep"', '"raw"'), {})
+    exec(code.replace("localhost:8001", ServerUrl.parse(deployed.server.grpc_url).address), {})
     assert 0 < float(capsys.readouterr().out) < 1
 
 
