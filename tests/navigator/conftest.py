@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import yaml
+from onnx import TensorProto, helper
 
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
@@ -74,3 +76,13 @@ def results(tmp_path: Path) -> Callable[[], list[dict[str, Any]]]:
         return found
 
     return read
+
+
+@pytest.fixture
+def open_model(tmp_path: Path) -> Path:
+    """``y = x`` for float rows of any length."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", "length"]) for name in ("x", "y"))
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "open", [x], [y])
+    path = tmp_path / "open.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), str(path))
+    return path

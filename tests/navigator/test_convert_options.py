@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
 
 from deployment_toolkit import gpu, registry
 from deployment_toolkit.core import Format
@@ -26,16 +24,6 @@ Results = Callable[[], list[dict[str, Any]]]
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine as this one usually is."""
     monkeypatch.setattr(gpu, "gpu_names", list)
-
-
-@pytest.fixture
-def open_model(tmp_path: Path) -> Path:
-    """``y = x`` for float rows of any length."""
-    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", "length"]) for name in ("x", "y"))
-    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "open", [x], [y])
-    path = tmp_path / "open.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), str(path))
-    return path
 
 
 def test_openvino_is_made_through_onnx_and_answers_alike(
