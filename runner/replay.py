@@ -13,13 +13,14 @@ _HEAD = """#!/usr/bin/env bash
 # Repeats experiment {number} of run {run}, command by command as they were run:
 #   bash {name} [FOLDER]
 # Models, dumps and results go to FOLDER (default: replay/ beside this script); this run's own results are not touched.
-# Run it from inside the checkout, or name the checkout with PROJECT=/path.
+# It uses the checkout that it lies in, else the one that ran it; PROJECT=/path names another.
 set -euo pipefail
 here=$(cd "$(dirname "${{BASH_SOURCE[0]}}")" && pwd)
 out=$(realpath -m "${{1:-$here/replay}}")
 mkdir -p "$out/results" "$out/shared" "$out/model_store"
 cd "${{PROJECT:-$here}}"
 while [ ! -e export_model.py ] && [ "$PWD" != / ]; do cd ..; done
+[ -e export_model.py ] || cd {root}
 export PYTHONPATH="$PWD${{PYTHONPATH:+:$PYTHONPATH}}" TF_CPP_MIN_LOG_LEVEL=2
 """
 
@@ -36,7 +37,7 @@ until [ -e "$out/server_is_ready" ]; do kill -0 "$server"; sleep 0.2; done
 def replay_script(experiment: Experiment, records: Sequence[StageRecord], name: str) -> str:
     """The text of the script."""
     number, run = experiment.number, experiment.workspace.run_name
-    lines = [_HEAD.format(number=number, run=run, name=name)]
+    lines = [_HEAD.format(number=number, run=run, name=name, root=shlex.quote(str(ROOT)))]
     server_started = False
     for record in records:
         if not server_started and experiment.server is not None and _needs_server(record):

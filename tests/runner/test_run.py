@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from deployment_toolkit.report import PERFORMANCE_COLUMNS
-from tests.runner.conftest import DEADLINE_S, ENSEMBLE, ROOT, STAGES, rows, states, task
+from tests.runner.conftest import DEADLINE_S, ENSEMBLE, STAGES, rows, states, task
 
 Plain = dict[str, Any]
 Start = Callable[[Plain], subprocess.Popen[str]]
@@ -112,8 +112,7 @@ def test_the_replay_script_repeats_an_experiment(
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     out = tmp_path / "workspace" / "again"
     command = ["bash", str(folder / "replay.sh"), str(out)]
-    env = {**os.environ, "PROJECT": str(ROOT)}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     names = {path.name for path in (out / "results").iterdir()}
     assert {"correctness.csv", "triton_performance_offline.csv", "triton_performance_online.csv"} <= names
