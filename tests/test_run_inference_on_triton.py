@@ -16,13 +16,14 @@ SCRIPT = Path(__file__).parent.parent / "run_inference_on_triton.py"
 DATALOADER = """
 import numpy as np
 
-def get_dataloader_fn(*, rows: int, batch_size: int = 16, marked_row: int = -1):
+def get_dataloader_fn(*, rows: int, batch_size: int = 16, marked_row: int = -1, delay_s: float = 0.0):
     def batches():
         for start in range(0, rows, batch_size):
             ids = np.arange(start, min(start + batch_size, rows))
             x2 = np.stack([ids, ids, -np.ones_like(ids)], axis=1).astype(np.int32)
             x2[ids == marked_row] = 666
-            yield ids, {"x1": ids[:, None].astype(np.float32) / 4, "x2": x2}, {"clicked": (ids[:, None] % 2)}
+            x1 = ids[:, None].astype(np.float32) / 4 if not delay_s else np.full((len(ids), 1), 1000 + delay_s, "f4")
+            yield ids, {"x1": x1, "x2": x2}, {"clicked": (ids[:, None] % 2)}
     return batches
 """
 
@@ -59,6 +60,31 @@ def test_failed_batch_leaves_no_dump(adder_server: TritonServer, dataloader: Pat
     with pytest.raises(InferenceError, match="batch 4 of 16 rows: the server answered: id 666 is marked"):
         main([*argv, "--rows", "300", "--marked-row", "55", "--output-dir", str(tmp_path / "out" / "dump")])
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("flags", [[], ["--synchronous"]])
+def test_an_answer_is_waited_for_as_long_as_told(
+    adder_server: TritonServer, dataloader: Path, tmp_path: Path, flags: list[str]
+) -> None:
+    argv = ["--server-url", adder_server.grpc_url, "--model-name", "adder", "--dataloader", str(dataloader), *flags]
+    argv += ["--rows", "4", "--delay-s", "1", "--output-dir", str(tmp_path / "dump")]
+    with pytest.raises(InferenceError, match=r"0\.2 s"):
+        main([*argv, "--response-wait-time", "0.2"])
+    assert not (tmp_path / "dump").exists()
+    main([*argv, "--response-wait-time", "20"])
+    assert Dump(tmp_path / "dump").rows == 4
+
+
+@pytest.mark.parametrize("dump_format", ["json", "npy"])
+def test_inputs_are_dumped_where_asked(
+    adder_server: TritonServer, dataloader: Path, tmp_path: Path, dump_format: str
+) -> None:
+    argv = ["--server-url", adder_server.grpc_url, "--model-name", "adder", "--dataloader", str(dataloader)]
+    argv += ["--rows", "40", "--dump-inputs", "--dump-format", dump_format, "--output-dir", str(tmp_path / "dump")]
+    main(argv)
+    assert f".{dump_format}" in {path.suffix for path in (tmp_path / "dump").rglob("*")}
+    x1 = np.concatenate([prediction.batch.x["x1"] for prediction in Dump(tmp_path / "dump").predictions()])
+    np.testing.assert_allclose(x1[:, 0], np.arange(40) / 4)
 
 
 def test_model_that_is_not_there_is_one_line(adder_server: TritonServer, dataloader: Path, tmp_path: Path) -> None:

@@ -93,11 +93,14 @@ def test_data_and_checkpoint_describe_themselves(
     assert shapes["model/dnn_model/layer_with_weights-1/kernel/.ATTRIBUTES/VARIABLE_VALUE"] == [5 + 1 + 64, 6]
 
 
-def test_the_same_seed_trains_the_same_checkpoint(data_dir: Path, tmp_path: Path) -> None:
-    for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
-        main(options(data_dir, tmp_path / name, "--epochs", "1", "--seed", seed))
-    a, b, c = (next((tmp_path / name).glob("*.data-*")).read_bytes() for name in "abc")
-    assert a == b != c
+def test_the_same_seed_and_rates_train_the_same_checkpoint(data_dir: Path, tmp_path: Path) -> None:
+    changes = {"a": [], "b": [], "c": ["--seed", "2"], "d": ["--dense-learning-rate", "0.02"]}
+    changes |= {"e": ["--table-learning-rate", "0.2"], "f": ["--deep-dropout", "0.2"]}
+    for name, changed in changes.items():
+        main(options(data_dir, tmp_path / name, "--epochs", "1", *changed))
+    a, b, *others = (next((tmp_path / name).glob("*.data-*")).read_bytes() for name in changes)
+    assert a == b
+    assert len({a, *others}) == 1 + len(others)
 
 
 def test_a_checkpoint_is_replaced_whole_or_not_at_all(
