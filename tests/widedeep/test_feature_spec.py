@@ -316,7 +316,7 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("fuzzed")
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 @given(place=st.sampled_from(PLACES), value=VALUES)
 def test_other_values_anywhere_give_a_specification_or_one_line(
     fuzzed: Path, place: tuple[str | int, ...], value: object
@@ -333,7 +333,7 @@ def test_other_values_anywhere_give_a_specification_or_one_line(
         assert re.match(rf"{re.escape(str(fuzzed / 'spec.yaml'))}:\d+: [^\n]+$", str(error))
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 @given(start=st.integers(0, len(GOOD)), length=st.integers(0, 40), text=st.text(max_size=8))
 def test_other_text_anywhere_gives_a_specification_or_one_line(
     fuzzed: Path, start: int, length: int, text: str

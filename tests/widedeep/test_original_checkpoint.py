@@ -25,7 +25,7 @@ ROWS = 200
 NUMBERS = (Feature("price", "float32"), Feature("ad_age", "float64"))
 ONEHOT = (Feature("Zone", "int32", 6), Feature("ad", "int64", 30))
 MULTIHOT = (Feature("tags", "int32", 7, 3), Feature("ad_tags", "int64", 5, 1), Feature("words", "int32", 90, 10))
-WIDTHS = {"Zone": 3, "ad": 8, "tags": 5, "ad_tags": 2, "words": 4}
+WIDTHS = {"shop": 6, "Zone": 3, "ad": 8, "tags": 5, "ad_tags": 2, "words": 4}
 
 
 class OriginalsLinear(tf.keras.layers.Layer):  # type: ignore[misc]
@@ -168,12 +168,15 @@ def test_what_was_different_in_training_is_said(tmp_path: Path) -> None:
     spec = spec_of("all")
     train_and_save(originals_network(spec, [9, 7], Combiner.SUM), rows_of(spec), tmp_path / "checkpoint")
     module = load_module(MODEL, ModelModule)
+    values = options(
+        tmp_path, FeatureSpec((), (), (Feature("shop", "int32", 3, 2),), spec.label, None), [9], Combiner.SUM
+    )
     with pytest.raises(ModelError) as raised:
-        module.get_model(checkpoint_dir=tmp_path / "checkpoint", precision="fp32")
+        module.get_model(**values)
     told = str(raised.value)
-    assert "missing: dnn_model/layer_with_weights-0/ad_id.Sembedding_weights" in told
-    assert "unexpected: dnn_model/layer_with_weights-0/Zone.Sembedding_weights" in told
-    assert "dnn_model/layer_with_weights-1/kernel [24, 9] instead of [" in told
+    assert "2 missing: dnn_model/layer_with_weights-0/shop.Sembedding_weights, linear_model/layer_with_" in told
+    assert "unexpected: dnn_model/layer_with_weights-0/Zone.Sembedding_weights, " in told
+    assert "dnn_model/layer_with_weights-1/kernel [24, 9] instead of [6, 9], " in told
     assert told.endswith(
         "Give the options it was trained with: --deep-hidden-units 9 7, --feature-spec (numbers: 2; cardinalities: "
         "Zone 6, ad 30, ad_tags 5, tags 7, words 90), --embedding-sizes (Zone: 3, ad: 8, ad_tags: 2, tags: 5, words: 4)"
