@@ -101,7 +101,8 @@ class TensorRTSession(FrameworkSession):
 
 
 def _engine_spec(trt: Any, engine: Any) -> ModelSpec:
-    inputs, outputs = [], []
+    inputs: list[TensorSpec] = []
+    outputs: list[TensorSpec] = []
     for index in range(engine.num_io_tensors):
         name = engine.get_tensor_name(index)
         dtype = numpy_dtype(trt, name, engine.get_tensor_dtype(name))

@@ -75,6 +75,7 @@ class ILayer:
 
     def __init__(self, name: str, kind: LayerType, outputs: list[ITensor]) -> None:
         self.name, self.type, self.mock_outputs, self.num_outputs = name, kind, outputs, len(outputs)
+        self.precision: DataType
         self.mock_output_types: dict[int, DataType] = {}
 
     def get_output(self, index: int) -> ITensor:

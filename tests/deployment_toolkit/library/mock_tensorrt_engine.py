@@ -115,7 +115,7 @@ class IExecutionContext:
         dtype = np.dtype(NUMPY[tensor.dtype])
         size = int(np.prod(shape)) * dtype.itemsize
         memory = (ctypes.c_char * size).from_address(self.mock_addresses[tensor.name])
-        return np.frombuffer(memory, dtype).reshape(shape)
+        return np.frombuffer(memory, dtype).reshape(shape)  # type: ignore[call-overload]
 
 
 class ICudaEngine:

@@ -104,7 +104,7 @@ def test_a_file_of_another_origin_has_no_ranges_and_sizes_of_any_kind(tmp_path: 
         assert session.spec == ModelSpec((TensorSpec("x", "int64", (-1, 2)),), (TensorSpec("y", "int64", (-1, 2)),))
         for length in (1, 5):
             answer = session.infer({"x": np.full((3, length, 2), -1, np.int64)})["y"]
-            assert (answer.shape, answer.dtype, answer.min()) == ((3, length, 2), np.int64, 1)
+            assert answer.shape == (3, length, 2) and answer.dtype == np.int64 and answer.min() == 1
 
 
 def test_what_is_no_model_is_told(folder: Path, tmp_path: Path) -> None:
