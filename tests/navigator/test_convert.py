@@ -142,7 +142,7 @@ def test_tolerances_are_given_by_output(
         (["--rtol", "score=x"], UsageError, "--rtol: score=x: x is not a number"),
         (["--atol", "nan"], UsageError, "--atol: nan: a tolerance is at least 0"),
         (["--max-batch-size", "0"], UsageError, "--max-batch-size must be at least 1, not 0"),
-        (["--launch-mode", "docker"], UsageError, "give --launch-mode local"),
+        (["--launch-mode", "docker"], UsageError, "--launch-mode docker"),
         (["--target-formats", "torchscript"], UsageError, "this is a TensorFlow model: use tf-savedmodel or onnx"),
         (["--target-formats", "pyt"], UsageError, "this is a TensorFlow model: use tf-keras"),
         (["--target-formats", "tf-savedmodel"], UsageError, "onnx can't be converted to tf-savedmodel: supported"),
