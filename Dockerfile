@@ -17,7 +17,7 @@ COPY requirements.txt constraints.txt ./
 RUN python3.11 -m venv .venv \
     && .venv/bin/python -m pip install --no-cache-dir --disable-pip-version-check -c constraints.txt -r requirements.txt
 COPY . .
-RUN scripts/install.sh && chmod -R a+rX .
+RUN scripts/install.sh
 
 # Before the base image's own Python; no TensorFlow start-up messages.
 ENV PATH=/opt/wide_deep/.venv/bin:${PATH} TF_CPP_MIN_LOG_LEVEL=2

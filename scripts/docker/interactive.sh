@@ -18,4 +18,4 @@ options+=(--volume "$PWD:$PWD" --volume "$root:$root" --workdir "$PWD" --env "PY
 socket=/var/run/docker.sock
 [ ! -S "$socket" ] || options+=(--volume "$socket:$socket" --group-add "$(stat -c %g "$socket")")
 [ ! -t 0 ] || options+=(--tty)
-exec docker run "${options[@]}" "${gpu_options[@]}" --ulimit memlock=-1 --ulimit stack=67108864 "$image" "${@:-bash}"
+exec docker run "${options[@]}" "${gpu_options[@]}" "$image" "${@:-bash}"

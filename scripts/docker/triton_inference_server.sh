@@ -11,7 +11,7 @@ require_docker scripts/docker/triton_inference_server.sh
 find_gpu_options "$gpus"
 source "$root/scripts/setup_environment.sh"
 
-options=(--rm --init --user "$(id -u):$(id -g)" --ulimit memlock=-1 --ulimit stack=67108864)
+options=(--rm --init --user "$(id -u):$(id -g)")
 options+=(--ipc host) # offline measurements pass tensors through shared memory
 options+=(--volume "$MODEL_REPOSITORY_PATH:$MODEL_REPOSITORY_PATH:ro")
 for port in 8000 8001 8002; do options+=(--publish "127.0.0.1:$port:$port"); done
