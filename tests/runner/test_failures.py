@@ -47,7 +47,7 @@ def test_a_stage_that_fails_stops_its_experiment_alone(
         (workspace.experiment(number).results / f"{name}.csv" / "taken").mkdir(parents=True)
     messages = {
         "export": "there is no checkpoint in",
-        "convert": "tf-savedmodel can't be converted to tf-trt",
+        "convert": "tf-trt-fp32: ",
         "deploy": "accelerator amp belongs to a native backend",
         "correctness": "correctness.csv",
         "performance offline": "triton_performance_offline.csv",
