@@ -16,9 +16,9 @@ _STACK_BYTES = 64 * 2**20
 class ContainerSpec:
     """A container of ``image`` that runs ``command`` as ``user`` (``uid:gid``).
 
-    Files and folders of this host are seen under the same paths inside, ``writable`` ones can be changed. ``ports`` maps
-    a port inside to one of this host's loopback, None for any free one; without ports there is no network. ``gpus`` are
-    indices. ``host_ipc`` shares this host's /dev/shm. It gets no capabilities and can't gain any.
+    Files and folders of this host are seen under the same paths inside, ``writable`` ones can be changed. ``ports``
+    maps a port inside to one of this host's loopback, None for any free one; without ports there is no network.
+    ``gpus`` are indices. ``host_ipc`` shares this host's /dev/shm. It gets no capabilities and can't gain any.
     """
 
     image: str

@@ -12,7 +12,7 @@ from typing import Any
 
 import docker
 import requests
-from docker.errors import APIError, DockerException, ImageNotFound
+from docker.errors import APIError, DockerException, NotFound
 
 from deployment_toolkit.container_spec import ContainerSpec
 from deployment_toolkit.errors import ContainerError
@@ -20,7 +20,7 @@ from deployment_toolkit.process import last_lines
 
 logger = logging.getLogger("containers")
 
-_POLL_S = 0.1
+_POLL_S = 0.25
 _PROGRESS_S = 10.0
 _LOG_END_S = 5.0
 _MENDS = {
@@ -32,12 +32,14 @@ _LOST = (APIError, DockerException, requests.exceptions.RequestException)
 
 
 class Container:
-    """A container of ``ContainerEngine``. Everything it prints goes to ``sink``, as it comes, in a thread of its own."""
+    """A container of ``ContainerEngine``. What it prints goes to ``sink`` as it comes, in a thread of its own."""
 
     def __init__(self, api: docker.APIClient, container_id: str, sink: Callable[[bytes], None]) -> None:
         self._api = api
         self.id = container_id
-        self._reader = threading.Thread(target=self._read, args=(sink,), name=f"log of {container_id[:12]}", daemon=True)
+        self._reader = threading.Thread(
+            target=self._read, args=(sink,), name=f"log of {container_id[:12]}", daemon=True
+        )
 
     def start(self, spec: ContainerSpec) -> None:
         """Starts it, once. Raises ContainerError if the engine can't."""
@@ -75,7 +77,7 @@ class Container:
         """Exit code, or None if it still runs after ``timeout_s``."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while (code := self.poll()) is None and (deadline is None or time.monotonic() < deadline):
-            time.sleep(_POLL_S)
+            time.sleep(_POLL_S if timeout_s is None else min(_POLL_S, timeout_s))
         return code
 
     def stop(self, signal_name: str, grace_s: float) -> None:
@@ -148,8 +150,8 @@ class ContainerEngine:
         return self._find_image(name) is not None
 
     def build_image(self, dockerfile: Path, name: str, build_args: Mapping[str, str] | None = None) -> None:
-        """Builds an image in the Dockerfile's folder. What it prints is logged in detail; raises ContainerError with its
-        last lines if it fails."""
+        """Builds an image in the Dockerfile's folder. What it prints is logged in detail. Raises ContainerError with
+        its last lines if it fails."""
         logger.info("building image %s with %s", name, dockerfile)
         folder = dockerfile.resolve().parent
         try:
@@ -181,7 +183,7 @@ class ContainerEngine:
     def _find_image(self, name: str) -> dict[str, Any] | None:
         try:
             return dict(self._api.inspect_image(name))
-        except ImageNotFound:
+        except NotFound:
             return None
 
     def _follow(self, parts: Iterator[dict[str, Any]], key: str) -> None:
@@ -202,8 +204,8 @@ class ContainerEngine:
     @staticmethod
     def _not_pulled(name: str, reason: str) -> ContainerError:
         return ContainerError(
-            f"image {name} is not here and can't be pulled ({reason}): mend its name, docker login where it comes from, "
-            "or build it"
+            f"image {name} is not here and can't be pulled ({reason}): mend its name, docker login where it comes "
+            "from, or build it"
         )
 
 

@@ -181,7 +181,7 @@ def run_entry_point(main: Callable[[list[str]], int | None], argv: Sequence[str]
         datefmt="%H:%M:%S",
         stream=sys.stderr,
     )
-    for noisy in ("matplotlib", "h5py", "numba", "fsspec", "asyncio", "absl", "PIL"):
+    for noisy in ("matplotlib", "h5py", "numba", "fsspec", "asyncio", "absl", "PIL", "docker", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # what it can't convert is raised
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # its warnings are about its own deprecations

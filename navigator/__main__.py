@@ -38,7 +38,9 @@ def main(argv: list[str]) -> int | None:
     parser.prog = f"model-navigator {name}"
     add_common_options(parser, module.NOTES)
     module.add_options(parser)
-    code: int | None = module.run(parse_options(parser, argv[1:], module.PLUGINS))
+    args = parse_options(parser, argv[1:], module.PLUGINS)
+    args.command_line = argv[1:]  # for a container
+    code: int | None = module.run(args)
     return code
 
 

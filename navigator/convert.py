@@ -15,7 +15,7 @@ import yaml
 from deployment_toolkit import fingerprint
 from deployment_toolkit.command_line import DATALOADER
 from deployment_toolkit.core import Arrays, DataloaderModule, Format, Mnemonic
-from deployment_toolkit.errors import ConversionError, DeploymentError, DeviceError, UsageError
+from deployment_toolkit.errors import ConversionError, DeploymentError, DeviceError
 from deployment_toolkit.files import remove, replace_when_complete, require_free_space, size_bytes, write_text
 from deployment_toolkit.gpu import require_gpu
 from deployment_toolkit.library.base import CopyModel
@@ -78,11 +78,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         add_dataclass(parser, group)
 
 
-def run(args: argparse.Namespace) -> None:
-    """Runs the command with its parsed options: here, or in a container."""
+def run(args: argparse.Namespace) -> int:
+    """Runs the command with its parsed options: here, or in a container. Returns the exit code."""
     if args.launch_mode is LaunchMode.DOCKER:
-        raise UsageError("--launch-mode docker: conversions run in this process here, give --launch-mode local")
+        return _convert_in_container(args)
     convert(args)
+    return 0
+
+
+def _convert_in_container(args: argparse.Namespace) -> int:
+    from navigator.container import ContainerJob  # what converts in a container needs no Docker SDK there
+
+    launch, model = from_args(LaunchOptions, args), from_args(ModelOptions, args)
+    source, targets = model.find_format(), from_args(TargetOptions, args).target_formats
+    written = [from_args(WorkspaceOptions, args).workspace_path]
+    if launch.output_path is not None:
+        written.append(launch.output_path.parent)
+    job = ContainerJob(args.command_line, source, targets, written, list(vars(args).values()))
+    return job.run(from_args(ContainerOptions, args), anew=launch.override_conversion_container)
 
 
 def convert(args: argparse.Namespace) -> None:

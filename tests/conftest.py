@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from deployment_toolkit.core import ModelSpec, TensorSpec
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
+from tests.container_image import open_test_image
 from widedeep.feature_spec import Feature, FeatureSpec
 from widedeep.outbrain import embedding_widths, outbrain_spec
 from widedeep.random_parquet import write_random_parquet
@@ -34,12 +35,14 @@ parameters { key: "model_spec" value { string_value: '%s' } }
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A worker takes a file at a time. One takes all of the runner's tests, which share their runs, and one both files
-    whose commands use the default ports."""
+    """A worker takes a file at a time. One takes all of the runner's tests, which share their runs, one both files
+    whose commands use the default ports, and one what shares the image for containers."""
     for item in items:
         group = "runner" if item.path.is_relative_to(ROOT / "tests" / "runner") else str(item.path)
         if item.path.name in ("test_readme.py", "test_original_commands.py"):
             group = "default ports"
+        if "container_image" in getattr(item, "fixturenames", ()):
+            group = "containers"
         item.add_marker(pytest.mark.xdist_group(group))
 
 
@@ -62,6 +65,13 @@ def adder_server(adder_repository: Path, tmp_path_factory: pytest.TempPathFactor
     with local_server(adder_repository, log_path=log_path) as server:
         server.load_model("adder", timeout_s=60)
         yield server
+
+
+@pytest.fixture(scope="session")
+def container_image() -> Iterator[str]:
+    """Name of an image with Python and the embedded server as ``tritonserver``."""
+    with open_test_image() as name:
+        yield name
 
 
 @pytest.fixture(scope="session")

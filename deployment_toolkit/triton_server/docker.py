@@ -65,6 +65,7 @@ def docker_server(
     shared_memory_prefix = f"triton_{uuid.uuid4().hex}_"
     options.append(f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}")
     libraries = () if custom_operations is None else (custom_operations.resolve(),)
+    preloaded = {"LD_PRELOAD": str(libraries[0])} if libraries else {}
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         engine = stack.enter_context(ContainerEngine.connect())
@@ -74,7 +75,7 @@ def docker_server(
             command=("tritonserver", *options, *COMMON_OPTIONS),
             user=server_user(os.getuid(), os.getgid()),
             read_only=(model_repository.resolve(), *libraries),
-            environment={"HOME": "/tmp", **{"LD_PRELOAD": str(path) for path in libraries}, **(env or {})},
+            environment={"HOME": "/tmp", **preloaded, **(env or {})},
             ports={inside: wanted[name] for name, inside in _PORTS.items()},
             gpus=tuple(devices),
             host_ipc=True,

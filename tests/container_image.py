@@ -1,0 +1,113 @@
+"""An image for tests, made of this host's own files: Python with numpy, a shell and the wheel's tritonserver. No
+registry and no network takes part."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import threading
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import docker
+import pytest
+
+from deployment_toolkit.containers import ContainerEngine
+from deployment_toolkit.errors import ContainerError
+from deployment_toolkit.triton_server.installation import Installation
+
+ROOT = Path(__file__).parent.parent
+ENVIRONMENT = ("PATH=/opt/python/bin:/bin", "PYTHONHOME=/opt/python", "LD_LIBRARY_PATH=/opt/python/lib")
+TRITONSERVER = """#!/bin/bash
+exec python3 -m deployment_toolkit.triton_server.embedded "$@"
+"""
+_LEFT_OUT = (
+    "__pycache__ test tests site-packages dist-packages config-* idlelib ensurepip lib2to3 _tkinter.* f2py".split()
+)
+
+
+@contextlib.contextmanager
+def open_test_image() -> Iterator[str]:
+    """The image's name; it is removed when the block is left. Skips the test where no engine answers.
+
+    In a container that sees this checkout its Python also has the packages of the checkout's virtual environment.
+    """
+    try:
+        with ContainerEngine.connect():
+            pass
+    except ContainerError as error:
+        pytest.skip(str(error))
+    repository, tag = "localhost/wide-deep-test", str(os.getpid())
+    with contextlib.closing(docker.from_env()) as client:
+        reading, writing = os.pipe()
+        writer = threading.Thread(target=_write_image, args=(writing,))
+        writer.start()
+        with os.fdopen(reading, "rb") as stream:
+            answer = client.api.import_image_from_stream(stream, changes=[f"ENV {item}" for item in ENVIRONMENT])
+        writer.join()
+        image = client.images.get(answer.strip().splitlines()[-1].partition("sha256:")[2][:64])
+        try:
+            image.tag(repository, tag)
+            yield f"{repository}:{tag}"
+        finally:
+            client.images.remove(image.id, force=True)
+
+
+def _write_image(descriptor: int) -> None:
+    with os.fdopen(descriptor, "wb") as stream, tarfile.open(fileobj=stream, mode="w|") as tar:
+        _add_text(tar, "tmp", None, 0o1777)
+        files = {target: source for source, target in _files()}
+        for library in _system_libraries(files.values()):
+            files.setdefault(str(library), library)
+        for target, source in files.items():
+            tar.add(source.resolve(), target.lstrip("/"), recursive=False)
+        packages = "opt/python/lib/python3.11/site-packages"
+        _add_text(tar, f"{packages}/checkout.pth", sysconfig.get_path("purelib"), 0o644)
+        _add_text(tar, "bin/tritonserver", TRITONSERVER, 0o755)
+
+
+def _files() -> Iterator[tuple[Path, str]]:
+    """What the image holds, and where."""
+    installation, site = Installation.find(), Path(sysconfig.get_path("purelib"))
+    yield Path("/bin/bash"), "/bin/bash"
+    yield Path("/bin/bash"), "/bin/sh"
+    for name in ("python3", "python3.11"):
+        yield Path(sys.executable), f"/opt/python/bin/{name}"
+    yield installation.libpython / "libpython3.11.so.1.0", "/opt/python/lib/libpython3.11.so.1.0"
+    yield from _tree(Path(sysconfig.get_path("stdlib")), "/opt/python/lib/python3.11")
+    for name in ("numpy", "numpy.libs", "nvidia_pytriton.libs"):
+        yield from _tree(site / name, f"/opt/python/lib/python3.11/site-packages/{name}")
+    for part in ("bin", "backends", "python_backend_stubs/3.11"):
+        folder = f"/opt/python/lib/python3.11/site-packages/pytriton/tritonserver/{part}"
+        yield from _tree(installation.package / "tritonserver" / part, folder)
+    yield installation.package / "__init__.py", "/opt/python/lib/python3.11/site-packages/pytriton/__init__.py"
+    yield from _tree(ROOT / "deployment_toolkit", "/opt/python/lib/python3.11/site-packages/deployment_toolkit")
+
+
+def _tree(source: Path, target: str) -> Iterator[tuple[Path, str]]:
+    for path in sorted(source.rglob("*")):
+        inside = path.relative_to(source)
+        if path.is_file() and not any(fnmatch(part, pattern) for part in inside.parts for pattern in _LEFT_OUT):
+            yield path, f"{target}/{inside}"
+
+
+def _add_text(tar: tarfile.TarFile, name: str, text: str | None, mode: int) -> None:
+    """A file, or a folder without text."""
+    entry = tarfile.TarInfo(name)
+    entry.mode, entry.type = mode, tarfile.REGTYPE if text is not None else tarfile.DIRTYPE
+    entry.size = len((text or "").encode())
+    tar.addfile(entry, io.BytesIO((text or "").encode()))
+
+
+def _system_libraries(programs: Iterable[Path]) -> set[Path]:
+    """The host's libraries that programs and other libraries need, by the paths that the linker looks for."""
+    binaries = [str(path) for path in programs if ".so" in path.name or path.parent.name in ("bin", "3.11")]
+    listed = subprocess.run(["ldd", *binaries], capture_output=True, text=True, check=False).stdout
+    words = {word for line in listed.splitlines() if line.startswith("\t") for word in line.split()}
+    return {Path(word) for word in words if word.startswith(("/lib", "/usr/lib")) and "libpython" not in word}
