@@ -42,7 +42,6 @@ SERVER = "python -m deployment_toolkit.triton_server --model-repository ${MODEL_
 # What a CPU can't do, or not in a test's time.
 REPLACED = {
     "--engine-count-per-device gpu=2": "--engine-count-per-device cpu=2",
-    "--backend-accelerator amp": "--backend-accelerator none --host python",
     "--batch-sizes 1 16384 32768 49152 65536 81920 98304 114688 131072": "--batch-sizes 1 64",
     "--batch-sizes 2048": "--batch-sizes 16",
     "--concurrency " + " ".join(map(str, range(8, 257, 8))): "--concurrency 8 16",
