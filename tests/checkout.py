@@ -50,7 +50,7 @@ def run_block(block: str, folder: Path, env: Env) -> None:
 
 @contextmanager
 def server_by_hand(block: str, folder: Path, env: Env) -> Iterator[None]:
-    """The server that a line of bash starts, ready, on the default ports; test sessions of one machine take turns."""
+    """The server that a line of bash starts, ready, on the default ports; test runs of one machine take turns."""
     ready = folder / "ready"
     with (Path(tempfile.gettempdir()) / "triton_default_ports.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
