@@ -18,7 +18,7 @@ from deployment_toolkit.triton_server.model_config import parse_config
 from deployment_toolkit.triton_server.model_repository import Package, add_package
 from deployment_toolkit.triton_server.python_package import PythonPackage
 from navigator.triton_config_model import ServerOptions
-from widedeep.options import read_feature_spec
+from widedeep.dataset_folder import DatasetFolder
 from widedeep.raw_features import FEATURE_SPEC, WORKFLOW, load_raw_features
 
 logger = logging.getLogger("ensemble")
@@ -32,7 +32,9 @@ class EnsembleOptions:
     model_name: str = option("name of the network, which is in the repository already")
     workflow_path: Path = option("folder of the fitted workflow that preprocessing saved")
     model_version: int = option("version of the network", 1)
-    feature_spec: Path | None = option("feature specification (YAML) beside it; default: the Outbrain features", None)
+    feature_spec: Path | None = option(
+        "feature specification (YAML); default: the one beside the workflow, else the Outbrain features", None
+    )
     max_batch_size: int | None = option("largest batch; by default, and at most, the network's", None)
     preprocessing_instances: int = option("processes that preprocess side by side", 1)
     max_queue_delay_us: int = option("how long preprocessing may hold a request back to join it with others", 0)
@@ -61,7 +63,7 @@ def make_packages(options: EnsembleOptions, repository: Path) -> tuple[Package, 
     if max_batch > network_batch or (max_batch < 1 and network_batch > 0):
         can = f"takes at most {network_batch} rows" if network_batch else "is deployed without batching"
         raise UsageError(f"--max-batch-size {max_batch}: model {options.model_name} {can}")
-    spec = read_feature_spec(options.feature_spec)
+    spec = DatasetFolder(options.workflow_path.parent).spec(options.feature_spec)
     preprocessing = PythonPackage(
         name=f"{options.ensemble_model_name}_preprocessing",
         module="widedeep.preprocessing_host",

@@ -29,6 +29,7 @@ from deployment_toolkit.report import read_performance
 from deployment_toolkit.triton_inference_runner.base import open_session
 from deployment_toolkit.triton_inference_runner.grpc import GrpcTransport
 from deployment_toolkit.triton_server.local import local_server
+from deployment_toolkit.triton_server.model_config import parse_config
 from deployment_toolkit.triton_server.remote import TritonServer
 from deployment_toolkit.triton_server.url import ServerUrl
 from navigator.__main__ import main as navigator
@@ -284,6 +285,15 @@ def test_what_does_not_fit_is_refused(change: dict[str, Any], message: str, depl
     with pytest.raises(DeploymentError, match=message):
         deploy_ensemble.main(deployed.arguments(**change))
     assert {path: path.stat().st_mtime_ns for path in deployed.repository.rglob("*")} == before
+
+
+def test_how_preprocessing_is_to_run(deployed: Deployed) -> None:
+    changes = {"ensemble_model_name": "Other", "max_batch_size": 32}
+    deploy_ensemble.main(deployed.arguments(**changes, preprocessing_instances=3, max_queue_delay_us=500))
+    config = parse_config((deployed.repository / "Other_preprocessing" / "config.pbtxt").read_text())
+    assert (config.max_batch_size, config.instance_group[0].count) == (32, 3)
+    assert config.dynamic_batching.max_queue_delay_microseconds == 500
+    assert parse_config((deployed.repository / "Other" / "config.pbtxt").read_text()).max_batch_size == 32
 
 
 def test_a_network_without_batching(deployed: Deployed) -> None:
