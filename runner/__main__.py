@@ -45,7 +45,15 @@ def main(argv: list[str]) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     command = shlex.join(["python", "-m", "runner", *argv])
     logger.info("run %s, results in %s", workspace.run_name, workspace.run)
-    return run_pipeline(config, workspace, command, _child_env(), sys.stdout, keep_models=options.keep_models)
+    return run_pipeline(
+        config,
+        workspace,
+        command,
+        _child_env(),
+        sys.stdout,
+        devices=options.devices,
+        keep_models=options.keep_models,
+    )
 
 
 def _needed_bytes(config: Config) -> int:

@@ -25,7 +25,8 @@ class Command:
 
 @dataclass
 class Experiment:
-    """One configuration on its way through the stages. ``server`` is there from the deploy stage on."""
+    """One configuration on its way through the stages. ``server`` is there from the deploy stage on;
+    ``devices`` are the GPUs that a run was given."""
 
     number: int
     config: Config
@@ -33,6 +34,7 @@ class Experiment:
     workspace: Workspace
     folders: ExperimentFolders
     server: TritonServer | None = None
+    devices: tuple[int, ...] = ()
 
     @property
     def exported(self) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -22,7 +22,14 @@ from runner.workspace import Workspace
 
 
 def run_pipeline(
-    config: Config, workspace: Workspace, command: str, env: Mapping[str, str], stream: TextIO, *, keep_models: bool
+    config: Config,
+    workspace: Workspace,
+    command: str,
+    env: Mapping[str, str],
+    stream: TextIO,
+    *,
+    devices: Sequence[int] = (),
+    keep_models: bool,
 ) -> int:
     """Runs everything and writes the report; 0, or 1 if any stage failed.
 
@@ -33,7 +40,14 @@ def run_pipeline(
     executor = Executor(workspace.logs, env, console, lambda: task.save(workspace.run / "task.yaml"))
     task.records = executor.records
     experiments = [
-        Experiment(number, config, configuration.parameters, workspace, workspace.experiment(number))
+        Experiment(
+            number,
+            config,
+            configuration.parameters,
+            workspace,
+            workspace.experiment(number),
+            devices=tuple(devices),
+        )
         for number, configuration in enumerate(config.configurations, 1)
     ]
     try:

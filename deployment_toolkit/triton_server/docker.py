@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
 import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from io import FileIO
 from pathlib import Path
 
 from deployment_toolkit.container_spec import ContainerSpec
@@ -83,7 +86,7 @@ def docker_server(
         stack.callback(_remove_shared_memory, shared_memory_prefix)
         log = stack.enter_context(log_path.open("ab", buffering=0))
         log_start = log.tell()
-        container = stack.enter_context(engine.container(spec, log.write))
+        container = stack.enter_context(engine.container(spec, partial(_append, log)))
         try:
             server = _handle(container, log_path)
             wait_ready(server, wait=container.wait, timeout_s=timeout_s)
@@ -111,6 +114,19 @@ def version_options(environment: Mapping[str, str]) -> list[str]:
     if version and (int(version[1]), int(version[2])) >= _FORBIDS_CLIENT_SHM:
         return ["--allow-client-shm=true"]
     return []
+
+
+def built_image(engine: ContainerEngine, dockerfile: Path) -> str:
+    """Name of the image that the Dockerfile makes, built in its folder where that changed. Raises ContainerError if it
+    can't be."""
+    digest = hashlib.sha256(str(dockerfile.resolve()).encode()).hexdigest()[:12]
+    name = f"wide-deep-tritonserver:{digest}"
+    engine.build_image(dockerfile, name)
+    return name
+
+
+def _append(log: FileIO, part: bytes) -> None:
+    log.write(part)
 
 
 def _handle(container: Container, log_path: Path) -> TritonServer:

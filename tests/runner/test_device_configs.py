@@ -11,7 +11,7 @@ import yaml
 import runner.launch
 from deployment_toolkit import gpu
 from deployment_toolkit.core import Accelerator, Batching, DeviceKind, Format, Host, Precision
-from deployment_toolkit.errors import DeploymentError, DeviceError, ServerError, UsageError
+from deployment_toolkit.errors import ContainerError, DeploymentError, DeviceError, UsageError
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.__main__ import main
 from runner.config import Config, load_config
@@ -161,7 +161,7 @@ def test_a_gpu_run_is_refused_before_anything_is_made(device: str, tmp_path: Pat
     [
         ("gpu", [2], DeviceError, "--devices 2: this machine's GPUs are 0 to 1"),
         ("cpu", [1], UsageError, "runs on the CPU, give 0"),
-        ("gpu", [0, 1], ServerError, "the runner starts the embedded server only"),
+        ("gpu", [0, 1], ContainerError, "no container engine answers: install Docker"),
     ],
 )
 def test_devices_are_those_of_the_machine(
@@ -172,7 +172,10 @@ def test_devices_are_those_of_the_machine(
     devices: list[int],
     error: type[DeploymentError],
     message: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    monkeypatch.setattr("os.getuid", lambda: 1000)
     configurations = [experiment(device_kind=device_kind)]
     config = _load(tmp_path, small_config | {"container_version": "25.07", "configurations": configurations})
     with pytest.raises(error, match=message):
