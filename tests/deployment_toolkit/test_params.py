@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,3 +182,11 @@ def test_an_entry_point_ends_with_a_code(main: Any, code: int, told: str, capsys
 def test_a_bug_shows_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         run_entry_point(raising(ZeroDivisionError()), [])
+
+
+@pytest.mark.parametrize("flags, told", [([], False), (["-v"], True), (["--verbose"], True)])
+def test_every_command_logs_in_detail_where_asked(flags: list[str], told: bool) -> None:
+    program = "import logging, sys; from deployment_toolkit.params import run_entry_point; "
+    program += "run_entry_point(lambda argv: logging.getLogger('part').debug('a detail'))"
+    done = subprocess.run([sys.executable, "-c", program, *flags], capture_output=True, text=True, timeout=60, check=True)
+    assert ("DEBUG part a detail" in done.stderr) == told

@@ -95,6 +95,23 @@ def test_ctrl_c_between_two_stages_is_no_success(
     assert not (workspace_root / "model_store" / workspace.run_name).exists()
 
 
+@pytest.mark.parametrize("flags", [[], ["--keep-models"]])
+def test_models_are_kept_where_asked(
+    finished_run: tuple[Path, str],
+    small_config: Plain,
+    workspace_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    flags: list[str],
+) -> None:
+    monkeypatch.setattr(runner.pipeline, "_run_experiment", lambda *_: None)
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(small_config))
+    assert main(["--config-path", str(path), "--workspace-path", str(workspace_root), *flags]) == 0
+    run = (workspace_root / "runs" / "latest").resolve().name
+    assert (workspace_root / "model_store" / run).exists() == bool(flags)
+
+
 @pytest.mark.parametrize(
     ("stage", "message"),
     [
