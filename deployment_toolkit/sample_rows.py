@@ -32,9 +32,7 @@ def random_rows(
     return {tensor.name: _random(tensor, rows, ranges.get(tensor.name), generator) for tensor in spec.inputs}
 
 
-def _random(
-    tensor: TensorSpec, rows: int, bounds: tuple[float, float] | None, generator: np.random.Generator
-) -> Array:
+def _random(tensor: TensorSpec, rows: int, bounds: tuple[float, float] | None, generator: np.random.Generator) -> Array:
     if -1 in tensor.shape:
         raise DataError(
             f"input {tensor.name} has rows of any shape {list(tensor.shape)}: give a --dataloader with real rows"

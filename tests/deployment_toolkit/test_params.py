@@ -188,5 +188,7 @@ def test_a_bug_shows_its_traceback() -> None:
 def test_every_command_logs_in_detail_where_asked(flags: list[str], told: bool) -> None:
     program = "import logging, sys; from deployment_toolkit.params import run_entry_point; "
     program += "run_entry_point(lambda argv: logging.getLogger('part').debug('a detail'))"
-    done = subprocess.run([sys.executable, "-c", program, *flags], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *flags], capture_output=True, text=True, timeout=60, check=True
+    )
     assert ("DEBUG part a detail" in done.stderr) == told
