@@ -23,7 +23,10 @@ logger = logging.getLogger("containers")
 _POLL_S = 0.25
 _PROGRESS_S = 10.0
 _LOG_END_S = 5.0
+_ENDED = ("exited", "dead", "stopped")
 _MENDS = {
+    "already allocated": "stop what listens there, or choose another port",
+    "already in use": "stop what listens there, or choose another port",
     "could not select device driver": "install the NVIDIA container toolkit and restart Docker",
     "no such file or directory": "what is mounted must be on the engine's own host",
     "executable file not found": "choose an image that has this program",
@@ -68,7 +71,7 @@ class Container:
     def poll(self) -> int | None:
         """Exit code, or None while it runs. Once it is there, ``sink`` has got everything."""
         state = self._inspect()["State"]
-        if state["Status"] in ("created", "running", "paused", "restarting"):
+        if state["Status"] not in _ENDED:
             return None
         self._reader.join(_LOG_END_S)
         return int(state["ExitCode"])
@@ -82,7 +85,7 @@ class Container:
 
     def stop(self, signal_name: str, grace_s: float) -> None:
         """Asks it to end, and returns when it has or ``grace_s`` are over."""
-        with contextlib.suppress(*_LOST):  # it has ended, or is gone
+        with contextlib.suppress(*_LOST, ContainerError):  # it has ended, or is gone
             self._api.kill(self.id, signal_name)
             self.wait(grace_s)
 
@@ -124,6 +127,8 @@ class ContainerEngine:
             client = docker.from_env(version="auto")
         except _LOST as error:
             raise ContainerError(f"no container engine answers: {_engine_mend(error)}") from error
+        # From here on it may be silent for long: a server with nothing to log, a build that packs gigabytes.
+        client.api.timeout = None
         with contextlib.closing(client):
             yield cls(client.api)
 

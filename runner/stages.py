@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from deployment_toolkit.core import EvaluationMode, Format, Host
+from deployment_toolkit.core import DeviceKind, EvaluationMode, Format, Host
 from runner.config import Config
 from runner.experiment import ROOT, Command, Experiment, make_command, script
 from runner.launch_checks import TritonLaunchMode
@@ -126,9 +126,11 @@ STAGES = (
 )
 
 
-def _host(experiment: Experiment) -> Host:
-    """The embedded server has only the Python backend, a container has the formats' own."""
-    return Host.PYTHON if experiment.config.launch_mode is TritonLaunchMode.EMBEDDED else Host.NATIVE
+def _host(experiment: Experiment) -> str:
+    """The embedded server has only the Python backend, NVIDIA's has the formats' own, other images may have either."""
+    if experiment.config.launch_mode is TritonLaunchMode.EMBEDDED:
+        return Host.PYTHON
+    return Host.NATIVE if experiment.parameters.device_kind is DeviceKind.GPU else "auto"
 
 
 def _performance(experiment: Experiment, mode: EvaluationMode, points: MeasurementPoints) -> Command:

@@ -24,8 +24,9 @@ from deployment_toolkit.triton_server.installation import Installation
 
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = ("PATH=/opt/python/bin:/bin", "PYTHONHOME=/opt/python", "LD_LIBRARY_PATH=/opt/python/lib")
-TRITONSERVER = """#!/bin/bash
-exec python3 -m deployment_toolkit.triton_server.embedded "$@"
+TRITONSERVER = """#!/opt/python/bin/python3
+from deployment_toolkit.triton_server.embedded import cli
+cli()
 """
 _LEFT_OUT = (
     "__pycache__ test tests site-packages dist-packages config-* idlelib ensurepip lib2to3 _tkinter.* f2py".split()

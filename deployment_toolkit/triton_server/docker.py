@@ -96,9 +96,7 @@ def docker_server(
         try:
             yield server
         finally:
-            code = container.poll()
-            if code is not None:
-                logger.error("tritonserver ended by itself, code %s; its log is %s", code, log_path)
+            _tell_if_ended(container, log_path)
             container.stop("SIGTERM", _STOP_GRACE_S)
 
 
@@ -138,6 +136,16 @@ def _handle(container: Container, log_path: Path) -> TritonServer:
         pid=container.pid,
         log_path=log_path,
     )
+
+
+def _tell_if_ended(container: Container, log_path: Path) -> None:
+    try:
+        code = container.poll()
+    except ContainerError as error:
+        logger.error("%s; the server's log is %s", error, log_path)
+        return
+    if code is not None:
+        logger.error("tritonserver ended by itself, code %s; its log is %s", code, log_path)
 
 
 def _remove_shared_memory(prefix: str) -> None:

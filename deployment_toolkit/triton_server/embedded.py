@@ -1,9 +1,8 @@
-"""The embedded tritonserver as a program with tritonserver's own options, for images that have no other:
-``python -m deployment_toolkit.triton_server.embedded --model-repository=… …``."""
+"""The embedded tritonserver as a program with tritonserver's own options: the command ``tritonserver`` of this
+project's image, which has no other."""
 
 from __future__ import annotations
 
-import sys
 from typing import NoReturn
 
 from deployment_toolkit.params import run_entry_point
@@ -22,5 +21,10 @@ def main(argv: list[str]) -> NoReturn:
         become([*dict.fromkeys([*command, *argv])], env=installation.environment())
 
 
+def cli() -> NoReturn:
+    """Entry point of the installed command."""
+    run_entry_point(main)
+
+
 if __name__ == "__main__":
-    run_entry_point(main, sys.argv[1:])
+    cli()

@@ -10,7 +10,7 @@ import yaml
 
 import runner.launch
 from deployment_toolkit import gpu
-from deployment_toolkit.core import Accelerator, Batching, DeviceKind, Format, Host, Precision
+from deployment_toolkit.core import Accelerator, Batching, DeviceKind, Format, Precision
 from deployment_toolkit.errors import ContainerError, DeploymentError, DeviceError, UsageError
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.__main__ import main
@@ -182,11 +182,15 @@ def test_devices_are_those_of_the_machine(
         require_launchable(config, devices)
 
 
-@pytest.mark.parametrize(("mode", "host"), [("docker", Host.NATIVE), ("embedded", Host.PYTHON)])
+@pytest.mark.parametrize(
+    ("mode", "device_kind", "host"),
+    [("docker", "gpu", "native"), ("docker", "cpu", "auto"), ("embedded", "cpu", "python")],
+)
 def test_who_runs_the_model_follows_from_where_the_server_runs(
-    small_config: dict[str, Any], tmp_path: Path, mode: str, host: Host
+    small_config: dict[str, Any], tmp_path: Path, mode: str, device_kind: str, host: str
 ) -> None:
-    keys = {"triton_launch_mode": mode} | ({"container_version": "25.07"} if mode == "docker" else {})
+    keys: dict[str, Any] = {"triton_launch_mode": mode, "configurations": [experiment(device_kind=device_kind)]}
+    keys |= {"container_version": "25.07"} if mode == "docker" else {}
     config = _load(tmp_path, small_config | keys)
     workspace = create_workspace(tmp_path / "workspace")
     made = Experiment(1, config, config.configurations[0].parameters, workspace, workspace.experiment(1))

@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import socket
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,7 +71,11 @@ def test_the_server_answers_and_logs(server: TritonServer) -> None:
     assert server.model_spec("adder").value_ranges == {"x2": (-1, 999)}
     assert TritonServer.from_url(server.grpc_url).is_ready()
     assert server.metrics_url.startswith("http://127.0.0.1:")
-    assert server.log_path is not None and "successfully loaded 'adder'" in server.log_path.read_text()
+    assert server.log_path is not None
+    deadline = time.monotonic() + 20  # the engine hands lines on when it pleases
+    while "successfully loaded 'adder'" not in server.log_path.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_its_processes_can_be_measured(server: TritonServer) -> None:
@@ -145,6 +150,19 @@ def test_a_container_that_somebody_kills_is_told_and_removed(
         _containers(container_image)[new].kill()
         _containers(container_image)[new].wait()
     assert f"code 137; its log is {tmp_path / 'server.log'}" in caplog.text
+
+
+def test_a_container_that_somebody_removes_is_told(
+    nothing_left: None, repository: Path, container_image: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = set(_containers(container_image))
+    with (
+        caplog.at_level(logging.ERROR),
+        docker_server(repository, image=container_image, log_path=tmp_path / "server.log"),
+    ):
+        (new,) = set(_containers(container_image)) - before
+        _containers(container_image)[new].remove(force=True)
+    assert "has somebody removed it?" in caplog.text
 
 
 def test_one_that_ends_while_it_starts_shows_its_last_lines(
