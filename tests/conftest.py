@@ -34,6 +34,7 @@ parameters { key: "model_spec" value { string_value: '%s' } }
 """
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A worker takes a file at a time. One takes all of the runner's tests, which share their runs, one both files
     whose commands use the default ports, and one what shares the image for containers."""

@@ -6,6 +6,7 @@ The ONNX reader of OpenVINO keeps the file's ``metadata_props`` in the model's r
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,18 @@ _CONFIG = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "EN
 _SPEC_PATH = ["framework", SPEC_KEY]
 
 
+@functools.cache
+def _core() -> Any:
+    """The only one of this process, kept to its end: the CPU plugin lends the thread a stack for signals, and puts back
+    the one before when it goes. With several, that may be one that is gone, and Ctrl-C a segmentation fault."""
+    return openvino.Core()
+
+
 class OpenVinoLoader(Loader):
     """A folder with ``model.xml`` and ``model.bin``, or the path of a ``model.xml`` -> OpenVINO on the CPU, float32."""
 
     def load(self, path: Path) -> FrameworkSession:
-        core = openvino.Core()
+        core = _core()
         model = _read(core, path)
         spec = _read_spec(model)
         threads = {} if self._threads is None else {"INFERENCE_NUM_THREADS": self._threads}
@@ -42,7 +50,7 @@ class OpenVinoLoader(Loader):
         return OpenVinoSession(compiled, spec)
 
     def read_spec(self, path: Path) -> ModelSpec:
-        return _read_spec(_read(openvino.Core(), path))
+        return _read_spec(_read(_core(), path))
 
 
 class OpenVinoSession(FrameworkSession):
@@ -74,7 +82,7 @@ class OpenVinoFromOnnx:
             raise ModelError(f"there is no ONNX file at {source}: convert the model first")
         require_free_space(target.parent, size_bytes(source), "the OpenVINO model")
         try:
-            model = openvino.Core().read_model(str(source))
+            model = _core().read_model(str(source))
             openvino.save_model(model, str(target / MAIN_FILE), compress_to_fp16=self._precision is Precision.FP16)
         except RuntimeError as error:
             raise ConversionError(f"OpenVINO {_VERSION} can't convert {source}: {error}") from error

@@ -48,6 +48,10 @@ def test_a_mapping_becomes_its_dataclass() -> None:
     assert read(GOOD + "}").batching is Batching.STATIC
 
 
+def test_flags_may_be_0_and_1_as_the_original_has_them() -> None:
+    assert [read(GOOD + f", fast: {flag}}}").fast for flag in (0, 1)] == [False, True]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -62,7 +66,7 @@ def test_a_mapping_becomes_its_dataclass() -> None:
         (GOOD + ", port: x}", "config.yaml: port: expected int, found 'x'"),
         (GOOD + ", port: true}", "config.yaml: port: expected int, found True"),
         (GOOD + ", units: 8}", "config.yaml: units: expected a list, found 8"),
-        (GOOD + ", fast: 1}", "config.yaml: fast: expected bool, found 1"),
+        (GOOD + ", fast: 2}", "config.yaml: fast: expected bool, found 2"),
         ("[a, b]", "config.yaml: expected keys and values, found list"),
         ("", "config.yaml: expected keys and values, found NoneType"),
     ],

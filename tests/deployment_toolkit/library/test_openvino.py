@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from deployment_toolkit.core import Arrays, Format, ModelSpec, Precision, Tensor
 from deployment_toolkit.errors import ConversionError, InputError, ModelError, UsageError
 from deployment_toolkit.library.openvino import OpenVinoFromOnnx, OpenVinoLoader
 from deployment_toolkit.library.tf import SavedModelLoader
+from deployment_toolkit.process import run
 from deployment_toolkit.registry import converter
 from deployment_toolkit.sample_rows import random_rows
 
@@ -131,3 +133,18 @@ def test_what_cannot_be_converted_is_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="openvino has no weights of int8: use fp32 or fp16"):
         OpenVinoFromOnnx(precision=Precision.INT8)
     assert not (tmp_path / "made").exists()
+
+
+def test_an_interrupt_after_several_models_is_one(folder: Path, tmp_path: Path) -> None:
+    program = f"""if True:
+        import signal
+        from pathlib import Path
+        from deployment_toolkit.library.openvino import OpenVinoLoader
+        for _ in range(3):
+            first, second = (OpenVinoLoader().load(Path({str(folder)!r})) for _ in range(2))
+            del first, second
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            print("interrupted")"""
+    assert run([sys.executable, "-c", program], log_path=tmp_path / "log", timeout_s=60).stdout == "interrupted\n"
