@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A worker takes a file at a time. One takes all of the runner's tests, which share their runs, one both files
     whose commands use the default ports, and one what shares the image for containers."""
     for item in items:
-        group = "runner" if item.path.is_relative_to(ROOT / "tests" / "runner") else str(item.path)
+        group = "runner" if item.path.is_relative_to(ROOT / "tests" / "runner") else str(item.path.relative_to(ROOT))
         if item.path.name in ("test_readme.py", "test_original_commands.py"):
             group = "default ports"
         if "container_image" in getattr(item, "fixturenames", ()):

@@ -98,11 +98,11 @@ def documented(script: str, folder: Path, server: TritonServer | None = None) ->
     """The options of a command on the ensembles' page, for this folder and this server."""
     (command,) = re.findall(rf"^python {re.escape(script)} ((?:.*\\\n)*.*)$", PAGE, re.MULTILINE)
     places = {
-        "datasets/outbrain_raw": folder / "csv",
-        "datasets/outbrain_joined": folder / "joined",
-        "datasets/outbrain/": f"{folder}/data/",
-        "model_store": folder / "models",
-        "shared/": f"{folder}/shared/",
+        "${DATASETS_DIR}/outbrain_raw": folder / "csv",
+        "${DATASETS_DIR}/outbrain_joined": folder / "joined",
+        "${DATASETS_DIR}/outbrain/": f"{folder}/data/",
+        "${MODEL_REPOSITORY_PATH}": folder / "models",
+        "${SHARED_DIR}/": f"{folder}/shared/",
         "raw_dataloader.py": ROOT / "raw_dataloader.py",
         "grpc://localhost:8001": server.grpc_url if server else "",
     }

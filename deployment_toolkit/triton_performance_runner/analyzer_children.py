@@ -19,6 +19,7 @@ from deployment_toolkit.errors import DeploymentError
 from deployment_toolkit.params import make_parser, run_entry_point
 from deployment_toolkit.process import become, die_with_parent
 from deployment_toolkit.triton_performance_runner.analyzer_job import AnalyzerJob
+from deployment_toolkit.triton_performance_runner.assignment import Assignment
 from deployment_toolkit.triton_performance_runner.options import Point
 from deployment_toolkit.triton_performance_runner.perf_analyzer import PerfAnalyzer
 from deployment_toolkit.triton_server.installation import Installation
@@ -53,7 +54,7 @@ def measure(job: AnalyzerJob, arguments: Sequence[str]) -> int:
     job.begin(point)
     with tempfile.TemporaryDirectory(dir=job.folder) as folder:
         try:
-            meter = PerfAnalyzer(job.options, job.target, job.data, folder=Path(folder), env=job.environment())
+            meter = PerfAnalyzer(Assignment(job.options, job.target, job.data, Path(folder), job.environment()))
             if first and job.options.warmup:
                 meter.warm_up()
             row = meter.measure(point)

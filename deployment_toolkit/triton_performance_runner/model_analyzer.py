@@ -30,9 +30,9 @@ from deployment_toolkit.process import Child, child, environment, last_lines
 from deployment_toolkit.report import PerformanceRow
 from deployment_toolkit.triton_performance_runner import analyzer_children
 from deployment_toolkit.triton_performance_runner.analyzer_job import GPUS, AnalyzerJob
+from deployment_toolkit.triton_performance_runner.assignment import Assignment
 from deployment_toolkit.triton_performance_runner.exclusive import no_shared_memory_left
 from deployment_toolkit.triton_performance_runner.options import PerformanceOptions, Point
-from deployment_toolkit.triton_performance_runner.perf_data import InputData
 from deployment_toolkit.triton_performance_runner.repository_target import find_repository_target
 from deployment_toolkit.triton_performance_runner.target import Target
 from deployment_toolkit.triton_server.installation import Installation
@@ -67,22 +67,12 @@ class ModelAnalyzer:
     """Model Analyzer, aimed at a model of a repository. Not to be used while another measurement runs on this
     machine. The server at ``--server-url`` is left alone."""
 
-    def __init__(
-        self,
-        options: PerformanceOptions,
-        target: Target,
-        data: InputData,
-        *,
-        folder: Path,
-        env: Mapping[str, str] | None = None,
-    ) -> None:
-        """``folder`` is for this object alone; ``env`` is what Model Analyzer and the server inherit, by default this
-        process's environment."""
-        self._options = options
-        self._target = target
-        self._data = data
-        self._folder = folder
-        self._env = environment(env, prepend={})
+    def __init__(self, assignment: Assignment) -> None:
+        self._options = assignment.options
+        self._target = assignment.target
+        self._data = assignment.data
+        self._folder = assignment.folder
+        self._env = environment(assignment.env, prepend={})
 
     def measure_all(self, points: Sequence[Point]) -> Generator[PerformanceRow, None, None]:
         """The row of each point. Raises PerformanceError if one could not be measured."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import shlex
 import sysconfig
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from deployment_toolkit.core import EvaluationMode
@@ -23,11 +23,10 @@ from deployment_toolkit.errors import PerformanceError, ProcessError
 from deployment_toolkit.process import environment, last_lines, run
 from deployment_toolkit.progress import progress_bar
 from deployment_toolkit.report import SETTLED, PerformanceRow
+from deployment_toolkit.triton_performance_runner.assignment import Assignment
 from deployment_toolkit.triton_performance_runner.exclusive import no_shared_memory_left
-from deployment_toolkit.triton_performance_runner.options import MeasurementMode, PerformanceOptions, Point
-from deployment_toolkit.triton_performance_runner.perf_data import InputData
+from deployment_toolkit.triton_performance_runner.options import MeasurementMode, Point
 from deployment_toolkit.triton_performance_runner.perf_report import WINDOWS, Report, Window
-from deployment_toolkit.triton_performance_runner.target import Target
 from deployment_toolkit.triton_server.url import Scheme
 
 logger = logging.getLogger("performance")
@@ -47,22 +46,12 @@ _LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.
 class PerfAnalyzer:
     """perf_analyzer, aimed at a model. Not to be used while another measurement runs on this machine."""
 
-    def __init__(
-        self,
-        options: PerformanceOptions,
-        target: Target,
-        data: InputData,
-        *,
-        folder: Path,
-        env: Mapping[str, str] | None = None,
-    ) -> None:
-        """``folder`` is for this object alone; ``env`` is what perf_analyzer inherits, by default this process's
-        environment."""
+    def __init__(self, assignment: Assignment) -> None:
+        options, self._folder = assignment.options, assignment.folder
         self._options = options
-        self._target = target
-        self._data = data
-        self._folder = folder
-        self._env = environment(env, prepend={"LD_LIBRARY_PATH": [_link_libraries(folder)]})
+        self._target = assignment.target
+        self._data = assignment.data
+        self._env = environment(assignment.env, prepend={"LD_LIBRARY_PATH": [_link_libraries(assignment.folder)]})
         self._program = _find_program()
         self._window = Window(options.measurement_mode, options.measurement_request_count, options.measurement_interval)
 

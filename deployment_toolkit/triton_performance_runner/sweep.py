@@ -14,6 +14,7 @@ from deployment_toolkit.core import DataloaderFn, EvaluationMode, PerformanceToo
 from deployment_toolkit.gpu import require_gpu
 from deployment_toolkit.progress import progress_bar
 from deployment_toolkit.report import SETTLED, PerformanceRow, write_performance
+from deployment_toolkit.triton_performance_runner.assignment import Assignment
 from deployment_toolkit.triton_performance_runner.exclusive import machine_to_itself
 from deployment_toolkit.triton_performance_runner.model_analyzer import ModelAnalyzer, find_served_model
 from deployment_toolkit.triton_performance_runner.options import OfflineMode, PerformanceOptions, Point
@@ -31,26 +32,12 @@ class Meter(Protocol):
     def measure_all(self, points: Sequence[Point]) -> Generator[PerformanceRow, None, None]: ...
 
 
-class MeterFactory(Protocol):
-    """What makes a tool, aimed at a model."""
-
-    def __call__(
-        self,
-        options: PerformanceOptions,
-        target: Target,
-        data: InputData,
-        *,
-        folder: Path,
-        env: Mapping[str, str] | None = None,
-    ) -> Meter: ...
-
-
 @dataclass(frozen=True)
 class Tool:
     """Who describes the model, and who measures it."""
 
     find_target: Callable[[PerformanceOptions], Target]
-    meter: MeterFactory
+    meter: Callable[[Assignment], Meter]
 
 
 TOOLS = {
@@ -75,7 +62,7 @@ def measure(
     data = InputData(options, target.spec, target.url.scheme, dataloader_fn)
     options.result_path.parent.mkdir(parents=True, exist_ok=True)
     with machine_to_itself(), tempfile.TemporaryDirectory(prefix="performance_") as folder:
-        meter = tool.meter(options, target, data, folder=Path(folder), env=env)
+        meter = tool.meter(Assignment(options, target, data, Path(folder), env))
         options.log_path.write_text("")
         return _measure_points(meter, options)
 
