@@ -18,6 +18,9 @@ def test_the_shipped_configuration_loads() -> None:
     config = load_config(ROOT / "runner" / "config_CPU.yaml")
     assert [item.parameters.format for item in config.configurations][:2] == [Format.TF_SAVEDMODEL, Format.ONNX]
     assert config.batching is Batching.DYNAMIC
+    ensemble = load_config(ROOT / "runner" / "config_CPU-ensemble.yaml")
+    assert ensemble.ensemble_model_name == "RawWidenDeep"
+    assert ensemble.configurations == config.configurations[1:2]
 
 
 def test_what_is_loaded_can_be_written_and_loaded_again(small_config: dict[str, Any], tmp_path: Path) -> None:
