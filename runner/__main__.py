@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
     require_free_space(options.workspace_path, _needed_bytes(config), "this run")
     workspace = create_workspace(options.workspace_path)
     signal.signal(signal.SIGTERM, _interrupt)
-    command = shlex.join(["python", "-m", "runner", *argv])
+    command = shlex.join(["python", "-m", "runner", *(part.removeprefix(f"{ROOT}/") for part in argv)])
     logger.info("run %s, results in %s", workspace.run_name, workspace.run)
     return run_pipeline(
         config,

@@ -129,8 +129,9 @@ class OwnRun:
 
     @classmethod
     def newest(cls, reports: Path) -> OwnRun | None:
-        """The one that began last."""
+        """The one that began last, of those whose subject is the network and not an ensemble, as in the original."""
         tasks = {path.parent: yaml.safe_load(path.read_text()) for path in reports.glob("*/task.yaml")}
+        tasks = {folder: task for folder, task in tasks.items() if not task["config"].get("ensemble_model_name")}
         if not tasks:
             return None
         folder = max(tasks, key=lambda kept: str(tasks[kept]["started"]))
