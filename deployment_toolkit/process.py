@@ -54,7 +54,7 @@ class Child:
                     stdout=out,
                     stderr=err,
                     start_new_session=True,
-                    preexec_fn=functools.partial(_die_with_parent, libc, os.getpid()),
+                    preexec_fn=functools.partial(_begin, libc, os.getpid()),
                 )
             except OSError as error:
                 raise ProcessError(
@@ -179,6 +179,12 @@ def _text_from(path: Path, start: int) -> str:
     with path.open(errors="replace") as file:
         file.seek(start)
         return file.read()
+
+
+def _begin(libc: ctypes.CDLL, parent: int) -> None:
+    """What a child does between fork and exec."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a parent in the background of a script would pass on to ignore it
+    _die_with_parent(libc, parent)
 
 
 def _die_with_parent(libc: ctypes.CDLL, parent: int) -> None:

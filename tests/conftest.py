@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,11 @@ output [ { name: "y" data_type: TYPE_FP32 dims: [ 1 ] } ]
 instance_group [ { count: 4 kind: KIND_CPU } ]
 parameters { key: "model_spec" value { string_value: '%s' } }
 """
+
+
+def pytest_configure() -> None:
+    """Ctrl-C is an interrupt to the tests and their children, also where a script started them in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups

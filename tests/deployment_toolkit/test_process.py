@@ -100,6 +100,15 @@ def test_an_interrupt_stops_the_child_first(tmp_path: Path) -> None:
     assert (tmp_path / "log.err").read_text() == "stopped\n"
 
 
+def test_a_child_can_be_interrupted_also_where_its_parent_ignores_it(tmp_path: Path) -> None:
+    text = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert run(python(text), log_path=tmp_path / "log").stdout == "True\n"
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @contextlib.contextmanager
 def interrupt_soon() -> Iterator[None]:
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
