@@ -267,6 +267,7 @@ def test_permissions_of_an_archive_are_not_taken_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [(b"neither", "neither a zip nor a tar"), (_zip(FILES)[:-5000] + b"PK\5\6" + bytes(18), "none")],
+    ids=["other", "without an index"],  # an archive's bytes hold the time
 )
 def test_what_is_no_archive_of_a_checkpoint_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     archive = tmp_path / "archive"
