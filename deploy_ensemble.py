@@ -8,16 +8,17 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from deployment_toolkit.command_line import read_command_line
 from deployment_toolkit.core import ModelSpec
 from deployment_toolkit.errors import ModelError, UsageError
-from deployment_toolkit.params import add_dataclass, from_args, make_parser, option, run_entry_point
+from deployment_toolkit.params import option, run_entry_point
 from deployment_toolkit.triton_server.deployment import MODEL_SPEC
 from deployment_toolkit.triton_server.ensemble import Ensemble, Step
 from deployment_toolkit.triton_server.loading import load_package
 from deployment_toolkit.triton_server.model_config import parse_config
 from deployment_toolkit.triton_server.model_repository import Package, add_package
 from deployment_toolkit.triton_server.python_package import PythonPackage
-from navigator.triton_config_model import ServerOptions
+from deployment_toolkit.triton_server.repository_options import RepositoryOptions
 from widedeep.dataset_folder import DatasetFolder
 from widedeep.raw_features import FEATURE_SPEC, WORKFLOW, load_raw_features
 
@@ -41,11 +42,8 @@ class EnsembleOptions:
 
 
 def main(argv: list[str]) -> None:
-    parser = make_parser(__doc__)
-    add_dataclass(parser, EnsembleOptions)
-    add_dataclass(parser, ServerOptions)
-    args = parser.parse_args(argv)
-    options, target = from_args(EnsembleOptions, args), from_args(ServerOptions, args)
+    command = read_command_line(__doc__, argv, [EnsembleOptions, RepositoryOptions])
+    options, target = command.get(EnsembleOptions), command.get(RepositoryOptions)
     packages = make_packages(options, target.model_repository)
     for package in packages:
         folder = add_package(target.model_repository, package).folder

@@ -21,6 +21,12 @@ DATALOADER = Plugin("dataloader", DataloaderModule, "get_dataloader_fn")
 METRICS = Plugin("metrics", MetricsModule, "MetricsCalculator")
 
 
+def call_plugin(plugin: Plugin, module: Any, args: argparse.Namespace) -> Any:
+    """What a module's function returns for the options it takes."""
+    function = getattr(module, plugin.function)
+    return function(**keywords_for(function, args))
+
+
 @dataclass(frozen=True)
 class CommandLine:
     """What a command line gave: option groups by their class, and the plug-ins it named."""
@@ -39,8 +45,7 @@ class CommandLine:
 
     def call(self, plugin: Plugin) -> Any:
         """What the plug-in's function returns for the options it takes."""
-        function = getattr(self.modules[plugin.name], plugin.function)
-        return function(**keywords_for(function, self.args))
+        return call_plugin(plugin, self.modules[plugin.name], self.args)
 
     def make(self, cls: Callable[..., T]) -> T:
         """An object whose options stand among those of the command line."""

@@ -13,13 +13,13 @@ from typing import Any
 import yaml
 
 from deployment_toolkit import fingerprint
-from deployment_toolkit.command_line import DATALOADER
-from deployment_toolkit.core import Arrays, DataloaderModule, Format, Mnemonic
+from deployment_toolkit.command_line import DATALOADER, call_plugin
+from deployment_toolkit.core import Format, Mnemonic
 from deployment_toolkit.errors import ConversionError, DeploymentError, DeviceError
 from deployment_toolkit.files import remove, replace_when_complete, require_free_space, size_bytes, write_text
 from deployment_toolkit.gpu import require_gpu
 from deployment_toolkit.library.base import CopyModel
-from deployment_toolkit.params import add_dataclass, from_args, keywords_for, load_module, option
+from deployment_toolkit.params import add_dataclass, from_args, load_module, option
 from deployment_toolkit.sample_rows import first_rows
 from navigator.attempts import Attempt, Step, TargetOptions, list_attempts
 from navigator.comparison import Comparison, ComparisonOptions, RowSource
@@ -180,12 +180,8 @@ class _Job:
 def _row_source(args: argparse.Namespace) -> RowSource | None:
     if args.dataloader is None:
         return None
-    get_dataloader_fn = load_module(args.dataloader, DataloaderModule).get_dataloader_fn
-
-    def read(rows: int) -> Arrays:
-        return first_rows(get_dataloader_fn(**keywords_for(get_dataloader_fn, args)), rows)
-
-    return read
+    module = load_module(args.dataloader, DATALOADER.protocol)
+    return lambda rows: first_rows(call_plugin(DATALOADER, module, args), rows)
 
 
 def _find_gpus(attempts: Sequence[Attempt]) -> tuple[list[str], str]:

@@ -6,18 +6,17 @@ from __future__ import annotations
 import argparse
 import logging
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from deployment_toolkit.core import LoadMethod
 from deployment_toolkit.errors import BackendError, DeploymentError
 from deployment_toolkit.files import remove, write_text
-from deployment_toolkit.params import Plugin, add_dataclass, from_args, option
+from deployment_toolkit.params import Plugin, add_dataclass, from_args
 from deployment_toolkit.triton_server.loading import is_running, load_and_check
 from deployment_toolkit.triton_server.model_repository import add_model
+from deployment_toolkit.triton_server.repository_options import RepositoryOptions
 from navigator.deployments import Choice, ConfigOptions, find_choices
 from navigator.options import ContainerOptions, WorkspaceOptions, given, tell_unused
 
@@ -37,28 +36,15 @@ NOTES = {
 RESULTS_FILE = "triton_config_model_results.yaml"
 
 
-@dataclass(frozen=True)
-class ServerOptions:
-    """Where the model goes and who loads it."""
-
-    model_repository: Path = option("the server's model repository")
-    load_model: bool = option("have the server load the model, and ask it for one row", False)
-    load_model_timeout_s: float = option("how long loading may take, in seconds", 100.0)
-    model_control_mode: LoadMethod = option(
-        "explicit: the server is told to load; poll: it looks into its repository", LoadMethod.EXPLICIT
-    )
-    server_url: str = option("the server, as grpc://host:port or http://host:port", "grpc://localhost:8001")
-
-
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that are this command's own."""
-    add_dataclass(parser, ServerOptions)
+    add_dataclass(parser, RepositoryOptions)
     add_dataclass(parser, ConfigOptions)
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes the model into the repository, loads it if asked, and records the outcome in the workspace."""
-    workspace, target = from_args(WorkspaceOptions, args), from_args(ServerOptions, args)
+    workspace, target = from_args(WorkspaceOptions, args), from_args(RepositoryOptions, args)
     results_path = workspace.workspace_path / RESULTS_FILE
     if workspace.override_workspace:
         remove(results_path)
@@ -78,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _deploy(
-    choices: list[Choice], target: ServerOptions, source: Path, result: dict[str, Any], *, started_anew: bool
+    choices: list[Choice], target: RepositoryOptions, source: Path, result: dict[str, Any], *, started_anew: bool
 ) -> None:
     """Takes the first choice, and the next where the server has no backend for it; tells ``result`` what was done. A
     later choice that the server runs already is kept, unless everything is to start anew."""

@@ -8,8 +8,7 @@ from deployment_toolkit.core import EvaluationMode
 from runner.config import Config
 from runner.experiment import ROOT, Command, Experiment, make_command, script
 from runner.served_commands import gate_command, inference_command, offline_sweep, online_sweep, performance_command
-from runner.stages import REFERENCE, STAGES, Stage
-from widedeep.dataset_folder import DatasetFolder
+from runner.stages import REFERENCE, STAGES, Stage, feature_spec_options
 from widedeep.preprocessing import WORKFLOW_NAME
 
 PREFIX = "ensemble_"  # of the commands' logs
@@ -22,7 +21,7 @@ def deploy_ensemble(experiment: Experiment) -> list[Command]:
     argv = [
         *script("deploy_ensemble.py", "--ensemble-model-name", config.ensemble_model_name),
         *("--model-name", config.model_name, "--model-repository", experiment.folders.model_store),
-        *("--workflow-path", config.dataset_dir / WORKFLOW_NAME, *_spec_options(config)),
+        *("--workflow-path", config.dataset_dir / WORKFLOW_NAME, *feature_spec_options(config)),
         *("--preprocessing-instances", parameters.number_of_model_instances),
         *("--model-control-mode", config.triton_load_model_method, "--load-model", "--load-model-timeout-s", "120"),
         *("--server-url", experiment.server_url.grpc_url),
@@ -87,9 +86,4 @@ def _dump(experiment: Experiment, transport: str) -> Path:
 def _rows(experiment: Experiment, batch_size: int) -> list[object]:
     pattern = experiment.config.raw_rows_dir / "valid" / "*.parquet"
     options: list[object] = ["--dataloader", ROOT / "raw_dataloader.py", "--data-pattern", pattern]
-    return [*options, "--batch-size", batch_size, *_spec_options(experiment.config)]
-
-
-def _spec_options(config: Config) -> list[object]:
-    path = DatasetFolder(config.dataset_dir).spec_path
-    return [] if path is None else ["--feature-spec", path]
+    return [*options, "--batch-size", batch_size, *feature_spec_options(experiment.config)]

@@ -161,9 +161,14 @@ def _rows(experiment: Experiment, batch_size: int) -> list[object]:
 
 def spec_options(config: Config) -> list[object]:
     """The specification and the embedding widths beside the data set; one without them has the Outbrain features."""
-    dataset = DatasetFolder(config.dataset_dir)
-    spec = [] if dataset.spec_path is None else ["--feature-spec", dataset.spec_path]
-    return spec if dataset.sizes_path is None else [*spec, "--embedding-sizes", dataset.sizes_path]
+    sizes = DatasetFolder(config.dataset_dir).sizes_path
+    return [*feature_spec_options(config), *([] if sizes is None else ["--embedding-sizes", sizes])]
+
+
+def feature_spec_options(config: Config) -> list[object]:
+    """The specification beside the data set, where there is one."""
+    path = DatasetFolder(config.dataset_dir).spec_path
+    return [] if path is None else ["--feature-spec", path]
 
 
 def _batch_size(experiment: Experiment) -> int:

@@ -57,6 +57,8 @@ def the_toolkit_knows_no_user_of_it(project: Project) -> Iterator[str]:
 
 def root_scripts_do_not_know_each_other(project: Project) -> Iterator[str]:
     scripts = _root_scripts(project)
+    for name in scripts:
+        yield from (_told(name, item) for item in _imports(project[name]) if _package(item) in ("navigator", "runner"))
     for name, tree in project.items():
         yield from (_told(name, imported) for imported in _imports(tree) if _package(imported) in scripts)
 
@@ -164,6 +166,7 @@ VIOLATIONS: tuple[tuple[Rule, dict[str, str]], ...] = (
     (the_toolkit_knows_no_user_of_it, {"deployment_toolkit.a.x": "def f():\n    import runner.config"}),
     (the_toolkit_knows_no_user_of_it, {"deployment_toolkit.x": "import metrics", "metrics": ""}),
     (root_scripts_do_not_know_each_other, {"export_model": "import model", "model": ""}),
+    (root_scripts_do_not_know_each_other, {"export_model": "from navigator.options import ModelOptions"}),
     (root_scripts_do_not_know_each_other, {"widedeep.x": "from metrics import MetricsCalculator", "metrics": ""}),
     (the_runner_never_loads_tensorflow, {"runner.x": "def f():\n    import tensorflow as tf"}),
     (

@@ -34,12 +34,13 @@ from deployment_toolkit.triton_server.remote import TritonServer
 from deployment_toolkit.triton_server.url import ServerUrl
 from navigator.__main__ import main as navigator
 from raw_dataloader import get_dataloader_fn
+from tests.small_outbrain import small_outbrain_spec
 from widedeep import preprocessing, raw_rows, synthetic
 from widedeep.checkpoint import checkpoint_names, save_checkpoint
 from widedeep.feature_files import write_features
 from widedeep.feature_spec import OUTPUT_NAME, Feature, FeatureSpec, load_feature_spec
 from widedeep.network import build_network
-from widedeep.outbrain import embedding_widths, outbrain_spec
+from widedeep.outbrain import embedding_widths
 from widedeep.parquet import ParquetDataset
 
 ROOT = Path(__file__).parent.parent
@@ -111,16 +112,11 @@ def documented(script: str, folder: Path, server: TritonServer | None = None) ->
     return shlex.split(command.replace("\\\n", ""))
 
 
-def _small(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
-    return tuple(dataclasses.replace(item, cardinality=min(item.cardinality or 0, 50)) for item in features)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Raw CSVs, the data preprocessed from them, the rows before, and an exported network with random weights."""
     folder = tmp_path_factory.mktemp("ensemble")
-    spec = outbrain_spec()
-    spec = dataclasses.replace(spec, onehot=_small(spec.onehot), multihot=_small(spec.multihot))
+    spec = small_outbrain_spec(50)
     (folder / "spec.yaml").write_text(spec.to_yaml())
     synthetic.main(["--output-dir", str(folder / "csv"), "--displays", "500", "--seed", "3"])
     argv = ["--raw-dir", str(folder / "csv"), "--output-dir", str(folder / "data")]

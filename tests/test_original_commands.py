@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import os
 import re
 import shutil
@@ -18,7 +17,7 @@ import pytest
 
 from deployment_toolkit.report import PERFORMANCE_COLUMNS
 from tests.checkout import ROOT, copy_checkout, run_block, server_by_hand
-from widedeep.outbrain import outbrain_spec
+from tests.small_outbrain import small_outbrain_spec
 
 PRINTED = Path(__file__).with_name("original_commands.txt")
 HEADINGS = (
@@ -175,13 +174,8 @@ def outbrain(tmp_path_factory: pytest.TempPathFactory, write_parquet: Callable[.
     from widedeep.network import build_network
     from widedeep.network_description import NetworkDescription
 
-    spec = outbrain_spec()
-    onehot, multihot = (
-        tuple(dataclasses.replace(item, cardinality=min(item.cardinality or 0, 50)) for item in features)
-        for features in (spec.onehot, spec.multihot)
-    )
-    spec = dataclasses.replace(spec, onehot=onehot, multihot=multihot)
-    widths = {feature.name: 4 for feature in (*onehot, *multihot)}
+    spec = small_outbrain_spec(50)
+    widths = {feature.name: 4 for feature in (*spec.onehot, *spec.multihot)}
     folder = tmp_path_factory.mktemp("outbrain")
     write_parquet(folder / "data" / "valid" / "part_0.parquet", 500, spec=spec)
     (folder / "data" / "valid" / "feature_spec.yaml").write_text(spec.to_yaml())

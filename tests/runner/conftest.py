@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import os
 import signal
 import subprocess
@@ -15,7 +14,8 @@ import psutil
 import pytest
 import yaml
 
-from widedeep.feature_spec import OUTPUT_NAME, Feature
+from tests.small_outbrain import small_outbrain_spec
+from widedeep.feature_spec import OUTPUT_NAME
 from widedeep.outbrain import outbrain_spec
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -56,17 +56,11 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _cut(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
-    return tuple(dataclasses.replace(item, cardinality=min(item.cardinality or 0, 200)) for item in features)
-
-
 @pytest.fixture(scope="session")
 def small_config(tmp_path_factory: pytest.TempPathFactory) -> Plain:
     """A run over small tables, with its data and checkpoint still to be made; its folders are shared by the session."""
     folder = tmp_path_factory.mktemp("runner")
-    spec = outbrain_spec()
-    small = dataclasses.replace(spec, onehot=_cut(spec.onehot), multihot=_cut(spec.multihot))
-    (folder / "small_spec.yaml").write_text(small.to_yaml())
+    (folder / "small_spec.yaml").write_text(small_outbrain_spec(200).to_yaml())
     return {
         "model_name": "WidenDeep",
         "datasets_dir": str(folder / "datasets"),
