@@ -43,8 +43,9 @@ def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
     monkeypatch.setattr(tempfile, "tempdir", None)
+    before = _regions()
     yield
-    _wait_until(lambda: not _processes_with(str(temporary)) and not _orphaned_shared_memory())
+    _wait_until(lambda: not _processes_with(str(temporary)) and not _orphaned(_regions() - before))
     assert not list(temporary.iterdir())
 
 
@@ -203,10 +204,13 @@ def _processes_with(text: str) -> list[str]:
     return [line for line in lines if text in line]
 
 
-def _orphaned_shared_memory() -> list[str]:
-    """Regions of servers that no process mentions; those of other servers on this machine have one that does."""
-    names = [path.name for path in Path("/dev/shm").glob("triton_*")]
-    return [name for name in names if not _processes_with(name)]
+def _regions() -> set[str]:
+    return {path.name for path in Path("/dev/shm").glob("triton_*")}
+
+
+def _orphaned(regions: set[str]) -> list[str]:
+    """Those that no process mentions; the regions of other servers on this machine have one that does."""
+    return [name for name in regions if not _processes_with(name)]
 
 
 def _wait_until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
