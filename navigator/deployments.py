@@ -21,7 +21,7 @@ from deployment_toolkit.errors import UsageError
 from deployment_toolkit.library.base import stored_spec
 from deployment_toolkit.params import from_args, option
 from deployment_toolkit.registry import INSTEAD
-from deployment_toolkit.triton_server.deployment import HOSTED, MODEL_FILES, THREADS, Deployment
+from deployment_toolkit.triton_server.deployment import GPU_HOSTED, HOSTED, MODEL_FILES, THREADS, Deployment
 from navigator.options import ModelOptions, TensorRTOptions, given, tell_unused
 from navigator.signature import read_spec
 from navigator.values import key_value
@@ -101,8 +101,13 @@ def find_choices(args: argparse.Namespace) -> list[Choice]:
     return [
         Choice(_deployment(model, model_format, spec, fitting, tensorrt, host), dropped)
         for host, (fitting, dropped) in ((Host.NATIVE, _for_native(config)), (Host.PYTHON, _for_python(config)))
-        if host is Host.NATIVE or model_format in HOSTED
+        if host is Host.NATIVE or model_format in _hosted(config)
     ]
+
+
+def _hosted(config: ConfigOptions) -> tuple[Format, ...]:
+    """What the Python host runs on these engines."""
+    return GPU_HOSTED if DeviceKind.GPU in dict(config.engine_count_per_device) else HOSTED
 
 
 def _for_native(config: ConfigOptions) -> tuple[ConfigOptions, list[str]]:

@@ -45,7 +45,9 @@ _ACCELERATORS = {
 }
 # Where a format's native backend can run it, if not on either kind of device.
 _DEVICES = {Format.TRT: DeviceKind.GPU, Format.TF_TRT: DeviceKind.GPU, Format.OPENVINO: DeviceKind.CPU}
+# What the Python host runs, and what of it on a GPU too.
 HOSTED = (Format.TF_SAVEDMODEL, Format.ONNX, Format.OPENVINO)
+GPU_HOSTED = (Format.ONNX,)
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,11 @@ class Deployment:
     def _python_problems(self) -> Iterator[str]:
         if self.format not in HOSTED:
             yield f"there is no Python host for {self.format}: it needs a server with the format's own backend"
+        elif DeviceKind.GPU in self.engine_count_per_device and self.format not in GPU_HOSTED:
+            yield (
+                f"the Python host runs {self.format} on a cpu only: give engines for cpu, or convert it to "
+                f"{' or '.join(GPU_HOSTED)}, which the host runs on a gpu too"
+            )
         if self.backend_accelerator is not Accelerator.NONE:
             yield f"accelerator {self.backend_accelerator} belongs to a native backend: with the Python host use none"
         unknown = sorted(self.backend_parameters.keys() - {THREADS})

@@ -8,7 +8,7 @@ import sys
 import sysconfig
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,9 +61,10 @@ class Installation:
                 for path in _SHARED_MEMORY.glob(f"{shared_memory_prefix}*"):
                     path.unlink(missing_ok=True)
 
-    def environment(self, env: Mapping[str, str] | None = None) -> dict[str, str]:
-        """What the server is to inherit, on top of ``env``, by default this process's environment."""
-        return environment(
+    def environment(self, env: Mapping[str, str] | None = None, devices: Sequence[int] = ()) -> dict[str, str]:
+        """What the server is to inherit, on top of ``env``, by default this process's environment; of the GPUs it sees
+        ``devices`` only, if there are any, by the indices of nvidia-smi."""
+        inherited = environment(
             env,
             prepend={
                 "LD_LIBRARY_PATH": [self.package.parent / "nvidia_pytriton.libs", self.libpython],
@@ -71,6 +72,9 @@ class Installation:
                 "PYTHONPATH": [Path(deployment_toolkit.__file__).parent.parent],
             },
         )
+        if devices:  # CUDA's own order is by speed, nvidia-smi's by the place on the bus
+            inherited |= {"CUDA_VISIBLE_DEVICES": ",".join(map(str, devices)), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+        return inherited
 
     def _link_backend(self, folder: Path) -> Path:
         """A backend directory with this interpreter's stub, which the wheel keeps apart from the backend."""

@@ -1,10 +1,11 @@
-"""The tritonserver of nvidia-pytriton's wheel as a child of this process: no Docker, no GPU, on loopback only."""
+"""The tritonserver of nvidia-pytriton's wheel as a child of this process: no Docker, on loopback only, and no GPU needed
+by models on the CPU."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -36,12 +37,14 @@ def local_server(
     load_method: LoadMethod = LoadMethod.EXPLICIT,
     timeout_s: float = 60.0,
     env: Mapping[str, str] | None = None,
+    devices: Sequence[int] = (),
 ) -> Iterator[TritonServer]:
     """A ready server on loopback, gone with all its processes, files and shared memory when the block is left.
 
     Ports left out are chosen free. The log is appended to ``log_path`` while the server runs. Models are hosted by the
     Python backend, in processes that import this project and the packages of this interpreter; ``env`` is what they
-    inherit, by default this process's environment. Call it in a thread that outlives the block: the kernel ends the
+    inherit, by default this process's environment. ``devices`` are the GPUs that the server and its models see, by the
+    indices that nvidia-smi tells; without any it sees those that the environment leaves it. Call it in a thread that outlives the block: the kernel ends the
     server with the thread that started it.
 
     Raises ServerError if the repository is missing, a given port is in use, or the server ends or is not ready within
@@ -54,7 +57,7 @@ def local_server(
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         command = [*stack.enter_context(installation.command()), *options]
-        process, server = _start(stack, command, wanted, log_path, timeout_s, installation.environment(env))
+        process, server = _start(stack, command, wanted, log_path, timeout_s, installation.environment(env, devices))
         try:
             yield server
         finally:

@@ -66,6 +66,16 @@ def test_models_load_answer_and_unload(adder_repository: Path, tmp_path: Path) -
     assert "successfully loaded 'adder'" in (tmp_path / "server.log").read_text()
 
 
+def test_a_server_sees_the_gpus_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "repository").mkdir()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    for devices, visible in (((2, 0), "2,0"), ((), "7")):
+        with local_server(tmp_path / "repository", log_path=tmp_path / "server.log", devices=devices) as server:
+            inherited = psutil.Process(server.pid).environ()
+            assert inherited["CUDA_VISIBLE_DEVICES"] == visible
+            assert inherited.get("CUDA_DEVICE_ORDER") == ("PCI_BUS_ID" if devices else None)
+
+
 def test_two_servers_at_once_and_an_exception(adder_repository: Path, tmp_path: Path) -> None:
     def fail() -> None:
         with (

@@ -58,6 +58,17 @@ PYTHON = {
         "python_dynamic_defaults", SPEC, Format.ONNX, host=Host.PYTHON, batching=Batching.DYNAMIC, max_batch_size=16
     ),
 }
+ON_GPU = {  # what a server without a GPU does with it: tests/navigator/test_triton_config_model.py
+    "python_gpu": Deployment(
+        "python_gpu",
+        SPEC,
+        Format.ONNX,
+        host=Host.PYTHON,
+        batching=Batching.DYNAMIC,
+        max_batch_size=131072,
+        engine_count_per_device=GPU_2,
+    ),
+}
 NATIVE = {
     "savedmodel_amp": Deployment(
         "savedmodel_amp",
@@ -158,9 +169,9 @@ def server(tiny_onnx: Callable[..., Path], tmp_path_factory: pytest.TempPathFact
         yield running
 
 
-@pytest.mark.parametrize("name", [*PYTHON, *NATIVE])
+@pytest.mark.parametrize("name", [*PYTHON, *ON_GPU, *NATIVE])
 def test_text_is_the_reviewed_one(name: str) -> None:
-    text = config_text((PYTHON | NATIVE)[name])
+    text = config_text((PYTHON | ON_GPU | NATIVE)[name])
     assert text == (EXPECTED / f"{name}.pbtxt").read_text()
     parsed = parse_config(text)
     assert ModelSpec.from_dict(json.loads(parsed.parameters["model_spec"].string_value)) == SPEC
@@ -212,6 +223,14 @@ def test_differences_name_what_a_server_changed(server: TritonServer) -> None:
             "the TensorRT accelerator has no precision tf32",
         ),
         ({"backend_parameters": {"model_spec": "{}"}}, "backend parameter model_spec is written from the model's"),
+        (
+            {"host": Host.PYTHON, "engine_count_per_device": GPU_2},
+            "the Python host runs tf-savedmodel on a cpu only: give engines for cpu, or convert it to onnx",
+        ),
+        (
+            {"format": Format.OPENVINO, "host": Host.PYTHON, "engine_count_per_device": {DeviceKind.CPU: 1} | GPU_2},
+            "the Python host runs openvino on a cpu only",
+        ),
         ({"host": Host.PYTHON, "backend_accelerator": Accelerator.AMP}, "with the Python host use none"),
         ({"host": Host.PYTHON, "backend_parameters": {"thread": "1"}}, "no parameter thread, only threads"),
         ({"host": Host.PYTHON, "backend_parameters": {"threads": "0"}}, "threads=0: use 1 or more"),

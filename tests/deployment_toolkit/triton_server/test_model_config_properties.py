@@ -51,8 +51,9 @@ def deployments(draw: st.DrawFn) -> Deployment:
     """Any combination of parts that don't contradict each other."""
     model_format = draw(st.sampled_from(list(BACKENDS)))
     host = draw(st.sampled_from(Host)) if model_format in HOSTED else Host.NATIVE
-    devices = st.sampled_from(DEVICES.get(model_format, list(DeviceKind)) if host is Host.NATIVE else list(DeviceKind))
-    engines = draw(st.dictionaries(devices, st.integers(1, 4), max_size=2))
+    hosted_on = list(DeviceKind) if model_format is Format.ONNX else [DeviceKind.CPU]
+    devices = DEVICES.get(model_format, list(DeviceKind)) if host is Host.NATIVE else hosted_on
+    engines = draw(st.dictionaries(st.sampled_from(devices), st.integers(1, 4), max_size=2))
     on_gpu = host is Host.NATIVE and engines.keys() != {DeviceKind.CPU}
     accelerator = draw(st.sampled_from(CHOICES[model_format])) if on_gpu else Accelerator.NONE
     batching = draw(st.sampled_from(Batching))
