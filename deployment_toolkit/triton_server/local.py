@@ -1,5 +1,5 @@
-"""The tritonserver of nvidia-pytriton's wheel as a child of this process: no Docker, on loopback only, and no GPU needed
-by models on the CPU."""
+"""The tritonserver of nvidia-pytriton's wheel as a child of this process: no Docker, no GPU unless a model asks for
+one, on loopback only."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def local_server(
     Ports left out are chosen free. The log is appended to ``log_path`` while the server runs. Models are hosted by the
     Python backend, in processes that import this project and the packages of this interpreter; ``env`` is what they
     inherit, by default this process's environment. ``devices`` are the GPUs that the server and its models see, by the
-    indices that nvidia-smi tells; without any it sees those that the environment leaves it. Call it in a thread that outlives the block: the kernel ends the
-    server with the thread that started it.
+    indices that nvidia-smi tells; without any it sees those that the environment leaves it. Call it in a thread that
+    outlives the block: the kernel ends the server with the thread that started it.
 
     Raises ServerError if the repository is missing, a given port is in use, or the server ends or is not ready within
     ``timeout_s``, then with the last lines of its log.
