@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import shutil
 import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +19,15 @@ from typing import IO
 from deployment_toolkit.errors import DataError
 from deployment_toolkit.files import require_free_space
 
-_BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)  # the last: encrypted
+_BROKEN = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    gzip.BadGzipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    RuntimeError,  # encrypted
+)
 
 
 @dataclass(frozen=True)
@@ -26,6 +36,12 @@ class _Member:
     size: int
     kind: str  # file, folder, or what it is instead
     open: Callable[[], IO[bytes]]
+
+
+@dataclass(frozen=True)
+class _Contents:
+    members: list[_Member]
+    finish: Callable[[], None] = lambda: None  # what remains to be checked when all members have been read
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -37,29 +53,44 @@ def unpack(archive: Path, folder: Path) -> None:
     """
     try:
         with ExitStack() as stack:
-            members = list(_members(archive, stack))
-            _check(members, archive)
-            require_free_space(folder, sum(member.size for member in members), f"what is in {archive.name}")
+            contents = _open(archive, stack)
+            _check(contents.members, archive)
+            needed = sum(member.size for member in contents.members)
+            require_free_space(folder, needed, f"what is in {archive.name}")
             folder.mkdir(parents=True, exist_ok=True)
-            for member in members:
+            for member in contents.members:
                 _write(member, folder / member.name)
+            contents.finish()
     except _BROKEN as error:
         raise DataError(f"{archive} can't be unpacked: {error or 'it is cut short'}; fetch it again") from error
     except OSError as error:  # names that a file system can't have, or one below a file
         raise DataError(f"{archive} can't be unpacked into {folder}: {error}") from error
 
 
-def _members(archive: Path, stack: ExitStack) -> Iterator[_Member]:
+def _open(archive: Path, stack: ExitStack) -> _Contents:
     if zipfile.is_zipfile(archive):
         zipped = stack.enter_context(zipfile.ZipFile(archive))
-        for entry in zipped.infolist():
-            yield _Member(entry.filename, entry.file_size, _zip_kind(entry), partial(zipped.open, entry))
-    elif tarfile.is_tarfile(archive):
+        return _Contents(
+            [
+                _Member(entry.filename, entry.file_size, _zip_kind(entry), partial(zipped.open, entry))
+                for entry in zipped.infolist()
+            ]
+        )
+    if tarfile.is_tarfile(archive):
         tarred = stack.enter_context(tarfile.TarFile.open(archive))
-        for info in tarred.getmembers():
-            yield _Member(info.name, info.size, _tar_kind(info), partial(_extract, tarred, info))
-    else:
-        raise DataError(f"{archive} is neither a zip nor a tar archive")
+        members = [
+            _Member(info.name, info.size, _tar_kind(info), partial(_extract, tarred, info))
+            for info in tarred.getmembers()
+        ]
+        return _Contents(members, partial(_read_to_the_end, tarred))
+    raise DataError(f"{archive} is neither a zip nor a tar archive")
+
+
+def _read_to_the_end(tarred: tarfile.TarFile) -> None:
+    """The checksum of a compressed archive stands behind the last member, and is compared when it is reached."""
+    assert tarred.fileobj is not None, "it is open"
+    while tarred.fileobj.read(2**20):
+        pass
 
 
 def _extract(tarred: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:

@@ -49,15 +49,16 @@ def download(url: str, path: Path, *, sha256: str | None = None, pause_s: float 
                 break
             problem = f"the connection ended after {partial.size} bytes"
         except urllib.error.HTTPError as error:
-            raise DataError(f"{url} can't be downloaded: the server answers {error.code} {error.reason}") from error
+            problem = f"the server answers {error.code} {error.reason}"
+            if error.code < http.HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise DataError(f"{url} can't be downloaded: {problem}") from error
         except _BROKEN as error:
             problem = str(getattr(error, "reason", None) or error or type(error).__name__)
         went_on = partial.size > before and partial.validator is not None
         failures = 1 if went_on else failures + 1
         if failures == _ATTEMPTS:
-            raise DataError(
-                f"{url} can't be downloaded: {problem}; what came so far is kept in {partial.path}, try again later"
-            )
+            kept = f" (what came so far is kept in {partial.path})" if partial.validator else ""
+            raise DataError(f"{url} can't be downloaded: {problem}; try again later{kept}")
         logger.warning("%s: trying again", problem)
         time.sleep(pause_s)
     try:
@@ -127,7 +128,8 @@ def _fetch(url: str, partial: _Partial) -> bool:
         if response.status == http.HTTPStatus.PARTIAL_CONTENT:
             start, total = _content_range(response.headers)
             if start != partial.size:
-                raise DataError(f"{url}: the server sends bytes from {start} on instead of from {partial.size} on")
+                partial.forget()
+                raise ConnectionError(f"the server sends other bytes ({response.headers.get('Content-Range')})")
             logger.info("going on after %d of %s bytes", start, total)
         else:
             partial.start(response.headers)
@@ -162,12 +164,13 @@ def _save(response: IO[bytes], partial: _Partial, total: int | None) -> None:
             bar.update(len(chunk))
 
 
-def _content_range(headers: Message) -> tuple[int, int | None]:
+def _content_range(headers: Message) -> tuple[int | None, int | None]:
+    """The first byte of an answer, None if the header can't be understood, and the length of the file if it is told."""
     span, _, total = headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
     try:
         return int(span.partition("-")[0]), None if total == "*" else int(total)
     except ValueError:
-        raise DataError(f"the server's Content-Range {headers.get('Content-Range')} can't be understood") from None
+        return None, None
 
 
 class _NoDowngrade(urllib.request.HTTPRedirectHandler):

@@ -72,20 +72,35 @@ def _is_checkpoint(folder: Path) -> bool:
 @contextmanager
 def _archive(options: DownloadOptions) -> Iterator[Path]:
     """The archive on this machine; what was downloaded is deleted when it has been used."""
-    parts = urlsplit(options.url)
-    if parts.scheme == "file":
-        path = Path(url2pathname(parts.path))
-        if parts.netloc not in ("", "localhost") or not path.is_file():
-            raise DataError(f"{options.url}: there is no such file; give file:///absolute/path/of/an/archive")
-        require_sha256(path, options.sha256, options.url)
+    of_this_machine = urlsplit(options.url).scheme == "file"
+    try:
+        path = _local_file(options) if of_this_machine else _downloaded(options)
+    except DataError as error:
+        folder = options.checkpoint_dir
+        raise DataError(
+            f"{error}. Without it: copy a checkpoint to {folder}, or train one there (scripts/train.sh --data-dir DATA "
+            f"--checkpoint-dir {folder})"
+        ) from error
+    try:
         yield path
-    else:
-        path = options.checkpoint_dir.with_name(f".{options.checkpoint_dir.name}.archive")
-        download(options.url, path, sha256=options.sha256)
-        try:
-            yield path
-        finally:
+    finally:
+        if not of_this_machine:
             path.unlink()
+
+
+def _local_file(options: DownloadOptions) -> Path:
+    parts = urlsplit(options.url)
+    path = Path(url2pathname(parts.path))
+    if parts.netloc not in ("", "localhost") or not path.is_file():
+        raise DataError(f"{options.url}: there is no such file; give file:///absolute/path/of/an/archive")
+    require_sha256(path, options.sha256, options.url)
+    return path
+
+
+def _downloaded(options: DownloadOptions) -> Path:
+    path = options.checkpoint_dir.with_name(f".{options.checkpoint_dir.name}.archive")
+    download(options.url, path, sha256=options.sha256)
+    return path
 
 
 if __name__ == "__main__":

@@ -31,6 +31,10 @@ class Executor:
         self._changed = changed
         self.records: list[StageRecord] = []
 
+    def tell(self, text: str) -> None:
+        """Shows a text that is no stage's result."""
+        self._console.show(text)
+
     def note(self, name: str, experiment: int | None, state: State, message: str) -> None:
         """Records a stage that is not run."""
         self.records.append(StageRecord(name, experiment, state, message=message))

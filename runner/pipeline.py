@@ -82,6 +82,8 @@ def _prepare(config: Config, workspace: Workspace, executor: Executor) -> bool:
 
 
 def _make(stage: PreparationStage, executor: Executor) -> bool:
+    if stage.advice:
+        executor.tell(stage.advice)
     with executor.stage(stage.name, None) as record:
         executor.run(record, stage.command())
     return record.state is State.OK

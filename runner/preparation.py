@@ -26,11 +26,12 @@ logger = logging.getLogger("runner")
 @dataclass(frozen=True)
 class PreparationStage:
     """A stage that is left out where its ``product`` is there. ``command`` is made when the stages before it are
-    done."""
+    done; ``advice`` tells, where it is run, what else could be put there."""
 
     name: str
     product: Path
     command: Callable[[], Command]
+    advice: str = ""
 
 
 def preparation_stages(config: Config, workspace: Workspace) -> list[PreparationStage]:
@@ -47,6 +48,8 @@ def preparation_stages(config: Config, workspace: Workspace) -> list[Preparation
             "demo data",
             valid if valid.exists() else raw,
             lambda: _module("demo_data", "widedeep.synthetic", "--output-dir", raw, *demo),
+            f"no data: neither {relative(dataset)} nor {relative(raw)} is there, so demo data is generated. For the "
+            f"Outbrain data unzip Kaggle's files into {relative(raw)}",
         ),
         PreparationStage(
             "preprocessing",
@@ -63,7 +66,8 @@ def preparation_stages(config: Config, workspace: Workspace) -> list[Preparation
     for checkpoint in config.checkpoints:
         folder = workspace.checkpoint(checkpoint.name)
         name, make = ("download", _download) if checkpoint.url else ("training", _training)
-        stages.append(PreparationStage(name, folder, partial(make, config, checkpoint, folder)))
+        advice = "" if checkpoint.url else _instead_of_training(config, folder)
+        stages.append(PreparationStage(name, folder, partial(make, config, checkpoint, folder), advice))
     return stages
 
 
@@ -83,6 +87,13 @@ def preparation_lock(config: Config) -> Iterator[None]:
 def relative(path: Path) -> str:
     """A path as a reader of the report knows it: from the project's root where it lies inside."""
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+
+
+def _instead_of_training(config: Config, folder: Path) -> str:
+    return (
+        f"no checkpoint: {relative(folder)} is not there and the configuration has no url, so one is trained on "
+        f"{relative(config.dataset_dir)} (as scripts/train.sh does). To use yours, copy it there or give its url"
+    )
 
 
 def _download(config: Config, checkpoint: Checkpoint, folder: Path) -> Command:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import json
 import os
+import random
 import stat
 import subprocess
 import sys
@@ -27,9 +29,11 @@ from deployment_toolkit.download import download
 from deployment_toolkit.errors import DataError, ModelError, UsageError
 from runner.checkpoint_download import install, main
 from runner.config import Checkpoint, load_config
+from runner.pipeline import run_pipeline
 from runner.preparation import preparation_stages
+from runner.stages import Stage
 from runner.workspace import create_workspace
-from tests.runner.conftest import ROOT
+from tests.runner.conftest import ROOT, states
 
 STATE = b'model_checkpoint_path: "ckpt-1"\n'
 FILES = {"checkpoint": STATE, "ckpt-1.index": b"index", "ckpt-1.data-00000-of-00001": bytes(range(256)) * 4000}
@@ -37,12 +41,16 @@ FILES = {"checkpoint": STATE, "ckpt-1.index": b"index", "ckpt-1.data-00000-of-00
 
 @dataclass
 class Site:
-    """A web server with one file. It closes a connection after ``cut`` bytes, as often as ``cuts`` says."""
+    """A web server with one file. It closes a connection after ``cut`` bytes, as often as ``cuts`` says, and is out of
+    order ``outages`` times first."""
 
     content: bytes
     tag: str | None = '"one"'
     cut: int = 0
     cuts: int = 0
+    outages: int = 0
+    knows_ranges: bool = True
+    shift: int = 0  # of the bytes that it sends instead of those asked for
     status: int = 0
     location: str = ""
     ranges: list[str | None] = field(default_factory=list)
@@ -52,9 +60,11 @@ class Site:
         asked = handler.headers.get("Range")
         self.ranges.append(asked)
         same = handler.headers.get("If-Range") == self.tag
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and same else 0
-        if self.status:
-            handler.send_response(self.status)
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and same and self.knows_ranges else 0
+        start = start + self.shift if start else 0
+        self.outages -= 1
+        if self.status or self.outages >= 0:
+            handler.send_response(self.status or 503)
             handler.send_header("Location", self.location)
             handler.send_header("Content-Length", "0")
             handler.end_headers()
@@ -124,6 +134,12 @@ def _member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile
     return info
 
 
+def _leave_partial(path: Path, site: Site, content: bytes) -> None:
+    """What an interrupted download leaves."""
+    path.with_name(f"{path.name}.partial").write_bytes(content)
+    path.with_name(f"{path.name}.partial.json").write_text(json.dumps({"url": site.url, "validator": '"one"'}))
+
+
 def _contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -141,7 +157,7 @@ def test_a_checkpoint_comes_whole_from_a_server_that_breaks_off(site: Site, tmp_
 def test_what_came_before_an_end_is_gone_on_from_by_the_next_call(site: Site, tmp_path: Path) -> None:
     path = tmp_path / "archive"
     site.cut, site.cuts = 0, 100
-    with pytest.raises(DataError, match="kept in .*try again later"):
+    with pytest.raises(DataError, match="try again later$"):
         download(site.url, path, pause_s=0)
     site.cut, site.cuts = 1000, 1
     site.ranges.clear()
@@ -153,20 +169,42 @@ def test_what_came_before_an_end_is_gone_on_from_by_the_next_call(site: Site, tm
 
 def test_a_whole_file_that_was_not_put_in_place_is_not_fetched_again(site: Site, tmp_path: Path) -> None:
     path = tmp_path / "archive"
-    path.with_name("archive.partial").write_bytes(site.content)
-    path.with_name("archive.partial.json").write_text(f'{{"url": "{site.url}", "validator": "\\"one\\""}}')
+    _leave_partial(path, site, site.content)
     download(site.url, path, pause_s=0)
     assert path.read_bytes() == site.content
     assert site.ranges == [f"bytes={len(site.content)}-"]
     assert [item.name for item in tmp_path.iterdir()] == ["archive"]
 
 
+@pytest.mark.parametrize("way", ["no ranges", "other bytes"])
+def test_a_server_that_can_not_go_on_begins_anew(site: Site, tmp_path: Path, way: str) -> None:
+    site.cut, site.cuts = 400_000, 1
+    site.knows_ranges, site.shift = way != "no ranges", 7 if way == "other bytes" else 0
+    download(site.url, tmp_path / "archive", pause_s=0)
+    assert (tmp_path / "archive").read_bytes() == site.content
+    assert site.ranges == [None, "bytes=400000-", *([None] if site.shift else [])]
+
+
+def test_a_server_that_is_out_of_order_is_asked_again(site: Site, tmp_path: Path) -> None:
+    site.outages = 3
+    download(site.url, tmp_path / "archive", pause_s=0)
+    assert (tmp_path / "archive").read_bytes() == site.content
+    site.outages = 100
+    with pytest.raises(DataError, match="the server answers 503 Service Unavailable; try again later$"):
+        download(site.url, tmp_path / "other", pause_s=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["archive"]
+    _leave_partial(tmp_path / "other", site, b"begin")
+    with pytest.raises(DataError, match=r"try again later \(what came so far is kept in .*/other.partial\)"):
+        download(site.url, tmp_path / "other", pause_s=0)
+
+
 @pytest.mark.parametrize("tag", ['"two"', None, 'W/"weak"'])
 def test_another_file_of_the_server_is_fetched_from_its_start(site: Site, tmp_path: Path, tag: str | None) -> None:
     path = tmp_path / "archive"
-    path.with_name("archive.partial").write_bytes(b"of an older file")
     if tag == '"two"':
-        path.with_name("archive.partial.json").write_text(f'{{"url": "{site.url}", "validator": "\\"one\\""}}')
+        _leave_partial(path, site, b"of an older file")
+    else:
+        path.with_name("archive.partial").write_bytes(b"of an older file")
     site.tag = tag
     site.cut, site.cuts = 10, 1
     download(site.url, path, pause_s=0)
@@ -185,6 +223,16 @@ def test_a_missing_file_is_told_at_once(site: Site, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the server answers 404"):
         download(site.url, tmp_path / "archive", pause_s=0)
     assert len(site.ranges) == 1
+
+
+def test_what_can_not_be_fetched_says_where_else_a_checkpoint_comes_from(site: Site, tmp_path: Path) -> None:
+    site.status = 404
+    folder = tmp_path / "checkpoint"
+    for url in (site.url, f"file://{tmp_path}/none.zip"):
+        with pytest.raises(DataError) as caught:
+            main(["--url", url, "--checkpoint-dir", str(folder)])
+        assert f"copy a checkpoint to {folder}, or train one there (scripts/train.sh " in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -277,10 +325,15 @@ def test_what_is_no_archive_of_a_checkpoint_is_refused(tmp_path: Path, content: 
     assert [path.name for path in tmp_path.iterdir()] == ["archive"]
 
 
-def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
-    archive = _tar(tmp_path / "archive", [(_member(name), content) for name, content in FILES.items()])
-    archive.write_bytes(archive.read_bytes()[:-2000])
-    with pytest.raises(DataError, match="fetch it again"):
+@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
+@pytest.mark.parametrize("damage", ["cut short", "changed"])
+def test_a_damaged_archive_is_refused(tmp_path: Path, mode: str, damage: str) -> None:
+    files = FILES | {"ckpt-1.data-00000-of-00001": random.Random(1).randbytes(10**6)}
+    archive = _tar(tmp_path / "archive", [(_member(name), content) for name, content in files.items()], mode)
+    content = archive.read_bytes()
+    changed = content[:500_000] + bytes(1000) + content[501_000:]
+    archive.write_bytes(content[:-2000] if damage == "cut short" else changed)
+    with pytest.raises(DataError, match="can't be unpacked|neither a zip nor a tar"):
         install(archive, tmp_path / "checkpoint")
     assert [path.name for path in tmp_path.iterdir()] == ["archive"]
 
@@ -303,6 +356,41 @@ def test_a_run_downloads_what_is_missing_and_has_a_url(
     assert (stage.name, stage.product) == ("download", workspace.checkpoint("small"))
     subprocess.run(stage.command().argv, check=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert _contents(workspace.checkpoint("small")) == FILES
+
+
+def _run(config: dict[str, Any], tmp_path: Path) -> tuple[Path, str]:
+    """Runs a configuration, of which only the preparation can be done: its folder, and what it printed."""
+    path, stream = tmp_path / "config.yaml", io.StringIO()
+    path.write_text(yaml.safe_dump(config | {"datasets_dir": str(tmp_path / "datasets")}))
+    workspace = create_workspace(tmp_path / "workspace")
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert run_pipeline(load_config(path), workspace, "a test", env, stream, keep_models=False) == 1
+    return workspace.run, stream.getvalue()
+
+
+def test_a_second_run_takes_what_the_first_downloaded(
+    site: Site, small_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "runner.pipeline.stages_of", lambda config: [Stage("export", mock.Mock(side_effect=ModelError))]
+    )
+    (tmp_path / "datasets" / "outbrain" / "valid").mkdir(parents=True)
+    config = small_config | {"checkpoints": [{"name": "small", "url": site.url}]}
+    downloads = [states(_run(config, tmp_path)[0], None)["download"] for _ in range(2)]
+    assert downloads == ["ok", "reused"]
+    assert site.ranges == [None]
+
+
+def test_without_a_url_a_run_says_how_else_a_checkpoint_comes_there(
+    small_config: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "datasets" / "outbrain" / "valid").mkdir(parents=True)
+    folder = tmp_path / "workspace" / "checkpoints" / "small" / "checkpoint"
+    run, printed = _run(small_config, tmp_path)
+    assert f"no checkpoint: {folder} is not there and the configuration has no url, so one is trained" in printed
+    assert "To use yours, copy it there or give its url\n" in printed
+    assert states(run, None)["training"] == "failed"
+    assert f"there is no data to train one on ({tmp_path}/datasets/outbrain/train/*.parquet)" in printed
 
 
 @pytest.mark.parametrize(
