@@ -15,13 +15,12 @@ import requests
 from docker.errors import APIError, DockerException, NotFound
 
 from deployment_toolkit.container_spec import ContainerSpec
+from deployment_toolkit.engine_progress import EngineProgress
 from deployment_toolkit.errors import ContainerError
-from deployment_toolkit.process import last_lines
 
 logger = logging.getLogger("containers")
 
 _POLL_S = 0.25
-_PROGRESS_S = 10.0
 _LOG_END_S = 5.0
 _ENDED = ("exited", "dead", "stopped")
 _MENDS = {
@@ -139,7 +138,7 @@ class ContainerEngine:
             found = self._find_image(name)
             if found is None:
                 logger.info("pulling image %s (the first time some minutes and GB)", name)
-                self._follow(self._api.pull(name, stream=True, decode=True), "status")
+                EngineProgress("status").follow(self._api.pull(name, stream=True, decode=True))
                 found = self._find_image(name)
         except _LOST as error:
             raise self._not_pulled(name, _reason(error)) from error
@@ -147,24 +146,36 @@ class ContainerEngine:
             raise self._not_pulled(name, str(error)) from error
         if found is None:
             raise self._not_pulled(name, "the engine has not got it")
-        pairs = (item.partition("=") for item in found.get("Config", {}).get("Env") or ())
-        return {key: value for key, _, value in pairs}
+        return _environment(found)
 
     def has_image(self, name: str) -> bool:
         """Whether the image is here."""
         return self._find_image(name) is not None
 
+    def image_id(self, name: str) -> str | None:
+        """What tells an image from another that had its name; None if it is not here. Raises ContainerError if the
+        engine can't tell."""
+        found = self._look_up(name)
+        return None if found is None else str(found["Id"])
+
+    def image_environment(self, name: str) -> dict[str, str] | None:
+        """The environment that an image sets; None if it is not here. Raises ContainerError if the engine can't
+        tell."""
+        found = self._look_up(name)
+        return None if found is None else _environment(found)
+
     def build_image(self, dockerfile: Path, name: str, build_args: Mapping[str, str] | None = None) -> None:
-        """Builds an image in the Dockerfile's folder. What it prints is logged in detail. Raises ContainerError with
-        its last lines if it fails."""
+        """Builds an image in the Dockerfile's folder, less what its .dockerignore names, on this host's network, as
+        packages may be reached through it only. Its steps are logged, what they print in detail. Raises ContainerError
+        with the last lines if it fails."""
         logger.info("building image %s with %s", name, dockerfile)
         folder = dockerfile.resolve().parent
         try:
             parts = self._api.build(
                 path=str(folder), dockerfile=dockerfile.name, tag=name, buildargs=dict(build_args or {}), rm=True,
-                forcerm=True, decode=True,
+                forcerm=True, network_mode="host", decode=True,
             )  # fmt: skip
-            self._follow(parts, "stream")
+            EngineProgress("stream").follow(parts)
         except (*_LOST, ContainerError) as error:
             raise ContainerError(f"{dockerfile} can't be built: {_reason(error)}; mend it or name an image") from error
 
@@ -185,26 +196,17 @@ class ContainerEngine:
         finally:
             container.remove()
 
+    def _look_up(self, name: str) -> dict[str, Any] | None:
+        try:
+            return self._find_image(name)
+        except _LOST as error:
+            raise ContainerError(f"image {name} can't be looked up ({_reason(error)}): mend its name") from error
+
     def _find_image(self, name: str) -> dict[str, Any] | None:
         try:
             return dict(self._api.inspect_image(name))
         except NotFound:
             return None
-
-    def _follow(self, parts: Iterator[dict[str, Any]], key: str) -> None:
-        """Logs what the engine does, its last words sometimes. Raises ContainerError with the error it ends with."""
-        said: list[str] = []
-        told = time.monotonic()
-        for part in parts:
-            if "error" in part:
-                raise ContainerError(last_lines("\n".join([*said, str(part["error"])]), 5))
-            text = str(part.get(key, "")).strip()
-            if text:
-                said = [*said[-20:], text]
-                logger.debug("%s", text)
-            if time.monotonic() - told > _PROGRESS_S:
-                logger.info("still at it: %s %s", text, part.get("progress", ""))
-                told = time.monotonic()
 
     @staticmethod
     def _not_pulled(name: str, reason: str) -> ContainerError:
@@ -212,6 +214,11 @@ class ContainerEngine:
             f"image {name} is not here and can't be pulled ({reason}): mend its name, docker login where it comes "
             "from, or build it"
         )
+
+
+def _environment(image: Mapping[str, Any]) -> dict[str, str]:
+    pairs = (item.partition("=") for item in image.get("Config", {}).get("Env") or ())
+    return {key: value for key, _, value in pairs}
 
 
 def _not_started(spec: ContainerSpec, error: Exception) -> ContainerError:

@@ -15,6 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 from deployment_toolkit.core import ModelSpec, TensorSpec
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
+from tests.base_image import open_base_image, open_project_image
+from tests.container_engine import open_engine
 from tests.container_image import open_test_image
 from widedeep.feature_spec import Feature, FeatureSpec
 from widedeep.outbrain import embedding_widths, outbrain_spec
@@ -43,12 +45,12 @@ def pytest_configure() -> None:
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A worker takes a file at a time. One takes all of the runner's tests, which share their runs, one both files
-    whose commands use the default ports, and one what shares the image for containers."""
+    whose commands use the default ports, and one what shares the container engine and its images."""
     for item in items:
         group = "runner" if item.path.is_relative_to(ROOT / "tests" / "runner") else str(item.path.relative_to(ROOT))
         if item.path.name in ("test_readme.py", "test_original_commands.py"):
             group = "default ports"
-        if "container_image" in getattr(item, "fixturenames", ()):
+        if "container_engine" in getattr(item, "fixturenames", ()):
             group = "containers"
         item.add_marker(pytest.mark.xdist_group(group))
 
@@ -75,9 +77,30 @@ def adder_server(adder_repository: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="session")
-def container_image() -> Iterator[str]:
+def container_engine() -> Iterator[None]:
+    """An engine that the Docker SDK and Docker's command find; its tests are one worker's."""
+    with open_engine():
+        yield
+
+
+@pytest.fixture(scope="session")
+def container_image(container_engine: None) -> Iterator[str]:
     """Name of an image with Python and the embedded server as ``tritonserver``."""
     with open_test_image() as name:
+        yield name
+
+
+@pytest.fixture(scope="session")
+def base_image(container_engine: None) -> Iterator[str]:
+    """Name of an image that is a plain Debian 12."""
+    with open_base_image() as name:
+        yield name
+
+
+@pytest.fixture(scope="session")
+def project_image(base_image: str) -> Iterator[str]:
+    """Name of the image that the project's Dockerfile makes of ``base_image``: some minutes."""
+    with open_project_image(base_image) as name:
         yield name
 
 

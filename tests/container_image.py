@@ -14,12 +14,10 @@ import threading
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import BinaryIO
 
 import docker
-import pytest
 
-from deployment_toolkit.containers import ContainerEngine
-from deployment_toolkit.errors import ContainerError
 from deployment_toolkit.triton_server.installation import Installation
 
 ROOT = Path(__file__).parent.parent
@@ -35,23 +33,24 @@ _LEFT_OUT = (
 
 @contextlib.contextmanager
 def open_test_image() -> Iterator[str]:
-    """The image's name; it is removed when the block is left. Skips the test where no engine answers.
+    """The image's name; it is removed when the block is left.
 
     In a container that sees this checkout its Python also has the packages of the checkout's virtual environment.
     """
-    try:
-        with ContainerEngine.connect():
-            pass
-    except ContainerError as error:
-        pytest.skip(str(error))
-    repository, tag = "localhost/wide-deep-test", str(os.getpid())
-    with contextlib.closing(docker.from_env()) as client:
-        reading, writing = os.pipe()
-        writer = threading.Thread(target=_write_image, args=(writing,))
-        writer.start()
-        with os.fdopen(reading, "rb") as stream:
-            answer = client.api.import_image_from_stream(stream, changes=[f"ENV {item}" for item in ENVIRONMENT])
+    reading, writing = os.pipe()
+    writer = threading.Thread(target=_write_image, args=(writing,))
+    writer.start()
+    with os.fdopen(reading, "rb") as stream, imported(stream, "localhost/wide-deep-test", ENVIRONMENT) as name:
         writer.join()
+        yield name
+
+
+@contextlib.contextmanager
+def imported(stream: BinaryIO, repository: str, environment: Iterable[str]) -> Iterator[str]:
+    """Name of an image of a tar's files, in this repository; it is removed when the block is left."""
+    tag = str(os.getpid())
+    with contextlib.closing(docker.from_env(timeout=600)) as client:
+        answer = client.api.import_image_from_stream(stream, changes=[f"ENV {item}" for item in environment])
         image = client.images.get(answer.strip().splitlines()[-1].partition("sha256:")[2][:64])
         try:
             image.tag(repository, tag)

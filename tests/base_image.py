@@ -1,0 +1,64 @@
+"""Images for tests: a plain Debian 12, and what the project's Dockerfile makes of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import ssl
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+
+from deployment_toolkit.containers import ContainerEngine
+from deployment_toolkit.process import last_lines
+from tests.container_image import imported
+
+ROOT = Path(__file__).parent.parent
+DEBIAN = "debian:12"
+# Not where Debian keeps its own, which its package ca-certificates makes anew.
+CERTIFICATES = Path("/usr/local/share/host-certificates.crt")
+
+
+@contextlib.contextmanager
+def open_base_image() -> Iterator[str]:
+    """Name of an image that is Debian 12, minimal: made by debootstrap and removed when the block is left, or Debian's
+    own where there is no debootstrap or this is not root. pip trusts in it whom this host trusts."""
+    if shutil.which("debootstrap") is None or os.getuid():
+        with ContainerEngine.connect() as engine:
+            engine.require_image(DEBIAN)
+        yield DEBIAN
+        return
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/var/tmp")))
+        command = ["debootstrap", "--variant=minbase", "bookworm", str(folder)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert done.returncode == 0, last_lines(done.stdout, 10)
+        shutil.copyfile(_certificates(), folder / CERTIFICATES.relative_to("/"))
+        folder.chmod(0o755)
+        tar = stack.enter_context(subprocess.Popen(["tar", "-C", folder, "-c", "."], stdout=subprocess.PIPE))
+        assert tar.stdout is not None
+        yield stack.enter_context(imported(tar.stdout, "localhost/wide-deep-debian", [f"PIP_CERT={CERTIFICATES}"]))
+
+
+@contextlib.contextmanager
+def open_project_image(base_image: str) -> Iterator[str]:
+    """Name of the image that the project's Dockerfile makes of another; it is removed when the block is left."""
+    name = f"localhost/wide-deep-project:{os.getpid()}"
+    with ContainerEngine.connect() as engine:
+        engine.build_image(ROOT / "Dockerfile", name, {"FROM_IMAGE_NAME": base_image})
+    try:
+        yield name
+    finally:
+        with contextlib.closing(docker.from_env(timeout=600)) as client:
+            client.images.remove(name, force=True)
+
+
+def _certificates() -> Path:
+    """The file with the certificate authorities that this host trusts."""
+    paths = ssl.get_default_verify_paths()
+    candidates = (os.environ.get("PIP_CERT"), paths.cafile, "/etc/ssl/certs/ca-certificates.crt")
+    return next(Path(path) for path in candidates if path and Path(path).is_file())

@@ -1,0 +1,123 @@
+"""The Docker-compatible engine of the tests: the machine's own if one answers, else podman's, for the tests alone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deployment_toolkit.containers import ContainerEngine
+from deployment_toolkit.errors import ContainerError
+
+PROGRAMS = ("podman", "runc", "setpriv")
+INSTALL = "scripts/install_container_engine.sh, called by root, installs one for the tests"
+# A file for the locks: what podman keeps in /dev/shm would be shared with the machine's own.
+CONFIGURATION = """
+[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
+log_driver = "k8s-file"
+[engine]
+runtime = "runc"
+lock_type = "file"
+events_logger = "file"
+tmp_dir = "{run}/tmp"
+static_dir = "{storage}/libpod"
+volume_path = "{storage}/volumes"
+[network]
+network_config_dir = "{storage}/networks"
+"""
+_START_S = 60.0
+_STOP_S = 20.0
+
+
+@contextlib.contextmanager
+def open_engine() -> Iterator[None]:
+    """While the block runs an engine answers where the Docker SDK and Docker's command look for it. Skips the test with
+    the reason if none does and none can be started."""
+    if _answers():
+        yield
+        return
+    reason = why_no_podman()
+    if reason:
+        pytest.skip(f"no container engine answers, and {reason}: {INSTALL}")
+    with _podman_service() as address, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("DOCKER_HOST", address)
+        environment.setenv("DOCKER_BUILDKIT", "0")  # which podman has not
+        yield
+
+
+def _answers() -> bool:
+    try:
+        with ContainerEngine.connect():
+            return True
+    except ContainerError:
+        return False
+
+
+def why_no_podman() -> str | None:
+    """Why podman can't be run here, None if it can."""
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    if missing:
+        return f"{', '.join(missing)} can't be found"
+    return "only root can run podman's" if os.getuid() else None
+
+
+@contextlib.contextmanager
+def _podman_service() -> Iterator[str]:
+    """Address of podman's service. Its storage is its own and goes with it, so that nothing of the machine's podman is
+    touched and no run of the tests depends on an earlier one; a base image takes half a minute to make."""
+    run, storage = Path(tempfile.mkdtemp(prefix="wd", dir="/run")), Path(tempfile.mkdtemp(prefix="wd", dir="/var/tmp"))
+    try:
+        (run / "containers.conf").write_text(CONFIGURATION.format(run=run, storage=storage))
+        environment = {**os.environ, "CONTAINERS_CONF": str(run / "containers.conf"), "TMPDIR": str(storage)}
+        podman = ["podman", "--root", str(storage / "images"), "--runroot", str(run / "root")]
+        address = f"unix://{run}/podman.sock"
+        service = ["setpriv", "--pdeathsig=TERM", *podman, "system", "service", "--time=0", address]
+        # Away from the terminal: at Ctrl-C it is still needed to remove what it runs.
+        with (run / "log").open("wb") as log, subprocess.Popen(
+            service, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        ) as process:  # fmt: skip
+            try:
+                _wait_for(address, process, run / "log")
+                yield address
+            finally:
+                subprocess.run([*podman, "rm", "--all", "--force", "--time=0"], env=environment, stdout=log, stderr=log)
+                process.terminate()
+                _reap(process)
+    finally:
+        for folder in (run, storage):
+            _remove(folder)
+
+
+def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _START_S
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("DOCKER_HOST", address)
+        while True:
+            if _answers():
+                return
+            assert process.poll() is None, f"podman's service has ended: {log.read_text()}"
+            assert time.monotonic() < deadline, f"podman's service does not answer: {log.read_text()}"
+            time.sleep(0.05)
+
+
+def _reap(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def _remove(folder: Path) -> None:
+    """The folder and what is mounted in it."""
+    mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for place in reversed([place for place in mounted if place.startswith(f"{folder}/")]):
+        subprocess.run(["umount", "--lazy", place], check=True)
+    shutil.rmtree(folder)
