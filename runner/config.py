@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import yaml
 
-from deployment_toolkit.core import (
-    Accelerator,
-    Batching,
-    DeviceKind,
-    Format,
-    LoadMethod,
-    Mnemonic,
-    PerformanceTool,
-    Precision,
-)
+from deployment_toolkit.core import Batching, LoadMethod, Mnemonic, PerformanceTool
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.mapping import from_mapping
-from runner.launch_checks import TritonLaunchMode, container_keys, launch_problems
+from deployment_toolkit.triton_server.url import Scheme, ServerUrl
+from runner.configuration import Configuration, TritonLaunchMode, require_release
+from runner.launch_checks import CONTAINER_KEYS, REMOTE_KEYS, ServerPlan, keys_given, needless, server_problems
 
+_ROOT = Path(__file__).resolve().parent.parent
 TRITON_IMAGE = "nvcr.io/nvidia/tritonserver:{}-py3"
 _SCHEMES = ("https", "file", "http")
 
@@ -56,39 +51,6 @@ class Dataset:
     """A data set by its folder under ``datasets_dir``."""
 
     name: str
-
-
-@dataclass(frozen=True)
-class Parameters:
-    """What distinguishes one experiment from another."""
-
-    export_format: Format
-    export_precision: Precision
-    format: Format
-    precision: Precision
-    max_batch_size: int
-    number_of_model_instances: int
-    checkpoint: str
-    device_kind: DeviceKind = DeviceKind.CPU
-    backend_accelerator: Accelerator = Accelerator.NONE
-    tensorrt_capture_cuda_graph: bool = False
-    torch_jit: str = "none"
-
-    def __post_init__(self) -> None:
-        for name in ("max_batch_size", "number_of_model_instances"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
-
-
-@dataclass(frozen=True)
-class Configuration:
-    """One experiment. Its container, where it needs another than the run's: what serves TensorFlow natively is older
-    than what serves the other formats safely."""
-
-    checkpoint: str
-    parameters: Parameters
-    container_version: str | None = None
-    triton_container_image: str | None = None
 
 
 @dataclass(frozen=True)
@@ -132,9 +94,13 @@ class Measurement:
 class Config:
     """A run. ``feature_spec`` is for the preprocessing of raw data; later stages read the one beside the data.
 
-    A server in a container comes from ``triton_container_image``, else from ``triton_dockerfile``, which is built, else
-    it is NVIDIA's of release ``container_version``. ``triton_custom_operations`` is a library that it preloads. Without
-    ``triton_launch_mode`` a configuration with any of these keys uses a container, as the original's do.
+    A server in a container comes from ``triton_container_image``, else from ``triton_dockerfile``, which is built
+    (on ``from_image_name``, if that is given), else it is NVIDIA's of release ``container_version``.
+    ``triton_custom_operations`` is a library that it preloads. Without ``triton_launch_mode`` an experiment with any of
+    these keys, its own or the run's, uses a container, as the original's do.
+
+    A server that somebody else has started is known by ``triton_http_url`` and ``triton_grpc_url``, and serves the
+    folder ``triton_model_repository`` of this host.
 
     With ``ensemble_model_name`` each experiment also deploys, compares and measures the network behind its
     preprocessing.
@@ -151,7 +117,11 @@ class Config:
     container_version: str | None = None
     triton_container_image: str | None = None
     triton_dockerfile: Path | None = None
+    from_image_name: str | None = None
     triton_custom_operations: Path | None = None
+    triton_http_url: str | None = None
+    triton_grpc_url: str | None = None
+    triton_model_repository: Path | None = None
     triton_load_model_method: LoadMethod = LoadMethod.EXPLICIT
     ensemble_model_name: str | None = None
     performance_tool: PerformanceTool = PerformanceTool.PERF_ANALYZER
@@ -185,21 +155,15 @@ class Config:
             raise UsageError(f"ensemble_model_name {self.ensemble_model_name!r}: give a name that is not model_name")
         if self.ensemble_model_name and self.performance_tool is not PerformanceTool.PERF_ANALYZER:
             raise UsageError(f"ensemble_model_name: {self.performance_tool} measures no ensembles, use perf_analyzer")
-        if self.ensemble_model_name and self.launch_mode is TritonLaunchMode.DOCKER:
-            raise UsageError(
-                "ensemble_model_name: preprocessing runs on this project's packages, which a server's container lacks: "
-                "use triton_launch_mode embedded or leave it out"
-            )
-        problem = next(launch_problems(self), None)
-        if problem is not None:
-            raise UsageError(problem)
+        require_release(self.container_version)
+        for scheme in Scheme:
+            self._remote_url(scheme)
 
-    @property
-    def launch_mode(self) -> TritonLaunchMode:
-        """Where the server runs."""
-        parts: list[Config | Configuration] = [self, *self.configurations]
-        containers = any(map(container_keys, parts))
-        return self.triton_launch_mode or (TritonLaunchMode.DOCKER if containers else TritonLaunchMode.EMBEDDED)
+    def launch_mode_of(self, configuration: Configuration) -> TritonLaunchMode:
+        """Where the server of an experiment runs."""
+        containers = any(keys_given(part, CONTAINER_KEYS) for part in (self, configuration))
+        mode = configuration.triton_launch_mode or self.triton_launch_mode
+        return mode or (TritonLaunchMode.DOCKER if containers else TritonLaunchMode.EMBEDDED)
 
     def triton_image(self, configuration: Configuration) -> str | None:
         """The image that serves a configuration, the configuration's own keys first; None if it is built."""
@@ -212,6 +176,45 @@ class Config:
                 return TRITON_IMAGE.format(part.container_version)
         return None
 
+    def server_plan(self, number: int) -> ServerPlan:
+        """Where and what serves experiment ``number``."""
+        configuration = self.configurations[number - 1]
+        return ServerPlan(
+            number=number,
+            mode=self.launch_mode_of(configuration),
+            parameters=configuration.parameters,
+            image=self.triton_image(configuration),
+            builds=self.triton_dockerfile is not None,
+            ensemble=self.ensemble_model_name is not None,
+        )
+
+    @property
+    def dockerfile(self) -> Path | None:
+        """``triton_dockerfile``; a relative one is looked for in the current folder, then in the project's root."""
+        path = self.triton_dockerfile
+        return path if path is None or path.is_file() else _ROOT / path
+
+    @property
+    def served_models(self) -> tuple[str, ...]:
+        """Names of the models that an experiment deploys, each after those that it needs."""
+        ensemble = self.ensemble_model_name
+        return (self.model_name, *(() if ensemble is None else (f"{ensemble}_preprocessing", ensemble)))
+
+    @property
+    def http_server(self) -> ServerUrl | None:
+        """The server of remote experiments by HTTP."""
+        return self._remote_url(Scheme.HTTP)
+
+    @property
+    def grpc_server(self) -> ServerUrl | None:
+        """The server of remote experiments by gRPC."""
+        return self._remote_url(Scheme.GRPC)
+
+    @property
+    def experiment_numbers(self) -> range:
+        """From 1."""
+        return range(1, len(self.configurations) + 1)
+
     @property
     def dataset_dir(self) -> Path:
         """The preprocessed data set: ``valid/*.parquet`` and, if it is to be trained on, ``train/*.parquet``."""
@@ -222,13 +225,59 @@ class Config:
         """The data set's rows before preprocessing, ``valid/*.parquet``; an ensemble is asked with them."""
         return self.dataset_dir.with_name(f"{self.dataset_dir.name}_joined")
 
+    def _remote_url(self, scheme: Scheme) -> ServerUrl | None:
+        """``triton_http_url`` or ``triton_grpc_url``; one without a protocol has that of its key."""
+        key = f"triton_{scheme}_url"
+        text = getattr(self, key)
+        if text is None:
+            return None
+        url = ServerUrl.parse(text if "://" in text else f"{scheme}://{text}")
+        if url.scheme is not scheme:
+            raise UsageError(f"{key} {text} is an address of {url.scheme}: write it as {scheme}://host:port")
+        return url
 
-def load_config(path: Path) -> Config:
-    """Reads a configuration. Raises UsageError, naming the file and the key, if it can't be used."""
+    def problems(self, numbers: Sequence[int]) -> Iterator[str]:
+        """What keeps the experiments ``numbers`` from being launched as configured."""
+        yield from needless(self, {self.launch_mode_of(item) for item in self.configurations})
+        if self.from_image_name and not self.triton_dockerfile:
+            yield "from_image_name is what triton_dockerfile builds on: give that too, or leave it out"
+        plans = [self.server_plan(number) for number in numbers]
+        modes = {plan.mode for plan in plans}
+        if TritonLaunchMode.DOCKER in modes:
+            for key in ("triton_dockerfile", "triton_custom_operations"):
+                path = self.dockerfile if key == "triton_dockerfile" else self.triton_custom_operations
+                if path is not None and not path.is_file():
+                    yield f"{key} {getattr(self, key)}: there is no such file"
+        if TritonLaunchMode.REMOTE in modes:
+            for key in REMOTE_KEYS:
+                if getattr(self, key) is None:
+                    yield f"triton_launch_mode remote needs {key}: add it"
+            if self.performance_tool is PerformanceTool.MODEL_ANALYZER:
+                yield "triton_launch_mode remote: model_analyzer measures a server of its own, use perf_analyzer"
+        for plan in plans:
+            yield from needless(self.configurations[plan.number - 1], {plan.mode})
+            yield from server_problems(plan)
+
+
+def load_config(
+    path: Path, experiments: Sequence[int] = (), change: Callable[[Config], Config] = lambda config: config
+) -> Config:
+    """Reads a configuration, of which the given experiments are to be run, all of them if none are given. ``change`` is
+    applied before it is checked whether they can be launched.
+
+    Raises UsageError, naming the file and the key, if it can't be used.
+    """
     try:
         plain = yaml.safe_load(path.read_text())
     except OSError as error:
         raise UsageError(f"configuration {path} can't be read: {error.strerror}") from error
     except yaml.YAMLError as error:
         raise UsageError(f"configuration {path} is not YAML: {error}") from error
-    return from_mapping(Config, plain, str(path))
+    config = change(from_mapping(Config, plain, str(path)))
+    for number in experiments:
+        if number not in config.experiment_numbers:
+            raise UsageError(f"experiment {number}: {path} has the experiments 1 to {len(config.configurations)}")
+    problem = next(config.problems(experiments or config.experiment_numbers), None)
+    if problem is not None:
+        raise UsageError(f"{path}: {problem}")
+    return config

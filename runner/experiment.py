@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deployment_toolkit.model_files import SUFFIXES
+from deployment_toolkit.triton_server.docker import built_image_name
 from deployment_toolkit.triton_server.remote import TritonServer
-from runner.config import Config, Parameters
+from runner.config import Config
+from runner.configuration import Configuration, Parameters, TritonLaunchMode
 from runner.workspace import ExperimentFolders, Workspace
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,6 +37,32 @@ class Experiment:
     folders: ExperimentFolders
     server: TritonServer | None = None
     devices: tuple[int, ...] = ()
+
+    @property
+    def configuration(self) -> Configuration:
+        """Its entry in the configuration of the run."""
+        return self.config.configurations[self.number - 1]
+
+    @property
+    def launch_mode(self) -> TritonLaunchMode:
+        """Where its server runs."""
+        return self.config.launch_mode_of(self.configuration)
+
+    @property
+    def server_image(self) -> str | None:
+        """Name of the image of its server's container, the engine unasked; None without a container."""
+        if self.launch_mode is not TritonLaunchMode.DOCKER:
+            return None
+        image, dockerfile = self.config.triton_image(self.configuration), self.config.dockerfile
+        if image is None:
+            assert dockerfile is not None, "the configuration was checked"
+            return built_image_name(dockerfile, self.config.from_image_name)
+        return image
+
+    @property
+    def server_log(self) -> Path:
+        """Log of a server that the run starts."""
+        return self.workspace.logs / f"experiment_{self.number}_tritonserver.log"
 
     @property
     def exported(self) -> Path:

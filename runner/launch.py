@@ -1,8 +1,7 @@
-"""The server of an experiment, by the launch mode of the configuration."""
+"""The server of an experiment, by its launch mode."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -11,67 +10,75 @@ from deployment_toolkit.containers import ContainerEngine
 from deployment_toolkit.core import DeviceKind
 from deployment_toolkit.errors import DeviceError, UsageError
 from deployment_toolkit.gpu import require_gpu
+from deployment_toolkit.triton_server.attached import attached_server
 from deployment_toolkit.triton_server.docker import built_image, docker_server
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
-from runner.config import Config, Configuration
+from runner.config import Config
+from runner.configuration import Configuration, TritonLaunchMode
 from runner.experiment import Experiment
-from runner.launch_checks import TritonLaunchMode
 
 
-def require_launchable(config: Config, devices: Sequence[int]) -> None:
-    """Raises, before anything is made, if this machine can't run the configuration's servers: DeviceError without the
-    GPUs, UsageError for ``devices`` that the launch mode can't use, ContainerError without an engine or an image."""
-    if any(item.parameters.device_kind is DeviceKind.GPU for item in config.configurations):
-        names = require_gpu("this configuration (device_kind gpu)")
-        missing = [device for device in devices if device >= len(names)]
-        if missing:
-            raise DeviceError(f"--devices {missing[0]}: this machine's GPUs are 0 to {len(names) - 1} ({names[0]})")
-    elif list(devices) != [0]:
-        raise UsageError(f"--devices {list(devices)}: this configuration runs on the CPU, give 0 or leave it out")
-    if config.launch_mode is TritonLaunchMode.DOCKER:
-        _require_containers(config)
+def require_launchable(config: Config, devices: Sequence[int], numbers: Sequence[int] = ()) -> None:
+    """Raises, before anything is made, if the servers of the experiments ``numbers``, by default of all, can't be had:
+    DeviceError without the GPUs, UsageError for ``devices`` that no server of this run can use, ContainerError without
+    an engine or an image, ServerError if a server that somebody else has started does not answer or has a model of
+    this name already."""
+    chosen = [config.configurations[number - 1] for number in numbers or config.experiment_numbers]
+    _require_devices([item for item in chosen if config.launch_mode_of(item) is not TritonLaunchMode.REMOTE], devices)
+    modes = {config.launch_mode_of(item) for item in chosen}
+    if TritonLaunchMode.REMOTE in modes:
+        with _attached(config):
+            pass
+    if TritonLaunchMode.DOCKER in modes:
+        with ContainerEngine.connect() as engine:  # all images, so that a wrong name isn't found out after an hour
+            for configuration in chosen:
+                if config.launch_mode_of(configuration) is TritonLaunchMode.DOCKER:
+                    engine.require_image(_image(config, configuration, engine))
 
 
 def server_for(experiment: Experiment) -> AbstractContextManager[TritonServer]:
-    """A context manager whose server is ready inside the block and gone after it."""
+    """A context manager whose server is ready inside the block. One that it has started is gone after it; one that
+    somebody else has started goes on without the experiment's models."""
     config = experiment.config
-    docker = config.launch_mode is TritonLaunchMode.DOCKER
-    launch = _in_container(experiment) if docker else local_server
+    if experiment.launch_mode is TritonLaunchMode.REMOTE:
+        return _attached(config)
+    gpu = experiment.parameters.device_kind is DeviceKind.GPU
+    launch = _in_container(experiment) if experiment.launch_mode is TritonLaunchMode.DOCKER else local_server
     return launch(
         experiment.folders.model_store,
-        log_path=experiment.workspace.logs / f"experiment_{experiment.number}_tritonserver.log",
+        log_path=experiment.server_log,
         http_port=config.http_port,
         grpc_port=config.grpc_port,
         load_method=config.triton_load_model_method,
+        devices=experiment.devices if gpu else (),
     )
 
 
 def _in_container(experiment: Experiment) -> Callable[..., AbstractContextManager[TritonServer]]:
     """``docker_server`` with what the experiment says of its container."""
     config = experiment.config
-    gpu = experiment.parameters.device_kind is DeviceKind.GPU
     with ContainerEngine.connect() as engine:
-        image = _image(config, config.configurations[experiment.number - 1], engine)
-    return partial(
-        docker_server,
-        image=image,
-        devices=experiment.devices if gpu else (),
-        custom_operations=config.triton_custom_operations,
+        image = _image(config, experiment.configuration, engine)
+    return partial(docker_server, image=image, custom_operations=config.triton_custom_operations)
+
+
+def _attached(config: Config) -> AbstractContextManager[TritonServer]:
+    http, grpc = config.http_server, config.grpc_server
+    assert http and grpc and config.triton_model_repository, "the configuration was checked"
+    return attached_server(
+        config.triton_model_repository, http_url=str(http), grpc_url=str(grpc), models=config.served_models
     )
 
 
-def _require_containers(config: Config) -> None:
-    """Gets all images, so that a wrong name isn't found out after an hour."""
-    if os.getuid() == 0:
-        raise UsageError(
-            "triton_launch_mode docker: the server's container never runs as root, so it couldn't open the shared "
-            "memory that root's offline measurements pass tensors through; start the runner as an ordinary user who "
-            "may use Docker"
-        )
-    with ContainerEngine.connect() as engine:
-        for configuration in config.configurations:
-            engine.require_image(_image(config, configuration, engine))
+def _require_devices(configurations: Sequence[Configuration], devices: Sequence[int]) -> None:
+    if any(item.parameters.device_kind is DeviceKind.GPU for item in configurations):
+        names = require_gpu("this configuration (device_kind gpu)")
+        missing = [device for device in devices if device >= len(names)]
+        if missing:
+            raise DeviceError(f"--devices {missing[0]}: this machine's GPUs are 0 to {len(names) - 1} ({names[0]})")
+    elif list(devices) != [0]:
+        raise UsageError(f"--devices {list(devices)}: this configuration runs on the CPU, give 0 or leave it out")
 
 
 def _image(config: Config, configuration: Configuration, engine: ContainerEngine) -> str:
@@ -79,5 +86,5 @@ def _image(config: Config, configuration: Configuration, engine: ContainerEngine
     named = config.triton_image(configuration)
     if named is not None:
         return named
-    assert config.triton_dockerfile is not None, "the configuration was checked"
-    return built_image(engine, config.triton_dockerfile)
+    assert config.dockerfile is not None, "the configuration was checked"
+    return built_image(engine, config.dockerfile, config.from_image_name)

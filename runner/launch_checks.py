@@ -1,75 +1,108 @@
-"""What contradicts itself in a configuration's words about where the server runs."""
+"""What contradicts itself in a configuration's words about where an experiment's server runs."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 
-from deployment_toolkit.core import DeviceKind, Format, Mnemonic
+from deployment_toolkit.core import DeviceKind, Format
+from deployment_toolkit.triton_server.deployment import GPU_HOSTED
+from runner.configuration import Parameters, TritonLaunchMode
 
-if TYPE_CHECKING:
-    from runner.config import Config, Configuration
-
+CONTAINER_KEYS = (
+    "container_version",
+    "triton_container_image",
+    "triton_dockerfile",
+    "from_image_name",
+    "triton_custom_operations",
+)
+REMOTE_KEYS = ("triton_http_url", "triton_grpc_url", "triton_model_repository")
+PORT_KEYS = ("http_port", "grpc_port")
 _LAST_WITH_TENSORFLOW = "25.02"
 _TENSORFLOW_BACKEND = (Format.TF_SAVEDMODEL, Format.TF_TRT)
-_RELEASE = r"\d\d\.\d\d"
-_KEYS = ("container_version", "triton_container_image", "triton_dockerfile", "triton_custom_operations")
 
 
-class TritonLaunchMode(Mnemonic):
-    """Where the server runs: the one that comes with the requirements, without Docker, or in a container."""
+@dataclass(frozen=True)
+class _Keys:
+    """Keys of a configuration, the launch modes that they are for, and what they say."""
 
-    EMBEDDED = "embedded"
-    DOCKER = "docker"
-
-
-def container_keys(part: Config | Configuration) -> list[str]:
-    """The keys of a run or an experiment that say which container."""
-    return [name for name in _KEYS if getattr(part, name, None)]
+    names: tuple[str, ...]
+    modes: tuple[TritonLaunchMode, ...]
+    says: str
 
 
-def launch_problems(config: Config) -> Iterator[str]:
+_KEYS = (
+    _Keys(CONTAINER_KEYS, (TritonLaunchMode.DOCKER,), "says which container"),
+    _Keys(REMOTE_KEYS, (TritonLaunchMode.REMOTE,), "says which running server"),
+    _Keys(PORT_KEYS, (TritonLaunchMode.EMBEDDED, TritonLaunchMode.DOCKER), "says which port to start a server on"),
+)
+
+
+@dataclass(frozen=True)
+class ServerPlan:
+    """Where and what serves experiment ``number``, the run's keys and its own put together.
+
+    ``image`` is the container's by name, None if it is built of a Dockerfile (``builds``) or there is none.
+    ``ensemble`` says that preprocessing is served too.
+    """
+
+    number: int
+    mode: TritonLaunchMode
+    parameters: Parameters
+    image: str | None
+    builds: bool
+    ensemble: bool
+
+
+def keys_given(part: object, keys: Sequence[str]) -> tuple[str, ...]:
+    """Those of the keys that a run or an experiment gives."""
+    return tuple(name for name in keys if getattr(part, name, None))
+
+
+def needless_keys(part: object, modes: Collection[TritonLaunchMode]) -> dict[str, str]:
+    """The keys that a run or an experiment gives and none of the launch modes needs, and what each says."""
+    foreign = (kind for kind in _KEYS if not set(kind.modes) & set(modes))
+    return {key: kind.says for kind in foreign for key in keys_given(part, kind.names)}
+
+
+def needless(part: object, modes: Collection[TritonLaunchMode]) -> Iterator[str]:
+    """The problems of such keys."""
+    for key, says in needless_keys(part, modes).items():
+        yield f"{key} {says}, triton_launch_mode {' and '.join(sorted(modes))} needs none: leave one of them out"
+
+
+def server_problems(plan: ServerPlan) -> Iterator[str]:
     """What can't be launched as configured: contradictions between the launch mode, containers, formats and devices."""
-    parts: list[Config | Configuration] = [config, *config.configurations]
-    for number, part in enumerate(parts):
-        where = f"configuration {number}: " if number else ""
-        if part.container_version and not re.fullmatch(_RELEASE, part.container_version):
-            yield f"{where}container_version {part.container_version} is no release: give year and month, as '25.02'"
-    for name in ("triton_dockerfile", "triton_custom_operations"):
-        path = getattr(config, name)
-        if path is not None and not path.is_file():
-            yield f"{name} {path}: there is no such file"
-    if config.launch_mode is TritonLaunchMode.EMBEDDED:
-        yield from _embedded_problems(config)
-    else:
-        yield from _docker_problems(config)
+    if plan.mode is TritonLaunchMode.EMBEDDED:
+        yield from _embedded_problems(plan)
+    if plan.mode is TritonLaunchMode.DOCKER:
+        yield from _docker_problems(plan)
 
 
-def _embedded_problems(config: Config) -> Iterator[str]:
-    parts: list[Config | Configuration] = [config, *config.configurations]
-    for keys in map(container_keys, parts):
-        if keys:
-            yield f"{keys[0]} says which container, triton_launch_mode embedded needs none: leave one of them out"
-    for number, configuration in enumerate(config.configurations, 1):
-        if configuration.parameters.device_kind is DeviceKind.GPU:
-            yield (
-                f"configuration {number}: device_kind gpu needs triton_launch_mode docker, the embedded server runs "
-                "models on the CPU"
-            )
+def _embedded_problems(plan: ServerPlan) -> Iterator[str]:
+    parameters = plan.parameters
+    if parameters.device_kind is DeviceKind.GPU and parameters.format not in GPU_HOSTED:
+        yield (
+            f"configuration {plan.number}: device_kind gpu needs triton_launch_mode docker or remote for "
+            f"{parameters.format}, the embedded server runs only {', '.join(GPU_HOSTED)} on a GPU"
+        )
 
 
-def _docker_problems(config: Config) -> Iterator[str]:
-    for number, configuration in enumerate(config.configurations, 1):
-        image, served = config.triton_image(configuration), configuration.parameters.format
-        if image is None and config.triton_dockerfile is None:
-            yield (
-                f"configuration {number}: triton_launch_mode docker needs container_version, triton_container_image or "
-                "triton_dockerfile"
-            )
-        release = re.search(rf"tritonserver:({_RELEASE})-", image or "")
-        if release and served in _TENSORFLOW_BACKEND and release[1] > _LAST_WITH_TENSORFLOW:
-            yield (
-                f"configuration {number}: {image} has no TensorFlow backend for {served}, {_LAST_WITH_TENSORFLOW} is "
-                "the last release with one"
-            )
+def _docker_problems(plan: ServerPlan) -> Iterator[str]:
+    where, served = f"configuration {plan.number}", plan.parameters.format
+    if plan.image is None and not plan.builds:
+        yield (
+            f"{where}: triton_launch_mode docker needs container_version, triton_container_image or triton_dockerfile"
+        )
+    release = re.search(r"tritonserver:(\d\d\.\d\d)-", plan.image or "")
+    if release and served in _TENSORFLOW_BACKEND and release[1] > _LAST_WITH_TENSORFLOW:
+        yield (
+            f"{where}: {plan.image} has no TensorFlow backend for {served}, {_LAST_WITH_TENSORFLOW} is the last "
+            "release with one"
+        )
+    if plan.ensemble:
+        yield (
+            "ensemble_model_name: preprocessing runs on this project's packages, which a server's container lacks: use "
+            "triton_launch_mode embedded or leave it out"
+        )

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from deployment_toolkit.core import DeviceKind, EvaluationMode, Format, Host
 from runner.config import Config
+from runner.configuration import TritonLaunchMode
 from runner.experiment import ROOT, Command, Experiment, make_command, script
-from runner.launch_checks import TritonLaunchMode
 from runner.measurement_points import MeasurementPoints
 from runner.served_commands import (
     TRANSPORTS,
@@ -128,7 +128,7 @@ STAGES = (
 
 def _host(experiment: Experiment) -> str:
     """The embedded server has only the Python backend, NVIDIA's has the formats' own, other images may have either."""
-    if experiment.config.launch_mode is TritonLaunchMode.EMBEDDED:
+    if experiment.launch_mode is TritonLaunchMode.EMBEDDED:
         return Host.PYTHON
     return Host.NATIVE if experiment.parameters.device_kind is DeviceKind.GPU else "auto"
 

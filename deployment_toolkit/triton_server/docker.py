@@ -114,12 +114,17 @@ def version_options(environment: Mapping[str, str]) -> list[str]:
     return []
 
 
-def built_image(engine: ContainerEngine, dockerfile: Path) -> str:
-    """Name of the image that the Dockerfile makes, built in its folder where that changed. Raises ContainerError if it
-    can't be."""
-    digest = hashlib.sha256(str(dockerfile.resolve()).encode()).hexdigest()[:12]
-    name = f"wide-deep-tritonserver:{digest}"
-    engine.build_image(dockerfile, name)
+def built_image_name(dockerfile: Path, from_image_name: str | None = None) -> str:
+    """Name of the image that ``built_image`` makes: always the same for the same file and the same base."""
+    told = f"{dockerfile.resolve()}\n{from_image_name or ''}"
+    return f"wide-deep-tritonserver:{hashlib.sha256(told.encode()).hexdigest()[:12]}"
+
+
+def built_image(engine: ContainerEngine, dockerfile: Path, from_image_name: str | None = None) -> str:
+    """Name of the image that the Dockerfile makes, built in its folder where that changed; ``from_image_name`` is its
+    build argument FROM_IMAGE_NAME. Raises ContainerError if it can't be."""
+    name = built_image_name(dockerfile, from_image_name)
+    engine.build_image(dockerfile, name, {"FROM_IMAGE_NAME": from_image_name} if from_image_name else None)
     return name
 
 

@@ -22,6 +22,8 @@ logger = logging.getLogger("triton")
 
 _ANSWER_TIMEOUT_S = 10.0
 _POLL_S = 0.1
+_POLLS = "polling is enabled"  # so that a model can't be loaded or unloaded at will
+_LOADED = ("LOADING", "READY", "UNLOADING")
 
 
 class TritonServer:
@@ -104,17 +106,35 @@ class TritonServer:
             with admin_client(self._url, timeout_s=timeout_s) as client:
                 client.load(name)
         except ServerError as error:
-            if "polling is enabled" not in str(error):
+            if _POLLS not in str(error):
                 raise ServerError(f"model {name} could not be loaded: {error}{self._see_log()}") from error
             self._wait_for_model(name, started + timeout_s)
         self.require_model(name)
         logger.info("model %s is ready after %.1f s", name, time.monotonic() - started)
 
     def unload_model(self, name: str) -> None:
-        """Asks the server to let go of the model. Raises ServerError if it is not in the server's repository."""
+        """Asks the server to let go of the model; one that polls its repository does when the model's files are gone.
+        Raises ServerError if it is not in the server's repository."""
         self._require_in_repository(name)
+        try:
+            with admin_client(self._url, timeout_s=_ANSWER_TIMEOUT_S) as client:
+                client.unload(name)
+        except ServerError as error:
+            if _POLLS not in str(error):
+                raise
+
+    def has_loaded(self, name: str) -> bool:
+        """Whether the server holds a version of the model in memory, or is about to."""
         with admin_client(self._url, timeout_s=_ANSWER_TIMEOUT_S) as client:
-            client.unload(name)
+            return any(entry["name"] == name and entry.get("state") in _LOADED for entry in client.index())
+
+    def wait_unloaded(self, name: str, timeout_s: float) -> None:
+        """Returns when the server has let go of the model. Raises ServerError if it has not within ``timeout_s``."""
+        deadline = time.monotonic() + timeout_s
+        while self.has_loaded(name):
+            if time.monotonic() > deadline:
+                raise ServerError(f"the server at {self._url} still holds model {name} after {timeout_s:g} s")
+            time.sleep(_POLL_S)
 
     def require_model(self, name: str, version: str = "") -> None:
         """Raises ServerError, with what is there, unless this version of the model answers; an empty version is the

@@ -15,9 +15,9 @@ from deployment_toolkit.errors import ContainerError, DeploymentError, DeviceErr
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.__main__ import main
 from runner.config import Config, load_config
+from runner.configuration import TritonLaunchMode
 from runner.experiment import Experiment
 from runner.launch import require_launchable
-from runner.launch_checks import TritonLaunchMode
 from runner.measurement_points import offline_points, online_points
 from runner.stages import deploy
 from runner.task import to_plain
@@ -82,7 +82,7 @@ def test_a_gpu_host_runs_the_two_published_experiments(device: str) -> None:
     online = online_points(131072, 2, config.measurement_steps_online, config.batching)
     assert list(offline.batch_sizes) == [1, *range(16384, 131073, 16384)]
     assert (list(online.batch_sizes), list(online.concurrency)) == ([2048], list(range(8, 257, 8)))
-    assert config.launch_mode is TritonLaunchMode.DOCKER
+    assert {config.launch_mode_of(item) for item in config.configurations} == {TritonLaunchMode.DOCKER}
     images = [config.triton_image(item) for item in config.configurations]
     assert images == [f"nvcr.io/nvidia/tritonserver:{version}-py3" for version in ("25.02", DEVICES[device])]
 
@@ -91,14 +91,15 @@ def test_a_configuration_written_for_the_original_loads_as_one_for_containers(
     small_config: dict[str, Any], tmp_path: Path
 ) -> None:
     config = _load(tmp_path, small_config | ORIGINALS_WAY)
-    assert config.launch_mode is TritonLaunchMode.DOCKER
+    assert {config.launch_mode_of(item) for item in config.configurations} == {TritonLaunchMode.DOCKER}
     assert config.triton_image(config.configurations[0]) == "nvcr.io/nvidia/tritonserver:22.02-py3"
     assert config.configurations[0].parameters.tensorrt_capture_cuda_graph is True
     assert _load(tmp_path, to_plain(config)) == config
 
 
 def test_without_a_word_about_containers_the_server_is_embedded(small_config: dict[str, Any], tmp_path: Path) -> None:
-    assert _load(tmp_path, small_config).launch_mode is TritonLaunchMode.EMBEDDED
+    config = _load(tmp_path, small_config)
+    assert config.launch_mode_of(config.configurations[0]) is TritonLaunchMode.EMBEDDED
 
 
 def test_the_image_of_an_experiment_is_its_own_else_the_run_s(small_config: dict[str, Any], tmp_path: Path) -> None:
@@ -131,9 +132,12 @@ def test_the_image_of_an_experiment_is_its_own_else_the_run_s(small_config: dict
             {"triton_launch_mode": "embedded", "configurations": [experiment() | {"triton_container_image": "a:1"}]},
             "triton_container_image says which container",
         ),
-        ({"configurations": [experiment(device_kind="gpu")]}, "device_kind gpu needs triton_launch_mode docker"),
+        (
+            {"configurations": [experiment(device_kind="gpu", format="trt", precision="fp16")]},
+            "device_kind gpu needs triton_launch_mode docker or remote for trt, the embedded server runs only onnx",
+        ),
         ({"triton_launch_mode": "docker"}, "needs container_version, triton_container_image or triton_dockerfile"),
-        ({"triton_launch_mode": "remote"}, "'remote' is none of embedded, docker"),
+        ({"triton_launch_mode": "remote"}, "triton_launch_mode remote needs triton_http_url"),
         (
             {"container_version": "25.07", "configurations": [experiment(format="tf-savedmodel")]},
             "nvcr.io/nvidia/tritonserver:25.07-py3 has no TensorFlow backend for tf-savedmodel, 25.02 is the last",

@@ -1,0 +1,66 @@
+"""A tritonserver that somebody else has started and keeps: known by its addresses and by the folder that it serves."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from deployment_toolkit.errors import ServerError
+from deployment_toolkit.files import remove
+from deployment_toolkit.triton_server.remote import TritonServer
+
+logger = logging.getLogger("triton")
+
+_UNLOAD_TIMEOUT_S = 60.0
+
+
+@contextlib.contextmanager
+def attached_server(
+    model_repository: Path, *, http_url: str, grpc_url: str, models: Sequence[str], timeout_s: float = 60.0
+) -> Iterator[TritonServer]:
+    """A ready server that this process has not started and does not end. ``model_repository`` is the folder that it
+    serves, as this host sees it.
+
+    ``models`` are the names under which the block may put models there and load them, a model after those that it
+    needs. They are the block's own: when it is left, they are unloaded and their folders removed.
+
+    Raises ServerError if the folder is missing or can't be written, if the server is not ready at both addresses within
+    ``timeout_s``, or if it has a model of one of the names already.
+    """
+    if not model_repository.is_dir():
+        raise ServerError(f"there is no model repository at {model_repository}: give the folder that the server serves")
+    if not os.access(model_repository, os.W_OK | os.X_OK):
+        raise ServerError(f"model repository {model_repository} can't be written by this user: models are put there")
+    server = TritonServer(http_url=http_url, grpc_url=grpc_url)
+    deadline = time.monotonic() + timeout_s
+    for url in (http_url, grpc_url):
+        logger.info("waiting up to %g s for the server at %s", timeout_s, url)
+        TritonServer.from_url(url).wait_ready(max(0.1, deadline - time.monotonic()))
+    for name in models:
+        if (model_repository / name).exists() or server.has_loaded(name):
+            raise ServerError(
+                f"the server at {server} has a model {name} already, which is not overwritten: remove it from "
+                f"{model_repository}, or choose another name"
+            )
+    try:
+        yield server
+    finally:
+        for name in reversed(models):
+            _take_back(server, model_repository / name)
+
+
+def _take_back(server: TritonServer, folder: Path) -> None:
+    """Unloads a model and removes its folder, also where the server is gone."""
+    name = folder.name
+    try:
+        if server.has_loaded(name):
+            server.unload_model(name)
+        remove(folder)
+        server.wait_unloaded(name, _UNLOAD_TIMEOUT_S)
+    except ServerError as error:
+        remove(folder)
+        logger.error("model %s may still be loaded, its folder is removed: %s", name, error)
