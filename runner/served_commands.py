@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from deployment_toolkit.core import EvaluationMode
+from deployment_toolkit.triton_server.docker import server_user
+from runner.configuration import TritonLaunchMode
 from runner.experiment import ROOT, Command, Experiment, make_command, script
 from runner.measurement_points import MeasurementPoints, offline_points, online_points
 
@@ -79,6 +82,14 @@ def performance_command(
         *("--evaluation-mode", mode, "--performance-tool", experiment.config.performance_tool, "--warmup"),
         *("--measurement-request-count", measurement.request_count, "--retries", measurement.retries),
         *("--stability-percentage", measurement.stability_percentage),
+        *_client_options(experiment, os.getuid()),
         *("--result-path", csv),
     ]
     return make_command(name, argv)
+
+
+def _client_options(experiment: Experiment, uid: int) -> list[str]:
+    """A server's container never runs as root, and then it can't open root's shared memory."""
+    if uid or experiment.launch_mode is not TritonLaunchMode.DOCKER:
+        return []
+    return ["--client-user", server_user(uid, os.getgid())]

@@ -9,6 +9,7 @@ from pathlib import Path
 from deployment_toolkit.core import EvaluationMode, Mnemonic, PerformanceTool
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.params import option
+from deployment_toolkit.triton_performance_runner.client_user import ClientUser
 
 RANDOM_DATA = "random"
 ZERO_DATA = "zero"
@@ -80,6 +81,11 @@ class PerformanceOptions:
     output_shared_memory_size: int = option(
         "bytes of one row of an output whose shape is free; others take what they need", 102400
     )
+    client_user: str | None = option(
+        "user of perf_analyzer's process, so that a server of that user can open its shared memory; needs root",
+        None,
+        metavar="UID:GID",
+    )
     performance_tool: PerformanceTool = option(
         "who measures: perf_analyzer the server at the URL; model_analyzer (installed by scripts/install.sh "
         "--model-analyzer) a server that it starts on the model repository",
@@ -107,6 +113,8 @@ class PerformanceOptions:
         for name in ("retries", "output_shared_memory_size"):
             if getattr(self, name) < 0:
                 raise UsageError(f"--{name.replace('_', '-')} can't be negative")
+        if self.client_user is not None:
+            ClientUser.parse(self.client_user)
         if self.performance_tool is PerformanceTool.MODEL_ANALYZER and self.model_repository is None:
             raise UsageError(
                 "--performance-tool model_analyzer starts a server of its own, so it needs the repository that holds "
@@ -122,6 +130,11 @@ class PerformanceOptions:
         """Every batch size with every concurrency, sorted, each once."""
         pairs = itertools.product(sorted(set(self.batch_sizes)), sorted(set(self.concurrency)))
         return [Point(batch, concurrency) for batch, concurrency in pairs]
+
+    @property
+    def client(self) -> ClientUser | None:
+        """The user of perf_analyzer's process, None for the caller."""
+        return None if self.client_user is None else ClientUser.parse(self.client_user)
 
     @property
     def log_path(self) -> Path:

@@ -13,6 +13,7 @@ requests are as quick as any and give a 99th percentile of 50 requests or more.
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import sysconfig
 from collections.abc import Generator, Sequence
@@ -24,9 +25,10 @@ from deployment_toolkit.process import environment, last_lines, run
 from deployment_toolkit.progress import progress_bar
 from deployment_toolkit.report import SETTLED, PerformanceRow
 from deployment_toolkit.triton_performance_runner.assignment import Assignment
-from deployment_toolkit.triton_performance_runner.exclusive import no_shared_memory_left
+from deployment_toolkit.triton_performance_runner.exclusive import no_shared_memory_left, region_pattern
 from deployment_toolkit.triton_performance_runner.options import MeasurementMode, Point
 from deployment_toolkit.triton_performance_runner.perf_report import WINDOWS, Report, Window
+from deployment_toolkit.triton_performance_runner.region_access import region_remedy
 from deployment_toolkit.triton_server.url import Scheme
 
 logger = logging.getLogger("performance")
@@ -52,7 +54,7 @@ class PerfAnalyzer:
         self._target = assignment.target
         self._data = assignment.data
         self._env = environment(assignment.env, prepend={"LD_LIBRARY_PATH": [_link_libraries(assignment.folder)]})
-        self._program = _find_program()
+        self._program = [*(options.client.prefix if options.client else []), str(_find_program())]
         self._window = Window(options.measurement_mode, options.measurement_request_count, options.measurement_interval)
 
     def measure_all(self, points: Sequence[Point]) -> Generator[PerformanceRow, None, None]:
@@ -148,7 +150,7 @@ class PerfAnalyzer:
     def _arguments(self, point: Point, threads: int) -> list[str]:
         target, options = self._target, self._options
         version = ["-x", target.version] if target.version else []
-        argv = [str(self._program), "-m", target.name, *version]
+        argv = [*self._program, "-m", target.name, *version]
         argv += ["-u", target.url.address, "-i", "grpc" if target.url.scheme is Scheme.GRPC else "http"]
         argv += ["-b", str(point.batch), "--concurrency-range", str(point.concurrency)]
         if point.concurrency > threads:  # otherwise a thread per request in flight, which is not bounded
@@ -178,6 +180,10 @@ class PerfAnalyzer:
         if "error while loading shared libraries" in error.stderr:
             return f"{last_lines(error.stderr)}: pip install -r requirements.txt, or the package that brings it"
         reason = last_lines(error.stderr or error.stdout or str(error))
+        spec, client = self._target.spec, self._options.client
+        names = region_pattern([item.name for item in spec.inputs], [item.name for item in spec.outputs])
+        remedy = region_remedy(reason, names, client.uid if client else os.geteuid())
+        reason = f"{reason}: {remedy}" if remedy else reason
         return f"perf_analyzer could not measure {point}: {reason}; log: {self._options.log_path}"
 
     def _timed_out(self, point: Point) -> str:

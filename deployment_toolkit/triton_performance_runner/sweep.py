@@ -57,6 +57,8 @@ def measure(
     """
     if options.evaluation_mode is EvaluationMode.OFFLINE and options.offline_mode is OfflineMode.CUDA:
         require_gpu(f"--offline-mode {options.offline_mode}")
+    if options.client is not None:
+        options.client.require_startable()
     tool = TOOLS[options.performance_tool]
     target = tool.find_target(options)
     data = InputData(options, target.spec, target.url.scheme, dataloader_fn)

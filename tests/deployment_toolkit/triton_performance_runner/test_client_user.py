@@ -1,0 +1,185 @@
+"""--client-user: perf_analyzer as the user of the server's container."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import stat
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from deployment_toolkit.errors import PerformanceError, UsageError
+from deployment_toolkit.process import Child, child, run
+from deployment_toolkit.report import read_performance
+from deployment_toolkit.triton_performance_runner.exclusive import SHARED_MEMORY, machine_to_itself, region_pattern
+from deployment_toolkit.triton_performance_runner.options import MeasurementMode, PerformanceOptions
+from deployment_toolkit.triton_performance_runner.region_access import region_remedy
+from deployment_toolkit.triton_performance_runner.sweep import measure
+from deployment_toolkit.triton_server.docker import docker_server, server_user
+from deployment_toolkit.triton_server.remote import TritonServer
+
+ROOT = Path(__file__).parent.parent.parent.parent
+NOBODY = 65534
+USER = f"{NOBODY}:{NOBODY}"
+QUICK: dict[str, Any] = {
+    "model_name": "adder",
+    "input_data": "zero",
+    "measurement_mode": MeasurementMode.TIME_WINDOWS,
+    "measurement_interval": 200,
+    "stability_percentage": 1e6,
+}
+ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process of another user")
+
+
+def command(server_url: str, result_path: Path, *more: str) -> list[str]:
+    return [
+        sys.executable, str(ROOT / "run_performance_on_triton.py"), "--model-name", "adder", "--server-url", server_url,
+        "--result-path", str(result_path), "--input-data", "zero", "--measurement-mode", "time_windows",
+        "--measurement-interval", "300", "--stability-percentage", "1000000", *more,
+    ]  # fmt: skip
+
+
+def owners(folder: Path) -> set[int]:
+    return {path.stat().st_uid for path in [folder, *folder.rglob("*")]}
+
+
+def regions() -> list[str]:
+    """Shared memory of the other user; tests beside this one measure as root."""
+    names = []
+    for path in SHARED_MEMORY.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if path.name.startswith(("x1_", "x2_", "y")) and path.stat().st_uid == NOBODY:
+                names.append(path.name)
+    return names
+
+
+def wait_for(what: Callable[[], list[Any]], process: Child) -> list[Any]:
+    """What there is once there is something, while the process runs."""
+    while not (there := what()):
+        assert process.wait(0.005) is None, process.output()
+    return there
+
+
+@pytest.fixture
+def closed(tmp_path: Path) -> Path:
+    """A folder that only its owner may look into."""
+    folder = tmp_path / "closed"
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+@pytest.fixture
+def container_server(adder_repository: Path, container_image: str, tmp_path: Path) -> Iterator[TritonServer]:
+    """A server in a container, of the user that such servers have, that has loaded ``adder``."""
+    adder_repository.chmod(0o755)
+    with docker_server(adder_repository, image=container_image, log_path=tmp_path / "server.log") as running:
+        running.load_model("adder", timeout_s=60)
+        yield running
+
+
+@ROOT_ONLY
+def test_the_shared_memory_is_that_users_and_the_results_are_the_callers(
+    adder_server: TritonServer, closed: Path, tmp_path: Path
+) -> None:
+    result_path = closed / "results" / "latency.csv"
+    argv = command(adder_server.grpc_url, result_path, "--client-user", USER, "--batch-sizes", "1", "16")
+    with child(argv, stdout=tmp_path / "printed.txt") as process:
+        assert "x2_0_0" in wait_for(regions, process)
+        assert process.wait(240) == 0  # tests beside this one measure too
+    assert [row["Batch"] for row in read_performance(result_path)] == [1, 16]
+    assert result_path.with_suffix(".log").read_text().startswith(f"$ setpriv --reuid={NOBODY} ")
+    assert owners(closed) == {0}
+
+
+def test_the_user_of_a_container_can_be_measured_offline(container_server: TritonServer, closed: Path) -> None:
+    """As root with --client-user, as anybody else without it: the container then is the caller's."""
+    user = ["--client-user", server_user(0, 0)] if os.geteuid() == 0 else []
+    result_path = closed / "latency.csv"
+    argv = command(container_server.http_url, result_path, *user, "--batch-sizes", "1", "64", "--warmup")
+    run(argv, log_path=closed / "printed.txt")
+    rows = read_performance(result_path)
+    assert [row["Batch"] for row in rows] == [1, 64]
+    assert all(row["Inferences/Second"] > 0 for row in rows)
+    assert owners(closed) == {os.geteuid()}
+    if os.geteuid() == 0:
+        refused = PerformanceOptions(
+            server_url=container_server.http_url, result_path=closed / "refused.csv", client_user=None, **QUICK
+        )
+        with pytest.raises(PerformanceError, match="may not open the shared memory of user 0.*give --client-user UID"):
+            measure(refused)
+
+
+@ROOT_ONLY
+def test_interrupted_it_leaves_nothing(adder_server: TritonServer, tmp_path: Path) -> None:
+    argv = command(adder_server.http_url, tmp_path / "latency.csv", "--client-user", USER)
+    with child([*argv, "--measurement-interval", "1500"], stdout=tmp_path / "printed.txt") as process:
+        wait_for(regions, process)
+        (analyzer,) = psutil.Process(process.pid).children()
+        process.stop(first=signal.SIGINT)
+        assert process.poll() == 130
+        assert not analyzer.is_running()
+        assert not regions()
+
+
+@ROOT_ONLY
+def test_killed_it_takes_perf_analyzer_along(adder_server: TritonServer, tmp_path: Path) -> None:
+    argv = command(adder_server.http_url, tmp_path / "latency.csv", "--client-user", USER)
+    argv += ["--evaluation-mode", "online", "--measurement-interval", "60000"]  # without regions to leave behind
+    with child(argv, stdout=tmp_path / "printed.txt") as process:
+        script = psutil.Process(process.pid)
+        (analyzer,) = wait_for(lambda: [item for item in script.children() if item.name() == "perf_analyzer"], process)
+        assert analyzer.uids().effective == NOBODY
+        script.kill()
+        gone, _ = psutil.wait_procs([analyzer], timeout=20)
+        assert gone == [analyzer]
+
+
+@pytest.mark.parametrize("text", ["nobody", "65534", "65534:", "1:2:3", "-1:0", "1 :2", "4294967295:0"])
+def test_what_is_no_user_is_refused(text: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--client-user .*: write the numbers of a user and a group, for example"):
+        PerformanceOptions(result_path=tmp_path / "latency.csv", client_user=text, **QUICK)
+
+
+def test_without_its_means_it_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = PerformanceOptions(result_path=tmp_path / "none" / "latency.csv", client_user=USER, **QUICK)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(UsageError, match="--client-user 65534:65534: only root can .* this is user 1000; leave it out"):
+        measure(options)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError, match="needs the program setpriv, which is not there: install util-linux"):
+        measure(options)
+    assert not options.result_path.parent.exists()
+
+
+def test_a_region_that_another_user_left_is_named() -> None:
+    left, me = SHARED_MEMORY / f"left_{uuid.uuid4().hex}", os.geteuid()
+    names = region_pattern([], [left.name])
+    refusals = ("Unable to open shared memory region: '/x'", "unable to get shared memory descriptor for key '/x'")
+    left.touch()
+    try:
+        for refusal in refusals:
+            assert region_remedy(refusal, names, me + 1) == (
+                f"{left} of user {me} is in the way, left by a measurement that was killed: remove it"
+            )
+            assert str(left) not in str(region_remedy(refusal, names, me))
+    finally:
+        left.unlink()
+    assert region_remedy("the model has no such input", names, me + 1) is None
+
+
+def test_other_users_can_wait_for_a_measurement_of_a_user_who_shares_nothing(tmp_path: Path) -> None:
+    mask = os.umask(0o077)
+    try:
+        with machine_to_itself(tmp_path):
+            (lock,) = tmp_path.iterdir()
+            assert stat.filemode(lock.stat().st_mode) == "-rw-r--r--"
+    finally:
+        os.umask(mask)
