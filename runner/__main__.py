@@ -15,6 +15,7 @@ from deployment_toolkit.files import require_free_space
 from deployment_toolkit.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from runner.config import Config, load_config
 from runner.launch import require_launchable
+from runner.launch_options import LaunchOptions
 from runner.pipeline import run_pipeline
 from runner.workspace import create_workspace
 
@@ -32,15 +33,15 @@ class RunnerOptions:
     devices: list[int] = option("GPUs to use; a CPU run takes 0", [0], aliases=("--device",), type=int, nargs="+")
     workspace_path: Path = option("folder of checkpoints, models and results", Path("runner_workspace"))
     keep_models: bool = option("keep this run's models and dumps", False)
+    experiments: list[int] = option(
+        "only these experiments, by their numbers in the configuration", [], type=int, nargs="+", metavar="N"
+    )
 
 
 def main(argv: list[str]) -> int:
-    parser = make_parser(__doc__ or "")
-    add_dataclass(parser, RunnerOptions)
-    options = from_args(RunnerOptions, parser.parse_args(argv))
-    config = load_config(options.config_path)
-    require_launchable(config, options.devices)
-    require_free_space(options.workspace_path, _needed_bytes(config), "this run")
+    config, numbers, options = read_command_line(argv)
+    require_launchable(config, options.devices, numbers)
+    require_free_space(options.workspace_path, _needed_bytes(len(numbers)), "this run")
     workspace = create_workspace(options.workspace_path)
     signal.signal(signal.SIGTERM, _interrupt)
     command = shlex.join(["python", "-m", "runner", *(part.removeprefix(f"{ROOT}/") for part in argv)])
@@ -51,14 +52,27 @@ def main(argv: list[str]) -> int:
         command,
         _child_env(),
         sys.stdout,
+        numbers=numbers,
         devices=options.devices,
         keep_models=options.keep_models,
     )
 
 
-def _needed_bytes(config: Config) -> int:
+def read_command_line(argv: list[str]) -> tuple[Config, list[int], RunnerOptions]:
+    """The configuration with what the options say over it, the numbers of the experiments to run, and the options.
+    Raises UsageError if they can't be used or don't go together."""
+    parser = make_parser(__doc__ or "")
+    add_dataclass(parser, RunnerOptions)
+    add_dataclass(parser, LaunchOptions)
+    args = parser.parse_args(argv)
+    options, launch = from_args(RunnerOptions, args), from_args(LaunchOptions, args)
+    config = load_config(options.config_path, options.experiments, launch.over)
+    return config, sorted(set(options.experiments)) or list(config.experiment_numbers), options
+
+
+def _needed_bytes(experiments: int) -> int:
     """Exported, converted and deployed model of each experiment, dumps, and the checkpoint."""
-    return MODEL_BYTES * (3 * len(config.configurations) + 2)
+    return MODEL_BYTES * (3 * experiments + 2)
 
 
 def _child_env() -> dict[str, str]:

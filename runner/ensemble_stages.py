@@ -57,7 +57,7 @@ def ensemble_online(experiment: Experiment) -> list[Command]:
 ENSEMBLE_STAGES = (
     Stage("ensemble deploy", deploy_ensemble, needs_server=True),
     Stage("ensemble correctness", ensemble_correctness, needs_server=True),
-    Stage("ensemble performance offline", ensemble_offline, needs_server=True),
+    Stage("ensemble performance offline", ensemble_offline, needs_server=True, shares_memory=True),
     Stage("ensemble performance online", ensemble_online, needs_server=True),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from deployment_toolkit.model_files import SUFFIXES
 from deployment_toolkit.triton_server.docker import built_image_name
 from deployment_toolkit.triton_server.remote import TritonServer
+from deployment_toolkit.triton_server.url import ServerUrl
 from runner.config import Config
 from runner.configuration import Configuration, Parameters, TritonLaunchMode
 from runner.workspace import ExperimentFolders, Workspace
@@ -38,6 +40,17 @@ class Experiment:
     server: TritonServer | None = None
     devices: tuple[int, ...] = ()
 
+    @classmethod
+    def create(cls, config: Config, number: int, workspace: Workspace, devices: Sequence[int]) -> Experiment:
+        """Experiment ``number`` of a run, with its folders. The models of a server that somebody else has started lie
+        where it looks for them."""
+        configuration = config.configurations[number - 1]
+        folders = workspace.experiment(number)
+        if config.launch_mode_of(configuration) is TritonLaunchMode.REMOTE:
+            assert config.triton_model_repository is not None, "the configuration was checked"
+            folders = dataclasses.replace(folders, model_store=config.triton_model_repository.resolve())
+        return cls(number, config, configuration.parameters, workspace, folders, devices=tuple(devices))
+
     @property
     def configuration(self) -> Configuration:
         """Its entry in the configuration of the run."""
@@ -47,6 +60,12 @@ class Experiment:
     def launch_mode(self) -> TritonLaunchMode:
         """Where its server runs."""
         return self.config.launch_mode_of(self.configuration)
+
+    @property
+    def distant_server(self) -> ServerUrl | None:
+        """Address of its server, if that is on another host."""
+        url = self.config.grpc_server if self.launch_mode is TritonLaunchMode.REMOTE else None
+        return None if url is None or url.is_loopback else url
 
     @property
     def server_image(self) -> str | None:

@@ -20,6 +20,8 @@ CONTAINER_KEYS = (
 REMOTE_KEYS = ("triton_http_url", "triton_grpc_url", "triton_model_repository")
 PORT_KEYS = ("http_port", "grpc_port")
 _LAST_WITH_TENSORFLOW = "25.02"
+_FIRST_TO_CONVERT_TF_TRT = "24.11"  # the TensorFlow image's Python is 3.12 from there on, before 3.10
+_FIRST_WITH_TENSORRT_10 = "24.05"
 _TENSORFLOW_BACKEND = (Format.TF_SAVEDMODEL, Format.TF_TRT)
 
 
@@ -43,7 +45,8 @@ _KEYS = (
 class ServerPlan:
     """Where and what serves experiment ``number``, the run's keys and its own put together.
 
-    ``image`` is the container's by name, None if it is built of a Dockerfile (``builds``) or there is none.
+    ``image`` is the container's by name, None if it is built of a Dockerfile (``builds``) or there is none;
+    ``release`` is NVIDIA's that it is of, None if that isn't told.
     ``ensemble`` says that preprocessing is served too.
     """
 
@@ -51,8 +54,15 @@ class ServerPlan:
     mode: TritonLaunchMode
     parameters: Parameters
     image: str | None
+    release: str | None
     builds: bool
     ensemble: bool
+
+
+def release_of(image: str | None) -> str | None:
+    """The release of an image of NVIDIA's Triton by its name, None for other images."""
+    found = re.search(r"tritonserver:(\d\d\.\d\d)-", image or "")
+    return found[1] if found else None
 
 
 def keys_given(part: object, keys: Sequence[str]) -> tuple[str, ...]:
@@ -95,11 +105,21 @@ def _docker_problems(plan: ServerPlan) -> Iterator[str]:
         yield (
             f"{where}: triton_launch_mode docker needs container_version, triton_container_image or triton_dockerfile"
         )
-    release = re.search(r"tritonserver:(\d\d\.\d\d)-", plan.image or "")
-    if release and served in _TENSORFLOW_BACKEND and release[1] > _LAST_WITH_TENSORFLOW:
+    release = release_of(plan.image)
+    if release and served in _TENSORFLOW_BACKEND and release > _LAST_WITH_TENSORFLOW:
         yield (
             f"{where}: {plan.image} has no TensorFlow backend for {served}, {_LAST_WITH_TENSORFLOW} is the last "
             "release with one"
+        )
+    if release and served is Format.TRT and release < _FIRST_WITH_TENSORRT_10:
+        yield (
+            f"{where}: {plan.image} has a TensorRT before 10, whose plans can't be made here: take "
+            f"{_FIRST_WITH_TENSORRT_10} or later"
+        )
+    if served is Format.TF_TRT and (plan.release or "") < _FIRST_TO_CONVERT_TF_TRT:
+        yield (
+            f"{where}: tf-trt is made in NVIDIA's TensorFlow image of the server's release, which must be known and "
+            f"from {_FIRST_TO_CONVERT_TF_TRT} to {_LAST_WITH_TENSORFLOW}: give such a container_version"
         )
     if plan.ensemble:
         yield (

@@ -16,6 +16,7 @@ from runner.launch import server_for
 from runner.preparation import PreparationStage, preparation_lock, preparation_stages, relative
 from runner.records import State
 from runner.report import save_report
+from runner.results import keep_configs
 from runner.system_info import read_system_info
 from runner.task import Task
 from runner.workspace import Workspace
@@ -28,10 +29,11 @@ def run_pipeline(
     env: Mapping[str, str],
     stream: TextIO,
     *,
+    numbers: Sequence[int] = (),
     devices: Sequence[int] = (),
     keep_models: bool,
 ) -> int:
-    """Runs everything and writes the report; 0, or 1 if any stage failed.
+    """Runs the experiments ``numbers``, by default all, and writes the report; 0, or 1 if any stage failed.
 
     Ctrl-C stops what runs, keeps what was measured, and is raised again once the report is written.
     """
@@ -40,15 +42,7 @@ def run_pipeline(
     executor = Executor(workspace.logs, env, console, lambda: task.save(workspace.run / "task.yaml"))
     task.records = executor.records
     experiments = [
-        Experiment(
-            number,
-            config,
-            configuration.parameters,
-            workspace,
-            workspace.experiment(number),
-            devices=tuple(devices),
-        )
-        for number, configuration in enumerate(config.configurations, 1)
+        Experiment.create(config, number, workspace, devices) for number in numbers or config.experiment_numbers
     ]
     try:
         prepared = _prepare(config, workspace, executor)
@@ -94,9 +88,14 @@ def _run_experiment(experiment: Experiment, executor: Executor) -> None:
     with contextlib.ExitStack() as stack:
         stages = stages_of(experiment.config)
         for done, stage in enumerate(stages, 1):
+            if stage.shares_memory and experiment.distant_server:
+                reason = f"it needs the server's shared memory, and {experiment.distant_server} is another host"
+                executor.note(stage.name, experiment.number, State.SKIPPED, reason)
+                continue
             with executor.stage(stage.name, experiment.number) as record:
                 if stage.needs_server and experiment.server is None:
                     experiment.server = stack.enter_context(server_for(experiment))
+                    stack.callback(keep_configs, experiment)  # before somebody else's server forgets the model
                 for command in stage.commands(experiment):
                     server_pid = experiment.server.pid if experiment.server else None
                     executor.run(record, command, server_pid)

@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 
 from deployment_toolkit.errors import DataError
-from runner.config import Checkpoint, Config
+from runner.config import Config
+from runner.config_parts import Checkpoint
 from runner.experiment import ROOT, Command
 from runner.stages import hidden_unit_options, spec_options
 from runner.workspace import Workspace

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from deployment_toolkit.report import markdown_table, performance_markdown
 from deployment_toolkit.table import write_csv
 from runner.console import Console
 from runner.experiment import Experiment
-from runner.records import State
+from runner.records import StageRecord, State
 from runner.replay import replay_script
 from runner.results import METRIC_TITLES, ExperimentResult, read_results
 from runner.task import Task
@@ -37,8 +36,6 @@ def save_report(task: Task, experiments: Sequence[Experiment], workspace: Worksp
         for experiment in experiments
         for result in read_results(experiment, task.of_experiment(experiment.number))
     ]
-    for result in results:
-        _keep_config(result)
     _write_summaries(results, workspace.run)
     plots = _write_plots(results, provenance(task), workspace.run / "plots")
     write_text(workspace.run / "report.md", report_markdown(task, results, plots, workspace.run_name))
@@ -99,7 +96,7 @@ def _readable(row: Mapping[str, str]) -> dict[str, str]:
 def _verdict(task: Task) -> str:
     ended = [record for record in task.records if record.state in (State.FAILED, State.INTERRUPTED)]
     if not ended and not task.interrupted:
-        return "Every stage of every experiment passed.\n"
+        return _passed([record for record in task.records if record.state is State.SKIPPED])
     head = "The run was interrupted; what it had measured is below." if task.interrupted else "Not everything passed:"
     lines = [
         f"- **{'preparation' if record.experiment is None else f'experiment {record.experiment}'}, {record.name}: "
@@ -107,6 +104,13 @@ def _verdict(task: Task) -> str:
         for record in ended
     ]
     return "\n".join([head, "", *lines]) + "\n"
+
+
+def _passed(skipped: Sequence[StageRecord]) -> str:
+    if not skipped:
+        return "Every stage of every experiment passed.\n"
+    lines = [f"- experiment {record.experiment}, {record.name}: {record.message}" for record in skipped]
+    return "\n".join(["Every stage passed but for those that could not be run:", "", *lines]) + "\n"
 
 
 def _origin(task: Task) -> str:
@@ -147,13 +151,6 @@ def _experiment(result: ExperimentResult) -> list[str]:
             parts += [f"### {name}\n", performance_markdown(result.performance(mode)), _LATENCY_NOTE]
     parts.append(f"Files: [{folder}]({folder})\n")
     return parts
-
-
-def _keep_config(result: ExperimentResult) -> None:
-    source = result.experiment.folders.model_store / result.model_name / "config.pbtxt"
-    if source.is_file():
-        result.folder.mkdir(exist_ok=True)
-        shutil.copyfile(source, result.folder / "config.pbtxt")
 
 
 def _write_summaries(results: Sequence[ExperimentResult], folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,17 @@ def read_results(experiment: Experiment, records: list[StageRecord]) -> list[Exp
         others = [record for record in records if record.name in ensemble]
         results.append(_read(experiment, config.ensemble_model_name, folders.ensemble_results, others))
     return results
+
+
+def keep_configs(experiment: Experiment) -> None:
+    """Copies what the server was told of the experiment's models beside its results."""
+    config, folders = experiment.config, experiment.folders
+    kept = {config.model_name: folders.results, config.ensemble_model_name: folders.ensemble_results}
+    for name, folder in kept.items():
+        source = folders.model_store / (name or "") / "config.pbtxt"
+        if source.is_file():
+            folder.mkdir(exist_ok=True)
+            shutil.copyfile(source, folder / "config.pbtxt")
 
 
 def _read(experiment: Experiment, model_name: str, folder: Path, records: list[StageRecord]) -> ExperimentResult:

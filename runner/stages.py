@@ -32,6 +32,7 @@ class Stage:
     name: str
     commands: Callable[[Experiment], list[Command]]
     needs_server: bool = False
+    shares_memory: bool = False  # with the server, which must be on this host
 
 
 def export(experiment: Experiment) -> list[Command]:
@@ -53,7 +54,8 @@ def convert(experiment: Experiment) -> list[Command]:
         *_navigator("convert", experiment),
         *("--model-path", experiment.exported, "--output-path", experiment.folders.converted),
         *("--target-formats", parameters.format, "--target-precisions", parameters.precision),
-        *("--launch-mode", "local", "--override-workspace", "--max-batch-size", parameters.max_batch_size),
+        *_converter(experiment),
+        *("--override-workspace", "--max-batch-size", parameters.max_batch_size),
         *("--atol", correctness.atol, "--rtol", correctness.rtol),
         *_rows(experiment, _batch_size(experiment)),
     ]
@@ -75,6 +77,8 @@ def deploy(experiment: Experiment) -> list[Command]:
     ]
     if parameters.tensorrt_capture_cuda_graph:
         argv.append("--tensorrt-capture-cuda-graph")
+    if parameters.format is Format.TRT and experiment.server_image is not None:
+        argv += ["--triton-docker-image", experiment.server_image]
     return [make_command("deploy", argv)]
 
 
@@ -121,16 +125,28 @@ STAGES = (
     Stage("convert", convert),
     Stage("deploy", deploy, needs_server=True),
     Stage("correctness", correctness, needs_server=True),
-    Stage("performance offline", performance_offline, needs_server=True),
+    Stage("performance offline", performance_offline, needs_server=True, shares_memory=True),
     Stage("performance online", performance_online, needs_server=True),
 )
+
+
+def _converter(experiment: Experiment) -> list[object]:
+    """Where the model is converted: what TensorRT makes, in a container whose TensorRT is the server's container's."""
+    image, target = experiment.server_image, experiment.parameters.format
+    if image is None or target not in (Format.TRT, Format.TF_TRT):
+        return ["--launch-mode", "local"]
+    named = ["--triton-docker-image", image]
+    if target is Format.TF_TRT:
+        named = ["--container-version", experiment.config.container_release(experiment.configuration)]
+    return ["--launch-mode", "docker", *named, "--gpus", *experiment.devices]
 
 
 def _host(experiment: Experiment) -> str:
     """The embedded server has only the Python backend, NVIDIA's has the formats' own, other images may have either."""
     if experiment.launch_mode is TritonLaunchMode.EMBEDDED:
         return Host.PYTHON
-    return Host.NATIVE if experiment.parameters.device_kind is DeviceKind.GPU else "auto"
+    ours = experiment.launch_mode is TritonLaunchMode.DOCKER
+    return Host.NATIVE if ours and experiment.parameters.device_kind is DeviceKind.GPU else "auto"
 
 
 def _performance(experiment: Experiment, mode: EvaluationMode, points: MeasurementPoints) -> Command:

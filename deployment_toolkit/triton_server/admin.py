@@ -67,7 +67,7 @@ def admin_client(url: ServerUrl, *, timeout_s: float) -> Iterator[AdminClient]:
 def grpc_channel_options(url: ServerUrl) -> list[tuple[str, int]]:
     """Options of a gRPC channel: messages of any size, and no proxy on the way to this host itself."""
     options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
-    if url.host in ("localhost", "127.0.0.1", "::1"):
+    if url.is_loopback:
         options.append(("grpc.enable_http_proxy", 0))
     return options
 

@@ -28,7 +28,8 @@ from deployment_toolkit.archive import unpack
 from deployment_toolkit.download import download
 from deployment_toolkit.errors import DataError, ModelError, UsageError
 from runner.checkpoint_download import install, main
-from runner.config import Checkpoint, load_config
+from runner.config import load_config
+from runner.config_parts import Checkpoint
 from runner.pipeline import run_pipeline
 from runner.preparation import preparation_stages
 from runner.stages import Stage

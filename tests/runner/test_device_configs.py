@@ -25,17 +25,17 @@ from runner.workspace import create_workspace
 from tests.runner.conftest import ROOT, experiment
 
 DEVICES = {
-    "NVIDIA-A30": "25.07",
-    "NVIDIA-DGX-1-(1x-V100-32GB)": "24.09",
-    "NVIDIA-DGX-A100-(1x-A100-80GB)": "25.07",
-    "NVIDIA-T4": "25.07",
+    "NVIDIA-A30": ("25.02", "25.07"),
+    "NVIDIA-DGX-1-(1x-V100-32GB)": ("24.09", "24.09"),  # what is later needs compute capability 7.5
+    "NVIDIA-DGX-A100-(1x-A100-80GB)": ("25.02", "25.07"),
+    "NVIDIA-T4": ("25.02", "25.07"),
 }
 # Keys and kinds of values of the original's YAML: flags as 0 and 1, no URL, a version beside its image.
 ORIGINALS_WAY = {
     "checkpoints": [{"name": "small", "url": ""}],
     "configurations": [experiment(device_kind="gpu", format="trt", precision="fp16", tensorrt_capture_cuda_graph=1)],
-    "container_version": "22.02",
-    "triton_container_image": "nvcr.io/nvidia/tritonserver:22.02-py3",
+    "container_version": "24.05",
+    "triton_container_image": "nvcr.io/nvidia/tritonserver:24.05-py3",
     "triton_dockerfile": None,
     "triton_custom_operations": None,
 }
@@ -84,7 +84,7 @@ def test_a_gpu_host_runs_the_two_published_experiments(device: str) -> None:
     assert (list(online.batch_sizes), list(online.concurrency)) == ([2048], list(range(8, 257, 8)))
     assert {config.launch_mode_of(item) for item in config.configurations} == {TritonLaunchMode.DOCKER}
     images = [config.triton_image(item) for item in config.configurations]
-    assert images == [f"nvcr.io/nvidia/tritonserver:{version}-py3" for version in ("25.02", DEVICES[device])]
+    assert images == [f"nvcr.io/nvidia/tritonserver:{version}-py3" for version in DEVICES[device]]
 
 
 def test_a_configuration_written_for_the_original_loads_as_one_for_containers(
@@ -92,7 +92,7 @@ def test_a_configuration_written_for_the_original_loads_as_one_for_containers(
 ) -> None:
     config = _load(tmp_path, small_config | ORIGINALS_WAY)
     assert {config.launch_mode_of(item) for item in config.configurations} == {TritonLaunchMode.DOCKER}
-    assert config.triton_image(config.configurations[0]) == "nvcr.io/nvidia/tritonserver:22.02-py3"
+    assert config.triton_image(config.configurations[0]) == "nvcr.io/nvidia/tritonserver:24.05-py3"
     assert config.configurations[0].parameters.tensorrt_capture_cuda_graph is True
     assert _load(tmp_path, to_plain(config)) == config
 
@@ -141,6 +141,18 @@ def test_the_image_of_an_experiment_is_its_own_else_the_run_s(small_config: dict
         (
             {"container_version": "25.07", "configurations": [experiment(format="tf-savedmodel")]},
             "nvcr.io/nvidia/tritonserver:25.07-py3 has no TensorFlow backend for tf-savedmodel, 25.02 is the last",
+        ),
+        (
+            {"container_version": "24.04", "configurations": [experiment(format="trt", precision="fp16")]},
+            "nvcr.io/nvidia/tritonserver:24.04-py3 has a TensorRT before 10, whose plans can't be made here: take 24.05",
+        ),
+        (
+            {"container_version": "24.10", "configurations": [experiment(format="tf-trt", precision="fp16")]},
+            "tf-trt is made in NVIDIA's TensorFlow image of the server's release, which must be known and from 24.11",
+        ),
+        (
+            {"triton_container_image": "mine:1", "configurations": [experiment(format="tf-trt", precision="fp16")]},
+            "tf-trt is made in NVIDIA's TensorFlow image of the server's release, which must be known and from 24.11",
         ),
     ],
 )
