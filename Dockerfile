@@ -1,8 +1,8 @@
 # The tools of this project: export, conversion, correctness, performance and the runner, in a virtual environment.
 #   scripts/docker/build.sh                               on NVIDIA's image, for a GPU host
 #   FROM_IMAGE_NAME=debian:12 scripts/docker/build.sh     on a plain Debian 12, Ubuntu 22.04 or 24.04
-# 24.03 is the newest of NVIDIA's with this project's TensorFlow, 2.15.
-ARG FROM_IMAGE_NAME=nvcr.io/nvidia/tensorflow:24.03-tf2-py3
+# 24.05 is the newest of NVIDIA's with this project's TensorFlow, 2.15 (24.06 has 2.16, with Keras 3).
+ARG FROM_IMAGE_NAME=nvcr.io/nvidia/tensorflow:24.05-tf2-py3
 FROM ${FROM_IMAGE_NAME}
 
 # Ubuntu 24.04, which NVIDIA's are from 24.11 on, has no package of Python 3.11, the version that all pins agree on.
@@ -23,7 +23,10 @@ RUN python3.11 -m venv .venv \
     && bash install_tensorrt.sh && rm install_tensorrt.sh
 COPY . .
 # Any user may run it, also where the sources are for their owner's eyes only.
-RUN find . -path ./.venv -prune -o ! -type l -exec chmod a+rX {} + && scripts/install.sh
+# NVIDIA's Triton serves with its own server, not with the one that pip installed.
+RUN find . -path ./.venv -prune -o ! -type l -exec chmod a+rX {} + \
+    && scripts/install.sh \
+    && if command -v tritonserver; then rm .venv/bin/tritonserver; fi
 
 # Before the base image's own Python; no TensorFlow start-up messages.
 ENV PATH=/opt/wide_deep/.venv/bin:${PATH} TF_CPP_MIN_LOG_LEVEL=2

@@ -17,6 +17,7 @@ from docker.errors import APIError, DockerException, NotFound
 from deployment_toolkit.container_spec import ContainerSpec
 from deployment_toolkit.engine_progress import EngineProgress
 from deployment_toolkit.errors import ContainerError
+from deployment_toolkit.gpu_access import NO_DRIVER, GpuAccess, gpu_ways
 
 logger = logging.getLogger("containers")
 
@@ -26,7 +27,7 @@ _ENDED = ("exited", "dead", "stopped")
 _MENDS = {
     "already allocated": "stop what listens there, or choose another port",
     "already in use": "stop what listens there, or choose another port",
-    "could not select device driver": "install the NVIDIA container toolkit and restart Docker",
+    NO_DRIVER: "install the NVIDIA container toolkit and restart Docker",
     "no such file or directory": "what is mounted must be on the engine's own host",
     "executable file not found": "choose an image that has this program",
 }
@@ -185,16 +186,41 @@ class ContainerEngine:
 
         Raises ContainerError if it can't be started; then it is gone too.
         """
+        container = self._start(spec, sink)
         try:
-            container_id = str(self._api.create_container_from_config(spec.to_api())["Id"])
+            yield container
+        finally:
+            container.remove()
+
+    def _start(self, spec: ContainerSpec, sink: Callable[[bytes], None]) -> Container:
+        ways = self._gpu_ways() if spec.gpus else [GpuAccess.DEVICE_REQUESTS]
+        for way, other in zip(ways, [*ways[1:], None], strict=True):
+            try:
+                return self._start_with(spec, way, sink)
+            except ContainerError as error:
+                if other is None or NO_DRIVER not in str(error):
+                    raise
+                logger.info("the engine has no driver for GPUs by %s, asking by %s", way.value, other.value)
+        raise AssertionError("the last way returns or raises")
+
+    def _start_with(self, spec: ContainerSpec, gpu_access: GpuAccess, sink: Callable[[bytes], None]) -> Container:
+        try:
+            container_id = str(self._api.create_container_from_config(spec.to_api(gpu_access))["Id"])
         except _LOST as error:
             raise _not_started(spec, error) from error
         container = Container(self._api, container_id, sink)
         try:
             container.start(spec)
-            yield container
-        finally:
+        except BaseException:
             container.remove()
+            raise
+        return container
+
+    def _gpu_ways(self) -> list[GpuAccess]:
+        try:
+            return gpu_ways(self._api.version(), self._api.info())
+        except _LOST as error:
+            raise ContainerError(f"the engine does not tell how it gives GPUs ({_reason(error)}): mend it") from error
 
     def _look_up(self, name: str) -> dict[str, Any] | None:
         try:
