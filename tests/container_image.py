@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import docker
 
@@ -46,7 +46,7 @@ def open_test_image() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def imported(stream: BinaryIO, repository: str, environment: Iterable[str]) -> Iterator[str]:
+def imported(stream: IO[bytes], repository: str, environment: Iterable[str]) -> Iterator[str]:
     """Name of an image of a tar's files, in this repository; it is removed when the block is left."""
     tag = str(os.getpid())
     with contextlib.closing(docker.from_env(timeout=600)) as client:
