@@ -1,7 +1,8 @@
 # shellcheck shell=bash disable=SC2034
 # Sourced by the scripts that need a GPU or Docker: each check ends the script with one line that names the remedy.
 
-fail() { echo "error: $*" >&2; exit 1; }
+# advice, where a script has set it, is added to what went wrong.
+fail() { echo "error: $*${advice:+. $advice}" >&2; exit 1; }
 
 # require_gpu WHO: sets gpu_name, the product name of the first GPU.
 require_gpu() {

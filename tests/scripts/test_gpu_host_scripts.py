@@ -6,8 +6,10 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,16 +21,29 @@ MOCK_DOCKER = """#!/bin/bash
 case "$1 $2" in
   "info --format")
     [ -z "$MOCK_ENGINE_ERROR" ] || { echo "$MOCK_ENGINE_ERROR" >&2; exit 1; }
-    case "$3" in *Runtimes*) echo "$MOCK_RUNTIMES" ;; *) echo 27.0 ;; esac ;;
+    case "$3" in
+      *Runtimes*) echo "$MOCK_RUNTIMES" ;;
+      *DockerRootDir*) echo "$MOCK_ENGINE_FOLDER" ;;
+      *) echo 27.0 ;;
+    esac ;;
+  "images --quiet") [ "$MOCK_IMAGES" != "$3" ] || echo 0123456789ab ;;
   "run --help") echo "$MOCK_HELP" ;;
   "image inspect") [ "$MOCK_IMAGES" = "$3" ] ;;
   *) printf '%s\\n' "$@" >"$MOCK_LOG" ;;
 esac
 """
 MOCK_NVIDIA_SMI = '#!/bin/bash\necho "$MOCK_GPU"\nexit "${MOCK_DRIVER_CODE:-0}"\n'
-MOCK_PYTHON = """#!/bin/bash
-[ "$1" != -c ] || exit "${MOCK_REQUIREMENTS_CODE:-0}"
+MOCK_PYTHON = f"""#!/bin/bash
+case "$1 $2" in
+  "-c "*onnxruntime*) exit "${{MOCK_CUDA_CODE:-0}}" ;;
+  "-c "*) exit "${{MOCK_REQUIREMENTS_CODE:-0}}" ;;
+  "-m runner.launch_modes") exec {sys.executable} "$@" ;;
+esac
 printf '%s\\n' "PYTHONPATH=$PYTHONPATH" "PWD=$PWD" "$@" >"$MOCK_LOG"
+"""
+MOCK_DF = """#!/bin/bash
+echo '  Avail'
+if [ "$3" = "$MOCK_FULL" ]; then echo '    5G'; else echo '  500G'; fi
 """
 WITH_TOOLKIT = '{"nvidia":{},"runc":{}}'
 USER = f"{os.getuid()}:{os.getgid()}"
@@ -177,69 +192,121 @@ def test_interactive_without_an_image_says_how_to_build_it(host: Host) -> None:
     )
 
 
-START = {
+# What nvidia-smi calls the GPU that a start script is for.
+GPUS = {
     "NVIDIA-A30": "NVIDIA A30",
-    r"NVIDIA-DGX-1-\(1x-V100-32GB\)": "Tesla V100-SXM2-32GB",
-    r"NVIDIA-DGX-A100-\(1x-A100-80GB\)": "NVIDIA A100-SXM4-80GB",
+    "NVIDIA-DGX-1-(1x-V100-32GB)": "Tesla V100-SXM2-32GB",
+    "NVIDIA-DGX-A100-(1x-A100-80GB)": "NVIDIA A100-SXM4-80GB",
+    "NVIDIA-H200": "NVIDIA H200",
     "NVIDIA-T4": "Tesla T4",
 }
+HOSTS = [path.stem.removeprefix("start_") for path in (ROOT / "runner").glob("start_[A-Z]*.sh")]
+ON_CPUS = [name for name in HOSTS if not name.startswith("NVIDIA-")]  # runner/start_CPU.sh, runner/start_CPU-docker.sh
 
 
-@pytest.mark.parametrize("device", START)
-def test_start_scripts_run_the_configuration_of_their_gpu(host: Host, device: str) -> None:
-    arguments = host.arguments(f"./triton/runner/start_{device}.sh --keep-models", MOCK_GPU=f"{START[device]}\nother")
-    config = f"{host.root}/runner/config_{device.replace(chr(92), '')}.yaml"
+def _start(name: str) -> str:
+    return shlex.quote(f"./triton/runner/start_{name}.sh")
+
+
+@pytest.fixture
+def installing_host(host: Host) -> Host:
+    """One with a mock of the installation, of which tests/scripts/test_install.py has the real one."""
+    _write(host.root / "scripts" / "install.sh", "#!/bin/bash\necho installed\n")
+    return host
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_a_start_script_runs_its_configuration_in_the_folder_it_is_called_from(
+    installing_host: Host, name: str
+) -> None:
+    gpu = GPUS[name] if name not in ON_CPUS else ""
+    arguments = installing_host.arguments(f"{_start(name)} --keep-models", MOCK_GPU=f"{gpu}\nother")
+    root, config = installing_host.root, f"{installing_host.root}/runner/config_{name}.yaml"
     options = ["-m", "runner", "--config-path", config, "--devices", "0", "--keep-models"]
-    assert arguments == [f"PYTHONPATH={host.root}", f"PWD={host.above}", *options]
+    assert arguments == [f"PYTHONPATH={root}", f"PWD={installing_host.above}", *options]
     assert Path(config).is_file()
 
 
-@pytest.mark.parametrize("device", START)
-@pytest.mark.parametrize(
-    "other", ["NVIDIA A100-PCIE-40GB", "NVIDIA H100 80GB HBM3", "Tesla V100-SXM2-16GB", "NVIDIA T400"]
+@pytest.mark.parametrize("name", ON_CPUS)
+def test_the_cpu_s_start_script_installs_and_runs_in_the_folder_it_is_called_from(
+    installing_host: Host, name: str
+) -> None:
+    done = installing_host.run(_start(name), MOCK_GPU="", MOCK_DRIVER_CODE="9")
+    assert (done.returncode, done.stdout) == (0, "installed\n")
+    assert f"PWD={installing_host.above}" in Path(installing_host.env["MOCK_LOG"]).read_text().splitlines()
+
+
+@pytest.mark.parametrize("name", GPUS)
+def test_start_scripts_refuse_another_gpu_unless_told(host: Host, name: str) -> None:
+    for other in ("NVIDIA A100-PCIE-40GB", "NVIDIA H100 80GB HBM3", "Tesla V100-SXM2-16GB", "NVIDIA T400"):
+        assert f"GPU is {other}, runner/start_" in host.error(_start(name), MOCK_GPU=other)
+    arguments = host.arguments(f"{_start(name)} --any-gpu --keep-models", MOCK_GPU=other)
+    assert arguments[-3:] == ["--devices", "0", "--keep-models"]
+
+
+IN_A_CONTAINER_OF_OURS = Path("/.dockerenv").exists() and Path("/var/run/docker.sock").is_socket()
+beside_containers = pytest.mark.skipif(
+    IN_A_CONTAINER_OF_OURS, reason="start scripts trust scripts/docker/interactive.sh"
 )
-def test_start_scripts_refuse_another_gpu_unless_told(host: Host, device: str, other: str) -> None:
-    command = f"./triton/runner/start_{device}.sh"
-    assert f"GPU is {other}, runner/start_" in host.error(command, MOCK_GPU=other)
-    assert host.arguments(f"{command} --any-gpu --keep-models", MOCK_GPU=other)[-3:] == [
-        "--devices",
-        "0",
-        "--keep-models",
-    ]
+
+
+@beside_containers
+@pytest.mark.parametrize("name", GPUS)
+def test_containers_are_checked_for(host: Host, name: str) -> None:
+    gpu = GPUS[name]
+    assert "NVIDIA's Container Toolkit" in host.error(_start(name), MOCK_GPU=gpu, MOCK_RUNTIMES='{"runc":{}}')
+    silent = host.error(_start(name), MOCK_GPU=gpu, MOCK_ENGINE_ERROR="no daemon")
+    assert f"runner/start_{name}.sh needs Docker and its engine does not answer: no daemon" in silent
+
+
+@beside_containers
+def test_without_docker_the_experiments_that_need_none_are_named_and_run(host: Host) -> None:
+    (Path(host.env["PATH"]) / "docker").unlink()
+    without = host.error(_start("NVIDIA-H200"), MOCK_GPU="NVIDIA H200")
+    assert "runner/start_NVIDIA-H200.sh needs Docker and there is no docker command: install it" in without
+    assert without.endswith(". Experiments 1 2 run without it: --experiments 1 2")
+    chosen = host.arguments(f"{_start('NVIDIA-H200')} --experiments 1 2", MOCK_GPU="NVIDIA H200")
+    assert chosen[-5:] == ["--devices", "0", "--experiments", "1", "2"]
+    assert host.run(f"{_start('NVIDIA-H200')} --help", MOCK_GPU="NVIDIA H200").returncode == 0
+    assert "without it" not in host.run(_start("NVIDIA-A30")).stderr
+
+
+def test_onnxruntime_s_cuda_provider_is_checked_for_where_an_experiment_needs_it(host: Host) -> None:
+    command, env = _start("NVIDIA-H200"), {"MOCK_GPU": "NVIDIA H200", "MOCK_CUDA_CODE": "1"}
+    missing = host.error(command, **env)
+    assert "experiments 1 2 run without Docker, on onnxruntime's CUDA provider, which is not installed" in missing
+    assert missing.endswith("run scripts/install.sh --gpu, or leave them out with --experiments 3 4")
+    assert host.error(f"{command} --experiments 2", **env).endswith("run scripts/install.sh --gpu")
+    assert host.arguments(f"{command} --experiments 3 4", **env)[-3:] == ["--experiments", "3", "4"]
+    assert host.arguments(_start("NVIDIA-A30"), MOCK_CUDA_CODE="1")
 
 
 def test_a_start_script_checks_what_the_run_needs(host: Host) -> None:
-    command = "./triton/runner/start_NVIDIA-A30.sh"
-    if not (Path("/.dockerenv").exists() and Path("/var/run/docker.sock").is_socket()):  # a container of ours
-        assert "NVIDIA's Container Toolkit" in host.error(command, MOCK_RUNTIMES='{"runc":{}}')
-        assert "its engine does not answer: no daemon" in host.error(command, MOCK_ENGINE_ERROR="no daemon")
+    command = _start("NVIDIA-A30")
     assert "requirements are not installed: run scripts/install.sh" in host.error(command, MOCK_REQUIREMENTS_CODE="1")
-    tools = Path(host.env["PATH"])
-    (tools / "df").unlink()
-    _write(tools / "df", "#!/bin/bash\necho '  Avail'\necho '    7G'\n")
-    assert "7 GB are free: make room" in host.error(command)
+    assert "experiment 3: " in host.error(f"{command} --experiments 3")
+    _write_over(host, "df", MOCK_DF)
+    assert "5 GB are free: make room" in host.error(command, MOCK_FULL=str(host.above))
 
 
-def test_the_cpu_s_start_script_installs_and_runs_in_the_folder_it_is_called_from(host: Host) -> None:
-    _write(
-        host.root / "scripts" / "install.sh", "#!/bin/bash\necho installed\n"
-    )  # a mock: tests/scripts has the real one
-    done = host.run("./triton/runner/start_CPU.sh --keep-models", MOCK_GPU="", MOCK_DRIVER_CODE="9")
-    assert (done.returncode, done.stdout) == (0, "installed\n")
-    options = [
-        "-m",
-        "runner",
-        "--config-path",
-        f"{host.root}/runner/config_CPU.yaml",
-        "--devices",
-        "0",
-        "--keep-models",
-    ]
-    assert Path(host.env["MOCK_LOG"]).read_text().splitlines() == [
-        f"PYTHONPATH={host.root}",
-        f"PWD={host.above}",
-        *options,
-    ]
+def test_containers_on_a_cpu_are_checked_for(installing_host: Host, tmp_path: Path) -> None:
+    host, command, engine = installing_host, _start("CPU-docker"), tmp_path / "engine"
+    engine.mkdir()
+    host.env["MOCK_ENGINE_FOLDER"] = str(engine)
+    assert "runner/start_CPU-docker.sh needs Docker" in host.error(command, MOCK_ENGINE_ERROR="no daemon")
+    _write_over(host, "df", MOCK_DF)
+    assert "models and results need 10 GB" in host.error(command, MOCK_FULL=str(host.above))
+    assert f"GB on the disk of {engine}, 5 GB are free" in host.error(command, MOCK_FULL=str(engine))
+    assert host.arguments(command, MOCK_FULL=str(engine), MOCK_IMAGES="wide-deep-tritonserver")
+    (Path(host.env["PATH"]) / "docker").unlink()
+    Path(host.env["MOCK_LOG"]).unlink()
+    assert "install it (https://docs.docker.com/engine/install), or use runner/start_CPU.sh" in host.error(command)
+
+
+def _write_over(host: Host, tool: str, text: str) -> None:
+    path = Path(host.env["PATH"]) / tool
+    path.unlink()
+    _write(path, text)
 
 
 def test_start_scripts_are_one_line_over_one_script() -> None:
