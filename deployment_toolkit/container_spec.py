@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from deployment_toolkit.gpu_access import GpuAccess
+
 LOOPBACK = "127.0.0.1"
 LABEL = "wide-deep-deployment"
 _STACK_BYTES = 64 * 2**20
@@ -32,9 +34,9 @@ class ContainerSpec:
     host_ipc: bool = False
     workdir: Path | None = None
 
-    def to_api(self) -> dict[str, Any]:
-        """The body of the Docker Engine API's ``POST /containers/create``, version 1.40 (the first with
-        DeviceRequests) or later."""
+    def to_api(self, gpu_access: GpuAccess = GpuAccess.DEVICE_REQUESTS) -> dict[str, Any]:
+        """The body of the Docker Engine API's ``POST /containers/create``."""
+        environment = dict(self.environment)
         host: dict[str, Any] = {
             "Mounts": [
                 {"Type": "bind", "Source": str(path), "Target": str(path), "ReadOnly": path not in self.writable}
@@ -51,8 +53,8 @@ class ContainerSpec:
         if not self.ports:
             host["NetworkMode"] = "none"
         if self.gpus:
-            ids = [str(index) for index in self.gpus]
-            host["DeviceRequests"] = [{"Driver": "", "DeviceIDs": ids, "Capabilities": [["gpu"]]}]
+            host |= gpu_access.host_config(self.gpus)
+            environment |= gpu_access.environment(self.gpus)
             # CUDA pins memory; NVIDIA asks for both limits.
             host["Ulimits"] = [
                 {"Name": "memlock", "Soft": -1, "Hard": -1},
@@ -62,7 +64,7 @@ class ContainerSpec:
             "Image": self.image,
             "Cmd": list(self.command),
             "User": self.user,
-            "Env": [f"{name}={value}" for name, value in self.environment.items()],
+            "Env": [f"{name}={value}" for name, value in environment.items()],
             "WorkingDir": "" if self.workdir is None else str(self.workdir),
             "ExposedPorts": {f"{port}/tcp": {} for port in self.ports},
             "Labels": {LABEL: ""},

@@ -193,15 +193,15 @@ class ContainerEngine:
             container.remove()
 
     def _start(self, spec: ContainerSpec, sink: Callable[[bytes], None]) -> Container:
-        ways = self._gpu_ways() if spec.gpus else [GpuAccess.DEVICE_REQUESTS]
-        for way, other in zip(ways, [*ways[1:], None], strict=True):
+        *ways, last = self._gpu_ways() if spec.gpus else [GpuAccess.DEVICE_REQUESTS]
+        for way in ways:
             try:
                 return self._start_with(spec, way, sink)
             except ContainerError as error:
-                if other is None or NO_DRIVER not in str(error):
+                if NO_DRIVER not in str(error):
                     raise
-                logger.info("the engine has no driver for GPUs by %s, asking by %s", way.value, other.value)
-        raise AssertionError("the last way returns or raises")
+                logger.info("the engine has no driver for %s, asking for GPUs by its %s", way.value, last.value)
+        return self._start_with(spec, last, sink)
 
     def _start_with(self, spec: ContainerSpec, gpu_access: GpuAccess, sink: Callable[[bytes], None]) -> Container:
         try:

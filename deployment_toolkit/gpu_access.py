@@ -1,0 +1,59 @@
+"""How a container engine gives a container GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Any
+
+from deployment_toolkit.errors import ContainerError
+
+NO_DRIVER = "could not select device driver"  # Docker's words where the toolkit's hook was missing when it started
+_NVIDIA = "nvidia"
+_PODMAN = "Podman Engine"
+_FIRST_WITH_REQUESTS = (1, 40)  # Docker 19.03
+
+
+class GpuAccess(Enum):
+    """As ``docker run --gpus`` asks for them, or as ``--runtime=nvidia`` with NVIDIA_VISIBLE_DEVICES does."""
+
+    DEVICE_REQUESTS = "device requests"
+    NVIDIA_RUNTIME = "runtime nvidia"
+
+    def host_config(self, gpus: Sequence[int]) -> dict[str, Any]:
+        """Its part of the HostConfig of the Docker Engine API's ``POST /containers/create``."""
+        if self is GpuAccess.NVIDIA_RUNTIME:
+            return {"Runtime": _NVIDIA}
+        ids = [str(index) for index in gpus]
+        return {"DeviceRequests": [{"Driver": "", "DeviceIDs": ids, "Capabilities": [["gpu"]]}]}
+
+    def environment(self, gpus: Sequence[int]) -> dict[str, str]:
+        """What it needs in the container's environment."""
+        if self is GpuAccess.NVIDIA_RUNTIME:
+            return {"NVIDIA_VISIBLE_DEVICES": ",".join(map(str, gpus))}
+        return {}
+
+
+def gpu_ways(version: Mapping[str, Any], info: Mapping[str, Any]) -> list[GpuAccess]:
+    """Ways to ask an engine for GPUs, to be tried in this order, by what it answers to ``GET /version`` and ``GET
+    /info``. Whether it has a driver for device requests it tells only when it is asked for GPUs.
+
+    Raises ContainerError if there is none.
+    """
+    engine = f"{version.get('Version', '')} (API {version.get('ApiVersion', '')})"
+    if any(part.get("Name") == _PODMAN for part in version.get("Components") or ()):
+        raise ContainerError(
+            f"podman {engine} starts containers without the GPUs that they are asked to have through Docker's API: use "
+            "Docker with the NVIDIA container toolkit"
+        )
+    ways = []
+    if tuple(map(int, version["ApiVersion"].split("."))) >= _FIRST_WITH_REQUESTS:
+        ways.append(GpuAccess.DEVICE_REQUESTS)
+    if _NVIDIA in (info.get("Runtimes") or ()):
+        ways.append(GpuAccess.NVIDIA_RUNTIME)
+    if not ways:
+        raise ContainerError(
+            f"Docker {engine} has no runtime nvidia and is too old to give GPUs otherwise: install the NVIDIA "
+            "container toolkit, or Docker 19.03 or later"
+        )
+    return ways
