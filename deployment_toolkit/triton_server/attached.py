@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -28,18 +27,17 @@ def attached_server(
     ``models`` are the names under which the block may put models there and load them, a model after those that it
     needs. They are the block's own: when it is left, they are unloaded and their folders removed.
 
-    Raises ServerError if the folder is missing or can't be written, if the server is not ready at both addresses within
-    ``timeout_s``, or if it has a model of one of the names already.
+    Raises ServerError if the folder is missing or can't be written, if the server is not ready within
+    ``timeout_s`` at one of its addresses, or if it has a model of one of the names already.
     """
     if not model_repository.is_dir():
         raise ServerError(f"there is no model repository at {model_repository}: give the folder that the server serves")
     if not os.access(model_repository, os.W_OK | os.X_OK):
         raise ServerError(f"model repository {model_repository} can't be written by this user: models are put there")
     server = TritonServer(http_url=http_url, grpc_url=grpc_url)
-    deadline = time.monotonic() + timeout_s
     for url in (http_url, grpc_url):
         logger.info("waiting up to %g s for the server at %s", timeout_s, url)
-        TritonServer.from_url(url).wait_ready(max(0.1, deadline - time.monotonic()))
+        TritonServer.from_url(url).wait_ready(timeout_s)
     for name in models:
         if (model_repository / name).exists() or server.has_loaded(name):
             raise ServerError(
@@ -57,10 +55,10 @@ def _take_back(server: TritonServer, folder: Path) -> None:
     """Unloads a model and removes its folder, also where the server is gone."""
     name = folder.name
     try:
-        if server.has_loaded(name):
-            server.unload_model(name)
+        if server.has_loaded(name) and server.unload_model(name):
+            server.wait_unloaded(name, _UNLOAD_TIMEOUT_S)
         remove(folder)
-        server.wait_unloaded(name, _UNLOAD_TIMEOUT_S)
+        server.wait_unloaded(name, _UNLOAD_TIMEOUT_S)  # by one that polls
     except ServerError as error:
         remove(folder)
         logger.error("model %s may still be loaded, its folder is removed: %s", name, error)

@@ -112,20 +112,24 @@ class TritonServer:
         self.require_model(name)
         logger.info("model %s is ready after %.1f s", name, time.monotonic() - started)
 
-    def unload_model(self, name: str) -> None:
-        """Asks the server to let go of the model; one that polls its repository does when the model's files are gone.
-        Raises ServerError if it is not in the server's repository."""
+    def unload_model(self, name: str) -> bool:
+        """Asks the server to let go of the model. False for one that polls its repository: it does when the model's
+        files are gone. Raises ServerError if the model is not in the server's repository."""
         self._require_in_repository(name)
         try:
             with admin_client(self._url, timeout_s=_ANSWER_TIMEOUT_S) as client:
                 client.unload(name)
         except ServerError as error:
-            if _POLLS not in str(error):
-                raise
+            if _POLLS in str(error):
+                return False
+            raise
+        return True
 
     def has_loaded(self, name: str) -> bool:
         """Whether the server holds a version of the model in memory, or is about to."""
         with admin_client(self._url, timeout_s=_ANSWER_TIMEOUT_S) as client:
+            if client.is_model_ready(name, ""):  # the index is silent about a model whose files are gone
+                return True
             return any(entry["name"] == name and entry.get("state") in _LOADED for entry in client.index())
 
     def wait_unloaded(self, name: str, timeout_s: float) -> None:
