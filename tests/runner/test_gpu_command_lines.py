@@ -1,0 +1,168 @@
+"""What every shipped configuration with GPUs or containers comes to: its command lines and its server, compared with
+gpu_command_lines.yaml. No GPU and no engine takes part."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import yaml
+
+import runner.launch
+from deployment_toolkit.container_spec import LABEL, ContainerSpec
+from deployment_toolkit.containers import ContainerEngine
+from deployment_toolkit.triton_server.docker import built_image_name
+from deployment_toolkit.triton_server.remote import TritonServer
+from runner.config import load_config
+from runner.configuration import TritonLaunchMode
+from runner.experiment import Experiment
+from runner.launch import server_for
+from runner.stages import STAGES
+from runner.workspace import create_workspace
+from tests.runner.conftest import ROOT
+
+TABLE = yaml.safe_load(Path(__file__).with_name("gpu_command_lines.yaml").read_text())
+EXPECTED = TABLE["configurations"]
+ON_THE_CPU = ("CPU", "CPU-ensemble")  # neither a GPU nor a container
+SHIPPED = [path.stem.removeprefix("config_") for path in sorted((ROOT / "runner").glob("config_*.yaml"))]
+DEVICES = (0, 2)
+
+
+class _CapturedError(Exception):
+    """Instead of a container."""
+
+
+@pytest.fixture
+def experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[Experiment]]:
+    """The experiments of a shipped configuration, as an ordinary user's, with their server up."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("os.getuid", lambda: 1000)
+    monkeypatch.setattr("os.getgid", lambda: 1001)
+
+    def made(name: str) -> list[Experiment]:
+        config = load_config(ROOT / "runner" / f"config_{name}.yaml")
+        workspace = create_workspace(tmp_path / "workspace")
+        return [
+            Experiment(
+                number,
+                config,
+                configuration.parameters,
+                workspace,
+                workspace.experiment(number),
+                server=TritonServer(http_url="http://127.0.0.1:8000", grpc_url="grpc://127.0.0.1:8001"),
+                devices=DEVICES,
+            )
+            for number, configuration in enumerate(config.configurations, 1)
+        ]
+
+    return made
+
+
+@pytest.fixture
+def mock_engine(monkeypatch: pytest.MonkeyPatch) -> mock.Mock:
+    """Has every image, builds any, and starts no container."""
+    engine = mock.Mock()
+    engine.require_image.return_value = {}
+    engine.container.side_effect = _CapturedError
+
+    @contextlib.contextmanager
+    def connect() -> Iterator[mock.Mock]:
+        yield engine
+
+    monkeypatch.setattr(ContainerEngine, "connect", connect)
+    return engine
+
+
+def test_every_shipped_configuration_is_expected() -> None:
+    assert set(SHIPPED) == {*EXPECTED, *ON_THE_CPU}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_command_lines_of_a_configuration(name: str, experiments: Callable[[str], list[Experiment]]) -> None:
+    for experiment, values in zip(experiments(name), EXPECTED[name], strict=True):
+        stages = {stage.name: stage for stage in STAGES}
+        for stage, text in TABLE["commands"].items():
+            (command,) = stages[stage].commands(experiment)
+            expected = text.format(**values).format(**values)  # values hold the image themselves
+            assert _words(experiment, command.argv) == " ".join(expected.split())
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_servers_of_a_configuration(
+    name: str,
+    experiments: Callable[[str], list[Experiment]],
+    mock_engine: mock.Mock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runner.launch, "local_server", embedded := mock.Mock(name="a mock of the embedded server"))
+    for experiment, values in zip(experiments(name), EXPECTED[name], strict=True):
+        repository = experiment.folders.model_store
+        repository.mkdir(parents=True, exist_ok=True)
+        if values["image"] is None:
+            assert experiment.launch_mode is TritonLaunchMode.EMBEDDED
+            server_for(experiment)
+            assert embedded.call_args.args == (repository,)
+            assert list(embedded.call_args.kwargs["devices"]) == values["gpus"]
+            continue
+        with pytest.raises(_CapturedError), server_for(experiment):
+            pass
+        spec: ContainerSpec = mock_engine.container.call_args.args[0]
+        assert spec.to_api() == _create_body(values, repository, spec.command)
+        built = [call.args for call in mock_engine.build_image.call_args_list[-1:]]
+        base = {"FROM_IMAGE_NAME": values.get("built_on")}
+        assert built == ([(ROOT / "Dockerfile", spec.image, base)] if values["image"] == "BUILT" else [])
+
+
+def _create_body(values: dict[str, Any], repository: Path, command: tuple[str, ...]) -> dict[str, Any]:
+    """The body of ``POST /containers/create`` of an experiment's server."""
+    assert command[0] == "tritonserver"
+    assert {f"--model-repository={repository}", "--model-control-mode=explicit"} <= set(command)
+    built = built_image_name(ROOT / "Dockerfile", values.get("built_on"))
+    gpus = [str(index) for index in values["gpus"]]
+    limits = [
+        {"Name": "memlock", "Soft": -1, "Hard": -1},
+        {"Name": "stack", "Soft": 67108864, "Hard": 67108864},
+    ]
+    request = [{"Driver": "", "DeviceIDs": gpus, "Capabilities": [["gpu"]]}]
+    return {
+        "Image": built if values["image"] == "BUILT" else values["image"],
+        "Cmd": list(command),
+        "User": "1000:1001",
+        "Env": ["HOME=/tmp"],
+        "WorkingDir": "",
+        "ExposedPorts": {f"{port}/tcp": {} for port in (8000, 8001, 8002)},
+        "Labels": {LABEL: ""},
+        "HostConfig": {
+            "Mounts": [{"Type": "bind", "Source": str(repository), "Target": str(repository), "ReadOnly": True}],
+            "PortBindings": {f"{port}/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}] for port in (8000, 8001, 8002)},
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges"],
+            "IpcMode": "host",
+            **({"DeviceRequests": request, "Ulimits": limits} if gpus else {}),
+        },
+    }
+
+
+def _words(experiment: Experiment, argv: tuple[str, ...]) -> str:
+    """A command line with short names for what all have: programs, folders, the data."""
+    line = " ".join(argv)
+    data = f"--dataloader {ROOT}/dataloader.py --data-pattern {experiment.valid_pattern}"
+    for long, short in (
+        (str(Path(sys.executable).with_name("model-navigator")), "model-navigator"),
+        (sys.executable, "python"),
+        (f"--workspace-path {experiment.folders.shared}/navigator_workspace --verbose", "WORKSPACE"),
+        (f"--batch-size {experiment.parameters.max_batch_size}", "ROWS"),
+        (f"{data} ROWS", "ROWS"),
+        (str(experiment.exported), "EXPORTED"),
+        (str(experiment.folders.converted), "CONVERTED"),
+        (str(experiment.folders.model_store), "MODEL_STORE"),
+        (str(experiment.folders.results), "RESULTS"),
+        (f"{ROOT}/", ""),
+    ):
+        line = line.replace(long, short)
+    return line
