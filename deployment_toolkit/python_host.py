@@ -17,9 +17,9 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from deployment_toolkit.core import Arrays, Format, ModelSpec, TensorSpec, check_value_range
-from deployment_toolkit.errors import DeploymentError, InputError
+from deployment_toolkit.errors import DeploymentError, DeviceError, InputError
 from deployment_toolkit.registry import loader
-from deployment_toolkit.triton_server.deployment import MODEL_FILE, MODEL_FORMAT, MODEL_SPEC, THREADS
+from deployment_toolkit.triton_server.deployment import GPU_HOSTED, MODEL_FILE, MODEL_FORMAT, MODEL_SPEC, THREADS
 
 _SMALL = 32  # elements up to which Python's own min and max beat numpy's
 
@@ -28,8 +28,8 @@ class TritonPythonModel:
     """What the Python backend asks a model for: ``initialize``, ``execute``, ``finalize``."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Loads the model that the configuration's parameters name, with ``threads`` or else this instance's share of
-        the cores."""
+        """Loads the model that the configuration's parameters name, onto this instance's device: a GPU, or the CPU with
+        ``threads`` or else this instance's share of the cores."""
         config = json.loads(args["model_config"])
         parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
         path = Path(args["model_repository"]) / args["model_version"] / parameters[MODEL_FILE]
@@ -38,10 +38,12 @@ class TritonPythonModel:
         spec = ModelSpec.from_dict(json.loads(parameters[MODEL_SPEC]))
         self._ranged = [tensor for tensor in spec.inputs if tensor.value_range is not None]
         try:
-            self._session = loader(Format(parameters[MODEL_FORMAT]))(threads=threads).load(path)
+            on_gpu = _gpu(args, Format(parameters[MODEL_FORMAT]))
+            self._session = loader(Format(parameters[MODEL_FORMAT]))(threads=threads, **on_gpu).load(path)
         except DeploymentError as error:
             raise pb_utils.TritonModelException(_one_line(error)) from None
-        pb_utils.Logger.log_info(f"{args['model_instance_name']}: {path.name} with {threads} threads")
+        where = f"on GPU {on_gpu['device']}" if on_gpu else f"with {threads} threads"
+        pb_utils.Logger.log_info(f"{args['model_instance_name']}: {path.name} {where}")
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """One response per request, in their order. What is wrong with one request is answered to that one."""
@@ -73,6 +75,16 @@ class TritonPythonModel:
             pb_utils.InferenceResponse([pb_utils.Tensor(name, array[end - count : end]) for name, array in y.items()])
             for count, end in zip(rows, ends, strict=True)
         ]
+
+
+def _gpu(args: dict[str, str], model_format: Format) -> dict[str, int]:
+    """The loader's ``device``, CUDA's index of this instance's GPU; nothing on the CPU. Raises DeviceError for a format
+    that runs nowhere else."""
+    if args["model_instance_kind"] != "GPU":
+        return {}
+    if model_format not in GPU_HOSTED:
+        raise DeviceError(f"the Python host runs {model_format} on a cpu only: give engines for cpu")
+    return {"device": int(args["model_instance_device_id"])}
 
 
 def _join(batches: Sequence[Arrays]) -> tuple[Arrays, list[int]]:

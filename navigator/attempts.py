@@ -24,6 +24,7 @@ _PRECISIONS = {
     Format.TRT: _WIDER,
     Format.TF_TRT: (Precision.FP16, Precision.FP32),
     Format.OPENVINO: (Precision.FP16, Precision.FP32),
+    Format.ONNX: (Precision.FP16, Precision.FP32),  # of fp32 is the file as it was exported
 }
 
 Variant = tuple[str, dict[str, Any]]  # what it is called, and the converter's options
@@ -44,8 +45,8 @@ class TargetOptions:
     target_formats: list[Format] = option("formats to make, the best first", [Format.ONNX], nargs="+")
     onnx_opsets: list[int] = option("ONNX operator sets to try, an attempt each", [13], type=int, nargs="+")
     tensorrt_precisions: list[Precision] = option(
-        "number formats to make, an attempt each; for trt, tf-trt and openvino, the other targets keep the one they "
-        "were exported with",
+        "number formats to make, an attempt each; for trt, tf-trt, openvino and onnx, the other targets keep the one "
+        "they were exported with; of onnx fp32 is the file as exported, fp16 has its inputs and outputs in float32",
         [Precision.FP32],
         aliases=("--target-precisions",),
         nargs="+",
@@ -120,7 +121,7 @@ def _route(source: Format, target: Format) -> tuple[Format, ...]:
 
 def _check_precisions(options: TargetOptions, source: Format, targets: Sequence[Format]) -> None:
     told = f"--target-precisions {' '.join(options.tensorrt_precisions)}"
-    concerned = [target for target in targets if target in _PRECISIONS and target != source]
+    concerned = [target for target in targets if target in _PRECISIONS and (target != source or target is Format.ONNX)]
     keeping = ", ".join(target for target in targets if target not in concerned)
     if options.tensorrt_precisions != [Precision.FP32] and keeping:
         if not concerned:
@@ -155,23 +156,31 @@ class _Planner:
 
     def attempts(self, route: tuple[Format, ...]) -> list[Attempt]:
         hops = list(itertools.pairwise(route))
+        if route[-1] is Format.ONNX and route[0] is not Format.ONNX:
+            hops.append((Format.ONNX, Format.ONNX))  # its precisions are made of the file as exported
         attempts = []
         for chosen in itertools.product(*(self._variants(*hop) for hop in hops)):
-            steps, tags = [], []
+            steps: list[Step] = []
+            tags = []
             for (source, target), (tag, options) in zip(hops, chosen, strict=True):
+                if steps and source == target and not tag:
+                    continue
                 tags += [tag] if tag else []
                 steps.append(Step("-".join([target, *tags]), source, target, options))
             attempts.append(Attempt(tuple(steps)))
         return attempts
 
     def _variants(self, source: Format, target: Format) -> list[Variant]:
+        asked, possible = dict.fromkeys(self._options.tensorrt_precisions), _PRECISIONS.get(target, ())
+        precisions = [one for one in asked if one in possible]
+        if source is target is Format.ONNX:
+            return [("", {}) if one is Precision.FP32 else (str(one), {"precision": one}) for one in precisions]
         if source == target:
             return [("", {})]
         if target is Format.ONNX:
             return [(f"opset{opset}", {"opset": opset}) for opset in dict.fromkeys(self._options.onnx_opsets)]
         if target is Format.TRT:
             return self._tensorrt_variants()
-        precisions = [one for one in dict.fromkeys(self._options.tensorrt_precisions) if one in _PRECISIONS[target]]
         common = self._workspace if target is Format.TF_TRT else {}
         return [(str(precision), {"precision": precision, **common}) for precision in precisions]
 

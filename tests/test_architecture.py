@@ -27,7 +27,7 @@ HOMES = {
     "tensorflow": TENSORFLOW,
     "keras": TENSORFLOW,
     "tf2onnx": ("deployment_toolkit.library.tf*",),
-    "onnxruntime": ("deployment_toolkit.library.onnx",),
+    "onnxruntime": ("deployment_toolkit.library.onnx", "deployment_toolkit.library.onnx_fp16"),
     "openvino": ("deployment_toolkit.library.openvino",),
     "tritonclient": TRITON_CLIENTS,
     "subprocess": ("deployment_toolkit.process",),

@@ -65,8 +65,8 @@ def test_a_format_without_a_converter_of_its_own_goes_through_onnx() -> None:
     assert [[step.name for step in attempt.steps] for attempt in made] == [
         ["onnx-opset13", "trt-opset13-fp16-hierarchy"],
         ["onnx-opset15", "trt-opset15-fp16-hierarchy"],
-        ["onnx-opset13"],
-        ["onnx-opset15"],
+        ["onnx-opset13", "onnx-opset13-fp16"],
+        ["onnx-opset15", "onnx-opset15-fp16"],
         ["onnx-opset13", "openvino-opset13-fp16"],
         ["onnx-opset15", "openvino-opset15-fp16"],
     ]
@@ -88,17 +88,32 @@ def test_tf_trt_is_made_of_the_savedmodel_itself() -> None:
 
 def test_a_precision_is_for_the_targets_that_have_one(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    made = attempts(target_formats=[Format.TRT, Format.ONNX, Format.OPENVINO], tensorrt_precisions=[FP16, INT8])
-    names = ["trt-fp16-hierarchy", "trt-int8-hierarchy", "onnx", "openvino-fp16"]
+    targets = [Format.TF_TRT, Format.TF_SAVEDMODEL, Format.ONNX, Format.OPENVINO]
+    made = attempts(Format.TF_SAVEDMODEL, target_formats=targets, tensorrt_precisions=[FP16, INT8])
+    names = ["tf-trt-fp16", "tf-savedmodel", "onnx-opset13-fp16", "openvino-opset13-fp16"]
     assert [attempt.name for attempt in made] == names
-    assert "--target-precisions fp16 int8: for trt, openvino only, onnx keeps the precision" in caplog.text
+    told = "--target-precisions fp16 int8: for tf-trt, onnx, openvino only, tf-savedmodel keeps the precision"
+    assert told in caplog.text
     assert "openvino is made in fp16, fp32, no attempt at int8" in caplog.text
+
+
+def test_an_onnx_file_in_fp16_is_made_of_the_one_as_exported() -> None:
+    options: dict[str, object] = {"target_formats": [Format.ONNX], "tensorrt_precisions": [FP16, FP32]}
+    made = attempts(Format.TF_SAVEDMODEL, **options)
+    assert [[step.name for step in attempt.steps] for attempt in made] == [
+        ["onnx-opset13", "onnx-opset13-fp16"],
+        ["onnx-opset13"],
+    ]
+    assert made[0].steps[0] == made[1].steps[0]  # made once
+    half, whole = attempts(Format.ONNX, **options)
+    assert [(step.name, step.options) for step in half.steps] == [("onnx-fp16", {"precision": FP16})]
+    assert [(step.name, step.options) for step in whole.steps] == [("onnx", {})]
 
 
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        (Format.ONNX, "--target-precisions tf32: onnx keeps the precision it was exported with, give fp32"),
+        (Format.ONNX, "--target-precisions tf32: onnx is made in fp16, fp32, give one of these"),
         (Format.OPENVINO, "--target-precisions tf32: openvino is made in fp16, fp32, give one of these"),
         (Format.TF_SAVEDMODEL, "onnx can't be converted to tf-savedmodel: supported are"),
         (Format.TORCHSCRIPT, "this is a TensorFlow model: use tf-savedmodel or onnx"),

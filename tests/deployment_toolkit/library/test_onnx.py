@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
 from deployment_toolkit.core import Arrays, ModelSpec, TensorSpec
-from deployment_toolkit.errors import InputError, ModelError
+from deployment_toolkit.errors import DeviceError, InputError, ModelError
 from deployment_toolkit.library.onnx import OnnxLoader
+from tests.deployment_toolkit.library.mock_onnx_gpu import MOCK_CUDA, MockCudaProvider, mock_available_cuda
 
 TinyOnnx = Callable[..., Path]
 X: Arrays = {
@@ -67,3 +69,39 @@ def test_a_tensor_that_no_request_can_carry_is_named(tmp_path: Path) -> None:
     onnx.save(model, str(tmp_path / "model.onnx"))
     with pytest.raises(ModelError, match=r"tensor x is of type tensor\(string\)"):
         OnnxLoader().read_spec(tmp_path / "model.onnx")
+
+
+def test_a_gpu_is_chosen_by_its_index(tmp_path: Path, tiny_onnx: TinyOnnx, monkeypatch: pytest.MonkeyPatch) -> None:
+    mock = MockCudaProvider(monkeypatch)
+    with OnnxLoader(threads=1, device=3).load(tiny_onnx(tmp_path / "model.onnx")) as session:
+        assert session.spec == SPEC
+        assert session.infer(X)["score"].tolist() == [[17.5], [100.5]]
+    assert mock.told["device_id"] == "3"
+    assert mock.told["use_tf32"] == "0"
+
+
+@pytest.mark.skipif(MOCK_CUDA in onnxruntime.get_available_providers(), reason="this is the onnxruntime for GPUs")
+def test_the_onnxruntime_of_the_cpu_uses_no_gpu(tmp_path: Path, tiny_onnx: TinyOnnx) -> None:
+    with pytest.raises(DeviceError, match=r"can't run on GPU 0: .* one for the CPU, .* scripts/install\.sh --gpu"):
+        OnnxLoader(device=0).load(tiny_onnx(tmp_path / "model.onnx"))
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_nothing_falls_back_to_the_cpu(tmp_path: Path, tiny_onnx: TinyOnnx, monkeypatch: pytest.MonkeyPatch) -> None:
+    """onnxruntime itself does, with a warning: this session is a real one."""
+    mock_available_cuda(monkeypatch)
+    with pytest.raises(DeviceError, match=r"GPU 1 \(.*driver 580 or newer .* CUDA 13, .* scripts/install\.sh --gpu"):
+        OnnxLoader(device=1).load(tiny_onnx(tmp_path / "model.onnx"))
+
+
+def test_a_gpu_that_fails_is_told_with_its_words(
+    tmp_path: Path, tiny_onnx: TinyOnnx, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tiny_onnx(tmp_path / "model.onnx")
+    MockCudaProvider(
+        monkeypatch, "CUDA failure 35: CUDA driver version is insufficient for CUDA runtime version ; GPU=0"
+    )
+    with pytest.raises(
+        DeviceError, match=r"GPU 0 \(CUDA failure 35: CUDA driver version is insufficient.*580 or newer"
+    ):
+        OnnxLoader(device=0).load(path)

@@ -1,0 +1,111 @@
+"""Which device an instance of the Python host takes. The server's own arguments are written down here: no server starts
+an instance on a GPU that isn't there (tests/navigator/test_triton_config_model.py)."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from deployment_toolkit.core import Batching, DeviceKind, Format, Host
+from deployment_toolkit.registry import loader
+from deployment_toolkit.triton_server.deployment import Deployment
+from deployment_toolkit.triton_server.model_config import config_text, parse_config
+from tests.deployment_toolkit.library.mock_onnx_gpu import MockCudaProvider
+
+Write = Callable[..., Path]
+HOST = "deployment_toolkit.python_host"
+
+
+class MockBackendUtils(ModuleType):
+    """A mock of the module that only the backend's processes have."""
+
+    def __init__(self) -> None:
+        super().__init__("triton_python_backend_utils")
+        self.mock_log: list[str] = []
+        self.Logger = SimpleNamespace(log_info=self.mock_log.append)
+        self.TritonModelException = type("TritonModelException", (Exception,), {})
+        self.Tensor = lambda name, array: SimpleNamespace(name=name, array=array)
+        self.InferenceResponse = lambda tensors: SimpleNamespace(tensors=tensors)
+
+
+@pytest.fixture
+def mock_backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[MockBackendUtils]:
+    mock = MockBackendUtils()
+    monkeypatch.setitem(sys.modules, mock.__name__, mock)
+    yield mock
+    sys.modules.pop(HOST, None)
+
+
+@pytest.fixture
+def arguments(tiny_onnx: Write, tmp_path: Path) -> Callable[..., dict[str, str]]:
+    """What the server tells an instance of an ONNX model."""
+    source = tmp_path / "model" / "1" / "model.onnx"
+    source.parent.mkdir(parents=True)
+    spec = loader(Format.ONNX)().read_spec(tiny_onnx(source))
+    engines = {DeviceKind.GPU: 2}
+    deployment = Deployment(
+        "model", spec, Format.ONNX, host=Host.PYTHON, batching=Batching.DYNAMIC, engine_count_per_device=engines
+    )
+    parsed = parse_config(config_text(deployment))
+    parameters = {key: {"string_value": value.string_value} for key, value in parsed.parameters.items()}
+    config: dict[str, Any] = {"parameters": parameters, "instance_group": [{"count": 2, "kind": "KIND_GPU"}]}
+
+    def make(kind: str, device: str, **changed: str) -> dict[str, str]:
+        for key, value in changed.items():
+            config["parameters"][key] = {"string_value": value}
+        return {
+            "model_config": json.dumps(config),
+            "model_repository": str(tmp_path / "model"),
+            "model_version": "1",
+            "model_instance_name": "model_0_0",
+            "model_instance_kind": kind,
+            "model_instance_device_id": device,
+        }
+
+    return make
+
+
+def new_model() -> Any:
+    return importlib.import_module(HOST).TritonPythonModel()
+
+
+def test_an_instance_on_a_gpu_runs_there(
+    arguments: Callable[..., dict[str, str]], mock_backend: MockBackendUtils, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mock = MockCudaProvider(monkeypatch)
+    model = new_model()
+    model.initialize(arguments("GPU", "1"))
+    assert mock.told["device_id"] == "1"
+    assert mock_backend.mock_log == ["model_0_0: model.onnx on GPU 1"]
+    x = {"amount": np.array([[0.5]], np.float32), "item": np.array([[2]], np.int32), "tags": np.zeros((1, 3), np.int32)}
+    tensors = [
+        SimpleNamespace(name=lambda name=name: name, as_numpy=lambda array=array: array) for name, array in x.items()
+    ]
+    (response,) = model.execute([SimpleNamespace(inputs=lambda: tensors)])
+    assert response.tensors[0].array.tolist() == [[20.5]]
+    model.finalize()
+
+
+def test_an_instance_on_the_cpu_asks_for_no_gpu(
+    arguments: Callable[..., dict[str, str]], mock_backend: MockBackendUtils
+) -> None:
+    new_model().initialize(arguments("CPU", "0", threads="2"))
+    assert mock_backend.mock_log == ["model_0_0: model.onnx with 2 threads"]
+
+
+def test_a_gpu_that_cannot_be_had_fails_the_instance(
+    arguments: Callable[..., dict[str, str]], mock_backend: MockBackendUtils, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    MockCudaProvider(monkeypatch, "CUDA failure 100: no CUDA-capable device is detected")
+    with pytest.raises(mock_backend.TritonModelException, match=r"no CUDA-capable device .* scripts/install\.sh --gpu"):
+        new_model().initialize(arguments("GPU", "0"))
+    with pytest.raises(mock_backend.TritonModelException, match="the Python host runs openvino on a cpu only"):
+        new_model().initialize(arguments("GPU", "0", model_format="openvino"))
