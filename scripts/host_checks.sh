@@ -28,18 +28,23 @@ require_docker() {
 find_gpu_options() {
   gpu_options=()
   [ "$1" != none ] || return 0
-  local runtimes devices=$1
-  runtimes=$(docker info --format '{{json .Runtimes}}')
+  [[ $(docker version --format '{{json .Server.Components}}') != *Podman* ]] || fail "podman starts containers without" \
+    "the GPUs that the docker command asks for: use Docker (https://docs.docker.com/engine/install)"
+  local devices=$1
   [ "$1" = all ] || devices="\"device=$1\""
-  if [[ $runtimes != *nvidia* ]] && ! command -v nvidia-container-cli >/dev/null && ! command -v nvidia-ctk >/dev/null
-  then
+  local by_request=(--gpus "$devices") by_runtime=(--runtime=nvidia --env "NVIDIA_VISIBLE_DEVICES=$1")
+  # Docker from 19.03 on gives GPUs by request where it finds the toolkit's hook, which not all of its packages have.
+  if docker run --help | grep -q -- --gpus && command -v nvidia-container-runtime-hook >/dev/null; then
+    gpu_options=("${by_request[@]}")
+  elif [[ $(docker info --format '{{json .Runtimes}}') == *nvidia* ]]; then
+    gpu_options=("${by_runtime[@]}")
+  elif command -v nvidia-ctk >/dev/null; then # a newer Docker, by CDI
+    gpu_options=("${by_request[@]}")
+  else
     fail "containers can't see the GPU without NVIDIA's Container Toolkit: install it" \
       "(https://docs.nvidia.com/datacenter/cloud-native/container-toolkit) and restart Docker"
-  elif docker run --help | grep -q -- --gpus; then
-    gpu_options=(--gpus "$devices")
-  else # Docker before 19.03
-    gpu_options=(--runtime=nvidia --env "NVIDIA_VISIBLE_DEVICES=$1")
   fi
+  gpu_options+=(--ulimit memlock=-1 --ulimit stack=67108864) # CUDA pins memory; NVIDIA asks for both
 }
 
 # require_disk FOLDER GB WHAT_FOR

@@ -12,10 +12,12 @@ docker image inspect "$image" >/dev/null 2>&1 || fail "there is no image $image:
 find_gpu_options "$gpus"
 
 # Same user, same paths, same network and same shared memory as outside, so that a server in another container and the
-# scripts in this one see the same files. A run starts that server through Docker's socket, where the host has one.
+# scripts in this one see the same files. A run starts that server through Docker's socket, where the host has one; who
+# is in here may do what Docker may. The server's container never has the socket.
 options=(--rm --interactive --user "$(id -u):$(id -g)" --env HOME=/tmp --network host --ipc host)
 options+=(--volume "$PWD:$PWD" --volume "$root:$root" --workdir "$PWD" --env "PYTHONPATH=$root")
-socket=/var/run/docker.sock
-[ ! -S "$socket" ] || options+=(--volume "$socket:$socket" --group-add "$(stat -c %g "$socket")")
+socket=${DOCKER_HOST:-unix:///var/run/docker.sock}
+socket=${socket#unix://}
+[ ! -S "$socket" ] || options+=(--volume "$socket:/var/run/docker.sock" --group-add "$(stat -c %g "$socket")")
 [ ! -t 0 ] || options+=(--tty)
 exec docker run "${options[@]}" "${gpu_options[@]}" "$image" "${@:-bash}"

@@ -26,6 +26,7 @@ case "$1 $2" in
       *DockerRootDir*) echo "$MOCK_ENGINE_FOLDER" ;;
       *) echo 27.0 ;;
     esac ;;
+  "version --format") echo "$MOCK_COMPONENTS" ;;
   "images --quiet") [ "$MOCK_IMAGES" != "$3" ] || echo 0123456789ab ;;
   "run --help") echo "$MOCK_HELP" ;;
   "image inspect") [ "$MOCK_IMAGES" = "$3" ] ;;
@@ -137,7 +138,6 @@ def test_interactive_sees_the_same_files_as_outside(host: Host) -> None:
     assert _values(arguments, "--workdir") == [str(host.above)]
     assert f"PYTHONPATH={host.root}" in _values(arguments, "--env")
     assert _values(arguments, "--user") == [USER]
-    assert _values(arguments, "--gpus") == ["all"]
     assert arguments[-4:] == ["wide-deep-deployment", "ls", "-l", "a b"]
     assert "--tty" not in arguments  # there is none here
     assert host.arguments("./triton/scripts/docker/interactive.sh")[-1] == "bash"
@@ -147,16 +147,32 @@ def test_triton_listens_on_this_host_only(host: Host) -> None:
     arguments = host.arguments("./triton/scripts/docker/triton_inference_server.sh --log-verbose=1")
     repository = f"{host.above}/runner_workspace/model_store"
     assert _values(arguments, "--publish") == [f"127.0.0.1:{port}:{port}" for port in (8000, 8001, 8002)]
-    assert _values(arguments, "--volume") == [f"{repository}:{repository}:ro"]
-    assert _values(arguments, "--user") == [USER]
+    assert _values(arguments, "--volume") == [f"{repository}:{repository}:ro"]  # and no socket of Docker's
     assert _values(arguments, "--ipc") == ["host"]
     server = ["tritonserver", f"--model-repository={repository}", "--model-control-mode=explicit", "--log-verbose=1"]
     assert arguments[-5:] == ["nvcr.io/nvidia/tritonserver:25.02-py3", *server]
     assert Path(repository).is_dir()
     other = host.arguments(
-        "./triton/scripts/docker/triton_inference_server.sh", TRITON_IMAGE="mine:1", MODEL_REPOSITORY_PATH="/elsewhere"
+        "./triton/scripts/docker/triton_inference_server.sh",
+        TRITON_IMAGE="mine:1",
+        MODEL_REPOSITORY_PATH=f"{host.above}/elsewhere",
+        PORT="9100",
     )
-    assert other[-4:-1] == ["mine:1", "tritonserver", "--model-repository=/elsewhere"]
+    assert other[-4:-1] == ["mine:1", "tritonserver", f"--model-repository={host.above}/elsewhere"]
+    assert _values(other, "--publish") == ["127.0.0.1:9100:8000", "127.0.0.1:9101:8001", "127.0.0.1:9102:8002"]
+
+
+@pytest.mark.parametrize(("caller", "user"), [("1000", "1000:1000"), ("0", "65534:65534")])
+def test_triton_runs_as_the_caller_but_never_as_root(host: Host, caller: str, user: str) -> None:
+    mock_id = Path(host.env["PATH"]) / "id"
+    mock_id.unlink()
+    _write(mock_id, f"#!/bin/bash\necho {caller}\n")
+    command = "./triton/scripts/docker/triton_inference_server.sh"
+    arguments = host.arguments(command)
+    assert _values(arguments, "--user") == [user]
+    assert _values(arguments, "--cap-drop") == ["ALL"]
+    assert _values(arguments, "--security-opt") == ["no-new-privileges"]
+    assert (f"--client-user {user}" in host.run(command).stderr) == (caller == "0")
 
 
 CONTAINERS = ["interactive.sh", "triton_inference_server.sh"]
@@ -164,12 +180,22 @@ CONTAINERS = ["interactive.sh", "triton_inference_server.sh"]
 
 @pytest.mark.parametrize("script", CONTAINERS)
 def test_gpus_of_a_container(host: Host, script: str) -> None:
-    command = f"./triton/scripts/docker/{script}"
-    assert _values(host.arguments(command, GPUS="0,2"), "--gpus") == ['"device=0,2"']
+    command, tools = f"./triton/scripts/docker/{script}", Path(host.env["PATH"])
+    without_hook = host.arguments(command, GPUS="0,2")
+    _write(tools / "nvidia-ctk", "")
+    by_cdi = host.arguments(command, GPUS="0,2", MOCK_RUNTIMES='{"runc":{}}')
+    _write(tools / "nvidia-container-runtime-hook", "")
+    current = host.arguments(command, GPUS="0,2")
     old = host.arguments(command, MOCK_HELP="no such option", GPUS="0,2")
-    assert "--runtime=nvidia" in old
-    assert "NVIDIA_VISIBLE_DEVICES=0,2" in _values(old, "--env")
-    assert "--gpus" not in old
+    for by_request in (current, by_cdi):
+        assert _values(by_request, "--gpus") == ['"device=0,2"']
+        assert "--runtime=nvidia" not in by_request
+    for by_runtime in (old, without_hook):
+        assert "--runtime=nvidia" in by_runtime
+        assert "NVIDIA_VISIBLE_DEVICES=0,2" in _values(by_runtime, "--env")
+        assert "--gpus" not in by_runtime
+    assert _values(current, "--ulimit") == ["memlock=-1", "stack=67108864"]
+    assert _values(host.arguments(command), "--gpus") == ["all"]
     (Path(host.env["PATH"]) / "nvidia-smi").unlink()
     none = host.arguments(command, GPUS="none", MOCK_RUNTIMES="{}")
     assert "--gpus" not in none
@@ -181,6 +207,8 @@ def test_a_container_without_its_means_says_what_is_missing(host: Host, script: 
     command = f"./triton/scripts/docker/{script}"
     assert "NVIDIA's Container Toolkit" in host.error(command, MOCK_RUNTIMES='{"runc":{}}')
     assert "its engine does not answer: no daemon" in host.error(command, MOCK_ENGINE_ERROR="no daemon")
+    podman = '[{"Name":"Podman Engine"}]'
+    assert "podman starts containers without the GPUs" in host.error(command, MOCK_COMPONENTS=podman)
     lost = host.error(command, MOCK_GPU="No devices were found", MOCK_DRIVER_CODE="6")
     assert "nvidia-smi shows none: No devices were found." in lost
     assert "lists none" in host.error(command, MOCK_GPU="")
