@@ -24,6 +24,12 @@ CUTS = {
     "--measurement-request-count 17": "--measurement-request-count 5",
 }
 MAIN_JOB, TESTS = "./runner/start_CPU.sh", "./scripts/test.sh"  # tests/scripts, tests/runner; this very run
+# Before and after a GPU host's start script: tests/scripts has the installation, tests/runner the report.
+AROUND = (
+    "git clone <address of this repository> triton && cd triton",
+    "./scripts/install.sh",
+    "less runner_workspace/runs/latest/report.md",
+)
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[\w-]*)?\)")
 
 
@@ -45,12 +51,13 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "TF_CPP_MIN_LOG_LEVEL": "2"}
 
 
-def _on_a_gpu_host(block: str) -> bool:
-    return "scripts/docker/" in block or "start_NVIDIA" in block
+def _on_another_host(block: str) -> bool:
+    """Whether it needs a GPU or Docker."""
+    return "scripts/docker/" in block or "start_NVIDIA" in block or "-docker.sh" in block
 
 
 def test_step_by_step(checkout: Path) -> None:
-    setup, *blocks = [block for block in _blocks("Step by step deployment process") if not _on_a_gpu_host(block)]
+    setup, *blocks = [block for block in _blocks("Step by step deployment process") if not _on_another_host(block)]
     (server,) = [block for block in blocks if "triton_server" in block]
     before, after = blocks[: blocks.index(server)], blocks[blocks.index(server) + 1 :]
 
@@ -71,13 +78,20 @@ def test_step_by_step(checkout: Path) -> None:
         assert (shared / f"triton_performance_{mode}.csv").is_file()
 
 
-def _for_gpu_hosts() -> list[str]:
+def _for_other_hosts() -> list[str]:
     everything = re.findall(r"^```bash\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
-    return sorted({line for block in everything if _on_a_gpu_host(block) for line in block.splitlines()})
+    lines = {line for block in everything if _on_another_host(block) for line in block.splitlines()}
+    return sorted(lines - set(AROUND))
 
 
-@pytest.mark.parametrize("command", _for_gpu_hosts())
-def test_commands_for_gpu_hosts_say_at_once_what_is_missing(command: str, tmp_path: Path) -> None:
+def test_a_gpu_host_takes_four_commands() -> None:
+    first, *_ = _blocks("On a GPU host")
+    assert [line for line in first.splitlines() if not _on_another_host(line)] == list(AROUND)
+    assert len(first.splitlines()) == 4
+
+
+@pytest.mark.parametrize("command", _for_other_hosts())
+def test_commands_for_other_hosts_say_at_once_what_is_missing(command: str, tmp_path: Path) -> None:
     for tool in ("bash", "dirname"):
         (tmp_path / tool).symlink_to(f"/usr/bin/{tool}")
     done = subprocess.run(
@@ -93,7 +107,7 @@ def test_every_command_is_run() -> None:
     assert all(os.access(ROOT / command, os.X_OK) for command in quick_start)
     everything = re.findall(r"^```bash\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
     run = _blocks("On a CPU") + _blocks("Step by step deployment process")
-    assert [block for block in everything if block not in run and not _on_a_gpu_host(block)] == []
+    assert [block for block in everything if block not in run and not _on_another_host(block)] == []
 
 
 def test_commands_within_the_text_are_there() -> None:
