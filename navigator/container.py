@@ -13,37 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import navigator
 from deployment_toolkit.container_spec import ContainerSpec
 from deployment_toolkit.containers import ContainerEngine
 from deployment_toolkit.core import Format
-from deployment_toolkit.errors import ContainerError, DeviceError, UsageError
+from deployment_toolkit.errors import DeviceError, UsageError
 from deployment_toolkit.gpu import gpu_names, require_gpu
 from deployment_toolkit.params import OneLineParser, add_dataclass
-from deployment_toolkit.process import last_lines
+from navigator.attempts import NEED_GPU
+from navigator.converter_image import ROOT, ConverterImage
 from navigator.options import ContainerOptions
 
 logger = logging.getLogger("convert")
 
-ROOT = Path(navigator.__file__).resolve().parent.parent
-FRAMEWORK_IMAGE = "nvcr.io/nvidia/tensorflow:{}-tf2-py3"
-TRITON_IMAGE = "nvcr.io/nvidia/tritonserver:{}-py3"
-DOCKERFILE = ROOT / "Dockerfile"
-_CONVERTER = "wide-deep-converter"
 _INTERRUPT_GRACE_S = 15.0
-_NEEDED = {
-    Format.TF_SAVEDMODEL: ("tensorflow",),
-    Format.TF_TRT: ("tensorflow",),
-    Format.ONNX: ("onnx", "onnxruntime"),
-    Format.TRT: ("onnx",),
-    Format.OPENVINO: ("openvino",),
-}
-_PROBE = """
-import importlib.util, sys
-import navigator.convert
-missing = [name for name in sys.argv[1:] if importlib.util.find_spec(name) is None]
-sys.exit(f"without {', '.join(missing)}" if missing else 0)
-"""
 # Folders of the image that folders of this host must not hide.
 _SYSTEM_NAMES = "bin dev etc home lib lib64 opt proc root run sbin sys tmp usr var"
 _SYSTEM = {Path("/"), *(Path("/", name) for name in _SYSTEM_NAMES.split())}
@@ -63,14 +45,18 @@ class ContainerJob:
     def run(self, options: ContainerOptions, *, anew: bool) -> int:
         """Runs it to its end, what it prints on stderr; returns its exit code. ``anew`` builds its image again.
 
-        Raises UsageError if no image is named, DeviceError for a GPU that is not there, ContainerError without an
-        engine, without the image, or if the image can't run it and can't be made to.
+        Raises UsageError if no image is named, DeviceError for a GPU that is not there or where nothing can be made
+        without one, ContainerError without an engine, without the image, or if the image can't run it and can't be
+        made to.
         """
         base, gpus = base_image(options, self.targets), find_gpus(options.gpus)
+        if not gpus and all(target in NEED_GPU for target in self.targets):
+            require_gpu(f"a conversion to {' and '.join(self.targets)}")
         for folder in self.written:
             folder.mkdir(parents=True, exist_ok=True)
         with ContainerEngine.connect() as engine:
-            spec = self.spec(self._find_image(engine, base, anew), gpus)
+            image = ConverterImage(base, {self.source, *self.targets}).find(engine, anew=anew)
+            spec = self.spec(image, gpus)
             logger.info("in a container of %s: %s", spec.image, shlex.join(spec.command))
             with engine.container(spec, _stderr()) as container:
                 try:
@@ -95,44 +81,6 @@ class ContainerJob:
             workdir=Path.cwd(),
         )
 
-    def _find_image(self, engine: ContainerEngine, base: str, anew: bool) -> str:
-        """``base`` if it can do the job, else one that is built on it with this project's Dockerfile, once."""
-        engine.require_image(base)
-        lacks = self._what_it_lacks(engine, base)
-        if lacks is None:
-            return base
-        name = f"{_CONVERTER}:{re.sub('[^a-zA-Z0-9_.-]+', '-', base)[-128:].lstrip('.-')}"
-        if anew or not engine.has_image(name):
-            logger.info("%s can't convert (%s): building on it, the first time some minutes and 3 GB", base, lacks)
-            try:
-                engine.build_image(DOCKERFILE, name, {"FROM_IMAGE_NAME": base})
-            except ContainerError as error:
-                raise ContainerError(
-                    f"image {base} can't convert ({lacks}) and the requirements can't be installed on it: {error}; "
-                    "give with --framework-docker-image one that scripts/docker/build.sh made"
-                ) from error
-        return name
-
-    def _what_it_lacks(self, engine: ContainerEngine, image: str) -> str | None:
-        """Why an image can't do the job, None if it can."""
-        needed = {name for item in (self.source, *self.targets) for name in _NEEDED.get(item, ())}
-        if self.source is Format.TF_SAVEDMODEL and needed - {"tensorflow"}:
-            needed.add("tf2onnx")
-        printed: list[bytes] = []
-        spec = ContainerSpec(
-            image=image,
-            command=("python3", "-c", _PROBE, *sorted(needed)),
-            user=f"{os.getuid()}:{os.getgid()}",
-            read_only=(ROOT,),
-            environment={"PYTHONPATH": str(ROOT)},
-        )
-        try:
-            with engine.container(spec, printed.append) as container:
-                code = container.wait()
-        except ContainerError as error:
-            return str(error)
-        return last_lines(b"".join(printed).decode(errors="replace"), 3) if code else None
-
 
 def inner_arguments(argv: Sequence[str]) -> list[str]:
     """A command line of ``convert`` without what says where it runs."""
@@ -145,13 +93,19 @@ def inner_arguments(argv: Sequence[str]) -> list[str]:
 
 def base_image(options: ContainerOptions, targets: Iterable[Format]) -> str:
     """The image that is named or the release's: for TensorRT plans the server's, since a plan is loaded only by the
-    version of TensorRT that built it, else the framework's. Raises UsageError if none is named."""
+    version of TensorRT that built it; for the other formats the framework's. That one's TensorFlow is, in the same
+    release, the one of the server's TensorFlow backend with the same TensorRT, as models that go through TF-TRT need.
+
+    Raises UsageError if none is named, or one can't make all targets.
+    """
     plans = Format.TRT in targets
-    named = (options.triton_docker_image if plans else None) or options.framework_docker_image
+    if plans and Format.TF_TRT in targets:
+        raise UsageError("trt is made in the server's image, tf-trt in the framework's: give one, then the other")
+    named = options.framework_image
+    if plans:
+        named = options.triton_docker_image or options.framework_docker_image or options.server_image
     if named:
         return named
-    if options.container_version:
-        return (TRITON_IMAGE if plans else FRAMEWORK_IMAGE).format(options.container_version)
     raise UsageError(
         "--launch-mode docker needs an image: give --framework-docker-image (one of scripts/docker/build.sh, or "
         f"NVIDIA's){', --triton-docker-image' if plans else ''} or --container-version"

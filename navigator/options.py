@@ -17,6 +17,8 @@ from navigator.values import GivenTensor, parse_tensor
 
 logger = logging.getLogger("model-navigator")
 
+FRAMEWORK_IMAGE = "nvcr.io/nvidia/tensorflow:{}-tf2-py3"
+TRITON_IMAGE = "nvcr.io/nvidia/tritonserver:{}-py3"
 FORMATS = (Format.TORCHSCRIPT, Format.TF_SAVEDMODEL, Format.TF_TRT, Format.ONNX, Format.TRT, Format.OPENVINO)
 
 
@@ -82,12 +84,25 @@ class WorkspaceOptions:
 
 @dataclass(frozen=True)
 class ContainerOptions:
-    """The containers of ``convert --launch-mode docker``."""
+    """The images of NVIDIA's release, or others in their place, and the GPUs that their containers see."""
 
     container_version: str | None = option("release of NVIDIA's containers, as 22.04", None)
     framework_docker_image: str | None = option("image with the framework, instead of the release's", None)
     triton_docker_image: str | None = option("image with Triton, instead of the release's", None)
     gpus: list[str] = option("GPUs that containers see: all, or indices", ["all"], nargs="+")
+
+    @property
+    def framework_image(self) -> str | None:
+        """The image with the framework, None if none is named."""
+        return self.framework_docker_image or self._of_release(FRAMEWORK_IMAGE)
+
+    @property
+    def server_image(self) -> str | None:
+        """The image with Triton, None if none is named."""
+        return self.triton_docker_image or self._of_release(TRITON_IMAGE)
+
+    def _of_release(self, image: str) -> str | None:
+        return image.format(self.container_version) if self.container_version else None
 
 
 @dataclass(frozen=True)

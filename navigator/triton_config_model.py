@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from deployment_toolkit.core import Format
 from deployment_toolkit.errors import BackendError, DeploymentError
 from deployment_toolkit.files import remove, write_text
 from deployment_toolkit.params import Plugin, add_dataclass, from_args
@@ -27,9 +28,9 @@ NOTES = {
     "model_version": "the folder it gets in the repository",
     "inputs": "by the name before =, which convert gave it",
     "outputs": "by the name before =, which convert gave it",
-    "container_version": "no effect here, for convert",
+    "container_version": "here: the one that serves a TensorRT plan",
     "framework_docker_image": "no effect here, for convert",
-    "triton_docker_image": "no effect here, for convert",
+    "triton_docker_image": "here: a TensorRT plan of another TensorRT version or GPU than its server's is refused",
     "gpus": "no effect here, for convert",
     "tensorrt_max_workspace_size": "for --backend-accelerator trt",
 }
@@ -48,19 +49,32 @@ def run(args: argparse.Namespace) -> int:
     results_path = workspace.workspace_path / RESULTS_FILE
     if workspace.override_workspace:
         remove(results_path)
-    tell_unused(given(from_args(ContainerOptions, args)), "no container is started")
+    containers = from_args(ContainerOptions, args)
+    tell_unused(given(containers, "framework_docker_image", "gpus"), "no container is started")
     if not target.load_model:
         asked = given(target, "load_model_timeout_s", "model_control_mode", "server_url")
         tell_unused(asked, "they are for --load-model")
     started = time.monotonic()
     result: dict[str, Any] = {"model_name": args.model_name, "model_version": args.model_version}
     try:
-        _deploy(find_choices(args), target, args.model_path, result, started_anew=workspace.override_workspace)
+        choices = find_choices(args)
+        _require_servable(args.model_path, choices[0].deployment.format, containers)
+        _deploy(choices, target, args.model_path, result, started_anew=workspace.override_workspace)
     except DeploymentError as error:
         _record(results_path, result, "failed", " ".join(str(error).split()), started)
         raise
     _record(results_path, result, "succeeded", "loaded and answering" if target.load_model else "configured", started)
     return 0
+
+
+def _require_servable(source: Path, model_format: Format, containers: ContainerOptions) -> None:
+    named = given(containers, "container_version", "triton_docker_image")
+    if model_format is not Format.TRT:
+        tell_unused(named, f"a server's image is asked for a TensorRT plan, not for {model_format}")
+    elif containers.server_image is not None:
+        from navigator.plan_check import require_servable  # who names no image needs no Docker SDK
+
+        require_servable(source, containers.server_image)
 
 
 def _deploy(

@@ -7,6 +7,7 @@ GPU that built it. A plan of another origin is a file, of which neither is known
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from deployment_toolkit.model_files import MAIN_FILES
 
 PLAN_FILE = MAIN_FILES[Format.TRT]
 _BUILD_FILE = "build.yaml"
+_TOLD_NUMBERS = 3
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,21 @@ class PlanBuild:
     def require(self, what: str, *, tensorrt: str, gpu: str) -> None:
         """Raises ModelError, naming both, if the plan ``what`` is to be loaded by another TensorRT version or on
         another kind of GPU than it was built with."""
-        if (self.tensorrt, self.gpu) != (tensorrt, gpu):
+        if not same_tensorrt(self.tensorrt, tensorrt) or self.gpu != gpu:
             raise ModelError(
                 f"{what} was built by TensorRT {self.tensorrt} on {self.gpu} and can't be loaded by TensorRT "
                 f"{tensorrt} on {gpu}: convert the model there again"
             )
+
+
+def same_tensorrt(one: str, other: str) -> bool:
+    """Whether two versions are one release of TensorRT, as far as both tell: NVIDIA's images add CUDA's
+    (``8.6.1.6+cuda12.0.1.011``), Python packages may add a ``post1`` and those before 10.8 leave the fourth number out
+    (``10.4.0`` is that of ``10.4.0.26``)."""
+    numbers = [re.findall(r"\d+", re.split(r"[+-]|\.post", version)[0]) for version in (one, other)]
+    return all(len(found) >= _TOLD_NUMBERS for found in numbers) and all(
+        mine == its for mine, its in zip(*numbers, strict=False)
+    )
 
 
 def plan_file(path: Path) -> Path:

@@ -21,9 +21,10 @@ from deployment_toolkit.core import Format
 from deployment_toolkit.errors import DeviceError, UsageError
 from deployment_toolkit.params import run_entry_point
 from deployment_toolkit.process import child
-from navigator import container
+from navigator import container, converter_image
 from navigator.__main__ import main
 from navigator.container import ContainerJob, base_image, find_gpus, inner_arguments, read_folders
+from navigator.converter_image import ConverterImage
 from navigator.options import ContainerOptions
 
 TinyOnnx = Callable[..., Path]
@@ -41,10 +42,7 @@ def crippled_image(container_image: str, tmp_path: Path) -> Iterator[str]:
     with ContainerEngine.connect() as engine:
         engine.build_image(dockerfile, name)
     yield name
-    with contextlib.closing(docker.from_env()) as client:
-        for built in ("wide-deep-converter:localhost-wide-deep-crippled-1", name):
-            with contextlib.suppress(docker.errors.NotFound):
-                client.images.remove(built, force=True)
+    _remove_images("wide-deep-converter:localhost-wide-deep-crippled-1", "wide-deep-crippled:")
 
 
 @pytest.fixture(autouse=True)
@@ -100,19 +98,86 @@ def test_what_can_be_read_and_written_inside(container_image: str, model: Path, 
     assert (tmp_path / "made" / "new").exists()
 
 
-def test_an_image_that_cant_convert_is_built_upon_once(
+def test_an_image_that_cant_convert_is_built_upon_until_it_or_the_requirements_change(
     crippled_image: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     dockerfile = tmp_path / "mended" / "Dockerfile"
     dockerfile.parent.mkdir()
     dockerfile.write_text(MENDED)
-    monkeypatch.setattr(container, "DOCKERFILE", dockerfile)
+    monkeypatch.setattr(converter_image, "DOCKERFILE", dockerfile)
     caplog.set_level(logging.INFO)
-    for again, built in ((), 1), ((), 0), (("--override-conversion-container",), 1):
+
+    def builds(*, anew: bool = False) -> int:
         caplog.clear()
-        options = ("--launch-mode", "docker", "--framework-docker-image", crippled_image, *again)
-        assert _convert("there", model, *options) == 0
-        assert caplog.text.count("building image wide-deep-converter:localhost-wide-deep-crippled-1") == built
+        with ContainerEngine.connect() as engine:
+            ConverterImage(crippled_image, [Format.ONNX]).find(engine, anew=anew)
+        return caplog.text.count("building image wide-deep-converter:localhost-wide-deep-crippled-1-")
+
+    options = ("--launch-mode", "docker", "--framework-docker-image", crippled_image)
+    assert _convert("there", model, *options, "--override-conversion-container") == 0
+    assert "in a container of wide-deep-converter:localhost-wide-deep-crippled-1-" in caplog.text
+    assert [builds(), builds(anew=True)] == [0, 1]
+    (dockerfile.parent / "requirements.txt").write_text("another")
+    assert builds() == 1
+    with contextlib.closing(docker.from_env()) as client, ContainerEngine.connect() as engine:
+        old = client.images.get(crippled_image)
+        old.tag("localhost/wide-deep-crippled", "old")
+        crippled = tmp_path / "crippled" / "Dockerfile"
+        crippled.write_text(f"{CRIPPLED.format(crippled_image)}ENV ANOTHER=1\n")
+        engine.build_image(crippled, crippled_image)
+    assert [builds(), builds()] == [1, 0]
+
+
+def test_an_image_that_still_cant_convert_when_it_is_built_upon_is_told(
+    crippled_image: str,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    dockerfile = tmp_path / "mended" / "Dockerfile"
+    dockerfile.parent.mkdir()
+    dockerfile.write_text(MENDED)
+    monkeypatch.setattr(converter_image, "DOCKERFILE", dockerfile)
+    monkeypatch.setattr(container, "require_gpu", lambda what: ["Mock A30"])
+    options = ("--target-formats", "trt", "--launch-mode", "docker", "--triton-docker-image", crippled_image)
+    assert _convert("there", model, *options) == 1
+    assert re.search(
+        rf"error: image {crippled_image} can't convert, nor can wide-deep-converter:localhost-wide-deep-crippled-1-\w+ "
+        r"with the requirements installed on it \(without tensorrt\); give NVIDIA's Triton image, 24.05 or later",
+        capfd.readouterr().err,
+    )
+
+
+def test_tf_trt_is_built_on_the_tensorflow_of_the_image(
+    crippled_image: str,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    dockerfile = tmp_path / "mended" / "tf_trt.Dockerfile"
+    dockerfile.parent.mkdir()
+    dockerfile.write_text(MENDED)
+    monkeypatch.setattr(converter_image, "TF_TRT_DOCKERFILE", dockerfile)
+    monkeypatch.setattr(container, "require_gpu", lambda what: ["Mock A30"])
+    folder = tmp_path / "tiny.savedmodel"
+    folder.mkdir()
+    (folder / "saved_model.pb").touch()
+    options = ("--target-formats", "tf-trt", "--launch-mode", "docker", "--framework-docker-image", crippled_image)
+    assert _convert("there", folder, *options) == 1
+    told = capfd.readouterr().err
+    assert "its TensorFlow is built without TensorRT); give NVIDIA's TensorFlow image, 24.11 to 25.02" in told
+
+
+def test_nothing_is_built_for_a_gpu_that_is_not_there(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    options = ("--target-formats", "trt", "--launch-mode", "docker", "--triton-docker-image", "127.0.0.1:1/none:1")
+    assert _convert("there", model, *options) == 1
+    assert "error: a conversion to trt needs an NVIDIA GPU" in capfd.readouterr().err
+    assert not Path("there").exists()
 
 
 def test_an_image_that_nothing_can_be_installed_on_is_told(
@@ -149,11 +214,22 @@ def test_an_interrupt_removes_the_container(container_image: str, model: Path, t
         ({"framework_docker_image": "mine", "triton_docker_image": "server"}, ["onnx"], "mine"),
         ({"framework_docker_image": "mine", "triton_docker_image": "server"}, ["trt"], "server"),
         ({"framework_docker_image": "mine"}, ["trt"], "mine"),
+        (
+            {"container_version": "25.02", "triton_docker_image": "server"},
+            ["tf-trt"],
+            "nvcr.io/nvidia/tensorflow:25.02-tf2-py3",
+        ),
     ],
 )
 def test_the_image_by_options_and_targets(options: dict[str, str], targets: list[str], image: str) -> None:
     defaults: dict[str, Any] = {"container_version": None, "framework_docker_image": None, "triton_docker_image": None}
     assert base_image(ContainerOptions(**{**defaults, **options}), [Format(name) for name in targets]) == image
+
+
+def test_what_two_images_make_is_not_made_in_one() -> None:
+    options = ContainerOptions("25.02", None, None)
+    with pytest.raises(UsageError, match="trt is made in the server's image, tf-trt in the framework's"):
+        base_image(options, [Format.TRT, Format.TF_TRT])
 
 
 def test_without_an_image_it_is_asked_for(model: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -202,6 +278,14 @@ def test_what_says_where_to_run_stays_outside() -> None:
         "--override-conversion-container",
     ]
     assert inner_arguments(["-n", "tiny", *outside, "-v", "--atol", "1e-3"]) == ["-n", "tiny", "-v", "--atol", "1e-3"]
+
+
+def _remove_images(*names: str) -> None:
+    """Those whose name begins so."""
+    with contextlib.closing(docker.from_env()) as client:
+        for tag in sorted({tag for image in client.images.list() for tag in image.tags}):  # children first
+            if tag.removeprefix("docker.io/library/").removeprefix("localhost/").startswith(names):
+                client.images.remove(tag, force=True)
 
 
 def _arguments(folder: str, model: Path, *options: str) -> list[str]:

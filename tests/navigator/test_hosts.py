@@ -149,11 +149,12 @@ def test_options_without_effect_are_told(
     main(arguments(model, tmp_path / "store", *options, "--batching", "disabled", "--max-batch-size", "4"))
     told = [message for message in caplog.messages if "no effect here" in message]
     assert told == [
-        "--container-version, --gpus: no effect here, no container is started",
+        "--gpus: no effect here, no container is started",
         "--tensorrt-capture-cuda-graph: no effect here, CUDA graphs are captured of TensorRT plans only, not of onnx",
         "--preferred-batch-sizes, --max-queue-delay-us: no effect here, they are for --batching dynamic",
         "--tensorrt-precision, --tensorrt-max-workspace-size: no effect here, they are for --backend-accelerator trt",
         "--max-batch-size: no effect here, the server does no batching",
+        "--container-version: no effect here, a server's image is asked for a TensorRT plan, not for onnx",
     ]
 
 

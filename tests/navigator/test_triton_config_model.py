@@ -1,23 +1,31 @@
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import os
 import shutil
 import sys
+import tarfile
 import urllib.request
 from collections import namedtuple
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
 import yaml
 
-from deployment_toolkit.core import LoadMethod
+from deployment_toolkit.core import LoadMethod, ModelSpec, TensorSpec
 from deployment_toolkit.errors import DataError, DeploymentError, ModelError, ServerError, UsageError
+from deployment_toolkit.library.tensorrt_plan import PlanBuild, write_plan
+from deployment_toolkit.params import run_entry_point
 from deployment_toolkit.process import run
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.model_config import parse_config
 from deployment_toolkit.triton_server.remote import TritonServer
+from navigator import plan_check
 from navigator.__main__ import main
 
 Write = Callable[..., Path]
@@ -149,6 +157,104 @@ def test_signature_from_the_command_line(tmp_path: Path, monkeypatch: pytest.Mon
     assert main(arguments(plan, tmp_path / "store", *signature)) == 0
     config = parse_config((tmp_path / "store" / "tiny" / "config.pbtxt").read_text())
     assert {tensor.name: list(tensor.dims) for tensor in config.input} == {"a": [3], "b": [1]}
+
+
+@pytest.fixture
+def image_with_tensorrt(container_engine: None) -> Iterator[Callable[[str | None], str]]:
+    """Makes images of nothing but the environment of NVIDIA's, by TensorRT version."""
+    with contextlib.closing(docker.from_env()) as client:
+        made: list[str] = []
+
+        def make(version: str | None) -> str:
+            repository, tag = "localhost/wide-deep-tensorrt", f"{os.getpid()}-{len(made)}"
+            changes = ["ENV TRITON_SERVER_VERSION=2.59.0", *([] if version is None else [f"ENV TRT_VERSION={version}"])]
+            empty = io.BytesIO()
+            tarfile.open(fileobj=empty, mode="w").close()
+            answer = client.api.import_image_from_data(empty.getvalue(), changes=changes)
+            client.images.get(answer.strip().splitlines()[-1].partition("sha256:")[2][:64]).tag(repository, tag)
+            made.append(f"{repository}:{tag}")
+            return made[-1]
+
+        yield make
+        for name in made:
+            client.images.remove(name, force=True)
+
+
+@pytest.fixture
+def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A plan folder as a conversion in NVIDIA's Triton 25.07 on an A30 leaves it, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    ad, score = TensorSpec("ad", "int32", (1,)), TensorSpec("score", "float32", (1,))
+    build = PlanBuild("10.11.0.33", "NVIDIA A30", ("fp16",))
+    write_plan(tmp_path / "tiny.plan", memoryview(b"plan"), ModelSpec((ad,), (score,)), build)
+    return tmp_path / "tiny.plan"
+
+
+@pytest.mark.parametrize("version", ["10.4.0.26", "10.11.1.33", "10.13.3.9+cuda12.9", "11.1.0.106"])
+def test_a_plan_of_another_tensorrt_than_the_servers_image_is_refused_untouched(
+    version: str,
+    image_with_tensorrt: Callable[[str], str],
+    plan: Path,
+    arguments: Arguments,
+    outcome: Outcome,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    image = image_with_tensorrt(version)
+    # A server that isn't there: nothing is asked of it.
+    options = ["--load-model", "--server-url", "grpc://127.0.0.1:1", "--triton-docker-image", image]
+    with pytest.raises(SystemExit) as raised:
+        run_entry_point(main, arguments(plan, Path("store"), *options))
+    assert raised.value.code == 1
+    assert capsys.readouterr().err.splitlines() == [
+        f"error: {plan} was built by TensorRT 10.11.0.33 and can't be loaded by TensorRT {version} of image {image}: "
+        f"convert the model again, with --launch-mode docker --triton-docker-image {image}"
+    ]
+    assert not Path("store").exists()
+    assert outcome()["status"]["state"] == "failed"
+
+
+@pytest.mark.parametrize("version", ["10.11.0.33", "10.11.0.33+cuda12.9", "10.11.0"])
+def test_a_plan_of_the_same_tensorrt_as_the_servers_image_is_deployed(
+    version: str, image_with_tensorrt: Callable[[str], str], plan: Path, arguments: Arguments
+) -> None:
+    assert main(arguments(plan, Path("store"), "--triton-docker-image", image_with_tensorrt(version))) == 0
+    assert Path("store/tiny/1/model.plan").read_bytes() == b"plan"
+
+
+def test_a_plan_of_another_gpu_is_refused_untouched(
+    image_with_tensorrt: Callable[[str], str], plan: Path, arguments: Arguments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_check, "gpu_names", lambda: ["Mock T4", "Mock T4"])
+    with pytest.raises(ModelError, match=r"tiny.plan was built on NVIDIA A30 and can't be loaded on Mock T4: convert"):
+        main(arguments(plan, Path("store"), "--triton-docker-image", image_with_tensorrt("10.11.0.33")))
+    assert not Path("store").exists()
+
+
+def test_what_can_not_be_told_of_a_plans_server_is_said_and_passes(
+    image_with_tensorrt: Callable[[str | None], str],
+    plan: Path,
+    arguments: Arguments,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def told(source: Path, *options: str) -> str:
+        caplog.clear()
+        assert main(arguments(source, Path("store"), *options)) == 0
+        return "\n".join(record.message for record in caplog.records if record.levelname == "WARNING")
+
+    silent = image_with_tensorrt(None)
+    not_checked = f"whether it can load {plan}, of TensorRT 10.11.0.33, is not checked"
+    assert told(plan, "--triton-docker-image", silent) == f"image {silent} sets no TRT_VERSION: {not_checked}"
+    absent = "nvcr.io/nvidia/tritonserver:19.01-py3"
+    assert told(plan, "--container-version", "19.01") == f"image {absent} is not here: {not_checked}"
+    foreign = Path("foreign.plan")
+    foreign.write_bytes(b"plan")
+    signature = ("--inputs", "ad:-1,1:int32", "--outputs", "score:-1,1:float32")
+    assert told(foreign, *signature, "--triton-docker-image", silent) == (
+        f"foreign.plan tells no TensorRT version: whether {silent} can load it is not checked"
+    )
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere.sock")
+    assert "no container engine answers" in told(plan, "--triton-docker-image", silent)
 
 
 def test_too_little_disk_leaves_the_repository_as_it_was(

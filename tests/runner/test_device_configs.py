@@ -144,7 +144,7 @@ def test_the_image_of_an_experiment_is_its_own_else_the_run_s(small_config: dict
         ),
         (
             {"container_version": "24.04", "configurations": [experiment(format="trt", precision="fp16")]},
-            "nvcr.io/nvidia/tritonserver:24.04-py3 has a TensorRT before 10, whose plans can't be made here: take 24.05",
+            "tritonserver:24.04-py3 has a TensorRT before 10, whose plans can't be made here: take 24.05",
         ),
         (
             {"container_version": "24.10", "configurations": [experiment(format="tf-trt", precision="fp16")]},

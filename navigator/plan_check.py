@@ -1,0 +1,61 @@
+"""Whether a server's image can load a TensorRT plan, before the plan is given to the server."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from deployment_toolkit.containers import ContainerEngine
+from deployment_toolkit.errors import ContainerError, ModelError
+from deployment_toolkit.gpu import gpu_names
+from deployment_toolkit.library.tensorrt_plan import PlanBuild, plan_build, same_tensorrt
+
+logger = logging.getLogger("model-navigator")
+
+VERSION_VARIABLE = "TRT_VERSION"  # set by NVIDIA's images, as 10.11.0.33
+
+
+def require_servable(plan: Path, image: str) -> None:
+    """Raises ModelError, naming both versions, if the TensorRT of ``image`` is not the one that built the plan, or no
+    GPU of this machine is of the kind that did.
+
+    What can't be told is logged and passes: the origin of a plan that was not made here, the TensorRT of an image that
+    names none or is not here (it is not pulled for this), the GPUs of a machine that shows none.
+    """
+    build = plan_build(plan)
+    if build is None:
+        logger.warning("%s tells no TensorRT version: whether %s can load it is not checked", plan, image)
+        return
+    _require_version(plan, build, image)
+    _require_gpu(plan, build)
+
+
+def _require_version(plan: Path, build: PlanBuild, image: str) -> None:
+    version, reason = _version_of(image)
+    if version is None:
+        logger.warning("%s: whether it can load %s, of TensorRT %s, is not checked", reason, plan, build.tensorrt)
+    elif not same_tensorrt(build.tensorrt, version):
+        raise ModelError(
+            f"{plan} was built by TensorRT {build.tensorrt} and can't be loaded by TensorRT {version} of image "
+            f"{image}: convert the model again, with --launch-mode docker --triton-docker-image {image}"
+        )
+
+
+def _version_of(image: str) -> tuple[str | None, str]:
+    """The TensorRT version of an image, or None and why it is unknown."""
+    try:
+        with ContainerEngine.connect() as engine:
+            environment = engine.image_environment(image)
+    except ContainerError as error:
+        return None, str(error)
+    if environment is None:
+        return None, f"image {image} is not here"
+    return environment.get(VERSION_VARIABLE), f"image {image} sets no {VERSION_VARIABLE}"
+
+
+def _require_gpu(plan: Path, build: PlanBuild) -> None:
+    names = gpu_names()
+    if names and build.gpu not in names:
+        raise ModelError(
+            f"{plan} was built on {build.gpu} and can't be loaded on {names[0]}: convert the model on this machine"
+        )
