@@ -56,6 +56,19 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def wait_for_stage(root: Path, earlier: Path | None, name: str, process: subprocess.Popen[str]) -> Path:
+    """The folder of the run of ``process`` in a workspace, when the stage of its first experiment has begun; its latest
+    run before was ``earlier``."""
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()[0]
+        run = (root / "runs" / "latest").resolve()
+        if run != earlier and (run / "task.yaml").exists() and states(run, 1).get(name) == "running":
+            return run
+        time.sleep(0.2)
+    raise AssertionError(f"stage {name} did not begin in {DEADLINE_S} s")
+
+
 @pytest.fixture(scope="session")
 def small_config(tmp_path_factory: pytest.TempPathFactory) -> Plain:
     """A run over small tables, with its data and checkpoint still to be made; its folders are shared by the session."""
@@ -125,16 +138,21 @@ def finished_run(finished_runs: list[tuple[Path, str]]) -> tuple[Path, str]:
 
 
 @pytest.fixture
-def start_runner(tmp_path: Path, workspace_root: Path) -> Iterator[Callable[[Plain], subprocess.Popen[str]]]:
-    """Starts ``python -m runner`` as a person would; it is gone when the test ends."""
+def start_runner(tmp_path: Path, workspace_root: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts ``python -m runner`` as a person would, with options; it is gone when the test ends."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(config: Plain) -> subprocess.Popen[str]:
+    def start(config: Plain, *options: object) -> subprocess.Popen[str]:
         path = tmp_path / "config.yaml"
         path.write_text(yaml.safe_dump(config))
         command = [sys.executable, "-m", "runner", "--config-path", str(path), "--workspace-path", str(workspace_root)]
         process = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+            [*command, *map(str, options)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
         )
         started.append(process)
         return process

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 
 from deployment_toolkit.report import PERFORMANCE_COLUMNS
-from tests.runner.conftest import DEADLINE_S, ENSEMBLE, STAGES, rows, states, task
+from tests.runner.conftest import DEADLINE_S, ENSEMBLE, STAGES, rows, states, task, wait_for_stage
 
 Plain = dict[str, Any]
 Start = Callable[[Plain], subprocess.Popen[str]]
@@ -125,7 +124,7 @@ def test_ctrl_c_stops_everything_and_keeps_what_was_measured(
     first, _ = finished_run
     kept = {path: path.read_bytes() for path in first.rglob("*") if path.is_file()}
     process = start_runner(small_config | {"measurement_steps_online": 64})
-    run = _wait_for_stage(workspace_root, first, "performance online", process)
+    run = wait_for_stage(workspace_root, first, "performance online", process)
     os.kill(process.pid, signal.SIGINT)
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 130, printed
@@ -136,14 +135,3 @@ def test_ctrl_c_stops_everything_and_keeps_what_was_measured(
     assert task(run)["interrupted"] is True
     assert not (workspace_root / "model_store" / run.name).exists()
     assert {path: path.read_bytes() for path in first.rglob("*") if path.is_file()} == kept
-
-
-def _wait_for_stage(root: Path, earlier: Path, name: str, process: subprocess.Popen[str]) -> Path:
-    deadline = time.monotonic() + DEADLINE_S
-    while time.monotonic() < deadline:
-        assert process.poll() is None, process.communicate()[0]
-        run = (root / "runs" / "latest").resolve()
-        if run != earlier and (run / "task.yaml").exists() and states(run, 1).get(name) == "running":
-            return run
-        time.sleep(0.2)
-    raise AssertionError(f"stage {name} did not begin in {DEADLINE_S} s")

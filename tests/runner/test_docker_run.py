@@ -1,0 +1,68 @@
+"""The main job with the server in a container of this project's image, by a real engine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import docker
+
+from deployment_toolkit.container_spec import LABEL
+from tests.runner.conftest import DEADLINE_S, STAGES, experiment, rows, states, wait_for_stage
+
+Plain = dict[str, Any]
+Start = Callable[..., subprocess.Popen[str]]
+
+
+def test_every_stage_passes_and_no_container_is_left(
+    project_image: str, small_config: Plain, start_runner: Start, nothing_left: None
+) -> None:
+    process = start_runner(
+        small_config
+        | {"triton_launch_mode": "docker", "triton_container_image": project_image}
+        | {"configurations": [experiment(format="tf-savedmodel"), experiment()]}
+    )
+    printed, _ = process.communicate(timeout=2 * DEADLINE_S)
+    assert process.returncode == 0, printed
+    (line,) = (line for line in printed.splitlines() if line.startswith("report: "))
+    run = Path(line.removeprefix("report: ")).parent
+    for number in (1, 2):
+        assert states(run, number) == dict.fromkeys(STAGES, "ok")
+        results = run / f"experiment_{number}"
+        assert all(row["passed"] == "True" for row in rows(results / "correctness.csv"))
+        assert [row["Batch"] for row in rows(results / "triton_performance_offline.csv")] == ["1", "32", "64"]
+        assert [row["Concurrency"] for row in rows(results / "triton_performance_online.csv")] == ["64", "128"]
+        assert "successfully loaded 'WidenDeep'" in (run / "logs" / f"experiment_{number}_tritonserver.log").read_text()
+    assert "Every stage of every experiment passed." in (run / "report.md").read_text()
+    assert _containers(project_image) == []
+
+
+def test_ctrl_c_removes_the_container(
+    project_image: str, small_config: Plain, start_runner: Start, workspace_root: Path, nothing_left: None
+) -> None:
+    latest = workspace_root / "runs" / "latest"
+    process = start_runner(
+        small_config
+        | {"triton_launch_mode": "docker", "triton_container_image": project_image}
+        | {"measurement_steps_offline": 1, "measurement_steps_online": 64}
+    )
+    earlier = latest.resolve() if latest.exists() else None
+    run = wait_for_stage(workspace_root, earlier, "performance online", process)
+    assert len(_containers(project_image)) == 1
+    os.kill(process.pid, signal.SIGINT)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, printed
+    assert states(run, 1)["performance online"] == "interrupted"
+    assert len(rows(run / "experiment_1" / "triton_performance_offline.csv")) == 2
+    assert _containers(project_image) == []
+
+
+def _containers(image: str) -> list[Any]:
+    with contextlib.closing(docker.from_env()) as client:
+        found: list[Any] = client.containers.list(all=True, filters={"label": LABEL, "ancestor": image})
+    return found

@@ -1,0 +1,124 @@
+"""The main job with a server that somebody else has started."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import runner.pipeline
+from deployment_toolkit.errors import ServerError
+from deployment_toolkit.triton_server.local import local_server
+from deployment_toolkit.triton_server.remote import TritonServer
+from runner.__main__ import main
+from runner.config import load_config
+from runner.ensemble_stages import ENSEMBLE_STAGES
+from runner.pipeline import run_pipeline
+from runner.stages import STAGES as ALL_STAGES
+from runner.workspace import create_workspace
+from tests.runner.conftest import DEADLINE_S, STAGES, experiment, rows, states, task
+
+Plain = dict[str, Any]
+NEIGHBOUR = "neighbour"
+
+
+@pytest.fixture
+def theirs(adder_repository: Path, tmp_path: Path) -> Iterator[tuple[TritonServer, Path]]:
+    """Somebody else's server with a model, and the folder it serves."""
+    repository = tmp_path / "theirs"
+    folder = shutil.copytree(adder_repository / "adder", repository / NEIGHBOUR)
+    (folder / "config.pbtxt").write_text((folder / "config.pbtxt").read_text().replace('"adder"', f'"{NEIGHBOUR}"'))
+    with local_server(repository, log_path=tmp_path / "theirs.log") as server:
+        server.load_model(NEIGHBOUR, timeout_s=60)
+        yield server, repository
+
+
+def test_every_stage_passes_and_the_server_is_left_as_it_was(
+    finished_run: tuple[Path, str],
+    small_config: Plain,
+    start_runner: Callable[..., subprocess.Popen[str]],
+    theirs: tuple[TritonServer, Path],
+    nothing_left: None,
+) -> None:
+    server, repository = theirs
+    configured = {"configurations": [experiment(format="tf-savedmodel"), experiment()], "http_port": 1}
+    process = start_runner(
+        small_config | configured | {"measurement_steps_offline": 1, "measurement_steps_online": 1},
+        *("--triton-launch-mode", "remote", "--experiments", 2, "--triton-model-repository", repository),
+        *("--triton-http-url", server.http_url, "--triton-grpc-url", server.grpc_url.removeprefix("grpc://")),
+    )
+    printed, _ = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0, printed
+    assert re.search("--triton-launch-mode remote: ignored of the configuration: http_port$", printed, re.MULTILINE)
+    (line,) = (line for line in printed.splitlines() if line.startswith("report: "))
+    run = Path(line.removeprefix("report: ")).parent
+    assert states(run, 2) == dict.fromkeys(STAGES, "ok")
+    assert states(run, 1) == {}
+    assert not (run / "experiment_1").exists()
+    results = run / "experiment_2"
+    assert "max_batch_size: 64" in (results / "config.pbtxt").read_text()
+    assert all(row["passed"] == "True" for row in rows(results / "correctness.csv"))
+    assert [row["Batch"] for row in rows(results / "triton_performance_offline.csv")] == ["1", "64"]
+    assert len(rows(results / "triton_performance_online.csv")) == 1
+    config = task(run)["config"]
+    assert (config["triton_launch_mode"], config["http_port"]) == ("remote", None)
+    assert server.has_loaded(NEIGHBOUR) and not server.has_loaded("WidenDeep")
+    assert [path.name for path in repository.iterdir()] == [NEIGHBOUR]
+
+
+def test_somebody_elses_model_stops_the_run_before_anything_is_made(
+    small_config: Plain, theirs: tuple[TritonServer, Path], tmp_path: Path
+) -> None:
+    server, repository = theirs
+    before = {path for path in repository.rglob("*") if "__pycache__" not in path.parts}
+    path = _write(tmp_path, _remote(small_config, server.http_url, server.grpc_url, repository))
+    plain = yaml.safe_load(path.read_text()) | {"model_name": NEIGHBOUR}
+    path.write_text(yaml.safe_dump(plain))
+    with pytest.raises(ServerError, match=f"has a model {NEIGHBOUR} already, which is not overwritten"):
+        main(["--config-path", str(path), "--workspace-path", str(tmp_path / "workspace")])
+    assert not (tmp_path / "workspace").exists()
+    assert {path for path in repository.rglob("*") if "__pycache__" not in path.parts} == before
+    assert server.has_loaded(NEIGHBOUR)
+
+
+def test_offline_measurements_are_left_out_where_the_server_is_on_another_host(
+    finished_run: tuple[Path, str],
+    small_config: Plain,
+    workspace_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert [stage.name for stage in (*ALL_STAGES, *ENSEMBLE_STAGES) if stage.shares_memory] == [
+        "performance offline",
+        "ensemble performance offline",
+    ]
+    monkeypatch.setattr(runner.pipeline, "stages_of", lambda config: [s for s in ALL_STAGES if s.shares_memory])
+    config = load_config(_write(tmp_path, _remote(small_config, "http://far:1", "grpc://far:2", tmp_path)))
+    workspace = create_workspace(workspace_root)
+    assert run_pipeline(config, workspace, "a test", {}, io.StringIO(), keep_models=False) == 0
+    (record,) = (stage for stage in task(workspace.run)["stages"] if stage["experiment"] == 1)
+    assert (record["state"], record["message"]) == (
+        "skipped",
+        "it needs the server's shared memory, and grpc://far:2 is another host",
+    )
+    report = (workspace.run / "report.md").read_text()
+    assert "Every stage passed but for those that could not be run:" in report
+    assert "- experiment 1, performance offline: it needs the server's shared memory" in report
+
+
+def _remote(config: Plain, http: str, grpc: str, repository: Path) -> Plain:
+    urls = {"triton_http_url": http, "triton_grpc_url": grpc}
+    return config | urls | {"triton_launch_mode": "remote", "triton_model_repository": str(repository)}
+
+
+def _write(folder: Path, plain: Plain) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(plain))
+    return path
