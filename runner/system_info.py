@@ -13,6 +13,7 @@ import psutil
 PACKAGES = (
     "tensorflow-cpu",
     "onnxruntime",
+    "onnxruntime-gpu",  # in the place of the one before, after scripts/install.sh --gpu
     "onnx",
     "tf2onnx",
     "nvidia-pytriton",
@@ -54,8 +55,14 @@ def read_system_info() -> SystemInfo:
         system=f"{_distribution()}, Linux {platform.release()}",
         python=platform.python_version(),
         load_average=round(psutil.getloadavg()[0], 2),
-        packages={name: importlib.metadata.version(name) for name in PACKAGES},
+        packages=_versions(),
     )
+
+
+def _versions() -> dict[str, str]:
+    """Of those packages that are installed."""
+    installed = {name: found for name in PACKAGES for found in importlib.metadata.distributions(name=name)}
+    return {name: found.version for name, found in installed.items()}
 
 
 def _cpu_name() -> str:

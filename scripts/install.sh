@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes .venv with the pinned requirements; quick if it is there and current. Needs Python 3.11 with venv, nothing else.
-#   scripts/install.sh [--model-analyzer] [--dev]
+#   scripts/install.sh [--gpu | --cpu] [--model-analyzer] [--dev]
+#     --gpu: onnxruntime for NVIDIA GPUs, with CUDA, in the place of the one for the CPU; it stays until --cpu
 #     --model-analyzer: also .venv-model-analyzer, for --performance-tool model_analyzer; --dev: all that the tests need
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -8,12 +9,15 @@ cd "$root"
 
 fail() { echo "error: $*" >&2; exit 1; }
 
-dev="" analyzer=""
+dev="" analyzer="" device=""
 for option in "$@"; do
   case "$option" in
     --dev) dev=yes analyzer=yes ;;
     --model-analyzer) analyzer=yes ;;
-    *) fail "unknown option $option: use --model-analyzer, --dev or none" ;;
+    --gpu | --cpu)
+      [ "${device:-$option}" = "$option" ] || fail "--gpu and --cpu: there is one onnxruntime, give one of them"
+      device=$option ;;
+    *) fail "unknown option $option: use --gpu, --cpu, --model-analyzer, --dev or none" ;;
   esac
 done
 
@@ -29,7 +33,7 @@ find_python() {
 }
 
 wanted=$(cat requirements-dev.txt requirements.txt constraints.txt pyproject.toml | sha256sum | cut -d' ' -f1)
-stamp=.venv/.installed
+stamp=.venv/.installed gpu_stamp=.venv/.installed-gpu
 has() { grep -qxF "$1 $wanted" "$stamp" 2>/dev/null; }
 
 install_base() {
@@ -53,6 +57,8 @@ EOF_LIBRARIES
 
   echo "installing the pinned requirements into .venv (some minutes and 3 GB the first time)"
   rm -f "$stamp"
+  if [ -e "$gpu_stamp" ]; then device=${device:---gpu}; fi
+  if compgen -G '.venv/lib/python3.11/site-packages/onnxruntime_gpu-*' >/dev/null; then remove_onnxruntimes; fi
   [ -x .venv/bin/python ] && .venv/bin/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
     || "$python" -m venv --clear .venv
   .venv/bin/python -m pip install --disable-pip-version-check --no-warn-script-location --progress-bar on \
@@ -62,6 +68,36 @@ EOF_LIBRARIES
   echo "base $wanted" >"$stamp"
   [ -n "$dev" ] && echo "dev $wanted" >>"$stamp"
   return 0
+}
+
+# The one for the CPU and the one for GPUs are two packages that write the same files: neither can be laid over the other.
+remove_onnxruntimes() {
+  rm -f "$gpu_stamp"
+  .venv/bin/python -m pip uninstall --yes --quiet onnxruntime -r requirements-gpu.txt 2>/dev/null || true
+}
+
+# Half of it done, the stamp of the base is missing, and the next call puts the onnxruntime for the CPU back.
+install_onnxruntime() {
+  local wanted driver installed
+  wanted=$(cat requirements-gpu.txt requirements.txt constraints.txt | sha256sum | cut -d' ' -f1)
+  if [ "$1" = --cpu ]; then
+    [ -e "$gpu_stamp" ] || return 0
+  else
+    if grep -qxF "$wanted" "$gpu_stamp" 2>/dev/null; then return; fi
+    driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null || true)
+    driver=${driver%%.*}
+    [ "${driver:-580}" -ge 580 ] || fail "NVIDIA's driver is $driver, CUDA 13 needs 580 or newer: update it, or serve" \
+      "in containers (triton_launch_mode docker)"
+    echo "installing onnxruntime for GPUs with CUDA 13 into .venv (2.6 GB)"
+  fi
+  installed=$(cat "$stamp")
+  rm -f "$stamp"
+  remove_onnxruntimes
+  if [ "$1" = --gpu ]; then requirements=(-r requirements-gpu.txt); else requirements=(onnxruntime); fi
+  .venv/bin/python -m pip install --disable-pip-version-check --quiet -c constraints.txt "${requirements[@]}" \
+    || fail "pip could not install it: see above; scripts/install.sh puts the onnxruntime for the CPU back"
+  echo "$installed" >"$stamp"
+  if [ "$1" = --gpu ]; then echo "$wanted" >"$gpu_stamp"; fi
 }
 
 # A venv that sees the packages of .venv beneath its own, which .venv then does not have.
@@ -79,4 +115,5 @@ install_model_analyzer() {
 }
 
 install_base
+if [ -n "$device" ]; then install_onnxruntime "$device"; fi
 if [ -n "$analyzer" ]; then install_model_analyzer; fi

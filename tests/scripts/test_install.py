@@ -25,7 +25,7 @@ if "venv" in sys.argv:
 elif "-c" in sys.argv:
     print(pathlib.Path(__file__).parent)
 """
-TOOLS = ("bash", "cat", "sha256sum", "cut", "grep", "dirname")
+TOOLS = ("bash", "cat", "sha256sum", "cut", "grep", "dirname", "rm")
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def checkout(tmp_path: Path) -> Path:
     """A checkout without a .venv, and a folder ``bin`` of the tools that a minimal system has."""
     (tmp_path / "scripts").mkdir()
     shutil.copy(SCRIPT, tmp_path / "scripts")
-    for name in (*BASE, "requirements-model-analyzer.txt"):
+    for name in (*BASE, "requirements-model-analyzer.txt", "requirements-gpu.txt"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "bin").mkdir()
     for tool in TOOLS:
@@ -75,13 +75,53 @@ def test_without_a_library_its_package_is_named(checkout: Path) -> None:
     assert not (checkout / ".venv").exists()
 
 
-def test_model_analyzer_lies_over_the_projects_packages(checkout: Path) -> None:
+@pytest.fixture
+def installed(checkout: Path) -> Path:
+    """A checkout with all of the base in its .venv."""
     digest = hashlib.sha256(b"".join((checkout / name).read_bytes() for name in BASE)).hexdigest()
     (checkout / ".venv" / "bin").mkdir(parents=True)
     (checkout / ".venv" / ".installed").write_text(f"base {digest}\n")
     interpreter = checkout / ".venv" / "bin" / "python"
     interpreter.write_text(INTERPRETER.format(python=sys.executable, root=checkout))
     interpreter.chmod(0o755)
+    return checkout
+
+
+def _new_calls(checkout: Path, *options: str) -> list[str]:
+    """What the interpreter is called for by an installation, from pip's own command on."""
+    calls = checkout / "calls.txt"
+    calls.unlink(missing_ok=True)
+    done = _install(checkout, *options)
+    assert done.returncode == 0, done.stderr
+    return [line.removeprefix("-m pip ") for line in calls.read_text().splitlines()] if calls.exists() else []
+
+
+def test_the_onnxruntime_for_gpus_takes_the_place_of_the_other_until_that_is_asked_for(installed: Path) -> None:
+    uninstall, install = _new_calls(installed, "--gpu")
+    assert uninstall.startswith("uninstall --yes") and "onnxruntime -r requirements-gpu.txt" in uninstall
+    assert install.startswith("install ") and install.endswith("-c constraints.txt -r requirements-gpu.txt")
+    assert _new_calls(installed, "--gpu") == _new_calls(installed) == []
+    (installed / "requirements-gpu.txt").write_text("onnxruntime-gpu==2\n")
+    assert len(_new_calls(installed, "--gpu")) == 2
+    uninstall, install = _new_calls(installed, "--cpu")
+    assert "-r requirements-gpu.txt" in uninstall
+    assert install.endswith("-c constraints.txt onnxruntime")
+    assert _new_calls(installed, "--cpu") == []
+    done = _install(installed, "--cpu", "--gpu")
+    assert done.stderr == "error: --gpu and --cpu: there is one onnxruntime, give one of them\n"
+
+
+def test_a_driver_too_old_for_cuda_is_told_before_anything_is_installed(installed: Path) -> None:
+    (installed / "bin" / "nvidia-smi").write_text("#!/bin/bash\necho 550.54.15\n")
+    (installed / "bin" / "nvidia-smi").chmod(0o755)
+    done = _install(installed, "--gpu")
+    assert done.returncode == 1
+    assert "NVIDIA's driver is 550, CUDA 13 needs 580 or newer" in done.stderr
+    assert not (installed / "calls.txt").exists()
+
+
+def test_model_analyzer_lies_over_the_projects_packages(installed: Path) -> None:
+    checkout = installed
     assert _install(checkout).returncode == 0
     assert not (checkout / "calls.txt").exists() and not (checkout / ".venv-model-analyzer").exists()
     done = _install(checkout, "--model-analyzer")
@@ -97,7 +137,7 @@ def test_model_analyzer_lies_over_the_projects_packages(checkout: Path) -> None:
 def test_an_unknown_option_is_named(checkout: Path) -> None:
     done = _install(checkout, "--model-analyser")
     assert done.returncode == 1
-    assert done.stderr == "error: unknown option --model-analyser: use --model-analyzer, --dev or none\n"
+    assert done.stderr == "error: unknown option --model-analyser: use --gpu, --cpu, --model-analyzer, --dev or none\n"
 
 
 def test_model_analyzers_packages_are_pinned_and_hide_none_of_the_projects() -> None:
@@ -107,6 +147,12 @@ def test_model_analyzers_packages_are_pinned_and_hide_none_of_the_projects() -> 
     python = ROOT / ".venv-model-analyzer" / "bin" / "python"
     checked = subprocess.run([str(python), "-m", "pip", "check"], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout
+
+
+def test_the_packages_for_gpus_are_pinned_and_are_none_of_the_others() -> None:
+    pins = _pins(ROOT / "requirements-gpu.txt")
+    assert {"onnxruntime-gpu", "nvidia-cublas", "nvidia-cudnn-cu13"} <= pins.keys()
+    assert not pins.keys() & _pins(ROOT / "constraints.txt").keys()
 
 
 def _pins(path: Path) -> dict[str, str]:
