@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,13 @@ import yaml
 
 from deployment_toolkit.core import Batching, Format
 from deployment_toolkit.errors import UsageError
-from runner.config import load_config
+from deployment_toolkit.triton_server.docker import built_image_name
+from runner.__main__ import read_command_line
+from runner.config import Config, load_config
+from runner.experiment import Experiment
 from runner.task import to_plain
+from runner.workspace import create_workspace
+from tests.runner.conftest import experiment
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -98,3 +104,112 @@ def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str, message: str) 
     path.write_text(text)
     with pytest.raises(UsageError, match=message):
         load_config(path)
+
+
+MIXED = {
+    "container_version": "25.07",
+    "http_port": 8000,
+    "configurations": [
+        experiment() | {"triton_launch_mode": "embedded"},
+        experiment() | {"triton_container_image": "mine:1"},
+        experiment() | {"triton_launch_mode": "remote"},
+    ],
+    "triton_http_url": "far:1",
+    "triton_grpc_url": "grpc://far:2",
+    "triton_model_repository": "models",
+}
+
+
+def _modes(config: Config) -> list[str]:
+    return [str(config.launch_mode_of(item)) for item in config.configurations]
+
+
+def test_each_experiment_has_its_own_launch_mode(small_config: dict[str, Any], tmp_path: Path) -> None:
+    config = load_config(_write(tmp_path, small_config | MIXED))
+    assert _modes(config) == ["embedded", "docker", "remote"]
+    assert (str(config.http_server), str(config.grpc_server)) == ("http://far:1", "grpc://far:2")
+    workspace = create_workspace(tmp_path / "workspace")
+    made = [Experiment.create(config, number, workspace, ()) for number in (1, 2, 3)]
+    assert [item.server_image for item in made] == [None, "mine:1", None]
+    assert made[2].folders.model_store == Path("models").resolve()
+    alone = {name: value for name, value in MIXED.items() if name not in ("configurations", "http_port")}
+    config = load_config(_write(tmp_path, small_config | alone | {"triton_launch_mode": "remote"}, "container_version"))
+    assert _modes(config) == ["remote"]
+
+
+def test_a_launch_mode_on_the_command_line_is_that_of_every_experiment(
+    small_config: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = _write(tmp_path, small_config | MIXED)
+    command = ["--config-path", str(path), "--triton-launch-mode"]
+    with caplog.at_level(logging.INFO):
+        config, numbers, _ = read_command_line([*command, "embedded", "--experiments", "3", "2", "3"])
+    assert (_modes(config), numbers) == (["embedded"] * 3, [2, 3])
+    assert config.http_port == 8000
+    assert (config.container_version, config.triton_http_url) == (None, None)
+    (told,) = caplog.messages
+    assert told == (
+        "--triton-launch-mode embedded: ignored of the configuration: container_version, triton_http_url, "
+        "triton_grpc_url, triton_model_repository, triton_container_image"
+    )
+    config, numbers, _ = read_command_line([*command, "remote", "--triton-grpc-url", "near:3"])
+    assert (_modes(config), numbers) == (["remote"] * 3, [1, 2, 3])
+    assert (str(config.grpc_server), config.http_port, config.container_version) == ("grpc://near:3", None, None)
+    config, _, _ = read_command_line([*command, "docker"])
+    assert _modes(config) == ["docker"] * 3
+    assert config.triton_image(config.configurations[1]) == "mine:1"
+    with pytest.raises(UsageError, match=f"experiment 4: {path} has the experiments 1 to 3"):
+        read_command_line(["--config-path", str(path), "--experiments", "4"])
+
+
+def test_what_experiments_that_do_not_run_say_is_not_checked(small_config: dict[str, Any], tmp_path: Path) -> None:
+    experiments = [experiment(device_kind="gpu", format="trt", precision="fp16"), experiment()]
+    path = _write(tmp_path, small_config | {"configurations": experiments})
+    with pytest.raises(UsageError, match="configuration 1: device_kind gpu needs"):
+        read_command_line(["--config-path", str(path)])
+    assert read_command_line(["--config-path", str(path), "--experiments", "2"])[1] == [2]
+
+
+def test_a_dockerfile_is_looked_for_here_and_then_in_the_project(
+    small_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = small_config | {"triton_dockerfile": "Dockerfile", "from_image_name": "debian:12"}
+    path = _write(tmp_path, plain)
+    monkeypatch.chdir(tmp_path)
+    config = load_config(path)
+    assert (config.dockerfile, config.from_image_name) == (ROOT / "Dockerfile", "debian:12")
+    made = Experiment.create(config, 1, create_workspace(tmp_path / "workspace"), ())
+    assert made.server_image == built_image_name(ROOT / "Dockerfile", "debian:12")
+    (tmp_path / "Dockerfile").touch()
+    assert config.dockerfile is not None and config.dockerfile.resolve() == tmp_path / "Dockerfile"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"triton_http_url": "grpc://far:1"},
+            "triton_http_url grpc://far:1 is an address of grpc: write it as http://",
+        ),
+        ({"triton_grpc_url": "far:x"}, "the port is not a number"),
+        ({"triton_model_repository": None}, "triton_launch_mode remote needs triton_model_repository: add it"),
+        ({"performance_tool": "model_analyzer"}, "triton_launch_mode remote: model_analyzer measures a server of its"),
+        ({"from_image_name": "debian:12"}, "from_image_name is what triton_dockerfile builds on"),
+        (
+            {"configurations": [experiment()]},
+            "triton_http_url says which running server, triton_launch_mode docker needs none: leave one of them out",
+        ),
+    ],
+)
+def test_what_does_not_go_with_a_launch_mode_is_refused(
+    small_config: dict[str, Any], tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_config(_write(tmp_path, small_config | MIXED | changes))
+    assert message in str(caught.value)
+
+
+def _write(folder: Path, plain: dict[str, Any], *without: str) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump({name: value for name, value in plain.items() if name not in without}))
+    return path

@@ -46,12 +46,12 @@ def test_ctrl_c_removes_the_container(
     project_image: str, small_config: Plain, start_runner: Start, workspace_root: Path, nothing_left: None
 ) -> None:
     latest = workspace_root / "runs" / "latest"
+    earlier = latest.resolve() if latest.exists() else None
     process = start_runner(
         small_config
         | {"triton_launch_mode": "docker", "triton_container_image": project_image}
         | {"measurement_steps_offline": 1, "measurement_steps_online": 64}
     )
-    earlier = latest.resolve() if latest.exists() else None
     run = wait_for_stage(workspace_root, earlier, "performance online", process)
     assert len(_containers(project_image)) == 1
     os.kill(process.pid, signal.SIGINT)
