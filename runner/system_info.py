@@ -10,6 +10,8 @@ from typing import Any
 
 import psutil
 
+from deployment_toolkit.gpu import gpu_descriptions
+
 PACKAGES = (
     "tensorflow-cpu",
     "onnxruntime",
@@ -26,7 +28,8 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class SystemInfo:
-    """A host. ``load_average`` is that of the last minute when the run began."""
+    """A host. ``load_average`` is that of the last minute when the run began; ``gpus`` are
+    name, memory and driver of each."""
 
     cpu: str
     cores: int
@@ -35,11 +38,13 @@ class SystemInfo:
     python: str
     load_average: float
     packages: dict[str, str] = field(default_factory=dict)
+    gpus: list[str] = field(default_factory=list)
 
     @property
     def summary(self) -> str:
         """One line for the head of a report."""
-        return f"{self.cpu}, {self.cores} cores, {self.memory_gib:.0f} GiB, {self.system}"
+        host = f"{self.cpu}, {self.cores} cores, {self.memory_gib:.0f} GiB, {self.system}"
+        return "; GPU ".join([host, *self.gpus])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain YAML types."""
@@ -56,6 +61,7 @@ def read_system_info() -> SystemInfo:
         python=platform.python_version(),
         load_average=round(psutil.getloadavg()[0], 2),
         packages=_versions(),
+        gpus=gpu_descriptions(),
     )
 
 

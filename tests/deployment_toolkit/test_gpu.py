@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from deployment_toolkit.errors import DeviceError
-from deployment_toolkit.gpu import gpu_names, require_gpu
+from deployment_toolkit.gpu import gpu_descriptions, gpu_names, require_gpu
+from runner.system_info import read_system_info
 
 
 @pytest.fixture
@@ -26,6 +27,14 @@ def _write(program: Path, script: str) -> None:
 def test_names_are_the_drivers(mock_driver: Path) -> None:
     _write(mock_driver, 'echo "NVIDIA A30"; echo "Tesla T4"')
     assert gpu_names() == require_gpu("a test") == ["NVIDIA A30", "Tesla T4"]
+
+
+def test_a_run_s_host_is_described_with_its_gpus(mock_driver: Path) -> None:
+    _write(
+        mock_driver, '[ "$1" = --query-gpu=name,memory.total,driver_version ] && echo "NVIDIA A30, 24576 MiB, 580.1"'
+    )
+    assert gpu_descriptions() == ["NVIDIA A30, 24576 MiB, 580.1"]
+    assert read_system_info().summary.endswith("; GPU NVIDIA A30, 24576 MiB, 580.1")
 
 
 @pytest.mark.parametrize("script", ["exit 9", "true"])
