@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import ssl
 import subprocess
 import tempfile
@@ -15,6 +16,7 @@ import docker
 
 from deployment_toolkit.containers import ContainerEngine
 from deployment_toolkit.process import last_lines
+from tests.container_engine import remove_folder
 from tests.container_image import imported
 
 ROOT = Path(__file__).parent.parent
@@ -33,10 +35,9 @@ def open_base_image() -> Iterator[str]:
         yield DEBIAN
         return
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/var/tmp")))
-        command = ["debootstrap", "--variant=minbase", "bookworm", str(folder)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        assert done.returncode == 0, last_lines(done.stdout, 10)
+        folder = Path(tempfile.mkdtemp(prefix="wd", dir="/var/tmp"))
+        stack.callback(remove_folder, folder)  # an interrupted debootstrap leaves a mounted /proc
+        _debootstrap(folder)
         shutil.copyfile(_certificates(), folder / CERTIFICATES.relative_to("/"))
         folder.chmod(0o755)
         tar = stack.enter_context(subprocess.Popen(["tar", "-C", folder, "-c", "."], stdout=subprocess.PIPE))
@@ -55,6 +56,20 @@ def open_project_image(base_image: str) -> Iterator[str]:
     finally:
         with contextlib.closing(docker.from_env(timeout=600)) as client:
             client.images.remove(name, force=True)
+
+
+def _debootstrap(folder: Path) -> None:
+    command = ["debootstrap", "--variant=minbase", "bookworm", str(folder)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as process:
+        try:
+            said, _ = process.communicate()
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()  # until none of its processes holds the pipe
+            raise
+    assert process.returncode == 0, last_lines(said, 10)
 
 
 def _certificates() -> Path:

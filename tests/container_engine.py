@@ -93,7 +93,7 @@ def _podman_service() -> Iterator[str]:
                 _reap(process)
     finally:
         for folder in (run, storage):
-            _remove(folder)
+            remove_folder(folder)
 
 
 def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -115,7 +115,7 @@ def _reap(process: subprocess.Popen[bytes]) -> None:
         process.kill()
 
 
-def _remove(folder: Path) -> None:
+def remove_folder(folder: Path) -> None:
     """The folder and what is mounted in it."""
     mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
     for place in reversed([place for place in mounted if place.startswith(f"{folder}/")]):
