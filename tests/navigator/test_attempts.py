@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from typing import Any
 
 import pytest
 
@@ -98,7 +99,7 @@ def test_a_precision_is_for_the_targets_that_have_one(caplog: pytest.LogCaptureF
 
 
 def test_an_onnx_file_in_fp16_is_made_of_the_one_as_exported() -> None:
-    options: dict[str, object] = {"target_formats": [Format.ONNX], "tensorrt_precisions": [FP16, FP32]}
+    options: dict[str, Any] = {"target_formats": [Format.ONNX], "tensorrt_precisions": [FP16, FP32]}
     made = attempts(Format.TF_SAVEDMODEL, **options)
     assert [[step.name for step in attempt.steps] for attempt in made] == [
         ["onnx-opset13", "onnx-opset13-fp16"],
