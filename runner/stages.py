@@ -135,7 +135,7 @@ def _converter(experiment: Experiment) -> list[object]:
     image, target = experiment.server_image, experiment.parameters.format
     if image is None or target not in (Format.TRT, Format.TF_TRT):
         return ["--launch-mode", "local"]
-    named = ["--triton-docker-image", image]
+    named: list[object] = ["--triton-docker-image", image]
     if target is Format.TF_TRT:
         named = ["--container-version", experiment.config.container_release(experiment.configuration)]
     return ["--launch-mode", "docker", *named, "--gpus", *experiment.devices]

@@ -86,9 +86,8 @@ def test_what_can_be_read_and_written_inside(container_image: str, model: Path, 
     job = ContainerJob(["-n", "tiny"], Format.ONNX, [Format.ONNX], [tmp_path / "made"], [model])
     (tmp_path / "made").mkdir()
     spec = job.spec(container_image, [])
-    script = (
-        f"for place in {container.ROOT} {tmp_path} {tmp_path}/made; do : > $place/new; done; : < /dev/tcp/127.0.0.1/1"
-    )
+    places = f"{converter_image.ROOT} {tmp_path} {tmp_path}/made"
+    script = f"for place in {places}; do : > $place/new; done; : < /dev/tcp/127.0.0.1/1"
     printed: list[bytes] = []
     probe = type(spec)(**{**vars(spec), "command": ("bash", "-c", script)})
     with ContainerEngine.connect() as engine, engine.container(probe, printed.append) as running:
@@ -194,7 +193,7 @@ def test_an_image_that_nothing_can_be_installed_on_is_told(
 
 def test_an_interrupt_removes_the_container(container_image: str, model: Path, tmp_path: Path) -> None:
     argv = _arguments("there", model, "--launch-mode", "docker", "--framework-docker-image", container_image)
-    env = {**os.environ, "PYTHONPATH": str(container.ROOT)}
+    env = {**os.environ, "PYTHONPATH": str(converter_image.ROOT)}
     with child([sys.executable, "-m", "navigator", *argv], env=env, stdout=tmp_path / "log") as process:
         with contextlib.closing(docker.from_env()) as client:
             while not client.containers.list(filters={"label": LABEL, "ancestor": container_image}):
