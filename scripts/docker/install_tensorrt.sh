@@ -11,6 +11,6 @@ if [ "$major" -lt 10 ]; then
 fi
 cuda=${CUDA_VERSION:-12}
 case $TRT_VERSION in *+cuda*) cuda=${TRT_VERSION##*+cuda} ;; esac
-# Some releases have a fourth number on NVIDIA's index, some have not.
+# Some releases of the package have a fourth number, some have not.
 .venv/bin/python -m pip install --no-cache-dir --disable-pip-version-check -c constraints.txt \
-  --extra-index-url https://pypi.nvidia.com "tensorrt-cu${cuda%%.*}==$major.$minor.$patch.*"
+  "tensorrt-cu${cuda%%.*}==$major.$minor.$patch.*"
