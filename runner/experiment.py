@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from deployment_toolkit.core import DeviceKind
 from deployment_toolkit.model_files import SUFFIXES
 from deployment_toolkit.triton_server.docker import built_image_name
 from deployment_toolkit.triton_server.remote import TritonServer
@@ -77,6 +78,11 @@ class Experiment:
             assert dockerfile is not None, "the configuration was checked"
             return built_image_name(dockerfile, self.config.from_image_name)
         return image
+
+    @property
+    def server_devices(self) -> tuple[int, ...]:
+        """GPUs that a server which the run starts is to see."""
+        return self.devices if self.parameters.device_kind is DeviceKind.GPU else ()
 
     @property
     def server_log(self) -> Path:

@@ -43,7 +43,6 @@ def server_for(experiment: Experiment) -> AbstractContextManager[TritonServer]:
     config = experiment.config
     if experiment.launch_mode is TritonLaunchMode.REMOTE:
         return _attached(config)
-    gpu = experiment.parameters.device_kind is DeviceKind.GPU
     launch = _in_container(experiment) if experiment.launch_mode is TritonLaunchMode.DOCKER else local_server
     return launch(
         experiment.folders.model_store,
@@ -51,7 +50,7 @@ def server_for(experiment: Experiment) -> AbstractContextManager[TritonServer]:
         http_port=config.http_port,
         grpc_port=config.grpc_port,
         load_method=config.triton_load_model_method,
-        devices=experiment.devices if gpu else (),
+        devices=experiment.server_devices,
     )
 
 

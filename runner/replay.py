@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from runner.configuration import TritonLaunchMode
 from runner.experiment import ROOT, Experiment
 from runner.records import StageRecord
 
@@ -53,20 +54,30 @@ def _needs_server(record: StageRecord) -> bool:
 
 
 def _server_command(experiment: Experiment) -> list[str]:
-    server = experiment.server_url
-    return [
-        *(sys.executable, "-m", "deployment_toolkit.triton_server"),
-        *("--model-repository", str(experiment.folders.model_store)),
-        *("--http-port", server.http_url.rpartition(":")[2], "--grpc-port", server.grpc_url.rpartition(":")[2]),
-        *("--load-method", str(experiment.config.triton_load_model_method)),
-    ]
+    config, server = experiment.config, experiment.server_url
+    argv: list[object] = [sys.executable, "-m", "deployment_toolkit.triton_server"]
+    argv += ["--model-repository", experiment.folders.model_store]
+    if experiment.launch_mode is TritonLaunchMode.REMOTE:
+        urls = ["--remote-http-url", server.http_url, "--remote-grpc-url", server.grpc_url]
+        return [str(part) for part in (*argv, *urls, "--models", *config.served_models)]
+    argv += ["--http-port", server.http_url.rpartition(":")[2], "--grpc-port", server.grpc_url.rpartition(":")[2]]
+    argv += ["--load-method", config.triton_load_model_method]
+    if experiment.server_image is not None:
+        argv += ["--image", experiment.server_image]
+        if config.triton_custom_operations is not None:
+            argv += ["--custom-operations", config.triton_custom_operations.resolve()]
+    if experiment.server_devices:
+        argv += ["--devices", *experiment.server_devices]
+    return [str(part) for part in argv]
 
 
 def _quote(argv: Sequence[str], experiment: Experiment) -> str:
     """One line of bash; folders of the run become folders under ``$out``, files of the project are named from its
     root."""
     folders = experiment.folders
-    moved = {str(folders.results): "results", str(folders.shared): "shared", str(folders.model_store): "model_store"}
+    moved = {str(folders.results): "results", str(folders.shared): "shared"}
+    if experiment.launch_mode is not TritonLaunchMode.REMOTE:  # whose repository is where its server looks
+        moved[str(folders.model_store)] = "model_store"
     parts = []
     for part in argv:
         prefix = next((old for old in moved if part == old or part.startswith(f"{old}/")), None)

@@ -1,16 +1,24 @@
-"""Runs the embedded tritonserver until Ctrl-C, for work by hand: ``python -m deployment_toolkit.triton_server``."""
+"""Runs the embedded tritonserver, or one in a container, until Ctrl-C, for work by hand; or lends a running server's
+repository until then: ``python -m deployment_toolkit.triton_server``."""
 
 from __future__ import annotations
 
 import logging
 import signal
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from deployment_toolkit.core import LoadMethod
+from deployment_toolkit.errors import UsageError
 from deployment_toolkit.params import add_dataclass, from_args, make_parser, option, run_entry_point
+from deployment_toolkit.triton_server.attached import attached_server
+from deployment_toolkit.triton_server.docker import docker_server
 from deployment_toolkit.triton_server.local import local_server
+from deployment_toolkit.triton_server.remote import TritonServer
 
 logger = logging.getLogger("triton")
 
@@ -25,6 +33,27 @@ class ServerOptions:
     metrics_port: int = option("port of the metrics", 8002)
     load_method: LoadMethod = option("how the server learns of models", LoadMethod.EXPLICIT)
     log_path: Path = option("the server's log", Path("tritonserver.log"))
+    image: str | None = option("run the server in a container of this image", None)
+    custom_operations: Path | None = option("library that the container's server preloads", None)
+    devices: list[int] = option("GPUs that the server sees", [], type=int, nargs="+")
+    remote_http_url: str | None = option("start no server: http://host:port of one that serves the repository", None)
+    remote_grpc_url: str | None = option("the same server, grpc://host:port", None)
+    models: list[str] = option(
+        "models that may be deployed on the remote server, a model after those it needs; at the end they are unloaded "
+        "and removed",
+        [],
+        nargs="+",
+    )
+
+    def __post_init__(self) -> None:
+        given = [self.remote_http_url is not None, self.remote_grpc_url is not None, bool(self.models)]
+        if any(given) and not all(given):
+            raise UsageError("--remote-http-url, --remote-grpc-url and --models go together: give all or none")
+        if self.image and any(given):
+            raise UsageError("--image starts a server, --remote-http-url names one that runs: leave one of them out")
+        if self.custom_operations and not self.image:
+            raise UsageError("--custom-operations is for the server of --image: give that too, or leave it out")
+
     ready_file: Path | None = option("empty file to make when the server is ready, for scripts that wait", None)
 
 
@@ -34,18 +63,33 @@ def main(argv: list[str]) -> None:
     options = from_args(ServerOptions, parser.parse_args(argv))
     options.model_repository.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, _interrupt)
-    with local_server(
+    with _server(options) as server:
+        logger.info("ready at %s and %s, log in %s; Ctrl-C ends it", server.http_url, server.grpc_url, server.log_path)
+        if options.ready_file is not None:
+            options.ready_file.touch()
+        signal.pause()
+
+
+def _server(options: ServerOptions) -> AbstractContextManager[TritonServer]:
+    if options.remote_http_url and options.remote_grpc_url:
+        return attached_server(
+            options.model_repository,
+            http_url=options.remote_http_url,
+            grpc_url=options.remote_grpc_url,
+            models=options.models,
+        )
+    launch: Callable[..., AbstractContextManager[TritonServer]] = local_server
+    if options.image is not None:
+        launch = partial(docker_server, image=options.image, custom_operations=options.custom_operations)
+    return launch(
         options.model_repository,
         log_path=options.log_path,
         http_port=options.http_port,
         grpc_port=options.grpc_port,
         metrics_port=options.metrics_port,
         load_method=options.load_method,
-    ) as server:
-        logger.info("ready at %s and %s, log in %s; Ctrl-C ends it", server.http_url, server.grpc_url, options.log_path)
-        if options.ready_file is not None:
-            options.ready_file.touch()
-        signal.pause()
+        devices=options.devices,
+    )
 
 
 def _interrupt(*_: Any) -> None:
