@@ -67,17 +67,17 @@ def test_what_the_block_put_there_is_taken_back_and_nothing_else(repository: Pat
 def test_somebody_elses_model_is_not_overwritten(repository: Path) -> None:
     before = (repository / "adder" / "config.pbtxt").stat().st_ino
     with _somebody_elses(repository) as running:
-        urls = {"http_url": running.http_url, "grpc_url": running.grpc_url}
+        http, grpc = running.http_url, running.grpc_url
         with (
             pytest.raises(ServerError, match="has a model adder already, which is not overwritten: remove it from"),
-            attached_server(repository, models=["new", "adder"], **urls),
+            attached_server(repository, models=["new", "adder"], http_url=http, grpc_url=grpc),
         ):
             pass
         elsewhere = repository.parent / "other"
         elsewhere.mkdir()
         with (
             pytest.raises(ServerError, match="has a model adder already"),
-            attached_server(elsewhere, models=["adder"], **urls),
+            attached_server(elsewhere, models=["adder"], http_url=http, grpc_url=grpc),
         ):
             pass
         assert running.has_loaded("adder")
@@ -104,14 +104,14 @@ def test_a_server_that_ends_meanwhile_is_told_and_its_folder_cleaned(
 
 
 def test_a_server_that_is_never_ready_is_given_up(repository: Path) -> None:
-    urls = {"http_url": "http://127.0.0.1:1", "grpc_url": "grpc://127.0.0.1:1"}
+    http, grpc = "http://127.0.0.1:1", "grpc://127.0.0.1:1"
     with (
         pytest.raises(ServerError, match="no server is ready at http://127.0.0.1:1 after 0.2 s: is it started there"),
-        attached_server(repository, models=["first"], timeout_s=0.2, **urls),
+        attached_server(repository, models=["first"], timeout_s=0.2, http_url=http, grpc_url=grpc),
     ):
         pass
     with (
         pytest.raises(ServerError, match="no model repository at .*give the folder that the server serves"),
-        attached_server(repository / "none", models=["first"], **urls),
+        attached_server(repository / "none", models=["first"], http_url=http, grpc_url=grpc),
     ):
         pass
