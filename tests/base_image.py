@@ -34,15 +34,18 @@ def open_base_image() -> Iterator[str]:
             engine.require_image(DEBIAN)
         yield DEBIAN
         return
-    with contextlib.ExitStack() as stack:
-        folder = Path(tempfile.mkdtemp(prefix="wd", dir="/var/tmp"))
-        stack.callback(remove_folder, folder)  # an interrupted debootstrap leaves a mounted /proc
-        _debootstrap(folder)
-        shutil.copyfile(_certificates(), folder / CERTIFICATES.relative_to("/"))
-        folder.chmod(0o755)
-        tar = stack.enter_context(subprocess.Popen(["tar", "-C", folder, "-c", "."], stdout=subprocess.PIPE))
-        assert tar.stdout is not None
-        yield stack.enter_context(imported(tar.stdout, "localhost/wide-deep-debian", [f"PIP_CERT={CERTIFICATES}"]))
+    with contextlib.ExitStack() as image:
+        with contextlib.ExitStack() as made:
+            folder = Path(tempfile.mkdtemp(prefix="wd", dir="/var/tmp"))
+            made.callback(remove_folder, folder)  # an interrupted debootstrap leaves a mounted /proc
+            _debootstrap(folder)
+            shutil.copyfile(_certificates(), folder / CERTIFICATES.relative_to("/"))
+            folder.chmod(0o755)
+            tar = made.enter_context(subprocess.Popen(["tar", "-C", folder, "-c", "."], stdout=subprocess.PIPE))
+            assert tar.stdout is not None
+            environment = [f"PIP_CERT={CERTIFICATES}"]
+            name = image.enter_context(imported(tar.stdout, "localhost/wide-deep-debian", environment))
+        yield name
 
 
 @contextlib.contextmanager
