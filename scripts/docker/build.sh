@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the image of this project's tools, on NVIDIA's TensorFlow image or on a plain Debian 12 or Ubuntu 22.04:
+# Builds the image of this project's tools, on NVIDIA's TensorFlow image or on a plain Debian 12 or Ubuntu:
 #   [FROM_IMAGE_NAME=debian:12] [IMAGE=wide-deep-deployment] scripts/docker/build.sh [options of docker build]
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
