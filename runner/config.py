@@ -11,6 +11,7 @@ import yaml
 from deployment_toolkit.core import Batching, LoadMethod, PerformanceTool
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.mapping import from_mapping
+from deployment_toolkit.triton_performance_runner.client_user import ClientUser
 from deployment_toolkit.triton_server.url import Scheme, ServerUrl
 from runner.config_parts import Checkpoint, Correctness, Dataset, DemoData, Framework, Measurement, Training
 from runner.configuration import Configuration, TritonLaunchMode, require_release
@@ -38,7 +39,8 @@ class Config:
     these keys, its own or the run's, uses a container, as the original's do.
 
     A server that somebody else has started is known by ``triton_http_url`` and ``triton_grpc_url``, and serves the
-    folder ``triton_model_repository`` of this host.
+    folder ``triton_model_repository`` of this host. ``triton_client_user`` (``UID:GID``) is whom perf_analyzer runs as
+    there, for a server whose user can't open this one's shared memory.
 
     With ``ensemble_model_name`` each experiment also deploys, compares and measures the network behind its
     preprocessing.
@@ -60,6 +62,7 @@ class Config:
     triton_http_url: str | None = None
     triton_grpc_url: str | None = None
     triton_model_repository: Path | None = None
+    triton_client_user: str | None = None
     triton_load_model_method: LoadMethod = LoadMethod.EXPLICIT
     ensemble_model_name: str | None = None
     performance_tool: PerformanceTool = PerformanceTool.PERF_ANALYZER
@@ -96,6 +99,8 @@ class Config:
         require_release(self.container_version)
         for scheme in Scheme:
             self._remote_url(scheme)
+        if self.triton_client_user:
+            ClientUser.parse(self.triton_client_user)
 
     def launch_mode_of(self, configuration: Configuration) -> TritonLaunchMode:
         """Where the server of an experiment runs."""

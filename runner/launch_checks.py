@@ -36,7 +36,7 @@ class _Keys:
 
 _KEYS = (
     _Keys(CONTAINER_KEYS, (TritonLaunchMode.DOCKER,), "says which container"),
-    _Keys(REMOTE_KEYS, (TritonLaunchMode.REMOTE,), "says which running server"),
+    _Keys((*REMOTE_KEYS, "triton_client_user"), (TritonLaunchMode.REMOTE,), "says which running server"),
     _Keys(PORT_KEYS, (TritonLaunchMode.EMBEDDED, TritonLaunchMode.DOCKER), "says which port to start a server on"),
 )
 

@@ -89,7 +89,11 @@ def performance_command(
 
 
 def _client_options(experiment: Experiment, uid: int) -> list[str]:
-    """A server's container never runs as root, and then it can't open root's shared memory."""
-    if uid or experiment.launch_mode is not TritonLaunchMode.DOCKER:
-        return []
-    return ["--client-user", server_user(uid, os.getgid())]
+    """A server's container never runs as root, and then it can't open root's shared memory; of a server that somebody
+    else has started the configuration tells."""
+    user = None
+    if experiment.launch_mode is TritonLaunchMode.REMOTE:
+        user = experiment.config.triton_client_user
+    elif experiment.launch_mode is TritonLaunchMode.DOCKER and uid == 0:
+        user = server_user(uid, os.getgid())
+    return [] if user is None else ["--client-user", user]

@@ -56,13 +56,16 @@ def docker_server(
     measurements pass tensors and the Python backend talks to its models. It runs as the caller's user and group, so
     that both can open each other's shared memory; called by root it runs as nobody, who can't open root's.
 
-    Raises ServerError if the repository or the library is missing, a given port is in use, or the server ends or is not
-    ready within ``timeout_s``, then with the last lines of its log; ContainerError without an engine, without the image
-    or if the container can't be started.
+    Raises ServerError if the repository or the library is missing, nobody as whom root's server runs may not read the
+    repository, a given port is in use, or the server ends or is not ready within ``timeout_s``, then with the last
+    lines of its log; ContainerError without an engine, without the image or if the container can't be started.
     """
     options = repository_options(model_repository, load_method)
     if custom_operations is not None and not custom_operations.is_file():
         raise ServerError(f"there is no library of custom operations at {custom_operations}: mend its path")
+    user = server_user(os.getuid(), os.getgid())
+    if user == _NOBODY:
+        _require_readable(model_repository.resolve())
     wanted = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
     require_free(wanted)
     shared_memory_prefix = f"triton_{uuid.uuid4().hex}_"
@@ -76,7 +79,7 @@ def docker_server(
         spec = ContainerSpec(
             image=image,
             command=("tritonserver", *options, *COMMON_OPTIONS),
-            user=server_user(os.getuid(), os.getgid()),
+            user=user,
             read_only=(model_repository.resolve(), *libraries),
             environment={"HOME": "/tmp", **preloaded, **(env or {})},
             ports={inside: wanted[name] for name, inside in _PORTS.items()},
@@ -103,6 +106,17 @@ def docker_server(
 def server_user(uid: int, gid: int) -> str:
     """Whom a server's container runs as for a caller: the caller, but never root."""
     return f"{uid}:{gid}" if uid else _NOBODY
+
+
+def _require_readable(repository: Path) -> None:
+    """Raises ServerError if there is something in it that is not for everybody's eyes."""
+    for path in filter(Path.exists, (repository, *repository.rglob("*"))):
+        needed = 0o5 if path.is_dir() else 0o4
+        if path.stat().st_mode & needed != needed:
+            raise ServerError(
+                f"{path} can't be read by nobody ({_NOBODY}), as whom a server that root starts runs: chmod -R o+rX "
+                f"{repository}, and umask 022 for what comes"
+            )
 
 
 def version_options(environment: Mapping[str, str]) -> list[str]:

@@ -16,6 +16,13 @@ from runner.experiment import Experiment
 from runner.served_commands import offline_sweep, performance_command
 from runner.workspace import create_workspace
 
+REMOTE = {
+    "triton_launch_mode": "remote",
+    "triton_http_url": "http://127.0.0.1:1",
+    "triton_grpc_url": "grpc://127.0.0.1:2",
+    "triton_model_repository": "repository",
+}
+
 
 @pytest.mark.parametrize(
     ("uid", "keys", "user"),
@@ -23,8 +30,16 @@ from runner.workspace import create_workspace
         (0, {"container_version": "25.07"}, ["65534:65534"]),
         (1000, {"container_version": "25.07"}, []),
         (0, {}, []),
+        (0, REMOTE, []),
+        (0, REMOTE | {"triton_client_user": "1000:100"}, ["1000:100"]),
     ],
-    ids=["root's run of a container", "a user's run of a container", "root's run of the embedded server"],
+    ids=[
+        "root's run of a container",
+        "a user's run of a container",
+        "root's run of the embedded server",
+        "root's run of a running server",
+        "root's run of a running server of another user",
+    ],
 )
 def test_perf_analyzer_runs_as_the_user_of_the_servers_container(
     small_config: dict[str, Any],

@@ -125,6 +125,20 @@ def test_a_clients_shared_memory_reaches_it(server: TritonServer) -> None:
         region.unlink()
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root's server runs as another user")
+def test_a_repository_for_roots_eyes_only(repository: Path, container_image: str, tmp_path: Path) -> None:
+    config = repository / "adder" / "config.pbtxt"
+    config.chmod(0o600)
+    try:
+        with (
+            pytest.raises(ServerError, match=rf"{config} can't be read by nobody .*: chmod -R o\+rX {repository}"),
+            docker_server(repository, image=container_image, log_path=tmp_path / "server.log"),
+        ):
+            pass
+    finally:
+        config.chmod(0o644)
+
+
 def test_it_is_gone_after_an_interrupt(
     nothing_left: None, repository: Path, container_image: str, tmp_path: Path
 ) -> None:
