@@ -29,8 +29,8 @@ class Response(Protocol):
         """The outputs by name. Raises InferenceError with the server's message, TimeoutError if it does not come."""
         ...
 
-    def cancel(self) -> None:
-        """Gives the request up if it is still unanswered."""
+    def abandon(self) -> None:
+        """Nobody waits for it any more."""
         ...
 
 
@@ -85,7 +85,7 @@ class TritonSession:
             yield from self._answers(under_way, leave=0)
         finally:
             for _, _, response in under_way:
-                response.cancel()
+                response.abandon()
 
     def __enter__(self) -> TritonSession:
         return self
@@ -103,7 +103,7 @@ class TritonSession:
                 message = " ".join(str(error).split())
                 raise InferenceError(f"batch {number} of {len(batch)} rows: {message}") from error
             except TimeoutError as error:
-                response.cancel()
+                response.abandon()
                 raise InferenceError(
                     f"batch {number} of {len(batch)} rows was not answered within {self._response_wait_time_s:g} s: "
                     "allow more with --response-wait-time or send smaller batches"

@@ -14,6 +14,10 @@ from deployment_toolkit.errors import InferenceError
 from deployment_toolkit.triton_server.admin import grpc_channel_options
 from deployment_toolkit.triton_server.url import ServerUrl
 
+# Triton 2.51 may crash when a request is cancelled just as it is answered (issues 7368 and 8034 of its server), and to
+# close the connection is to cancel what is under way on it: so that is waited for, though not for ever.
+_CLOSE_PATIENCE_S = 5.0
+
 
 class GrpcTransport:
     """Sends without waiting; answers are handed over from a thread of gRPC's."""
@@ -21,6 +25,7 @@ class GrpcTransport:
     def __init__(self, url: ServerUrl, model_name: str, model_version: str, window: int) -> None:
         self._client = client.InferenceServerClient(url.address, channel_args=grpc_channel_options(url))
         self._model = (model_name, model_version)
+        self._under_way: set[concurrent.futures.Future[Any]] = set()
 
     def send(self, x: Arrays) -> GrpcResponse:
         """Sends a request of at least one row."""
@@ -30,20 +35,22 @@ class GrpcTransport:
             inputs.append(tensor.set_data_from_numpy(array))
         answer: concurrent.futures.Future[Any] = concurrent.futures.Future()
         name, version = self._model
-        call = self._client.async_infer(name, inputs, functools.partial(_hand_over, answer), model_version=version)
-        return GrpcResponse(answer, call)
+        self._client.async_infer(name, inputs, functools.partial(_hand_over, answer), model_version=version)
+        self._under_way.add(answer)
+        answer.add_done_callback(self._under_way.discard)
+        return GrpcResponse(answer)
 
     def close(self) -> None:
-        """Closes the connection and gives up what is under way."""
+        """Closes the connection, after the answers that come soon."""
+        concurrent.futures.wait(list(self._under_way), _CLOSE_PATIENCE_S)
         self._client.close()
 
 
 class GrpcResponse:
     """An answer that may not be there yet."""
 
-    def __init__(self, answer: concurrent.futures.Future[Any], call: Any) -> None:
+    def __init__(self, answer: concurrent.futures.Future[Any]) -> None:
         self._answer = answer
-        self._call = call
 
     def result(self, timeout_s: float) -> Arrays:
         """The outputs by name. Raises InferenceError with the server's message, TimeoutError if it does not come."""
@@ -54,9 +61,8 @@ class GrpcResponse:
             raise InferenceError(f"the server {'is gone' if gone else 'answered'}: {error.message()}") from error
         return {output.name: result.as_numpy(output.name) for output in result.get_response().outputs}
 
-    def cancel(self) -> None:
-        """Gives the request up if it is still unanswered."""
-        self._call.cancel()
+    def abandon(self) -> None:
+        """The server goes on with it, and its answer is dropped."""
 
 
 def _hand_over(answer: concurrent.futures.Future[Any], result: Any, error: Exception | None) -> None:

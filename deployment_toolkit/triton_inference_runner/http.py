@@ -83,6 +83,6 @@ class HttpResponse:
             raise InferenceError(f"the server is gone: {answer or type(answer).__name__}") from answer
         return answer
 
-    def cancel(self) -> None:
+    def abandon(self) -> None:
         """Gives the request up if it is still unanswered."""
         self._transport.give_up(self._greenlet)

@@ -165,26 +165,26 @@ def start_runner(tmp_path: Path, workspace_root: Path) -> Iterator[Callable[...,
 
 
 @pytest.fixture
-def nothing_left() -> Iterator[None]:
+def nothing_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Fails if a process or shared memory of ours outlives the test."""
-    before = set(os.listdir("/dev/shm"))
+    before, folder = set(os.listdir("/dev/shm")), tmp_path_factory.getbasetemp()
     yield
     deadline = time.monotonic() + 10
-    while (left := _ours()) and time.monotonic() < deadline:
+    while (left := _processes_of(folder)) and time.monotonic() < deadline:
         psutil.wait_procs(left, timeout=1)
     assert not left, [process.cmdline() for process in left]
     tensors = (*(feature.name for feature in outbrain_spec().inputs), OUTPUT_NAME)
     assert not {name for name in set(os.listdir("/dev/shm")) - before if name.startswith(tensors)}
 
 
-def _ours() -> list[psutil.Process]:
-    """Servers and measurements whose command names a folder of this test session."""
+def _processes_of(folder: Path) -> list[psutil.Process]:
+    """Those whose command names something below a folder, which is this worker's: others have runs of their own."""
     found = []
     for process in psutil.process_iter():
         try:
             command = " ".join(process.cmdline())
         except psutil.Error:
             continue
-        if "runner" in command and "/workspace/" in command and process.pid != os.getpid():
+        if f"{folder}/" in command and process.pid != os.getpid():
             found.append(process)
     return found

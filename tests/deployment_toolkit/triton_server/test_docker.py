@@ -24,8 +24,7 @@ from deployment_toolkit.errors import ContainerError, ServerError
 from deployment_toolkit.triton_server.docker import docker_server, server_user, version_options
 from deployment_toolkit.triton_server.installation import Installation
 from deployment_toolkit.triton_server.remote import TritonServer
-
-SHARED_MEMORY = Path("/dev/shm")
+from tests.shared_memory import SHARED_MEMORY, orphaned, regions
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +60,10 @@ def server(
 @pytest.fixture
 def nothing_left(container_image: str) -> Iterator[None]:
     """The test ends with the containers and the shared memory it began with."""
-    before = _containers(container_image), _server_shared_memory()
+    containers, before = _containers(container_image), regions()
     yield
-    assert (_containers(container_image), _server_shared_memory()) == before
+    assert _containers(container_image) == containers
+    assert not orphaned(regions() - before)
 
 
 def test_the_server_answers_and_logs(server: TritonServer) -> None:
@@ -324,7 +324,3 @@ def _inside(image: str, script: str) -> str:
 def _containers(image: str) -> dict[str, Any]:
     client = docker.from_env()
     return {item.id: item for item in client.containers.list(all=True, filters={"label": LABEL, "ancestor": image})}
-
-
-def _server_shared_memory() -> set[str]:
-    return {path.name for path in SHARED_MEMORY.glob("triton_*") if path.stat().st_uid == 65534 or os.getuid()}

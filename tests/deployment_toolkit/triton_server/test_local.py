@@ -19,6 +19,7 @@ from deployment_toolkit.triton_server import local
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.ports import choose_free
 from deployment_toolkit.triton_server.remote import TritonServer
+from tests.shared_memory import orphaned, processes_with, regions
 
 HOLDER = """
 import signal, sys
@@ -43,9 +44,9 @@ def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
     monkeypatch.setattr(tempfile, "tempdir", None)
-    before = _regions()
+    before = regions()
     yield
-    _wait_until(lambda: not _processes_with(str(temporary)) and not _orphaned(_regions() - before))
+    _wait_until(lambda: not processes_with(str(temporary)) and not orphaned(regions() - before))
     assert not list(temporary.iterdir())
 
 
@@ -206,21 +207,6 @@ def test_missing_repository(tmp_path: Path) -> None:
         local_server(tmp_path / "nowhere", log_path=tmp_path / "server.log"),
     ):
         pass
-
-
-def _processes_with(text: str) -> list[str]:
-    """Command lines of the processes that mention it."""
-    lines = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
-    return [line for line in lines if text in line]
-
-
-def _regions() -> set[str]:
-    return {path.name for path in Path("/dev/shm").glob("triton_*")}
-
-
-def _orphaned(regions: set[str]) -> list[str]:
-    """Those that no process mentions; the regions of other servers on this machine have one that does."""
-    return [name for name in regions if not _processes_with(name)]
 
 
 def _wait_until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
