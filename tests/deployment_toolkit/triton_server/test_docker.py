@@ -182,13 +182,13 @@ def test_a_container_that_somebody_removes_is_told(
 def test_one_that_ends_while_it_starts_shows_its_last_lines(
     nothing_left: None, container_image: str, tmp_path: Path
 ) -> None:
-    unreadable, log_path = tmp_path / "unreadable", tmp_path / "server.log"
-    unreadable.mkdir(mode=0o000)
+    model, log_path = tmp_path / "repository" / "broken", tmp_path / "server.log"
+    (model / "1").mkdir(parents=True)
+    (model / "config.pbtxt").write_text('backend: "python" max_batch_size: -5')
     log_path.write_text("error: of an earlier run\n")
-    words = "ended with code 1 .*failed to poll model repository .*unreadable.*failed to load all models; its log is"
     with (
-        pytest.raises(ServerError, match=words) as told,
-        docker_server(unreadable, image=container_image, log_path=log_path, load_method=LoadMethod.POLL),
+        pytest.raises(ServerError, match="ended with code 1 .*broken.*; its log is") as told,
+        docker_server(model.parent, image=container_image, log_path=log_path, load_method=LoadMethod.POLL),
     ):
         pass
     assert str(log_path) in str(told.value) and "earlier run" not in str(told.value)
@@ -263,9 +263,11 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
 
 def test_without_an_engine_it_is_told_how_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    repository = tmp_path / "repository"
+    repository.mkdir()
     with (
         pytest.raises(ContainerError, match="no container engine answers: install Docker .* or set"),
-        _server_of(tmp_path),
+        _server_of(repository),
     ):
         pass
 
