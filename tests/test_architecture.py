@@ -32,7 +32,7 @@ HOMES = {
     "tritonclient": TRITON_CLIENTS,
     "subprocess": ("deployment_toolkit.process",),
     "multiprocessing": ("deployment_toolkit.process",),
-    "docker": ("deployment_toolkit.containers",),
+    "docker": ("deployment_toolkit.container", "deployment_toolkit.containers"),
 }
 AT_IMPORT = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
 ENVIRON_NAMES = ("environ", "environb", "getenv", "putenv", "unsetenv")

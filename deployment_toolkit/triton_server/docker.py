@@ -13,8 +13,9 @@ from functools import partial
 from io import FileIO
 from pathlib import Path
 
+from deployment_toolkit.container import Container
 from deployment_toolkit.container_spec import ContainerSpec
-from deployment_toolkit.containers import Container, ContainerEngine
+from deployment_toolkit.containers import ContainerEngine
 from deployment_toolkit.core import LoadMethod
 from deployment_toolkit.errors import ContainerError, ServerError
 from deployment_toolkit.triton_server.ports import LOOPBACK, require_free
