@@ -55,11 +55,10 @@ def server_for(experiment: Experiment) -> AbstractContextManager[TritonServer]:
 
 
 def _in_container(experiment: Experiment) -> Callable[..., AbstractContextManager[TritonServer]]:
-    """``docker_server`` with what the experiment says of its container."""
-    config = experiment.config
-    with ContainerEngine.connect() as engine:
-        image = _image(config, experiment.configuration, engine)
-    return partial(docker_server, image=image, custom_operations=config.triton_custom_operations)
+    """``docker_server`` with what the experiment says of its container. Its image was found or built before the run."""
+    image = experiment.server_image
+    assert image is not None, "it is served in a container"
+    return partial(docker_server, image=image, custom_operations=experiment.config.triton_custom_operations)
 
 
 def _attached(config: Config) -> AbstractContextManager[TritonServer]:

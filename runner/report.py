@@ -143,7 +143,7 @@ def _stages(task: Task) -> str:
 
 def _experiment(result: ExperimentResult) -> list[str]:
     folder = str(result.folder.relative_to(result.experiment.workspace.run))
-    parts = [f"## Experiment {result.title}\n", _transposed([result.parameters])]
+    parts = [f"## Experiment {result.title}\n", _transposed([result.parameters | {"server": result.server}])]
     if result.correctness:
         parts += ["### Correctness\n", markdown_table([_readable(row) for row in result.correctness]), _GATE_NOTE]
     for mode, name in ((EvaluationMode.OFFLINE, "Offline"), (EvaluationMode.ONLINE, "Online")):

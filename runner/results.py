@@ -18,6 +18,7 @@ from deployment_toolkit.report import (
     read_csv,
     read_performance,
 )
+from runner.configuration import TritonLaunchMode
 from runner.ensemble_stages import ENSEMBLE_STAGES
 from runner.experiment import Experiment
 from runner.records import StageRecord, State
@@ -61,6 +62,16 @@ class ExperimentResult:
             "instances": str(parameters.number_of_model_instances),
             "max_batch_size": str(parameters.max_batch_size),
         }
+
+    @property
+    def server(self) -> str:
+        """Where it was served: the launch mode, with the container's image or the address."""
+        mode = self.experiment.launch_mode
+        where = {
+            TritonLaunchMode.DOCKER: self.experiment.server_image,
+            TritonLaunchMode.REMOTE: self.experiment.config.triton_grpc_url,
+        }
+        return ", ".join(filter(None, (str(mode), where.get(mode))))
 
     def performance(self, mode: EvaluationMode) -> list[PerformanceRow]:
         """The rows of one sweep."""

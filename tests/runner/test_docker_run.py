@@ -38,7 +38,9 @@ def test_every_stage_passes_and_no_container_is_left(
         assert [row["Batch"] for row in rows(results / "triton_performance_offline.csv")] == ["1", "32", "64"]
         assert [row["Concurrency"] for row in rows(results / "triton_performance_online.csv")] == ["64", "128"]
         assert "successfully loaded 'WidenDeep'" in (run / "logs" / f"experiment_{number}_tritonserver.log").read_text()
-    assert "Every stage of every experiment passed." in (run / "report.md").read_text()
+    report = (run / "report.md").read_text()
+    assert "Every stage of every experiment passed." in report
+    assert report.count(f"| docker, {project_image}") == 2
     assert _containers(workspace_root) == []
 
 
