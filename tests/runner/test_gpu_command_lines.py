@@ -21,7 +21,7 @@ from deployment_toolkit.triton_server.remote import TritonServer
 from runner.config import load_config
 from runner.configuration import TritonLaunchMode
 from runner.experiment import Experiment
-from runner.launch import server_for
+from runner.launch import require_launchable, server_for
 from runner.stages import STAGES
 from runner.workspace import create_workspace
 from tests.runner.conftest import ROOT
@@ -109,6 +109,8 @@ def test_the_servers_of_a_configuration(
             assert embedded.call_args.args == (repository,)
             assert list(embedded.call_args.kwargs["devices"]) == values["gpus"]
             continue
+        if values["image"] == "BUILT":
+            require_launchable(experiment.config, [0], [experiment.number])
         with pytest.raises(_CapturedError), server_for(experiment):
             pass
         spec: ContainerSpec = mock_engine.container.call_args.args[0]

@@ -17,21 +17,22 @@ from docker.models.containers import Container
 
 from deployment_toolkit.process import child
 from deployment_toolkit.triton_server.remote import TritonServer
+from tests.shared_memory import orphaned, regions
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCRIPTS = ROOT / "scripts" / "docker"
 DEADLINE_S = 60
-QUICK = ("--disable-auto-complete-config", "--exit-timeout-secs=1")
 
 pytestmark = pytest.mark.skipif(shutil.which("docker") is None, reason="there is no docker command")
 
 
 @pytest.fixture
 def nothing_left(container_image: str) -> Iterator[None]:
-    """The test ends with the containers it began with."""
-    before = {item.id for item in containers(container_image)}
+    """The test ends with the containers it began with, and no shared memory of a server that is gone."""
+    before, shared_memory = {item.id for item in containers(container_image)}, regions()
     yield
     assert {item.id for item in containers(container_image)} == before
+    assert not orphaned(regions() - shared_memory)
 
 
 @pytest.fixture
@@ -82,7 +83,9 @@ def test_triton_serves_until_it_is_interrupted(
     env = {**os.environ, "GPUS": "none", "WORKDIR": str(tmp_path), **changes}
     log_path = tmp_path / "printed.txt"
     server = TritonServer.from_url(f"http://127.0.0.1:{ports}")
-    with child([SCRIPTS / "triton_inference_server.sh", *QUICK], env=env, stdout=log_path) as process:
+    with child(
+        [SCRIPTS / "triton_inference_server.sh", "--disable-auto-complete-config"], env=env, stdout=log_path
+    ) as process:
         while not server.is_ready():
             assert process.wait(0.1) is None, log_path.read_text()
         server.load_model("adder", timeout_s=60)
