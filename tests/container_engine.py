@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from deployment_toolkit.containers import ContainerEngine
@@ -92,6 +93,7 @@ def _podman_service() -> Iterator[str]:
                 process.terminate()
                 _reap(process)
     finally:
+        _end_monitors(storage)
         for folder in (run, storage):
             remove_folder(folder)
 
@@ -113,6 +115,17 @@ def _reap(process: subprocess.Popen[bytes]) -> None:
         process.wait(_STOP_S)
     except subprocess.TimeoutExpired:
         process.kill()
+
+
+def _end_monitors(storage: Path) -> None:
+    """Those of commands in containers wait five minutes before they tidy up, and would make the storage anew."""
+    monitors = [
+        item for item in psutil.process_iter(["cmdline"]) if str(storage) in " ".join(item.info["cmdline"] or ())
+    ]
+    for monitor in monitors:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            monitor.kill()
+    psutil.wait_procs(monitors, timeout=_STOP_S)
 
 
 def remove_folder(folder: Path) -> None:
