@@ -31,10 +31,12 @@ def require_launchable(config: Config, devices: Sequence[int], numbers: Sequence
         with _attached(config):
             pass
     if TritonLaunchMode.DOCKER in modes:
+        images = [
+            config.triton_image(item) for item in chosen if config.launch_mode_of(item) is TritonLaunchMode.DOCKER
+        ]
         with ContainerEngine.connect() as engine:  # all images, so that a wrong name isn't found out after an hour
-            for configuration in chosen:
-                if config.launch_mode_of(configuration) is TritonLaunchMode.DOCKER:
-                    engine.require_image(_image(config, configuration, engine))
+            for name in dict.fromkeys(images):
+                engine.require_image(name or _built_image(config, engine))
 
 
 def server_for(experiment: Experiment) -> AbstractContextManager[TritonServer]:
@@ -79,10 +81,7 @@ def _require_devices(configurations: Sequence[Configuration], devices: Sequence[
         raise UsageError(f"--devices {list(devices)}: this configuration runs on the CPU, give 0 or leave it out")
 
 
-def _image(config: Config, configuration: Configuration, engine: ContainerEngine) -> str:
-    """The name of the image that serves a configuration, built if the run has a Dockerfile for it."""
-    named = config.triton_image(configuration)
-    if named is not None:
-        return named
+def _built_image(config: Config, engine: ContainerEngine) -> str:
+    """The name of the image of the run's Dockerfile, built if something changed."""
     assert config.dockerfile is not None, "the configuration was checked"
     return built_image(engine, config.dockerfile, config.from_image_name)

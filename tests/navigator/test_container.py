@@ -101,9 +101,7 @@ def test_an_image_that_cant_convert_is_built_upon_until_it_or_the_requirements_c
     crippled_image: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     dockerfile = tmp_path / "mended" / "Dockerfile"
-    dockerfile.parent.mkdir()
-    dockerfile.write_text(MENDED)
-    monkeypatch.setattr(converter_image, "DOCKERFILE", dockerfile)
+    _mend_with(dockerfile, "DOCKERFILE", monkeypatch)
     caplog.set_level(logging.INFO)
 
     def builds(*, anew: bool = False) -> int:
@@ -134,10 +132,7 @@ def test_an_image_that_still_cant_convert_when_it_is_built_upon_is_told(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    dockerfile = tmp_path / "mended" / "Dockerfile"
-    dockerfile.parent.mkdir()
-    dockerfile.write_text(MENDED)
-    monkeypatch.setattr(converter_image, "DOCKERFILE", dockerfile)
+    _mend_with(tmp_path / "mended" / "Dockerfile", "DOCKERFILE", monkeypatch)
     monkeypatch.setattr(container, "require_gpu", lambda what: ["Mock A30"])
     options = ("--target-formats", "trt", "--launch-mode", "docker", "--triton-docker-image", crippled_image)
     assert _convert("there", model, *options) == 1
@@ -155,10 +150,7 @@ def test_tf_trt_is_built_on_the_tensorflow_of_the_image(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    dockerfile = tmp_path / "mended" / "tf_trt.Dockerfile"
-    dockerfile.parent.mkdir()
-    dockerfile.write_text(MENDED)
-    monkeypatch.setattr(converter_image, "TF_TRT_DOCKERFILE", dockerfile)
+    _mend_with(tmp_path / "mended" / "tf_trt.Dockerfile", "TF_TRT_DOCKERFILE", monkeypatch)
     monkeypatch.setattr(container, "require_gpu", lambda what: ["Mock A30"])
     folder = tmp_path / "tiny.savedmodel"
     folder.mkdir()
@@ -290,6 +282,13 @@ def _remove_images(*names: str) -> None:
 def _arguments(folder: str, model: Path, *options: str) -> list[str]:
     own = ["-n", "tiny", "-p", str(model), "-o", f"{folder}/out.onnx", "--workspace-path", f"{folder}/workspace"]
     return ["convert", *own, "--max-batch-size", "8", *options]
+
+
+def _mend_with(dockerfile: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has converter images built with a small Dockerfile in the place of the project's."""
+    dockerfile.parent.mkdir()
+    dockerfile.write_text(MENDED)
+    monkeypatch.setattr(converter_image, name, dockerfile)
 
 
 def _convert(folder: str, model: Path, *options: str) -> object:

@@ -109,13 +109,13 @@ def test_the_servers_of_a_configuration(
             assert embedded.call_args.args == (repository,)
             assert list(embedded.call_args.kwargs["devices"]) == values["gpus"]
             continue
-        if values["image"] == "BUILT":
-            require_launchable(experiment.config, [0], [experiment.number])
+        if values["image"] == "BUILT" and experiment.number == 1:  # once for all of them
+            require_launchable(experiment.config, [0])
         with pytest.raises(_CapturedError), server_for(experiment):
             pass
         spec: ContainerSpec = mock_engine.container.call_args.args[0]
         assert spec.to_api() == _create_body(values, repository, spec.command)
-        built = [call.args for call in mock_engine.build_image.call_args_list[-1:]]
+        built = [call.args for call in mock_engine.build_image.call_args_list]
         base = {"FROM_IMAGE_NAME": values.get("built_on")}
         assert built == ([(ROOT / "Dockerfile", spec.image, base)] if values["image"] == "BUILT" else [])
 
