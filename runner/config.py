@@ -130,6 +130,7 @@ class Config:
             number=number,
             mode=self.launch_mode_of(configuration),
             parameters=configuration.parameters,
+            batching=self.batching,
             image=self.triton_image(configuration),
             release=self.container_release(configuration),
             builds=self.triton_dockerfile is not None,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from deployment_toolkit.core import Accelerator, DeviceKind, Format, Mnemonic, Precision
+from deployment_toolkit.core import Accelerator, DeviceKind, Format, Host, Mnemonic, Precision
 from deployment_toolkit.errors import UsageError
 
 _RELEASE = r"\d\d\.\d\d"
+AUTO_HOST = "auto"  # native, and python where the server turns out to have no backend of the format
 
 
 class TritonLaunchMode(Mnemonic):
@@ -22,7 +23,12 @@ class TritonLaunchMode(Mnemonic):
 
 @dataclass(frozen=True)
 class Parameters:
-    """What distinguishes one experiment from another."""
+    """What distinguishes one experiment from another.
+
+    ``host`` is one of ``Host`` or ``auto``, by default whichever the launch mode's server has. ``threads`` are those of
+    an instance in the Python host, of the whole model in the C++ host. Preferred sizes and delay are those of dynamic
+    batching; no preferred size is the largest batch.
+    """
 
     export_format: Format
     export_precision: Precision
@@ -35,11 +41,26 @@ class Parameters:
     backend_accelerator: Accelerator = Accelerator.NONE
     tensorrt_capture_cuda_graph: bool = False
     torch_jit: str = "none"
+    host: str | None = None
+    threads: int | None = None
+    preferred_batch_sizes: list[int] | None = None
+    max_queue_delay_us: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("max_batch_size", "number_of_model_instances"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("max_batch_size", "number_of_model_instances", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} must be at least 1, not {value}")
+        hosts = [*map(str, Host), AUTO_HOST]
+        if self.host is not None and self.host not in hosts:
+            raise UsageError(f"host: {self.host!r} is none of {', '.join(hosts)}")
+        if self.preferred_batch_sizes == []:
+            raise UsageError("preferred_batch_sizes must hold at least one size: leave it out for the largest batch")
+        for size in self.preferred_batch_sizes or []:
+            if not 1 <= size <= self.max_batch_size:
+                raise UsageError(f"preferred_batch_sizes: {size} is outside 1 .. {self.max_batch_size}, max_batch_size")
+        if self.max_queue_delay_us < 0:
+            raise UsageError(f"max_queue_delay_us can't be negative, it is {self.max_queue_delay_us}")
 
 
 @dataclass(frozen=True)

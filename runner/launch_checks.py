@@ -6,9 +6,10 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from deployment_toolkit.core import DeviceKind, Format
+from deployment_toolkit.core import Batching, DeviceKind, Format
 from deployment_toolkit.triton_server.deployment import GPU_HOSTED
 from runner.configuration import Parameters, TritonLaunchMode
+from runner.hosting import hosting_problems
 
 CONTAINER_KEYS = (
     "container_version",
@@ -53,6 +54,7 @@ class ServerPlan:
     number: int
     mode: TritonLaunchMode
     parameters: Parameters
+    batching: Batching
     image: str | None
     release: str | None
     builds: bool
@@ -88,6 +90,8 @@ def server_problems(plan: ServerPlan) -> Iterator[str]:
         yield from _embedded_problems(plan)
     if plan.mode is TritonLaunchMode.DOCKER:
         yield from _docker_problems(plan)
+    for problem in hosting_problems(plan.mode, plan.parameters, plan.batching):
+        yield f"configuration {plan.number}: {problem}"
 
 
 def _embedded_problems(plan: ServerPlan) -> Iterator[str]:

@@ -21,6 +21,7 @@ from deployment_toolkit.report import (
 from runner.configuration import TritonLaunchMode
 from runner.ensemble_stages import ENSEMBLE_STAGES
 from runner.experiment import Experiment
+from runner.hosting import host_of
 from runner.records import StageRecord, State
 from runner.stages import REFERENCE
 
@@ -61,6 +62,10 @@ class ExperimentResult:
             "device": str(parameters.device_kind),
             "instances": str(parameters.number_of_model_instances),
             "max_batch_size": str(parameters.max_batch_size),
+            "host": str(host_of(self.experiment.launch_mode, parameters)),
+            "threads": "as the host likes" if parameters.threads is None else str(parameters.threads),
+            "preferred_batch_sizes": " ".join(map(str, parameters.preferred_batch_sizes or ["largest"])),
+            "max_queue_delay_us": str(parameters.max_queue_delay_us),
         }
 
     @property

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from deployment_toolkit.core import DeviceKind, EvaluationMode, Format, Host
+from deployment_toolkit.core import EvaluationMode, Format
+from deployment_toolkit.triton_server.deployment import THREADS
 from runner.config import Config
-from runner.configuration import TritonLaunchMode
 from runner.experiment import ROOT, Command, Experiment, make_command, script
+from runner.hosting import host_of
 from runner.measurement_points import MeasurementPoints
 from runner.served_commands import (
     TRANSPORTS,
@@ -71,10 +72,15 @@ def deploy(experiment: Experiment) -> list[Command]:
         *("--model-repository", experiment.folders.model_store, "--model-version", "1"),
         *("--model-control-mode", config.triton_load_model_method, "--load-model", "--load-model-timeout-s", "120"),
         *("--batching", config.batching, "--backend-accelerator", parameters.backend_accelerator),
-        *("--max-batch-size", parameters.max_batch_size, "--preferred-batch-sizes", parameters.max_batch_size),
+        *("--max-batch-size", parameters.max_batch_size),
+        *("--preferred-batch-sizes", *(parameters.preferred_batch_sizes or [parameters.max_batch_size])),
         *("--engine-count-per-device", f"{parameters.device_kind}={parameters.number_of_model_instances}"),
-        *("--host", _host(experiment), "--server-url", experiment.server_url.grpc_url),
+        *("--host", host_of(experiment.launch_mode, parameters), "--server-url", experiment.server_url.grpc_url),
     ]
+    if parameters.max_queue_delay_us:
+        argv += ["--max-queue-delay-us", parameters.max_queue_delay_us]
+    if parameters.threads is not None:
+        argv += ["--triton-backend-parameters", f"{THREADS}={parameters.threads}"]
     if parameters.tensorrt_capture_cuda_graph:
         argv.append("--tensorrt-capture-cuda-graph")
     if parameters.format is Format.TRT and experiment.server_image is not None:
@@ -139,14 +145,6 @@ def _converter(experiment: Experiment) -> list[object]:
     if target is Format.TF_TRT:
         named = ["--container-version", experiment.config.container_release(experiment.configuration)]
     return ["--launch-mode", "docker", *named, "--gpus", *experiment.devices]
-
-
-def _host(experiment: Experiment) -> str:
-    """The embedded server has only the Python backend, NVIDIA's has the formats' own, other images may have either."""
-    if experiment.launch_mode is TritonLaunchMode.EMBEDDED:
-        return Host.PYTHON
-    ours = experiment.launch_mode is TritonLaunchMode.DOCKER
-    return Host.NATIVE if ours and experiment.parameters.device_kind is DeviceKind.GPU else "auto"
 
 
 def _performance(experiment: Experiment, mode: EvaluationMode, points: MeasurementPoints) -> Command:

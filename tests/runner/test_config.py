@@ -52,6 +52,11 @@ def _set(config: Any, dotted: str, value: Any) -> None:
         ("batching", "dynamik", "batching: 'dynamik' is none of disabled, static, dynamic"),
         ("configurations.0.parameters.max_batch_size", 0, "max_batch_size must be at least 1, not 0"),
         ("configurations.0.parameters.max_batch_size", "many", "expected int, found 'many'"),
+        ("configurations.0.parameters.threads", 0, "threads must be at least 1, not 0"),
+        ("configurations.0.parameters.host", "pithon", "host: 'pithon' is none of native, python"),
+        ("configurations.0.parameters.preferred_batch_sizes", [], "preferred_batch_sizes must hold at least one size"),
+        ("configurations.0.parameters.preferred_batch_sizes", [8, 65], "65 is outside 1 .. 64, max_batch_size"),
+        ("configurations.0.parameters.max_queue_delay_us", -1, "max_queue_delay_us can't be negative"),
         ("configurations.0.checkpoint", "other", "uses checkpoint other, which checkpoints does not list"),
         ("measurement_steps_online", 0, "measurement_steps_online must be at least 1"),
         ("ensemble_model_name", "WidenDeep", "ensemble_model_name 'WidenDeep': give a name that is not model_name"),
@@ -86,6 +91,31 @@ def test_what_no_ensemble_goes_with_is_refused(
     path.write_text(yaml.safe_dump(small_config | changes | {"ensemble_model_name": "RawWidenDeep"}))
     with pytest.raises(UsageError, match=message):
         load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "parameters", "message"),
+    [
+        ({}, {"host": "native"}, "host native needs triton_launch_mode docker or remote"),
+        ({}, {"host": "auto", "threads": 2}, "threads are told to a host of this project, not to auto: add host: "),
+        ({"container_version": "25.07"}, {"device_kind": "gpu", "threads": 2}, "threads are told to a host of"),
+        ({"batching": "static"}, {"preferred_batch_sizes": [8]}, "preferred_batch_sizes is for batching dynamic, not"),
+        ({"batching": "disabled"}, {"max_queue_delay_us": 9}, "max_queue_delay_us is for batching dynamic, not"),
+        (
+            {"container_version": "25.07"},
+            {"host": "python", "format": "trt", "precision": "fp16", "device_kind": "gpu"},
+            "host python: there is no Python host for trt",
+        ),
+        ({}, {"host": "python", "backend_accelerator": "amp"}, "host python: accelerator amp belongs to a native"),
+    ],
+)
+def test_what_a_host_cannot_be_told_is_refused(
+    small_config: dict[str, Any], tmp_path: Path, changes: dict[str, Any], parameters: dict[str, Any], message: str
+) -> None:
+    plain = small_config | changes | {"configurations": [experiment(**parameters)]}
+    with pytest.raises(UsageError) as caught:
+        load_config(_write(tmp_path, plain))
+    assert f"configuration 1: {message}" in str(caught.value)
 
 
 @pytest.mark.parametrize("key", ["model_name", "datasets_dir", "configurations"])

@@ -82,6 +82,16 @@ def test_without_a_container_a_plan_is_made_here(make: Make) -> None:
     assert "--triton-docker-image" not in _line(deploy(made))
 
 
+def test_an_experiments_own_settings_reach_the_server(make: Make) -> None:
+    settings = {"preferred_batch_sizes": [16, 32], "max_queue_delay_us": 500, "threads": 3, "host": "python"}
+    line = _line(deploy(make({"configurations": [experiment(**settings)]})))
+    assert "--max-batch-size 64 --preferred-batch-sizes 16 32 --engine-count-per-device cpu=1 --host python" in line
+    assert line.endswith("--max-queue-delay-us 500 --triton-backend-parameters threads=3")
+    line = _line(deploy(make({"configurations": [experiment()]})))
+    assert "--preferred-batch-sizes 64 --engine-count-per-device cpu=1 --host python --server-url" in line
+    assert "--max-queue-delay-us" not in line and "threads" not in line
+
+
 @pytest.mark.parametrize(
     "keys",
     [
