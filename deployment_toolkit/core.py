@@ -79,10 +79,12 @@ class DeviceKind(Mnemonic):
 
 
 class Host(Mnemonic):
-    """Who runs a model inside the server: the native backend of its format, or the Python backend with a framework."""
+    """Who runs a model inside the server: the native backend of its format, the Python backend with a framework, or
+    this project's own backend in C++ with OpenVINO."""
 
     NATIVE = "native"
     PYTHON = "python"
+    CPP = "cpp"
 
 
 class LoadMethod(Mnemonic):

@@ -11,6 +11,7 @@ DeploymentError               one line: what, where, what to do; exit code 1
     BackendError              the server has no backend for a model's format
     InferenceError            the server answered a request with an error
   PerformanceError            a measurement could not be made
+  BuildError                  code that can't be compiled here
   ContainerError              a container engine, an image or a container that can't be had
   DeviceError                 a GPU is asked for and there is none, or not the one that is needed
   ProcessError                a child process failed, with both its streams
@@ -61,6 +62,10 @@ class InferenceError(ServerError):
 
 class PerformanceError(DeploymentError):
     """A measurement could not be made."""
+
+
+class BuildError(DeploymentError):
+    """Code that can't be compiled here: no compiler, or something that it needs is missing."""
 
 
 class ContainerError(DeploymentError):

@@ -15,6 +15,7 @@ MODEL_SPEC = "model_spec"
 MODEL_FORMAT = "model_format"
 MODEL_FILE = "model_file"
 THREADS = "threads"
+INFERENCE_PRECISION = "inference_precision"
 
 MODEL_FILES = {
     Format.TF_SAVEDMODEL: "model.savedmodel",
@@ -48,6 +49,9 @@ _DEVICES = {Format.TRT: DeviceKind.GPU, Format.TF_TRT: DeviceKind.GPU, Format.OP
 # What the Python host runs, and what of it on a GPU too.
 HOSTED = (Format.TF_SAVEDMODEL, Format.ONNX, Format.OPENVINO)
 GPU_HOSTED = (Format.ONNX,)
+# What the C++ host runs: OpenVINO reads both. In the arithmetic that the parameter names, as OpenVINO writes it.
+CPP_HOSTED = (Format.ONNX, Format.OPENVINO)
+CPP_PRECISIONS = ("f32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,8 @@ class Deployment:
 
     ``engine_count_per_device`` is the number of instances per kind of device; without it the Python host and the
     OpenVINO backend run one on the CPU, any other backend one wherever the server likes. ``backend_parameters`` reach a
-    native backend as they are; the Python host takes ``threads``, the threads of one instance. ``precision`` is that of
-    the TensorRT accelerator. Preferred sizes and delay count for dynamic batching only. Raises UsageError if the parts
+    native backend as they are; the Python host takes ``threads``, the threads of one instance; the C++ host ``threads``,
+    those of all instances together, and ``inference_precision``. ``precision`` is that of the TensorRT accelerator. Preferred sizes and delay count for dynamic batching only. Raises UsageError if the parts
     contradict each other.
     """
 
@@ -94,7 +98,8 @@ class Deployment:
             yield f"version {self.version} is no folder a server looks into: use 1 or more"
         if self.format not in MODEL_FILES:
             yield f"no server runs {self.format}: {INSTEAD.get(self.format, 'export it as tf-savedmodel first')}"
-        yield from self._python_problems() if self.host is Host.PYTHON else self._native_problems()
+        problems = {Host.PYTHON: self._python_problems, Host.CPP: self._cpp_problems, Host.NATIVE: self._native_problems}
+        yield from problems[self.host]()
         yield from self._batching_problems()
         for device, count in self.engine_count_per_device.items():
             if count < 1:
@@ -113,9 +118,27 @@ class Deployment:
             )
         if self.backend_accelerator is not Accelerator.NONE:
             yield f"accelerator {self.backend_accelerator} belongs to a native backend: with the Python host use none"
-        unknown = sorted(self.backend_parameters.keys() - {THREADS})
+        yield from self._parameter_problems("the Python host", (THREADS,))
+
+    def _cpp_problems(self) -> Iterator[str]:
+        if self.format not in CPP_HOSTED:
+            yield f"there is no C++ host for {self.format}: convert it to {' or '.join(CPP_HOSTED)}"
+        if DeviceKind.GPU in self.engine_count_per_device:
+            yield "the C++ host runs on a cpu only: give engines for cpu"
+        if self.backend_accelerator is not Accelerator.NONE:
+            yield f"accelerator {self.backend_accelerator} belongs to a native backend: with the C++ host use none"
+        yield from self._parameter_problems("the C++ host", (THREADS, INFERENCE_PRECISION))
+        precision = self.backend_parameters.get(INFERENCE_PRECISION, CPP_PRECISIONS[0])
+        if precision not in CPP_PRECISIONS:
+            yield f"{INFERENCE_PRECISION}={precision}: use {' or '.join(CPP_PRECISIONS)}"
+        for tensor in (*self.spec.inputs, *self.spec.outputs):
+            if tensor.dtype == "object":
+                yield f"tensor {tensor.name} holds strings, which the C++ host can't carry: use the Python host"
+
+    def _parameter_problems(self, host: str, known: tuple[str, ...]) -> Iterator[str]:
+        unknown = sorted(self.backend_parameters.keys() - {*known})
         if unknown:
-            yield f"the Python host has no parameter {unknown[0]}, only {THREADS}"
+            yield f"{host} has no parameter {unknown[0]}, only {' and '.join(known)}"
         if not re.fullmatch(r"[1-9]\d*", self.backend_parameters.get(THREADS, "1")):
             yield f"{THREADS}={self.backend_parameters[THREADS]}: use 1 or more"
 

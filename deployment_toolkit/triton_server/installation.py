@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
 import sys
 import sysconfig
 import tempfile
@@ -13,9 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import deployment_toolkit
-from deployment_toolkit.errors import ServerError
+from deployment_toolkit.cpp_host.library import BACKEND, LIBRARY_NAME, build_library
+from deployment_toolkit.errors import BuildError, ServerError
 from deployment_toolkit.process import environment
 from deployment_toolkit.triton_server.server_options import COMMON_OPTIONS
+
+logger = logging.getLogger("triton")
 
 _SHARED_MEMORY = Path("/dev/shm")
 
@@ -53,7 +57,7 @@ class Installation:
             try:
                 yield [
                     str(self.package / "tritonserver" / "bin" / "tritonserver"),
-                    f"--backend-directory={self._link_backend(Path(folder))}",
+                    f"--backend-directory={self._link_backends(Path(folder))}",
                     f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}",
                     *COMMON_OPTIONS,
                 ]
@@ -76,8 +80,9 @@ class Installation:
             inherited |= {"CUDA_VISIBLE_DEVICES": ",".join(map(str, devices)), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
         return inherited
 
-    def _link_backend(self, folder: Path) -> Path:
-        """A backend directory with this interpreter's stub, which the wheel keeps apart from the backend."""
+    def _link_backends(self, folder: Path) -> Path:
+        """A backend directory with this interpreter's stub, which the wheel keeps apart from the backend, and the C++
+        host, where it can be had: only its own models miss it."""
         backend = folder / "python"
         backend.mkdir()
         wheel = self.package / "tritonserver"
@@ -85,6 +90,13 @@ class Installation:
         files.append(wheel / "python_backend_stubs" / _python_version() / "triton_python_backend_stub")
         for file in files:
             (backend / file.name).symlink_to(file)
+        try:
+            library = build_library()
+        except BuildError as error:
+            logger.info("the server starts without the C++ host: %s", error)
+        else:
+            (folder / BACKEND).mkdir()
+            (folder / BACKEND / LIBRARY_NAME).symlink_to(library)
         return folder
 
 

@@ -14,8 +14,17 @@ from google.protobuf import json_format, text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from deployment_toolkit.core import Accelerator, Batching, DeviceKind, Format, Host, ModelSpec, TensorSpec
+from deployment_toolkit.cpp_host.library import BACKEND
 from deployment_toolkit.errors import ModelError
-from deployment_toolkit.triton_server.deployment import DTYPES, MODEL_FILE, MODEL_FORMAT, MODEL_SPEC, Deployment
+from deployment_toolkit.triton_server.deployment import (
+    CPP_PRECISIONS,
+    DTYPES,
+    INFERENCE_PRECISION,
+    MODEL_FILE,
+    MODEL_FORMAT,
+    MODEL_SPEC,
+    Deployment,
+)
 
 HOST_FILE = "model.py"
 HOST_SOURCE = '''"""Run by Triton's Python backend."""
@@ -41,11 +50,13 @@ def config_text(deployment: Deployment) -> str:
     for device, count in deployment.engine_count_per_device.items():
         config.instance_group.add(count=count, kind=_KINDS[device])
     if not deployment.engine_count_per_device:
-        cpu = deployment.host is Host.PYTHON or deployment.format is Format.OPENVINO
+        cpu = deployment.host is not Host.NATIVE or deployment.format is Format.OPENVINO
         kinds = pb.ModelInstanceGroup
         config.instance_group.add(count=1, kind=kinds.KIND_CPU if cpu else kinds.KIND_AUTO)
     if deployment.host is Host.PYTHON:
         _set_python_backend(config, deployment)
+    elif deployment.host is Host.CPP:
+        _set_cpp_backend(config, deployment)
     else:
         _set_native_backend(config, deployment)
     for key, value in deployment.backend_parameters.items():
@@ -123,6 +134,13 @@ def _set_python_backend(config: Any, deployment: Deployment) -> None:
     config.default_model_filename = HOST_FILE
     config.parameters[MODEL_FORMAT].string_value = str(deployment.format)
     config.parameters[MODEL_FILE].string_value = deployment.model_file
+
+
+def _set_cpp_backend(config: Any, deployment: Deployment) -> None:
+    config.backend = BACKEND
+    config.default_model_filename = deployment.model_file
+    config.parameters[MODEL_FILE].string_value = deployment.model_file
+    config.parameters[INFERENCE_PRECISION].string_value = CPP_PRECISIONS[0]
 
 
 def _set_native_backend(config: Any, deployment: Deployment) -> None:

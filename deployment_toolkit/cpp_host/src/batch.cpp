@@ -1,0 +1,148 @@
+#include "batch.h"
+
+#include <algorithm>
+#include <cstring>
+#include <set>
+
+#include "failure.h"
+#include "value_range.h"
+
+namespace cpp_host {
+namespace {
+
+constexpr size_t kAlignment = 64;  // a cache line, and the widest vector
+// From here on handing over a new tensor is cheaper than copying into the old one.
+constexpr size_t kWorthSharing = 64 * 1024;
+
+const void* buffer(const InputView& view, uint32_t index, const std::string& name, uint64_t* bytes) {
+  const void* data = nullptr;
+  TRITONSERVER_MemoryType memory = TRITONSERVER_MEMORY_CPU;
+  int64_t memory_id = 0;
+  require(TRITONBACKEND_InputBuffer(view.input, index, &data, bytes, &memory, &memory_id));
+  if (memory == TRITONSERVER_MEMORY_GPU) {
+    throw Failure(TRITONSERVER_ERROR_UNSUPPORTED, "input " + name + " is in a GPU's memory: this host runs on the CPU");
+  }
+  return data;
+}
+
+std::string numbers(const std::set<int64_t>& values) {
+  std::string text;
+  for (const int64_t value : values) text += (text.empty() ? "" : ", ") + std::to_string(value);
+  return "[" + text + "]";
+}
+
+}  // namespace
+
+Batch::Batch(const std::vector<TensorSpec>& specs, InferRequest& request) : views_(specs.size()), request_(request) {
+  for (const TensorSpec& spec : specs) columns_.push_back(Column{spec, {}, 0, 0, nullptr, nullptr, {}, nullptr, nullptr});
+}
+
+void Batch::start(bool alone) {
+  rows_ = 0;
+  alone_ = alone;
+  for (Column& column : columns_) column.given = nullptr;
+}
+
+int64_t Batch::append(TRITONBACKEND_Request* request) {
+  std::set<int64_t> different;
+  for (size_t i = 0; i < columns_.size(); ++i) {
+    views_[i] = view(request, columns_[i]);
+    if (views_[i].rows() != views_[0].rows()) different.insert({views_[0].rows(), views_[i].rows()});
+  }
+  if (!different.empty()) {
+    throw bad_request("the inputs of a request have " + numbers(different) + " rows: they must agree");
+  }
+  for (size_t i = 0; i < columns_.size(); ++i) take(columns_[i], views_[i]);
+  const int64_t rows = columns_.empty() ? 0 : views_[0].rows();
+  rows_ += rows;
+  return rows;
+}
+
+InputView Batch::view(TRITONBACKEND_Request* request, const Column& column) const {
+  InputView view{};
+  uint32_t rank = 0;
+  uint64_t bytes = 0;
+  TRITONSERVER_DataType type = TRITONSERVER_TYPE_INVALID;
+  require(TRITONBACKEND_RequestInput(request, column.spec.name.c_str(), &view.input));
+  require(TRITONBACKEND_InputProperties(view.input, nullptr, &type, &view.shape, &rank, &bytes, &view.buffers));
+  view.rank = rank;
+  view.bytes = bytes;
+  if (type != column.spec.type) throw bad_request("input " + column.spec.name + " is of another type than the model's");
+  check_shape(column, view);
+  return view;
+}
+
+void Batch::check_shape(const Column& column, const InputView& view) const {
+  const TensorSpec& spec = column.spec;
+  bool fits = view.rank == spec.row_shape.size() + 1;
+  size_t wanted = spec.element_bytes;
+  for (size_t i = 0; i < view.rank; ++i) {
+    wanted *= static_cast<size_t>(view.shape[i]);
+    fits = fits && (i == 0 || spec.row_shape[i - 1] == -1 || spec.row_shape[i - 1] == view.shape[i]);
+    // Rows of free sizes are joined only where those before them are of the same.
+    fits = fits && (i == 0 || rows_ == 0 || column.row_shape[i - 1] == view.shape[i]);
+  }
+  if (!fits) throw bad_request("input " + spec.name + " has another shape than the model takes, or than the requests before it");
+  if (view.bytes != wanted) {
+    throw bad_request(
+        "input " + spec.name + " holds " + std::to_string(view.bytes) + " bytes, its shape needs " +
+        std::to_string(wanted));
+  }
+}
+
+void Batch::take(Column& column, const InputView& view) {
+  const TensorSpec& spec = column.spec;
+  if (rows_ == 0) {
+    column.row_shape.assign(view.shape + 1, view.shape + view.rank);
+    column.row_bytes = spec.element_bytes;
+    for (const int64_t size : column.row_shape) column.row_bytes *= static_cast<size_t>(size);
+  }
+  uint64_t bytes = 0;
+  if (alone_ && view.buffers == 1 && view.bytes >= kWorthSharing) {
+    const void* data = buffer(view, 0, spec.name, &bytes);
+    if (bytes == view.bytes && reinterpret_cast<uintptr_t>(data) % kAlignment == 0) {
+      check_range(spec, data, bytes / spec.element_bytes);
+      column.given = data;
+      return;
+    }
+  }
+  const size_t start = static_cast<size_t>(rows_) * column.row_bytes;
+  grow(column, start + view.bytes);
+  size_t at = start;
+  for (uint32_t index = 0; index < view.buffers; ++index) {
+    const void* data = buffer(view, index, spec.name, &bytes);
+    if (at + bytes > start + view.bytes) throw bad_request("input " + spec.name + " is longer than it says");
+    std::memcpy(column.memory.get() + at, data, bytes);
+    at += bytes;
+  }
+  // What was just copied is in the cache, and lies well for vectors, as the request's own buffer may not.
+  check_range(spec, column.memory.get() + start, view.bytes / spec.element_bytes);
+}
+
+void Batch::grow(Column& column, size_t bytes) {
+  if (bytes <= column.capacity) return;
+  const size_t wanted = (std::max(bytes, 2 * column.capacity) + kAlignment - 1) / kAlignment * kAlignment;
+  std::unique_ptr<char, FreeMemory> larger(static_cast<char*>(std::aligned_alloc(kAlignment, wanted)));
+  if (larger == nullptr) throw std::bad_alloc();
+  if (rows_ > 0) std::memcpy(larger.get(), column.memory.get(), static_cast<size_t>(rows_) * column.row_bytes);
+  column.memory = std::move(larger);
+  column.capacity = wanted;
+}
+
+void Batch::set_inputs() {
+  for (size_t i = 0; i < columns_.size(); ++i) {
+    Column& column = columns_[i];
+    const void* data = column.given != nullptr ? column.given : column.memory.get();
+    std::vector<int64_t> shape{rows_};
+    shape.insert(shape.end(), column.row_shape.begin(), column.row_shape.end());
+    if (data == column.set_data && shape == column.set_shape) continue;
+    // The engine only reads its inputs, though its tensors have no const.
+    Tensor tensor = tensor_of(column.spec, shape, const_cast<void*>(data));
+    request_.set_input(i, tensor.get());
+    column.tensor = std::move(tensor);
+    column.set_data = data;
+    column.set_shape = std::move(shape);
+  }
+}
+
+}  // namespace cpp_host

@@ -1,0 +1,71 @@
+// The inputs of several requests as one batch, in buffers that are used again and again.
+#pragma once
+
+#include <cstdlib>
+#include <memory>
+#include <vector>
+
+#include "engine.h"
+#include "model_config.h"
+#include "triton_api.h"
+
+namespace cpp_host {
+
+// Where an input of one request lies.
+struct InputView {
+  TRITONBACKEND_Input* input;
+  const int64_t* shape;
+  size_t rank;
+  size_t bytes;
+  uint32_t buffers;
+
+  int64_t rows() const { return rank == 0 ? 0 : shape[0]; }
+};
+
+class Batch {
+ public:
+  Batch(const std::vector<TensorSpec>& specs, InferRequest& request);
+
+  // Forgets the rows of the batch before; alone tells that the next one has one request only, whose large inputs are
+  // then not copied.
+  void start(bool alone);
+
+  // Copies a request's inputs behind those before it and checks their ids; returns its rows. Throws Failure, and the
+  // batch is as it was, if the request is not good.
+  int64_t append(TRITONBACKEND_Request* request);
+
+  int64_t rows() const { return rows_; }
+
+  // Hands the rows to the inference.
+  void set_inputs();
+
+ private:
+  struct FreeMemory {
+    void operator()(char* memory) const { std::free(memory); }
+  };
+
+  struct Column {
+    const TensorSpec& spec;
+    std::vector<int64_t> row_shape;  // of this batch: no size is free any more
+    size_t row_bytes = 0;
+    size_t capacity = 0;  // bytes
+    std::unique_ptr<char, FreeMemory> memory;
+    const void* given = nullptr;  // the request's own buffer, where it is not copied
+    std::vector<int64_t> set_shape;  // what the inference has been handed last
+    const void* set_data = nullptr;
+    Tensor tensor;
+  };
+
+  InputView view(TRITONBACKEND_Request* request, const Column& column) const;
+  void check_shape(const Column& column, const InputView& view) const;
+  void take(Column& column, const InputView& view);
+  void grow(Column& column, size_t bytes);
+
+  std::vector<Column> columns_;
+  std::vector<InputView> views_;
+  InferRequest& request_;
+  int64_t rows_ = 0;
+  bool alone_ = false;
+};
+
+}  // namespace cpp_host

@@ -1,0 +1,66 @@
+// OpenVINO through its C API: a class for each resource, an exception for each error.
+#pragma once
+
+#include <openvino/c/openvino.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "model_config.h"
+
+namespace cpp_host {
+
+template <auto Free>
+struct Freed {
+  template <typename T>
+  void operator()(T* resource) const {
+    Free(resource);
+  }
+};
+
+using Tensor = std::unique_ptr<ov_tensor_t, Freed<ov_tensor_free>>;
+using Port = std::unique_ptr<ov_output_const_port_t, Freed<ov_output_const_port_free>>;
+
+// A view of rows that lie at data, which must outlive it.
+Tensor tensor_of(const TensorSpec& spec, const std::vector<int64_t>& shape, void* data);
+
+// The weights and the compiled graph, shared by all instances of a model.
+class Engine {
+ public:
+  // Throws Failure if the file can't be read or compiled, or has not the tensors of the configuration.
+  Engine(const std::string& path, const ModelConfig& config);
+
+  ov_compiled_model_t* compiled() const { return compiled_.get(); }
+  const ov_output_const_port_t* input(size_t index) const { return inputs_[index].get(); }
+  const ov_output_const_port_t* output(size_t index) const { return outputs_[index].get(); }
+
+ private:
+  std::unique_ptr<ov_compiled_model_t, Freed<ov_compiled_model_free>> compiled_;
+  std::vector<Port> inputs_, outputs_;  // in the order of the configuration
+};
+
+// What an output holds until the next inference.
+struct Answer {
+  Tensor tensor;
+  std::vector<int64_t> shape;
+  const char* data;
+};
+
+// One inference at a time on an engine.
+class InferRequest {
+ public:
+  explicit InferRequest(const Engine& engine);
+
+  // The tensor is read at each inference until another is set.
+  void set_input(size_t index, const ov_tensor_t* tensor);
+  void infer();
+  Answer output(size_t index) const;
+
+ private:
+  const Engine& engine_;
+  std::unique_ptr<ov_infer_request_t, Freed<ov_infer_request_free>> request_;
+};
+
+}  // namespace cpp_host

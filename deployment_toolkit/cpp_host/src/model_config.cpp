@@ -1,0 +1,86 @@
+#include "model_config.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <iterator>
+
+#include "failure.h"
+#include "json.h"
+
+namespace cpp_host {
+namespace {
+
+struct Dtype {
+  const char* name;  // numpy's
+  TRITONSERVER_DataType type;
+  size_t bytes;
+};
+
+constexpr Dtype kDtypes[] = {
+    {"bool", TRITONSERVER_TYPE_BOOL, 1},      {"uint8", TRITONSERVER_TYPE_UINT8, 1},
+    {"int8", TRITONSERVER_TYPE_INT8, 1},      {"int16", TRITONSERVER_TYPE_INT16, 2},
+    {"int32", TRITONSERVER_TYPE_INT32, 4},    {"int64", TRITONSERVER_TYPE_INT64, 8},
+    {"float16", TRITONSERVER_TYPE_FP16, 2},   {"float32", TRITONSERVER_TYPE_FP32, 4},
+    {"float64", TRITONSERVER_TYPE_FP64, 8},
+};
+
+TensorSpec tensor(const Json& json) {
+  TensorSpec spec;
+  spec.name = json.at("name").text();
+  const std::string& dtype = json.at("dtype").text();
+  const auto* found = std::find_if(std::begin(kDtypes), std::end(kDtypes), [&](const Dtype& d) { return dtype == d.name; });
+  if (found == std::end(kDtypes)) {
+    throw bad_request("tensor " + spec.name + " is of dtype " + dtype + ", which this host can't carry");
+  }
+  spec.type = found->type;
+  spec.element_bytes = found->bytes;
+  for (const Json& size : json.at("shape").items()) spec.row_shape.push_back(size.integer());
+  if (const Json* range = json.find("value_range"); range != nullptr && range->items().size() == 2) {
+    spec.value_range = {range->items()[0].integer(), range->items()[1].integer()};
+  }
+  return spec;
+}
+
+std::vector<TensorSpec> tensors(const Json& list) {
+  std::vector<TensorSpec> specs;
+  for (const Json& item : list.items()) specs.push_back(tensor(item));
+  return specs;
+}
+
+const std::string& parameter(const Json& config, const std::string& key) {
+  return config.at("parameters").at(key).at("string_value").text();
+}
+
+// As told, or all cores that this process may use.
+int threads_of(const Json& config) {
+  const Json* told = config.at("parameters").find("threads");
+  if (told == nullptr) {
+    cpu_set_t cores;
+    return sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;
+  }
+  const std::string& text = told->at("string_value").text();
+  const int threads = std::atoi(text.c_str());
+  if (threads < 1) throw bad_request("parameter threads is " + text + ": use 1 or more");
+  return threads;
+}
+
+}  // namespace
+
+ModelConfig ModelConfig::parse(std::string_view json) {
+  const Json config = Json::parse(json);
+  const Json signature = Json::parse(parameter(config, "model_spec"));
+  ModelConfig result;
+  result.inputs = tensors(signature.at("inputs"));
+  result.outputs = tensors(signature.at("outputs"));
+  result.file = parameter(config, "model_file");
+  result.precision = parameter(config, "inference_precision");
+  result.instances = 0;
+  for (const Json& group : config.at("instance_group").items()) {
+    result.instances += static_cast<int>(group.at("count").integer());
+  }
+  result.threads = threads_of(config);
+  return result;
+}
+
+}  // namespace cpp_host

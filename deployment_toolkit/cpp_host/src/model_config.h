@@ -1,0 +1,34 @@
+// What the server's configuration says of a model that this host is to run.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "triton_api.h"
+
+namespace cpp_host {
+
+struct TensorSpec {
+  std::string name;
+  TRITONSERVER_DataType type;
+  size_t element_bytes;
+  std::vector<int64_t> row_shape;                        // without the batch dimension; -1 is any size
+  std::optional<std::pair<int64_t, int64_t>> value_range;  // both ends included
+};
+
+struct ModelConfig {
+  std::vector<TensorSpec> inputs, outputs;  // by name, as everywhere in a signature
+  std::string file;                         // of the version's folder
+  std::string precision;                    // of the arithmetic, as OpenVINO writes it
+  int threads;                              // of all instances together
+  int instances;
+
+  // Throws Failure, with what is missing or wrong.
+  static ModelConfig parse(std::string_view json);
+};
+
+}  // namespace cpp_host

@@ -1,0 +1,55 @@
+#include "value_range.h"
+
+#include <algorithm>
+#include <limits>
+#include <type_traits>
+
+#include "failure.h"
+
+namespace cpp_host {
+namespace {
+
+// No branch in the loop: it becomes vector instructions.
+template <typename T>
+bool all_inside(const T* values, size_t count, T low, T high) {
+  bool outside = false;
+  for (size_t i = 0; i < count; ++i) outside |= (values[i] < low) | (values[i] > high);
+  return !outside;
+}
+
+template <typename T>
+[[noreturn]] void refuse(const TensorSpec& spec, const T* values, size_t count) {
+  const auto [low, high] = *spec.value_range;
+  const auto [smallest, largest] = std::minmax_element(values, values + count);
+  const T value = static_cast<int64_t>(*smallest) < low ? *smallest : *largest;
+  throw bad_request(
+      "input " + spec.name + " holds id " + std::to_string(value) + ", outside " + std::to_string(low) + " .. " +
+      std::to_string(high) + " (cardinality " + std::to_string(high + 1) + ")");
+}
+
+template <typename T>
+void check(const TensorSpec& spec, const void* data, size_t count) {
+  const T* values = static_cast<const T*>(data);
+  constexpr int64_t kLowest = static_cast<int64_t>(std::numeric_limits<T>::lowest());
+  constexpr int64_t kHighest = static_cast<int64_t>(std::numeric_limits<T>::max());
+  const auto [low, high] = *spec.value_range;
+  if (low > kHighest || high < kLowest) refuse(spec, values, count);  // the type holds no such id at all
+  const T least = static_cast<T>(std::max(low, kLowest)), most = static_cast<T>(std::min(high, kHighest));
+  if (!all_inside(values, count, least, most)) refuse(spec, values, count);
+}
+
+}  // namespace
+
+void check_range(const TensorSpec& spec, const void* values, size_t count) {
+  if (!spec.value_range || count == 0) return;
+  switch (spec.type) {
+    case TRITONSERVER_TYPE_UINT8: return check<uint8_t>(spec, values, count);
+    case TRITONSERVER_TYPE_INT8: return check<int8_t>(spec, values, count);
+    case TRITONSERVER_TYPE_INT16: return check<int16_t>(spec, values, count);
+    case TRITONSERVER_TYPE_INT32: return check<int32_t>(spec, values, count);
+    case TRITONSERVER_TYPE_INT64: return check<int64_t>(spec, values, count);
+    default: throw bad_request("input " + spec.name + " has a value range and is no whole number");
+  }
+}
+
+}  // namespace cpp_host

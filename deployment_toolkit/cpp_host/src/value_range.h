@@ -1,0 +1,13 @@
+// Ids inside their tables.
+#pragma once
+
+#include <cstddef>
+
+#include "model_config.h"
+
+namespace cpp_host {
+
+// Throws Failure, naming the feature, the value and the cardinality, if one of count values lies outside the range.
+void check_range(const TensorSpec& spec, const void* values, size_t count);
+
+}  // namespace cpp_host
