@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import shlex
@@ -11,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files import require_free_space
 from deployment_toolkit.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from runner.config import Config, load_config
 from runner.launch import require_launchable
 from runner.launch_options import LaunchOptions
 from runner.pipeline import run_pipeline
+from runner.search_config import Search
 from runner.workspace import create_workspace
 
 logger = logging.getLogger("runner")
@@ -36,6 +39,19 @@ class RunnerOptions:
     experiments: list[int] = option(
         "only these experiments, by their numbers in the configuration", [], type=int, nargs="+", metavar="N"
     )
+    search: list[int] | None = option(
+        "first find the instances, threads, preferred batch and queue delay that serve best, for these experiments, or "
+        "for all that run if no number is given; default: as configured",
+        None,
+        metavar="N",
+    )
+
+    def with_search(self, config: Config) -> Config:
+        """The configuration with the search that these options ask for."""
+        if self.search is None:
+            return config
+        asked = dataclasses.replace(config.search or Search(), experiments=self.search or None)
+        return dataclasses.replace(config, search=asked)
 
 
 def main(argv: list[str]) -> int:
@@ -66,8 +82,14 @@ def read_command_line(argv: list[str]) -> tuple[Config, list[int], RunnerOptions
     add_dataclass(parser, LaunchOptions)
     args = parser.parse_args(argv)
     options, launch = from_args(RunnerOptions, args), from_args(LaunchOptions, args)
-    config = load_config(options.config_path, options.experiments, launch.over)
-    return config, sorted(set(options.experiments)) or list(config.experiment_numbers), options
+    config = load_config(
+        options.config_path, options.experiments, lambda config: options.with_search(launch.over(config))
+    )
+    numbers = sorted(set(options.experiments)) or list(config.experiment_numbers)
+    for number in options.search or []:
+        if number not in numbers:
+            raise UsageError(f"--search {number}: this run has the experiments {', '.join(map(str, numbers))}")
+    return config, numbers, options
 
 
 def _needed_bytes(experiments: int) -> int:

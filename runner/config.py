@@ -24,6 +24,7 @@ from runner.launch_checks import (
     release_of,
     server_problems,
 )
+from runner.search_config import Search
 
 _ROOT = Path(__file__).resolve().parent.parent
 TRITON_IMAGE = "nvcr.io/nvidia/tritonserver:{}-py3"
@@ -41,6 +42,8 @@ class Config:
     A server that somebody else has started is known by ``triton_http_url`` and ``triton_grpc_url``, and serves the
     folder ``triton_model_repository`` of this host. ``triton_client_user`` (``UID:GID``) is whom perf_analyzer runs as
     there, for a server whose user can't open this one's shared memory.
+
+    With ``search`` the settings that experiments are served with are searched before they are deployed.
 
     With ``ensemble_model_name`` each experiment also deploys, compares and measures the network behind its
     preprocessing.
@@ -69,6 +72,7 @@ class Config:
     measurement_steps_offline: int = 8
     measurement_steps_online: int = 32
     measurement: Measurement = field(default_factory=Measurement)
+    search: Search | None = None
     deep_hidden_units: list[int] | None = None
     feature_spec: Path | None = None
     embedding_sizes: Path | None = None
@@ -122,6 +126,10 @@ class Config:
     def container_release(self, configuration: Configuration) -> str | None:
         """NVIDIA's release that serves a configuration: its image's, else ``container_version``."""
         return release_of(self.triton_image(configuration)) or configuration.container_version or self.container_version
+
+    def searches(self, number: int) -> bool:
+        """Whether the settings of experiment ``number`` are searched."""
+        return self.search is not None and self.search.chooses(number)
 
     def server_plan(self, number: int) -> ServerPlan:
         """Where and what serves experiment ``number``."""
@@ -206,6 +214,10 @@ class Config:
         for plan in plans:
             yield from needless(self.configurations[plan.number - 1], {plan.mode})
             yield from server_problems(plan)
+            if self.searches(plan.number):
+                assert self.search is not None, "else it searches nothing"
+                for problem in self.search.problems(plan.mode, plan.parameters, self.batching, self.performance_tool):
+                    yield f"configuration {plan.number}: {problem}"
 
 
 def load_config(

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from deployment_toolkit.core import EvaluationMode
-from runner.config import Config
 from runner.experiment import ROOT, Command, Experiment, make_command, script
 from runner.served_commands import gate_command, inference_command, offline_sweep, online_sweep, performance_command
-from runner.stages import REFERENCE, STAGES, Stage, feature_spec_options
+from runner.stages import REFERENCE, Stage, feature_spec_options
 from widedeep.preprocessing import WORKFLOW_NAME
 
 PREFIX = "ensemble_"  # of the commands' logs
@@ -60,11 +59,6 @@ ENSEMBLE_STAGES = (
     Stage("ensemble performance offline", ensemble_offline, needs_server=True, shares_memory=True),
     Stage("ensemble performance online", ensemble_online, needs_server=True),
 )
-
-
-def stages_of(config: Config) -> tuple[Stage, ...]:
-    """The stages of each experiment of a run."""
-    return STAGES if config.ensemble_model_name is None else (*STAGES, *ENSEMBLE_STAGES)
 
 
 def _performance(experiment: Experiment, mode: EvaluationMode) -> Command:

@@ -28,6 +28,9 @@ class Command:
     argv: tuple[str, ...]
 
 
+Step = Command | str  # of a stage: what to run, or what to tell a person
+
+
 @dataclass
 class Experiment:
     """One configuration on its way through the stages. ``server`` is there from the deploy stage on;

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TextIO
 
+from deployment_toolkit.errors import ProcessError
+from runner.all_stages import stages_of
 from runner.config import Config
 from runner.console import Console
-from runner.ensemble_stages import stages_of
 from runner.executor import Executor
-from runner.experiment import Experiment
+from runner.experiment import Experiment, Step
 from runner.launch import server_for
 from runner.preparation import PreparationStage, preparation_lock, preparation_stages, relative
-from runner.records import State
+from runner.records import StageRecord, State
 from runner.report import save_report
 from runner.results import keep_configs
 from runner.system_info import read_system_info
@@ -86,7 +87,7 @@ def _make(stage: PreparationStage, executor: Executor) -> bool:
 def _run_experiment(experiment: Experiment, executor: Executor) -> None:
     """Stages up to the first that fails; the rest is skipped. The server lives as long as the experiment."""
     with contextlib.ExitStack() as stack:
-        stages = stages_of(experiment.config)
+        stages = stages_of(experiment)
         for done, stage in enumerate(stages, 1):
             if stage.shares_memory and experiment.distant_server:
                 reason = f"it needs the server's shared memory, and {experiment.distant_server} is another host"
@@ -96,15 +97,38 @@ def _run_experiment(experiment: Experiment, executor: Executor) -> None:
                 if stage.needs_server and experiment.server is None:
                     experiment.server = stack.enter_context(server_for(experiment))
                     stack.callback(keep_configs, experiment)  # before somebody else's server forgets the model
-                for command in stage.commands(experiment):
-                    server_pid = experiment.server.pid if experiment.server else None
-                    executor.run(record, command, server_pid)
+                _run_steps(stage.commands(experiment), experiment, executor, record)
             if record.state is not State.OK:
                 for skipped in stages[done:]:
                     executor.note(skipped.name, experiment.number, State.SKIPPED, f"{stage.name} failed")
                 return
 
 
+def _run_steps(given: Iterable[Step], experiment: Experiment, executor: Executor, record: StageRecord) -> None:
+    """Raises the ProcessError of a command that fails, unless the stage goes on without it."""
+    steps = iter(given)
+    failed: ProcessError | None = None
+    while True:
+        try:
+            if failed is not None and isinstance(steps, Generator):
+                step = steps.throw(failed)
+                record.commands.pop()  # what repeats the run leaves it out too
+            elif failed is not None:
+                raise failed
+            else:
+                step = next(steps)
+        except StopIteration:
+            return
+        failed = None
+        if isinstance(step, str):
+            executor.tell(step)
+            continue
+        try:
+            executor.run(record, step, experiment.server.pid if experiment.server else None)
+        except ProcessError as error:
+            failed = error
+
+
 def _skip(experiment: Experiment, executor: Executor, reason: str) -> None:
-    for stage in stages_of(experiment.config):
+    for stage in stages_of(experiment):
         executor.note(stage.name, experiment.number, State.SKIPPED, reason)

@@ -15,6 +15,7 @@ from runner.experiment import Experiment
 from runner.records import StageRecord, State
 from runner.replay import replay_script
 from runner.results import METRIC_TITLES, ExperimentResult, read_results
+from runner.search_report import search_plots, search_section
 from runner.task import Task
 from runner.workspace import Workspace
 
@@ -144,6 +145,7 @@ def _stages(task: Task) -> str:
 def _experiment(result: ExperimentResult) -> list[str]:
     folder = str(result.folder.relative_to(result.experiment.workspace.run))
     parts = [f"## Experiment {result.title}\n", _transposed([result.parameters | {"server": result.server}])]
+    parts += search_section(result)
     if result.correctness:
         parts += ["### Correctness\n", markdown_table([_readable(row) for row in result.correctness]), _GATE_NOTE]
     for mode, name in ((EvaluationMode.OFFLINE, "Offline"), (EvaluationMode.ONLINE, "Online")):
@@ -172,8 +174,9 @@ def _write_plots(results: Sequence[ExperimentResult], origin: str, folder: Path)
         plots |= offline_plots(offline, origin)
     if online:
         plots |= online_plots(online, origin)
+    searches = search_plots(results, origin)
     folder.mkdir(exist_ok=True)
-    for name, content in plots.items():
+    for name, content in (plots | searches).items():
         with replace_when_complete(folder / name) as beside:
             beside.write_bytes(content)
     return list(plots)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from runner.ensemble_stages import ENSEMBLE_STAGES
 from runner.experiment import Experiment
 from runner.hosting import host_of
 from runner.records import StageRecord, State
+from runner.search_measured import Measured
+from runner.search_table import SEARCH_TABLE, read_search
 from runner.stages import REFERENCE
 
 METRIC = "map12"
@@ -41,6 +43,8 @@ class ExperimentResult:
     correctness: list[dict[str, str]]
     offline: list[PerformanceRow]
     online: list[PerformanceRow]
+    search: list[Measured] = field(default_factory=list)
+    searched: bool = False  # to the end
 
     @property
     def title(self) -> str:
@@ -120,8 +124,9 @@ def keep_configs(experiment: Experiment) -> None:
 
 
 def _read(experiment: Experiment, model_name: str, folder: Path, records: list[StageRecord]) -> ExperimentResult:
-    correctness, offline, online = (
-        folder / name for name in ("correctness.csv", "triton_performance_offline.csv", "triton_performance_online.csv")
+    correctness, offline, online, search = (
+        folder / name
+        for name in ("correctness.csv", "triton_performance_offline.csv", "triton_performance_online.csv", SEARCH_TABLE)
     )
     return ExperimentResult(
         experiment,
@@ -131,6 +136,7 @@ def _read(experiment: Experiment, model_name: str, folder: Path, records: list[S
         read_csv(correctness) if correctness.is_file() else [],
         read_performance(offline) if offline.is_file() else [],
         read_performance(online) if online.is_file() else [],
+        *(read_search(search) if search.is_file() else ()),
     )
 
 

@@ -82,16 +82,16 @@ def performance_command(
         *("--evaluation-mode", mode, "--performance-tool", experiment.config.performance_tool, "--warmup"),
         *("--measurement-request-count", measurement.request_count, "--retries", measurement.retries),
         *("--stability-percentage", measurement.stability_percentage),
-        *_client_options(experiment, os.getuid()),
+        *client_options(experiment),
         *("--result-path", csv),
     ]
     return make_command(name, argv)
 
 
-def _client_options(experiment: Experiment, uid: int) -> list[str]:
-    """A server's container never runs as root, and then it can't open root's shared memory; of a server that somebody
-    else has started the configuration tells."""
-    user = None
+def client_options(experiment: Experiment) -> list[str]:
+    """Whom perf_analyzer runs as. A server's container never runs as root, and then it can't open root's shared memory;
+    of a server that somebody else has started the configuration tells."""
+    user, uid = None, os.getuid()
     if experiment.launch_mode is TritonLaunchMode.REMOTE:
         user = experiment.config.triton_client_user
     elif experiment.launch_mode is TritonLaunchMode.DOCKER and uid == 0:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from deployment_toolkit.core import EvaluationMode, Format
 from deployment_toolkit.triton_server.deployment import THREADS
 from runner.config import Config
-from runner.experiment import ROOT, Command, Experiment, make_command, script
+from runner.experiment import ROOT, Command, Experiment, Step, make_command, script
 from runner.hosting import host_of
 from runner.measurement_points import MeasurementPoints
 from runner.served_commands import (
@@ -28,10 +28,13 @@ REFERENCE = "framework"
 
 @dataclass(frozen=True)
 class Stage:
-    """A name and the commands it runs. The server is started before the first stage that needs it."""
+    """A name and the commands it runs. The server is started before the first stage that needs it.
+
+    A stage whose next command depends on what the one before found gives a generator; a command of it that fails is
+    thrown into it as ProcessError, so that it may go on without."""
 
     name: str
-    commands: Callable[[Experiment], list[Command]]
+    commands: Callable[[Experiment], Iterable[Step]]
     needs_server: bool = False
     shares_memory: bool = False  # with the server, which must be on this host
 
@@ -183,6 +186,11 @@ def feature_spec_options(config: Config) -> list[object]:
     """The specification beside the data set, where there is one."""
     path = DatasetFolder(config.dataset_dir).spec_path
     return [] if path is None else ["--feature-spec", path]
+
+
+def validation_rows(experiment: Experiment) -> list[object]:
+    """What makes a script read the validation data in the model's largest batches."""
+    return _rows(experiment, _batch_size(experiment))
 
 
 def _batch_size(experiment: Experiment) -> int:

@@ -24,6 +24,19 @@ DEADLINE_S = 400
 ENSEMBLE = "RawWidenDeep"
 STAGES = ["export", "convert", "deploy", "correctness", "performance offline", "performance online"]
 Plain = dict[str, Any]
+SMALL_SEARCH = {  # of two candidates, the configured one among them
+    "instances": [1],
+    "threads": [1],
+    "preferred_batch_sizes": [16],
+    "max_queue_delays_us": [300],
+    "rows_per_request": 4,
+    "concurrency": [4],
+    "p99_budget_ms": 0.001,
+    "minutes": 0.05,
+    "finalists": 2,
+    "rounds": 1,
+    "window_ms": 500,
+}
 
 
 def experiment(**changes: Any) -> Plain:
@@ -100,13 +113,14 @@ def workspace_root(small_config: Plain) -> Path:
 def finished_runs(
     small_config: Plain, workspace_root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> list[tuple[Path, str]]:
-    """Two whole runs at once in one workspace, of two experiments and of one with an ensemble, that find neither data
-    nor checkpoint: the folder of each and what it printed."""
+    """Two whole runs at once in one workspace, of two experiments and of one that is searched and has an ensemble, that
+    find neither data nor checkpoint: the folder of each and what it printed."""
     folder = tmp_path_factory.mktemp("config")
     configs = {
         "two": small_config | {"configurations": [experiment(format="tf-savedmodel"), experiment()]},
         "one": small_config
-        | {"measurement_steps_offline": 1, "measurement_steps_online": 1, "ensemble_model_name": ENSEMBLE},
+        | {"measurement_steps_offline": 1, "measurement_steps_online": 1, "ensemble_model_name": ENSEMBLE}
+        | {"search": SMALL_SEARCH},
     }
     processes = []
     for name, config in configs.items():

@@ -84,7 +84,7 @@ def test_an_ensemble_is_deployed_compared_and_measured(finished_runs: list[tuple
     (without, _), (run, printed) = finished_runs
     assert states(run, None)["raw rows"] == "ok"
     names = ["deploy", "correctness", "performance offline", "performance online"]
-    assert list(states(run, 1)) == [*STAGES, *(f"ensemble {name}" for name in names)]
+    assert list(states(run, 1)) == [*STAGES[:2], "search", *STAGES[2:], *(f"ensemble {name}" for name in names)]
     folder = run / "experiment_1"
     correctness = rows(folder / "ensemble" / "correctness.csv")
     assert [row["name"] for row in correctness] == ["framework", "grpc_async", "http_async"]
@@ -102,6 +102,29 @@ def test_an_ensemble_is_deployed_compared_and_measured(finished_runs: list[tuple
     assert report.count("### Correctness") == report.count("### Online") == 2
     assert f"1: onnx fp32, {ENSEMBLE}" in printed
     assert not (without / "experiment_1" / "ensemble").exists()
+
+
+def test_settings_are_searched_deployed_and_measured(finished_runs: list[tuple[Path, str]]) -> None:
+    run, printed = finished_runs[1]
+    folder = run / "experiment_1"
+    lines = rows(folder / "search.csv")
+    settings = {(line["Instances"], line["Preferred batch sizes"], line["Max queue delay (us)"]) for line in lines}
+    assert ("1", "64", "0") in settings and len(settings) > 1
+    assert [line["Stage"] for line in lines].count("final") == 2
+    assert all(float(line["Inferences/Second"]) > 0 and line["Settled"] in ("yes", "no") for line in lines)
+    chosen = {
+        (line["Preferred batch sizes"], line["Max queue delay (us)"]) for line in lines if line["Chosen"] == "yes"
+    }
+    ((size, delay),) = chosen
+    told = (folder / "search" / "config.pbtxt").read_text()
+    assert f"preferred_batch_size: {size}" in told and f"max_queue_delay_microseconds: {delay}" in told
+    assert (folder / "config.pbtxt").read_text() == told, "what follows is served with the chosen settings"
+    assert (run / "plots" / "search_1.png").read_bytes().startswith(PNG)
+    assert "No candidate kept to the budget of 0.001 ms" in (run / "report.md").read_text()
+    assert f"    max_queue_delay_us: {delay}" in printed and "s left, best so far" in printed
+    for name in ("search_01_deploy", "search_01_performance"):
+        assert (run / "logs" / f"experiment_1_{name}.log").exists()
+    assert "search/01.csv" in (folder / "replay.sh").read_text()
 
 
 def test_the_replay_script_repeats_an_experiment(
