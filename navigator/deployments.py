@@ -19,9 +19,18 @@ from deployment_toolkit.core import (
 )
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.library.base import stored_spec
+from deployment_toolkit.library.openvino_arithmetic import arithmetic
 from deployment_toolkit.params import from_args, option
 from deployment_toolkit.registry import INSTEAD
-from deployment_toolkit.triton_server.deployment import GPU_HOSTED, HOSTED, MODEL_FILES, THREADS, Deployment
+from deployment_toolkit.triton_server.deployment import (
+    CPP_PRECISIONS,
+    GPU_HOSTED,
+    HOSTED,
+    INFERENCE_PRECISION,
+    MODEL_FILES,
+    THREADS,
+    Deployment,
+)
 from navigator.options import ModelOptions, TensorRTOptions, given, tell_unused
 from navigator.signature import read_spec
 from navigator.values import key_value
@@ -37,6 +46,7 @@ class HostChoice(Mnemonic):
     AUTO = "auto"
     NATIVE = "native"
     PYTHON = "python"
+    CPP = "cpp"
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,8 @@ class ConfigOptions:
 
     host: HostChoice = option(
         "native: the server's own backend for the format; python: the framework in the Python backend, for servers "
-        "without such a backend; auto: native, and python where --load-model finds that the server has no such backend",
+        "without such a backend; cpp: OpenVINO in this project's own backend, of the embedded server; auto: native, "
+        "and python where --load-model finds that the server has no such backend",
         HostChoice.AUTO,
     )
     batching: Batching = option(
@@ -72,7 +83,8 @@ class ConfigOptions:
     )
     tensorrt_capture_cuda_graph: bool = option("run TensorRT plans as CUDA graphs", False)
     triton_backend_parameters: list[tuple[str, str]] = option(
-        "parameters of the backend; the Python host takes threads=N, the threads of an instance",
+        "parameters of the backend; the Python host takes threads=N, the threads of an instance; the C++ host "
+        "threads=N, those of all instances, and inference_precision=f32|bf16, by default the model's",
         [],
         type=key_value(),
         nargs="+",
@@ -97,7 +109,9 @@ def find_choices(args: argparse.Namespace) -> list[Choice]:
     spec = _find_spec(model, model_format)
     _tell_unused(config, tensorrt, model_format)
     if config.host is not HostChoice.AUTO:
-        return [Choice(_deployment(model, model_format, spec, config, tensorrt, Host(config.host.value)))]
+        host = Host(config.host.value)
+        config = _for_cpp(config, model, model_format) if host is Host.CPP else config
+        return [Choice(_deployment(model, model_format, spec, config, tensorrt, host))]
     return [
         Choice(_deployment(model, model_format, spec, fitting, tensorrt, host), dropped)
         for host, (fitting, dropped) in ((Host.NATIVE, _for_native(config)), (Host.PYTHON, _for_python(config)))
@@ -108,6 +122,15 @@ def find_choices(args: argparse.Namespace) -> list[Choice]:
 def _hosted(config: ConfigOptions) -> tuple[Format, ...]:
     """What the Python host runs on these engines."""
     return GPU_HOSTED if DeviceKind.GPU in dict(config.engine_count_per_device) else HOSTED
+
+
+def _for_cpp(config: ConfigOptions, model: ModelOptions, model_format: Format) -> ConfigOptions:
+    """The arithmetic that the model asks for, unless the options name one."""
+    if INFERENCE_PRECISION in dict(config.triton_backend_parameters):
+        return config
+    wanted = arithmetic(model.model_path) if model_format is Format.OPENVINO else CPP_PRECISIONS[0]
+    parameters = [*config.triton_backend_parameters, (INFERENCE_PRECISION, wanted)]
+    return dataclasses.replace(config, triton_backend_parameters=parameters)
 
 
 def _for_native(config: ConfigOptions) -> tuple[ConfigOptions, list[str]]:

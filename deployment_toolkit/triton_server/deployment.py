@@ -60,9 +60,10 @@ class Deployment:
 
     ``engine_count_per_device`` is the number of instances per kind of device; without it the Python host and the
     OpenVINO backend run one on the CPU, any other backend one wherever the server likes. ``backend_parameters`` reach a
-    native backend as they are; the Python host takes ``threads``, the threads of one instance; the C++ host ``threads``,
-    those of all instances together, and ``inference_precision``. ``precision`` is that of the TensorRT accelerator. Preferred sizes and delay count for dynamic batching only. Raises UsageError if the parts
-    contradict each other.
+    native backend as they are; the Python host takes ``threads``, the threads of one instance; the C++ host takes
+    ``threads``, those of all instances together, and ``inference_precision``. ``precision`` is that of the TensorRT
+    accelerator. Preferred sizes and delay count for dynamic batching only. Raises UsageError if the parts contradict
+    each other.
     """
 
     name: str
@@ -98,8 +99,8 @@ class Deployment:
             yield f"version {self.version} is no folder a server looks into: use 1 or more"
         if self.format not in MODEL_FILES:
             yield f"no server runs {self.format}: {INSTEAD.get(self.format, 'export it as tf-savedmodel first')}"
-        problems = {Host.PYTHON: self._python_problems, Host.CPP: self._cpp_problems, Host.NATIVE: self._native_problems}
-        yield from problems[self.host]()
+        hosts = {Host.PYTHON: self._python_problems, Host.CPP: self._cpp_problems}
+        yield from hosts.get(self.host, self._native_problems)()
         yield from self._batching_problems()
         for device, count in self.engine_count_per_device.items():
             if count < 1:

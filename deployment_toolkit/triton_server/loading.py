@@ -7,8 +7,9 @@ import time
 
 import numpy as np
 
-from deployment_toolkit.core import Array, Batch, LoadMethod, ModelSpec, TensorSpec
-from deployment_toolkit.errors import BackendError, ServerError
+from deployment_toolkit.core import Array, Batch, Host, LoadMethod, ModelSpec, TensorSpec
+from deployment_toolkit.cpp_host.library import build_library
+from deployment_toolkit.errors import BackendError, BuildError, ServerError
 from deployment_toolkit.triton_inference_runner.base import open_session
 from deployment_toolkit.triton_server.deployment import Deployment
 from deployment_toolkit.triton_server.model_config import config_text, differences, parse_config
@@ -33,6 +34,8 @@ def load_and_check(url: str, deployment: Deployment, *, method: LoadMethod, time
     try:
         load_package(url, _package(deployment), method=method, timeout_s=timeout_s)
     except ServerError as error:
+        if _NO_BACKEND in str(error) and deployment.host is Host.CPP:
+            raise BackendError(f"the server at {url} has no C++ host: {_without_cpp_host()} ({error})") from error
         if _NO_BACKEND in str(error):
             raise BackendError(
                 f"the server at {url} has no backend for {deployment.format}: deploy with --host python ({error})"
@@ -43,6 +46,15 @@ def load_and_check(url: str, deployment: Deployment, *, method: LoadMethod, time
                 f"--engine-count-per-device cpu=N, or use a server on a GPU host ({error})"
             ) from error
         raise
+
+
+def _without_cpp_host() -> str:
+    """What to do about it, as far as this machine's installation tells."""
+    try:
+        build_library()
+    except BuildError as reason:
+        return f"{reason}; then start the server anew"
+    return "here it is compiled, so start the embedded server anew; no other server has it: deploy with --host python"
 
 
 def is_running(url: str, deployment: Deployment) -> bool:

@@ -1,0 +1,285 @@
+"""The C++ host inside the real server: the answers, and whose fault is told to whom."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import tritonclient.grpc as grpc
+import tritonclient.http as http
+from onnx import TensorProto, helper, numpy_helper
+from tritonclient.utils import shared_memory
+
+from deployment_toolkit.core import Array, Arrays, Batching, DeviceKind, Format, Host, ModelSpec, TensorSpec
+from deployment_toolkit.errors import InferenceError, ServerError
+from deployment_toolkit.library.openvino import OpenVinoFromOnnx, OpenVinoLoader
+from deployment_toolkit.triton_inference_runner.grpc import GrpcTransport
+from deployment_toolkit.triton_server.deployment import Deployment
+from deployment_toolkit.triton_server.local import local_server
+from deployment_toolkit.triton_server.model_repository import add_model
+from deployment_toolkit.triton_server.remote import TritonServer
+from deployment_toolkit.triton_server.url import ServerUrl
+
+JOINED_ROWS = 8
+SPEC = ModelSpec(
+    (
+        TensorSpec("item", "int64", (1,), (0, 9)),
+        TensorSpec("tags", "int32", (3,), (-1, 4)),
+        TensorSpec("wide", "float32", (-1,)),
+    ),
+    (TensorSpec("score", "float32", (1,)), TensorSpec("twice", "int64", (1,))),
+)
+TYPES = {"float32": TensorProto.FLOAT, "int32": TensorProto.INT32, "int64": TensorProto.INT64}
+
+
+def write_onnx(path: Path) -> Path:
+    """``score = 10 * item + the sum of tags + the sum of wide``, ``twice = 2 * item``."""
+    nodes = [
+        helper.make_node("Gather", ["table", "item"], ["looked_up"]),
+        helper.make_node("Cast", ["tags"], ["numbers"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceSum", ["numbers", "axis"], ["tag_sum"]),
+        helper.make_node("ReduceSum", ["wide", "axis"], ["wide_sum"]),
+        helper.make_node("Sum", ["looked_up", "tag_sum", "wide_sum"], ["score"]),
+        helper.make_node("Add", ["item", "item"], ["twice"]),
+    ]
+    values = [
+        helper.make_tensor_value_info(
+            tensor.name, TYPES[tensor.dtype], ["batch", *(None if size == -1 else size for size in tensor.shape)]
+        )
+        for tensor in (*SPEC.inputs, *SPEC.outputs)
+    ]
+    constants = {"table": np.arange(0, 100, 10, dtype=np.float32), "axis": np.array([1])}
+    weights = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    graph = helper.make_graph(nodes, "summing", values[:3], values[3:], weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), str(path))
+    return path
+
+
+def write_pairing_onnx(path: Path) -> tuple[Path, ModelSpec]:
+    """Fails for an odd number of rows, and answers one row for two otherwise."""
+    node = helper.make_node("Reshape", ["x", "shape"], ["y"])
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 1])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["half", 2])
+    graph = helper.make_graph([node], "pairing", [x], [y], [numpy_helper.from_array(np.array([-1, 2]), "shape")])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), str(path))
+    return path, ModelSpec((TensorSpec("x", "float32", (1,)),), (TensorSpec("y", "float32", (2,)),))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The summing model for OpenVINO."""
+    folder = tmp_path_factory.mktemp("model") / "summing.openvino"
+    folder.mkdir()
+    OpenVinoFromOnnx().convert(write_onnx(folder.parent / "summing.onnx"), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
+    """``joined`` collects 8 rows before it runs, ``pair`` has two instances, ``whole`` is not batched, ``onnx`` is that
+    file, ``pairing`` fails."""
+    folder = tmp_path_factory.mktemp("host")
+    repository = folder / "repository"
+    collecting: dict[str, Any] = {"preferred_batch_sizes": (JOINED_ROWS,), "max_queue_delay_us": 20_000_000}
+    dynamic = Batching.DYNAMIC
+    pairing, pairing_spec = write_pairing_onnx(folder / "pairing.onnx")
+    of_onnx = {"format": Format.ONNX, "batching": dynamic, "max_batch_size": 64}
+    deployments: list[tuple[str, Path, dict[str, Any]]] = [
+        ("joined", model, {"batching": dynamic, "max_batch_size": JOINED_ROWS, **collecting}),
+        ("pair", model, {"batching": dynamic, "max_batch_size": 512, "engine_count_per_device": {DeviceKind.CPU: 2}}),
+        ("whole", model, {"batching": Batching.DISABLED}),
+        ("onnx", model.parent / "summing.onnx", {**of_onnx, "backend_parameters": {"threads": "1"}}),
+        ("pairing", pairing, {**of_onnx, "spec": pairing_spec}),
+    ]
+    for name, source, options in deployments:
+        given = {"spec": SPEC, "format": Format.OPENVINO, **options}
+        add_model(repository, Deployment(name, host=Host.CPP, **given), source)
+    with local_server(repository, log_path=folder / "server.log") as running:
+        for name, _, _ in deployments:
+            running.load_model(name, timeout_s=60)
+        yield running
+
+
+def rows(count: int, seed: int = 0, width: int = 5) -> Arrays:
+    random = np.random.default_rng(seed)
+    return {
+        "item": random.integers(0, 10, (count, 1), dtype=np.int64),
+        "tags": random.integers(-1, 5, (count, 3), dtype=np.int32),
+        "wide": random.random((count, width), dtype=np.float32),
+    }
+
+
+def ask(server: TritonServer, model: str, batches: list[Arrays]) -> list[Arrays | InferenceError]:
+    """Sends all requests at once; what each was answered."""
+    answers: list[Arrays | InferenceError] = []
+    with closing(GrpcTransport(ServerUrl.parse(server.grpc_url), model, "1", len(batches))) as transport:
+        for response in [transport.send(x) for x in batches]:
+            try:
+                answers.append(response.result(30))
+            except InferenceError as error:
+                answers.append(error)
+    return answers
+
+
+def assert_right(answer: Any, x: Arrays) -> None:
+    assert not isinstance(answer, Exception), answer
+    score = 10 * x["item"] + x["tags"].sum(axis=1, keepdims=True) + x["wide"].sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(answer["score"], score, rtol=1e-5)
+    np.testing.assert_array_equal(answer["twice"], 2 * x["item"])
+
+
+def statistics(server: TritonServer, model: str) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{server.http_url}/v2/models/{model}/stats") as answer:
+        found: dict[str, Any] = json.load(answer)["model_stats"][0]
+        return found
+
+
+def executions(server: TritonServer, model: str, at_least: int) -> int:
+    """The server counts a batch after it has answered."""
+    deadline = time.monotonic() + 10
+    while (count := int(statistics(server, model)["execution_count"])) < at_least and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return count
+
+
+def test_an_answer_is_that_of_the_engine_in_process_bit_for_bit(server: TritonServer, model: Path) -> None:
+    with OpenVinoLoader(threads=1).load(model) as session:
+        for count in (1, 3, 64):
+            x = rows(count, count)
+            (answer,) = ask(server, "onnx", [x])
+            assert isinstance(answer, dict)
+            expected = session.infer(x)
+            assert {name: array.tobytes() for name, array in answer.items()} == {
+                name: array.tobytes() for name, array in expected.items()
+            }
+
+
+def test_many_requests_of_all_sizes_at_once_on_two_instances_get_their_own_rows(server: TritonServer) -> None:
+    random = np.random.default_rng(7)
+    batches = [rows(int(count), seed) for seed, count in enumerate(random.integers(1, 90, 300))]
+    batches += [rows(512, 1000), rows(1, 1001, width=30_000), rows(40, 1002, width=3_000), rows(1, 1003)]
+    for x, answer in zip(batches, ask(server, "pair", batches), strict=True):
+        assert_right(answer, x)
+    told = statistics(server, "pair")
+    assert told["inference_count"] == sum(len(x["item"]) for x in batches)
+    assert told["execution_count"] < len(batches)  # some were joined
+    times = told["inference_stats"]
+    assert times["success"]["count"] == len(batches) and times["fail"]["count"] == 0
+    parts = [times[part]["ns"] for part in ("queue", "compute_input", "compute_infer", "compute_output")]
+    assert all(parts) and sum(parts) <= times["success"]["ns"]
+
+
+def test_a_bad_id_is_answered_to_its_own_request_while_the_rest_of_the_batch_is_served(server: TritonServer) -> None:
+    batches = [rows(1, 0), rows(3, 1), rows(2, 2), rows(1, 3), rows(1, 4)]
+    batches[1]["item"][2] = 2**40
+    batches[3]["tags"][0, 1] = -2
+    before = executions(server, "joined", 0)
+    answers = ask(server, "joined", batches)
+    assert executions(server, "joined", before + 1) == before + 1, "they were not joined: the test shows nothing"
+    for index in (0, 2, 4):
+        assert_right(answers[index], batches[index])
+    assert "input item holds id 1099511627776, outside 0 .. 9 (cardinality 10)" in str(answers[1])
+    assert "input tags holds id -2, outside -1 .. 4 (cardinality 5)" in str(answers[3])
+    assert statistics(server, "joined")["inference_stats"]["fail"]["count"] == 2
+
+
+def test_a_batch_of_bad_ids_only_is_answered(server: TritonServer) -> None:
+    batches = [rows(4, 0), rows(4, 1)]
+    for x in batches:
+        x["item"][:] = 999
+    assert [str(answer).count("holds id 999") for answer in ask(server, "joined", batches)] == [1, 1]
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_a_batch_that_fails_in_the_engine_is_told_and_the_server_goes_on(count: int, server: TritonServer) -> None:
+    (answer,) = ask(server, "pairing", [{"x": np.ones((count, 1), np.float32)}])
+    assert isinstance(answer, InferenceError)
+    assert ("inference: " if count == 3 else "output y has not one row for each row") in str(answer)
+    x = rows(2)
+    assert_right(ask(server, "pair", [x])[0], x)
+
+
+def test_without_batching_requests_are_taken_as_they_are(server: TritonServer) -> None:
+    x = rows(700)
+    assert_right(ask(server, "whole", [x])[0], x)
+    x["item"] = x["item"][:1]
+    (answer,) = ask(server, "whole", [x])
+    assert "the inputs of a request have [1, 700] rows: they must agree" in str(answer)
+
+
+def test_only_the_wanted_outputs_are_answered_over_both_protocols(server: TritonServer) -> None:
+    x = rows(3)
+    for client, url in ((http, server.http_url), (grpc, server.grpc_url)):
+        with closing(client.InferenceServerClient(url.partition("://")[2])) as connection:
+            inputs = [client.InferInput(name, a.shape, grpc.np_to_triton_dtype(a.dtype)) for name, a in x.items()]
+            for tensor, array in zip(inputs, x.values(), strict=True):
+                tensor.set_data_from_numpy(array)
+            answer = connection.infer("onnx", inputs, outputs=[client.InferRequestedOutput("twice")])
+            np.testing.assert_array_equal(answer.as_numpy("twice"), 2 * x["item"])
+            assert answer.as_numpy("score") is None
+
+
+def test_large_inputs_in_shared_memory_are_read_where_they_are(server: TritonServer) -> None:
+    """They are not copied, so it must be seen when they change, move, or are followed by a small request."""
+    x = rows(40, 0, width=4_000)
+    size = x["wide"].nbytes
+    region = shared_memory.create_shared_memory_region("cpp_host_wide", "/cpp_host_wide", 2 * size)
+    client = http.InferenceServerClient(server.http_url.partition("://")[2])
+    try:
+        client.register_system_shared_memory("cpp_host_wide", "/cpp_host_wide", 2 * size)
+        for seed, offset in ((1, 0), (2, 0), (3, size), (4, size - 4), (5, 0)):
+            x = rows(40, seed, width=4_000)
+            shared_memory.set_shared_memory_region(region, [x["wide"]], offset=offset)
+            inputs = [http.InferInput(name, a.shape, grpc.np_to_triton_dtype(a.dtype)) for name, a in x.items()]
+            for tensor, array in zip(inputs[:2], (x["item"], x["tags"]), strict=True):
+                tensor.set_data_from_numpy(array)
+            inputs[2].set_shared_memory("cpp_host_wide", size, offset=offset)
+            answer = client.infer("pair", inputs)
+            assert_right({name: answer.as_numpy(name) for name in ("score", "twice")}, x)
+            small = rows(seed, seed)
+            assert_right(ask(server, "pair", [small])[0], small)
+    finally:
+        client.unregister_system_shared_memory("cpp_host_wide")
+        client.close()
+        shared_memory.destroy_shared_memory_region(region)
+
+
+def test_a_model_that_is_unloaded_is_gone_from_memory_and_can_come_back(server: TritonServer) -> None:
+    maps = Path(f"/proc/{server.pid}/maps")
+
+    def ask_at_once(count: int) -> Array:
+        x = rows(count, count)
+        assert_right(ask(server, "whole", [x])[0], x)
+        return x["item"]
+
+    for _ in range(2):
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(ask_at_once, range(1, 20)))
+        server.unload_model("whole")
+        server.wait_unloaded("whole", timeout_s=30)
+        assert "/whole/1/" not in maps.read_text()
+        server.load_model("whole", timeout_s=60)
+
+
+def test_a_model_that_cannot_be_read_fails_to_load_with_the_engines_words(
+    server: TritonServer, tmp_path: Path, model: Path
+) -> None:
+    assert server.log_path is not None
+    repository = server.log_path.parent / "repository"
+    add_model(repository, Deployment("broken", SPEC, Format.OPENVINO, host=Host.CPP), model)
+    (repository / "broken" / "1" / "model.xml").write_text("this is no model")
+    with pytest.raises(ServerError, match=r"broken.*model\.xml can't be compiled"):
+        server.load_model("broken", timeout_s=60)
+    other = ModelSpec((*SPEC.inputs[:2], TensorSpec("wide", "float64", (-1,))), SPEC.outputs)
+    add_model(repository, Deployment("other", other, Format.OPENVINO, host=Host.CPP), model)
+    with pytest.raises(ServerError, match="input wide of the model is of another type"):
+        server.load_model("other", timeout_s=60)
