@@ -6,6 +6,7 @@ belong to a model without being loaded by its graph.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from deployment_toolkit.core import Arrays, ModelModule, ModelSpec, TensorSpec, 
 from deployment_toolkit.errors import ModelError
 from deployment_toolkit.files import require_free_space
 from deployment_toolkit.library.base import SPEC_FILE, FrameworkSession, Loader, stored_spec
+from deployment_toolkit.library.tf_packed import PackedFunction
 from deployment_toolkit.library.tf_to_onnx import write_onnx
 from deployment_toolkit.params import load_module, select_keywords
 
@@ -44,7 +46,21 @@ class KerasLoader(Loader):
         return {} if function is None else function(**select_keywords(function, self._options))
 
 
-class KerasSession(FrameworkSession):
+class TensorFlowSession(FrameworkSession):
+    """``function`` is a concrete one that takes the inputs by name and answers a dict."""
+
+    function: Any
+
+    @functools.cached_property
+    def _packed(self) -> PackedFunction:
+        """Made when it is first asked for: an export never asks."""
+        return PackedFunction(self.function, self.spec.inputs)
+
+    def infer_impl(self, x: Arrays) -> Arrays:
+        return self._packed(x)
+
+
+class KerasSession(TensorFlowSession):
     """A Keras model with dict inputs; ``function`` is its graph, taking the inputs by name."""
 
     def __init__(self, model: Any, call_fn: Callable[[Any], Any], value_ranges: Mapping[str, ValueRange]) -> None:
@@ -62,9 +78,6 @@ class KerasSession(FrameworkSession):
         self.function = tf.function(serve, autograph=False).get_concrete_function(**signature)
         super().__init__(ModelSpec(inputs, _output_specs(self.function)).with_value_ranges(value_ranges))
 
-    def infer_impl(self, x: Arrays) -> Arrays:
-        return _run(self.function, x)
-
 
 class SavedModelLoader(Loader):
     """A SavedModel folder -> its ``serving_default`` signature."""
@@ -77,7 +90,7 @@ class SavedModelLoader(Loader):
         return stored_spec(path) or self.load(path).spec
 
 
-class SavedModelSession(FrameworkSession):
+class SavedModelSession(TensorFlowSession):
     """A loaded SavedModel. ``model`` owns the variables that ``function`` uses."""
 
     def __init__(self, path: Path) -> None:
@@ -97,9 +110,6 @@ class SavedModelSession(FrameworkSession):
         spec = ModelSpec(inputs, _output_specs(self.function))
         stored = stored_spec(path)
         super().__init__(spec if stored is None else spec.with_value_ranges(stored.value_ranges))
-
-    def infer_impl(self, x: Arrays) -> Arrays:
-        return _run(self.function, x)
 
 
 class SavedModelFromKeras:
@@ -146,11 +156,6 @@ def _output_specs(function: Any) -> tuple[TensorSpec, ...]:
         TensorSpec(name, tensor.dtype.name, tuple(-1 if size is None else size for size in tensor.shape[1:]))
         for name, tensor in function.structured_outputs.items()
     )
-
-
-def _run(function: Any, x: Arrays) -> Arrays:
-    answers = function(**{name: tf.constant(array) for name, array in x.items()})
-    return {name: answer.numpy() for name, answer in answers.items()}
 
 
 def _set_threads(threads: int | None) -> None:

@@ -1,0 +1,75 @@
+"""Many inputs as few: a call of a TensorFlow function costs some 10 us for each tensor that Python hands over.
+
+The inputs of one dtype become the columns of one array, which a graph around the model's splits again; what the model
+computes is the same. With the 29 inputs of Wide & Deep a single row takes 1.2 ms instead of 1.8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from deployment_toolkit.core import Arrays, TensorSpec
+
+
+class PackedFunction:
+    """A concrete function that takes its inputs by name and answers a dict, called with arrays ``{input: [B, ...]}``.
+
+    Inputs of free shape, and strings, are handed over as they are.
+    """
+
+    def __init__(self, function: Any, inputs: Sequence[TensorSpec]) -> None:
+        self.groups = _group(inputs)
+
+        def serve(*packed: Any) -> Any:
+            tensors = {}
+            for group, tensor in zip(self.groups, packed, strict=True):
+                tensors.update(_unpack(group, tensor))
+            return function(**tensors)
+
+        signature = [_packed_spec(group) for group in self.groups]
+        self._function = tf.function(serve, input_signature=signature, autograph=False).get_concrete_function()
+        self._captured = self._function.captured_inputs
+
+    def __call__(self, x: Arrays) -> Arrays:
+        packed = [tf.constant(_pack(group, x)) for group in self.groups]
+        # What the function's own __call__ ends in, without the matching of arguments before, which takes 0.1 ms.
+        answers = self._function._call_flat(packed, self._captured)
+        return {name: answer.numpy() for name, answer in answers.items()}
+
+
+def _group(inputs: Sequence[TensorSpec]) -> list[list[TensorSpec]]:
+    groups: dict[str, list[TensorSpec]] = {}
+    for spec in inputs:
+        alone = -1 in spec.shape or tf.as_dtype(spec.dtype) == tf.string
+        groups.setdefault(spec.name if alone else f"all {spec.dtype}", []).append(spec)
+    return list(groups.values())
+
+
+def _packed_spec(group: Sequence[TensorSpec]) -> Any:
+    if len(group) > 1:
+        return tf.TensorSpec([None, sum(map(_columns, group))], group[0].dtype)
+    return tf.TensorSpec([None, *(None if size == -1 else size for size in group[0].shape)], group[0].dtype)
+
+
+def _columns(spec: TensorSpec) -> int:
+    return int(np.prod(spec.shape, dtype=int))
+
+
+def _pack(group: Sequence[TensorSpec], x: Arrays) -> Any:
+    if len(group) == 1:
+        return x[group[0].name]
+    return np.concatenate([x[spec.name].reshape(len(x[spec.name]), _columns(spec)) for spec in group], axis=1)
+
+
+def _unpack(group: Sequence[TensorSpec], packed: Any) -> dict[str, Any]:
+    if len(group) == 1:
+        return {group[0].name: packed}
+    parts = tf.split(packed, [_columns(spec) for spec in group], axis=1)
+    return {
+        spec.name: part if len(spec.shape) == 1 else tf.reshape(part, [-1, *spec.shape])
+        for spec, part in zip(group, parts, strict=True)
+    }
