@@ -12,7 +12,7 @@ RUN apt-get update \
         apt-get install --yes --no-install-recommends gpg-agent software-properties-common \
         && add-apt-repository --yes ppa:deadsnakes/ppa; fi \
     && apt-get install --yes --no-install-recommends \
-        libpython3.11 libssl3 libstdc++6 python3.11 python3.11-venv zlib1g \
+        g++ libpython3.11 libssl3 libstdc++6 python3.11 python3.11-venv zlib1g \
     && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /opt/wide_deep

@@ -67,7 +67,9 @@ EOF_LIBRARIES
   .venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --editable .
   echo "base $wanted" >"$stamp"
   [ -n "$dev" ] && echo "dev $wanted" >>"$stamp"
-  return 0
+  # Some seconds; a server that starts later does it where this could not, or where the sources have changed.
+  .venv/bin/python -m deployment_toolkit.cpp_host >/dev/null \
+    || echo "without the C++ host (see above) all works but models that are to run in it"
 }
 
 # The one for the CPU and the one for GPUs are two packages that write the same files: neither can be laid over the other.

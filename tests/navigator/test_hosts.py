@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 
 from deployment_toolkit.core import LoadMethod
-from deployment_toolkit.errors import BackendError
+from deployment_toolkit.errors import BackendError, UsageError
+from deployment_toolkit.library.openvino import OpenVinoFromOnnx
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.model_config import parse_config
 from deployment_toolkit.triton_server.remote import TritonServer
@@ -165,3 +167,48 @@ def test_the_tensorrt_accelerator_gets_its_options(model: Path, tmp_path: Path, 
     (accelerator,) = config.optimization.execution_accelerators.gpu_execution_accelerator
     assert accelerator.name == "tensorrt"
     assert dict(accelerator.parameters) == {"precision_mode": "FP16", "max_workspace_size_bytes": "1000"}
+
+
+def test_the_cpp_host_computes_in_the_precision_that_the_model_asks_for(
+    server: tuple[TritonServer, Path], model: Path, arguments: Arguments, outcome: Outcome, tmp_path: Path
+) -> None:
+    running, repository = server
+    where = ["--host", "cpp", "--load-model", "--server-url", running.http_url]
+    main(arguments(model, repository, *where, "--triton-backend-parameters", "threads=1", name="cpp_onnx"))
+    assert outcome()["host"] == "cpp"
+    parameters = running.model_config("cpp_onnx")["parameters"]
+    assert {key: parameters[key]["string_value"] for key in ("threads", "inference_precision")} == {
+        "threads": "1",
+        "inference_precision": "f32",
+    }
+    converted = tmp_path / "tiny.openvino"
+    converted.mkdir()
+    OpenVinoFromOnnx().convert(model, converted)
+    text = (converted / "model.xml").read_text()
+    (converted / "model.xml").write_text(text.replace("<framework>", '<framework><precision value="int8"/>', 1))
+    main(arguments(converted, repository, *where, "--model-format", "openvino", name="cpp_int8"))
+    served = running.model_config("cpp_int8")
+    assert (served["backend"], served["parameters"]["inference_precision"]["string_value"]) == ("cpp_host", "bf16")
+    main(
+        arguments(
+            converted, repository, *where, "--triton-backend-parameters", "inference_precision=f32", name="cpp_int8"
+        )
+    )
+    assert running.model_config("cpp_int8")["parameters"]["inference_precision"]["string_value"] == "f32"
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--engine-count-per-device", "gpu=1"], "the C++ host runs on a cpu only"),
+        (["--backend-accelerator", "trt"], "accelerator trt belongs to a native backend: with the C++ host use none"),
+        (["--triton-backend-parameters", "streams=2"], "the C++ host has no parameter streams, only threads and"),
+        (["--triton-backend-parameters", "threads=0"], "threads=0: use 1 or more"),
+        (["--triton-backend-parameters", "inference_precision=f16"], "inference_precision=f16: use f32 or bf16"),
+    ],
+)
+def test_what_the_cpp_host_cannot_do_is_refused(
+    options: list[str], problem: str, model: Path, tmp_path: Path, arguments: Arguments
+) -> None:
+    with pytest.raises(UsageError, match=re.escape(problem)):
+        main(arguments(model, tmp_path / "store", "--host", "cpp", *options))

@@ -1,0 +1,115 @@
+"""The C++ host as a library: compiled once, by whichever compiler there is, and what is said where there is none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from deployment_toolkit.core import Format, Host, LoadMethod, ModelSpec, TensorSpec
+from deployment_toolkit.cpp_host import library
+from deployment_toolkit.cpp_host.__main__ import main
+from deployment_toolkit.cpp_host.compiler import Compiler
+from deployment_toolkit.cpp_host.library import build_library, find_library
+from deployment_toolkit.errors import BackendError, BuildError
+from deployment_toolkit.triton_server.deployment import Deployment
+from deployment_toolkit.triton_server.loading import load_and_check
+from deployment_toolkit.triton_server.local import local_server
+from deployment_toolkit.triton_server.model_repository import add_model
+
+SPEC = ModelSpec((TensorSpec("x", "float32", (1,)),), (TensorSpec("y", "float32", (1,)),))
+
+
+@pytest.fixture
+def nothing_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(library, "_CACHE", tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+def program(folder: Path, text: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / "c++"
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_it_compiles_without_a_warning_and_once(nothing_built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("there is no g++")
+    env = {**os.environ, "CXX": f"{compiler} -Werror -O0"}
+    built = build_library(env)
+    made = built.stat().st_mtime_ns
+    assert build_library(env) == find_library(env) == built and built.stat().st_mtime_ns == made
+    assert built.name == "libtriton_cpp_host.so" and built.is_relative_to(nothing_built)
+    # Where the compiler has gone since, what it has left serves on.
+    assert find_library({"PATH": "/nowhere"}) == build_library({"PATH": "/nowhere"}) == built
+
+
+def test_the_command_prints_where_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    main([])
+    assert Path(capsys.readouterr().out.strip()).name == "libtriton_cpp_host.so"
+
+
+def test_other_sources_are_another_library(
+    nothing_built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler = program(tmp_path / "bin", 'for last; do :; done; echo built >"$last"; echo "$@" >>"$0.calls"')
+    env = {"PATH": f"{tmp_path / 'bin'}:/bin:/usr/bin"}
+    sources = tmp_path / "src"
+    shutil.copytree(library._SOURCES, sources)
+    first = build_library(env)
+    monkeypatch.setattr(library, "_SOURCES", sources)
+    assert build_library(env) == first
+    (sources / "batch.h").write_text("// changed")
+    second = build_library(env)
+    assert second != first and first.is_file()
+    assert len(compiler.with_name("c++.calls").read_text().splitlines()) == 2
+
+
+def test_the_compiler_of_cxx_comes_first_with_its_options(tmp_path: Path) -> None:
+    own = program(tmp_path / "bin", "")
+    assert Compiler.find({"PATH": str(own.parent)}).command == (str(own),)
+    assert Compiler.find({"PATH": "/nowhere", "CXX": f"{own} -g"}).command == (str(own), "-g")
+    with pytest.raises(BuildError, match=r"the C\+\+ compiler of CXX=/no/c\+\+ is not there: .*apt-get install g\+\+"):
+        Compiler.find({"PATH": str(own.parent), "CXX": "/no/c++"})
+
+
+def test_what_does_not_compile_is_told_in_the_compilers_words(nothing_built: Path, tmp_path: Path) -> None:
+    program(tmp_path / "bin", "echo out of registers >&2; exit 1")
+    with pytest.raises(BuildError, match=r"can't be compiled: .*out of registers"):
+        build_library({"PATH": f"{tmp_path / 'bin'}:/bin"})
+    assert not list(nothing_built.rglob("*.so*"))
+
+
+def test_a_server_without_a_compiler_serves_other_models_and_says_what_is_missing(
+    nothing_built: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr("importlib.util.find_spec", _without("ziglang"))
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delenv("CXX", raising=False)
+    repository = tmp_path / "repository"
+    source = tmp_path / "model.onnx"
+    source.write_bytes(b"never read")
+    deployment = Deployment("m", SPEC, Format.ONNX, host=Host.CPP)
+    add_model(repository, deployment, source)
+    with local_server(repository, log_path=tmp_path / "server.log") as running:
+        assert "the server starts without the C++ host: there is no C++ compiler: install one" in caplog.text
+        with pytest.raises(
+            BackendError, match=r"has no C\+\+ host: there is no C\+\+ compiler: .*g\+\+.*ziglang.*anew"
+        ):
+            load_and_check(running.http_url, deployment, method=LoadMethod.EXPLICIT, timeout_s=30)
+
+
+def _without(package: str) -> object:
+    import importlib.util
+
+    real = importlib.util.find_spec
+    return lambda name, *rest: None if name == package else real(name, *rest)
