@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,34 @@ def test_row_order_and_batches_make_no_difference() -> None:
     same = calculate(ids[clicked_first], np.full(300, 0.5), clicks[clicked_first])
     assert same == pytest.approx(calculate(ids, np.full(300, 0.5), clicks))
     assert same["roc_auc"] == 0.5
+
+
+@pytest.mark.parametrize("block_rows", [1, 7, 100])
+def test_blocks_cut_no_group(monkeypatch: pytest.MonkeyPatch, block_rows: int) -> None:
+    generator = np.random.default_rng(1)
+    ids = np.repeat(np.arange(150), generator.integers(1, 30, 150))
+    scores, clicks = generator.integers(0, 9, len(ids)) / 8, generator.random(len(ids)) < 0.2
+    expected = calculate(ids, scores, clicks)
+    monkeypatch.setattr(module, "_BLOCK_ROWS", block_rows)
+    assert calculate(ids, scores, clicks) == pytest.approx(expected, rel=1e-12)
+
+
+def test_rows_take_some_twenty_bytes() -> None:
+    def peak_bytes(rows: int) -> int:
+        calculator = module.MetricsCalculator()
+        generator = np.random.default_rng(0)
+        for start in range(0, rows, 4096):
+            ids, scores = np.arange(start, start + 4096) // 5, generator.random((4096, 1), np.float32)
+            labels = (scores < 0.2).astype(np.int32)
+            calculator.update(ids.astype(np.int32), {OUTPUT: scores}, None, {"clicked": labels})
+        tracemalloc.start()
+        assert math.isfinite(calculator.metrics["map12"])
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    few, many = 1 << 19, 1 << 21
+    assert (peak_bytes(many) - peak_bytes(few)) / (many - few) < 20
 
 
 def test_what_is_not_defined_is_nan() -> None:

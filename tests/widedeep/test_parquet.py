@@ -102,6 +102,32 @@ def test_wider_types_become_those_of_the_specification(tmp_path: Path, topics: p
     assert batch.x["price"].dtype == np.float32
 
 
+def test_small_types_become_those_of_the_specification(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.parquet",
+        topics=pa.array(TOPICS, pa.list_(pa.uint8())),
+        price=pa.array([-1, 0, 1, 127], pa.int8()),
+        ad=pa.array([0, 9, 3, 4], pa.uint8()),
+        display=pa.array([7, 7, 8, 8], pa.uint16()),
+    )
+    batch = read(path)
+    assert batch.x["topics"].tolist() == PADDED
+    assert batch.x["price"].tolist() == [[-1], [0], [1], [127]]
+    assert batch.x["ad"].tolist() == [[0], [9], [3], [4]]
+    assert batch.ids.tolist() == [7, 7, 8, 8]
+
+
+def test_reading_does_not_wait_for_pandas(tmp_path: Path, write_parquet: WriteParquet) -> None:
+    write_parquet(tmp_path / "a.parquet", 100)
+    program = (
+        "import sys; from widedeep.parquet import ParquetDataset; from widedeep.outbrain import outbrain_spec;"
+        "[batch] = ParquetDataset(sys.argv[1], outbrain_spec()).batches(100);"
+        "print(len(batch), 'pandas' in sys.modules)"
+    )
+    printed = run([sys.executable, "-c", program, tmp_path / "a.parquet"], log_path=tmp_path / "log").stdout
+    assert printed.split() == ["100", "False"]
+
+
 def test_lists_that_are_all_empty_have_no_type(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", topics=pa.array([[]] * 4, pa.list_(pa.null())))
     assert read(path).x["topics"].tolist() == [[-1] * 3] * 4
