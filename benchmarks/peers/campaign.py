@@ -1,0 +1,181 @@
+"""The comparison's runs: every system with every model file, in several passes, so that a slow minute of the machine is
+not one system's alone."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.peers.deployment import Deployment, PerfPoint
+from benchmarks.peers.environments import make_environment
+from benchmarks.peers.load import post
+from benchmarks.peers.peer import Peer
+from benchmarks.peers.results import OURS, Cell, Failure, Run
+from benchmarks.peers.running import running_peer
+from benchmarks.peers.sample import BodyFiles, Sample, write_bodies
+from benchmarks.peers.served import Served
+from benchmarks.peers.wire import Wire
+from benchmarks.process_memory import tree_memory
+from deployment_toolkit.errors import DeploymentError, PerformanceError
+from deployment_toolkit.progress import progress_bar
+from deployment_toolkit.triton_performance_runner.exclusive import machine_to_itself
+
+logger = logging.getLogger("peers")
+
+_IDLE_TIMEOUT_S = 20
+_MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured: each system ``passes`` times with each model, each cell for ``seconds`` after ``warmup_s``.
+    ``tolerance`` is the largest difference of a probability from the framework's that counts as an answer, by model."""
+
+    deployments: Sequence[Deployment]
+    peers: Sequence[Peer]
+    cells: Sequence[Cell]
+    passes: int
+    seconds: float
+    warmup_s: float
+    tolerance: Mapping[str, float]
+    perf_analyzer: bool
+
+
+Keep = Callable[["Outcome"], None]
+
+
+@dataclass
+class Outcome:
+    """What was measured so far."""
+
+    runs: list[Run]
+    failures: list[Failure]
+    perf: dict[str, dict[tuple[int, int], PerfPoint]]
+
+
+class Campaign:
+    """The runs of a plan; ``folder`` takes bodies and logs, ``environments`` the peers' virtual environments."""
+
+    def __init__(self, plan: Plan, sample: Sample, wrk: str, folder: Path, environments: Path) -> None:
+        self._plan, self._sample, self._wrk = plan, sample, wrk
+        self._folder, self._environments = folder, environments
+        self._bodies: dict[tuple[str, int], BodyFiles] = {}
+        self._outcome = Outcome([], [], {})
+
+    def run(self, keep: Keep) -> Outcome:
+        """Measures everything; ``keep`` is called after each system, so that what was measured outlives an
+        interruption. A system that can't be installed, started or asked is a failure with its reason."""
+        plan = self._plan
+        pythons = self._install()
+        systems = len(plan.deployments) * plan.passes * (1 + len(pythons))
+        with progress_bar("peers", systems * len(plan.cells), " cells") as bar:
+            for attempt in range(1, plan.passes + 1):
+                for deployment in plan.deployments:
+                    self._measure_ours(deployment, attempt, bar.update)
+                    keep(self._outcome)
+                    for peer, python in pythons.items():
+                        self._measure_peer(peer, python, deployment, attempt, bar.update)
+                        keep(self._outcome)
+        return self._outcome
+
+    def _install(self) -> dict[Peer, Path]:
+        pythons = {}
+        for peer in self._plan.peers:
+            logger.info("environment of %s", peer.title)
+            try:
+                pythons[peer] = make_environment(peer.requirements, self._environments / peer.name)
+            except PerformanceError as error:
+                for deployment in self._plan.deployments:
+                    self._fail(deployment.name, peer.title, error)
+        return pythons
+
+    def _measure_ours(self, deployment: Deployment, attempt: int, tick: Callable[[], object]) -> None:
+        with self._failing(deployment.name, OURS):
+            log = self._folder / f"{deployment.format}_server.log"
+            with deployment.running(log) as (served, server):
+                self._measure(served, deployment.name, OURS, attempt, tick)
+                if self._plan.perf_analyzer and attempt == 1:
+                    served.wait_idle(_IDLE_TIMEOUT_S)
+                    rows = sorted({cell.rows for cell in self._plan.cells})
+                    concurrency = sorted({cell.concurrency for cell in self._plan.cells})
+                    csv = self._folder / "perf_analyzer.csv"
+                    points = deployment.perf_analyzer(server, self._rows, rows, concurrency, csv)
+                    self._outcome.perf[deployment.name] = points
+
+    def _measure_peer(
+        self, peer: Peer, python: Path, deployment: Deployment, attempt: int, tick: Callable[[], object]
+    ) -> None:
+        if any((item.model, item.system) == (deployment.name, peer.title) for item in self._outcome.failures):
+            return
+        with self._failing(deployment.name, peer.title):
+            log = self._folder / f"{peer.name}.log"
+            with running_peer(peer, python, deployment.model, log) as served:
+                self._measure(served, deployment.name, peer.title, attempt, tick)
+
+    def _measure(self, served: Served, model: str, system: str, attempt: int, tick: Callable[[], object]) -> None:
+        plan = self._plan
+        sizes = sorted({cell.rows for cell in plan.cells})
+        difference = max(served.largest_difference(self._sample, rows) for rows in sizes)
+        if difference > plan.tolerance[model]:
+            raise PerformanceError(
+                f"it answers wrongly: a probability differs by {difference:.2g} from the framework's, "
+                f"{plan.tolerance[model]:g} is allowed"
+            )
+        with machine_to_itself():
+            for cell in plan.cells:
+                bodies = self._body_files(served.wire, cell.rows)
+                for seconds in (plan.warmup_s, plan.seconds):
+                    load = post(
+                        self._wrk,
+                        served.url,
+                        bodies,
+                        rows=cell.rows,
+                        concurrency=cell.concurrency,
+                        seconds=seconds,
+                        log=self._folder / "wrk.log",
+                    )
+                    memory_mib = tree_memory(served.pid).pss_bytes / _MIB
+                    served.wait_idle(_IDLE_TIMEOUT_S)
+                self._outcome.runs.append(
+                    Run(
+                        model=model,
+                        system=system,
+                        attempt=attempt,
+                        rows=cell.rows,
+                        concurrency=cell.concurrency,
+                        rows_per_s=load.rows_per_s,
+                        p50_ms=load.p50_ms,
+                        p99_ms=load.p99_ms,
+                        requests=load.requests,
+                        errors=load.errors,
+                        memory_mib=memory_mib,
+                        largest_difference=difference,
+                    )
+                )
+                tick()
+
+    def _body_files(self, wire: Wire, rows: int) -> BodyFiles:
+        key = (wire.title, rows)
+        if key not in self._bodies:
+            folder = Path(tempfile.mkdtemp(prefix="bodies_", dir=self._folder))
+            self._bodies[key] = write_bodies(self._sample, wire, rows, folder)
+        return self._bodies[key]
+
+    def _rows(self) -> Iterator[tuple[object, dict[str, object], dict[str, object]]]:
+        yield range(len(self._sample.probabilities)), dict(self._sample.x), {}
+
+    @contextlib.contextmanager
+    def _failing(self, model: str, system: str) -> Iterator[None]:
+        try:
+            yield
+        except DeploymentError as error:
+            self._fail(model, system, error)
+
+    def _fail(self, model: str, system: str, error: DeploymentError) -> None:
+        reason = " ".join(str(error).split())
+        logger.error("%s with %s: %s", system, model, reason)
+        self._outcome.failures.append(Failure(model, system, reason))

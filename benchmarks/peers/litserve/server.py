@@ -1,0 +1,62 @@
+"""Wide & Deep behind LitServe with batching. LitServe hands annotations to FastAPI as they are, so they are no strings
+here."""
+
+import argparse
+from pathlib import Path
+from typing import Annotated
+
+import litserve
+from fastapi import Body, Response
+
+from benchmarks.peers.engine import Engine
+
+
+class WideDeepApi(litserve.LitAPI):
+    """Rows as records in, float32 probabilities out; one inference a batch of requests."""
+
+    def __init__(self, model: Path, threads: int, **options: float) -> None:
+        super().__init__(**options)
+        self._path, self._threads = model, threads
+
+    def setup(self, device: str) -> None:
+        """Loads the engine, in the worker."""
+        self._engine = Engine(self._path, threads=self._threads)
+
+    def decode_request(self, request: Annotated[bytes, Body(media_type="application/octet-stream")]) -> bytes:
+        """The body as it came."""
+        return request
+
+    def batch(self, inputs: list[bytes]) -> list[bytes]:
+        """The bodies of a batch; the engine joins them."""
+        return inputs
+
+    def predict(self, bodies: list[bytes]) -> list[bytes]:
+        """The answers to a batch."""
+        return self._engine.answer_all(bodies)
+
+    def unbatch(self, output: list[bytes]) -> list[bytes]:
+        """One answer a request."""
+        return output
+
+    def encode_response(self, output: bytes) -> Response:
+        """The answer as it is."""
+        return Response(output, media_type="application/octet-stream")
+
+
+def main() -> None:
+    """Serves until it is ended."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--workers", type=int, required=True)
+    parser.add_argument("--max-batch-size", type=int, required=True)
+    parser.add_argument("--batch-timeout-s", type=float, required=True)
+    args = parser.parse_args()
+    api = WideDeepApi(args.model, args.threads, max_batch_size=args.max_batch_size, batch_timeout=args.batch_timeout_s)
+    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=args.workers, fast_queue=True, timeout=120)
+    server.run(host="127.0.0.1", port=args.port, generate_client_file=False, log_level="warning", num_api_servers=1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""The load generator, wrk: as many connections as there are to be requests in flight, each sending its next request
+when the one before is answered. It is written in C and needs a few per cent of a core where a client in Python would
+need a whole one of the two that it shares with the server.
+
+Its percentiles are corrected for coordinated omission, as its authors do: a pause of the server counts as often as
+requests would have come in it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.peers.sample import BodyFiles
+from deployment_toolkit.errors import PerformanceError, UsageError
+from deployment_toolkit.process import run
+
+_SCRIPT = Path(__file__).with_name("post_bodies.lua")
+_TIMEOUT_S = 60
+
+
+@dataclass(frozen=True)
+class Load:
+    """What was answered to requests of ``rows`` rows; ``errors`` counts those that were not answered, or not well."""
+
+    rows: int
+    requests: int
+    seconds: float
+    p50_ms: float
+    p99_ms: float
+    errors: int
+
+    @property
+    def rows_per_s(self) -> float:
+        """Rows answered well."""
+        return max(0, self.requests - self.errors) * self.rows / self.seconds
+
+
+def find_wrk(given: str) -> str:
+    """The program's path. Raises UsageError with the remedy if it is not there."""
+    found = shutil.which(given)
+    if found is None:
+        raise UsageError(
+            f"the load generator {given} is not there: apt-get install wrk; without root: apt-get download wrk "
+            "libluajit2-5.1-2, dpkg -x each to a folder, and give --wrk FOLDER/usr/bin/wrk with LD_LIBRARY_PATH"
+        )
+    return found
+
+
+def post(wrk: str, url: str, bodies: BodyFiles, *, rows: int, concurrency: int, seconds: float, log: Path) -> Load:
+    """Posts for ``seconds``, rounded up to whole ones. Raises PerformanceError if no answer came at all."""
+    argv: Sequence[str | Path] = [
+        *(wrk, "--threads", "1", "--connections", str(concurrency), "--duration", f"{math.ceil(seconds)}s"),
+        *("--timeout", f"{_TIMEOUT_S}s", "--script", _SCRIPT, url, "--"),
+        *(f"{name}: {value}" for name, value in bodies.headers.items()),
+        *("--bodies", *bodies.paths),
+    ]
+    completed = run(argv, timeout_s=seconds + _TIMEOUT_S, log_path=log, poll_s=0.02)
+    return read_report(completed.stdout, rows)
+
+
+def read_report(text: str, rows: int) -> Load:
+    """The last line that the script prints. Raises PerformanceError if there is none, or no answer came."""
+    try:
+        report = json.loads(text.strip().splitlines()[-1])
+    except (ValueError, IndexError) as error:
+        raise PerformanceError(f"wrk reported nothing: {text[-300:]}") from error
+    if not report["requests"]:
+        raise PerformanceError(f"no request of {rows} rows was answered: {report}")
+    return Load(
+        rows=rows,
+        requests=report["requests"],
+        seconds=report["duration_us"] / 1e6,
+        p50_ms=report["p50_us"] / 1e3,
+        p99_ms=report["p99_us"] / 1e3,
+        errors=report["socket_errors"] + report["status_errors"] + report["timeouts"],
+    )

@@ -1,0 +1,172 @@
+"""The servers that people would pick instead, each with the settings that its documentation recommends and that did
+best on two cores; benchmarks/README.md names the documents."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.peers.wire import KSERVE_BASE64, NUMBERS, RECORDS, Wire
+
+_SERVERS = "benchmarks.peers"
+_MODEL_NAME = "WidenDeep"
+_BATCH_REQUESTS = 64  # all that are ever in flight
+_BATCH_WAIT_S = 0.0001
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What a peer's server is started with: its environment's interpreter, the model file or folder, a port, and an
+    empty folder of its own with a short path."""
+
+    python: Path
+    model: Path
+    port: int
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Command:
+    """A server's command line, and what it finds in its environment beside the usual."""
+
+    argv: list[str | Path]
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """``name`` is also that of its folder, which holds its requirements and its server; ``package`` is the one that
+    gives its version. ``settings`` says for people what ``command`` sets."""
+
+    name: str
+    title: str
+    package: str
+    wire: Wire
+    path: str
+    ready_path: str
+    command: Callable[[Launch], Command]
+    settings: str
+
+    @property
+    def requirements(self) -> Path:
+        """The pinned packages of its environment."""
+        return Path(__file__).parent / self.name / "requirements.txt"
+
+
+def _fastapi(launch: Launch) -> Command:
+    options = ["--threads", "1", "--callers", "2"]
+    return Command([*_module(launch, "fastapi.server"), *options])
+
+
+def _litserve(launch: Launch) -> Command:
+    options = ["--threads", "2", "--workers", "1", *_batching()]
+    return Command([*_module(launch, "litserve.server"), *options])
+
+
+def _ray(launch: Launch) -> Command:
+    options = ["--threads", "2", "--workers", "1", *_batching(), "--folder", str(launch.folder)]
+    env = {
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(launch.folder / "proxy" / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(launch.folder / "proxy" / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(launch.folder / "proxy"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(launch.folder / "proxy" / "state"),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "OMP_NUM_THREADS": "2",
+    }
+    return Command([*_module(launch, "ray_serve.server"), *options], env)
+
+
+def _bentoml(launch: Launch) -> Command:
+    env = {
+        "PEER_MODEL": str(launch.model),
+        "PEER_THREADS": "2",
+        "BENTOML_HOME": str(launch.folder),
+        "BENTOML_DO_NOT_TRACK": "True",
+    }
+    service = f"{_SERVERS}.bentoml.service:WideDeep"
+    argv = [launch.python.with_name("bentoml"), "serve", service, "--host", "127.0.0.1", "--port", str(launch.port)]
+    return Command(argv, env)
+
+
+def _mlserver(launch: Launch) -> Command:
+    settings = {"host": "127.0.0.1", "http_port": launch.port, "grpc_port": 0, "metrics_port": 0, "debug": False}
+    settings |= {"parallel_workers": 0, "metrics_endpoint": None, "gzip_enabled": False}
+    model = {
+        "name": _MODEL_NAME,
+        "implementation": f"{_SERVERS}.mlserver.runtime.WideDeepRuntime",
+        "max_batch_size": _BATCH_REQUESTS,
+        "max_batch_time": _BATCH_WAIT_S,
+        "parameters": {"uri": str(launch.model), "extra": {"threads": 2}},
+    }
+    (launch.folder / "settings.json").write_text(json.dumps(settings))
+    (launch.folder / "model-settings.json").write_text(json.dumps(model))
+    return Command([launch.python.with_name("mlserver"), "start", launch.folder])
+
+
+def _module(launch: Launch, name: str) -> list[str | Path]:
+    argv: list[str | Path] = [launch.python, "-m", f"{_SERVERS}.{name}"]
+    return [*argv, "--model", launch.model, "--port", str(launch.port)]
+
+
+def _batching() -> list[str]:
+    return ["--max-batch-size", str(_BATCH_REQUESTS), "--batch-timeout-s", str(_BATCH_WAIT_S)]
+
+
+_JOINED = f"joins up to {_BATCH_REQUESTS} requests, waits {_BATCH_WAIT_S * 1000:g} ms for more"
+PEERS = (
+    Peer(
+        name="mlserver",
+        title="MLServer",
+        package="mlserver",
+        wire=KSERVE_BASE64,
+        path=f"/v2/models/{_MODEL_NAME}/infer",
+        ready_path=f"/v2/models/{_MODEL_NAME}/ready",
+        command=_mlserver,
+        settings=f"adaptive batching: {_JOINED}; inference in the server's process, 2 threads",
+    ),
+    Peer(
+        name="bentoml",
+        title="BentoML",
+        package="bentoml",
+        wire=NUMBERS,
+        path="/predict",
+        ready_path="/readyz",
+        command=_bentoml,
+        settings="adaptive batching up to 4096 rows; 1 worker of 2 threads",
+    ),
+    Peer(
+        name="litserve",
+        title="LitServe",
+        package="litserve",
+        wire=RECORDS,
+        path="/predict",
+        ready_path="/health",
+        command=_litserve,
+        settings=f"batching: {_JOINED}; fast queue; 1 worker of 2 threads",
+    ),
+    Peer(
+        name="ray_serve",
+        title="Ray Serve",
+        package="ray",
+        wire=RECORDS,
+        path="/",
+        ready_path="/",
+        command=_ray,
+        settings=f"request batching: {_JOINED}; throughput optimised, HAProxy; 1 replica of 2 threads",
+    ),
+    Peer(
+        name="fastapi",
+        title="FastAPI",
+        package="fastapi",
+        wire=RECORDS,
+        path="/predict",
+        ready_path="/ready",
+        command=_fastapi,
+        settings="uvicorn with uvloop and httptools; 2 threads, each an inference of one thread; no batching",
+    ),
+)

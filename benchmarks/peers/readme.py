@@ -1,0 +1,20 @@
+"""The place in a page where the comparison goes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from deployment_toolkit.errors import DataError
+from deployment_toolkit.files import write_text
+
+START, END = "<!-- peers: start -->", "<!-- peers: end -->"
+
+
+def put_between_markers(page: Path, text: str) -> None:
+    """Replaces what is between the two markers of a page. Raises DataError if it has not one pair of them."""
+    before = page.read_text() if page.is_file() else ""
+    pattern = re.compile(f"{re.escape(START)}.*{re.escape(END)}", re.DOTALL)
+    if before.count(START) != 1 or before.count(END) != 1 or not pattern.search(before):
+        raise DataError(f"{page} has no place for the comparison: add the lines {START} and {END}")
+    write_text(page, pattern.sub(lambda _: f"{START}\n\n{text.strip()}\n\n{END}", before))

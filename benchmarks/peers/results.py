@@ -1,0 +1,102 @@
+"""What was measured: a row a run, and what of it counts."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+OURS = "this deployment"
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """Rows a request, and requests in flight."""
+
+    rows: int
+    concurrency: int
+
+    def __str__(self) -> str:
+        return f"{self.concurrency} × {self.rows}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One measurement. ``memory_mib`` is the proportional set size of the server's processes after it;
+    ``largest_difference`` that of a probability from the framework's."""
+
+    model: str
+    system: str
+    attempt: int
+    rows: int
+    concurrency: int
+    rows_per_s: float
+    p50_ms: float
+    p99_ms: float
+    requests: int
+    errors: int
+    memory_mib: float
+    largest_difference: float
+
+    @property
+    def cell(self) -> Cell:
+        """Which of the table's."""
+        return Cell(self.rows, self.concurrency)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A system that could not be measured with a model, and why."""
+
+    model: str
+    system: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Value:
+    """The medians of a cell's runs; errors are those of all."""
+
+    rows_per_s: float
+    p50_ms: float
+    p99_ms: float
+    errors: int
+
+
+Values = Mapping[str, Mapping[Cell, Value]]  # by system
+
+
+def values_of(runs: Iterable[Run], model: str) -> dict[str, dict[Cell, Value]]:
+    """What counts of the runs with a model, by system and cell."""
+    groups: dict[str, dict[Cell, list[Run]]] = {}
+    for run in runs:
+        if run.model == model:
+            groups.setdefault(run.system, {}).setdefault(run.cell, []).append(run)
+    return {system: {cell: _median(group) for cell, group in cells.items()} for system, cells in groups.items()}
+
+
+def first_in(values: Values, cell: Cell) -> str:
+    """The system with the most rows per second."""
+    return max((system for system in values if cell in values[system]), key=lambda name: values[name][cell].rows_per_s)
+
+
+def ratio_to_best_peer(values: Values, cell: Cell) -> float | None:
+    """Our rows per second over those of the fastest peer; None if one of the two was not measured."""
+    peers = [cells[cell].rows_per_s for system, cells in values.items() if system != OURS and cell in cells]
+    if not peers or cell not in values.get(OURS, {}):
+        return None
+    return values[OURS][cell].rows_per_s / max(peers)
+
+
+def lost_cells(values: Values) -> list[Cell]:
+    """Where a peer answers more rows per second than we do."""
+    return [cell for cell in sorted(values.get(OURS, {})) if (ratio_to_best_peer(values, cell) or 1.0) < 1.0]
+
+
+def _median(runs: Sequence[Run]) -> Value:
+    return Value(
+        statistics.median(run.rows_per_s for run in runs),
+        statistics.median(run.p50_ms for run in runs),
+        statistics.median(run.p99_ms for run in runs),
+        sum(run.errors for run in runs),
+    )

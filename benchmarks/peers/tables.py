@@ -1,0 +1,117 @@
+"""The comparison as markdown."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmarks.peers.deployment import PerfPoint
+from benchmarks.peers.results import OURS, Cell, Failure, Run, Value, Values, first_in, ratio_to_best_peer, values_of
+from deployment_toolkit.report import markdown_table
+
+LOST = "✗ lost"
+
+
+@dataclass(frozen=True)
+class SystemNote:
+    """What a reader has to know of a system: its release, how it was set, how rows travel to it."""
+
+    title: str
+    version: str
+    settings: str
+    payload: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that was measured. ``models`` are the model files by the name they have in ``runs``; ``perf`` is what
+    perf_analyzer says of this deployment."""
+
+    provenance: Mapping[str, str]
+    models: Mapping[str, str]
+    notes: Sequence[SystemNote]
+    runs: Sequence[Run]
+    failures: Sequence[Failure]
+    perf: Mapping[str, Mapping[tuple[int, int], PerfPoint]]
+
+
+def comparison_markdown(comparison: Comparison) -> str:
+    """The whole report: where it was measured, the systems, and a table per model file."""
+    parts = ["\n".join(f"- {name}: {value}" for name, value in comparison.provenance.items())]
+    systems = [
+        {"system": note.title, "release": note.version, "settings": note.settings, "payload": note.payload}
+        for note in comparison.notes
+    ]
+    parts.append(markdown_table(systems).rstrip())
+    for model, description in comparison.models.items():
+        parts.append(_model_markdown(comparison, model, description))
+    return "\n\n".join(parts) + "\n"
+
+
+def _model_markdown(comparison: Comparison, model: str, description: str) -> str:
+    values = values_of(comparison.runs, model)
+    titles = [note.title for note in comparison.notes if note.title in values]
+    perf = comparison.perf.get(model, {})
+    parts = [f"**{description}**: rows per second (p50 / p99 in ms)"]
+    cells = sorted({cell for system in values.values() for cell in system})
+    if cells:
+        parts.append(markdown_table([_line(values, titles, cell, perf) for cell in cells]).rstrip())
+        parts.append(markdown_table([_facts(comparison.runs, model, title) for title in titles]).rstrip())
+        parts.append(_verdict(values, cells))
+    failed = [f"- {item.system}: {item.reason}" for item in comparison.failures if item.model == model]
+    if failed:
+        parts.append("Not measured:\n\n" + "\n".join(failed))
+    return "\n\n".join(parts)
+
+
+def _line(
+    values: Values, titles: Sequence[str], cell: Cell, perf: Mapping[tuple[int, int], PerfPoint]
+) -> dict[str, str]:
+    first = first_in(values, cell)
+    line = {"requests × rows": str(cell)}
+    for title in titles:
+        value = values[title].get(cell)
+        line[title] = "" if value is None else _text(value, title == first)
+        if title == OURS and value is not None:
+            ratio = ratio_to_best_peer(values, cell)
+            if ratio is not None and ratio < 1.0:
+                line[title] += f" {LOST}"
+            point = perf.get((cell.rows, cell.concurrency))
+            if perf:
+                line[f"{title}, perf_analyzer"] = (
+                    "" if point is None else f"{point.rows_per_s:,.0f} ({point.p99_ms:.2f})"
+                )
+            line["÷ best peer"] = "" if ratio is None else f"{ratio:.2f}"
+    return line
+
+
+def _text(value: Value, first: bool) -> str:
+    rate = f"**{value.rows_per_s:,.0f}**" if first else f"{value.rows_per_s:,.0f}"
+    errors = f", {value.errors} errors" if value.errors else ""
+    return f"{rate} ({_ms(value.p50_ms)} / {_ms(value.p99_ms)}{errors})"
+
+
+def _ms(value: float) -> str:
+    return f"{value:.2f}" if value < 10 else f"{value:.0f}"
+
+
+def _facts(runs: Sequence[Run], model: str, title: str) -> dict[str, str]:
+    own = [run for run in runs if (run.model, run.system) == (model, title)]
+    smallest = min(own, key=lambda run: run.cell).cell
+    at_start = statistics.median(run.memory_mib for run in own if run.cell == smallest)
+    return {
+        "system": title,
+        "memory at the start (MiB)": f"{at_start:,.0f}",
+        "memory at most (MiB)": f"{max(run.memory_mib for run in own):,.0f}",
+        "requests": f"{sum(run.requests for run in own):,}",
+        "errors": str(sum(run.errors for run in own)),
+        "largest difference": f"{max(run.largest_difference for run in own):.1e}",
+    }
+
+
+def _verdict(values: Values, cells: Sequence[Cell]) -> str:
+    ratios = {cell: ratio for cell in cells if (ratio := ratio_to_best_peer(values, cell)) is not None}
+    lost = [f"{cell} ({ratio:.2f} of the best peer's rows)" for cell, ratio in ratios.items() if ratio < 1.0]
+    said = f"First in {len(ratios) - len(lost)} of {len(ratios)} cells."
+    return f"{said} Lost: {', '.join(lost)}." if lost else said
