@@ -50,6 +50,7 @@ class Precision(Mnemonic):
 
     INT8 = "int8"
     FP16 = "fp16"
+    BF16 = "bf16"
     FP32 = "fp32"
     TF32 = "tf32"
 

@@ -13,7 +13,7 @@ DeploymentError               one line: what, where, what to do; exit code 1
   PerformanceError            a measurement could not be made
   BuildError                  code that can't be compiled here
   ContainerError              a container engine, an image or a container that can't be had
-  DeviceError                 a GPU is asked for and there is none, or not the one that is needed
+  DeviceError                 a GPU is asked for and there is none, or not the one that is needed; or a CPU's precision
   ProcessError                a child process failed, with both its streams
 """
 
@@ -73,7 +73,7 @@ class ContainerError(DeploymentError):
 
 
 class DeviceError(DeploymentError):
-    """A GPU is asked for and there is none, or not the one that is needed."""
+    """A GPU is asked for and there is none, or not the one that is needed; or a precision that the CPU lacks."""
 
 
 class ProcessError(DeploymentError):

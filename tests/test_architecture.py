@@ -28,7 +28,7 @@ HOMES = {
     "keras": TENSORFLOW,
     "tf2onnx": ("deployment_toolkit.library.tf*",),
     "onnxruntime": ("deployment_toolkit.library.onnx", "deployment_toolkit.library.onnx_fp16"),
-    "openvino": ("deployment_toolkit.library.openvino",),
+    "openvino": ("deployment_toolkit.library.openvino*",),
     "tritonclient": TRITON_CLIENTS,
     "subprocess": ("deployment_toolkit.process",),
     "multiprocessing": ("deployment_toolkit.process",),

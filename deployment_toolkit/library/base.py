@@ -71,6 +71,10 @@ class Loader(ABC):
     def read_spec(self, path: Path) -> ModelSpec:
         """The signature alone. Raises ModelError as ``load`` does."""
 
+    def describe(self, path: Path) -> str:
+        """What of a model's making is worth telling, in a phrase; empty if there is nothing."""
+        return ""
+
 
 class CopyModel:
     """The conversion of a format to itself."""

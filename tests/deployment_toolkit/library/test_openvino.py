@@ -130,8 +130,8 @@ def test_what_cannot_be_converted_is_told(tmp_path: Path) -> None:
         OpenVinoFromOnnx().convert(tmp_path / "nonsense.onnx", tmp_path / "made")
     with pytest.raises(ModelError, match="there is no ONNX file at"):
         OpenVinoFromOnnx().convert(tmp_path / "none.onnx", tmp_path / "made")
-    with pytest.raises(UsageError, match="openvino has no weights of int8: use fp32 or fp16"):
-        OpenVinoFromOnnx(precision=Precision.INT8)
+    with pytest.raises(UsageError, match="openvino has no weights of tf32: use fp32, fp16, bf16, int8"):
+        OpenVinoFromOnnx(precision=Precision.TF32)
     assert not (tmp_path / "made").exists()
 
 
