@@ -16,6 +16,7 @@ MODEL_FORMAT = "model_format"
 MODEL_FILE = "model_file"
 THREADS = "threads"
 INFERENCE_PRECISION = "inference_precision"
+STREAMS = "streams"
 
 MODEL_FILES = {
     Format.TF_SAVEDMODEL: "model.savedmodel",
@@ -61,9 +62,9 @@ class Deployment:
     ``engine_count_per_device`` is the number of instances per kind of device; without it the Python host and the
     OpenVINO backend run one on the CPU, any other backend one wherever the server likes. ``backend_parameters`` reach a
     native backend as they are; the Python host takes ``threads``, the threads of one instance; the C++ host takes
-    ``threads``, those of all instances together, and ``inference_precision``. ``precision`` is that of the TensorRT
-    accelerator. Preferred sizes and delay count for dynamic batching only. Raises UsageError if the parts contradict
-    each other.
+    ``threads``, those of all instances together, ``streams``, into which it divides them (a large batch is divided among
+    them; by default each has one thread), and ``inference_precision``. ``precision`` is that of the TensorRT accelerator.
+    Preferred sizes and delay count for dynamic batching only. Raises UsageError if the parts contradict each other.
     """
 
     name: str
@@ -128,7 +129,7 @@ class Deployment:
             yield "the C++ host runs on a cpu only: give engines for cpu"
         if self.backend_accelerator is not Accelerator.NONE:
             yield f"accelerator {self.backend_accelerator} belongs to a native backend: with the C++ host use none"
-        yield from self._parameter_problems("the C++ host", (THREADS, INFERENCE_PRECISION))
+        yield from self._parameter_problems("the C++ host", (THREADS, STREAMS, INFERENCE_PRECISION))
         precision = self.backend_parameters.get(INFERENCE_PRECISION, CPP_PRECISIONS[0])
         if precision not in CPP_PRECISIONS:
             yield f"{INFERENCE_PRECISION}={precision}: use {' or '.join(CPP_PRECISIONS)}"
@@ -139,9 +140,10 @@ class Deployment:
     def _parameter_problems(self, host: str, known: tuple[str, ...]) -> Iterator[str]:
         unknown = sorted(self.backend_parameters.keys() - {*known})
         if unknown:
-            yield f"{host} has no parameter {unknown[0]}, only {' and '.join(known)}"
-        if not re.fullmatch(r"[1-9]\d*", self.backend_parameters.get(THREADS, "1")):
-            yield f"{THREADS}={self.backend_parameters[THREADS]}: use 1 or more"
+            yield f"{host} has no parameter {unknown[0]}, only {', '.join(known)}"
+        for name in {*known} & {THREADS, STREAMS}:
+            if not re.fullmatch(r"[1-9]\d*", self.backend_parameters.get(name, "1")):
+                yield f"{name}={self.backend_parameters[name]}: use 1 or more"
 
     def _native_problems(self) -> Iterator[str]:
         if self.backend_accelerator not in _ACCELERATORS[self.format]:

@@ -202,7 +202,8 @@ def test_the_cpp_host_computes_in_the_precision_that_the_model_asks_for(
     [
         (["--engine-count-per-device", "gpu=1"], "the C++ host runs on a cpu only"),
         (["--backend-accelerator", "trt"], "accelerator trt belongs to a native backend: with the C++ host use none"),
-        (["--triton-backend-parameters", "streams=2"], "the C++ host has no parameter streams, only threads and"),
+        (["--triton-backend-parameters", "nodes=2"], "the C++ host has no parameter nodes, only threads, streams, inf"),
+        (["--triton-backend-parameters", "streams=no"], "streams=no: use 1 or more"),
         (["--triton-backend-parameters", "threads=0"], "threads=0: use 1 or more"),
         (["--triton-backend-parameters", "inference_precision=f16"], "inference_precision=f16: use f32 or bf16"),
     ],

@@ -12,6 +12,7 @@
 #include "batch.h"
 #include "engine.h"
 #include "failure.h"
+#include "inference.h"
 #include "model_config.h"
 #include "triton_api.h"
 
@@ -90,12 +91,12 @@ class Job {
     }
   }
 
-  void answer(const std::vector<TensorSpec>& specs, const std::vector<Answer>& answers, int64_t batch_rows) {
+  void answer(const std::vector<TensorSpec>& specs, const Inference& inference) {
     TRITONBACKEND_Response* response = nullptr;
     require(TRITONBACKEND_ResponseNew(&response, request_));
     try {
       for (size_t i = 0; i < specs.size(); ++i) {
-        if (wants(specs[i].name)) fill(response, specs[i], answers[i], batch_rows);
+        if (wants(specs[i].name)) fill(response, specs[i], inference, i);
       }
     } catch (...) {
       log_if(TRITONBACKEND_ResponseDelete(response));
@@ -127,15 +128,12 @@ class Job {
     return false;
   }
 
-  void fill(TRITONBACKEND_Response* response, const TensorSpec& spec, const Answer& answer, int64_t batch_rows) const {
-    if (answer.shape.empty() || answer.shape[0] != batch_rows) {
-      throw Failure(TRITONSERVER_ERROR_INTERNAL, "output " + spec.name + " has not one row for each row of the batch");
-    }
-    std::vector<int64_t> shape = answer.shape;
-    shape[0] = rows;
-    size_t row_bytes = spec.element_bytes;
-    for (size_t i = 1; i < shape.size(); ++i) row_bytes *= static_cast<size_t>(shape[i]);
-    const size_t bytes = static_cast<size_t>(rows) * row_bytes;
+  void fill(
+      TRITONBACKEND_Response* response, const TensorSpec& spec, const Inference& inference, size_t index) const {
+    std::vector<int64_t> shape = inference.row_shape(index);
+    size_t bytes = static_cast<size_t>(rows) * spec.element_bytes;
+    for (const int64_t size : shape) bytes *= static_cast<size_t>(size);
+    shape.insert(shape.begin(), rows);
     TRITONBACKEND_Output* output = nullptr;
     require(TRITONBACKEND_ResponseOutput(
         response, &output, spec.name.c_str(), spec.type, shape.data(), static_cast<uint32_t>(shape.size())));
@@ -146,7 +144,7 @@ class Job {
     if (memory == TRITONSERVER_MEMORY_GPU) {
       throw Failure(TRITONSERVER_ERROR_UNSUPPORTED, "output " + spec.name + " is wanted in a GPU's memory");
     }
-    if (bytes > 0) std::memcpy(buffer, answer.data + static_cast<size_t>(first_row) * row_bytes, bytes);
+    if (bytes > 0) inference.copy(index, first_row, rows, static_cast<char*>(buffer));
   }
 
   TRITONBACKEND_ModelInstance* instance_;
@@ -157,7 +155,7 @@ class Job {
 class Instance {
  public:
   Instance(TRITONBACKEND_ModelInstance* instance, const Model& model)
-      : instance_(instance), model_(model), inference_(model.engine), batch_(model.config.inputs, inference_) {}
+      : instance_(instance), model_(model), batch_(model.config.inputs), inference_(model.engine, model.config) {}
 
   void execute(TRITONBACKEND_Request** requests, uint32_t count) {
     const uint64_t start_ns = now_ns();
@@ -185,11 +183,8 @@ class Instance {
  private:
   // Infers and answers; returns when the inference ended.
   uint64_t run(std::vector<Job>& jobs) {
-    std::vector<Answer> answers;
     try {
-      batch_.set_inputs();
-      inference_.infer();
-      for (size_t i = 0; i < model_.config.outputs.size(); ++i) answers.push_back(inference_.output(i));
+      inference_.run(batch_);
     } catch (const std::exception& error) {
       for (Job& job : jobs) {
         if (!job.failed()) job.fail(TRITONSERVER_ERROR_INTERNAL, error.what());
@@ -197,14 +192,14 @@ class Instance {
       return now_ns();
     }
     const uint64_t end_ns = now_ns();
-    for (Job& job : jobs) job.attempt([&] { job.answer(model_.config.outputs, answers, batch_.rows()); });
+    for (Job& job : jobs) job.attempt([&] { job.answer(model_.config.outputs, inference_); });
     return end_ns;
   }
 
   TRITONBACKEND_ModelInstance* instance_;
   const Model& model_;
-  InferRequest inference_;
   Batch batch_;
+  Inference inference_;
 };
 
 template <typename State, typename Owner>

@@ -33,8 +33,8 @@ std::string numbers(const std::set<int64_t>& values) {
 
 }  // namespace
 
-Batch::Batch(const std::vector<TensorSpec>& specs, InferRequest& request) : views_(specs.size()), request_(request) {
-  for (const TensorSpec& spec : specs) columns_.push_back(Column{spec, {}, 0, 0, nullptr, nullptr, {}, nullptr, nullptr});
+Batch::Batch(const std::vector<TensorSpec>& specs) : views_(specs.size()) {
+  for (const TensorSpec& spec : specs) columns_.push_back(Column{spec, {}, 0, 0, nullptr, nullptr});
 }
 
 void Batch::start(bool alone) {
@@ -102,7 +102,7 @@ void Batch::take(Column& column, const InputView& view) {
     const void* data = buffer(view, 0, spec.name, &bytes);
     if (bytes == view.bytes && reinterpret_cast<uintptr_t>(data) % kAlignment == 0) {
       check_range(spec, data, bytes / spec.element_bytes);
-      column.given = data;
+      column.given = static_cast<const char*>(data);
       return;
     }
   }
@@ -129,20 +129,10 @@ void Batch::grow(Column& column, size_t bytes) {
   column.capacity = wanted;
 }
 
-void Batch::set_inputs() {
-  for (size_t i = 0; i < columns_.size(); ++i) {
-    Column& column = columns_[i];
-    const void* data = column.given != nullptr ? column.given : column.memory.get();
-    std::vector<int64_t> shape{rows_};
-    shape.insert(shape.end(), column.row_shape.begin(), column.row_shape.end());
-    if (data == column.set_data && shape == column.set_shape) continue;
-    // The engine only reads its inputs, though its tensors have no const.
-    Tensor tensor = tensor_of(column.spec, shape, const_cast<void*>(data));
-    request_.set_input(i, tensor.get());
-    column.tensor = std::move(tensor);
-    column.set_data = data;
-    column.set_shape = std::move(shape);
-  }
+const char* Batch::row(size_t input, int64_t index) const {
+  const Column& column = columns_[input];
+  const char* data = column.given != nullptr ? column.given : column.memory.get();
+  return data + static_cast<size_t>(index) * column.row_bytes;
 }
 
 }  // namespace cpp_host

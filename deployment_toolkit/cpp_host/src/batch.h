@@ -5,7 +5,6 @@
 #include <memory>
 #include <vector>
 
-#include "engine.h"
 #include "model_config.h"
 #include "triton_api.h"
 
@@ -24,7 +23,7 @@ struct InputView {
 
 class Batch {
  public:
-  Batch(const std::vector<TensorSpec>& specs, InferRequest& request);
+  explicit Batch(const std::vector<TensorSpec>& specs);
 
   // Forgets the rows of the batch before; alone tells that the next one has one request only, whose large inputs are
   // then not copied.
@@ -36,8 +35,11 @@ class Batch {
 
   int64_t rows() const { return rows_; }
 
-  // Hands the rows to the inference.
-  void set_inputs();
+  // Where the batch's rows of an input lie, and the shape of one of them.
+  const TensorSpec& spec(size_t input) const { return columns_[input].spec; }
+  const std::vector<int64_t>& row_shape(size_t input) const { return columns_[input].row_shape; }
+  const char* row(size_t input, int64_t index) const;
+  size_t inputs() const { return columns_.size(); }
 
  private:
   struct FreeMemory {
@@ -50,10 +52,7 @@ class Batch {
     size_t row_bytes = 0;
     size_t capacity = 0;  // bytes
     std::unique_ptr<char, FreeMemory> memory;
-    const void* given = nullptr;  // the request's own buffer, where it is not copied
-    std::vector<int64_t> set_shape;  // what the inference has been handed last
-    const void* set_data = nullptr;
-    Tensor tensor;
+    const char* given = nullptr;  // the request's own buffer, where it is not copied
   };
 
   InputView view(TRITONBACKEND_Request* request, const Column& column) const;
@@ -63,7 +62,6 @@ class Batch {
 
   std::vector<Column> columns_;
   std::vector<InputView> views_;
-  InferRequest& request_;
   int64_t rows_ = 0;
   bool alone_ = false;
 };

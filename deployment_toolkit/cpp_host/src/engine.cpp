@@ -62,9 +62,9 @@ Tensor tensor_of(const TensorSpec& spec, const std::vector<int64_t>& shape, void
 }
 
 Engine::Engine(const std::string& path, const ModelConfig& config) {
-  // A stream runs one inference at a time. No thread is bound to a core: models, server and clients share them.
+  // No thread is bound to a core: models, server and clients share them.
   const std::string threads = std::to_string(config.threads);
-  const std::string streams = std::to_string(std::min(config.instances, config.threads));
+  const std::string streams = std::to_string(config.streams);
   const ov_property_t properties[] = {
       {ov_property_key_hint_inference_precision, config.precision.c_str()},
       {ov_property_key_inference_num_threads, threads.c_str()},
@@ -100,6 +100,10 @@ void InferRequest::set_input(size_t index, const ov_tensor_t* tensor) {
 }
 
 void InferRequest::infer() { require(ov_infer_request_infer(request_.get()), "inference"); }
+
+void InferRequest::start() { require(ov_infer_request_start_async(request_.get()), "start of inference"); }
+
+void InferRequest::wait() { require(ov_infer_request_wait(request_.get()), "inference"); }
 
 Answer InferRequest::output(size_t index) const {
   ov_tensor_t* tensor = nullptr;

@@ -55,7 +55,9 @@ class InferRequest {
 
   // The tensor is read at each inference until another is set.
   void set_input(size_t index, const ov_tensor_t* tensor);
-  void infer();
+  void infer();  // in this thread
+  void start();  // on the next stream that is free
+  void wait();
   Answer output(size_t index) const;
 
  private:

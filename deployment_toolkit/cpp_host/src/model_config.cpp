@@ -52,17 +52,18 @@ const std::string& parameter(const Json& config, const std::string& key) {
   return config.at("parameters").at(key).at("string_value").text();
 }
 
-// As told, or all cores that this process may use.
-int threads_of(const Json& config) {
-  const Json* told = config.at("parameters").find("threads");
-  if (told == nullptr) {
-    cpu_set_t cores;
-    return sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;
-  }
+int cores() {
+  cpu_set_t usable;
+  return sched_getaffinity(0, sizeof usable, &usable) == 0 ? CPU_COUNT(&usable) : 1;
+}
+
+int count(const Json& config, const std::string& key, int otherwise) {
+  const Json* told = config.at("parameters").find(key);
+  if (told == nullptr) return otherwise;
   const std::string& text = told->at("string_value").text();
-  const int threads = std::atoi(text.c_str());
-  if (threads < 1) throw bad_request("parameter threads is " + text + ": use 1 or more");
-  return threads;
+  const int number = std::atoi(text.c_str());
+  if (number < 1) throw bad_request("parameter " + key + " is " + text + ": use 1 or more");
+  return number;
 }
 
 }  // namespace
@@ -75,11 +76,8 @@ ModelConfig ModelConfig::parse(std::string_view json) {
   result.outputs = tensors(signature.at("outputs"));
   result.file = parameter(config, "model_file");
   result.precision = parameter(config, "inference_precision");
-  result.instances = 0;
-  for (const Json& group : config.at("instance_group").items()) {
-    result.instances += static_cast<int>(group.at("count").integer());
-  }
-  result.threads = threads_of(config);
+  result.threads = count(config, "threads", cores());
+  result.streams = count(config, "streams", result.threads);
   return result;
 }
 

@@ -25,7 +25,7 @@ struct ModelConfig {
   std::string file;                         // of the version's folder
   std::string precision;                    // of the arithmetic, as OpenVINO writes it
   int threads;                              // of all instances together
-  int instances;
+  int streams;                              // inferences at once, which share the threads evenly
 
   // Throws Failure, with what is missing or wrong.
   static ModelConfig parse(std::string_view json);
