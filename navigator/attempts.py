@@ -23,9 +23,11 @@ _WIDER = (Precision.INT8, Precision.FP16, Precision.TF32, Precision.FP32)
 _PRECISIONS = {
     Format.TRT: _WIDER,
     Format.TF_TRT: (Precision.FP16, Precision.FP32),
-    Format.OPENVINO: (Precision.FP16, Precision.FP32),
+    Format.OPENVINO: (Precision.INT8, Precision.BF16, Precision.FP16, Precision.FP32),
     Format.ONNX: (Precision.FP16, Precision.FP32),  # of fp32 is the file as it was exported
 }
+
+REDUCED = (Precision.INT8, Precision.BF16)
 
 Variant = tuple[str, dict[str, Any]]  # what it is called, and the converter's options
 
@@ -46,7 +48,8 @@ class TargetOptions:
     onnx_opsets: list[int] = option("ONNX operator sets to try, an attempt each", [13], type=int, nargs="+")
     tensorrt_precisions: list[Precision] = option(
         "number formats to make, an attempt each; for trt, tf-trt, openvino and onnx, the other targets keep the one "
-        "they were exported with; of onnx fp32 is the file as exported, fp16 has its inputs and outputs in float32",
+        "they were exported with; of onnx fp32 is the file as exported, fp16 has its inputs and outputs in float32; of "
+        "openvino bf16 and int8 are arithmetic of the CPU, which must have it, int8 with --calibration-data-pattern",
         [Precision.FP32],
         aliases=("--target-precisions",),
         nargs="+",
@@ -88,6 +91,12 @@ class Attempt:
     def format(self) -> Format:
         """What is made in the end."""
         return self.steps[-1].target
+
+    @property
+    def reduced_precision(self) -> Precision | None:
+        """That of the CPU's arithmetic, if it is narrower than float32 on purpose."""
+        precision = self.steps[-1].options.get("precision")
+        return precision if self.format is Format.OPENVINO and precision in REDUCED else None
 
     @property
     def needs_gpu(self) -> bool:

@@ -24,6 +24,7 @@ logger = logging.getLogger("convert")
 
 _BATCH_SIZES = (1, 8, 64, 512)  # and the maximum
 _DEFAULT_TOLERANCE = 1e-5
+_REDUCED_TOLERANCE = 0.1
 _SEED = 1
 
 RowSource = Callable[[int], Arrays]
@@ -43,6 +44,14 @@ class ComparisonOptions:
     rtol: list[Named[float]] = option(
         "relative tolerance, for all outputs or as output=value",
         [Named("", _DEFAULT_TOLERANCE)],
+        type=named(parse_tolerance),
+        nargs="+",
+        metavar="[OUTPUT=]VALUE",
+    )
+    reduced_precision_atol: list[Named[float]] = option(
+        "absolute tolerance of openvino in bf16 and int8, in place of the two above; it finds what is broken, what the "
+        "precision costs is for check_correctness.py to say, by metrics",
+        [Named("", _REDUCED_TOLERANCE)],
         type=named(parse_tolerance),
         nargs="+",
         metavar="[OUTPUT=]VALUE",
@@ -81,7 +90,10 @@ class Comparison:
         spec = signature.spec
         _check_dtypes(spec, options)
         ranges = _find_ranges(spec, options)
-        self.tolerances = find_tolerances(options, [output.name for output in spec.outputs])
+        outputs = [output.name for output in spec.outputs]
+        self._tolerances = find_tolerances(options, outputs)
+        reduced = by_name("--reduced-precision-atol", options.reduced_precision_atol, outputs, "output")
+        self._reduced = {name: Tolerance(reduced.get(name, _REDUCED_TOLERANCE), 0) for name in outputs}
         sizes = batch_sizes(bounds)
         if real_rows is None:
             self.batches = _random_batches(spec, sizes, bounds, ranges)
@@ -91,6 +103,10 @@ class Comparison:
             self.batches = _cut(rows, sizes)
         kind = "random" if real_rows is None else "real"
         logger.info("comparing on batches of %s %s rows", [_rows(x) for x in self.batches], kind)
+
+    def tolerances_of(self, *, reduced: bool) -> dict[str, Tolerance]:
+        """By output, of a candidate in float32 or in a narrower precision."""
+        return self._reduced if reduced else self._tolerances
 
     @functools.cached_property
     def rows_fingerprint(self) -> str:
@@ -103,10 +119,10 @@ class Comparison:
         with registry.loader(model_format)().load(path) as session:
             return [self._signature.answers(session.infer(self._signature.to_source(x))) for x in self.batches]
 
-    def compare(self, path: Path, model_format: Format) -> str:
+    def compare(self, path: Path, model_format: Format, *, reduced: bool = False) -> str:
         """What came of asking a candidate the same, in a phrase. Raises ToleranceError if it answers differently."""
         answers = self._answers
-        comparison = OutputComparison(self.tolerances)
+        comparison = OutputComparison(self.tolerances_of(reduced=reduced))
         with registry.loader(model_format)().load(path) as session:
             for x, answer in zip(self.batches, answers, strict=True):
                 comparison.update(answer, session.infer(x))

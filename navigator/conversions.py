@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from deployment_toolkit import fingerprint, registry
-from deployment_toolkit.core import Format
+from deployment_toolkit.core import Format, Precision
 from deployment_toolkit.errors import ConversionError, DeploymentError
 from deployment_toolkit.files import replace_when_complete
 from deployment_toolkit.model_files import SUFFIXES
 from deployment_toolkit.shape_profile import ShapeProfile
 from navigator.attempts import NEED_GPU, Step
+from navigator.calibration import Calibration
 from navigator.comparison import Comparison
 from navigator.reuse import Ledger, tool_versions
 
@@ -54,7 +55,8 @@ def logged_to(path: Path) -> Iterator[None]:
 
 
 class Conversions:
-    """The folder of converted models; ``ledger`` knows what each file came from, ``gpus`` are the machine's."""
+    """The folder of converted models; ``ledger`` knows what each file came from, ``gpus`` are the machine's,
+    ``calibration`` is there where a step makes int8 of rows."""
 
     def __init__(
         self,
@@ -63,9 +65,10 @@ class Conversions:
         ledger: Ledger,
         profiles: Mapping[str, ShapeProfile],
         gpus: Sequence[str],
+        calibration: Calibration | None = None,
     ) -> None:
         self._source, self._folder, self._ledger = source, folder, ledger
-        self._profiles, self._gpus = profiles, gpus
+        self._profiles, self._gpus, self._calibration = profiles, gpus, calibration
         self._done: dict[str, Made | DeploymentError] = {}
 
     def make(self, steps: Sequence[Step]) -> Made:
@@ -81,22 +84,22 @@ class Conversions:
                 raise ConversionError(f"{step.name}, on the way, failed: {error}") from error
         return made
 
-    def compare(self, name: str, made: Made, comparison: Comparison) -> tuple[str, bool]:
-        """What the comparison of a conversion says, and whether it was found out before. Raises ToleranceError if the
-        answers differ."""
+    def compare(self, name: str, made: Made, comparison: Comparison, *, reduced: bool) -> tuple[str, bool]:
+        """What the comparison of a conversion says, and whether it was found out before; ``reduced`` is one in a
+        narrower precision. Raises ToleranceError if the answers differ."""
         topic = f"{name}: comparison"
         origin = {
             "source": self._source.fingerprint,
             "candidate": made.fingerprint,
             "rows": comparison.rows_fingerprint,
-            "tolerances": comparison.tolerances,
+            "tolerances": comparison.tolerances_of(reduced=reduced),
             "versions": tool_versions((self._source.format, made.format)),
             "gpus": self._gpus if made.format in NEED_GPU else [],
         }
         known = self._ledger.recall(topic, origin)
         if known is not None:
             return str(known), True
-        message = comparison.compare(made.path, made.format)
+        message = comparison.compare(made.path, made.format, reduced=reduced)
         self._ledger.note(topic, origin, message)
         return message, False
 
@@ -122,10 +125,17 @@ class Conversions:
         origin = {
             "source": source.fingerprint,
             "formats": [step.source, step.target],
-            "options": options,
+            "options": dict(options),
             "versions": tool_versions((step.source, step.target)),
             "gpus": self._gpus if step.target in NEED_GPU else [],
         }
+        if (
+            self._calibration is not None
+            and step.target is Format.OPENVINO
+            and options.get("precision") is Precision.INT8
+        ):
+            origin["calibration"] = self._calibration.origin
+            options |= {"calibration": self._calibration.batches, "max_noise": self._calibration.max_noise}
         known = self._ledger.recall(topic, origin)
         if known is not None and self._is_whole(path, known):
             logger.info("%s: reusing %s", step.name, path)

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from deployment_toolkit import fingerprint
+from deployment_toolkit import fingerprint, registry
 from deployment_toolkit.command_line import DATALOADER, call_plugin
 from deployment_toolkit.core import Format, Mnemonic
 from deployment_toolkit.errors import ConversionError, DeploymentError, DeviceError
@@ -22,6 +22,7 @@ from deployment_toolkit.library.base import CopyModel
 from deployment_toolkit.params import add_dataclass, from_args, load_module, option
 from deployment_toolkit.sample_rows import first_rows
 from navigator.attempts import Attempt, Step, TargetOptions, list_attempts
+from navigator.calibration import Calibration, CalibrationOptions, needs_calibration, read_calibration
 from navigator.comparison import Comparison, ComparisonOptions, RowSource
 from navigator.conversions import Conversions, Made, logged_to, step_path
 from navigator.options import ContainerOptions, ModelOptions, TensorRTOptions, WorkspaceOptions, given, tell_unused
@@ -69,7 +70,7 @@ class LaunchOptions:
     dataloader: Path | None = option("module with get_dataloader_fn: real rows to compare on", None)
 
 
-_GROUPS = (LaunchOptions, TargetOptions, ComparisonOptions, ShapeOptions)
+_GROUPS = (LaunchOptions, TargetOptions, CalibrationOptions, ComparisonOptions, ShapeOptions)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -144,6 +145,7 @@ class _Job:
     bounds: ShapeBounds
     comparison: Comparison
     gpus: Sequence[str]
+    calibration: Calibration | None
 
     @classmethod
     def prepare(
@@ -160,13 +162,14 @@ class _Job:
         options, rows = from_args(ComparisonOptions, args), _row_source(args)
         comparison = Comparison((model.model_path, source_format), signature, options, bounds, rows)
         digest = fingerprint.of_path(model.model_path)
-        return cls(Made(model.model_path, source_format, digest, reused=True), signature, bounds, comparison, gpus)
+        source = Made(model.model_path, source_format, digest, reused=True)
+        calibration = read_calibration(args, signature) if needs_calibration(attempts) else None
+        return cls(source, signature, bounds, comparison, gpus, calibration)
 
     def conversions(self, workspace: Path) -> Conversions:
         """The workspace's converted models."""
-        return Conversions(
-            self.source, workspace / CONVERTED, Ledger(workspace / STATE), self.bounds.profiles, self.gpus
-        )
+        ledger, folder = Ledger(workspace / STATE), workspace / CONVERTED
+        return Conversions(self.source, folder, ledger, self.bounds.profiles, self.gpus, self.calibration)
 
     def steps(self, attempt: Attempt) -> list[Step]:
         """The attempt's, after one that renames where names change."""
@@ -212,8 +215,11 @@ def _try(attempt: Attempt, job: _Job | None, conversions: Conversions | None, wi
             raise DeviceError(without_gpu)
         made = conversions.make(job.steps(attempt))
         entry["conversion"] = _reused(made.reused)
-        message, known = conversions.compare(attempt.name, made, job.comparison)
+        reduced = attempt.reduced_precision is not None
+        message, known = conversions.compare(attempt.name, made, job.comparison, reduced=reduced)
         entry["comparison"] = _reused(known)
+        if reduced:
+            message = "; ".join(filter(None, (message, registry.loader(made.format)().describe(made.path))))
         logger.info("%s: %s", attempt.name, message)
     except DeploymentError as error:
         state, message = State.FAILED, " ".join(str(error).split())

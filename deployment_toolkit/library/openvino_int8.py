@@ -1,10 +1,10 @@
 """Chooses what of an OpenVINO model is computed in int8, by what rounding does to the answers of the trained model.
 
 The measure needs no labels. Scores (what goes into a sigmoid, else the outputs) of the rounded model are off by some
-difference; its mean square over the variance of the scores is the *noise*. It costs ROC AUC at most 0.121 times as much:
-for scores that are normal in either class at a distance d, AUC is Phi(d / sqrt 2), noise divides d by sqrt(1 + noise),
-and x phi(x) / 2 is at most 0.121. The default limit of 0.002 stands for an AUC of 0.00025, which leaves room for ranks
-within small groups, where scores differ less than over all rows.
+difference; its mean square over the variance of the scores is the *noise*. It costs ROC AUC at most 0.121 times as
+much: for scores that are normal in either class at a distance d, AUC is Phi(d / sqrt 2), noise divides d by
+sqrt(1 + noise), and x phi(x) / 2 is at most 0.121. The default limit of 0.002 stands for an AUC of 0.00025, which
+leaves room for ranks within small groups, where scores differ less than over all rows.
 """
 
 from __future__ import annotations
