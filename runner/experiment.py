@@ -103,6 +103,11 @@ class Experiment:
         return str(self.dataset_dir / "valid" / "*.parquet")
 
     @property
+    def train_pattern(self) -> str:
+        """Parquet files of the training data."""
+        return str(self.dataset_dir / "train" / "*.parquet")
+
+    @property
     def dataset_dir(self) -> Path:
         """The preprocessed data set."""
         return self.config.dataset_dir

@@ -16,6 +16,7 @@ from runner.experiment import Experiment, Step
 from runner.launch import server_for
 from runner.preparation import PreparationStage, preparation_lock, preparation_stages, relative
 from runner.records import StageRecord, State
+from runner.reduced_precision import missing_here
 from runner.report import save_report
 from runner.results import keep_configs
 from runner.system_info import read_system_info
@@ -48,10 +49,11 @@ def run_pipeline(
     try:
         prepared = _prepare(config, workspace, executor)
         for experiment in experiments:
-            if prepared:
-                _run_experiment(experiment, executor)
+            reason = missing_here(experiment.parameters) if prepared else "preparation failed"
+            if reason:
+                _skip(experiment, executor, reason)
             else:
-                _skip(experiment, executor, "preparation failed")
+                _run_experiment(experiment, executor)
     except KeyboardInterrupt:
         task.interrupted = True
         raise

@@ -110,7 +110,10 @@ def _verdict(task: Task) -> str:
 def _passed(skipped: Sequence[StageRecord]) -> str:
     if not skipped:
         return "Every stage of every experiment passed.\n"
-    lines = [f"- experiment {record.experiment}, {record.name}: {record.message}" for record in skipped]
+    stages: dict[tuple[int | None, str], list[str]] = {}
+    for record in skipped:
+        stages.setdefault((record.experiment, record.message), []).append(record.name)
+    lines = [f"- experiment {number}, {', '.join(names)}: {message}" for (number, message), names in stages.items()]
     return "\n".join(["Every stage passed but for those that could not be run:", "", *lines]) + "\n"
 
 
@@ -145,6 +148,7 @@ def _stages(task: Task) -> str:
 def _experiment(result: ExperimentResult) -> list[str]:
     folder = str(result.folder.relative_to(result.experiment.workspace.run))
     parts = [f"## Experiment {result.title}\n", _transposed([result.parameters | {"server": result.server}])]
+    parts += [f"Converted: {result.conversion}.\n"] if result.conversion else []
     parts += search_section(result)
     if result.correctness:
         parts += ["### Correctness\n", markdown_table([_readable(row) for row in result.correctness]), _GATE_NOTE]

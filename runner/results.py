@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from deployment_toolkit.core import EvaluationMode
 from deployment_toolkit.report import (
     BATCH,
@@ -27,8 +29,8 @@ from runner.search_measured import Measured
 from runner.search_table import SEARCH_TABLE, read_search
 from runner.stages import REFERENCE
 
-METRIC = "map12"
-METRIC_TITLES = {METRIC: "MAP@12", "roc_auc": "ROC AUC", "log_loss": "log loss"}
+METRIC, AUC = "map12", "roc_auc"
+METRIC_TITLES = {METRIC: "MAP@12", AUC: "ROC AUC", "log_loss": "log loss"}
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class ExperimentResult:
     correctness: list[dict[str, str]]
     offline: list[PerformanceRow]
     online: list[PerformanceRow]
+    conversion: str = ""  # what was found when the model was converted
     search: list[Measured] = field(default_factory=list)
     searched: bool = False  # to the end
 
@@ -68,7 +71,9 @@ class ExperimentResult:
             "max_batch_size": str(parameters.max_batch_size),
             "host": str(host_of(self.experiment.launch_mode, parameters)),
             "threads": "as the host likes" if parameters.threads is None else str(parameters.threads),
-            "preferred_batch_sizes": " ".join(map(str, parameters.preferred_batch_sizes or ["largest"])),
+            "preferred_batch_sizes": " ".join(
+                map(str, parameters.preferred_batch_sizes or [parameters.max_batch_size])
+            ),
             "max_queue_delay_us": str(parameters.max_queue_delay_us),
         }
 
@@ -87,12 +92,19 @@ class ExperimentResult:
         return self.offline if mode is EvaluationMode.OFFLINE else self.online
 
     @property
+    def outcome(self) -> str:
+        """``ok``, the first stage that is not, or ``skipped`` if nothing of it was run."""
+        if self.records and all(record.state is State.SKIPPED for record in self.records):
+            return str(State.SKIPPED)
+        state = next((record for record in self.records if record.state is not State.OK), None)
+        return "ok" if state is None and self.records else f"{state.name} {state.state}" if state else "not run"
+
+    @property
     def summary(self) -> dict[str, str]:
         """The line of the experiment in the run's summary table."""
-        state = next((record for record in self.records if record.state is not State.OK), None)
         return {
             "experiment": self.title,
-            "result": "ok" if state is None and self.records else f"{state.name} {state.state}" if state else "not run",
+            "result": self.outcome,
             **_correctness_summary(self.correctness),
             "offline, batch 1: p99 (ms)": _of_row(_smallest(self.offline), P99, 1 / US_PER_MS, ".2f"),
             **_peak("offline", self.offline, BATCH, "batch"),
@@ -136,22 +148,31 @@ def _read(experiment: Experiment, model_name: str, folder: Path, records: list[S
         read_csv(correctness) if correctness.is_file() else [],
         read_performance(offline) if offline.is_file() else [],
         read_performance(online) if online.is_file() else [],
+        _read_conversion(experiment) if model_name == experiment.config.model_name else "",
         *(read_search(search) if search.is_file() else ()),
     )
 
 
+def _read_conversion(experiment: Experiment) -> str:
+    path = experiment.folders.shared / "navigator_workspace" / "convert_model_results.yaml"
+    if not path.is_file():
+        return ""
+    attempts = yaml.safe_load(path.read_text())
+    return "; ".join(f"{attempt['name']}: {attempt['status']['message']}" for attempt in attempts)
+
+
 def _correctness_summary(rows: list[dict[str, str]]) -> dict[str, str]:
+    """Of each ranking metric the framework's and the worst that was served."""
     reference = next((row for row in rows if row["name"] == REFERENCE), None)
     served = [row for row in rows if row["name"] != REFERENCE]
-    if reference is None or not served:
-        return {"MAP@12 framework": "", "MAP@12 served": "", "largest difference": ""}
-    worst = min(served, key=lambda row: float(row[METRIC]))
+    summary = {}
+    for metric in (METRIC, AUC):
+        title = METRIC_TITLES[metric]
+        worst = min((row[metric] for row in served), key=float, default="")
+        summary[f"{title} framework"] = f"{float(reference[metric]):.6f}" if reference and worst else ""
+        summary[f"{title} served"] = f"{float(worst):.6f}" if reference and worst else ""
     differences = [float(row["max_abs_diff"]) for row in served if row["max_abs_diff"]]
-    return {
-        "MAP@12 framework": f"{float(reference[METRIC]):.6f}",
-        "MAP@12 served": f"{float(worst[METRIC]):.6f}",
-        "largest difference": f"{max(differences):.1e}" if differences else "",
-    }
+    return {**summary, "largest difference": f"{max(differences):.1e}" if differences else ""}
 
 
 def _peak(mode: str, rows: list[PerformanceRow], point: str, point_name: str) -> dict[str, str]:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from deployment_toolkit.core import EvaluationMode
 from deployment_toolkit.triton_server.docker import server_user
+from runner.config_parts import Correctness
 from runner.configuration import TritonLaunchMode
 from runner.experiment import ROOT, Command, Experiment, make_command, script
 from runner.measurement_points import MeasurementPoints, offline_points, online_points
+from runner.reduced_precision import is_reduced
 
 TRANSPORTS = {
     "grpc_async": ("grpc", []),
@@ -38,14 +40,21 @@ def inference_command(
 
 def gate_command(experiment: Experiment, name: str, reference: Path, served: Sequence[Path], csv: Path) -> Command:
     """Dumps of a served model against that of the framework."""
-    limits = experiment.config.correctness
     argv = [
         *script("check_correctness.py", "--metrics", ROOT / "metrics.py", "--reference-dump-dir", reference),
         *(part for dump in served for part in ("--dump-dir", dump)),
-        *("--atol", limits.atol, "--rtol", limits.rtol, "--max-metric-loss", f"map12={limits.max_map_loss}"),
+        *_limits(experiment.config.correctness, reduced=is_reduced(experiment.parameters)),
         *("--csv", csv),
     ]
     return make_command(name, argv)
+
+
+def _limits(limits: Correctness, *, reduced: bool) -> list[object]:
+    if not reduced:
+        return ["--atol", limits.atol, "--rtol", limits.rtol, "--max-metric-loss", f"map12={limits.max_map_loss}"]
+    largest = limits.reduced_precision_max_metric_loss
+    losses = (part for metric in ("map12", "roc_auc") for part in ("--max-metric-loss", f"{metric}={largest}"))
+    return ["--atol", limits.reduced_precision_atol, "--rtol", 0, *losses]
 
 
 def offline_sweep(experiment: Experiment) -> MeasurementPoints:

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from deployment_toolkit.core import EvaluationMode, Format
+from deployment_toolkit.core import EvaluationMode, Format, Precision
 from deployment_toolkit.triton_server.deployment import THREADS
 from runner.config import Config
 from runner.experiment import ROOT, Command, Experiment, Step, make_command, script
 from runner.hosting import host_of
 from runner.measurement_points import MeasurementPoints
+from runner.reduced_precision import is_reduced
 from runner.served_commands import (
     TRANSPORTS,
     gate_command,
@@ -61,6 +62,7 @@ def convert(experiment: Experiment) -> list[Command]:
         *_converter(experiment),
         *("--override-workspace", "--max-batch-size", parameters.max_batch_size),
         *("--atol", correctness.atol, "--rtol", correctness.rtol),
+        *_reduced_precision(experiment),
         *_rows(experiment, _batch_size(experiment)),
     ]
     return [make_command("convert", argv)]
@@ -137,6 +139,16 @@ STAGES = (
     Stage("performance offline", performance_offline, needs_server=True, shares_memory=True),
     Stage("performance online", performance_online, needs_server=True),
 )
+
+
+def _reduced_precision(experiment: Experiment) -> list[object]:
+    """How the answers of a narrower precision are judged, and what int8 is calibrated on."""
+    parameters = experiment.parameters
+    if not is_reduced(parameters):
+        return []
+    options: list[object] = ["--reduced-precision-atol", experiment.config.correctness.reduced_precision_atol]
+    calibrated = parameters.precision is Precision.INT8
+    return [*options, *(("--calibration-data-pattern", experiment.train_pattern) if calibrated else ())]
 
 
 def _converter(experiment: Experiment) -> list[object]:
