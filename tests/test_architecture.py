@@ -22,13 +22,13 @@ TRITON_CLIENTS = (
     "deployment_toolkit.triton_inference_runner.http",
     "deployment_toolkit.triton_server.*",
 )
-TENSORFLOW = ("model", "tf_dataloader", "widedeep.*", "deployment_toolkit.library.tf*")
+TENSORFLOW = ("model", "tf_dataloader", "widedeep.*", "deployment_toolkit.library.tf*", "benchmarks.bars.tf_products")
 HOMES = {
     "tensorflow": TENSORFLOW,
     "keras": TENSORFLOW,
     "tf2onnx": ("deployment_toolkit.library.tf*",),
     "onnxruntime": ("deployment_toolkit.library.onnx", "deployment_toolkit.library.onnx_fp16"),
-    "openvino": ("deployment_toolkit.library.openvino*",),
+    "openvino": ("deployment_toolkit.library.openvino*", "benchmarks.bars.products"),
     "tritonclient": TRITON_CLIENTS,
     "subprocess": ("deployment_toolkit.process",),
     "multiprocessing": ("deployment_toolkit.process",),

@@ -1,0 +1,141 @@
+"""Measures the bars: the best served format beside TensorFlow, beside its own engine, and beside the machine's limits.
+
+Run from the repository's root, after a run of the runner that kept its models:
+
+  ./runner/start_CPU.sh --keep-models
+  python -m benchmarks.bars
+
+Every experiment that passed the correctness gate is deployed as its configuration says, all on one embedded server.
+With several formats beside TensorFlow a first look finds the best. What fails is shown as failed, and makes the exit
+code 1; a bar that is missed is a result.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import logging
+import shlex
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.bars.bar import Outcome
+from benchmarks.bars.bars import BARS
+from benchmarks.bars.contestants import Contestant, of_paths, of_run
+from benchmarks.bars.measuring import Measuring
+from benchmarks.bars.output import Provenance, bars_table, write_results
+from benchmarks.bars.session import Session
+from deployment_toolkit.errors import UsageError
+from deployment_toolkit.params import add_dataclass, from_args, make_parser, option, run_entry_point
+from runner.config import Config, load_config
+from runner.experiment import ROOT
+from runner.system_info import read_system_info
+
+logger = logging.getLogger("bars")
+
+_PACKAGES = ("tensorflow-cpu", "onnxruntime", "openvino", "nvidia-pytriton", "tritonclient", "numpy")
+
+
+def _number_and_path(text: str) -> tuple[int, Path]:
+    number, equals, path = text.partition("=")
+    if not (equals and number.isdigit() and path):
+        raise UsageError(f"--models {text}: write NUMBER=PATH, with an experiment's number")
+    return int(number), Path(path)
+
+
+@dataclass(frozen=True)
+class BarOptions:
+    """Options of the command."""
+
+    config_path: Path = option("the runner's configuration", ROOT / "runner" / "config_CPU.yaml")
+    run: Path = option("folder of a run of it that kept its models", Path("runner_workspace/runs/latest"))
+    models: list[tuple[int, Path]] = option(
+        "instead of a run: the converted model of each experiment by its number; you vouch for their answers",
+        [],
+        type=_number_and_path,
+        choices=None,
+        nargs="+",
+        metavar="NUMBER=PATH",
+    )
+    output_dir: Path = option("folder of the results", Path("bars"))
+    bars: list[str] = option("only these", list(BARS), choices=list(BARS), nargs="+", type=str)
+    rounds: int = option("how often everything is measured", 3)
+    batches: list[int] = option("batch sizes offline beside 1", [2048, 4096])
+    online_batch: int = option("rows of an online request", 32)
+    concurrency: int = option("concurrent requests online", 64)
+    seconds: float = option("how long a rate in process is measured", 3.0)
+    pipeline_rows: int = option("rows that the pipeline is timed with", 1_000_000)
+    retries: int = option("how often perf_analyzer repeats what did not settle", 0)
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "online_batch", "concurrency", "pipeline_rows"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
+        if not self.batches or min(self.batches) < 2:
+            raise UsageError(f"--batches needs sizes from 2 on, not {self.batches}")
+        if self.seconds <= 0:
+            raise UsageError(f"--seconds must be above 0, not {self.seconds:g}")
+
+
+def main(argv: list[str]) -> int:
+    parser = make_parser(__doc__ or "")
+    add_dataclass(parser, BarOptions)
+    options = from_args(BarOptions, parser.parse_args(argv))
+    config = load_config(options.config_path)
+    measurement = dataclasses.replace(config.measurement, retries=options.retries)
+    config = dataclasses.replace(config, measurement=measurement)
+    contestants = of_paths(config, dict(options.models)) if options.models else of_run(config, options.run)
+    require_fitting(contestants, options)
+    with tempfile.TemporaryDirectory(prefix="bars_") as folder:
+        session = Session(
+            _measuring(config, contestants, options, Path(folder)),
+            [bar for key, bar in BARS.items() if key in options.bars],
+            options.batches,
+        )
+        cast, outcomes = session.measure(options.rounds)
+    provenance = _provenance(argv, options.rounds)
+    write_results(options.output_dir, outcomes, session.samples, cast, provenance)
+    print(bars_table(outcomes))
+    print(f"\nwritten to {options.output_dir}")
+    return exit_code(outcomes)
+
+
+def exit_code(outcomes: list[Outcome]) -> int:
+    """0 if every bar was measured, met or not."""
+    return int(any(item.failure for item in outcomes))
+
+
+def require_fitting(contestants: list[Contestant], options: BarOptions) -> None:
+    """Raises UsageError if a batch is larger than a model takes."""
+    for item in contestants:
+        largest = max(*options.batches, options.online_batch)
+        if largest > item.parameters.max_batch_size:
+            raise UsageError(f"{item.title} takes batches up to {item.parameters.max_batch_size}, not {largest}")
+
+
+def _measuring(config: Config, contestants: list[Contestant], options: BarOptions, folder: Path) -> Measuring:
+    return Measuring(
+        config=config,
+        contestants={item.title: item for item in contestants},
+        folder=folder,
+        online_batch=options.online_batch,
+        concurrency=options.concurrency,
+        seconds=options.seconds,
+        pipeline_rows=options.pipeline_rows,
+    )
+
+
+def _provenance(argv: list[str], rounds: int) -> Provenance:
+    return Provenance(
+        machine=read_system_info().summary,
+        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        command=shlex.join(["python", "-m", "benchmarks.bars", *(part.removeprefix(f"{ROOT}/") for part in argv)]),
+        versions={name: importlib.metadata.version(name) for name in _PACKAGES},
+        rounds=rounds,
+    )
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

@@ -1,0 +1,156 @@
+"""The bars: ratios of what was measured, each with a goal. Numbers in, numbers out."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from deployment_toolkit.core import Mnemonic
+from deployment_toolkit.errors import PerformanceError
+
+OPENVINO, TENSORFLOW = "OpenVINO", "TensorFlow"  # who multiplies the matrices alone
+SCOUTING = 0  # the round that chooses who is measured in the others
+
+
+class Quantity(Mnemonic):
+    """What a sample is a value of, with its unit."""
+
+    OFFLINE = "offline, inferences/s"
+    OFFLINE_P99 = "offline, p99 in us"
+    ONLINE = "online, inferences/s"
+    ONLINE_P99 = "online, p99 in us"
+    ENGINE = "in process, rows/s"
+    PRODUCTS = "matrix products alone, rows/s"
+    MEMORY = "memory, PSS in bytes"  # the batch column holds the number of instances
+    PIPELINE = "pipeline, rows/s"
+    PIPELINE_START = "pipeline start-up, s"
+    CPU = "CPU, cores"  # the process column says whose
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One value of one run. ``round`` counts from 1; 0 is the scouting."""
+
+    round: int
+    quantity: Quantity
+    subject: str
+    batch: int
+    concurrency: int
+    value: float
+    settled: bool = True
+    process: str = ""
+
+
+class Samples:
+    """What was measured so far."""
+
+    def __init__(self, samples: Iterable[Sample] = ()) -> None:
+        self.all = list(samples)
+
+    def series(self, quantity: Quantity, subject: str, batch: int | None = None, process: str = "") -> list[float]:
+        """The values of the rounds in their order, without the scouting. Raises PerformanceError if there are none."""
+        found = [
+            sample
+            for sample in self.all
+            if (sample.quantity, sample.subject, sample.process) == (quantity, subject, process)
+            and batch in (None, sample.batch)
+            and sample.round != SCOUTING
+        ]
+        if not found:
+            raise PerformanceError(f"{quantity} of {subject} was not measured")
+        return [sample.value for sample in sorted(found, key=lambda sample: sample.round)]
+
+    def median(self, quantity: Quantity, subject: str, batch: int | None = None) -> float:
+        """Of ``series``."""
+        return statistics.median(self.series(quantity, subject, batch))
+
+    def best_batch(self, subject: str, batches: Sequence[int]) -> int:
+        """The batch size of the highest median throughput offline."""
+        return max(batches, key=lambda batch: self.median(Quantity.OFFLINE, subject, batch))
+
+    def scouted(self, quantity: Quantity, subject: str, batch: int) -> float:
+        """The scouting's value. Raises PerformanceError if there is none."""
+        for sample in self.all:
+            if (sample.round, sample.quantity, sample.subject, sample.batch) == (SCOUTING, quantity, subject, batch):
+                return sample.value
+        raise PerformanceError(f"{quantity} of {subject} was not measured")
+
+
+@dataclass(frozen=True)
+class Cast:
+    """Who plays which part, by titles, and at which points. ``batches`` are measured offline, the largest last."""
+
+    baseline: str
+    offline: str  # most inferences/s at the largest batch
+    single: str  # lowest p99 at batch 1
+    online: str  # most inferences/s online
+    bf16: str | None
+    batches: tuple[int, ...]
+    online_batch: int
+    concurrency: int
+
+    @property
+    def largest(self) -> int:
+        """The largest batch."""
+        return self.batches[-1]
+
+    @property
+    def rows_in_flight(self) -> int:
+        """Rows of all concurrent requests."""
+        return self.online_batch * self.concurrency
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A ratio and its goal, at least or at most. ``ratios`` gives a value per round; ``holds``, where there is one,
+    must be true too. ``what`` is a line with the parts of the cast."""
+
+    key: str
+    what: str
+    goal: float
+    ratios: Callable[[Samples, Cast], list[float]]
+    at_most: bool = False
+    holds: Callable[[Samples, Cast], bool] | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A bar that was measured, or why not."""
+
+    bar: Bar
+    what: str
+    ratios: list[float] = field(default_factory=list)
+    holds: bool = True
+    failure: str = ""
+
+    @property
+    def median(self) -> float:
+        """Of the rounds."""
+        return statistics.median(self.ratios)
+
+    @property
+    def met(self) -> bool:
+        """Whether the median reaches the goal, and what else must hold does."""
+        if self.failure or not self.holds:
+            return False
+        return self.median <= self.bar.goal if self.bar.at_most else self.median >= self.bar.goal
+
+
+def outcome(bar: Bar, samples: Samples, cast: Cast, failure: str = "") -> Outcome:
+    """The bar from the samples; ``failure`` is what went wrong on the way to them."""
+    what = bar.what.format(cast=cast)
+    try:
+        if failure:
+            raise PerformanceError(failure)
+        holds = bar.holds is None or bar.holds(samples, cast)
+        return Outcome(bar, what, bar.ratios(samples, cast), holds)
+    except PerformanceError as error:
+        return Outcome(bar, what, failure=" ".join(str(error).split()))
+
+
+def divide(above: Sequence[float], below: Sequence[float]) -> list[float]:
+    """Round by round. Raises PerformanceError if one has a round more."""
+    if len(above) != len(below):
+        raise PerformanceError(f"{len(above)} and {len(below)} rounds were measured: some failed")
+    return [one / other for one, other in zip(above, below, strict=True)]

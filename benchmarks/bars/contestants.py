@@ -1,0 +1,106 @@
+"""The models that are compared: the experiments of a runner's configuration whose converted model is there."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deployment_toolkit.core import Format, Host, Precision
+from deployment_toolkit.errors import UsageError
+from runner.config import Config
+from runner.configuration import Parameters, TritonLaunchMode
+from runner.records import State
+from runner.workspace import Workspace
+
+_GATE = "correctness"
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """Experiment ``number`` of a configuration, with its model in the format it is served in."""
+
+    number: int
+    parameters: Parameters
+    model_path: Path
+
+    @property
+    def title(self) -> str:
+        """As tables name it."""
+        return f"{self.parameters.format} {self.parameters.precision}"
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether the others are compared with it."""
+        return self.parameters.format is Format.TF_SAVEDMODEL and self.parameters.precision is Precision.FP32
+
+    @property
+    def served_threads(self) -> int | None:
+        """Threads of all instances together, where the configuration says so."""
+        threads = self.parameters.threads
+        if threads is None or self.parameters.host == Host.CPP:
+            return threads
+        return threads * self.parameters.number_of_model_instances
+
+    def with_instances(self, instances: int) -> Contestant:
+        """The same with so many instances."""
+        parameters = dataclasses.replace(self.parameters, number_of_model_instances=instances)
+        return dataclasses.replace(self, parameters=parameters)
+
+
+def of_run(config: Config, run: Path) -> list[Contestant]:
+    """The experiments of a run that passed the correctness gate. The run must have kept its models (``--keep-models``).
+
+    Raises UsageError if the run isn't there or was made with other experiments, or if none of its models is left.
+    """
+    run = run.resolve()
+    try:
+        task = yaml.safe_load((run / "task.yaml").read_text())
+    except OSError as error:
+        raise UsageError(f"--run {run} is no run ({error.strerror}): give a folder of runner_workspace/runs") from error
+    _require_same(config, task["config"]["configurations"], run)
+    passed = {
+        stage["experiment"]
+        for stage in task["stages"]
+        if stage["name"] == _GATE and stage["state"] in (State.OK, State.REUSED)
+    }
+    workspace = Workspace(run.parent.parent, run.name)
+    models = {number: workspace.experiment(number).converted for number in sorted(passed)}
+    left = {number: path for number, path in models.items() if path.exists()}
+    if not left:
+        raise UsageError(f"run {run} has no models that passed the gate and were kept: run again with --keep-models")
+    return of_paths(config, left)
+
+
+def of_paths(config: Config, models: Mapping[int, Path]) -> list[Contestant]:
+    """The models at these paths, each deployed as the experiment of its number is. Raises UsageError for a number or a
+    path that isn't there, and for what the embedded server does not serve."""
+    found = []
+    for number, path in sorted(models.items()):
+        if number not in config.experiment_numbers:
+            raise UsageError(f"--models {number}={path}: the configuration has no experiment {number}")
+        if not path.exists():
+            raise UsageError(f"--models {number}={path}: there is no such file or folder")
+        configuration = config.configurations[number - 1]
+        mode = config.launch_mode_of(configuration)
+        if mode is not TritonLaunchMode.EMBEDDED:
+            raise UsageError(f"experiment {number} is served by {mode}: the bars are for the embedded server")
+        found.append(Contestant(number, configuration.parameters, path.resolve()))
+    titles = [contestant.title for contestant in found]
+    if len(set(titles)) < len(titles):
+        raise UsageError(f"the experiments {', '.join(titles)} can't be told apart: leave one out, with --models")
+    if sum(contestant.is_baseline for contestant in found) != 1 or len(found) < 2:
+        raise UsageError(f"the bars compare tf-savedmodel fp32 with other formats; the models are {', '.join(titles)}")
+    return found
+
+
+def _require_same(config: Config, ran: list[dict[str, Any]], run: Path) -> None:
+    """The run's experiments must be those of the configuration."""
+    theirs = [(item["parameters"]["format"], item["parameters"]["precision"]) for item in ran]
+    ours = [(item.parameters.format, item.parameters.precision) for item in config.configurations]
+    if theirs != ours:
+        raise UsageError(f"run {run} was of other experiments than the configuration: give its --config-path")

@@ -1,0 +1,81 @@
+"""Pictures of the bars, as PNG bytes. The Agg canvas is used directly, so that no display and no global state of
+matplotlib is involved."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Mapping, Sequence
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from benchmarks.bars.bar import Outcome
+from benchmarks.bars.cpu_share import GROUPS
+
+_MET, _MISSED, _INK = "#228833", "#ee6677", "#222222"
+_SHARE_COLOURS = dict(zip(GROUPS, ("#4477aa", "#ccbb44", "#66ccee", "#aa3377", "#dddddd"), strict=True))
+_WIDTH_INCHES, _ROW_INCHES, _HEAD_INCHES = 10.0, 0.55, 1.9
+_LABEL_CHARACTERS, _PROVENANCE_CHARACTERS = 52, 130
+_DPI = 110
+
+
+def draw_bars(outcomes: Sequence[Outcome], provenance: str) -> bytes:
+    """Each bar beside its goal, both as shares of the goal; of ``at_most`` bars the goal as a share of the value, so
+    that longer is better everywhere."""
+    figure = _figure(len(outcomes))
+    axes = figure.add_subplot()
+    for place, item in enumerate(outcomes):
+        if item.failure:
+            axes.text(0.02, place, "failed", va="center", color=_MISSED, fontsize=9)
+            continue
+        low, middle, high = (_reached(item, value) for value in (min(item.ratios), item.median, max(item.ratios)))
+        axes.barh(place, middle, color=_MET if item.met else _MISSED, height=0.62)
+        axes.plot([low, high], [place, place], color=_INK, linewidth=1.6, marker="|", markersize=8)
+        goal = f"{item.median:.2f}  ({'≤' if item.bar.at_most else '≥'} {item.bar.goal:g})"
+        axes.text(max(low, middle, high, 1.0) + 0.02, place, goal, va="center", fontsize=9, color=_INK)
+    axes.axvline(1.0, color=_INK, linestyle="--", linewidth=1.2)
+    labels = ["\n".join(textwrap.wrap(item.what, _LABEL_CHARACTERS)) for item in outcomes]
+    axes.set_yticks(range(len(outcomes)), labels, fontsize=8.5)
+    axes.set_xlim(0, max(axes.get_xlim()[1], 1.1) * 1.12)
+    axes.set_xlabel("share of the goal reached (dashed: the goal)")
+    return _finish(figure, axes, "Bars", provenance)
+
+
+def draw_shares(shares: Mapping[str, Mapping[str, float]], provenance: str) -> bytes:
+    """Who had the cores, a stacked bar for each subject."""
+    figure = _figure(len(shares) + 1)
+    axes = figure.add_subplot()
+    for place, (_, cores) in enumerate(shares.items()):
+        left = 0.0
+        for group in GROUPS:
+            label = group if place == 0 else None
+            axes.barh(place, cores[group], left=left, color=_SHARE_COLOURS[group], height=0.6, label=label)
+            if cores[group] > 0.08:
+                axes.text(left + cores[group] / 2, place, f"{cores[group]:.2f}", ha="center", va="center", fontsize=9)
+            left += cores[group]
+    axes.set_yticks(range(len(shares)), list(shares), fontsize=9)
+    axes.set_xlabel("cores")
+    figure.legend(loc="outside lower center", ncols=len(GROUPS), frameon=False, fontsize=9)
+    return _finish(figure, axes, "Online: who has the cores", provenance)
+
+
+def _reached(item: Outcome, value: float) -> float:
+    return item.bar.goal / value if item.bar.at_most else value / item.bar.goal
+
+
+def _figure(rows: int) -> Figure:
+    figure = Figure(figsize=(_WIDTH_INCHES, _HEAD_INCHES + _ROW_INCHES * rows), dpi=_DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _finish(figure: Figure, axes: object, title: str, provenance: str) -> bytes:
+    axes.invert_yaxis()  # type: ignore[attr-defined]
+    axes.spines[["top", "right"]].set_visible(False)  # type: ignore[attr-defined]
+    figure.suptitle(title, x=0.02, ha="left", fontsize=13, weight="bold")
+    text = "\n".join(textwrap.wrap(provenance, _PROVENANCE_CHARACTERS))
+    axes.set_title(text, loc="right", fontsize=8.5, color="#555555")  # type: ignore[attr-defined]
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()

@@ -1,0 +1,123 @@
+"""All bars in one go: who is best, then rounds in which everything is measured once, so that a slow minute of the
+machine meets all alike."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Sequence
+
+from tqdm import tqdm
+
+from benchmarks.bars.bar import SCOUTING, Bar, Cast, Outcome, Quantity, Samples, outcome
+from benchmarks.bars.contestants import Contestant
+from benchmarks.bars.measuring import Measuring
+from benchmarks.bars.plan import Kind, Step, steps_for
+from benchmarks.bars.serving import Serving, serving
+from deployment_toolkit.core import Format, Precision
+from deployment_toolkit.errors import PerformanceError, ProcessError, ServerError
+from deployment_toolkit.progress import progress_bar
+
+logger = logging.getLogger("bars")
+
+_SCOUTED = {  # what decides, and whether more is better
+    "offline": (Quantity.OFFLINE, True),
+    "single": (Quantity.OFFLINE_P99, False),
+    "online": (Quantity.ONLINE, True),
+}
+
+
+class Session:
+    """``samples`` and ``failures`` (by step) grow while it is measured."""
+
+    def __init__(self, measuring: Measuring, bars: Sequence[Bar], batches: Sequence[int]) -> None:
+        self._measuring = measuring
+        self._bars = bars
+        self._batches = tuple(sorted(batches))
+        self.samples = Samples()
+        self.failures: dict[Step, str] = {}
+
+    def measure(self, rounds: int) -> tuple[Cast, list[Outcome]]:
+        """Measures everything ``rounds`` times. A step that fails is left out from then on, and the bars that need it
+        fail. Raises ServerError or ProcessError if the models can't be served, PerformanceError if no one is best."""
+        with contextlib.ExitStack() as stack:
+            served = stack.enter_context(serving(self._measuring.config, self._measuring.folder / "served"))
+            for contestant in self._measuring.contestants.values():
+                served.deploy(contestant)
+            cast = self._choose(served)
+            steps = steps_for([bar.key for bar in self._bars], cast)
+            together = [step for step in steps if step.kind is not Kind.MEMORY]
+            alone = [step for step in steps if step.kind is Kind.MEMORY]
+            with progress_bar("bars", rounds * len(steps), " measurements") as progress:
+                self._rounds(together, rounds, served, progress)
+                stack.close()  # of pages that two servers share each would count half
+                self._rounds(alone, rounds, None, progress)
+        return cast, [outcome(bar, self.samples, cast, self._failure(bar, cast)) for bar in self._bars]
+
+    def _rounds(self, steps: Sequence[Step], rounds: int, served: Serving | None, progress: tqdm) -> None:
+        for number in range(1, rounds + 1):
+            for step in steps:
+                progress.set_postfix_str(str(step), refresh=False)
+                if step not in self.failures:
+                    self._take(step, number, served)
+                progress.update()
+
+    def _take(self, step: Step, number: int, served: Serving | None) -> None:
+        try:
+            found = self._measuring.samples(step, number, served)
+        except (ProcessError, ServerError) as error:
+            logger.warning("%s, round %d: %s", step, number, error)
+            self.failures[step] = str(error)
+            return
+        self.samples.all += found
+
+    def _choose(self, served: Serving) -> Cast:
+        """Who plays which part; with several beside the baseline each is tried once."""
+        measuring = self._measuring
+        (baseline,) = (item.title for item in measuring.contestants.values() if item.is_baseline)
+        others = [title for title in measuring.contestants if title != baseline]
+        batches = {"offline": self._batches[-1], "single": 1, "online": measuring.online_batch}
+        best = dict.fromkeys(_SCOUTED, others[0])
+        if len(others) > 1:
+            self._scout(others, served)
+            best = {part: self._best(others, part, batch) for part, batch in batches.items()}
+        return Cast(
+            baseline=baseline,
+            offline=best["offline"],
+            single=best["single"],
+            online=best["online"],
+            bf16=next((title for title in others if _is_bf16(measuring.contestants[title])), None),
+            batches=self._batches,
+            online_batch=measuring.online_batch,
+            concurrency=measuring.concurrency,
+        )
+
+    def _scout(self, titles: Sequence[str], served: Serving) -> None:
+        steps = [Step(Kind.OFFLINE, title, (1, self._batches[-1])) for title in titles]
+        steps += [Step(Kind.ONLINE, title) for title in titles]
+        with progress_bar("who is best", len(steps), " measurements") as progress:
+            for step in steps:
+                self._take(step, SCOUTING, served)
+                progress.update()
+
+    def _best(self, titles: Sequence[str], part: str, batch: int) -> str:
+        quantity, more = _SCOUTED[part]
+        values: dict[str, float] = {}
+        for title in titles:
+            try:
+                values[title] = self.samples.scouted(quantity, title, batch)
+            except PerformanceError:
+                continue
+        if not values:
+            raise PerformanceError(f"{quantity} could be measured of none: {next(iter(self.failures.values()))}")
+        return (max if more else min)(values, key=values.__getitem__)
+
+    def _failure(self, bar: Bar, cast: Cast) -> str:
+        """Why a bar has no value, empty if nothing that it needs failed."""
+        needed = {(step.kind, step.subject) for step in steps_for([bar.key], cast)}
+        messages = (text for step, text in self.failures.items() if (step.kind, step.subject) in needed)
+        return next(messages, "")
+
+
+def _is_bf16(contestant: Contestant) -> bool:
+    return contestant.parameters.precision is Precision.BF16 and contestant.parameters.format is Format.OPENVINO
