@@ -37,8 +37,7 @@ Walk = Generator[Round, Sequence[Measured], None]
 
 def walk(space: Space, search: Search) -> Walk:
     """The rounds of a search. Each is answered by what was measured of it; a candidate that could not be measured is
-    left out there, and not asked for again in the exploration. Ends without a final where fewer than two candidates
-    could be."""
+    left out there, and not asked for again in the exploration. Ends without a final where none could be."""
     state = _State(space, search, random.Random(_SEED))
     incumbent = yield from state.explore()
     if incumbent is not None:
@@ -76,8 +75,6 @@ class _State:
         """Measures the finalists against each other, round by round, as often as the time allows, at least twice where
         a comparison is asked for at all."""
         finalists = self._finalists(incumbent)
-        if len(finalists) < 2:
-            return
         least = min(2, self._search.rounds)
         for number in range(self._search.rounds):
             took = self._seconds(final=True) or self._expected_final_s()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from deployment_toolkit.report import markdown_table
 from runner.results import ExperimentResult
@@ -18,7 +18,7 @@ def plot_name(number: int) -> str:
     return f"search_{number}.png"
 
 
-def search_plots(results: Sequence[ExperimentResult], provenance: str) -> Mapping[str, bytes]:
+def search_plots(results: Sequence[ExperimentResult], provenance: str) -> dict[str, bytes]:
     """A picture per experiment that was searched, by file name."""
     plots = {}
     for result in results:

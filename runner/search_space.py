@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deployment_toolkit.core import Host
+from deployment_toolkit.triton_performance_runner.variant import Variant
 from runner.configuration import Parameters
 from runner.hosting import takes_threads
 from runner.search_config import Search
@@ -17,13 +18,8 @@ _OVERSUBSCRIPTION = 2
 
 
 @dataclass(frozen=True, order=True)
-class Candidate:
+class Candidate(Variant):
     """What distinguishes one way of serving a model from another. ``threads`` is None where the host takes none."""
-
-    instances: int
-    threads: int | None
-    preferred_batch_sizes: tuple[int, ...]
-    max_queue_delay_us: int
 
     def over(self, parameters: Parameters) -> Parameters:
         """An experiment's parameters with these settings."""

@@ -6,11 +6,13 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 
+from deployment_toolkit.core import PerformanceTool
 from deployment_toolkit.errors import PerformanceError
 from deployment_toolkit.files import write_text
 from runner.experiment import Experiment, Step
 from runner.hosting import host_of
 from runner.search_algorithm import Round, walk
+from runner.search_analyzer import AnalyzerVisits
 from runner.search_config import Search
 from runner.search_measured import Measured, best_points
 from runner.search_space import Candidate, Space
@@ -52,7 +54,9 @@ class _Searcher:
         self._measured: list[Measured] = []
         self._configs: dict[Candidate, str] = {}
         self._asked: Round | None = None
-        self._visits = Visits(experiment, search, self._results / FOLDER, self._found, self._tell)
+        ours = experiment.config.performance_tool is PerformanceTool.PERF_ANALYZER
+        searcher = Visits if ours else AnalyzerVisits
+        self._visits = searcher(experiment, search, self._results / FOLDER, self._found, self._tell)
 
     def run(self) -> Generator[Step, None, None]:
         (self._results / FOLDER).mkdir(exist_ok=True)
@@ -72,9 +76,10 @@ class _Searcher:
             raise PerformanceError("no candidate of the search could be served and measured: see the logs")
         yield self._decide()
 
-    def _found(self, visit: Measured, config_text: str) -> None:
+    def _found(self, visit: Measured, config_text: str | None) -> None:
         self._measured.append(visit)
-        self._configs[visit.candidate] = config_text
+        if config_text is not None:
+            self._configs[visit.candidate] = config_text
         self._save(decided=False)
 
     def _save(self, *, decided: bool) -> None:
@@ -85,7 +90,8 @@ class _Searcher:
         verdict = Verdict.of(self._measured, self._space.start, self._search)
         chosen = verdict.chosen.candidate
         self._save(decided=True)
-        write_text(self._results / FOLDER / CONFIG, self._configs[chosen])
+        if chosen in self._configs:  # else it could be visited by Model Analyzer only, and the deploy stage tells why
+            write_text(self._results / FOLDER / CONFIG, self._configs[chosen])
         self._experiment.parameters = chosen.over(self._experiment.parameters)
         return f"  {verdict.summary}\n  to keep it, write into the experiment's parameters:\n{verdict.yaml}"
 

@@ -31,10 +31,7 @@ def write_search(path: Path, measured: Sequence[Measured], budget_ms: float, *, 
                 {
                     "Round": visit.round,
                     "Stage": FINAL if visit.final else EXPLORING,
-                    "Instances": visit.candidate.instances,
-                    "Threads": visit.candidate.threads,
-                    "Preferred batch sizes": " ".join(map(str, visit.candidate.preferred_batch_sizes)),
-                    "Max queue delay (us)": visit.candidate.max_queue_delay_us,
+                    **visit.candidate.cells,
                     **{column.name: column.cell(row[column.name]) for column in PERFORMANCE_COLUMNS},
                     "Within budget": _FLAGS[row["p99 latency"] <= 1000 * budget_ms],
                     "Frontier": _FLAGS[(visit.candidate, row[CONCURRENCY]) in best],
@@ -52,12 +49,7 @@ def read_search(path: Path) -> tuple[list[Measured], bool]:
     decided = False
     for number, line in enumerate(read_csv(path), start=2):
         try:
-            candidate = Candidate(
-                int(line["Instances"]),
-                int(line["Threads"]) if line["Threads"] else None,
-                tuple(int(size) for size in line["Preferred batch sizes"].split()),
-                int(line["Max queue delay (us)"]),
-            )
+            candidate = Candidate.of_cells(line)
             row = {column.name: column.parse(line[column.name]) for column in PERFORMANCE_COLUMNS}
             visits.setdefault((int(line["Round"]), candidate), []).append(row)
             finals[int(line["Round"])] = line["Stage"] == FINAL

@@ -22,7 +22,9 @@ from deployment_toolkit.triton_performance_runner.analyzer_job import AnalyzerJo
 from deployment_toolkit.triton_performance_runner.assignment import Assignment
 from deployment_toolkit.triton_performance_runner.options import Point
 from deployment_toolkit.triton_performance_runner.perf_analyzer import PerfAnalyzer
+from deployment_toolkit.triton_performance_runner.variant import Variant, VariantPoint
 from deployment_toolkit.triton_server.installation import Installation
+from deployment_toolkit.triton_server.remote import TritonServer
 
 SERVER = "server"
 CLIENT = "client"
@@ -51,6 +53,10 @@ def measure(job: AnalyzerJob, arguments: Sequence[str]) -> int:
     named, _ = parser.parse_known_args(arguments)
     point = Point(named.batch, named.concurrency)
     first = not any(map(job.has_begun, job.options.points))
+    if job.varied:
+        target = job.target
+        served = TritonServer.from_url(str(target.url)).model_config(target.name, target.version)
+        point = VariantPoint(point.batch, point.concurrency, Variant.of_config(served))
     job.begin(point)
     with tempfile.TemporaryDirectory(dir=job.folder) as folder:
         try:

@@ -24,7 +24,7 @@ GPUS = "CUDA_VISIBLE_DEVICES"
 class AnalyzerJob:
     """``target`` names the server that ``server_command`` starts. ``cuda_visible_devices`` is what server and client
     are to find in the environment variable of that name, None for no such variable; Model Analyzer itself is told of no
-    GPU. ``folder`` is for this job alone."""
+    GPU. ``folder`` is for this job alone. ``varied`` says that the model is measured in several variants."""
 
     folder: Path
     options: PerformanceOptions
@@ -32,6 +32,7 @@ class AnalyzerJob:
     data: InputData
     server_command: Sequence[str]
     cuda_visible_devices: str | None
+    varied: bool = False
 
     def write(self) -> None:
         """Leaves the job in its folder."""
@@ -83,7 +84,7 @@ class AnalyzerJob:
         return row
 
     def _begun(self, point: Point) -> Path:
-        return self.folder / f"begun_{point.batch}_{point.concurrency}"
+        return self.folder / f"begun_{point.key}"
 
     def _ended(self, point: Point) -> Path:
-        return self.folder / f"ended_{point.batch}_{point.concurrency}.json"
+        return self.folder / f"ended_{point.key}.json"

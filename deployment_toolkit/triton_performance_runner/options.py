@@ -36,6 +36,11 @@ class Point:
     batch: int
     concurrency: int
 
+    @property
+    def key(self) -> str:
+        """Names it in a file's name."""
+        return f"{self.batch}_{self.concurrency}"
+
     def __str__(self) -> str:
         return f"batch {self.batch}, concurrency {self.concurrency}"
 

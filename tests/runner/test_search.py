@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
-from deployment_toolkit.core import Host
+from deployment_toolkit.core import Host, PerformanceTool
 from deployment_toolkit.errors import PerformanceError, ProcessError, UsageError
 from deployment_toolkit.report import PERFORMANCE_COLUMNS, SETTLED, PerformanceRow, write_performance
+from deployment_toolkit.table import write_csv
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.__main__ import read_command_line
 from runner.all_stages import stages_of
@@ -236,6 +237,7 @@ class _Served:
     def __init__(self, made: Experiment, fails: Sequence[int] = ()) -> None:
         self.made, self.fails = made, fails
         self.names: list[str] = []
+        self.analyzed: list[list[Candidate]] = []
         self.told: list[str] = []
         self._settings: Any = {}
 
@@ -255,6 +257,8 @@ class _Served:
                 failed = ProcessError("out of memory", returncode=1)
             elif step.name.endswith("deploy"):
                 self._deploy(step.argv)
+            elif step.name.endswith("model_analyzer"):
+                self._analyze(step.argv)
             else:
                 self._measure(step.argv)
         steps.close()
@@ -268,11 +272,30 @@ class _Served:
         flags = ("--engine-count-per-device", "--triton-backend-parameters")
         instances, threads = (after(flag).partition("=")[2] for flag in flags)
         self._settings = Candidate(
-            int(instances), int(threads), (int(after("--preferred-batch-sizes")),), int(after("--max-queue-delay-us"))
+            int(instances),
+            int(threads or 2),
+            (int(after("--preferred-batch-sizes")),),
+            int(after("--max-queue-delay-us")),
         )
         config = self.made.folders.model_store / "WidenDeep" / "config.pbtxt"
         config.parent.mkdir(exist_ok=True)
         config.write_text(str(self._settings))
+
+    def _analyze(self, argv: Sequence[str]) -> None:
+        words = " ".join(argv)
+
+        def after(flag: str) -> list[int]:
+            return [int(word) for word in words.partition(f" {flag} ")[2].partition(" --")[0].split()]
+
+        sizes = [(size,) for size in after("--preferred-batch-sizes")]
+        grid = itertools.product(after("--instances"), after("--threads"), sizes, after("--max-queue-delays-us"))
+        self.analyzed.append([Candidate(*values) for values in grid])
+        cells = [
+            {**item.cells, **{column.name: column.cell(line[column.name]) for column in PERFORMANCE_COLUMNS}}
+            for item in self.analyzed[-1]
+            for line in (row(*surface(item, number), number) for number in (16, 64))
+        ]
+        write_csv(Path(argv[-1]), cells)
 
     def _measure(self, argv: Sequence[str]) -> None:
         path = Path(argv[-1])
@@ -315,6 +338,23 @@ def test_what_was_measured_before_an_interruption_is_kept_and_reported(made: Exp
     assert made.parameters == made.configuration.parameters
     assert "The search ended before it came to a choice.\n" in search_section(result)
     assert search_plots([result], "a host")["search_1.png"].startswith(b"\x89PNG")
+
+
+def test_model_analyzer_explores_grids_and_the_final_takes_turns(made: Experiment) -> None:
+    config = dataclasses.replace(made.config, performance_tool=PerformanceTool.MODEL_ANALYZER)
+    made.config = config
+    served = _Served(made)
+    served.run(search_settings(made))
+    exploring = [name for name in served.names if name.endswith("model_analyzer")]
+    assert served.names[:2] == ["deploy", "search_01_model_analyzer"], "it serves what is in the repository"
+    assert 3 <= len(exploring) <= 8
+    assert len(served.analyzed[0]) == 4, "the first axis is one grid of instances and threads"
+    asked = [item for grid in served.analyzed for item in grid]
+    measured, decided = read_search(made.folders.results / "search.csv")
+    assert decided and {visit.candidate for visit in measured} == set(asked)
+    finals = [visit for visit in measured if visit.final]
+    assert len(finals) == 9 and served.names[-1].endswith("performance")
+    assert made.parameters == Candidate(2, 1, (512,), 1000).over(made.configuration.parameters)
 
 
 def test_no_candidate_at_all_is_an_error(made: Experiment) -> None:
