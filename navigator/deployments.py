@@ -84,8 +84,8 @@ class ConfigOptions:
     tensorrt_capture_cuda_graph: bool = option("run TensorRT plans as CUDA graphs", False)
     triton_backend_parameters: list[tuple[str, str]] = option(
         "parameters of the backend; the Python host takes threads=N, the threads of an instance; the C++ host "
-        "threads=N, those of all instances, streams=N, into which they are divided, and inference_precision=f32|bf16, by "
-        "default the model's",
+        "threads=N, those of all instances, streams=N, into which they are divided, and inference_precision=f32|bf16, "
+        "by default the model's",
         [],
         type=key_value(),
         nargs="+",

@@ -62,9 +62,10 @@ class Deployment:
     ``engine_count_per_device`` is the number of instances per kind of device; without it the Python host and the
     OpenVINO backend run one on the CPU, any other backend one wherever the server likes. ``backend_parameters`` reach a
     native backend as they are; the Python host takes ``threads``, the threads of one instance; the C++ host takes
-    ``threads``, those of all instances together, ``streams``, into which it divides them (a large batch is divided among
-    them; by default each has one thread), and ``inference_precision``. ``precision`` is that of the TensorRT accelerator.
-    Preferred sizes and delay count for dynamic batching only. Raises UsageError if the parts contradict each other.
+    ``threads``, those of all instances together, ``streams``, into which it divides them (a large batch is divided
+    among them; by default each has one thread), and ``inference_precision``. ``precision`` is that of the TensorRT
+    accelerator. Preferred sizes and delay count for dynamic batching only. Raises UsageError if the parts contradict
+    each other.
     """
 
     name: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
+import os
 import sys
 import sysconfig
 import tempfile
@@ -59,6 +60,7 @@ class Installation:
                     str(self.package / "tritonserver" / "bin" / "tritonserver"),
                     f"--backend-directory={self._link_backends(Path(folder))}",
                     f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}",
+                    f"--http-thread-count={_http_threads()}",
                     *COMMON_OPTIONS,
                 ]
             finally:
@@ -98,6 +100,11 @@ class Installation:
             (folder / BACKEND).mkdir()
             (folder / BACKEND / LIBRARY_NAME).symlink_to(library)
         return folder
+
+
+def _http_threads() -> int:
+    """The server's own 8 would push each other, and the model, off a few cores."""
+    return max(2, min(8, len(os.sched_getaffinity(0))))
 
 
 def _python_version() -> str:
