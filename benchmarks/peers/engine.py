@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from deployment_toolkit.library.openvino_arithmetic import arithmetic
+
 MAIN_FILE = "model.xml"
 _ONNX_DTYPES = {"tensor(float)": "<f4", "tensor(int32)": "<i4", "tensor(int64)": "<i8"}
 
@@ -79,7 +81,7 @@ class _OpenVinoModel:
         core = openvino.Core()
         model = core.read_model(str(path / MAIN_FILE))
         config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
-        compiled = core.compile_model(model, "CPU", {**config, "INFERENCE_PRECISION_HINT": _precision(model)})
+        compiled = core.compile_model(model, "CPU", {**config, "INFERENCE_PRECISION_HINT": arithmetic(path)})
         self.inputs = {
             port.any_name: (
                 port.element_type.to_dtype().newbyteorder("<"),
@@ -98,8 +100,3 @@ class _OpenVinoModel:
             return answer
         finally:
             self._idle.put(request)
-
-
-def _precision(model: Any) -> str:
-    """Of the arithmetic that is not quantised, as this project's own loader chooses it."""
-    return "f32"

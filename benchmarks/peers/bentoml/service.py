@@ -1,31 +1,43 @@
-"""Wide & Deep as a BentoML service with adaptive batching; configured by the environment, as ``bentoml serve`` is."""
+"""Wide & Deep as a BentoML service with adaptive batching. ``bentoml serve --arg NAME=VALUE`` gives the arguments."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import bentoml
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from benchmarks.peers.engine import Engine
 
-SETTINGS = dict(os.environ)
+
+class Arguments(BaseModel):
+    """Of the service: the model, and how it is run."""
+
+    model: str
+    threads: int = 2
+    workers: int = 1
+    max_batch_size: int = 4096
+    max_latency_ms: int = 60_000
 
 
-@bentoml.service(workers=int(SETTINGS.get("PEER_WORKERS", "1")), traffic={"timeout": 120}, metrics={"enabled": False})
+ARGUMENTS = bentoml.use_arguments(Arguments)
+
+
+@bentoml.service(
+    workers=ARGUMENTS.workers,
+    traffic={"timeout": 120},
+    metrics={"enabled": False},
+    logging={"access": {"enabled": False}},
+)
 class WideDeep:
     """Rows of numbers in, probabilities out; one inference a batch of requests."""
 
     def __init__(self) -> None:
-        self._engine = Engine(Path(SETTINGS["PEER_MODEL"]), threads=int(SETTINGS["PEER_THREADS"]))
+        self._engine = Engine(Path(ARGUMENTS.model), threads=ARGUMENTS.threads)
 
-    @bentoml.api(
-        batchable=True,
-        max_batch_size=int(SETTINGS.get("PEER_MAX_BATCH_SIZE", "4096")),
-        max_latency_ms=int(SETTINGS.get("PEER_MAX_LATENCY_MS", "1000")),
-    )
+    @bentoml.api(batchable=True, max_batch_size=ARGUMENTS.max_batch_size, max_latency_ms=ARGUMENTS.max_latency_ms)
     def predict(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """[B, numbers] -> [B, 1]."""
         return self._engine.probabilities(rows)
