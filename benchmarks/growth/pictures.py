@@ -1,0 +1,65 @@
+"""A picture per axis, as PNG bytes. The Agg canvas is used directly, so that no display and no global state of
+matplotlib is involved."""
+
+from __future__ import annotations
+
+import io
+import math
+import textwrap
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from benchmarks.growth.point import Point
+from benchmarks.growth.tables import Quantity
+
+_COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#aa3377", "#66ccee")
+_PANEL_INCHES = (5.4, 4.6)
+_PROVENANCE_CHARACTERS = 120
+_DPI = 110
+
+
+def draw(
+    title: str, size_title: str, quantities: Sequence[Quantity], points: Sequence[Point], provenance: str
+) -> bytes:
+    """A panel per quantity, a line per subject, both axes logarithmic; a line of slope 1 where sizes span decades."""
+    width, height = _PANEL_INCHES
+    figure = Figure(figsize=(width * len(quantities), height), dpi=_DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    subjects = list(dict.fromkeys(point.subject for point in points))
+    for number, quantity in enumerate(quantities, 1):
+        axes = figure.add_subplot(1, len(quantities), number)
+        for colour, subject in zip(_COLOURS * len(subjects), subjects, strict=False):
+            own = [point for point in points if point.subject == subject and not math.isnan(quantity.value(point))]
+            values = [quantity.value(point) for point in own]
+            axes.plot([point.size for point in own], values, marker="o", color=colour, label=subject)
+        _dress(axes, size_title, quantity.title)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False, fontsize=9)
+    text = "\n".join(textwrap.wrap(provenance, _PROVENANCE_CHARACTERS))
+    figure.suptitle(f"{title}\n{text}", x=0.01, ha="left", fontsize=9)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _dress(axes: Axes, size_title: str, title: str) -> None:
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel(size_title)
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.grid(which="major", color="#dddddd")
+    axes.spines[["top", "right"]].set_visible(False)
+    _guide(axes)
+
+
+def _guide(axes: Axes) -> None:
+    """What is proportional to the size runs beside the dotted line."""
+    low, high = axes.get_xlim()
+    bottom, top = axes.get_ylim()
+    span = min(high / low, top / bottom)
+    axes.plot([low, low * span], [bottom, bottom * span], color="#999999", linestyle=":", linewidth=1)
+    axes.set_xlim(low, high)
+    axes.set_ylim(bottom, top)
