@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from deployment_toolkit.core import ModelSpec, TensorSpec
+from deployment_toolkit.cpp_host.library import BACKEND as CPP_HOST
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.triton_performance_runner.options import PerformanceOptions
 from deployment_toolkit.triton_performance_runner.target import Target, shaped_target
@@ -14,7 +15,7 @@ from deployment_toolkit.triton_server.model_config import parse_config
 from deployment_toolkit.triton_server.remote import described_ranges
 from deployment_toolkit.triton_server.url import ServerUrl
 
-_BACKEND = "python"
+_BACKENDS = ("python", CPP_HOST)
 _NUMPY_NAMES = {triton: numpy for numpy, triton in DTYPES.items()}
 
 
@@ -59,11 +60,11 @@ def _require_servable(config: Any, options: PerformanceOptions, path: Path) -> N
             f"{options.model_name} is an ensemble, through which Model Analyzer searches ways of its own rather than "
             f"measure given points: {instead}"
         )
-    if config.backend != _BACKEND:
+    if config.backend not in _BACKENDS:
         backend = config.backend or config.platform or "none"
         raise UsageError(
             f"{path} names the backend {backend}; the server that Model Analyzer starts is the embedded one, which has "
-            f"only {_BACKEND}: {instead}"
+            f"only {' and '.join(_BACKENDS)}: {instead}"
         )
     if not config.input or not config.output:
         raise UsageError(f"{path} does not name the model's inputs and outputs: deploy it with a complete one")
