@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks.peers.deployment import Deployment, PerfPoint
 from benchmarks.peers.environments import make_environment
 from benchmarks.peers.load import post
@@ -20,6 +22,7 @@ from benchmarks.peers.sample import BodyFiles, Sample, write_bodies
 from benchmarks.peers.served import Served
 from benchmarks.peers.wire import Wire
 from benchmarks.process_memory import tree_memory
+from deployment_toolkit.core import Array, Arrays
 from deployment_toolkit.errors import DeploymentError, PerformanceError
 from deployment_toolkit.progress import progress_bar
 from deployment_toolkit.triton_performance_runner.exclusive import machine_to_itself
@@ -165,8 +168,8 @@ class Campaign:
             self._bodies[key] = write_bodies(self._sample, wire, rows, folder)
         return self._bodies[key]
 
-    def _rows(self) -> Iterator[tuple[object, dict[str, object], dict[str, object]]]:
-        yield range(len(self._sample.probabilities)), dict(self._sample.x), {}
+    def _rows(self) -> Iterator[tuple[Array, Arrays, Arrays]]:
+        yield np.arange(len(self._sample.probabilities)), dict(self._sample.x), {}
 
     @contextlib.contextmanager
     def _failing(self, model: str, system: str) -> Iterator[None]:

@@ -39,7 +39,7 @@ def make_environment(requirements: Path, folder: Path) -> Path:
             "--only-binary",
             ":all:",
         ]
-        run([*install, "--no-deps", "--requirement", requirements], timeout_s=_TIMEOUT_S, log_path=log)
+        run([*install, "--no-deps", "--requirement", str(requirements)], timeout_s=_TIMEOUT_S, log_path=log)
     except ProcessError as error:
         raise PerformanceError(f"{requirements} can't be installed: {error}; log: {log}") from error
     with replace_when_complete(stamp) as beside:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,11 +52,12 @@ def find_wrk(given: str) -> str:
 
 def post(wrk: str, url: str, bodies: BodyFiles, *, rows: int, concurrency: int, seconds: float, log: Path) -> Load:
     """Posts for ``seconds``, rounded up to whole ones. Raises PerformanceError if no answer came at all."""
-    argv: Sequence[str | Path] = [
+    argv: list[str | Path] = [
         *(wrk, "--threads", "1", "--connections", str(concurrency), "--duration", f"{math.ceil(seconds)}s"),
-        *("--timeout", f"{_TIMEOUT_S}s", "--script", _SCRIPT, url, "--"),
+        *("--timeout", f"{_TIMEOUT_S}s", "--script", str(_SCRIPT), url, "--"),
         *(f"{name}: {value}" for name, value in bodies.headers.items()),
-        *("--bodies", *bodies.paths),
+        "--bodies",
+        *bodies.paths,
     ]
     completed = run(argv, timeout_s=seconds + _TIMEOUT_S, log_path=log, poll_s=0.02)
     return read_report(completed.stdout, rows)

@@ -85,7 +85,15 @@ def _ray(launch: Launch) -> Command:
 def _bentoml(launch: Launch) -> Command:
     env = {"BENTOML_HOME": str(launch.folder), "BENTOML_DO_NOT_TRACK": "True"}
     service = f"{_SERVERS}.bentoml.service:WideDeep"
-    argv = [launch.python.with_name("bentoml"), "serve", service, "--host", "127.0.0.1", "--port", str(launch.port)]
+    argv: list[str | Path] = [
+        launch.python.with_name("bentoml"),
+        "serve",
+        service,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(launch.port),
+    ]
     return Command([*argv, "--arg", f"model={launch.model}"], env)
 
 
@@ -163,6 +171,6 @@ PEERS = (
         path="/predict",
         ready_path="/ready",
         command=_fastapi,
-        settings="uvicorn with uvloop and httptools; inferences of 2 threads, with onnxruntime 2 at a time; no batching",
+        settings="uvicorn with uvloop, httptools; inferences of 2 threads, with onnxruntime 2 at a time; no batching",
     ),
 )

@@ -41,7 +41,8 @@ class BodyFiles:
 def write_bodies(sample: Sample, wire: Wire, rows: int, folder: Path) -> BodyFiles:
     """Writes the bodies of all requests of ``rows`` rows."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths, headers = [], {}
+    paths: list[Path] = []
+    headers: Mapping[str, str] = {}
     for number in range(sample.parts(rows)):
         body = wire.encode(sample.part(number, rows).x)
         paths.append(folder / f"{rows}_rows_{number}")

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.peers.deployment import PerfPoint
+from benchmarks.peers.environments import make_environment, pinned_version
+from benchmarks.peers.load import read_report
+from benchmarks.peers.peer import PEERS, Launch
+from benchmarks.peers.pictures import comparison_png
+from benchmarks.peers.readme import END, START, put_between_markers
+from benchmarks.peers.results import OURS, Cell, Failure, Run, first_in, lost_cells, ratio_to_best_peer, values_of
+from benchmarks.peers.sample import Sample, write_bodies
+from benchmarks.peers.tables import LOST, Comparison, SystemNote, comparison_markdown
+from benchmarks.peers.wire import KSERVE_BASE64, KSERVE_BINARY, NUMBERS, RECORDS
+from deployment_toolkit.errors import DataError, PerformanceError
+
+X = {
+    "price": np.array([[0.5], [1e-7], [3.25]], np.float32),
+    "ad": np.array([[7], [0], [249_999]], np.int32),
+    "tags": np.array([[1, -1, -1], [2, 3, -1], [4, 5, 6]], np.int32),
+}
+
+
+def a_run(system: str, rows: int, rate: float, attempt: int = 1, **changes: float) -> Run:
+    """A measurement with 64 requests in flight."""
+    values = {"p50_ms": 2.0, "p99_ms": 20.0, "requests": 100, "errors": 0, "memory_mib": 100.0} | changes
+    return Run("onnx:fp32", system, attempt, rows, 64, rate, largest_difference=1e-7, **values)  # type: ignore[arg-type]
+
+
+RUNS = [
+    *(a_run(OURS, 1, rate, attempt, memory_mib=rate) for attempt, rate in enumerate((90.0, 110.0, 300.0))),
+    a_run("FastAPI", 1, 100.0, errors=3),
+    a_run("LitServe", 1, 50.0),
+    a_run(OURS, 32, 1000.0),
+    a_run("FastAPI", 32, 1250.0),
+]
+
+
+def test_the_median_counts_and_a_cell_that_is_lost_is_found() -> None:
+    values = values_of(RUNS, "onnx:fp32")
+    one, many = Cell(1, 64), Cell(32, 64)
+    assert values[OURS][one].rows_per_s == 110.0
+    assert values["FastAPI"][one].errors == 3
+    assert (first_in(values, one), first_in(values, many)) == (OURS, "FastAPI")
+    assert ratio_to_best_peer(values, one) == pytest.approx(1.1)
+    assert lost_cells(values) == [many]
+    assert values_of(RUNS, "another") == {}
+
+
+def test_the_table_shows_the_first_the_lost_the_errors_and_what_could_not_be_measured() -> None:
+    notes = [SystemNote(name, "1", "settings", "payload") for name in (OURS, "FastAPI", "LitServe", "Ray Serve")]
+    failures = [Failure("onnx:fp32", "Ray Serve", "can't be installed")]
+    perf = {"onnx:fp32": {(1, 64): PerfPoint(105.4, 21.0)}}
+    text = comparison_markdown(
+        Comparison({"date": "today"}, {"onnx:fp32": "ONNX"}, notes, RUNS, failures, perf)  # as the command makes it
+    )
+    lines = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("|")}
+    assert "**110** (2.00 / 20)" in lines["64 × 1"]
+    assert "100 (2.00 / 20, 3 errors)" in lines["64 × 1"]
+    assert "105 (21.00)" in lines["64 × 1"]
+    assert f"1,000 (2.00 / 20) {LOST}" in lines["64 × 32"]
+    assert "**1,250**" in lines["64 × 32"]
+    assert "First in 1 of 2 cells. Lost: 64 × 32 (0.80 of the best peer's rows)." in text
+    assert "- Ray Serve: can't be installed" in text
+    assert "- date: today" in text
+
+
+def test_the_picture_is_a_png() -> None:
+    values = values_of(RUNS, "onnx:fp32")
+    picture = comparison_png(values, [OURS, "FastAPI", "LitServe"], "ONNX", "here")
+    assert picture.startswith(b"\x89PNG")
+
+
+def test_rows_as_records_are_read_back() -> None:
+    record = np.dtype([("ad", "<i4", (1,)), ("price", "<f4", (1,)), ("tags", "<i4", (3,))])
+    rows = np.frombuffer(RECORDS.encode(X).content, record)
+    for name, array in X.items():
+        np.testing.assert_array_equal(rows[name], array)
+
+
+def test_each_protocol_carries_the_same_numbers() -> None:
+    numbers = np.array(json.loads(NUMBERS.encode(X).content)["rows"], np.float32)
+    np.testing.assert_array_equal(numbers, np.hstack([X["ad"], X["price"], X["tags"]]).astype(np.float32))
+    body = KSERVE_BINARY.encode(X)
+    header = json.loads(body.content[: int(body.headers["Inference-Header-Content-Length"])])
+    assert [(item["name"], item["shape"], item["datatype"]) for item in header["inputs"]] == [
+        ("ad", [3, 1], "INT32"),
+        ("price", [3, 1], "FP32"),
+        ("tags", [3, 3], "INT32"),
+    ]
+    assert body.content.endswith(X["tags"].tobytes())
+    element = json.loads(KSERVE_BASE64.encode(X).content)["inputs"][0]
+    assert (element["shape"], element["parameters"]) == ([1], {"content_type": "base64"})
+
+
+def test_bodies_differ_from_request_to_request(tmp_path: Path) -> None:
+    many = {name: np.repeat(array, 40, axis=0) for name, array in X.items()}
+    sample = Sample(many, np.zeros(120, np.float32))
+    files = write_bodies(sample, KSERVE_BINARY, 32, tmp_path)
+    assert len(files.paths) == 3
+    assert len({path.read_bytes() for path in files.paths}) == 3
+
+
+def test_the_load_generators_report() -> None:
+    report = {"duration_us": 2_000_000, "requests": 100, "p50_us": 1500, "p99_us": 9000, "mean_us": 1600}
+    load = read_report("Running …\n" + json.dumps(report | {"socket_errors": 1, "status_errors": 3, "timeouts": 0}), 32)
+    assert (load.rows_per_s, load.p50_ms, load.p99_ms, load.errors) == (96 * 32 / 2, 1.5, 9.0, 4)
+    with pytest.raises(PerformanceError, match="reported nothing"):
+        read_report("unable to connect", 32)
+
+
+def test_the_readmes_place_is_replaced_and_nothing_else(tmp_path: Path) -> None:
+    page = tmp_path / "README.md"
+    page.write_text(f"before\n{START}\nold\n{END}\nafter\n")
+    put_between_markers(page, r"new \1")
+    assert page.read_text() == f"before\n{START}\n\nnew \\1\n\n{END}\nafter\n"
+    page.write_text("no place")
+    with pytest.raises(DataError, match="has no place"):
+        put_between_markers(page, "new")
+
+
+@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
+def test_every_peer_is_pinned_and_starts_the_model_it_is_given(peer: object, tmp_path: Path) -> None:
+    found = next(item for item in PEERS if item is peer)
+    assert pinned_version(found.requirements, found.package)[0].isdigit()
+    lines = [line for line in found.requirements.read_text().splitlines() if not line.startswith("#")]
+    assert all("==" in line for line in lines)
+    model = tmp_path / "some_model.onnx"
+    command = found.command(Launch(tmp_path / "bin" / "python", model, 4711, tmp_path))
+    said = " ".join(map(str, command.argv)) + "".join(path.read_text() for path in tmp_path.glob("*.json"))
+    assert str(model) in said
+    assert "4711" in said
+
+
+def test_a_peer_that_cannot_be_installed_says_why(tmp_path: Path) -> None:
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text(f"nothing @ file://{tmp_path}/missing.whl\n")
+    with pytest.raises(PerformanceError, match="can't be installed"):
+        make_environment(requirements, tmp_path / "environment")
