@@ -30,6 +30,7 @@ from deployment_toolkit.files import replace_when_complete, write_text
 from deployment_toolkit.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from deployment_toolkit.progress import progress_bar
 from runner.system_info import read_system_info
+from widedeep.options import read_feature_spec
 
 logger = logging.getLogger("growth")
 
@@ -56,6 +57,7 @@ class GrowthOptions:
     host: Host = option("who runs the model; the axis of instances has both", Host.CPP, choices=[Host.CPP, Host.PYTHON])
     model: Path | None = option("OpenVINO model to serve; default: an untrained network of the full size", None)
     hidden_units: list[int] = option("hidden layers of untrained networks", [1024] * 5)
+    feature_spec: Path | None = option("features of untrained networks (YAML); default: the Outbrain ones", None)
     workspace: Path = option("where untrained networks are kept", Path("runner_workspace/growth"))
     requests: int = option("requests of a window of perf_analyzer at least", 50)
 
@@ -87,7 +89,8 @@ def main(argv: list[str]) -> int:
 def _jobs(axis: Axis, options: GrowthOptions) -> list[Job]:
     hidden_units = tuple(options.hidden_units)
     model = None if options.model is None else options.model.resolve()
-    served = Served(model, options.workspace.resolve(), hidden_units, measurement_requests=options.requests)
+    spec = read_feature_spec(options.feature_spec)
+    served = Served(model, options.workspace.resolve(), hidden_units, spec, measurement_requests=options.requests)
     match axis:
         case Axis.ROWS:
             return rows_jobs(options.rows, options.works, options.batch_size, options.repeats)

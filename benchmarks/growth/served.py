@@ -24,7 +24,6 @@ from deployment_toolkit.report import P99, THROUGHPUT, US_PER_MS, read_performan
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
 from widedeep.feature_spec import Feature, FeatureSpec
-from widedeep.outbrain import outbrain_spec
 
 _NAME = "growing"
 _LOAD_TIMEOUT_S = 300.0
@@ -39,7 +38,7 @@ class Served:
     path: Path | None
     workspace: Path
     hidden_units: tuple[int, ...]
-    spec: FeatureSpec = dataclasses.field(default_factory=outbrain_spec)
+    spec: FeatureSpec
     max_batch_size: int = 4096
     measurement_requests: int = 50
 

@@ -62,11 +62,13 @@ def section(axis: Axis, points: Sequence[Point]) -> str:
 
 
 def _settings(points: Sequence[Point]) -> list[str]:
-    """Which subjects were measured with which settings, and when."""
+    """When it was measured, and which subjects with which settings."""
+    dates = [point.date for point in points]
     told: dict[str, dict[str, None]] = {}
     for point in points:
-        told.setdefault(f"{point.settings}, {point.date}", {})[point.subject] = None
-    return [f"- {', '.join(subjects)}: {settings}" for settings, subjects in told.items()]
+        told.setdefault(point.settings, {})[point.subject] = None
+    when = min(dates) if min(dates) == max(dates) else f"{min(dates)} to {max(dates)}"
+    return [f"Measured {when}.", "", *(f"- {', '.join(names)}: {settings}" for settings, names in told.items())]
 
 
 def _exponents(points: Sequence[Point], subjects: Sequence[str]) -> list[str]:
