@@ -66,7 +66,7 @@ class BarOptions:
     online_batch: int = option("rows of an online request", 32)
     concurrency: int = option("concurrent requests online", 64)
     seconds: float = option("how long a rate in process is measured", 3.0)
-    pipeline_rows: int = option("rows that the pipeline is timed with", 1_000_000)
+    pipeline_rows: int = option("rows that the pipeline is timed with", 500_000)
     retries: int = option("how often perf_analyzer repeats what did not settle", 0)
 
     def __post_init__(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from tqdm import tqdm
 
@@ -36,16 +36,16 @@ class Session:
         self._batches = tuple(sorted(batches))
         self.samples = Samples()
         self.failures: dict[Step, str] = {}
+        self._deployed: set[str] = set()
 
     def measure(self, rounds: int) -> tuple[Cast, list[Outcome]]:
         """Measures everything ``rounds`` times. A step that fails is left out from then on, and the bars that need it
         fail. Raises ServerError or ProcessError if the models can't be served, PerformanceError if no one is best."""
         with contextlib.ExitStack() as stack:
             served = stack.enter_context(serving(self._measuring.config, self._measuring.folder / "served"))
-            for contestant in self._measuring.contestants.values():
-                served.deploy(contestant)
             cast = self._choose(served)
             steps = steps_for([bar.key for bar in self._bars], cast)
+            self._deploy(served, [step.subject for step in steps])
             together = [step for step in steps if step.kind is not Kind.MEMORY]
             alone = [step for step in steps if step.kind is Kind.MEMORY]
             with progress_bar("bars", rounds * len(steps), " measurements") as progress:
@@ -53,6 +53,13 @@ class Session:
                 stack.close()  # of pages that two servers share each would count half
                 self._rounds(alone, rounds, None, progress)
         return cast, [outcome(bar, self.samples, cast, self._failure(bar, cast)) for bar in self._bars]
+
+    def _deploy(self, served: Serving, titles: Iterable[str]) -> None:
+        """Those that aren't yet."""
+        for title in dict.fromkeys(titles):
+            if title not in self._deployed:
+                served.deploy(self._measuring.contestants[title])
+                self._deployed.add(title)
 
     def _rounds(self, steps: Sequence[Step], rounds: int, served: Serving | None, progress: tqdm) -> None:
         for number in range(1, rounds + 1):
@@ -93,6 +100,7 @@ class Session:
         )
 
     def _scout(self, titles: Sequence[str], served: Serving) -> None:
+        self._deploy(served, titles)
         steps = [Step(Kind.OFFLINE, title, (1, self._batches[-1])) for title in titles]
         steps += [Step(Kind.ONLINE, title) for title in titles]
         with progress_bar("who is best", len(steps), " measurements") as progress:

@@ -29,17 +29,9 @@ def make_environment(requirements: Path, folder: Path) -> Path:
     log = folder.with_name(f"{folder.name}.log")
     try:
         run([sys.executable, "-m", "venv", "--clear", folder], timeout_s=_TIMEOUT_S, log_path=log)
-        install = [
-            python,
-            "-m",
-            "pip",
-            "install",
-            "--no-input",
-            "--disable-pip-version-check",
-            "--only-binary",
-            ":all:",
-        ]
-        run([*install, "--no-deps", "--requirement", str(requirements)], timeout_s=_TIMEOUT_S, log_path=log)
+        pip = [str(python), "-m", "pip", "--disable-pip-version-check", "--no-input", "install"]
+        wheels = ["--only-binary", ":all:", "--no-deps", "--requirement", str(requirements)]
+        run([*pip, *wheels], timeout_s=_TIMEOUT_S, log_path=log)
     except ProcessError as error:
         raise PerformanceError(f"{requirements} can't be installed: {error}; log: {log}") from error
     with replace_when_complete(stamp) as beside:

@@ -27,7 +27,7 @@ _TIMEOUT_S = 600.0
 _WARNINGS = ("-Wall", "-Wextra")
 _CODE = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden")
 # Of libstdc++ the server has one of its own: ours is inside. The threads of OpenVINO outlive the models: it stays.
-_LINK = ("-shared", "-static-libstdc++", "-static-libgcc", "-Wl,--exclude-libs,ALL", "-Wl,-z,nodelete")
+_LINK = ("-shared", "-static-libstdc++", "-static-libgcc", "-Wl,-z,nodelete")
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,8 @@ def build_library(env: Mapping[str, str] | None = None) -> Path:
 def _command(compiler: Compiler, openvino: OpenVino, target: Path) -> list[str]:
     sources = [str(path) for path in sorted(_SOURCES.glob("*.cpp"))]
     return [
-        *(*compiler.command, *_CODE, *_WARNINGS, *_LINK, "-isystem", str(openvino.include), *sources),
+        *(*compiler.command, *_CODE, *_WARNINGS, *_LINK, f"-Wl,--version-script={_SOURCES / 'exports.map'}"),
+        *("-isystem", str(openvino.include), *sources),
         *(str(openvino.library), f"-Wl,-rpath,{openvino.library.parent}", "-o", str(target)),
     ]
 

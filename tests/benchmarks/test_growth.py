@@ -27,7 +27,7 @@ ROWS = ["--axes", "rows", "--rows", "3000", "30000", "--repeats", "1", "--works"
 
 
 def growth(folder: Path, *arguments: str) -> Completed:
-    argv = [sys.executable, "-m", "benchmarks.growth", "--output-dir", folder / "out", *arguments]
+    argv = [sys.executable, "-m", "benchmarks.growth", "--output-dir", str(folder / "out"), *arguments]
     return run(argv, env=environment(prepend={"PYTHONPATH": [ROOT]}), log_path=folder / "growth.log")
 
 

@@ -20,7 +20,7 @@ from deployment_toolkit.triton_server.docker import built_image_name
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.config import load_config
 from runner.configuration import TritonLaunchMode
-from runner.experiment import Experiment
+from runner.experiment import Command, Experiment
 from runner.launch import require_launchable, server_for
 from runner.stages import STAGES
 from runner.workspace import create_workspace
@@ -88,6 +88,7 @@ def test_the_command_lines_of_a_configuration(name: str, experiments: Callable[[
         stages = {stage.name: stage for stage in STAGES}
         for stage, text in TABLE["commands"].items():
             (command,) = stages[stage].commands(experiment)
+            assert isinstance(command, Command)
             expected = text.format(**values).format(**values)  # values hold the image themselves
             assert _words(experiment, command.argv) == " ".join(expected.split())
 

@@ -52,7 +52,12 @@ def main() -> None:
         include_dashboard=False, object_store_memory=100 * 2**20, _temp_dir=args.folder, log_to_driver=False, num_cpus=4
     )
     serve.start(http_options={"host": "127.0.0.1", "port": args.port})
-    deployment: Any = serve.deployment(WideDeep, num_replicas=args.workers, max_ongoing_requests=1000)
+    deployment: Any = serve.deployment(
+        WideDeep,
+        num_replicas=args.workers,
+        max_ongoing_requests=1000,
+        logging_config={"enable_access_log": False},
+    )
     serve.run(deployment.bind(args.model, args.threads, args.max_batch_size, args.batch_timeout_s))
     signal.sigwait([signal.SIGTERM, signal.SIGINT])
     serve.shutdown()

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from benchmarks.bars.bar import OPENVINO, TENSORFLOW, Cast, Quantity, Sample, Samples, outcome
+from benchmarks.bars.bars import BARS
+from benchmarks.bars.cpu_share import CLIENT, HOST, IDLE, OTHER, SERVER, Snapshot, shares
+from benchmarks.bars.output import Provenance, bars_table, page
+from benchmarks.bars.plan import Kind, Step, steps_for
+
+CAST = Cast(
+    baseline="tf",
+    offline="int8",
+    single="bf16",
+    online="int8",
+    bf16="bf16",
+    batches=(2048, 4096),
+    online_batch=32,
+    concurrency=64,
+)
+
+
+def _rounds(quantity: Quantity, subject: str, batch: int, *values: float, concurrency: int = 1) -> list[Sample]:
+    return [Sample(number, quantity, subject, batch, concurrency, value) for number, value in enumerate(values, 1)]
+
+
+MEASURED = Samples(
+    [
+        Sample(0, Quantity.OFFLINE, "int8", 4096, 1, 1e9),  # the scouting doesn't count
+        *_rounds(Quantity.OFFLINE, "tf", 2048, 30, 20, 20),
+        *_rounds(Quantity.OFFLINE, "tf", 4096, 10, 25, 50),
+        *_rounds(Quantity.OFFLINE, "int8", 2048, 100, 110, 120),
+        *_rounds(Quantity.OFFLINE, "int8", 4096, 90, 95, 101),
+        *_rounds(Quantity.OFFLINE, "bf16", 4096, 60, 60, 60),
+        *_rounds(Quantity.OFFLINE_P99, "tf", 1, 3000, 4000, 5000),
+        *_rounds(Quantity.OFFLINE_P99, "bf16", 1, 1000, 1000, 2000),
+        *_rounds(Quantity.ONLINE, "tf", 32, 20, 20, 20, concurrency=64),
+        *_rounds(Quantity.ONLINE, "int8", 32, 50, 60, 70, concurrency=64),
+        *_rounds(Quantity.ONLINE_P99, "tf", 32, 100, 100, 100, concurrency=64),
+        *_rounds(Quantity.ONLINE_P99, "int8", 32, 90, 90, 900, concurrency=64),
+        *_rounds(Quantity.ENGINE, "int8", 2048, 100, 100, 100),
+        *_rounds(Quantity.ENGINE, "int8", 4096, 100, 100, 100),
+        *_rounds(Quantity.PRODUCTS, OPENVINO, 4096, 80, 64, 60),
+        *_rounds(Quantity.PRODUCTS, TENSORFLOW, 4096, 90, 50, 50),
+        *_rounds(Quantity.PIPELINE, "int8", 4096, 80, 86, 90),
+        *[
+            sample
+            for instances, size in enumerate((100, 600, 700, 850))
+            for sample in _rounds(Quantity.MEMORY, "int8", instances, size, size, size)
+        ],
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("key", "ratios", "met"),
+    [
+        ("offline", [110 / 25, 100 / 10, 120 / 50], True),  # either at its own best batch, by the medians
+        ("latency", [3, 4, 2.5], True),
+        ("online", [2.5, 3, 3.5], True),
+        ("served-offline", [0.9, 0.95, 1.01], True),
+        ("served-online", [0.5, 0.6, 0.7], True),
+        ("products", [60 / 80, 60 / 64, 60 / 60], True),  # the faster library by the medians
+        ("memory", [(850 - 600) / 2 / 500] * 3, True),
+        ("pipeline", [0.8, 0.86, 0.9], True),
+    ],
+)
+def test_each_bar_is_its_ratio(key: str, ratios: list[float], met: bool) -> None:
+    found = outcome(BARS[key], MEASURED, CAST)
+    assert found.failure == ""
+    assert sorted(found.ratios) == pytest.approx(sorted(ratios))
+    assert found.met is met
+
+
+def test_goals_are_at_least_or_at_most() -> None:
+    memory = outcome(BARS["memory"], MEASURED, CAST)
+    assert memory.bar.at_most
+    assert memory.met
+    assert not dataclasses.replace(memory, ratios=[0.3, 0.36, 0.4]).met
+    assert not dataclasses.replace(outcome(BARS["pipeline"], MEASURED, CAST), ratios=[0.9, 0.84, 0.8]).met
+
+
+def test_more_inferences_at_a_worse_p99_are_a_miss() -> None:
+    slow = [dataclasses.replace(item, value=1e6) if item.value == 90 else item for item in MEASURED.all]
+    found = outcome(BARS["online"], Samples(slow), CAST)
+    assert found.median == pytest.approx(3)
+    assert not found.met
+    assert bars_table([found]).endswith("| no: p99 is worse |")
+
+
+def test_what_was_not_measured_is_failed_and_not_missed() -> None:
+    left = Samples(sample for sample in MEASURED.all if sample.quantity is not Quantity.PIPELINE)
+    found = outcome(BARS["pipeline"], left, CAST)
+    assert "pipeline, rows/s of int8 was not measured" in found.failure
+    assert "| failed: pipeline" in bars_table([found])
+    one_round_less = Samples(
+        sample for sample in MEASURED.all if (sample.round, sample.quantity) != (3, Quantity.ENGINE)
+    )
+    assert "3 and 2 rounds" in outcome(BARS["served-offline"], one_round_less, CAST).failure
+    assert outcome(BARS["offline"], MEASURED, CAST, "the server died").failure == "the server died"
+
+
+def test_the_page_says_where_and_shows_bars_and_values() -> None:
+    outcomes = [outcome(bar, MEASURED, CAST) for bar in BARS.values()]
+    provenance = Provenance("a CPU, 2 cores", "2026-11-24", "python -m benchmarks.bars", {"openvino": "1.2"}, rounds=3)
+    text = page(outcomes, MEASURED, CAST, provenance)
+    assert "a CPU, 2 cores; 2026-11-24; openvino 1.2." in text
+    assert "| int8: memory of a further instance ÷ of the first | ≤ 0.35 | 0.25 | 0.25 … 0.25 | yes |" in text
+    assert "| offline, inferences/s | tf | 4096 | 1 | 25.00 | 10.00 … 50.00 |" in text
+
+
+def test_each_kind_and_subject_is_measured_once_a_round() -> None:
+    steps = steps_for(BARS, CAST)
+    assert len({(step.kind, step.subject) for step in steps}) == len(steps)
+    assert Step(Kind.OFFLINE, "tf", (1, 2048, 4096)) in steps
+    assert Step(Kind.OFFLINE, "bf16", (1, 4096)) in steps
+    assert Step(Kind.ENGINE, "int8", (2048, 4096)) in steps
+    assert steps_for(["served-online"], CAST) == [Step(Kind.ONLINE, "int8"), Step(Kind.ENGINE, "int8", (2048,))]
+
+
+def test_cores_between_the_clients_start_up_and_its_end() -> None:
+    def snapshot(time_s: float, server: float, client: float) -> Snapshot:
+        seconds = {SERVER: server, HOST: 0.0, CLIENT: client, OTHER: server + client + 0.1 * time_s, IDLE: 0.4 * time_s}
+        return Snapshot(time_s, seconds)
+
+    run = [snapshot(10.0, 0.0, 0.0), snapshot(10.5, 0.0, 0.5), snapshot(11.0, 0.0, 1.0), snapshot(15.0, 4.0, 3.0)]
+    cores = shares(run)
+    assert cores == pytest.approx({SERVER: 1.0, HOST: 0.0, CLIENT: 0.5, OTHER: 0.1, IDLE: 0.4})
