@@ -32,7 +32,12 @@ HOMES = {
         "deployment_toolkit.library.onnx_fp16",
         "benchmarks.peers.engine",
     ),
-    "openvino": ("deployment_toolkit.library.openvino*", "benchmarks.bars.products", "benchmarks.peers.engine"),
+    "openvino": (
+        "deployment_toolkit.library.openvino*",
+        "benchmarks.bars.products",
+        "benchmarks.operations",
+        "benchmarks.peers.engine",
+    ),
     "tritonclient": TRITON_CLIENTS,
     "subprocess": ("deployment_toolkit.process",),
     "multiprocessing": ("deployment_toolkit.process",),

@@ -91,11 +91,11 @@ def test_a_precision_is_for_the_targets_that_have_one(caplog: pytest.LogCaptureF
     caplog.set_level(logging.INFO)
     targets = [Format.TF_TRT, Format.TF_SAVEDMODEL, Format.ONNX, Format.OPENVINO]
     made = attempts(Format.TF_SAVEDMODEL, target_formats=targets, tensorrt_precisions=[FP16, INT8])
-    names = ["tf-trt-fp16", "tf-savedmodel", "onnx-opset13-fp16", "openvino-opset13-fp16"]
+    names = ["tf-trt-fp16", "tf-savedmodel", "onnx-opset13-fp16", "openvino-opset13-fp16", "openvino-opset13-int8"]
     assert [attempt.name for attempt in made] == names
     told = "--target-precisions fp16 int8: for tf-trt, onnx, openvino only, tf-savedmodel keeps the precision"
     assert told in caplog.text
-    assert "openvino is made in fp16, fp32, no attempt at int8" in caplog.text
+    assert "onnx is made in fp16, fp32, no attempt at int8" in caplog.text
 
 
 def test_an_onnx_file_in_fp16_is_made_of_the_one_as_exported() -> None:
@@ -115,7 +115,7 @@ def test_an_onnx_file_in_fp16_is_made_of_the_one_as_exported() -> None:
     ("target", "message"),
     [
         (Format.ONNX, "--target-precisions tf32: onnx is made in fp16, fp32, give one of these"),
-        (Format.OPENVINO, "--target-precisions tf32: openvino is made in fp16, fp32, give one of these"),
+        (Format.OPENVINO, "--target-precisions tf32: openvino is made in int8, bf16, fp16, fp32, give one of these"),
         (Format.TF_SAVEDMODEL, "onnx can't be converted to tf-savedmodel: supported are"),
         (Format.TORCHSCRIPT, "this is a TensorFlow model: use tf-savedmodel or onnx"),
     ],

@@ -28,7 +28,11 @@ CHOICES = {
     Format.OPENVINO: [Accelerator.NONE],
 }
 DEVICES = {Format.TF_TRT: [DeviceKind.GPU], Format.TRT: [DeviceKind.GPU], Format.OPENVINO: [DeviceKind.CPU]}
-HOSTED = (Format.TF_SAVEDMODEL, Format.ONNX, Format.OPENVINO)
+HOSTS = {
+    Format.TF_SAVEDMODEL: [Host.NATIVE, Host.PYTHON],
+    Format.ONNX: list(Host),
+    Format.OPENVINO: list(Host),
+}
 ACCELERATORS = {Accelerator.NONE: [], Accelerator.AMP: ["auto_mixed_precision"], Accelerator.TRT: ["tensorrt"]}
 KINDS = {DeviceKind.CPU: pb.ModelInstanceGroup.KIND_CPU, DeviceKind.GPU: pb.ModelInstanceGroup.KIND_GPU}
 
@@ -36,22 +40,21 @@ texts = st.text(
     st.characters(codec="utf-8", exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=8
 )
 ranges = st.none() | st.tuples(st.integers(-1, 5), st.integers(5, 2**31 - 1))
-tensors = st.builds(
-    TensorSpec,
-    texts,
-    st.sampled_from(sorted(DTYPES)),
-    st.lists(st.integers(1, 9) | st.just(-1), min_size=1, max_size=3).map(tuple),
-    ranges,
-)
-specs = st.builds(ModelSpec, st.lists(tensors, min_size=1, max_size=3), st.lists(tensors, min_size=1, max_size=2))
+
+
+def specs(dtypes: list[str]) -> st.SearchStrategy[ModelSpec]:
+    shapes = st.lists(st.integers(1, 9) | st.just(-1), min_size=1, max_size=3).map(tuple)
+    tensors = st.builds(TensorSpec, texts, st.sampled_from(dtypes), shapes, ranges)
+    return st.builds(ModelSpec, st.lists(tensors, min_size=1, max_size=3), st.lists(tensors, min_size=1, max_size=2))
 
 
 @st.composite
 def deployments(draw: st.DrawFn) -> Deployment:
     """Any combination of parts that don't contradict each other."""
     model_format = draw(st.sampled_from(list(BACKENDS)))
-    host = draw(st.sampled_from(Host)) if model_format in HOSTED else Host.NATIVE
-    hosted_on = list(DeviceKind) if model_format is Format.ONNX else [DeviceKind.CPU]
+    host = draw(st.sampled_from(HOSTS.get(model_format, [Host.NATIVE])))
+    hosted_on = list(DeviceKind) if (model_format, host) == (Format.ONNX, Host.PYTHON) else [DeviceKind.CPU]
+    dtypes = sorted(DTYPES.keys() - {"object"} if host is Host.CPP else DTYPES)  # strings have no C++ host
     devices = DEVICES.get(model_format, list(DeviceKind)) if host is Host.NATIVE else hosted_on
     engines = draw(st.dictionaries(st.sampled_from(devices), st.integers(1, 4), max_size=2))
     on_gpu = host is Host.NATIVE and engines.keys() != {DeviceKind.CPU}
@@ -61,7 +64,7 @@ def deployments(draw: st.DrawFn) -> Deployment:
     threads = st.dictionaries(st.just("threads"), st.integers(1, 64).map(str), max_size=1)
     return Deployment(
         "model",
-        draw(specs),
+        draw(specs(dtypes)),
         model_format,
         version=draw(st.integers(1, 9)),
         host=host,
@@ -114,6 +117,8 @@ def test_a_configuration_says_what_was_asked_for_and_leaves_nothing_to_guess(dep
     if deployment.host is Host.NATIVE:
         assert (config.backend, config.default_model_filename) == BACKENDS[deployment.format]
         assert config.platform == {"": "tensorrt_plan", "tensorflow": "tensorflow_savedmodel"}.get(config.backend, "")
+    if deployment.host is Host.CPP:
+        assert (config.backend, config.default_model_filename) == ("cpp_host", BACKENDS[deployment.format][1])
     for key, value in deployment.backend_parameters.items():
         assert config.parameters[key].string_value == value
 
