@@ -67,7 +67,16 @@ EOF_LIBRARIES
   .venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --editable .
   echo "base $wanted" >"$stamp"
   [ -n "$dev" ] && echo "dev $wanted" >>"$stamp"
-  # Some seconds; a server that starts later does it where this could not, or where the sources have changed.
+  compile_cpp_host
+}
+
+# Some seconds; a server that starts later does it where this could not, or where the sources have changed.
+compile_cpp_host() {
+  if [ -z "${CXX:-}" ] && ! command -v c++ g++ clang++ >/dev/null \
+      && ! .venv/bin/python -c 'import ziglang' 2>/dev/null; then
+    echo "there is no C++ compiler: installing one into .venv (80 MB, 400 MB on disk), for the C++ host"
+    .venv/bin/python -m pip install --disable-pip-version-check --quiet -r requirements-compiler.txt || true
+  fi
   .venv/bin/python -m deployment_toolkit.cpp_host >/dev/null \
     || echo "without the C++ host (see above) all works but models that are to run in it"
 }

@@ -27,6 +27,7 @@ from benchmarks.bars.contestants import Contestant, of_paths, of_run
 from benchmarks.bars.measuring import Measuring
 from benchmarks.bars.output import Provenance, bars_table, write_results
 from benchmarks.bars.session import Session
+from deployment_toolkit.core import Host
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from runner.config import Config, load_config
@@ -67,6 +68,12 @@ class BarOptions:
     concurrency: int = option("concurrent requests online", 64)
     seconds: float = option("how long a rate in process is measured", 3.0)
     pipeline_rows: int = option("rows that the pipeline is timed with", 500_000)
+    host: Host | None = option(
+        "who runs the models in the server, but for TensorFlow's; default: as configured",
+        None,
+        choices=[Host.PYTHON, Host.CPP],
+        type=Host,
+    )
     retries: int = option("how often perf_analyzer repeats what did not settle", 0)
 
     def __post_init__(self) -> None:
@@ -88,6 +95,8 @@ def main(argv: list[str]) -> int:
     config = dataclasses.replace(config, measurement=measurement)
     contestants = of_paths(config, dict(options.models)) if options.models else of_run(config, options.run)
     require_fitting(contestants, options)
+    if options.host is not None:
+        contestants = [item if item.is_baseline else item.with_host(options.host) for item in contestants]
     with tempfile.TemporaryDirectory(prefix="bars_") as folder:
         session = Session(
             _measuring(config, contestants, options, Path(folder)),

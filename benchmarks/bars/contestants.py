@@ -51,6 +51,10 @@ class Contestant:
         parameters = dataclasses.replace(self.parameters, number_of_model_instances=instances)
         return dataclasses.replace(self, parameters=parameters)
 
+    def with_host(self, host: Host) -> Contestant:
+        """The same, run by another host inside the server."""
+        return dataclasses.replace(self, parameters=dataclasses.replace(self.parameters, host=str(host)))
+
 
 def of_run(config: Config, run: Path) -> list[Contestant]:
     """The experiments of a run that passed the correctness gate. The run must have kept its models (``--keep-models``).

@@ -88,7 +88,7 @@ def bars_table(outcomes: Sequence[Outcome]) -> str:
             continue
         low, high = min(item.ratios), max(item.ratios)
         met = "yes" if item.met else ("no" if item.holds else "no: p99 is worse")
-        lines.append(f"| {item.what} | {goal} | {item.median:.2f} | {low:.2f} … {high:.2f} | {met} |")
+        lines.append(f"| {item.what} | {goal} | {item.median:.3g} | {low:.3g} … {high:.3g} | {met} |")
     return "\n".join(lines)
 
 

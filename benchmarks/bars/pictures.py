@@ -16,13 +16,14 @@ from benchmarks.bars.cpu_share import GROUPS
 _MET, _MISSED, _INK = "#228833", "#ee6677", "#222222"
 _SHARE_COLOURS = dict(zip(GROUPS, ("#4477aa", "#ccbb44", "#66ccee", "#aa3377", "#dddddd"), strict=True))
 _WIDTH_INCHES, _ROW_INCHES, _HEAD_INCHES = 10.0, 0.55, 1.9
+_LONGEST = 2.0  # shares beyond are cut off: beside them the others could not be told apart
 _LABEL_CHARACTERS, _PROVENANCE_CHARACTERS = 52, 130
 _DPI = 110
 
 
 def draw_bars(outcomes: Sequence[Outcome], provenance: str) -> bytes:
     """Each bar beside its goal, both as shares of the goal; of ``at_most`` bars the goal as a share of the value, so
-    that longer is better everywhere."""
+    that longer is better everywhere. More than twice the goal is cut off there."""
     figure = _figure(len(outcomes))
     axes = figure.add_subplot()
     for place, item in enumerate(outcomes):
@@ -32,7 +33,8 @@ def draw_bars(outcomes: Sequence[Outcome], provenance: str) -> bytes:
         low, middle, high = (_reached(item, value) for value in (min(item.ratios), item.median, max(item.ratios)))
         axes.barh(place, middle, color=_MET if item.met else _MISSED, height=0.62)
         axes.plot([low, high], [place, place], color=_INK, linewidth=1.6, marker="|", markersize=8)
-        goal = f"{item.median:.2f}  ({'≤' if item.bar.at_most else '≥'} {item.bar.goal:g})"
+        cut_off = "» " if middle == _LONGEST else ""
+        goal = f"{cut_off}{item.median:.3g}  ({'≤' if item.bar.at_most else '≥'} {item.bar.goal:g})"
         axes.text(max(low, middle, high, 1.0) + 0.02, place, goal, va="center", fontsize=9, color=_INK)
     axes.axvline(1.0, color=_INK, linestyle="--", linewidth=1.2)
     labels = ["\n".join(textwrap.wrap(item.what, _LABEL_CHARACTERS)) for item in outcomes]
@@ -61,7 +63,8 @@ def draw_shares(shares: Mapping[str, Mapping[str, float]], provenance: str) -> b
 
 
 def _reached(item: Outcome, value: float) -> float:
-    return item.bar.goal / value if item.bar.at_most else value / item.bar.goal
+    reached = item.bar.goal / max(value, 1e-9) if item.bar.at_most else value / item.bar.goal
+    return min(reached, _LONGEST)
 
 
 def _figure(rows: int) -> Figure:

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCRIPT = ROOT / "scripts" / "install.sh"
 BASE = ("requirements-dev.txt", "requirements.txt", "constraints.txt", "pyproject.toml")
+OTHERS = ("requirements-model-analyzer.txt", "requirements-gpu.txt", "requirements-compiler.txt")
 MODEL_ANALYZER = ROOT / "requirements-model-analyzer.txt"
 # Writes down how it is called; as ``-m venv`` it copies itself, asked for a folder it names its own.
 INTERPRETER = """#!{python}
@@ -22,7 +23,9 @@ if "venv" in sys.argv:
     made = pathlib.Path(sys.argv[-1]) / "bin"
     made.mkdir(parents=True)
     shutil.copy(__file__, made / "python")
-elif "-c" in sys.argv:
+elif "import ziglang" in sys.argv:
+    sys.exit(1)
+elif "sysconfig" in sys.argv[-1]:
     print(pathlib.Path(__file__).parent)
 """
 TOOLS = ("bash", "cat", "sha256sum", "cut", "grep", "dirname", "rm")
@@ -33,7 +36,7 @@ def checkout(tmp_path: Path) -> Path:
     """A checkout without a .venv, and a folder ``bin`` of the tools that a minimal system has."""
     (tmp_path / "scripts").mkdir()
     shutil.copy(SCRIPT, tmp_path / "scripts")
-    for name in (*BASE, "requirements-model-analyzer.txt", "requirements-gpu.txt"):
+    for name in (*BASE, *OTHERS):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "bin").mkdir()
     for tool in TOOLS:
@@ -73,6 +76,21 @@ def test_without_a_library_its_package_is_named(checkout: Path) -> None:
     assert "libpython3.11.so.1.0 is missing" in done.stderr
     assert "apt install libpython3.11" in done.stderr
     assert not (checkout / ".venv").exists()
+
+
+@pytest.mark.parametrize("compiler", ["", "clang++"])
+def test_a_compiler_comes_into_the_environment_where_the_host_has_none(checkout: Path, compiler: str) -> None:
+    libraries = "libpython3.11.so.1.0 libstdc++.so.6 libssl.so.3 libz.so.1"
+    programs = {"ldconfig": f"#!/bin/bash\necho '{libraries}'\n"}
+    programs["python3.11"] = INTERPRETER.format(python=sys.executable, root=checkout)
+    if compiler:
+        programs[compiler] = "#!/bin/bash\n"
+    for name, text in programs.items():
+        (checkout / "bin" / name).write_text(text)
+        (checkout / "bin" / name).chmod(0o755)
+    calls = _new_calls(checkout)
+    assert any(call.endswith("-r requirements-compiler.txt") for call in calls) == (not compiler)
+    assert calls[-1] == "-m deployment_toolkit.cpp_host"
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def _experiment(model_format: str) -> dict[str, Any]:
         "precision": "fp32",
         "max_batch_size": 64,
         "number_of_model_instances": 1,
-        "host": "python",
+        "host": "cpp" if model_format == "onnx" else "python",
         "threads": 1,
     }
     return {"checkpoint": "tiny", "parameters": parameters}
@@ -64,7 +64,7 @@ def test_a_bar_from_models_to_files(
     models = [f"1={tmp_path / 'unused.savedmodel'}", f"2={tiny_onnx(tmp_path / 'model.onnx')}"]
     argv = ["--config-path", str(config_path), "--models", *models, "--output-dir", str(tmp_path / "bars")]
     argv += ["--bars", "served-online", "--rounds", "1", "--batches", "64", "--seconds", "0.2"]
-    assert main([*argv, "--online-batch", "4", "--concurrency", "8"]) == 0
+    assert main([*argv, "--online-batch", "4", "--concurrency", "8", "--host", "python"]) == 0
     line = "| onnx fp32, 8 × 4 rows: served ÷ in process at batch 32 | ≥ 0.45 |"
     assert line in capsys.readouterr().out
     assert line in (tmp_path / "bars" / "bars.md").read_text()
@@ -76,7 +76,7 @@ def test_a_bar_from_models_to_files(
     assert values["online, p99 in us", ""] > 100
     cores = {process: value for (_, process), value in values.items() if process}
     assert tuple(cores) == GROUPS
-    assert cores[HOST] > 0.02
+    assert cores[HOST] > 0.02  # not the configured host, which is in the server's own process
     assert cores[CLIENT] > 0.02
     for name in ("bars.png", "cpu_shares.png"):
         assert (tmp_path / "bars" / name).read_bytes().startswith(b"\x89PNG")
