@@ -27,6 +27,7 @@ from benchmarks.peers.readme import put_between_markers
 from benchmarks.peers.results import OURS, Cell, values_of
 from benchmarks.peers.tables import Comparison, SystemNote, comparison_markdown
 from benchmarks.peers.wire import KSERVE_BINARY
+from deployment_toolkit.core import Host
 from deployment_toolkit.errors import PerformanceError, UsageError
 from deployment_toolkit.files import replace_when_complete, write_text
 from deployment_toolkit.params import add_dataclass, from_args, make_parser, option, run_entry_point
@@ -50,6 +51,12 @@ class PeersOptions:
     config_path: Path = option(
         "the runner's configuration, whose experiments say how this deployment serves a model",
         ROOT / "runner" / "config_CPU.yaml",
+    )
+    host: Host = option(
+        "who runs this deployment's models: cpp is its fastest host, with OpenVINO for ONNX files too; python has "
+        "onnxruntime for them, as the peers have",
+        Host.CPP,
+        choices=[Host.CPP, Host.PYTHON],
     )
     workspace_path: Path = option(
         "checkpoints, as the runner's workspace; models and the peers' environments are kept there",
@@ -127,7 +134,7 @@ def main(argv: list[str]) -> int:
 def _deployments(options: PeersOptions) -> Iterator[Deployment]:
     for text in options.models:
         name, _, path = text.partition("=")
-        yield Deployment(options.config_path, name, Path(path) if path else None, options.workspace_path)
+        yield Deployment(options.config_path, name, Path(path) if path else None, options.workspace_path, options.host)
 
 
 def _provenance(argv: list[str]) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.peers.sample import SAMPLE_ROWS, Sample
 from benchmarks.peers.served import Served
 from benchmarks.peers.wire import KSERVE_BINARY
-from deployment_toolkit.core import DataloaderFn, EvaluationMode, Format
+from deployment_toolkit.core import DataloaderFn, EvaluationMode, Format, Host
 from deployment_toolkit.dump import Dump
 from deployment_toolkit.errors import DataError, UsageError
 from deployment_toolkit.files import replace_when_complete
@@ -41,13 +41,13 @@ class PerfPoint:
 
 
 class Deployment:
-    """An experiment of a runner's configuration, found by format and precision. ``path`` is its model; without one it
-    is made where ``workspace`` keeps models, and kept.
+    """An experiment of a runner's configuration, found by format and precision, in a host. ``path`` is its model;
+    without one it is made where ``workspace`` keeps models, and kept.
 
     Raises UsageError if the configuration has no such experiment, DataError if there is no such file.
     """
 
-    def __init__(self, config_path: Path, name: str, path: Path | None, workspace: Path) -> None:
+    def __init__(self, config_path: Path, name: str, path: Path | None, workspace: Path, host: Host) -> None:
         config = load_config(config_path)
         experiments = {f"{item.parameters.format}:{item.parameters.precision}": item for item in config.configurations}
         if name not in experiments:
@@ -58,7 +58,8 @@ class Deployment:
         number = config.configurations.index(experiments[name]) + 1
         places = Workspace(workspace.resolve(), _RUN)
         folders = ExperimentFolders(places.run, places.root / _RUN, places.root / _RUN)
-        self._experiment = Experiment(number, config, experiments[name].parameters, places, folders)
+        parameters = dataclasses.replace(experiments[name].parameters, host=str(host))
+        self._experiment = Experiment(number, config, parameters, places, folders)
         self.format = Format(self._experiment.parameters.format)
         suffix = ".onnx" if self.format is Format.ONNX else f".{self.format}"
         made = places.root / _RUN / f"{name.replace(':', '_')}{suffix}"
@@ -68,12 +69,12 @@ class Deployment:
     def settings(self) -> str:
         """For people: how the experiment is deployed."""
         given = self._experiment.parameters
-        host = f"{given.host} host" if given.host else "the default host"
+        instances = f"{given.number_of_model_instances} instance(s)"
         threads = f" of {given.threads} threads" if given.threads else ""
+        preferred = given.preferred_batch_sizes or [given.max_batch_size]
         return (
-            f"{host}, {given.number_of_model_instances} instance(s){threads}, {self._experiment.config.batching} "
-            f"batching up to {given.max_batch_size} rows, preferred "
-            f"{given.preferred_batch_sizes or [given.max_batch_size]}, queue delay {given.max_queue_delay_us} us"
+            f"{given.host} host, {instances}{threads}, {self._experiment.config.batching} batching up to "
+            f"{given.max_batch_size} rows, preferred {preferred}, queue delay {given.max_queue_delay_us} us"
         )
 
     def make_model(self, logs: Path) -> None:
