@@ -47,7 +47,7 @@ class GrowthOptions:
     fresh: bool = option("measure again what was measured before", False)
     rows: list[int] = option("rows of data", [10_000, 100_000, 1_000_000, 10_000_000])
     works: list[str] = option("what is done with the rows", list(WORKS), choices=list(WORKS), nargs="+", type=str)
-    repeats: int = option("how often loader, dumps and metrics are timed; the median counts", 3)
+    repeats: int = option("how often all but preprocessing is measured; the median counts", 3)
     batch_size: int = option("rows of a batch, of the loader and of offline requests", 4096)
     factors: list[int] = option("times the cardinalities", [1, 2, 4])
     instances: list[int] = option("numbers of instances", [1, 2, 4, 8])
@@ -59,7 +59,7 @@ class GrowthOptions:
     hidden_units: list[int] = option("hidden layers of untrained networks", [1024] * 5)
     feature_spec: Path | None = option("features of untrained networks (YAML); default: the Outbrain ones", None)
     workspace: Path = option("where untrained networks are kept", Path("runner_workspace/growth"))
-    requests: int = option("requests of a window of perf_analyzer at least", 50)
+    requests: int = option("requests of a window of perf_analyzer at least", 17)
 
     def __post_init__(self) -> None:
         for name in ("rows", "factors", "instances", "request_rows", "concurrency", "hidden_units"):
@@ -90,7 +90,14 @@ def _jobs(axis: Axis, options: GrowthOptions) -> list[Job]:
     hidden_units = tuple(options.hidden_units)
     model = None if options.model is None else options.model.resolve()
     spec = read_feature_spec(options.feature_spec)
-    served = Served(model, options.workspace.resolve(), hidden_units, spec, measurement_requests=options.requests)
+    served = Served(
+        model,
+        options.workspace.resolve(),
+        hidden_units,
+        spec,
+        measurement_requests=options.requests,
+        repeats=options.repeats,
+    )
     match axis:
         case Axis.ROWS:
             return rows_jobs(options.rows, options.works, options.batch_size, options.repeats)
@@ -130,7 +137,9 @@ def _write(
         if measured:
             picture = folder / f"{axis}.png"
             shown = SHOWN[axis]
-            png = draw(shown.title, shown.size, shown.panels, measured, f"{provenance.split('; made by')[0]}")
+            png = draw(
+                shown.title, shown.size, shown.panels, measured, f"{provenance.split(';')[0]}; {measured[-1].date}"
+            )
             with replace_when_complete(picture) as beside:
                 beside.write_bytes(png)
             parts += [section(axis, measured), f"![{shown.title}]({picture.name})", ""]

@@ -19,15 +19,18 @@ _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#aa3377", "#66ccee")
 _PANEL_INCHES = (5.4, 4.6)
 _PROVENANCE_CHARACTERS = 120
 _DPI = 110
+_DECADES, _DECADE = 100, 10
 
 
 def draw(
     title: str, size_title: str, quantities: Sequence[Quantity], points: Sequence[Point], provenance: str
 ) -> bytes:
-    """A panel per quantity, a line per subject, both axes logarithmic; a line of slope 1 where sizes span decades."""
+    """A panel per quantity, a line per subject. What spans decades has a logarithmic axis; where both do, what is
+    proportional to the size runs beside the dotted line. Other axes begin at zero."""
     width, height = _PANEL_INCHES
     figure = Figure(figsize=(width * len(quantities), height), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
+    sizes = sorted({point.size for point in points})
     subjects = list(dict.fromkeys(point.subject for point in points))
     for number, quantity in enumerate(quantities, 1):
         axes = figure.add_subplot(1, len(quantities), number)
@@ -35,7 +38,21 @@ def draw(
             own = [point for point in points if point.subject == subject and not math.isnan(quantity.value(point))]
             values = [quantity.value(point) for point in own]
             axes.plot([point.size for point in own], values, marker="o", color=colour, label=subject)
-        _dress(axes, size_title, quantity.title)
+        axes.set_xlabel(size_title)
+        axes.set_title(quantity.title, loc="left", fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+        if sizes[-1] >= _DECADES * sizes[0]:
+            axes.set_xscale("log")
+        else:
+            axes.set_xlim(0, sizes[-1] * 1.05)
+            axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        bottom, top = axes.dataLim.intervaly
+        if axes.get_xscale() == "log" and top >= _DECADE * bottom:
+            axes.set_yscale("log")
+            _guide(axes)
+        else:
+            axes.set_ylim(0, top * 1.1)
+        axes.grid(which="major", color="#dddddd")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False, fontsize=9)
     text = "\n".join(textwrap.wrap(provenance, _PROVENANCE_CHARACTERS))
@@ -45,18 +62,7 @@ def draw(
     return buffer.getvalue()
 
 
-def _dress(axes: Axes, size_title: str, title: str) -> None:
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xlabel(size_title)
-    axes.set_title(title, loc="left", fontsize=10)
-    axes.grid(which="major", color="#dddddd")
-    axes.spines[["top", "right"]].set_visible(False)
-    _guide(axes)
-
-
 def _guide(axes: Axes) -> None:
-    """What is proportional to the size runs beside the dotted line."""
     low, high = axes.get_xlim()
     bottom, top = axes.get_ylim()
     span = min(high / low, top / bottom)

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import math
 import os
+import statistics
 import sys
 import tempfile
 import time
@@ -33,19 +34,21 @@ _MIB = 2**20
 @dataclass(frozen=True)
 class Served:
     """A model and how it is served and asked. ``path`` is an OpenVINO model; without it an untrained network is made,
-    in ``workspace``, of ``hidden_units``."""
+    in ``workspace``, of ``hidden_units``. Throughput and p99 are medians of ``repeats`` measurements."""
 
     path: Path | None
     workspace: Path
     hidden_units: tuple[int, ...]
     spec: FeatureSpec
     max_batch_size: int = 4096
-    measurement_requests: int = 50
+    measurement_requests: int = 17
+    repeats: int = 3
 
     @property
     def name(self) -> str:
         """For the settings of a point."""
-        return f"untrained, {len(self.hidden_units)} × {self.hidden_units[0]}" if self.path is None else str(self.path)
+        untrained = f"untrained, {len(self.hidden_units)} × {self.hidden_units[0]}"
+        return f"{untrained if self.path is None else self.path}, median of {self.repeats}"
 
     def model(self, factor: int = 1) -> Path:
         """The OpenVINO model, with ``factor`` times as many rows in each embedding table if it is made here."""
@@ -177,12 +180,16 @@ def _ask(
     argv: list[str | Path] = [sys.executable, ROOT / "run_performance_on_triton.py", "--model-name", _NAME]
     argv += ["--server-url", url, "--result-path", csv, "--evaluation-mode", mode, "--batch-sizes", str(batch)]
     argv += ["--concurrency", str(requests), "--measurement-request-count", str(served.measurement_requests)]
-    run([*argv, "--retries", "0"], log_path=folder / "performance.log")
-    (row,) = read_performance(csv)
+    rates, p99s_ms = [], []
+    for _ in range(served.repeats):
+        run([*argv, "--retries", "0"], log_path=folder / "performance.log")
+        (row,) = read_performance(csv)
+        rates.append(float(row[THROUGHPUT]))
+        p99s_ms.append(float(row[P99]) / US_PER_MS)
     assert server.pid is not None, "the server was started here"
     memory_mib = tree_memory(server.pid).pss_bytes / _MIB
-    p99_ms = float(row[P99]) / US_PER_MS
-    return Measured(seconds, memory_mib, float(row[THROUGHPUT]), math.nan if p99_ms <= 0 else p99_ms)
+    p99_ms = statistics.median(p99s_ms)
+    return Measured(seconds, memory_mib, statistics.median(rates), math.nan if p99_ms <= 0 else p99_ms)
 
 
 def _cardinality(spec: FeatureSpec) -> int:
