@@ -99,9 +99,18 @@ class Container:
             self._reader.join(_LOG_END_S)
 
     def _read(self, sink: Callable[[bytes], None]) -> None:
-        with contextlib.suppress(*LOST):  # the engine has gone; whoever waits for the container is told
-            for part in self._api.logs(self.id, stream=True, follow=True):
-                sink(part)
+        """An engine may lose the last words, or all, of a container that ends while they are followed (podman does,
+        seldom): what is missing is read once more from the log that stays."""
+        taken = 0
+        for follow in (True, False):
+            at = 0
+            with contextlib.suppress(*LOST):  # the engine has gone; whoever waits for the container is told
+                for part in self._api.logs(self.id, stream=True, follow=follow):
+                    rest = part[max(0, taken - at) :]
+                    at += len(part)
+                    if rest:
+                        sink(rest)
+                        taken = at
 
     def _inspect(self) -> dict[str, Any]:
         try:
