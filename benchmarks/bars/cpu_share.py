@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -36,10 +37,13 @@ class CpuWatch:
     def __call__(self, program: Child) -> None:
         clients = [process for process in process_tree(program.pid) if _name(process) == CLIENT]
         for client in clients[:1]:
-            self._runs.setdefault(client.pid, []).append(self._snapshot(client))
+            with contextlib.suppress(psutil.NoSuchProcess):  # one that has just ended would seem to have had nothing
+                snapshot = self._snapshot(client)
+                self._runs.setdefault(client.pid, []).append(snapshot)
 
     def _snapshot(self, client: psutil.Process) -> Snapshot:
-        server, *hosts = process_tree(self.server_pid)
+        server = psutil.Process(self.server_pid)
+        hosts = server.children(recursive=True)
         seconds = {
             SERVER: _seconds(server),
             HOST: sum(map(_seconds, hosts)),
@@ -73,10 +77,7 @@ def _machine() -> dict[str, float]:
 
 
 def _seconds(process: psutil.Process) -> float:
-    try:
-        times = process.cpu_times()
-    except psutil.NoSuchProcess:
-        return 0.0
+    times = process.cpu_times()
     return float(times.user + times.system)
 
 
