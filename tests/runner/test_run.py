@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from deployment_toolkit.report import PERFORMANCE_COLUMNS
-from tests.runner.conftest import DEADLINE_S, ENSEMBLE, STAGES, rows, states, task, wait_for_stage
+from tests.runner.conftest import DEADLINE_S, ENSEMBLE, STAGES, experiment, rows, states, task, wait_for_stage
 
 Plain = dict[str, Any]
 Start = Callable[[Plain], subprocess.Popen[str]]
@@ -143,14 +143,15 @@ def test_ctrl_c_stops_everything_and_keeps_what_was_measured(
 ) -> None:
     first, _ = finished_run
     kept = {path: path.read_bytes() for path in first.rglob("*") if path.is_file()}
-    process = start_runner(small_config | {"measurement_steps_online": 64})
+    quick = {"configurations": [experiment(export_format="onnx")], "measurement_steps_offline": 1}
+    process = start_runner(small_config | quick | {"measurement_steps_online": 64})
     run = wait_for_stage(workspace_root, first, "performance online", process)
     os.kill(process.pid, signal.SIGINT)
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 130, printed
     assert states(run, None) == {"demo data": "reused", "preprocessing": "reused", "training": "reused"}
     assert states(run, 1)["performance online"] == "interrupted"
-    assert len(rows(run / "experiment_1" / "triton_performance_offline.csv")) == 3
+    assert len(rows(run / "experiment_1" / "triton_performance_offline.csv")) == 2
     assert "The run was interrupted" in (run / "report.md").read_text()
     assert task(run)["interrupted"] is True
     assert not (workspace_root / "model_store" / run.name).exists()
