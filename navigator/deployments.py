@@ -30,6 +30,7 @@ from deployment_toolkit.triton_server.deployment import (
     MODEL_FILES,
     THREADS,
     Deployment,
+    hosted_format,
 )
 from navigator.options import ModelOptions, TensorRTOptions, given, tell_unused
 from navigator.signature import read_spec
@@ -84,8 +85,8 @@ class ConfigOptions:
     tensorrt_capture_cuda_graph: bool = option("run TensorRT plans as CUDA graphs", False)
     triton_backend_parameters: list[tuple[str, str]] = option(
         "parameters of the backend; the Python host takes threads=N, the threads of an instance; the C++ host "
-        "threads=N, those of all instances, streams=N, into which they are divided, and inference_precision=f32|bf16, "
-        "by default the model's",
+        "threads=N, those of all instances, streams=N, into which they are divided, undivided_rows=N, up to which a "
+        "batch is computed by all threads together, and inference_precision=f32|bf16, by default the model's",
         [],
         type=key_value(),
         nargs="+",
@@ -95,9 +96,10 @@ class ConfigOptions:
 
 @dataclass(frozen=True)
 class Choice:
-    """A deployment, and the options that it can't follow."""
+    """A deployment, the options that it can't follow, and the format of the model that it is made of."""
 
     deployment: Deployment
+    source_format: Format
     dropped: list[str] = field(default_factory=list)
 
 
@@ -112,9 +114,9 @@ def find_choices(args: argparse.Namespace) -> list[Choice]:
     if config.host is not HostChoice.AUTO:
         host = Host(config.host.value)
         config = _for_cpp(config, model, model_format) if host is Host.CPP else config
-        return [Choice(_deployment(model, model_format, spec, config, tensorrt, host))]
+        return [Choice(_deployment(model, model_format, spec, config, tensorrt, host), model_format)]
     return [
-        Choice(_deployment(model, model_format, spec, fitting, tensorrt, host), dropped)
+        Choice(_deployment(model, model_format, spec, fitting, tensorrt, host), model_format, dropped)
         for host, (fitting, dropped) in ((Host.NATIVE, _for_native(config)), (Host.PYTHON, _for_python(config)))
         if host is Host.NATIVE or model_format in _hosted(config)
     ]
@@ -174,7 +176,7 @@ def _deployment(
     return Deployment(
         name=model.model_name,
         spec=spec,
-        format=model_format,
+        format=hosted_format(model_format, host),
         version=model.model_version,
         host=host,
         batching=config.batching,

@@ -19,6 +19,7 @@ from deployment_toolkit.triton_server.loading import is_running, load_and_check
 from deployment_toolkit.triton_server.model_repository import add_model
 from deployment_toolkit.triton_server.repository_options import RepositoryOptions
 from navigator.deployments import Choice, ConfigOptions, find_choices
+from navigator.hosted_model import MADE, Sources
 from navigator.options import ContainerOptions, WorkspaceOptions, given, tell_unused
 
 logger = logging.getLogger("model-navigator")
@@ -49,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
     results_path = workspace.workspace_path / RESULTS_FILE
     if workspace.override_workspace:
         remove(results_path)
+        remove(workspace.workspace_path / MADE)
     containers = from_args(ContainerOptions, args)
     tell_unused(given(containers, "framework_docker_image", "gpus"), "no container is started")
     if not target.load_model:
@@ -58,8 +60,9 @@ def run(args: argparse.Namespace) -> int:
     result: dict[str, Any] = {"model_name": args.model_name, "model_version": args.model_version}
     try:
         choices = find_choices(args)
-        _require_servable(args.model_path, choices[0].deployment.format, containers)
-        _deploy(choices, target, args.model_path, result, started_anew=workspace.override_workspace)
+        _require_servable(args.model_path, choices[0].source_format, containers)
+        sources = Sources(args.model_path, workspace.workspace_path)
+        _deploy(choices, target, sources, result, started_anew=workspace.override_workspace)
     except DeploymentError as error:
         _record(results_path, result, "failed", " ".join(str(error).split()), started)
         raise
@@ -78,7 +81,7 @@ def _require_servable(source: Path, model_format: Format, containers: ContainerO
 
 
 def _deploy(
-    choices: list[Choice], target: RepositoryOptions, source: Path, result: dict[str, Any], *, started_anew: bool
+    choices: list[Choice], target: RepositoryOptions, sources: Sources, result: dict[str, Any], *, started_anew: bool
 ) -> None:
     """Takes the first choice, and the next where the server has no backend for it; tells ``result`` what was done. A
     later choice that the server runs already is kept, unless everything is to start anew."""
@@ -89,7 +92,7 @@ def _deploy(
         choices = choices if running is None else [running]
     for choice in choices:
         deployment = choice.deployment
-        placed = add_model(target.model_repository, deployment, source)
+        placed = add_model(target.model_repository, deployment, sources.model_for(choice))
         result |= {"model_path": str(placed.folder), "host": str(deployment.host), "format": str(deployment.format)}
         result |= {"dropped": choice.dropped, "model": _done(placed.copied), "config": _done(placed.configured)}
         logger.info("model %s is in %s: files %s", deployment.name, placed.folder, _done(placed.copied))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from deployment_toolkit.core import Batching, DeviceKind, Host, ModelSpec
 from deployment_toolkit.errors import UsageError
-from deployment_toolkit.triton_server.deployment import THREADS, Deployment
+from deployment_toolkit.triton_server.deployment import THREADS, Deployment, hosted_format
 from runner.configuration import AUTO_HOST, Parameters, TritonLaunchMode
 
 
@@ -48,7 +48,7 @@ def _refusal(host: Host, parameters: Parameters, batching: Batching) -> Iterator
         Deployment(
             name="model",
             spec=ModelSpec((), ()),
-            format=parameters.format,
+            format=hosted_format(parameters.format, host),
             host=host,
             batching=batching,
             max_batch_size=parameters.max_batch_size,

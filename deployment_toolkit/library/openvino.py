@@ -32,6 +32,8 @@ MAIN_FILE = MAIN_FILES[Format.OPENVINO]
 _CONFIG = {"PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
 # The arithmetic of what is not quantized; without it the CPU plugin takes bfloat16 by itself where the CPU has it.
 _HINTS = {Precision.FP32: "f32", Precision.FP16: "f32", Precision.BF16: "bf16", Precision.INT8: "bf16"}
+# Behind the weights, which are mapped into memory: kernels of AVX-512 have been seen to read past what they multiply.
+SLACK_BYTES = 4096
 _SPEC_PATH = ["framework", SPEC_KEY]
 _PRECISION_PATH = ["framework", PRECISION_KEY]
 _KEPT_PATH = ["framework", "layers_in_higher_precision"]
@@ -123,6 +125,8 @@ class OpenVinoFromOnnx:
             stated = Precision.FP32 if self._precision is Precision.FP16 else self._precision
             model.set_rt_info(str(stated), _PRECISION_PATH)
             openvino.save_model(model, str(target / MAIN_FILE), compress_to_fp16=self._precision is Precision.FP16)
+            with (target / MAIN_FILE).with_suffix(".bin").open("ab") as weights:
+                weights.write(bytes(SLACK_BYTES))
         except RuntimeError as error:
             raise ConversionError(f"OpenVINO {_VERSION} can't convert {source}: {error}") from error
 

@@ -17,6 +17,7 @@ MODEL_FILE = "model_file"
 THREADS = "threads"
 INFERENCE_PRECISION = "inference_precision"
 STREAMS = "streams"
+UNDIVIDED_ROWS = "undivided_rows"
 
 MODEL_FILES = {
     Format.TF_SAVEDMODEL: "model.savedmodel",
@@ -50,9 +51,15 @@ _DEVICES = {Format.TRT: DeviceKind.GPU, Format.TF_TRT: DeviceKind.GPU, Format.OP
 # What the Python host runs, and what of it on a GPU too.
 HOSTED = (Format.TF_SAVEDMODEL, Format.ONNX, Format.OPENVINO)
 GPU_HOSTED = (Format.ONNX,)
-# What the C++ host runs: OpenVINO reads both. In the arithmetic that the parameter names, as OpenVINO writes it.
-CPP_HOSTED = (Format.ONNX, Format.OPENVINO)
+# What the C++ host runs, in the arithmetic that the parameter names, as OpenVINO writes it.
+CPP_HOSTED = (Format.OPENVINO,)
 CPP_PRECISIONS = ("f32", "bf16")
+
+
+def hosted_format(model_format: Format, host: Host) -> Format:
+    """The format in which a host gets a model: the C++ host takes what OpenVINO can read as OpenVINO's own, of a graph
+    with less to do, whose weights lie in a mapped file."""
+    return Format.OPENVINO if (model_format, host) == (Format.ONNX, Host.CPP) else model_format
 
 
 @dataclass(frozen=True)
@@ -63,9 +70,10 @@ class Deployment:
     OpenVINO backend run one on the CPU, any other backend one wherever the server likes. ``backend_parameters`` reach a
     native backend as they are; the Python host takes ``threads``, the threads of one instance; the C++ host takes
     ``threads``, those of all instances together, ``streams``, into which it divides them (a large batch is divided
-    among them; by default each has one thread), and ``inference_precision``. ``precision`` is that of the TensorRT
-    accelerator. Preferred sizes and delay count for dynamic batching only. Raises UsageError if the parts contradict
-    each other.
+    among them; by default each has one thread), ``undivided_rows``, up to which a batch is computed by all threads
+    together instead (by default 64 in float32, else none), and ``inference_precision``. ``precision`` is that of the
+    TensorRT accelerator. Preferred sizes and delay count for dynamic batching only. Raises UsageError if the parts
+    contradict each other.
     """
 
     name: str
@@ -130,7 +138,7 @@ class Deployment:
             yield "the C++ host runs on a cpu only: give engines for cpu"
         if self.backend_accelerator is not Accelerator.NONE:
             yield f"accelerator {self.backend_accelerator} belongs to a native backend: with the C++ host use none"
-        yield from self._parameter_problems("the C++ host", (THREADS, STREAMS, INFERENCE_PRECISION))
+        yield from self._parameter_problems("the C++ host", (THREADS, STREAMS, UNDIVIDED_ROWS, INFERENCE_PRECISION))
         precision = self.backend_parameters.get(INFERENCE_PRECISION, CPP_PRECISIONS[0])
         if precision not in CPP_PRECISIONS:
             yield f"{INFERENCE_PRECISION}={precision}: use {' or '.join(CPP_PRECISIONS)}"
@@ -145,6 +153,8 @@ class Deployment:
         for name in {*known} & {THREADS, STREAMS}:
             if not re.fullmatch(r"[1-9]\d*", self.backend_parameters.get(name, "1")):
                 yield f"{name}={self.backend_parameters[name]}: use 1 or more"
+        if UNDIVIDED_ROWS in known and not re.fullmatch(r"\d+", self.backend_parameters.get(UNDIVIDED_ROWS, "0")):
+            yield f"{UNDIVIDED_ROWS}={self.backend_parameters[UNDIVIDED_ROWS]}: use 0 or more"
 
     def _native_problems(self) -> Iterator[str]:
         if self.backend_accelerator not in _ACCELERATORS[self.format]:

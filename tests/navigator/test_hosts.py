@@ -175,7 +175,9 @@ def test_the_cpp_host_computes_in_the_precision_that_the_model_asks_for(
     running, repository = server
     where = ["--host", "cpp", "--load-model", "--server-url", running.http_url]
     main(arguments(model, repository, *where, "--triton-backend-parameters", "threads=1", name="cpp_onnx"))
-    assert outcome()["host"] == "cpp"
+    assert (outcome()["host"], outcome()["format"], outcome()["model"]) == ("cpp", "openvino", "written")
+    main(arguments(model, repository, *where, "--triton-backend-parameters", "threads=1", name="cpp_onnx"))
+    assert outcome()["model"] == "reused"
     parameters = running.model_config("cpp_onnx")["parameters"]
     assert {key: parameters[key]["string_value"] for key in ("threads", "inference_precision")} == {
         "threads": "1",
@@ -202,9 +204,10 @@ def test_the_cpp_host_computes_in_the_precision_that_the_model_asks_for(
     [
         (["--engine-count-per-device", "gpu=1"], "the C++ host runs on a cpu only"),
         (["--backend-accelerator", "trt"], "accelerator trt belongs to a native backend: with the C++ host use none"),
-        (["--triton-backend-parameters", "nodes=2"], "the C++ host has no parameter nodes, only threads, streams, inf"),
+        (["--triton-backend-parameters", "nodes=2"], "the C++ host has no parameter nodes, only threads, streams, und"),
         (["--triton-backend-parameters", "streams=no"], "streams=no: use 1 or more"),
         (["--triton-backend-parameters", "threads=0"], "threads=0: use 1 or more"),
+        (["--triton-backend-parameters", "undivided_rows=few"], "undivided_rows=few: use 0 or more"),
         (["--triton-backend-parameters", "inference_precision=f16"], "inference_precision=f16: use f32 or bf16"),
     ],
 )

@@ -46,10 +46,11 @@ std::string path_of(TRITONBACKEND_Model* model, const std::string& file) {
 }
 
 struct Model {
-  explicit Model(TRITONBACKEND_Model* model) : config(config_of(model)), engine(path_of(model, config.file), config) {}
+  explicit Model(TRITONBACKEND_Model* model)
+      : config(config_of(model)), engines(Graph(path_of(model, config.file)), config) {}
 
   const ModelConfig config;
-  const Engine engine;
+  const Engines engines;
 };
 
 // A request on its way through a batch: its answer is sent, good or bad, and it is given back, whatever happens.
@@ -155,7 +156,7 @@ class Job {
 class Instance {
  public:
   Instance(TRITONBACKEND_ModelInstance* instance, const Model& model)
-      : instance_(instance), model_(model), batch_(model.config.inputs), inference_(model.engine, model.config) {}
+      : instance_(instance), model_(model), batch_(model.config.inputs), inference_(model.engines, model.config) {}
 
   void execute(TRITONBACKEND_Request** requests, uint32_t count) {
     const uint64_t start_ns = now_ns();

@@ -1,6 +1,7 @@
 #include "engine.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "failure.h"
 
@@ -61,21 +62,25 @@ Tensor tensor_of(const TensorSpec& spec, const std::vector<int64_t>& shape, void
   return Tensor(tensor);
 }
 
-Engine::Engine(const std::string& path, const ModelConfig& config) {
+Graph::Graph(const std::string& path) : path_(path) {
+  ov_model_t* model = nullptr;
+  require(ov_core_read_model(core(), path.c_str(), nullptr, &model), path + " can't be read");
+  model_.reset(model);
+}
+
+Engine::Engine(const Graph& graph, const ModelConfig& config, int streams) {
   // No thread is bound to a core: models, server and clients share them.
-  const std::string threads = std::to_string(config.threads);
-  const std::string streams = std::to_string(config.streams);
+  const std::string threads_text = std::to_string(config.threads), streams_text = std::to_string(streams);
   const ov_property_t properties[] = {
       {ov_property_key_hint_inference_precision, config.precision.c_str()},
-      {ov_property_key_inference_num_threads, threads.c_str()},
-      {ov_property_key_num_streams, streams.c_str()},
+      {ov_property_key_inference_num_threads, threads_text.c_str()},
+      {ov_property_key_num_streams, streams_text.c_str()},
       {ov_property_key_hint_enable_cpu_pinning, "NO"},
   };
   ov_compiled_model_t* compiled = nullptr;
   require(
-      ov_core_compile_model_from_file_props(
-          core(), path.c_str(), "CPU", std::size(properties), properties, &compiled),
-      path + " can't be compiled");
+      ov_core_compile_model_props(core(), graph.model(), "CPU", std::size(properties), properties, &compiled),
+      graph.path() + " can't be compiled");
   compiled_.reset(compiled);
   for (const TensorSpec& spec : config.inputs) {
     ov_output_const_port_t* found = nullptr;
@@ -87,6 +92,10 @@ Engine::Engine(const std::string& path, const ModelConfig& config) {
     const ov_status_e status = ov_compiled_model_output_by_name(compiled, spec.name.c_str(), &found);
     outputs_.push_back(port(status, found, spec, "output"));
   }
+}
+
+Engines::Engines(const Graph& graph, const ModelConfig& config) : divided(graph, config, config.streams) {
+  if (config.streams > 1 && config.undivided_rows > 0) together.emplace(graph, config, 1);
 }
 
 InferRequest::InferRequest(const Engine& engine) : engine_(engine) {

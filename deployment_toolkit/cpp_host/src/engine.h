@@ -5,6 +5,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,11 +28,26 @@ using Port = std::unique_ptr<ov_output_const_port_t, Freed<ov_output_const_port_
 // A view of rows that lie at data, which must outlive it.
 Tensor tensor_of(const TensorSpec& spec, const std::vector<int64_t>& shape, void* data);
 
-// The weights and the compiled graph, shared by all instances of a model.
+// A model as it lies in a file, with its weights.
+class Graph {
+ public:
+  // Throws Failure if the file can't be read.
+  explicit Graph(const std::string& path);
+
+  const ov_model_t* model() const { return model_.get(); }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+  std::unique_ptr<ov_model_t, Freed<ov_model_free>> model_;
+};
+
+// The compiled graph, shared by all instances of a model; engines of one graph share its tables.
 class Engine {
  public:
-  // Throws Failure if the file can't be read or compiled, or has not the tensors of the configuration.
-  Engine(const std::string& path, const ModelConfig& config);
+  // Divides the threads of the configuration among so many streams. Throws Failure if the graph can't be compiled, or
+  // has not the tensors of the configuration.
+  Engine(const Graph& graph, const ModelConfig& config, int streams);
 
   ov_compiled_model_t* compiled() const { return compiled_.get(); }
   const ov_output_const_port_t* input(size_t index) const { return inputs_[index].get(); }
@@ -39,6 +56,16 @@ class Engine {
  private:
   std::unique_ptr<ov_compiled_model_t, Freed<ov_compiled_model_free>> compiled_;
   std::vector<Port> inputs_, outputs_;  // in the order of the configuration
+};
+
+// What runs a model. Small batches are computed by all threads together, where there is an engine for that: a second
+// reading of the weights costs more there than waiting for each other. Larger ones are divided among streams.
+struct Engines {
+  Engines(const Graph& graph, const ModelConfig& config);
+
+  Engine divided;
+  std::optional<Engine> together;
+  mutable std::mutex turn;  // of together: two that use all threads at once would be slower than each on a stream
 };
 
 // What an output holds until the next inference.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <exception>
+#include <mutex>
 
 #include "failure.h"
 
@@ -46,28 +47,37 @@ void Part::read(const std::vector<TensorSpec>& outputs) {
   }
 }
 
-Inference::Inference(const Engine& engine, const ModelConfig& config) : config_(config) {
-  for (int i = 0; i < config.streams; ++i) parts_.emplace_back(engine);
+Inference::Inference(const Engines& engines, const ModelConfig& config) : engines_(engines), config_(config) {
+  for (int i = 0; i < config.streams; ++i) parts_.emplace_back(engines.divided);
+  if (engines.together) whole_.emplace(*engines.together);
 }
 
 void Inference::run(const Batch& batch) {
+  if (whole_ && batch.rows() <= config_.undivided_rows) {
+    const std::unique_lock<std::mutex> turn(engines_.turn, std::try_to_lock);
+    if (turn.owns_lock()) {
+      whole_->set_rows(batch, 0, batch.rows());
+      used_.assign(1, &*whole_);
+      infer(*whole_);
+      return;
+    }
+  }
   divide(batch);
-  if (used_ == 1) {
-    parts_[0].request().infer();
-    parts_[0].read(config_.outputs);
+  if (used_.size() == 1) {
+    infer(*used_[0]);
     return;
   }
   std::exception_ptr failed;
   size_t started = 0;
   try {
-    for (; started < used_; ++started) parts_[started].request().start();
+    for (; started < used_.size(); ++started) used_[started]->request().start();
   } catch (const Failure&) {
     failed = std::current_exception();
   }
   for (size_t i = 0; i < started; ++i) {  // all of them: the buffers may not go before
     try {
-      parts_[i].request().wait();
-      parts_[i].read(config_.outputs);
+      used_[i]->request().wait();
+      used_[i]->read(config_.outputs);
     } catch (const Failure&) {
       failed = std::current_exception();
     }
@@ -75,29 +85,35 @@ void Inference::run(const Batch& batch) {
   if (failed) std::rethrow_exception(failed);
 }
 
+void Inference::infer(Part& part) {
+  part.request().infer();
+  part.read(config_.outputs);
+}
+
 void Inference::divide(const Batch& batch) {
   const int64_t rows = batch.rows();
   const int64_t wanted = std::clamp<int64_t>(rows / kLeastRows, 1, static_cast<int64_t>(parts_.size()));
   const int64_t each = wanted == 1 ? rows : ((rows + wanted - 1) / wanted + kRowMultiple - 1) / kRowMultiple * kRowMultiple;
-  used_ = 0;
-  for (int64_t first = 0; first < rows || used_ == 0; first += each) {
-    parts_[used_++].set_rows(batch, first, std::min(each, rows - first));
+  used_.clear();
+  for (int64_t first = 0; first < rows || used_.empty(); first += each) {
+    Part& part = parts_[used_.size()];
+    part.set_rows(batch, first, std::min(each, rows - first));
+    used_.push_back(&part);
   }
 }
 
 std::vector<int64_t> Inference::row_shape(size_t output) const {
-  const std::vector<int64_t>& shape = parts_[0].answer(output).shape;
+  const std::vector<int64_t>& shape = used_[0]->answer(output).shape;
   return {shape.begin() + 1, shape.end()};
 }
 
 void Inference::copy(size_t output, int64_t first, int64_t count, char* target) const {
   size_t row_bytes = config_.outputs[output].element_bytes;
   for (const int64_t size : row_shape(output)) row_bytes *= static_cast<size_t>(size);
-  for (size_t i = 0; i < used_; ++i) {
-    const Part& part = parts_[i];
-    const int64_t start = std::max(first, part.first()), end = std::min(first + count, part.first() + part.count());
+  for (const Part* part : used_) {
+    const int64_t start = std::max(first, part->first()), end = std::min(first + count, part->first() + part->count());
     if (start >= end) continue;
-    const char* source = part.answer(output).data + static_cast<size_t>(start - part.first()) * row_bytes;
+    const char* source = part->answer(output).data + static_cast<size_t>(start - part->first()) * row_bytes;
     std::memcpy(target + static_cast<size_t>(start - first) * row_bytes, source, static_cast<size_t>(end - start) * row_bytes);
   }
 }

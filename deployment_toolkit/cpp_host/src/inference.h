@@ -1,7 +1,8 @@
-// One inference of a batch: as a whole, or in parts on as many streams.
+// One inference of a batch: as a whole by all threads, or in parts on as many streams.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "batch.h"
@@ -40,7 +41,7 @@ class Part {
 
 class Inference {
  public:
-  Inference(const Engine& engine, const ModelConfig& config);
+  Inference(const Engines& engines, const ModelConfig& config);
 
   // Returns when all outputs are there, until the next run. Throws Failure if the engine fails.
   void run(const Batch& batch);
@@ -50,11 +51,14 @@ class Inference {
   void copy(size_t output, int64_t first, int64_t count, char* target) const;
 
  private:
+  void infer(Part& part);
   void divide(const Batch& batch);
 
+  const Engines& engines_;
   const ModelConfig& config_;
   std::vector<Part> parts_;
-  size_t used_ = 0;  // of the parts
+  std::optional<Part> whole_;
+  std::vector<Part*> used_;  // for the last batch, in the order of its rows
 };
 
 }  // namespace cpp_host

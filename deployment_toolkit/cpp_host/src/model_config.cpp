@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <limits>
 
 #include "failure.h"
 #include "json.h"
@@ -24,6 +25,10 @@ constexpr Dtype kDtypes[] = {
     {"float16", TRITONSERVER_TYPE_FP16, 2},   {"float32", TRITONSERVER_TYPE_FP32, 4},
     {"float64", TRITONSERVER_TYPE_FP64, 8},
 };
+
+// Measured for 5 x 1024 hidden units: in float32 reading the weights is most of a small batch. In bfloat16 and int8 there
+// is a half and a quarter to read.
+constexpr int kUndividedRows = 64;
 
 TensorSpec tensor(const Json& json) {
   TensorSpec spec;
@@ -57,13 +62,14 @@ int cores() {
   return sched_getaffinity(0, sizeof usable, &usable) == 0 ? CPU_COUNT(&usable) : 1;
 }
 
-int count(const Json& config, const std::string& key, int otherwise) {
+int count(const Json& config, const std::string& key, int least, int otherwise) {
   const Json* told = config.at("parameters").find(key);
   if (told == nullptr) return otherwise;
-  const std::string& text = told->at("string_value").text();
-  const int number = std::atoi(text.c_str());
-  if (number < 1) throw bad_request("parameter " + key + " is " + text + ": use 1 or more");
-  return number;
+  const int64_t number = told->at("string_value").integer();
+  if (number < least || number > std::numeric_limits<int>::max()) {
+    throw bad_request("parameter " + key + " is " + std::to_string(number) + ": use " + std::to_string(least) + " or more");
+  }
+  return static_cast<int>(number);
 }
 
 }  // namespace
@@ -76,8 +82,9 @@ ModelConfig ModelConfig::parse(std::string_view json) {
   result.outputs = tensors(signature.at("outputs"));
   result.file = parameter(config, "model_file");
   result.precision = parameter(config, "inference_precision");
-  result.threads = count(config, "threads", cores());
-  result.streams = count(config, "streams", result.threads);
+  result.threads = count(config, "threads", 1, cores());
+  result.streams = count(config, "streams", 1, result.threads);
+  result.undivided_rows = count(config, "undivided_rows", 0, result.precision == "f32" ? kUndividedRows : 0);
   return result;
 }
 

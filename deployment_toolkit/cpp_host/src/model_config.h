@@ -26,6 +26,7 @@ struct ModelConfig {
   std::string precision;                    // of the arithmetic, as OpenVINO writes it
   int threads;                              // of all instances together
   int streams;                              // inferences at once, which share the threads evenly
+  int undivided_rows;                       // of the largest batch that all threads compute together
 
   // Throws Failure, with what is missing or wrong.
   static ModelConfig parse(std::string_view json);

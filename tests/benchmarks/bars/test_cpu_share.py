@@ -37,7 +37,7 @@ def test_a_client_that_ends_while_it_is_looked_at_has_had_what_it_had(
     before = watch.cores()
 
     def ending(process: psutil.Process) -> str:
-        name = process.name()
+        name = str(process.name())
         client.kill()
         client.wait()
         return name

@@ -64,45 +64,52 @@ def write_onnx(path: Path) -> Path:
     return path
 
 
-def write_pairing_onnx(path: Path) -> tuple[Path, ModelSpec]:
+def write_pairing(folder: Path) -> tuple[Path, ModelSpec]:
     """Fails for an odd number of rows, and answers one row for two otherwise."""
     node = helper.make_node("Reshape", ["x", "shape"], ["y"])
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 1])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["half", 2])
     graph = helper.make_graph([node], "pairing", [x], [y], [numpy_helper.from_array(np.array([-1, 2]), "shape")])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), str(path))
-    return path, ModelSpec((TensorSpec("x", "float32", (1,)),), (TensorSpec("y", "float32", (2,)),))
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), f"{folder}.onnx")
+    spec = ModelSpec((TensorSpec("x", "float32", (1,)),), (TensorSpec("y", "float32", (2,)),))
+    return to_openvino(Path(f"{folder}.onnx"), folder), spec
+
+
+def to_openvino(source: Path, folder: Path) -> Path:
+    folder.mkdir()
+    OpenVinoFromOnnx().convert(source, folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The summing model for OpenVINO."""
-    folder = tmp_path_factory.mktemp("model") / "summing.openvino"
-    folder.mkdir()
-    OpenVinoFromOnnx().convert(write_onnx(folder.parent / "summing.onnx"), folder)
-    return folder
+    folder = tmp_path_factory.mktemp("model")
+    return to_openvino(write_onnx(folder / "summing.onnx"), folder / "summing.openvino")
 
 
 @pytest.fixture(scope="module")
 def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
-    """``joined`` collects 8 rows before it runs, ``pair`` has two instances, ``whole`` is not batched, ``onnx`` is that
-    file, ``pairing`` fails."""
+    """``joined`` collects 8 rows before it runs, ``pair`` has two instances, one at a time with all threads, ``whole``
+    is not batched, ``single`` has one thread, ``pairing`` fails."""
     folder = tmp_path_factory.mktemp("host")
     repository = folder / "repository"
     collecting: dict[str, Any] = {"preferred_batch_sizes": (JOINED_ROWS,), "max_queue_delay_us": 20_000_000}
     dynamic = Batching.DYNAMIC
-    pairing, pairing_spec = write_pairing_onnx(folder / "pairing.onnx")
-    of_onnx = {"format": Format.ONNX, "batching": dynamic, "max_batch_size": 64}
+    pairing, pairing_spec = write_pairing(folder / "pairing")
+    two: dict[str, Any] = {"engine_count_per_device": {DeviceKind.CPU: 2}}
+    two |= {"backend_parameters": {"threads": "2", "undivided_rows": "40"}}
+    small: dict[str, Any] = {"batching": dynamic, "max_batch_size": 64}
     deployments: list[tuple[str, Path, dict[str, Any]]] = [
         ("joined", model, {"batching": dynamic, "max_batch_size": JOINED_ROWS, **collecting}),
-        ("pair", model, {"batching": dynamic, "max_batch_size": 512, "engine_count_per_device": {DeviceKind.CPU: 2}}),
+        ("pair", model, {"batching": dynamic, "max_batch_size": 512, **two}),
         ("whole", model, {"batching": Batching.DISABLED}),
-        ("onnx", model.parent / "summing.onnx", {**of_onnx, "backend_parameters": {"threads": "1"}}),
-        ("pairing", pairing, {**of_onnx, "spec": pairing_spec}),
+        ("single", model, {**small, "backend_parameters": {"threads": "1"}}),
+        ("pairing", pairing, {**small, "spec": pairing_spec}),
     ]
     for name, source, options in deployments:
-        given = {"spec": SPEC, "format": Format.OPENVINO, **options}
-        add_model(repository, Deployment(name, host=Host.CPP, **given), source)
+        given = {"spec": SPEC, **options}
+        add_model(repository, Deployment(name, format=Format.OPENVINO, host=Host.CPP, **given), source)
     with local_server(repository, log_path=folder / "server.log") as running:
         for name, _, _ in deployments:
             running.load_model(name, timeout_s=60)
@@ -155,7 +162,7 @@ def test_an_answer_is_that_of_the_engine_in_process_bit_for_bit(server: TritonSe
     with OpenVinoLoader(threads=1).load(model) as session:
         for count in (1, 3, 64):
             x = rows(count, count)
-            (answer,) = ask(server, "onnx", [x])
+            (answer,) = ask(server, "single", [x])
             assert isinstance(answer, dict)
             expected = session.infer(x)
             assert {name: array.tobytes() for name, array in answer.items()} == {
@@ -223,9 +230,24 @@ def test_only_the_wanted_outputs_are_answered_over_both_protocols(server: Triton
             inputs = [client.InferInput(name, a.shape, grpc.np_to_triton_dtype(a.dtype)) for name, a in x.items()]
             for tensor, array in zip(inputs, x.values(), strict=True):
                 tensor.set_data_from_numpy(array)
-            answer = connection.infer("onnx", inputs, outputs=[client.InferRequestedOutput("twice")])
+            answer = connection.infer("single", inputs, outputs=[client.InferRequestedOutput("twice")])
             np.testing.assert_array_equal(answer.as_numpy("twice"), 2 * x["item"])
             assert answer.as_numpy("score") is None
+
+
+def test_rows_undivided_are_none_or_some(server: TritonServer, model: Path) -> None:
+    assert server.log_path is not None
+    repository = server.log_path.parent / "repository"
+    none = {"undivided_rows": "0", "threads": "2"}
+    deployment = Deployment("divided", SPEC, Format.OPENVINO, host=Host.CPP, backend_parameters=none)
+    placed = add_model(repository, deployment, model)
+    server.load_model("divided", timeout_s=60)
+    x = rows(1)
+    assert_right(ask(server, "divided", [x])[0], x)
+    config = placed.folder / "config.pbtxt"
+    config.write_text(config.read_text().replace('string_value: "0"', 'string_value: "-1"'))
+    with pytest.raises(ServerError, match="parameter undivided_rows is -1: use 0 or more"):
+        server.load_model("divided", timeout_s=60)
 
 
 def test_large_inputs_in_shared_memory_are_read_where_they_are(server: TritonServer) -> None:
@@ -277,7 +299,7 @@ def test_a_model_that_cannot_be_read_fails_to_load_with_the_engines_words(
     repository = server.log_path.parent / "repository"
     add_model(repository, Deployment("broken", SPEC, Format.OPENVINO, host=Host.CPP), model)
     (repository / "broken" / "1" / "model.xml").write_text("this is no model")
-    with pytest.raises(ServerError, match=r"broken.*model\.xml can't be compiled"):
+    with pytest.raises(ServerError, match=r"broken.*model\.xml can't be read"):
         server.load_model("broken", timeout_s=60)
     other = ModelSpec((*SPEC.inputs[:2], TensorSpec("wide", "float64", (-1,))), SPEC.outputs)
     add_model(repository, Deployment("other", other, Format.OPENVINO, host=Host.CPP), model)

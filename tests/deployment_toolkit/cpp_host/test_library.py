@@ -96,9 +96,10 @@ def test_a_server_without_a_compiler_serves_other_models_and_says_what_is_missin
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.delenv("CXX", raising=False)
     repository = tmp_path / "repository"
-    source = tmp_path / "model.onnx"
-    source.write_bytes(b"never read")
-    deployment = Deployment("m", SPEC, Format.ONNX, host=Host.CPP)
+    source = tmp_path / "model.xml"
+    for part in (source, source.with_suffix(".bin")):
+        part.write_bytes(b"never read")
+    deployment = Deployment("m", SPEC, Format.OPENVINO, host=Host.CPP)
     add_model(repository, deployment, source)
     with local_server(repository, log_path=tmp_path / "server.log") as running:
         assert "the server starts without the C++ host: there is no C++ compiler: install one" in caplog.text

@@ -30,7 +30,7 @@ CHOICES = {
 DEVICES = {Format.TF_TRT: [DeviceKind.GPU], Format.TRT: [DeviceKind.GPU], Format.OPENVINO: [DeviceKind.CPU]}
 HOSTS = {
     Format.TF_SAVEDMODEL: [Host.NATIVE, Host.PYTHON],
-    Format.ONNX: list(Host),
+    Format.ONNX: [Host.NATIVE, Host.PYTHON],
     Format.OPENVINO: list(Host),
 }
 ACCELERATORS = {Accelerator.NONE: [], Accelerator.AMP: ["auto_mixed_precision"], Accelerator.TRT: ["tensorrt"]}
