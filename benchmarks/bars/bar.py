@@ -96,6 +96,11 @@ class Cast:
         return self.batches[-1]
 
     @property
+    def bf16_title(self) -> str:
+        """For people, whether there is one or not."""
+        return self.bf16 or "openvino bf16"
+
+    @property
     def rows_in_flight(self) -> int:
         """Rows of all concurrent requests."""
         return self.online_batch * self.concurrency
@@ -104,7 +109,8 @@ class Cast:
 @dataclass(frozen=True)
 class Bar:
     """A ratio and its goal, at least or at most. ``ratios`` gives a value per round; ``holds``, where there is one,
-    must be true too. ``what`` is a line with the parts of the cast."""
+    must be true too; ``lacks``, where there is one, says why a cast can't be measured, if it can't. ``what`` is a line
+    with the parts of the cast."""
 
     key: str
     what: str
@@ -112,6 +118,7 @@ class Bar:
     ratios: Callable[[Samples, Cast], list[float]]
     at_most: bool = False
     holds: Callable[[Samples, Cast], bool] | None = None
+    lacks: Callable[[Cast], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +130,7 @@ class Outcome:
     ratios: list[float] = field(default_factory=list)
     holds: bool = True
     failure: str = ""
+    skipped: str = ""
 
     @property
     def median(self) -> float:
@@ -132,7 +140,7 @@ class Outcome:
     @property
     def met(self) -> bool:
         """Whether the median reaches the goal, and what else must hold does."""
-        if self.failure or not self.holds:
+        if self.failure or self.skipped or not self.holds:
             return False
         return self.median <= self.bar.goal if self.bar.at_most else self.median >= self.bar.goal
 
@@ -140,6 +148,9 @@ class Outcome:
 def outcome(bar: Bar, samples: Samples, cast: Cast, failure: str = "") -> Outcome:
     """The bar from the samples; ``failure`` is what went wrong on the way to them."""
     what = bar.what.format(cast=cast)
+    lacking = bar.lacks(cast) if bar.lacks is not None else ""
+    if lacking:
+        return Outcome(bar, what, skipped=lacking)
     try:
         if failure:
             raise PerformanceError(failure)

@@ -83,8 +83,9 @@ def bars_table(outcomes: Sequence[Outcome]) -> str:
     lines = ["| bar | goal | median | min … max | met |", "| --- | ---: | ---: | ---: | --- |"]
     for item in outcomes:
         goal = f"{'≤' if item.bar.at_most else '≥'} {item.bar.goal:g}"
-        if item.failure:
-            lines.append(f"| {item.what} | {goal} | | | failed: {item.failure.replace('|', '/')} |")
+        if item.failure or item.skipped:
+            why = f"failed: {item.failure}" if item.failure else f"skipped: {item.skipped}"
+            lines.append(f"| {item.what} | {goal} | | | {why.replace('|', '/')} |")
             continue
         low, high = min(item.ratios), max(item.ratios)
         met = "yes" if item.met else ("no" if item.holds else "no: p99 is worse")

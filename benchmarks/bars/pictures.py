@@ -27,8 +27,9 @@ def draw_bars(outcomes: Sequence[Outcome], provenance: str) -> bytes:
     figure = _figure(len(outcomes))
     axes = figure.add_subplot()
     for place, item in enumerate(outcomes):
-        if item.failure:
-            axes.text(0.02, place, "failed", va="center", color=_MISSED, fontsize=9)
+        if item.failure or item.skipped:
+            said, colour = ("failed", _MISSED) if item.failure else ("skipped", _INK)
+            axes.text(0.02, place, said, va="center", color=colour, fontsize=9)
             continue
         low, middle, high = (_reached(item, value) for value in (min(item.ratios), item.median, max(item.ratios)))
         axes.barh(place, middle, color=_MET if item.met else _MISSED, height=0.62)

@@ -7,6 +7,7 @@ each server at its documented best settings, in one run on this machine.
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import platform
 import shlex
@@ -33,6 +34,8 @@ from deployment_toolkit.files import replace_when_complete, write_text
 from deployment_toolkit.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from deployment_toolkit.table import write_csv
 from runner.experiment import ROOT
+
+logger = logging.getLogger("peers")
 
 _FP32 = "fp32"
 _README = ROOT / "benchmarks" / "README.md"
@@ -101,7 +104,13 @@ def main(argv: list[str]) -> int:
     provenance = dict(_provenance(argv))
     with tempfile.TemporaryDirectory(prefix="peers_") as name:
         folder = Path(name)
-        deployments = list(_deployments(options))
+        asked = list(_deployments(options))
+        skipped = {item.name: item.missing_here for item in asked if item.missing_here}
+        deployments = [item for item in asked if item.name not in skipped]
+        for model, reason in skipped.items():
+            logger.warning("%s is skipped: %s", model, reason)
+        if not deployments:
+            raise UsageError(f"--models: this host runs none of them: {'; '.join(dict.fromkeys(skipped.values()))}")
         for deployment in deployments:
             deployment.make_model(folder)
         sample = deployments[0].sample(folder)
@@ -119,10 +128,10 @@ def main(argv: list[str]) -> int:
         campaign = Campaign(plan, sample, wrk, folder, environments.resolve())
 
         def keep(outcome: Outcome) -> None:
-            _write(options, _comparison(provenance, deployments, peers, outcome))
+            _write(options, _comparison(provenance, deployments, peers, outcome, skipped))
 
         outcome = campaign.run(keep)
-    text = _write(options, _comparison(provenance, deployments, peers, outcome))
+    text = _write(options, _comparison(provenance, deployments, peers, outcome, skipped))
     print(text)
     if not outcome.runs:
         raise PerformanceError("nothing could be measured; the reasons are above")
@@ -155,7 +164,11 @@ def _provenance(argv: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _comparison(
-    provenance: dict[str, str], deployments: list[Deployment], peers: list[Peer], outcome: Outcome
+    provenance: dict[str, str],
+    deployments: list[Deployment],
+    peers: list[Peer],
+    outcome: Outcome,
+    skipped: dict[str, str],
 ) -> Comparison:
     ours = [
         SystemNote(
@@ -170,7 +183,7 @@ def _comparison(
         for peer in peers
     ]
     models = {item.name: f"{item.name.replace(':', ' ')} ({item.model.name})" for item in deployments}
-    return Comparison(provenance, models, ours + notes, outcome.runs, outcome.failures, outcome.perf)
+    return Comparison(provenance, models, ours + notes, outcome.runs, outcome.failures, outcome.perf, skipped)
 
 
 def _write(options: PeersOptions, comparison: Comparison) -> str:

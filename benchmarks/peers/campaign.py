@@ -97,7 +97,7 @@ class Campaign:
         return pythons
 
     def _measure_ours(self, deployment: Deployment, attempt: int, tick: Callable[[], object]) -> None:
-        with self._failing(deployment.name, OURS):
+        with self._failing(deployment.name, OURS, attempt):
             log = self._folder / f"{deployment.format}_server.log"
             with deployment.running(log) as (served, server):
                 self._measure(served, deployment.name, OURS, attempt, tick)
@@ -114,7 +114,7 @@ class Campaign:
     ) -> None:
         if any((item.model, item.system) == (deployment.name, peer.title) for item in self._outcome.failures):
             return
-        with self._failing(deployment.name, peer.title):
+        with self._failing(deployment.name, peer.title, attempt):
             log = self._folder / f"{peer.name}.log"
             with running_peer(peer, python, deployment.model, log) as served:
                 self._measure(served, deployment.name, peer.title, attempt, tick)
@@ -172,13 +172,13 @@ class Campaign:
         yield np.arange(len(self._sample.probabilities)), dict(self._sample.x), {}
 
     @contextlib.contextmanager
-    def _failing(self, model: str, system: str) -> Iterator[None]:
+    def _failing(self, model: str, system: str, attempt: int) -> Iterator[None]:
         try:
             yield
         except DeploymentError as error:
-            self._fail(model, system, error)
+            self._fail(model, system, error, attempt)
 
-    def _fail(self, model: str, system: str, error: DeploymentError) -> None:
+    def _fail(self, model: str, system: str, error: DeploymentError, attempt: int | None = None) -> None:
         reason = " ".join(str(error).split())
         logger.error("%s with %s: %s", system, model, reason)
-        self._outcome.failures.append(Failure(model, system, reason))
+        self._outcome.failures.append(Failure(model, system, reason, attempt))

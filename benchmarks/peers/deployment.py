@@ -25,6 +25,7 @@ from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.config import load_config
 from runner.experiment import ROOT, Command, Experiment, make_command, script
+from runner.reduced_precision import missing_here
 from runner.stages import convert, deploy, export, hidden_unit_options, spec_options
 from runner.workspace import ExperimentFolders, Workspace
 
@@ -77,13 +78,20 @@ class Deployment:
             f"{given.max_batch_size} rows, preferred {preferred}, queue delay {given.max_queue_delay_us} us"
         )
 
+    @property
+    def missing_here(self) -> str:
+        """What this CPU lacks for the model, in a phrase; nothing if it lacks nothing."""
+        return missing_here(self._experiment.parameters)
+
     def make_model(self, logs: Path) -> None:
         """Exports and converts, if the model is not there. Raises ProcessError."""
         if self.model.exists():
             return
-        with replace_when_complete(self.model) as beside:
-            folders = dataclasses.replace(self._experiment.folders, shared=beside.with_suffix(".work"))
-            folders.shared.mkdir(parents=True)
+        with (
+            replace_when_complete(self.model) as beside,
+            tempfile.TemporaryDirectory(prefix=".making_", dir=self.model.parent) as made,
+        ):
+            folders = dataclasses.replace(self._experiment.folders, shared=Path(made))
             experiment = dataclasses.replace(self._experiment, folders=folders)
             for command in (*export(experiment), *convert(experiment)):
                 _run(command, logs)

@@ -46,11 +46,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Failure:
-    """A system that could not be measured with a model, and why."""
+    """A system that could not be measured with a model, and why; ``attempt`` is the pass, None if it was in none."""
 
     model: str
     system: str
     reason: str
+    attempt: int | None = None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from benchmarks.peers.deployment import PerfPoint
 from benchmarks.peers.results import OURS, Cell, Failure, Run, Value, Values, first_in, ratio_to_best_peer, values_of
@@ -26,7 +26,7 @@ class SystemNote:
 @dataclass(frozen=True)
 class Comparison:
     """All that was measured. ``models`` are the model files by the name they have in ``runs``; ``perf`` is what
-    perf_analyzer says of this deployment."""
+    perf_analyzer says of this deployment; ``skipped`` says of models why this host can't run them."""
 
     provenance: Mapping[str, str]
     models: Mapping[str, str]
@@ -34,6 +34,7 @@ class Comparison:
     runs: Sequence[Run]
     failures: Sequence[Failure]
     perf: Mapping[str, Mapping[tuple[int, int], PerfPoint]]
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
 
 def comparison_markdown(comparison: Comparison) -> str:
@@ -46,6 +47,7 @@ def comparison_markdown(comparison: Comparison) -> str:
     parts.append(markdown_table(systems).rstrip())
     for model, description in comparison.models.items():
         parts.append(_model_markdown(comparison, model, description))
+    parts += [f"**{model.replace(':', ' ')}**: skipped, {reason}" for model, reason in comparison.skipped.items()]
     return "\n\n".join(parts) + "\n"
 
 
@@ -59,10 +61,15 @@ def _model_markdown(comparison: Comparison, model: str, description: str) -> str
         parts.append(markdown_table([_line(values, titles, cell, perf) for cell in cells]).rstrip())
         parts.append(markdown_table([_facts(comparison.runs, model, title) for title in titles]).rstrip())
         parts.append(_verdict(values, cells))
-    failed = [f"- {item.system}: {item.reason}" for item in comparison.failures if item.model == model]
+    failed = [_failed(item) for item in comparison.failures if item.model == model]
     if failed:
         parts.append("Not measured:\n\n" + "\n".join(failed))
     return "\n\n".join(parts)
+
+
+def _failed(failure: Failure) -> str:
+    attempt = "" if failure.attempt is None else f", pass {failure.attempt}"
+    return f"- {failure.system}{attempt}: {failure.reason}"
 
 
 def _line(

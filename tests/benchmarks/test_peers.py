@@ -53,10 +53,13 @@ def test_the_median_counts_and_a_cell_that_is_lost_is_found() -> None:
 
 def test_the_table_shows_the_first_the_lost_the_errors_and_what_could_not_be_measured() -> None:
     notes = [SystemNote(name, "1", "settings", "payload") for name in (OURS, "FastAPI", "LitServe", "Ray Serve")]
-    failures = [Failure("onnx:fp32", "Ray Serve", "can't be installed")]
+    failures = [Failure("onnx:fp32", "Ray Serve", "can't be installed"), Failure("onnx:fp32", "FastAPI", "it died", 2)]
+    skipped = {"openvino:int8": "this CPU has no instructions"}
     perf = {"onnx:fp32": {(1, 64): PerfPoint(105.4, 21.0)}}
     text = comparison_markdown(
-        Comparison({"date": "today"}, {"onnx:fp32": "ONNX"}, notes, RUNS, failures, perf)  # as the command makes it
+        Comparison(
+            {"date": "today"}, {"onnx:fp32": "ONNX"}, notes, RUNS, failures, perf, skipped
+        )  # as the command makes it
     )
     lines = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("|")}
     assert "**110** (2.00 / 20)" in lines["64 × 1"]
@@ -65,7 +68,8 @@ def test_the_table_shows_the_first_the_lost_the_errors_and_what_could_not_be_mea
     assert f"1,000 (2.00 / 20) {LOST}" in lines["64 × 32"]
     assert "**1,250**" in lines["64 × 32"]
     assert "First in 1 of 2 cells. Lost: 64 × 32 (0.80 of the best peer's rows)." in text
-    assert "- Ray Serve: can't be installed" in text
+    assert "- Ray Serve: can't be installed\n- FastAPI, pass 2: it died" in text
+    assert "**openvino int8**: skipped, this CPU has no instructions" in text
     assert "- date: today" in text
 
 

@@ -63,5 +63,6 @@ def test_this_deployment_and_fastapi_answer_the_same_rows(tiny_folder: Path, tmp
         assert float(row["memory_mib"]) > 10
         assert float(row["largest_difference"]) < 1e-5
     assert (tmp_path / "peers" / "peers.md").read_text() == printed.removesuffix("\n")
+    assert [path.name for path in (tmp_path / "workspace" / "peers").iterdir()] == ["onnx_fp32.onnx"]
     assert (tmp_path / "peers" / "peers_onnx_fp32.png").read_bytes().startswith(b"\x89PNG")
     assert not [each.pid for each in psutil.process_iter(["cmdline"]) if str(tmp_path) in str(each.info["cmdline"])]

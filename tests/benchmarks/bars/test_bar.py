@@ -4,11 +4,15 @@ import dataclasses
 
 import pytest
 
+from benchmarks.bars.__main__ import exit_code
 from benchmarks.bars.bar import OPENVINO, TENSORFLOW, Cast, Quantity, Sample, Samples, outcome
 from benchmarks.bars.bars import BARS
 from benchmarks.bars.cpu_share import CLIENT, HOST, IDLE, OTHER, SERVER, Snapshot, shares
 from benchmarks.bars.output import Provenance, bars_table, page
+from benchmarks.bars.pictures import draw_bars
 from benchmarks.bars.plan import Kind, Step, steps_for
+from deployment_toolkit.core import Precision
+from deployment_toolkit.cpu import missing_instructions
 
 CAST = Cast(
     baseline="tf",
@@ -100,6 +104,17 @@ def test_what_was_not_measured_is_failed_and_not_missed() -> None:
     )
     assert "3 and 2 rounds" in outcome(BARS["served-offline"], one_round_less, CAST).failure
     assert outcome(BARS["offline"], MEASURED, CAST, "the server died").failure == "the server died"
+
+
+def test_what_this_cpu_lacks_is_skipped_and_no_failure() -> None:
+    found = outcome(BARS["products"], MEASURED, dataclasses.replace(CAST, bf16=None))
+    assert not found.met
+    assert found.failure == ""
+    reason = missing_instructions(Precision.BF16) or "there is no bf16 model among those measured"
+    line = f"| openvino bf16, batch 4096: served ÷ its matrix products alone | ≥ 0.92 | | | skipped: {reason} |"
+    assert bars_table([found]).endswith(line)
+    assert draw_bars([found], "").startswith(b"\x89PNG")
+    assert exit_code([found]) == 0
 
 
 def test_the_page_says_where_and_shows_bars_and_values() -> None:
