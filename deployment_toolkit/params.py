@@ -8,6 +8,7 @@ import dataclasses
 import importlib.util
 import inspect
 import logging
+import signal
 import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -172,7 +173,7 @@ def make_parser(description: str) -> OneLineParser:
 
 def run_entry_point(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = None) -> typing.NoReturn:
     """Runs ``main(argv)`` and leaves the process: 0, the code it returns, 1 with one line for what a user can mend,
-    130 after Ctrl-C. A bug shows its traceback."""
+    130 after Ctrl-C or SIGTERM, which is taken as one so that nothing is left behind. A bug shows its traceback."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     verbose = "-v" in arguments or "--verbose" in arguments
     logging.basicConfig(
@@ -185,6 +186,7 @@ def run_entry_point(main: Callable[[list[str]], int | None], argv: Sequence[str]
         logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # what it can't convert is raised
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # its warnings are about its own deprecations
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = main(arguments)
     except DeploymentError as error:

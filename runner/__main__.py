@@ -6,11 +6,9 @@ import dataclasses
 import logging
 import os
 import shlex
-import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files import require_free_space
@@ -59,7 +57,6 @@ def main(argv: list[str]) -> int:
     require_launchable(config, options.devices, numbers)
     require_free_space(options.workspace_path, _needed_bytes(len(numbers)), "this run")
     workspace = create_workspace(options.workspace_path)
-    signal.signal(signal.SIGTERM, _interrupt)
     command = shlex.join(["python", "-m", "runner", *(part.removeprefix(f"{ROOT}/") for part in argv)])
     logger.info("run %s, results in %s", workspace.run_name, workspace.run)
     return run_pipeline(
@@ -102,10 +99,6 @@ def _child_env() -> dict[str, str]:
     quiet."""
     path = os.pathsep.join(part for part in (str(ROOT), os.environ.get("PYTHONPATH")) if part)
     return {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1", **os.environ, "PYTHONPATH": path}
-
-
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ by settled, and hands Model Analyzer perf_analyzer's CSV.
 from __future__ import annotations
 
 import shutil
-import signal
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,7 +45,6 @@ def serve(job: AnalyzerJob) -> NoReturn:
 def measure(job: AnalyzerJob, arguments: Sequence[str]) -> int:
     """Measures the point that perf_analyzer's ``arguments`` name; 0, or 1 if it could not be."""
     die_with_parent()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     parser = make_parser(__doc__)
     parser.add_argument("-b", dest="batch", type=int, required=True)
     parser.add_argument("--concurrency-range", dest="concurrency", type=int, required=True)

@@ -10,7 +10,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from deployment_toolkit.core import LoadMethod
 from deployment_toolkit.errors import UsageError
@@ -62,7 +61,6 @@ def main(argv: list[str]) -> None:
     add_dataclass(parser, ServerOptions)
     options = from_args(ServerOptions, parser.parse_args(argv))
     options.model_repository.mkdir(parents=True, exist_ok=True)
-    signal.signal(signal.SIGTERM, _interrupt)
     with _server(options) as server:
         logger.info("ready at %s and %s, log in %s; Ctrl-C ends it", server.http_url, server.grpc_url, server.log_path)
         if options.ready_file is not None:
@@ -90,10 +88,6 @@ def _server(options: ServerOptions) -> AbstractContextManager[TritonServer]:
         load_method=options.load_method,
         devices=options.devices,
     )
-
-
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
