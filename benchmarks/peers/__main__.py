@@ -69,7 +69,9 @@ class PeersOptions:
     rows: list[int] = option("rows per request", [1, 32, 1024])
     concurrency: list[int] = option("requests in flight", [1, 8, 64])
     passes: int = option("measurements of each cell; the medians count", 2)
-    seconds: int = option("length of a measurement", 4)
+    seconds: int = option(
+        "length of a measurement; where all requests in flight need long, it is longer, at most 40", 4
+    )
     warmup_seconds: int = option("unrecorded requests before it", 1)
     fp32_tolerance: float = option("largest difference of a probability from the framework's, fp32 models", 1e-5)
     tolerance: float = option("the same for the other models, whose loss of quality the runner's gate judges", 0.1)

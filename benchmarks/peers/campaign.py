@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy as np
 
 from benchmarks.peers.deployment import Deployment, PerfPoint
 from benchmarks.peers.environments import make_environment
-from benchmarks.peers.load import post
+from benchmarks.peers.load import Load, post
 from benchmarks.peers.peer import Peer
 from benchmarks.peers.results import OURS, Cell, Failure, Run
 from benchmarks.peers.running import running_peer
@@ -35,7 +36,8 @@ _MIB = 2**20
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured: each system ``passes`` times with each model, each cell for ``seconds`` after ``warmup_s``.
+    """What is measured: each system ``passes`` times with each model, each cell for ``seconds`` after ``warmup_s``, or
+    longer, until every connection was answered several times.
     ``tolerance`` is the largest difference of a probability from the framework's that counts as an answer, by model."""
 
     deployments: Sequence[Deployment]
@@ -130,19 +132,12 @@ class Campaign:
             )
         with machine_to_itself():
             for cell in plan.cells:
-                bodies = self._body_files(served.wire, cell.rows)
-                for seconds in (plan.warmup_s, plan.seconds):
-                    load = post(
-                        self._wrk,
-                        served.url,
-                        bodies,
-                        rows=cell.rows,
-                        concurrency=cell.concurrency,
-                        seconds=seconds,
-                        log=self._folder / "wrk.log",
-                    )
-                    memory_mib = tree_memory(served.pid).pss_bytes / _MIB
-                    served.wait_idle(_IDLE_TIMEOUT_S)
+                self._post(served, cell, plan.warmup_s)
+                load, memory_mib = self._post(served, cell, plan.seconds)
+                if load.seconds_needed > math.ceil(plan.seconds):
+                    load, memory_mib = self._post(served, cell, load.seconds_needed)
+                if not load.requests:
+                    raise PerformanceError(f"it answered none of {cell} in {load.seconds:.0f} s, {load.errors} errors")
                 self._outcome.runs.append(
                     Run(
                         model=model,
@@ -160,6 +155,21 @@ class Campaign:
                     )
                 )
                 tick()
+
+    def _post(self, served: Served, cell: Cell, seconds: float) -> tuple[Load, float]:
+        """What was answered, and the memory of the server in MiB; when this returns the server has nothing to do."""
+        load = post(
+            self._wrk,
+            served.url,
+            self._body_files(served.wire, cell.rows),
+            rows=cell.rows,
+            concurrency=cell.concurrency,
+            seconds=seconds,
+            log=self._folder / "wrk.log",
+        )
+        memory_mib = tree_memory(served.pid).pss_bytes / _MIB
+        served.wait_idle(_IDLE_TIMEOUT_S)
+        return load, memory_mib
 
     def _body_files(self, wire: Wire, rows: int) -> BodyFiles:
         key = (wire.title, rows)

@@ -111,10 +111,15 @@ def test_bodies_differ_from_request_to_request(tmp_path: Path) -> None:
 
 def test_the_load_generators_report() -> None:
     report = {"duration_us": 2_000_000, "requests": 100, "p50_us": 1500, "p99_us": 9000, "mean_us": 1600}
-    load = read_report("Running …\n" + json.dumps(report | {"socket_errors": 1, "status_errors": 3, "timeouts": 0}), 32)
+    errors = {"socket_errors": 1, "status_errors": 3, "timeouts": 0}
+    load = read_report("Running …\n" + json.dumps(report | errors), 32, 8)
     assert (load.rows_per_s, load.p50_ms, load.p99_ms, load.errors) == (96 * 32 / 2, 1.5, 9.0, 4)
+    assert load.seconds_needed == 1
+    slow = read_report(json.dumps(report | errors | {"requests": 40}), 1024, 64)
+    assert slow.seconds_needed == 16  # five rounds of 64 requests, of which 40 took 2 s
+    assert read_report(json.dumps(report | errors | {"requests": 0}), 1024, 64).seconds_needed == 40
     with pytest.raises(PerformanceError, match="reported nothing"):
-        read_report("unable to connect", 32)
+        read_report("unable to connect", 32, 8)
 
 
 def test_the_readmes_place_is_replaced_and_nothing_else(tmp_path: Path) -> None:
