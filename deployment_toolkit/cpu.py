@@ -1,4 +1,4 @@
-"""Which number formats this machine's CPU computes in by itself.
+"""What this machine's CPU computes with, and in which number formats by itself.
 
 OpenVINO's own list (``OPTIMIZATION_CAPABILITIES``) names INT8 on every CPU, and BF16 on those that have to emulate it,
 which are slower so than in float32; int8 without dot products of its own also overflows. So the instructions decide.
@@ -32,6 +32,12 @@ def require_precision(precision: Precision, what: str) -> None:
     missing = missing_instructions(precision)
     if missing:
         raise DeviceError(f"{what}: {missing}, use fp32 here or a CPU that has them")
+
+
+def widest_is_avx2() -> bool:
+    """Whether this is a CPU with AVX2 and without AVX-512."""
+    flags = cpu_flags()
+    return "avx2" in flags and "avx512f" not in flags
 
 
 def cpu_flags() -> frozenset[str]:

@@ -1,5 +1,5 @@
-"""The original's published results as pictures, and a page that sets this project's newest kept run beside them:
-``python -m runner.published``.
+"""The original's published results as pictures, and a page that sets beside them this project's newest kept run of all
+formats: ``python -m runner.published``.
 
 Source of the figures: the README of NVIDIA DeepLearningExamples, TensorFlow2/Recommendation/WideAndDeep/triton
 (May 2022). Pictures go to folders named as the original's.
@@ -42,7 +42,7 @@ RESULTS, PAGE = "published_results.csv", "published.md"
 EXPERIMENTS = {"TensorFlow": 6, "NVIDIA TensorRT": 10}  # the original's numbers
 _INTRODUCTION = (
     "The original's results on four GPU hosts (May 2022, batch up to 131072, two instances; online 2048 rows "
-    "a request), and this project's newest kept run on a host without a GPU. All published rows are in "
+    "a request), and this project's newest kept run of all formats on a host without a GPU. All published rows are in "
     f"[{RESULTS}]({RESULTS}). Made by `python -m runner.published`.\n"
 )
 _ORIGIN = "published by NVIDIA in May 2022, drawn anew from its tables"
@@ -129,23 +129,28 @@ class OwnRun:
 
     @classmethod
     def newest(cls, reports: Path) -> OwnRun | None:
-        """The one that began last, of those whose subject is the network and not an ensemble, as in the original."""
+        """The one that began last, of those with the most measured experiments, whose subject is the network and not an
+        ensemble, as in the original. An experiment that was skipped or failed has no rows and is left out."""
         tasks = {path.parent: yaml.safe_load(path.read_text()) for path in reports.glob("*/task.yaml")}
         tasks = {folder: task for folder, task in tasks.items() if not task["config"].get("ensemble_model_name")}
         if not tasks:
             return None
-        folder = max(tasks, key=lambda kept: str(tasks[kept]["started"]))
-        system = tasks[folder]["system"]
-        experiments = {}
-        for number, configuration in enumerate(tasks[folder]["config"]["configurations"], 1):
-            parameters, results = configuration["parameters"], folder / f"experiment_{number}"
-            title = f"{system['cpu']}, {system['cores']} cores, {parameters['format']} {parameters['precision']}"
-            offline, online = (
-                read_performance(results / f"triton_performance_{mode}.csv")
-                for mode in (EvaluationMode.OFFLINE, EvaluationMode.ONLINE)
-            )
-            experiments[title] = (offline, online)
-        return cls(folder.name, tasks[folder], experiments)
+        runs = [cls(folder.name, task, _measured(folder, task)) for folder, task in tasks.items()]
+        return max(runs, key=lambda run: (len(run.experiments), str(run.task["started"])))
+
+
+def _measured(folder: Path, task: Mapping[str, Any]) -> dict[str, tuple[list[PerformanceRow], list[PerformanceRow]]]:
+    """The rows of a kept run's experiments, offline and online, by title."""
+    host, measured = f"{task['system']['cpu']}, {task['system']['cores']} cores", {}
+    for number, configuration in enumerate(task["config"]["configurations"], 1):
+        parameters, results = configuration["parameters"], folder / f"experiment_{number}"
+        offline, online = (
+            results / f"triton_performance_{mode}.csv" for mode in (EvaluationMode.OFFLINE, EvaluationMode.ONLINE)
+        )
+        if offline.exists() and online.exists():
+            title = f"{host}, {parameters['format']} {parameters['precision']}"
+            measured[title] = (read_performance(offline), read_performance(online))
+    return measured
 
 
 def page(sweeps: Sequence[Sweep], run: OwnRun | None, reports: Path) -> str:
@@ -155,7 +160,7 @@ def page(sweeps: Sequence[Sweep], run: OwnRun | None, reports: Path) -> str:
     if run is not None:
         lines += [_line(f"**{title}**", *rows) for title, rows in run.experiments.items()]
         made = f"began {run.task['started']} by `{run.task['command']}`"
-        parts.append(f"The newest run, in bold, {made}: [report]({run.name}/report.md).\n")
+        parts.append(f"It is in bold, and {made}: [report]({run.name}/report.md).\n")
     parts += [markdown_table(lines), "## Pictures of the published figures\n"]
     for sweep in sweeps:
         names = sorted(path.name for path in (reports / sweep.folder / "plots").glob("*.png"))

@@ -16,12 +16,12 @@ from typing import Any
 import openvino
 
 from deployment_toolkit.core import Arrays, Format, ModelSpec, Precision, TensorSpec
-from deployment_toolkit.cpu import require_precision
+from deployment_toolkit.cpu import require_precision, widest_is_avx2
 from deployment_toolkit.errors import ConversionError, ModelError, UsageError
 from deployment_toolkit.files import require_free_space, size_bytes
 from deployment_toolkit.library.base import SPEC_KEY, FrameworkSession, Loader
 from deployment_toolkit.library.openvino_arithmetic import PRECISION_KEY
-from deployment_toolkit.library.openvino_graph import simplify
+from deployment_toolkit.library.openvino_graph import separate_activations, simplify
 from deployment_toolkit.library.openvino_int8 import MAX_NOISE, Int8Quantizer
 from deployment_toolkit.model_files import MAIN_FILES
 
@@ -89,7 +89,8 @@ class OpenVinoSession(FrameworkSession):
 
 
 class OpenVinoFromOnnx:
-    """ONNX file -> OpenVINO folder, of a graph with less to do.
+    """ONNX file -> OpenVINO folder, of a graph with less to do, for CPUs like this one: in float32 its products are
+    arranged for AVX2 where that is the widest there is. It runs on any other, too.
 
     ``fp16`` halves the weights on disk, the arithmetic is that of fp32. ``bf16`` is arithmetic in bfloat16. ``int8``
     needs ``calibration``, batches of training rows: hidden layers and embedding tables become integers as far as the
@@ -120,6 +121,8 @@ class OpenVinoFromOnnx:
         try:
             model = _core().read_model(str(source))
             simplify(model)
+            if _HINTS[self._precision] == "f32" and widest_is_avx2():
+                separate_activations(model)
             if self._precision is Precision.INT8:
                 model = self._quantize(model)
             stated = Precision.FP32 if self._precision is Precision.FP16 else self._precision

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from deployment_toolkit.core import EvaluationMode
 from deployment_toolkit.errors import DataError
@@ -44,6 +45,24 @@ def test_pictures_and_page_are_made(tmp_path: Path) -> None:
     for title, (offline, _) in run.experiments.items():
         assert title in text
         assert f"{max(row[THROUGHPUT] for row in offline):,.0f}" in text
+
+
+def test_a_run_on_a_host_that_lacks_a_precision_is_beside_the_published_only_if_there_is_no_other(
+    tmp_path: Path,
+) -> None:
+    newer = tmp_path / "newer"
+    shutil.copytree(REPORTS / "cpu_2_cores", newer)
+    task = yaml.safe_load((newer / "task.yaml").read_text())
+    (newer / "task.yaml").write_text(yaml.safe_dump(task | {"started": "2999-01-01T00:00:00+00:00"}))
+    for path in (newer / "experiment_5").glob("triton_performance_*.csv"):
+        path.unlink()
+    run = OwnRun.newest(tmp_path)
+    assert run is not None
+    assert [title.split(", ")[-1] for title in run.experiments][-1] == "openvino bf16"
+    shutil.copytree(REPORTS / "cpu_2_cores", tmp_path / "older")
+    both = OwnRun.newest(tmp_path)
+    assert both is not None
+    assert both.name == "older"
 
 
 def test_the_kept_page_is_the_current_one(tmp_path: Path) -> None:

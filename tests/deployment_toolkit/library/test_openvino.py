@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from deployment_toolkit import cpu
 from deployment_toolkit.core import Arrays, Format, ModelSpec, Precision, TensorSpec
 from deployment_toolkit.errors import ConversionError, InputError, ModelError, UsageError
 from deployment_toolkit.library.openvino import SLACK_BYTES, OpenVinoFromOnnx, OpenVinoLoader
@@ -78,6 +79,22 @@ def test_arithmetic_is_single_precision_where_the_cpu_has_bfloat16(tmp_path: Pat
     x = np.random.default_rng(2).normal(0, 1, (64, 512)).astype(np.float32)
     answer = OpenVinoLoader().load(tmp_path / "product.openvino").infer({"x": x})["y"]
     np.testing.assert_allclose(answer, x @ weights, rtol=0, atol=1e-3)  # bfloat16 is off by 0.1
+
+
+@pytest.mark.parametrize(("flags", "kind"), [("avx2", "Maximum"), ("avx2 avx512f", "ReLU"), ("asimd", "ReLU")])
+def test_with_avx2_alone_activations_are_apart_from_their_products(
+    tiny_savedmodel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, kind: str
+) -> None:
+    (tmp_path / "mock_cpuinfo").write_text(f"flags : {flags}\n")
+    monkeypatch.setattr(cpu, "_CPUINFO", tmp_path / "mock_cpuinfo")
+    converter(Format.TF_SAVEDMODEL, Format.ONNX)().convert(tiny_savedmodel, tmp_path / "model.onnx")
+    OpenVinoFromOnnx().convert(tmp_path / "model.onnx", tmp_path / "made")
+    kinds = re.findall(r'type="(ReLU|Maximum)"', (tmp_path / "made" / "model.xml").read_text())
+    assert kinds.count(kind) == 2, "the tiny network has two hidden layers"
+    source = SavedModelLoader().load(tiny_savedmodel)
+    x = random_rows(source.spec, 64, seed=1)
+    answer = OpenVinoLoader().load(tmp_path / "made").infer(x)["wide_deep_model"]
+    np.testing.assert_allclose(answer, source.infer(x)["wide_deep_model"], rtol=0, atol=1e-5)
 
 
 def test_answers_are_the_callers_own_and_inputs_may_be_of_any_layout(folder: Path) -> None:
