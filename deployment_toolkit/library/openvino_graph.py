@@ -42,7 +42,7 @@ def simplify(model: Any) -> None:
 
 def separate_activations(model: Any) -> None:
     """Writes each ReLU as max(x, 0), in place, which the CPU plugin does not fuse into the product before it. It then
-    multiplies by MLAS, as onnxruntime does, which with AVX2 is faster than its own kernel (docs/performance.md)."""
+    multiplies by MLAS, as onnxruntime does; with AVX2 that is faster than its own kernel (docs/performance-avx2.md)."""
     activations = [node for node in model.get_ordered_ops() if node.get_type_name() == "Relu"]
     for node in activations:
         apart = opset8.maximum(node.input_value(0), _like(node.input_value(0), 0))
