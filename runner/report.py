@@ -30,8 +30,9 @@ _PLOT_TITLES = {
 def save_report(task: Task, experiments: Sequence[Experiment], workspace: Workspace, console: Console) -> None:
     """Writes everything there is to tell of a run, whether it went well or not."""
     for experiment in experiments:
-        script = replay_script(experiment, task.of_experiment(experiment.number), REPLAY)
-        write_text(experiment.folders.results / REPLAY, script)
+        records = task.of_experiment(experiment.number)
+        if any(record.commands for record in records):
+            write_text(experiment.folders.results / REPLAY, replay_script(experiment, records, REPLAY))
     results = [
         result
         for experiment in experiments
@@ -155,7 +156,8 @@ def _experiment(result: ExperimentResult) -> list[str]:
     for mode, name in ((EvaluationMode.OFFLINE, "Offline"), (EvaluationMode.ONLINE, "Online")):
         if result.performance(mode):
             parts += [f"### {name}\n", performance_markdown(result.performance(mode)), _LATENCY_NOTE]
-    parts.append(f"Files: [{folder}]({folder})\n")
+    if any(record.commands for record in result.records):
+        parts.append(f"Files: [{folder}]({folder})\n")
     return parts
 
 

@@ -55,6 +55,8 @@ def test_a_precision_that_the_cpu_lacks_is_skipped_and_nothing_fails(
         assert reason in printed
         assert f"experiment {number}, export, convert, deploy, " in report
         assert reason in report
+        assert not list(workspace.experiment(number).results.iterdir()), "there is nothing to repeat"
+        assert f"(experiment_{number})" not in report
     (line,) = (line for line in printed.splitlines() if line.startswith("result "))
     assert line.split() == ["result", "skipped", "skipped"]
 
