@@ -57,9 +57,7 @@ def test_the_table_shows_the_first_the_lost_the_errors_and_what_could_not_be_mea
     skipped = {"openvino:int8": "this CPU has no instructions"}
     perf = {"onnx:fp32": {(1, 64): PerfPoint(105.4, 21.0)}}
     text = comparison_markdown(
-        Comparison(
-            {"date": "today"}, {"onnx:fp32": "ONNX"}, notes, RUNS, failures, perf, skipped
-        )  # as the command makes it
+        Comparison({"date": "today"}, {"onnx:fp32": "ONNX"}, notes, RUNS, failures, perf, skipped)
     )
     lines = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("|")}
     assert "**110** (2.00 / 20)" in lines["64 × 1"]
