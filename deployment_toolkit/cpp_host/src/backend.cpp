@@ -1,4 +1,4 @@
-// The entry points that Triton calls: a model is an engine, an instance an inference request of it.
+// The entry points that Triton calls: a model has streams, an instance brings them batches.
 #include <malloc.h>
 
 #include <algorithm>
@@ -10,10 +10,9 @@
 #include <vector>
 
 #include "batch.h"
-#include "engine.h"
 #include "failure.h"
-#include "inference.h"
 #include "model_config.h"
+#include "streams.h"
 #include "triton_api.h"
 
 namespace cpp_host {
@@ -47,10 +46,10 @@ std::string path_of(TRITONBACKEND_Model* model, const std::string& file) {
 
 struct Model {
   explicit Model(TRITONBACKEND_Model* model)
-      : config(config_of(model)), engines(Graph(path_of(model, config.file)), config) {}
+      : config(config_of(model)), streams(Graph(path_of(model, config.file)), config) {}
 
   const ModelConfig config;
-  const Engines engines;
+  Streams streams;
 };
 
 // A request on its way through a batch: its answer is sent, good or bad, and it is given back, whatever happens.
@@ -92,12 +91,12 @@ class Job {
     }
   }
 
-  void answer(const std::vector<TensorSpec>& specs, const Inference& inference) {
+  void answer(const Answers& answers) {
     TRITONBACKEND_Response* response = nullptr;
     require(TRITONBACKEND_ResponseNew(&response, request_));
     try {
-      for (size_t i = 0; i < specs.size(); ++i) {
-        if (wants(specs[i].name)) fill(response, specs[i], inference, i);
+      for (size_t i = 0; i < answers.outputs(); ++i) {
+        if (wants(answers.spec(i).name)) fill(response, answers, i);
       }
     } catch (...) {
       log_if(TRITONBACKEND_ResponseDelete(response));
@@ -129,11 +128,10 @@ class Job {
     return false;
   }
 
-  void fill(
-      TRITONBACKEND_Response* response, const TensorSpec& spec, const Inference& inference, size_t index) const {
-    std::vector<int64_t> shape = inference.row_shape(index);
-    size_t bytes = static_cast<size_t>(rows) * spec.element_bytes;
-    for (const int64_t size : shape) bytes *= static_cast<size_t>(size);
+  void fill(TRITONBACKEND_Response* response, const Answers& answers, size_t index) const {
+    const TensorSpec& spec = answers.spec(index);
+    std::vector<int64_t> shape = answers.row_shape(index);
+    const size_t bytes = static_cast<size_t>(rows) * answers.row_bytes(index);
     shape.insert(shape.begin(), rows);
     TRITONBACKEND_Output* output = nullptr;
     require(TRITONBACKEND_ResponseOutput(
@@ -145,7 +143,7 @@ class Job {
     if (memory == TRITONSERVER_MEMORY_GPU) {
       throw Failure(TRITONSERVER_ERROR_UNSUPPORTED, "output " + spec.name + " is wanted in a GPU's memory");
     }
-    if (bytes > 0) inference.copy(index, first_row, rows, static_cast<char*>(buffer));
+    if (bytes > 0) std::memcpy(buffer, answers.row(index, first_row), bytes);
   }
 
   TRITONBACKEND_ModelInstance* instance_;
@@ -155,8 +153,8 @@ class Job {
 
 class Instance {
  public:
-  Instance(TRITONBACKEND_ModelInstance* instance, const Model& model)
-      : instance_(instance), model_(model), batch_(model.config.inputs), inference_(model.engines, model.config) {}
+  Instance(TRITONBACKEND_ModelInstance* instance, Model& model)
+      : instance_(instance), streams_(model.streams), batch_(model.config.inputs), answers_(model.config.outputs) {}
 
   void execute(TRITONBACKEND_Request** requests, uint32_t count) {
     const uint64_t start_ns = now_ns();
@@ -185,7 +183,7 @@ class Instance {
   // Infers and answers; returns when the inference ended.
   uint64_t run(std::vector<Job>& jobs) {
     try {
-      inference_.run(batch_);
+      streams_.infer(batch_, answers_);
     } catch (const std::exception& error) {
       for (Job& job : jobs) {
         if (!job.failed()) job.fail(TRITONSERVER_ERROR_INTERNAL, error.what());
@@ -193,14 +191,14 @@ class Instance {
       return now_ns();
     }
     const uint64_t end_ns = now_ns();
-    for (Job& job : jobs) job.attempt([&] { job.answer(model_.config.outputs, inference_); });
+    for (Job& job : jobs) job.attempt([&] { job.answer(answers_); });
     return end_ns;
   }
 
   TRITONBACKEND_ModelInstance* instance_;
-  const Model& model_;
+  Streams& streams_;
   Batch batch_;
-  Inference inference_;
+  Answers answers_;
 };
 
 template <typename State, typename Owner>

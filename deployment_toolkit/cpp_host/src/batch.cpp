@@ -34,7 +34,7 @@ std::string numbers(const std::set<int64_t>& values) {
 }  // namespace
 
 Batch::Batch(const std::vector<TensorSpec>& specs) : views_(specs.size()) {
-  for (const TensorSpec& spec : specs) columns_.push_back(Column{spec, {}, 0, 0, nullptr, nullptr});
+  for (const TensorSpec& spec : specs) columns_.push_back(Column{spec, {}, 0, 0, nullptr, nullptr, 0});
 }
 
 void Batch::start(bool alone) {
@@ -103,11 +103,12 @@ void Batch::take(Column& column, const InputView& view) {
     if (bytes == view.bytes && reinterpret_cast<uintptr_t>(data) % kAlignment == 0) {
       check_range(spec, data, bytes / spec.element_bytes);
       column.given = static_cast<const char*>(data);
+      column.given_rows = view.rows();
       return;
     }
   }
   const size_t start = static_cast<size_t>(rows_) * column.row_bytes;
-  grow(column, start + view.bytes);
+  grow(column, start + view.bytes, start);
   size_t at = start;
   for (uint32_t index = 0; index < view.buffers; ++index) {
     const void* data = buffer(view, index, spec.name, &bytes);
@@ -119,20 +120,61 @@ void Batch::take(Column& column, const InputView& view) {
   check_range(spec, column.memory.get() + start, view.bytes / spec.element_bytes);
 }
 
-void Batch::grow(Column& column, size_t bytes) {
+void Batch::fill(int64_t rows, Random random) {
+  start(false);
+  for (Column& column : columns_) {
+    column.row_shape = column.spec.row_shape;
+    size_t elements = 1;
+    for (int64_t& size : column.row_shape) elements *= static_cast<size_t>(size = size == -1 ? 1 : size);
+    column.row_bytes = elements * column.spec.element_bytes;
+    grow(column, static_cast<size_t>(rows) * column.row_bytes, 0);
+    random.fill(column.spec, column.memory.get(), static_cast<size_t>(rows) * elements);
+  }
+  rows_ = rows;
+}
+
+void Batch::complete(const std::vector<Chunk>& chunks) {
+  int64_t end = rows_, begin = rows_;
+  for (const Chunk& chunk : chunks) {
+    if (chunk.first + chunk.bucket <= rows_) continue;
+    end = std::max(end, chunk.first + chunk.bucket);
+    begin = std::min(begin, chunk.first);
+  }
+  if (end == rows_) return;
+  for (Column& column : columns_) {
+    const size_t row_bytes = column.row_bytes;
+    int64_t held = rows_;  // in the memory
+    if (column.given != nullptr) {
+      held = rows_ - begin;
+      grow(column, static_cast<size_t>(end - begin) * row_bytes, 0);
+      std::memcpy(column.memory.get(), column.given + static_cast<size_t>(begin) * row_bytes, static_cast<size_t>(held) * row_bytes);
+      column.given_rows = begin;
+    } else {
+      grow(column, static_cast<size_t>(end) * row_bytes, static_cast<size_t>(rows_) * row_bytes);
+    }
+    const char* last = column.memory.get() + static_cast<size_t>(held - 1) * row_bytes;
+    for (int64_t i = 0; i < end - rows_; ++i) {
+      std::memcpy(column.memory.get() + static_cast<size_t>(held + i) * row_bytes, last, row_bytes);
+    }
+  }
+}
+
+void Batch::grow(Column& column, size_t bytes, size_t kept_bytes) {
   if (bytes <= column.capacity) return;
   const size_t wanted = (std::max(bytes, 2 * column.capacity) + kAlignment - 1) / kAlignment * kAlignment;
   std::unique_ptr<char, FreeMemory> larger(static_cast<char*>(std::aligned_alloc(kAlignment, wanted)));
   if (larger == nullptr) throw std::bad_alloc();
-  if (rows_ > 0) std::memcpy(larger.get(), column.memory.get(), static_cast<size_t>(rows_) * column.row_bytes);
+  if (kept_bytes > 0) std::memcpy(larger.get(), column.memory.get(), kept_bytes);
   column.memory = std::move(larger);
   column.capacity = wanted;
 }
 
 const char* Batch::row(size_t input, int64_t index) const {
   const Column& column = columns_[input];
-  const char* data = column.given != nullptr ? column.given : column.memory.get();
-  return data + static_cast<size_t>(index) * column.row_bytes;
+  const bool is_given = column.given != nullptr && index < column.given_rows;
+  const char* data = is_given ? column.given : column.memory.get();
+  const int64_t before = column.given != nullptr && !is_given ? column.given_rows : 0;
+  return data + static_cast<size_t>(index - before) * column.row_bytes;
 }
 
 }  // namespace cpp_host

@@ -5,7 +5,9 @@
 #include <memory>
 #include <vector>
 
+#include "buckets.h"
 #include "model_config.h"
+#include "numbers.h"
 #include "triton_api.h"
 
 namespace cpp_host {
@@ -33,6 +35,13 @@ class Batch {
   // batch is as it was, if the request is not good.
   int64_t append(TRITONBACKEND_Request* request);
 
+  // Makes so many rows, one element for each size that is free, in the place of those before.
+  void fill(int64_t rows, Random random);
+
+  // To be called when all rows are there: puts copies of the last one, whose ids are good, wherever one of the chunks
+  // that the rows are divided into is larger than what is left of them.
+  void complete(const std::vector<Chunk>& chunks);
+
   int64_t rows() const { return rows_; }
 
   // Where the batch's rows of an input lie, and the shape of one of them.
@@ -53,12 +62,13 @@ class Batch {
     size_t capacity = 0;  // bytes
     std::unique_ptr<char, FreeMemory> memory;
     const char* given = nullptr;  // the request's own buffer, where it is not copied
+    int64_t given_rows = 0;       // of the batch's rows; those behind lie at the start of the memory
   };
 
   InputView view(TRITONBACKEND_Request* request, const Column& column) const;
   void check_shape(const Column& column, const InputView& view) const;
   void take(Column& column, const InputView& view);
-  void grow(Column& column, size_t bytes);
+  void grow(Column& column, size_t bytes, size_t kept_bytes);
 
   std::vector<Column> columns_;
   std::vector<InputView> views_;

@@ -68,13 +68,13 @@ Graph::Graph(const std::string& path) : path_(path) {
   model_.reset(model);
 }
 
-Engine::Engine(const Graph& graph, const ModelConfig& config, int streams) {
+Engine::Engine(const Graph& graph, const ModelConfig& config, int threads) {
   // No thread is bound to a core: models, server and clients share them.
-  const std::string threads_text = std::to_string(config.threads), streams_text = std::to_string(streams);
+  const std::string threads_text = std::to_string(threads);
   const ov_property_t properties[] = {
       {ov_property_key_hint_inference_precision, config.precision.c_str()},
       {ov_property_key_inference_num_threads, threads_text.c_str()},
-      {ov_property_key_num_streams, streams_text.c_str()},
+      {ov_property_key_num_streams, "1"},
       {ov_property_key_hint_enable_cpu_pinning, "NO"},
   };
   ov_compiled_model_t* compiled = nullptr;
@@ -94,10 +94,6 @@ Engine::Engine(const Graph& graph, const ModelConfig& config, int streams) {
   }
 }
 
-Engines::Engines(const Graph& graph, const ModelConfig& config) : divided(graph, config, config.streams) {
-  if (config.streams > 1 && config.undivided_rows > 0) together.emplace(graph, config, 1);
-}
-
 InferRequest::InferRequest(const Engine& engine) : engine_(engine) {
   ov_infer_request_t* request = nullptr;
   require(ov_compiled_model_create_infer_request(engine.compiled(), &request), "no inference request");
@@ -109,10 +105,6 @@ void InferRequest::set_input(size_t index, const ov_tensor_t* tensor) {
 }
 
 void InferRequest::infer() { require(ov_infer_request_infer(request_.get()), "inference"); }
-
-void InferRequest::start() { require(ov_infer_request_start_async(request_.get()), "start of inference"); }
-
-void InferRequest::wait() { require(ov_infer_request_wait(request_.get()), "inference"); }
 
 Answer InferRequest::output(size_t index) const {
   ov_tensor_t* tensor = nullptr;

@@ -5,8 +5,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <mutex>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -42,12 +40,12 @@ class Graph {
   std::unique_ptr<ov_model_t, Freed<ov_model_free>> model_;
 };
 
-// The compiled graph, shared by all instances of a model; engines of one graph share its tables.
+// The compiled graph; engines of one graph share its tables.
 class Engine {
  public:
-  // Divides the threads of the configuration among so many streams. Throws Failure if the graph can't be compiled, or
-  // has not the tensors of the configuration.
-  Engine(const Graph& graph, const ModelConfig& config, int streams);
+  // Computes one batch at a time, with so many threads. Throws Failure if the graph can't be compiled, or has not the
+  // tensors of the configuration.
+  Engine(const Graph& graph, const ModelConfig& config, int threads);
 
   ov_compiled_model_t* compiled() const { return compiled_.get(); }
   const ov_output_const_port_t* input(size_t index) const { return inputs_[index].get(); }
@@ -56,16 +54,6 @@ class Engine {
  private:
   std::unique_ptr<ov_compiled_model_t, Freed<ov_compiled_model_free>> compiled_;
   std::vector<Port> inputs_, outputs_;  // in the order of the configuration
-};
-
-// What runs a model. Small batches are computed by all threads together, where there is an engine for that: a second
-// reading of the weights costs more there than waiting for each other. Larger ones are divided among streams.
-struct Engines {
-  Engines(const Graph& graph, const ModelConfig& config);
-
-  Engine divided;
-  std::optional<Engine> together;
-  mutable std::mutex turn;  // of together: two that use all threads at once would be slower than each on a stream
 };
 
 // What an output holds until the next inference.
@@ -83,8 +71,6 @@ class InferRequest {
   // The tensor is read at each inference until another is set.
   void set_input(size_t index, const ov_tensor_t* tensor);
   void infer();  // in this thread
-  void start();  // on the next stream that is free
-  void wait();
   Answer output(size_t index) const;
 
  private:

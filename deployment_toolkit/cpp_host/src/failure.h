@@ -27,6 +27,10 @@ inline void require(TRITONSERVER_Error* error) {
   throw failure;
 }
 
+inline void log_info(const std::string& message) {
+  TRITONSERVER_ErrorDelete(TRITONSERVER_LogMessage(TRITONSERVER_LOG_INFO, "cpp_host", 0, message.c_str()));
+}
+
 // Where nothing can be done about an error: the server hears of it.
 inline void log_if(TRITONSERVER_Error* error) {
   if (error == nullptr) return;

@@ -84,6 +84,7 @@ ModelConfig ModelConfig::parse(std::string_view json) {
   result.precision = parameter(config, "inference_precision");
   result.threads = count(config, "threads", 1, cores());
   result.streams = count(config, "streams", 1, result.threads);
+  result.max_batch_size = config.at("max_batch_size").integer();
   result.undivided_rows = count(config, "undivided_rows", 0, result.precision == "f32" ? kUndividedRows : 0);
   return result;
 }

@@ -26,6 +26,7 @@ struct ModelConfig {
   std::string precision;                    // of the arithmetic, as OpenVINO writes it
   int threads;                              // of all instances together
   int streams;                              // inferences at once, which share the threads evenly
+  int64_t max_batch_size;                   // rows; 0: the server does not batch, and a request has any number
   int undivided_rows;                       // of the largest batch that all threads compute together
 
   // Throws Failure, with what is missing or wrong.

@@ -1,0 +1,39 @@
+// Row counts in which an engine is asked. There are few, so that all of them can be prepared, and looked at, before the
+// first request comes.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "model_config.h"
+
+namespace cpp_host {
+
+// Rows of a batch that are computed at once: count of them from first on, asked as the size of a bucket. The rows
+// between are padding, whose answers nobody reads.
+struct Chunk {
+  int64_t first, count, bucket;
+};
+
+class Buckets {
+ public:
+  explicit Buckets(const ModelConfig& config);
+
+  // In ascending order.
+  const std::vector<int64_t>& sizes() const { return sizes_; }
+  int64_t largest() const { return sizes_.back(); }
+  // The smallest that has room for so many rows, at most the largest.
+  int64_t least_for(int64_t rows) const;
+
+  // On how many streams at once it is worth to compute so many rows.
+  static int useful_streams(int64_t rows, int streams);
+  // All rows of a batch, for so many streams that take the next chunk when they are done with one; large chunks first.
+  std::vector<Chunk> divide(int64_t rows, int streams) const;
+
+ private:
+  void cut(int64_t first, int64_t count, std::vector<Chunk>& chunks) const;
+
+  std::vector<int64_t> sizes_;
+};
+
+}  // namespace cpp_host
