@@ -64,15 +64,31 @@ def write_onnx(path: Path) -> Path:
     return path
 
 
-def write_pairing(folder: Path) -> tuple[Path, ModelSpec]:
-    """Fails for an odd number of rows, and answers one row for two otherwise."""
+def write_reshaping(shape: list[int], folder: Path) -> Path:
+    """``y``, with one number a row, is made of ``x``, which may have any width: good for width 1 only."""
     node = helper.make_node("Reshape", ["x", "shape"], ["y"])
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 1])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["half", 2])
-    graph = helper.make_graph([node], "pairing", [x], [y], [numpy_helper.from_array(np.array([-1, 2]), "shape")])
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", None])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 1])
+    graph = helper.make_graph([node], "reshaping", [x], [y], [numpy_helper.from_array(np.array(shape), "shape")])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), f"{folder}.onnx")
-    spec = ModelSpec((TensorSpec("x", "float32", (1,)),), (TensorSpec("y", "float32", (2,)),))
-    return to_openvino(Path(f"{folder}.onnx"), folder), spec
+    return to_openvino(Path(f"{folder}.onnx"), folder)
+
+
+def write_wrong_for(size: int, folder: Path) -> Path:
+    """``y = x``, but ``x + 0.5`` where so many rows are asked at once."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("Gather", ["shape", "first"], ["rows"]),
+        helper.make_node("Equal", ["rows", "size"], ["is_size"]),
+        helper.make_node("Where", ["is_size", "half", "nothing"], ["added"]),
+        helper.make_node("Add", ["x", "added"], ["y"]),
+    ]
+    tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 1]) for name in ("x", "y")]
+    constants = {"first": np.array(0), "size": np.array(size), "half": np.float32(0.5), "nothing": np.float32(0)}
+    weights = [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()]
+    graph = helper.make_graph(nodes, "wrong", tensors[:1], tensors[1:], weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), f"{folder}.onnx")
+    return to_openvino(Path(f"{folder}.onnx"), folder)
 
 
 def to_openvino(source: Path, folder: Path) -> Path:
@@ -91,12 +107,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
     """``joined`` collects 8 rows before it runs, ``pair`` has two instances, one at a time with all threads, ``whole``
-    is not batched, ``single`` has one thread, ``pairing`` fails."""
+    is not batched, ``single`` has one thread."""
     folder = tmp_path_factory.mktemp("host")
     repository = folder / "repository"
     collecting: dict[str, Any] = {"preferred_batch_sizes": (JOINED_ROWS,), "max_queue_delay_us": 20_000_000}
     dynamic = Batching.DYNAMIC
-    pairing, pairing_spec = write_pairing(folder / "pairing")
     two: dict[str, Any] = {"engine_count_per_device": {DeviceKind.CPU: 2}}
     two |= {"backend_parameters": {"threads": "2", "undivided_rows": "40"}}
     small: dict[str, Any] = {"batching": dynamic, "max_batch_size": 64}
@@ -105,7 +120,6 @@ def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tr
         ("pair", model, {"batching": dynamic, "max_batch_size": 512, **two}),
         ("whole", model, {"batching": Batching.DISABLED}),
         ("single", model, {**small, "backend_parameters": {"threads": "1"}}),
-        ("pairing", pairing, {**small, "spec": pairing_spec}),
     ]
     for name, source, options in deployments:
         given = {"spec": SPEC, **options}
@@ -206,13 +220,85 @@ def test_a_batch_of_bad_ids_only_is_answered(server: TritonServer) -> None:
     assert [str(answer).count("holds id 999") for answer in ask(server, "joined", batches)] == [1, 1]
 
 
-@pytest.mark.parametrize("count", [3, 4])
-def test_a_batch_that_fails_in_the_engine_is_told_and_the_server_goes_on(count: int, server: TritonServer) -> None:
-    (answer,) = ask(server, "pairing", [{"x": np.ones((count, 1), np.float32)}])
-    assert isinstance(answer, InferenceError)
-    assert ("inference: " if count == 3 else "output y has not one row for each row") in str(answer)
-    x = rows(2)
-    assert_right(ask(server, "pair", [x])[0], x)
+def add_wrong_for(size: int, server: TritonServer, folder: Path, parameters: dict[str, str]) -> str:
+    """Name of a model in the server's repository, not loaded yet."""
+    assert server.log_path is not None
+    name = f"wrong_for_{size}_with_{len(parameters)}"
+    x, y = TensorSpec("x", "float32", (1,)), TensorSpec("y", "float32", (1,))
+    options: dict[str, Any] = {"batching": Batching.DYNAMIC, "max_batch_size": 600, "backend_parameters": parameters}
+    deployment = Deployment(name, ModelSpec((x,), (y,)), Format.OPENVINO, host=Host.CPP, **options)
+    add_model(server.log_path.parent / "repository", deployment, write_wrong_for(size, folder / name))
+    return name
+
+
+@pytest.mark.parametrize(
+    ("size", "parameters", "told"),
+    [
+        (48, {}, "asked for 48 rows at once, stream 1 answers y by up to 0.5 otherwise"),
+        (288, {"undivided_rows": "0", "threads": "3"}, "asked for 288 rows at once, stream 1 answers y"),
+        # All others differ from the largest, with which they are compared.
+        (512, {"threads": "1"}, "asked for 1, 2, 4, 8, 16, 32, 48, 64,"),
+    ],
+)
+def test_a_model_that_answers_wrong_for_one_size_is_not_loaded(
+    server: TritonServer, tmp_path: Path, size: int, parameters: dict[str, str], told: str
+) -> None:
+    with pytest.raises(ServerError, match="the engine answers wrong, the model is not loaded") as raised:
+        server.load_model(add_wrong_for(size, server, tmp_path, parameters), timeout_s=60)
+    assert told in str(raised.value) and "than the same rows are answered among 512" in str(raised.value)
+
+
+def test_a_size_that_is_no_bucket_is_never_asked(server: TritonServer, tmp_path: Path) -> None:
+    name = add_wrong_for(7, server, tmp_path, {})
+    server.load_model(name, timeout_s=60)
+    x = {"x": rows(7)["wide"][:, :1].copy()}
+    (answer,) = ask(server, name, [x])
+    assert isinstance(answer, dict)
+    np.testing.assert_array_equal(answer["y"], x["x"])
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "told"),
+    [("failing", [0, 1], "inference: "), ("doubling", [-1, 1], "output y has not one row for each row of the batch")],
+)
+def test_a_batch_that_fails_in_the_engine_is_told_and_the_server_goes_on(
+    server: TritonServer, tmp_path: Path, name: str, shape: list[int], told: str
+) -> None:
+    assert server.log_path is not None
+    spec = ModelSpec((TensorSpec("x", "float32", (-1,)),), (TensorSpec("y", "float32", (1,)),))
+    options: dict[str, Any] = {"batching": Batching.STATIC, "max_batch_size": 64}
+    deployment = Deployment(name, spec, Format.OPENVINO, host=Host.CPP, **options)
+    add_model(server.log_path.parent / "repository", deployment, write_reshaping(shape, tmp_path / name))
+    server.load_model(name, timeout_s=60)
+    for count in (1, 40):
+        good, bad = (np.ones((count, width), np.float32) for width in (1, 2))
+        (answer,) = ask(server, name, [{"x": bad}])
+        assert isinstance(answer, InferenceError) and told in str(answer)
+        (answer,) = ask(server, name, [{"x": good}])
+        assert isinstance(answer, dict) and np.array_equal(answer["y"], good)
+
+
+def test_a_model_without_a_row_for_each_row_is_not_loaded(server: TritonServer, tmp_path: Path) -> None:
+    assert server.log_path is not None
+    spec = ModelSpec((TensorSpec("x", "float32", (2,)),), (TensorSpec("y", "float32", (1,)),))
+    deployment = Deployment("two_each", spec, Format.OPENVINO, host=Host.CPP)
+    add_model(server.log_path.parent / "repository", deployment, write_reshaping([-1, 1], tmp_path / "two_each"))
+    with pytest.raises(ServerError, match="output y has not one row for each row of the batch"):
+        server.load_model("two_each", timeout_s=60)
+
+
+@pytest.mark.parametrize("name", ["pair", "whole", "single"])
+def test_every_number_of_rows_gets_its_own_rows(server: TritonServer, name: str) -> None:
+    """Around the borders of buckets, where there is most padding and least, and past the largest."""
+    borders = (1, 2, 4, 8, 16, 32, 48, 64, 80, 128, 256, 288, 480, 512)
+    counts = {1, *(border + step for border in borders for step in (-1, 0, 1)), 1000} - {0}
+    most = {"pair": 512, "single": 64}.get(name, 4000)
+    counts |= {700, 1024, 1025, 2047, 4000}
+    for count in sorted(count for count in counts if count <= most):
+        x = rows(count, count)
+        assert_right(ask(server, name, [x])[0], x)
+        large = rows(count, count, width=700)  # not copied, but for the last chunk
+        assert_right(ask(server, name, [large])[0], large)
 
 
 def test_without_batching_requests_are_taken_as_they_are(server: TritonServer) -> None:

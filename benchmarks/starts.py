@@ -1,0 +1,251 @@
+"""Starts the server again and again on busy cores, asks each in many sizes, and counts what was wrong.
+
+Run from the repository's root: ``python -m benchmarks.starts --models fp32=FOLDER int8=FOLDER``, with OpenVINO models
+as ``model-navigator convert`` makes them. Each start is a server process of its own, in which the C++ host loads the
+model. What an earlier call left in the output folder is added to: some thousand starts can be done in pieces.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import logging
+import os
+import shlex
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from deployment_toolkit.core import Array, Arrays, Batch, Batching, Format, Host, ModelSpec
+from deployment_toolkit.errors import DeploymentError, UsageError
+from deployment_toolkit.files import write_text
+from deployment_toolkit.library.openvino import OpenVinoLoader
+from deployment_toolkit.library.openvino_arithmetic import arithmetic
+from deployment_toolkit.params import add_dataclass, from_args, make_parser, option, run_entry_point
+from deployment_toolkit.process import child
+from deployment_toolkit.progress import progress_bar
+from deployment_toolkit.table import write_csv
+from deployment_toolkit.triton_inference_runner.base import open_session
+from deployment_toolkit.triton_server.deployment import INFERENCE_PRECISION, Deployment
+from deployment_toolkit.triton_server.local import local_server
+from deployment_toolkit.triton_server.model_repository import add_model
+from deployment_toolkit.triton_server.remote import TritonServer
+from runner.system_info import read_system_info
+
+logger = logging.getLogger("starts")
+
+CSV_FILE, PAGE_FILE = "starts.csv", "starts.md"
+_MODEL = "model"
+_TIMEOUT_S = 300.0
+_TOLERANCES = {"f32": 1e-5, "bf16": 0.02}  # of a probability
+_KEEP_A_CORE_BUSY = "while True: pass"
+
+
+@dataclass(frozen=True)
+class StartsOptions:
+    """Options of the command."""
+
+    models: list[str] = option("NAME=FOLDER of each OpenVINO model", nargs="+", type=str)
+    starts: int = option("starts with each model, in this call", 100)
+    sizes: list[int] = option("rows of the batches", [1, 8, 32, 64, 96, 256, 512, 1024, 4096], nargs="+", type=int)
+    servers: int = option("servers at a time", 2)
+    busy: int | None = option("processes that do nothing but keep a core busy; default: one for each core", None)
+    seed: int = option("of rows and orders", 1)
+    output_dir: Path = option("folder of the results", Path("starts"))
+
+    def __post_init__(self) -> None:
+        for text in self.models:
+            if "=" not in text:
+                raise UsageError(f"--models {text}: write NAME=FOLDER, for example fp32=converted_model")
+        if min(self.starts, self.servers, *self.sizes) < 1:
+            raise UsageError("--starts, --servers and --sizes need whole numbers from 1 on")
+
+
+@dataclass(frozen=True)
+class Start:
+    """What came of one. ``wrong`` counts the batches with a row that was answered wrong, ``largest_difference`` is of
+    all rows; a start that did not get that far has an ``error`` and no batches."""
+
+    model: str
+    number: int
+    date: str
+    protocol: str
+    order: str
+    batches: int
+    wrong: int
+    largest_difference: float
+    load_s: float
+    error: str
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model in a repository of its own, rows, and their answers by the engine in this process, all rows at once."""
+
+    name: str
+    spec: ModelSpec
+    repository: Path
+    tolerance: float
+    rows: Arrays
+    expected: Arrays
+
+
+def main(argv: list[str]) -> int:
+    parser = make_parser(__doc__ or "")
+    add_dataclass(parser, StartsOptions)
+    options = from_args(StartsOptions, parser.parse_args(argv))
+    options.output_dir.mkdir(parents=True, exist_ok=True)
+    done = read_starts(options.output_dir / CSV_FILE)
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        subjects = [_prepare(text, Path(folder), options) for text in options.models]
+        busy = os.cpu_count() or 1 if options.busy is None else options.busy
+        for number in range(busy):
+            command = [sys.executable, "-c", _KEEP_A_CORE_BUSY]
+            stack.enter_context(child(command, stdout=Path(folder) / f"busy_{number}"))
+        jobs = _plan(subjects, done, options.starts)
+        with ThreadPoolExecutor(options.servers) as pool, progress_bar("starts", len(jobs), " starts") as bar:
+            under_way = [pool.submit(_start, subject, number, options, Path(folder)) for subject, number in jobs]
+            for future in as_completed(under_way):
+                done.append(future.result())
+                write_csv(options.output_dir / CSV_FILE, [asdict(start) for start in done])
+                bar.update()
+    made_by = shlex.join(["python", "-m", "benchmarks.starts", *argv])
+    text = page(done, f"{read_system_info().summary}, {busy} processes that keep cores busy", made_by)
+    write_text(options.output_dir / PAGE_FILE, text)
+    print(text)
+    return int(any(start.wrong or start.error for start in done))
+
+
+def read_starts(path: Path) -> list[Start]:
+    """What earlier calls left, in the order of their ends; nothing where there is no file."""
+    if not path.is_file():
+        return []
+    kinds = {item.name: {"int": int, "float": float}.get(str(item.type), str) for item in fields(Start)}
+    with path.open(newline="") as file:
+        return [Start(**{name: kinds[name](text) for name, text in row.items()}) for row in csv.DictReader(file)]
+
+
+def page(starts: Sequence[Start], machine: str, command: str) -> str:
+    """The table of all starts, as markdown."""
+    dates = [start.date for start in starts]
+    lines = ["# Starts of the server", "", f"{machine}; {min(dates)} to {max(dates)} UTC.", f"Made by `{command}`", ""]
+    lines += [
+        "| model | starts | batches | wrong batches | failed starts | largest difference | load, s: median, longest |"
+    ]
+    lines += ["| --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
+    for name in dict.fromkeys(start.model for start in starts):
+        own = [start for start in starts if start.model == name]
+        loads = [start.load_s for start in own if not start.error] or [0.0]
+        lines.append(
+            f"| {name} | {len(own):,} | {sum(start.batches for start in own):,} | {sum(start.wrong for start in own)} "
+            f"| {sum(bool(start.error) for start in own)} | {max(start.largest_difference for start in own):.2g} "
+            f"| {statistics.median(loads):.1f}, {max(loads):.1f} |"
+        )
+    failed = [f"- {start.model}, start {start.number}: {start.error}" for start in starts if start.error]
+    return "\n".join([*lines, *(["", *failed] if failed else []), ""])
+
+
+def _prepare(text: str, folder: Path, options: StartsOptions) -> Subject:
+    name, _, path = text.partition("=")
+    session = OpenVinoLoader().load(Path(path))
+    rows = _make_rows(session.spec, max(options.sizes), np.random.default_rng(options.seed))
+    repository = folder / name
+    repository.mkdir()
+    precision = arithmetic(Path(path))
+    deployment = Deployment(
+        _MODEL,
+        session.spec,
+        Format.OPENVINO,
+        host=Host.CPP,
+        batching=Batching.DYNAMIC,
+        max_batch_size=max(options.sizes),
+        backend_parameters={INFERENCE_PRECISION: precision},
+    )
+    add_model(repository, deployment, Path(path))
+    return Subject(name, session.spec, repository, _TOLERANCES[precision], rows, session.infer(rows))
+
+
+def _make_rows(spec: ModelSpec, count: int, random: np.random.Generator) -> Arrays:
+    rows = {}
+    for tensor in spec.inputs:
+        shape = (count, *tensor.shape)
+        if tensor.value_range is None:
+            rows[tensor.name] = random.random(shape).astype(tensor.dtype)
+        else:
+            low, high = tensor.value_range
+            rows[tensor.name] = random.integers(low, high, shape, endpoint=True).astype(tensor.dtype)
+    return rows
+
+
+def _plan(subjects: Sequence[Subject], done: Sequence[Start], starts: int) -> list[tuple[Subject, int]]:
+    """Models in turn, numbered on from what was done before."""
+    first = {subject.name: 1 + sum(start.model == subject.name for start in done) for subject in subjects}
+    return [(subject, first[subject.name] + index) for index in range(starts) for subject in subjects]
+
+
+def _start(subject: Subject, number: int, options: StartsOptions, folder: Path) -> Start:
+    """A server from its start to its end. Neither order nor protocol depends on how the starts are cut in pieces."""
+    random = np.random.default_rng([options.seed, number])
+    order = [int(size) for size in random.permutation(options.sizes)]
+    protocol = ("grpc", "http")[number % 2]
+    started = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    log = folder / f"{threading.get_ident()}.log"
+    log.unlink(missing_ok=True)
+    load_s, error = 0.0, ""
+    differences: list[float] = []
+    try:
+        with local_server(subject.repository, log_path=log, timeout_s=_TIMEOUT_S) as server:
+            begun = time.monotonic()
+            server.load_model(_MODEL, _TIMEOUT_S)
+            load_s = time.monotonic() - begun
+            differences.extend(_ask(server, protocol, subject, order))
+    except DeploymentError as failure:
+        kept = options.output_dir / f"{subject.name}_{number}.log"
+        if log.exists():
+            kept.write_bytes(log.read_bytes())
+        error = f"{' '.join(str(failure).split())} (log: {kept.name})"
+        logger.error("%s, start %d: %s", subject.name, number, error)
+    wrong = [size for size, difference in zip(order, differences, strict=False) if not difference <= subject.tolerance]
+    for size in wrong:
+        logger.error("%s, start %d: %d rows were answered wrong", subject.name, number, size)
+    return Start(
+        model=subject.name,
+        number=number,
+        date=started,
+        protocol=protocol,
+        order=" ".join(map(str, order)),
+        batches=len(differences),
+        wrong=len(wrong),
+        largest_difference=max(differences, default=0.0),
+        load_s=round(load_s, 3),
+        error=error,
+    )
+
+
+def _ask(server: TritonServer, protocol: str, subject: Subject, order: Sequence[int]) -> Iterator[float]:
+    """Each size alone; how far its answers are from those expected."""
+    url = server.grpc_url if protocol == "grpc" else server.http_url
+    with open_session(
+        url, _MODEL, "1", synchronous=True, max_unresponded_requests=1, response_wait_time_s=_TIMEOUT_S
+    ) as session:
+        for size in order:
+            batch = Batch(np.arange(size), {name: array[:size] for name, array in subject.rows.items()})
+            (prediction,) = session.predict([batch])
+            yield max(_difference(prediction.y_pred[name], subject.expected[name][:size]) for name in subject.expected)
+
+
+def _difference(answer: Array, expected: Array) -> float:
+    return float(np.abs(answer - expected).max())
+
+
+if __name__ == "__main__":
+    run_entry_point(main)
