@@ -111,18 +111,28 @@ def main(argv: list[str]) -> int:
         for number in range(busy):
             command = [sys.executable, "-c", _KEEP_A_CORE_BUSY]
             stack.enter_context(child(command, stdout=Path(folder) / f"busy_{number}"))
-        jobs = _plan(subjects, done, options.starts)
-        with ThreadPoolExecutor(options.servers) as pool, progress_bar("starts", len(jobs), " starts") as bar:
-            under_way = [pool.submit(_start, subject, number, options, Path(folder)) for subject, number in jobs]
+        _do(_plan(subjects, done, options.starts), done, options, Path(folder))
+    made_by = shlex.join(["python", "-m", "benchmarks.starts", *argv])
+    load = f"{options.servers} servers at a time, {busy} processes beside them that keep a core busy each"
+    text = page(done, f"{read_system_info().summary}; {load}", made_by)
+    write_text(options.output_dir / PAGE_FILE, text)
+    print(text)
+    return int(any(start.wrong or start.error for start in done))
+
+
+def _do(jobs: Sequence[tuple[Subject, int]], done: list[Start], options: StartsOptions, folder: Path) -> None:
+    """Adds each start to those that are done, and to the CSV, as soon as it is. An interrupt leaves those out that are
+    not begun yet."""
+    with ThreadPoolExecutor(options.servers) as pool, progress_bar("starts", len(jobs), " starts") as bar:
+        under_way = [pool.submit(_start, subject, number, options, folder) for subject, number in jobs]
+        try:
             for future in as_completed(under_way):
                 done.append(future.result())
                 write_csv(options.output_dir / CSV_FILE, [asdict(start) for start in done])
                 bar.update()
-    made_by = shlex.join(["python", "-m", "benchmarks.starts", *argv])
-    text = page(done, f"{read_system_info().summary}, {busy} processes that keep cores busy", made_by)
-    write_text(options.output_dir / PAGE_FILE, text)
-    print(text)
-    return int(any(start.wrong or start.error for start in done))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def read_starts(path: Path) -> list[Start]:

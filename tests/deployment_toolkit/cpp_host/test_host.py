@@ -28,6 +28,7 @@ from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.model_repository import add_model
 from deployment_toolkit.triton_server.remote import TritonServer
 from deployment_toolkit.triton_server.url import ServerUrl
+from tests.wrong_for_size import write_wrong_for
 
 JOINED_ROWS = 8
 SPEC = ModelSpec(
@@ -70,23 +71,6 @@ def write_reshaping(shape: list[int], folder: Path) -> Path:
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", None])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 1])
     graph = helper.make_graph([node], "reshaping", [x], [y], [numpy_helper.from_array(np.array(shape), "shape")])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), f"{folder}.onnx")
-    return to_openvino(Path(f"{folder}.onnx"), folder)
-
-
-def write_wrong_for(size: int, folder: Path) -> Path:
-    """``y = x``, but ``x + 0.5`` where so many rows are asked at once."""
-    nodes = [
-        helper.make_node("Shape", ["x"], ["shape"]),
-        helper.make_node("Gather", ["shape", "first"], ["rows"]),
-        helper.make_node("Equal", ["rows", "size"], ["is_size"]),
-        helper.make_node("Where", ["is_size", "half", "nothing"], ["added"]),
-        helper.make_node("Add", ["x", "added"], ["y"]),
-    ]
-    tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 1]) for name in ("x", "y")]
-    constants = {"first": np.array(0), "size": np.array(size), "half": np.float32(0.5), "nothing": np.float32(0)}
-    weights = [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()]
-    graph = helper.make_graph(nodes, "wrong", tensors[:1], tensors[1:], weights)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), f"{folder}.onnx")
     return to_openvino(Path(f"{folder}.onnx"), folder)
 

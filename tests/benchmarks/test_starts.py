@@ -1,0 +1,52 @@
+"""Starts of the real server with models that are right, wrong where the host can't know, and refused by it."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+from deployment_toolkit.process import Completed, environment, run
+from tests.wrong_for_size import write_wrong_for
+
+ROOT = Path(__file__).parents[2]
+
+
+def starts(folder: Path, model: Path, count: int) -> Completed:
+    argv = [sys.executable, "-m", "benchmarks.starts", "--models", f"tiny={model}", "--starts", str(count)]
+    argv += ["--sizes", "1", "7", "30", "--busy", "1", "--output-dir", str(folder / "out")]
+    # The command ends with 1 where something was wrong; what it printed counts here.
+    argv = ["sh", "-c", '"$@" || echo "code $?"', "sh", *argv]
+    return run(argv, env=environment(prepend={"PYTHONPATH": [ROOT]}), log_path=folder / "starts.log")
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "out" / "starts.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_pieces_add_up_and_orders_and_protocols_differ(tmp_path: Path) -> None:
+    model = write_wrong_for(7, tmp_path / "right")  # which is computed as 8
+    first = starts(tmp_path, model, 2)
+    second = starts(tmp_path, model, 2)
+    assert "| tiny | 2 | 6 | 0 | 0 |" in first.stdout and "| tiny | 4 | 12 | 0 | 0 |" in second.stdout
+    assert "code" not in second.stdout
+    assert (tmp_path / "out" / "starts.md").read_text().strip() == second.stdout.strip()
+    found = rows(tmp_path)
+    assert sorted(row["number"] for row in found) == ["1", "2", "3", "4"]
+    assert {row["protocol"] for row in found} == {"grpc", "http"}
+    assert len({row["order"] for row in found}) > 1 and {len(row["order"].split()) for row in found} == {3}
+
+
+def test_wrong_answers_are_counted(tmp_path: Path) -> None:
+    """Thirty rows at once are what the expected answers are made of: all of these are wrong, and the host's right."""
+    done = starts(tmp_path, write_wrong_for(30, tmp_path / "wrong"), 1)
+    assert "| tiny | 1 | 3 | 3 | 0 | 0.5 |" in done.stdout and "code 1" in done.stdout
+    assert "tiny, start 1: 30 rows were answered wrong" in done.stderr
+
+
+def test_a_start_that_fails_is_counted_and_its_log_kept(tmp_path: Path) -> None:
+    done = starts(tmp_path, write_wrong_for(16, tmp_path / "refused"), 1)
+    assert "| tiny | 1 | 0 | 0 | 1 |" in done.stdout and "code 1" in done.stdout
+    assert "asked for 16 rows at once" in done.stdout
+    assert "prepared" not in (tmp_path / "out" / "tiny_1.log").read_text()
