@@ -46,9 +46,10 @@ std::string path_of(TRITONBACKEND_Model* model, const std::string& file) {
 
 struct Model {
   explicit Model(TRITONBACKEND_Model* model)
-      : config(config_of(model)), streams(Graph(path_of(model, config.file)), config) {}
+      : config(config_of(model)), graph(path_of(model, config.file)), streams(graph, config) {}
 
   const ModelConfig config;
+  const Graph graph;
   Streams streams;
 };
 

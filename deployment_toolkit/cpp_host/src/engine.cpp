@@ -1,6 +1,7 @@
 #include "engine.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <iterator>
 
 #include "failure.h"
@@ -31,10 +32,15 @@ ov_element_type_e element_type(TRITONSERVER_DataType type) {
   }
 }
 
+// oneDNN keeps the kernels that it built for all engines of a process. Streams that work at the same time shall share
+// none, so there each has its own: the variable is read when the first kernel is built.
+constexpr const char* kKernelCache = "ONEDNN_PRIMITIVE_CACHE_CAPACITY";
+
 // The only one of the process, kept to its end: its plugin's threads outlive any model.
 ov_core_t* core() {
   static ov_core_t* const kept = [] {
     ov_core_t* made = nullptr;
+    setenv(kKernelCache, "0", 1);
     require(ov_core_create(&made), "OpenVINO does not start");
     return made;
   }();
@@ -53,6 +59,8 @@ Port port(ov_status_e status, ov_output_const_port_t* found, const TensorSpec& s
 }
 
 }  // namespace
+
+void leave_environment() { unsetenv(kKernelCache); }
 
 Tensor tensor_of(const TensorSpec& spec, const std::vector<int64_t>& shape, void* data) {
   // The C API's shape is not const, and is not written to.
@@ -104,7 +112,9 @@ void InferRequest::set_input(size_t index, const ov_tensor_t* tensor) {
   require(ov_infer_request_set_tensor_by_const_port(request_.get(), engine_.input(index), tensor), "set input");
 }
 
-void InferRequest::infer() { require(ov_infer_request_infer(request_.get()), "inference"); }
+void InferRequest::start() { require(ov_infer_request_start_async(request_.get()), "start of inference"); }
+
+void InferRequest::wait() { require(ov_infer_request_wait(request_.get()), "inference"); }
 
 Answer InferRequest::output(size_t index) const {
   ov_tensor_t* tensor = nullptr;

@@ -23,6 +23,9 @@ struct Freed {
 using Tensor = std::unique_ptr<ov_tensor_t, Freed<ov_tensor_free>>;
 using Port = std::unique_ptr<ov_output_const_port_t, Freed<ov_output_const_port_free>>;
 
+// To be called after the first inference: what was set for it in the process's environment is no model process's.
+void leave_environment();
+
 // A view of rows that lie at data, which must outlive it.
 Tensor tensor_of(const TensorSpec& spec, const std::vector<int64_t>& shape, void* data);
 
@@ -70,7 +73,10 @@ class InferRequest {
 
   // The tensor is read at each inference until another is set.
   void set_input(size_t index, const ov_tensor_t* tensor);
-  void infer();  // in this thread
+  // In a thread of the engine's. Not in the caller's: with one thread, OpenVINO 2026.4 drops whatever goes wrong there, and
+  // the answers of another batch stand in the outputs.
+  void start();
+  void wait();
   Answer output(size_t index) const;
 
  private:

@@ -30,7 +30,8 @@ Preparation::Preparation(const Graph& graph, const ModelConfig& config, const Bu
   const int64_t rows = buckets.largest();
   batch_.fill(rows, Random());
   expected_.start(rows);
-  undivided_->infer(batch_, {0, rows, rows}, expected_);
+  infer({undivided_.get()}, batch_, {{0, rows, rows}}, expected_);
+  leave_environment();
   const double relative = config.precision == "f32" ? kFloat32Tolerance : kReducedTolerance;
   for (size_t i = 0; i < config.outputs.size(); ++i) {
     const size_t count = static_cast<size_t>(rows) * expected_.row_bytes(i) / config.outputs[i].element_bytes;
@@ -46,7 +47,7 @@ void Preparation::prepare(Stream& stream, int64_t rows, const std::string& name)
   size_t worst_output = 0;
   for (const int64_t size : buckets_.sizes()) {
     answers.start(size);
-    stream.infer(batch_, {0, size, size}, answers);
+    infer({&stream}, batch_, {{0, size, size}}, answers);
     bool differs = false;
     for (size_t i = 0; i < config_.outputs.size(); ++i) {
       const double found = difference(i, answers, size);

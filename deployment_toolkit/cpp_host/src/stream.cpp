@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <exception>
 
 #include "failure.h"
 
@@ -33,19 +34,16 @@ void Answers::take(size_t output, const Answer& answer, const Chunk& chunk) {
         TRITONSERVER_ERROR_INTERNAL, "output " + specs_[output].name + " has not one row for each row of the batch");
   }
   Column& column = columns_[output];
-  {
-    const std::lock_guard<std::mutex> lock(guard_);
-    const bool same = std::equal(
-        answer.shape.begin() + 1, answer.shape.end(), column.row_shape.begin(), column.row_shape.end());
-    if (column.known && !same) {
-      throw Failure(TRITONSERVER_ERROR_INTERNAL, "output " + specs_[output].name + " has rows of different shapes");
-    }
-    if (!column.known) {
-      if (!same) set_row_shape(output, {answer.shape.begin() + 1, answer.shape.end()});
-      const size_t bytes = static_cast<size_t>(rows_) * column.row_bytes;
-      if (column.data.size() < bytes) column.data.resize(bytes);
-      column.known = true;
-    }
+  const bool same =
+      std::equal(answer.shape.begin() + 1, answer.shape.end(), column.row_shape.begin(), column.row_shape.end());
+  if (column.known && !same) {
+    throw Failure(TRITONSERVER_ERROR_INTERNAL, "output " + specs_[output].name + " has rows of different shapes");
+  }
+  if (!column.known) {
+    if (!same) set_row_shape(output, {answer.shape.begin() + 1, answer.shape.end()});
+    const size_t needed = static_cast<size_t>(rows_) * column.row_bytes;
+    if (column.data.size() < needed) column.data.resize(needed);
+    column.known = true;
   }
   const size_t bytes = static_cast<size_t>(chunk.count) * column.row_bytes;
   if (bytes > 0) std::memcpy(column.data.data() + static_cast<size_t>(chunk.first) * column.row_bytes, answer.data, bytes);
@@ -55,23 +53,65 @@ const char* Answers::row(size_t output, int64_t index) const {
   return columns_[output].data.data() + static_cast<size_t>(index) * columns_[output].row_bytes;
 }
 
-void Stream::infer(const Batch& batch, const Chunk& chunk, Answers& answers) {
-  inputs_.resize(batch.inputs());
-  for (size_t i = 0; i < inputs_.size(); ++i) {
-    Input& input = inputs_[i];
+Stream::Stream(const Graph& graph, const ModelConfig& config, int threads)
+    : graph_(graph), config_(config), threads_(threads), work_(std::make_unique<Work>(graph, config, threads)) {}
+
+void Stream::start(const Batch& batch, const Chunk& chunk) {
+  if (!work_) work_ = std::make_unique<Work>(graph_, config_, threads_);
+  work_->inputs.resize(batch.inputs());
+  for (size_t i = 0; i < batch.inputs(); ++i) {
+    Input& input = work_->inputs[i];
     const char* data = batch.row(i, chunk.first);
     std::vector<int64_t> shape{chunk.bucket};
     shape.insert(shape.end(), batch.row_shape(i).begin(), batch.row_shape(i).end());
     if (data == input.data && shape == input.shape) continue;
     // The engine only reads its inputs, though its tensors have no const.
     Tensor tensor = tensor_of(batch.spec(i), shape, const_cast<char*>(data));
-    request_.set_input(i, tensor.get());
+    work_->request.set_input(i, tensor.get());
     input.tensor = std::move(tensor);
     input.data = data;
     input.shape = std::move(shape);
   }
-  request_.infer();
-  for (size_t i = 0; i < answers.outputs(); ++i) answers.take(i, request_.output(i), chunk);
+  work_->request.start();
+  chunk_ = chunk;
+  busy_ = true;
+}
+
+void Stream::finish(Answers& answers) {
+  busy_ = false;
+  try {
+    work_->request.wait();
+  } catch (const Failure&) {
+    work_.reset();
+    throw;
+  }
+  for (size_t i = 0; i < answers.outputs(); ++i) answers.take(i, work_->request.output(i), chunk_);
+}
+
+void infer(const std::vector<Stream*>& streams, const Batch& batch, const std::vector<Chunk>& chunks, Answers& answers) {
+  std::exception_ptr failed;
+  size_t next = 0, turn = 0;
+  const auto attempt = [&](auto step) {
+    try {
+      step();
+    } catch (...) {
+      if (!failed) failed = std::current_exception();
+      next = chunks.size();
+    }
+  };
+  const auto begin = [&](Stream& stream) {
+    if (next < chunks.size()) attempt([&] { stream.start(batch, chunks[next++]); });
+  };
+  for (Stream* stream : streams) begin(*stream);
+  while (streams[turn]->is_busy()) {  // a stream that has nothing to do ends the round: those behind it have neither
+    attempt([&] { streams[turn]->finish(answers); });
+    begin(*streams[turn]);
+    turn = (turn + 1) % streams.size();
+  }
+  for (Stream* stream : streams) {
+    if (stream->is_busy()) attempt([&] { stream->finish(answers); });
+  }
+  if (failed) std::rethrow_exception(failed);
 }
 
 }  // namespace cpp_host

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <mutex>
+#include <memory>
 #include <vector>
 
 #include "batch.h"
@@ -20,7 +20,7 @@ class Answers {
   // Makes room for the answers of a batch of so many rows.
   void start(int64_t rows);
   // Takes the first count rows of an output that is one chunk's, for the batch's rows from first on. Throws Failure if
-  // the output has not as many rows as were asked, or rows of another shape than the chunks before. From any thread.
+  // the output has not as many rows as were asked, or rows of another shape than the chunks before.
   void take(size_t output, const Answer& answer, const Chunk& chunk);
 
   size_t outputs() const { return specs_.size(); }
@@ -42,7 +42,6 @@ class Answers {
 
   const std::vector<TensorSpec>& specs_;
   std::vector<Column> columns_;
-  std::mutex guard_;
   int64_t rows_ = 0;
 };
 
@@ -50,11 +49,14 @@ class Answers {
 // of the weights, no two streams share: streams that work at the same time can't meet in it.
 class Stream {
  public:
-  Stream(const Graph& graph, const ModelConfig& config, int threads) : engine_(graph, config, threads), request_(engine_) {}
+  // The graph must outlive it.
+  Stream(const Graph& graph, const ModelConfig& config, int threads);
   Stream(const Stream&) = delete;
 
-  // In this thread, one call at a time. Throws Failure if the engine fails.
-  void infer(const Batch& batch, const Chunk& chunk, Answers& answers);
+  // Begins a chunk, which is under way until finish has returned, whether it failed or not. Both throw Failure.
+  void start(const Batch& batch, const Chunk& chunk);
+  bool is_busy() const { return busy_; }
+  void finish(Answers& answers);
 
  private:
   // What the engine was handed last, which it still reads.
@@ -64,9 +66,24 @@ class Stream {
     Tensor tensor;
   };
 
-  Engine engine_;
-  InferRequest request_;
-  std::vector<Input> inputs_;
+  // An engine that failed once may fail again in the same size: the next chunk gets a new one.
+  struct Work {
+    Work(const Graph& graph, const ModelConfig& config, int threads) : engine(graph, config, threads), request(engine) {}
+    Engine engine;
+    InferRequest request;
+    std::vector<Input> inputs;
+  };
+
+  const Graph& graph_;
+  const ModelConfig& config_;
+  int threads_;
+  std::unique_ptr<Work> work_;
+  Chunk chunk_{};
+  bool busy_ = false;
 };
+
+// The whole batch or more of it than fits at once: each stream takes the next chunk in its turn. Throws Failure when no
+// stream is busy any more.
+void infer(const std::vector<Stream*>& streams, const Batch& batch, const std::vector<Chunk>& chunks, Answers& answers);
 
 }  // namespace cpp_host
