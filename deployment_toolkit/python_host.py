@@ -25,6 +25,7 @@ from deployment_toolkit.request_sizes import load_sizes
 from deployment_toolkit.size_check import GPU_TOLERANCE, TOLERANCES, SizeComparison
 from deployment_toolkit.triton_server.deployment import GPU_HOSTED, MODEL_FILE, MODEL_FORMAT, MODEL_SPEC, THREADS
 
+_PATIENCE_S = 20.0  # with many sizes of requests, for a slow model: servers are not waited for without end
 _SMALL = 32  # elements up to which Python's own min and max beat numpy's
 
 
@@ -112,9 +113,9 @@ def _compare_sizes(
     """What came of asking the same rows in many sizes, in a phrase. Raises SizeError if the answers differ, ModelError
     if the model fails on a size; one that the server doesn't batch may take one row only, so there it is told."""
     started = time.monotonic()
-    sizes = load_sizes(max_batch_size)
+    wanted = load_sizes(max_batch_size)
     try:
-        comparison = SizeComparison(session.infer_impl, spec, sizes)
+        comparison = SizeComparison(session.infer_impl, spec, wanted, _PATIENCE_S)
     except ModelError as error:
         if max_batch_size:
             raise
@@ -123,9 +124,11 @@ def _compare_sizes(
     if comparison.largest > tolerance:  # only then is it worth reading the file again
         tolerance = max(tolerance, TOLERANCES[precision()])
     comparison.require(tolerance)
+    sizes, missing = comparison.sizes, len(wanted) - len(comparison.sizes)
     return (
         f"the same rows in {len(sizes)} sizes of requests, up to {sizes[-1]} rows, answered alike within "
         f"{comparison.largest:.1e} of the largest answer, in {time.monotonic() - started:.1f} s"
+        + (f"; {missing} larger ones are left out, they would take more than {_PATIENCE_S:g} s" if missing else "")
     )
 
 

@@ -7,6 +7,8 @@ error: so the same rows are asked in many sizes, and the answers compared with e
 from __future__ import annotations
 
 import dataclasses
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +19,7 @@ from deployment_toolkit.errors import ModelError, SizeError
 from deployment_toolkit.sample_rows import random_rows
 
 # How far answers in two sizes may lie apart, as a part of the largest magnitude of the output. Measured with the
-# full-size network between any two sizes: 1.2e-7 in float32, nothing in the others on a CPU with AVX-512 and AMX. Other
+# full-size network between any two sizes: 1.8e-7 in float32, nothing in the others on a CPU with AVX-512 and AMX. Other
 # CPUs round elsewhere, so the rest have ten times (int8: five times) what the whole precision costs against float32.
 TOLERANCES = {
     Precision.FP32: 1e-5,
@@ -55,24 +57,43 @@ class SizeComparison:
     """Seeded random rows, from the ranges of values, as a model answers them in requests of each of ``sizes``.
 
     Every row is asked in the two largest sizes, and those at the front in the others too. ``largest`` is the largest
-    difference between the largest size and another; NaN equals NaN. Raises ModelError if the model fails on a size or
-    gives it another number of rows.
+    difference between the largest size and another; NaN equals NaN. ``sizes`` are those that were asked: from one on
+    that would have taken longer than ``patience_s`` in all they are left out. Raises ModelError if the model fails on a
+    size or gives it another number of rows.
     """
 
-    def __init__(self, infer: Callable[[Arrays], Arrays], spec: ModelSpec, sizes: Sequence[int]) -> None:
+    def __init__(
+        self,
+        infer: Callable[[Arrays], Arrays],
+        spec: ModelSpec,
+        sizes: Sequence[int],
+        patience_s: float = math.inf,
+    ) -> None:
         self._infer = infer
         self._free = {tensor.name for tensor in spec.outputs if -1 in tensor.shape}
-        self._sizes = sorted(set(sizes))
-        self._rows = self._sizes[-1]
+        self._rows = max(sizes)
         self._x = check_rows(spec, self._rows)
-        self._answers: dict[int, dict[int, Arrays]] = {size: {} for size in self._sizes}  # by size and first row
-        for size in self._sizes:
+        self._answers: dict[int, dict[int, Arrays]] = {}  # by size and first row
+        started, asked = time.monotonic(), 0
+        for size in sorted(set(sizes)):
+            seconds = time.monotonic() - started
+            if asked and seconds + seconds / asked * 2 * size > patience_s:  # twice: if it is the largest, see below
+                break
+            self._answers[size] = {}
             self._ask(size, 0)
+            asked += size
+        self._sizes = list(self._answers)
+        self._rows = self._sizes[-1]
         for size in self._sizes[-2:-1]:
             for start in range(size, self._rows, size):
                 self._ask(size, start)
         self._magnitudes = {name: self._magnitude(name) for name in self._answers[self._rows][0]}
         self._worst = self._find_worst()
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """Ascending."""
+        return self._sizes
 
     @property
     def largest(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -146,6 +147,22 @@ def test_it_costs_some_ten_thousand_rows(max_batch_size: int) -> None:
     assert {1, 2, 4, 8, 16, 32, 64, 128, 256, 512} & set(range(1, max_batch_size + 1)) <= set(sizes)
     if max_batch_size:
         assert max(sizes) == (max_batch_size if max_batch_size <= 4096 else 512)
+
+
+def test_a_slow_model_is_asked_in_fewer_sizes_and_still_compared() -> None:
+    def infer(x: Arrays) -> Arrays:
+        time.sleep(0.001 * len(x["amount"]))
+        return wrong_in({16}, put("score", 1, 1.0))(x)
+
+    started = time.monotonic()
+    comparison = SizeComparison(infer, SPEC, load_sizes(4096), patience_s=0.5)
+    assert time.monotonic() - started < 2
+    assert comparison.sizes == list(load_sizes(4096))[: len(comparison.sizes)]
+    assert 17 <= comparison.sizes[-1] <= 255
+    with pytest.raises(SizeError, match="^requests of 16 rows are answered wrongly"):
+        comparison.require(TOLERANCE)
+    (only,) = SizeComparison(infer, SPEC, load_sizes(4096), patience_s=0).sizes
+    assert only == 1
 
 
 @pytest.mark.parametrize("max_batch_size", [1, 2, 7, 64, 1000, 4096, 5000, 131072])
