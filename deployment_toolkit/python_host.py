@@ -127,7 +127,7 @@ def _compare_sizes(
     sizes, missing = comparison.sizes, len(wanted) - len(comparison.sizes)
     return (
         f"the same rows in {len(sizes)} sizes of requests, up to {sizes[-1]} rows, answered alike within "
-        f"{comparison.largest:.1e} of the largest answer, in {time.monotonic() - started:.1f} s"
+        f"{comparison.largest:.2g} of the largest answer, in {time.monotonic() - started:.1f} s"
         + (f"; {missing} larger ones are left out, they would take more than {_PATIENCE_S:g} s" if missing else "")
     )
 
