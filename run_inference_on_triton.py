@@ -22,6 +22,11 @@ class TritonOptions:
     response_wait_time: float = option("seconds to wait for the answer of the oldest request", 120.0)
     max_unresponded_requests: int = option("requests that may be under way at once", 128)
     synchronous: bool = option("send a request only after the answer to the one before it", False)
+    request_rows: list[int] = option(
+        "sizes of the first requests, each sent alone, so that the model runs in this size; the other rows follow in "
+        "the dataloader's batches",
+        [],
+    )
 
 
 def main(argv: list[str]) -> None:
@@ -35,6 +40,7 @@ def main(argv: list[str]) -> None:
         synchronous=options.synchronous,
         max_unresponded_requests=options.max_unresponded_requests,
         response_wait_time_s=options.response_wait_time,
+        request_rows=options.request_rows,
     ) as session:
         write_predictions(session, dataloader_fn, command.get(DumpOptions))
 

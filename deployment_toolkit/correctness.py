@@ -67,10 +67,16 @@ def compare_dumps(dump: Dump, reference: Dump, tolerance: Tolerance) -> DumpComp
         return DumpComparison("there are no rows")
     problem = None
     if comparison.rows_out:
-        worst = "; ".join(f"{row} (id {ids[row.row]})" for row in comparison.worst)
+        worst = "; ".join(
+            f"{row} (id {ids[row.row]}{_asked(dump.requests.rows_with(row.row))})" for row in comparison.worst
+        )
         limit = f"{tolerance.atol:g} + {tolerance.rtol:g} * |reference|"
         problem = f"{comparison.rows_out} of {comparison.rows} rows differ by more than {limit}, the worst: {worst}"
     return DumpComparison(problem, largest.maximum, largest.percentile, comparison.rows_out)
+
+
+def _asked(rows: int | None) -> str:
+    return "" if rows is None else f", in a request of {rows} row{'s' if rows > 1 else ''}"
 
 
 def _other_rows(ours: Prediction, theirs: Prediction, first_row: int) -> str | None:

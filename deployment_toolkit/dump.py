@@ -20,6 +20,7 @@ from deployment_toolkit.dump_files import (
     NpySource,
     is_dump_entry,
 )
+from deployment_toolkit.dump_requests import Requests, RequestsWriter
 from deployment_toolkit.errors import DataError, UsageError
 from deployment_toolkit.files import replace_when_complete
 from deployment_toolkit.params import option
@@ -60,6 +61,7 @@ class DumpWriter:
         self._path = options.output_dir.resolve()
         self._stack = contextlib.ExitStack()
         self._files: DumpFiles
+        self._requests = RequestsWriter()
 
     def __enter__(self) -> DumpWriter:
         _check_replaceable(self._path)
@@ -68,6 +70,7 @@ class DumpWriter:
             folder.mkdir()
             self._files = {DumpFormat.NPY: NpyFiles, DumpFormat.JSON: JsonFiles}[self._options.dump_format](folder)
             self._stack.callback(self._files.close)
+            self._stack.callback(self._requests.write, folder)
             self._stack = self._stack.pop_all()
         return self
 
@@ -75,8 +78,8 @@ class DumpWriter:
         self._stack.__exit__(*exc_info)  # type: ignore[arg-type]
 
     def write(self, prediction: Prediction) -> None:
-        """Adds the rows of a batch. Raises DataError if its arrays have unequal numbers of rows, lack the labels that
-        were asked for, or don't continue the batches before."""
+        """Adds the rows of a batch, which were asked together. Raises DataError if its arrays have unequal numbers of
+        rows, lack the labels that were asked for, or don't continue the batches before."""
         batch = prediction.batch
         sections = {"ids": {"ids": batch.ids}, "outputs": prediction.y_pred}
         if self._options.dump_labels:
@@ -92,10 +95,12 @@ class DumpWriter:
             if len(array) != len(batch):
                 raise DataError(f"a batch has {len(batch)} ids, but {len(array)} rows of {key}")
         self._files.write(arrays)
+        self._requests.add(len(batch))
 
 
 class Dump:
-    """A dump on disk, of ``rows`` rows, in either format; ``name`` is that of its folder.
+    """A dump on disk, of ``rows`` rows, in either format; ``name`` is that of its folder, ``requests`` tells which rows
+    were asked together.
 
     Raises DataError if there is none, if it lacks ids or outputs, or if its arrays have unequal numbers of rows.
     """
@@ -111,6 +116,7 @@ class Dump:
         self._source: DumpSource = JsonSource(path) if is_json else NpySource(path)
         self.rows = self._source.rows
         self.sections = self._source.sections
+        self.requests = Requests(path, self.rows)
         missing = [section for section in ("ids", "outputs") if section not in self.sections]
         if missing:
             raise DataError(f"dump {path} has no {' and no '.join(missing)}: make the dump again")

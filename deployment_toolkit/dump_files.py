@@ -3,7 +3,8 @@
 npy:  ``<section>/<tensor>.npy``, one array of all rows per tensor, the tensor's name percent-encoded
 json: ``<section>-<first row, 12 digits>.json``, one file per batch, ``{"data": [{tensor: {content, shape, dtype}}]}``
 
-The sections are ids, outputs, labels and inputs; a reader's arrays are named ``<section>/<tensor>``.
+The sections are ids, outputs, labels and inputs; a reader's arrays are named ``<section>/<tensor>``. Beside them lies
+``requests.json`` (``dump_requests.py``).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from urllib.parse import quote, unquote
 import numpy as np
 
 from deployment_toolkit.core import Array, Arrays
+from deployment_toolkit.dump_requests import REQUESTS_FILE
 from deployment_toolkit.errors import DataError
 
 npy: Any = np.lib.format  # numpy leaves these functions without types
@@ -228,4 +230,4 @@ class JsonSource(DumpSource):
 
 def is_dump_entry(path: Path) -> bool:
     """Whether a dump may hold a file or folder of this name."""
-    return path.name in SECTIONS or _JSON_NAME.fullmatch(path.name) is not None
+    return path.name in (*SECTIONS, REQUESTS_FILE) or _JSON_NAME.fullmatch(path.name) is not None

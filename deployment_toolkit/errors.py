@@ -5,6 +5,7 @@ DeploymentError               one line: what, where, what to do; exit code 1
   DataError                   a parquet file, a data pattern, a feature specification or a dump is wrong
   ModelError                  a checkpoint, a model file or a plug-in module is wrong
     InputError                a batch that the model can't take: name, dtype, shape or value
+    SizeError                 a model that answers the same rows differently in a request of another size
   ConversionError             a format could not be made
     ToleranceError            two models answer differently
   ServerError                 a server that can't be started or reached, or a model that isn't there
@@ -38,6 +39,10 @@ class ModelError(DeploymentError):
 
 class InputError(ModelError):
     """A batch that the model can't take: a name, dtype, shape or value outside its signature."""
+
+
+class SizeError(ModelError):
+    """A model that answers the same rows differently in a request of another size."""
 
 
 class ConversionError(DeploymentError):

@@ -9,18 +9,23 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from deployment_toolkit.core import Arrays, Format, ModelSpec, TensorSpec, check_value_range
-from deployment_toolkit.errors import DeploymentError, DeviceError, InputError
+from deployment_toolkit.core import Arrays, Format, ModelSpec, Precision, TensorSpec, check_value_range
+from deployment_toolkit.errors import DeploymentError, DeviceError, InputError, ModelError
+from deployment_toolkit.library.base import FrameworkSession
 from deployment_toolkit.registry import loader
+from deployment_toolkit.request_sizes import load_sizes
+from deployment_toolkit.size_check import GPU_TOLERANCE, TOLERANCES, SizeComparison
 from deployment_toolkit.triton_server.deployment import GPU_HOSTED, MODEL_FILE, MODEL_FORMAT, MODEL_SPEC, THREADS
 
+_PATIENCE_S = 20.0  # with many sizes of requests, for a slow model: servers are not waited for without end
 _SMALL = 32  # elements up to which Python's own min and max beat numpy's
 
 
@@ -29,7 +34,8 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Loads the model that the configuration's parameters name, onto this instance's device: a GPU, or the CPU with
-        ``threads`` or else this instance's share of the cores."""
+        ``threads`` or else this instance's share of the cores. It has then been asked the same rows in many sizes; one
+        that answers them differently is not loaded."""
         config = json.loads(args["model_config"])
         parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
         path = Path(args["model_repository"]) / args["model_version"] / parameters[MODEL_FILE]
@@ -39,11 +45,20 @@ class TritonPythonModel:
         self._ranged = [tensor for tensor in spec.inputs if tensor.value_range is not None]
         try:
             on_gpu = _gpu(args, Format(parameters[MODEL_FORMAT]))
-            self._session = loader(Format(parameters[MODEL_FORMAT]))(threads=threads, **on_gpu).load(path)
+            model_loader = loader(Format(parameters[MODEL_FORMAT]))(threads=threads, **on_gpu)
+            self._session = model_loader.load(path)
+            where = f"on GPU {on_gpu['device']}" if on_gpu else f"with {threads} threads"
+            pb_utils.Logger.log_info(f"{args['model_instance_name']}: {path.name} {where}")
+            told = _compare_sizes(
+                self._session,
+                spec,
+                config["max_batch_size"],
+                on_gpu=bool(on_gpu),
+                precision=lambda: model_loader.precision(path),
+            )
+            pb_utils.Logger.log_info(f"{args['model_instance_name']}: {told}")
         except DeploymentError as error:
             raise pb_utils.TritonModelException(_one_line(error)) from None
-        where = f"on GPU {on_gpu['device']}" if on_gpu else f"with {threads} threads"
-        pb_utils.Logger.log_info(f"{args['model_instance_name']}: {path.name} {where}")
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """One response per request, in their order. What is wrong with one request is answered to that one."""
@@ -85,6 +100,36 @@ def _gpu(args: dict[str, str], model_format: Format) -> dict[str, int]:
     if model_format not in GPU_HOSTED:
         raise DeviceError(f"the Python host runs {model_format} on a cpu only: give engines for cpu")
     return {"device": int(args["model_instance_device_id"])}
+
+
+def _compare_sizes(
+    session: FrameworkSession,
+    spec: ModelSpec,
+    max_batch_size: int,
+    *,
+    on_gpu: bool,
+    precision: Callable[[], Precision],
+) -> str:
+    """What came of asking the same rows in many sizes, in a phrase. Raises SizeError if the answers differ, ModelError
+    if the model fails on a size; one that the server doesn't batch may take one row only, so there it is told."""
+    started = time.monotonic()
+    wanted = load_sizes(max_batch_size)
+    try:
+        comparison = SizeComparison(session.infer_impl, spec, wanted, _PATIENCE_S)
+    except ModelError as error:
+        if max_batch_size:
+            raise
+        return f"sizes of requests are not compared: {_one_line(error)}"
+    tolerance = GPU_TOLERANCE if on_gpu else TOLERANCES[Precision.FP32]
+    if comparison.largest > tolerance:  # only then is it worth reading the file again
+        tolerance = max(tolerance, TOLERANCES[precision()])
+    comparison.require(tolerance)
+    sizes, missing = comparison.sizes, len(wanted) - len(comparison.sizes)
+    return (
+        f"the same rows in {len(sizes)} sizes of requests, up to {sizes[-1]} rows, answered alike within "
+        f"{comparison.largest:.2g} of the largest answer, in {time.monotonic() - started:.1f} s"
+        + (f"; {missing} larger ones are left out, they would take more than {_PATIENCE_S:g} s" if missing else "")
+    )
 
 
 def _join(batches: Sequence[Arrays]) -> tuple[Arrays, list[int]]:

@@ -6,7 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from deployment_toolkit.core import EvaluationMode
+from deployment_toolkit.core import Accelerator, EvaluationMode
+from deployment_toolkit.request_sizes import request_sizes
 from deployment_toolkit.triton_server.docker import server_user
 from runner.config_parts import Correctness
 from runner.configuration import TritonLaunchMode
@@ -25,7 +26,7 @@ TRANSPORTS = {
 def inference_command(
     experiment: Experiment, name: str, model_name: str, transport: str, rows: Sequence[object], dump: Path
 ) -> Command:
-    """A data set through a model of the server, into a dump."""
+    """A data set through a model of the server, in requests of many sizes, into a dump."""
     protocol, flags = TRANSPORTS[transport]
     server = experiment.server_url
     argv = [
@@ -33,9 +34,19 @@ def inference_command(
         *("--server-url", server.grpc_url if protocol == "grpc" else server.http_url),
         *("--model-name", model_name, "--model-version", "1", *flags),
         *rows,
+        *_request_rows(experiment),
         *("--output-dir", dump, "--dump-labels"),
     ]
     return make_command(name, argv)
+
+
+def _request_rows(experiment: Experiment) -> list[object]:
+    """What is wrong in one size of request is right in all others, so many are asked; but not where TensorRT inside
+    another backend compiles the model for each size anew, in minutes."""
+    parameters = experiment.parameters
+    if parameters.backend_accelerator is Accelerator.TRT:
+        return []
+    return ["--request-rows", *request_sizes(parameters.max_batch_size)]
 
 
 def gate_command(experiment: Experiment, name: str, reference: Path, served: Sequence[Path], csv: Path) -> Command:

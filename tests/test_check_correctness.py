@@ -82,7 +82,7 @@ def test_rows_out_of_tolerance_are_counted_and_the_worst_named(tmp_path: Path, g
     assert line.startswith("error: bad: 4 of 1000 rows differ by more than 1e-05 + 0.0001 * |reference|, the worst: ")
     worst = [line.index(text) for text in ("row 500 ", "row 400 ", "row 999 ", "row 17 ")]
     assert worst == sorted(worst)
-    assert f"{SCORES[400]:.7g} became {wrong[400]:.7g} (id 80)" in line
+    assert f"{SCORES[400]:.7g} became {wrong[400]:.7g} (id 80, in a request of 700 rows)" in line
     assert [(row["passed"], row["rows_out_of_tolerance"]) for row in rows] == [
         ("True", "0"),
         ("True", "0"),

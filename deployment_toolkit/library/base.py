@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from deployment_toolkit.core import Arrays, Batch, ModelSpec, Prediction
+from deployment_toolkit.core import Arrays, Batch, ModelSpec, Precision, Prediction
 
 # The place TensorFlow keeps for files that belong to a SavedModel without being loaded by its graph.
 SPEC_FILE = Path("assets.extra") / "model_spec.yaml"
@@ -74,6 +74,10 @@ class Loader(ABC):
     def describe(self, path: Path) -> str:
         """What of a model's making is worth telling, in a phrase; empty if there is nothing."""
         return ""
+
+    def precision(self, path: Path) -> Precision:
+        """The narrowest numbers that the model computes with, as far as it is known."""
+        return Precision.FP32
 
 
 class CopyModel:

@@ -14,7 +14,7 @@ from typing import Any
 
 import onnxruntime
 
-from deployment_toolkit.core import Arrays, ModelSpec, TensorSpec
+from deployment_toolkit.core import Arrays, ModelSpec, Precision, TensorSpec
 from deployment_toolkit.errors import DeviceError, ModelError
 from deployment_toolkit.library.base import SPEC_KEY, FrameworkSession, Loader
 
@@ -56,6 +56,11 @@ class OnnxLoader(Loader):
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         return _read_spec(_open(path, options))
+
+    def precision(self, path: Path) -> Precision:
+        from deployment_toolkit.library.onnx_precision import narrowest  # a server's process seldom needs ONNX itself
+
+        return narrowest(path)
 
 
 class OnnxSession(FrameworkSession):

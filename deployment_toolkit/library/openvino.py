@@ -65,6 +65,9 @@ class OpenVinoLoader(Loader):
     def read_spec(self, path: Path) -> ModelSpec:
         return _read_spec(_read(_core(), path))
 
+    def precision(self, path: Path) -> Precision:
+        return _read_precision(_read(_core(), path), path)
+
     def describe(self, path: Path) -> str:
         model = _read(_core(), path)
         if _read_precision(model, path) is not Precision.INT8:

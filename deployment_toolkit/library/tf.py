@@ -13,8 +13,9 @@ from typing import Any
 
 import tensorflow as tf
 import yaml
+from tensorflow.core.protobuf import saved_model_pb2
 
-from deployment_toolkit.core import Arrays, ModelModule, ModelSpec, TensorSpec, ValueRange
+from deployment_toolkit.core import Arrays, ModelModule, ModelSpec, Precision, TensorSpec, ValueRange
 from deployment_toolkit.errors import ModelError
 from deployment_toolkit.files import require_free_space
 from deployment_toolkit.library.base import SPEC_FILE, FrameworkSession, Loader, stored_spec
@@ -89,6 +90,9 @@ class SavedModelLoader(Loader):
     def read_spec(self, path: Path) -> ModelSpec:
         return stored_spec(path) or self.load(path).spec
 
+    def precision(self, path: Path) -> Precision:
+        return _narrowest(path / "saved_model.pb")
+
 
 class SavedModelSession(TensorFlowSession):
     """A loaded SavedModel. ``model`` owns the variables that ``function`` uses."""
@@ -156,6 +160,21 @@ def _output_specs(function: Any) -> tuple[TensorSpec, ...]:
         TensorSpec(name, tensor.dtype.name, tuple(-1 if size is None else size for size in tensor.shape[1:]))
         for name, tensor in function.structured_outputs.items()
     )
+
+
+def _narrowest(path: Path) -> Precision:
+    """The narrowest floats in a SavedModel's graph and its functions."""
+    stored = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    graphs = [graph.graph_def for graph in stored.meta_graphs]
+    nodes = [node for graph in graphs for part in (graph, *graph.library.function) for node in _nodes(part)]
+    found = {value.type for node in nodes for value in node.attr.values()}
+    narrow = {tf.float16.as_datatype_enum: Precision.FP16, tf.bfloat16.as_datatype_enum: Precision.BF16}
+    return next((precision for dtype, precision in narrow.items() if dtype in found), Precision.FP32)
+
+
+def _nodes(part: Any) -> Any:
+    """Of a graph or of a function."""
+    return part.node if hasattr(part, "node") else part.node_def
 
 
 def _set_threads(threads: int | None) -> None:

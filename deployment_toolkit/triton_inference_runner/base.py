@@ -6,11 +6,12 @@ import dataclasses
 import importlib
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from deployment_toolkit.core import Arrays, Batch, ModelSpec, Prediction
 from deployment_toolkit.errors import InferenceError, InputError, UsageError
+from deployment_toolkit.triton_inference_runner.sized_requests import sized_requests
 from deployment_toolkit.triton_server.remote import TritonServer
 from deployment_toolkit.triton_server.url import Scheme, ServerUrl
 
@@ -48,13 +49,21 @@ class TritonSession:
     """Asks one version of a model on a server; a context manager. ``predict`` is used by one loop at a time."""
 
     def __init__(
-        self, transport: Transport, *, spec: ModelSpec, max_batch_size: int, window: int, response_wait_time_s: float
+        self,
+        transport: Transport,
+        *,
+        spec: ModelSpec,
+        max_batch_size: int,
+        window: int,
+        response_wait_time_s: float,
+        request_rows: Sequence[int] = (),
     ) -> None:
         self._transport = transport
         self._spec = spec
         self._max_batch_size = max_batch_size
         self._window = window
         self._response_wait_time_s = response_wait_time_s
+        self._request_rows = request_rows
         # The server answers for its value ranges itself; looking at every id here too would double the work.
         self._signature = ModelSpec(
             inputs=tuple(dataclasses.replace(item, value_range=None) for item in spec.inputs), outputs=spec.outputs
@@ -66,23 +75,24 @@ class TritonSession:
         return self._spec
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[Prediction]:
-        """Answers batches in their order; as many as the window holds are in memory and under way at once.
+        """Answers batches in their order; as many as the window holds are in memory and under way at once. Their rows
+        are first cut into a request of each of ``request_rows``, sent after the answer to the one before.
 
         Raises InputError for a batch that does not fit the signature or is larger than the model takes, and
         InferenceError if the server answers a batch with an error, in other than the signature's outputs or not within
-        the response wait time. The predictions of the batches before it are yielded first.
+        the response wait time. The predictions of the requests before it are yielded first.
         """
         under_way: deque[tuple[int, Batch, Response]] = deque()
         try:
-            for number, batch in enumerate(batches, start=1):
-                try:
-                    self._check(number, batch)
-                except InputError:
-                    yield from self._answers(under_way, leave=0)
-                    raise
+            requests = sized_requests(self._checked(batches), self._request_rows)
+            for number, (batch, alone) in enumerate(requests, start=1):
                 under_way.append((number, batch, self._transport.send(batch.x)))
-                yield from self._answers(under_way, leave=self._window - 1)
+                # What the server can't join with others runs in the size that it was sent in.
+                yield from self._answers(under_way, leave=0 if alone else self._window - 1)
             yield from self._answers(under_way, leave=0)
+        except InputError:
+            yield from self._answers(under_way, leave=0)
+            raise
         finally:
             for _, _, response in under_way:
                 response.abandon()
@@ -110,6 +120,11 @@ class TritonSession:
                 ) from error
             self._check_outputs(number, batch, y_pred)
             yield Prediction(batch, y_pred)
+
+    def _checked(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        for number, batch in enumerate(batches, start=1):
+            self._check(number, batch)
+            yield batch
 
     def _check(self, number: int, batch: Batch) -> None:
         try:
@@ -145,12 +160,14 @@ def open_session(
     synchronous: bool,
     max_unresponded_requests: int,
     response_wait_time_s: float,
+    request_rows: Sequence[int] = (),
 ) -> TritonSession:
     """A session with a model on a running server, by ``grpc://`` or ``http://`` URL.
 
     ``max_unresponded_requests`` is the window: how many requests may be under way; ``synchronous`` makes it one.
-    ``response_wait_time_s`` is how long the oldest of them is waited for. An empty version is the server's choice.
-    Raises ServerError if the server is not there or the version of the model does not answer.
+    ``response_wait_time_s`` is how long the oldest of them is waited for. ``request_rows`` are the sizes of the first
+    requests, each alone under way. An empty version is the server's choice. Raises ServerError if the server is not
+    there or the version of the model does not answer, UsageError for numbers that can't be.
     """
     if max_unresponded_requests < 1:
         raise UsageError(f"at least 1 request has to be under way, not {max_unresponded_requests}")
@@ -160,6 +177,10 @@ def open_session(
     server.require_model(model_name, model_version)
     spec = server.model_spec(model_name, model_version)
     max_batch_size = int(server.model_config(model_name, model_version)["max_batch_size"])
+    for rows in request_rows:
+        if rows < 1 or 0 < max_batch_size < rows:
+            most = f"1 to {max_batch_size}" if max_batch_size > 0 else "at least 1"
+            raise UsageError(f"a request of {rows} rows can't be sent: model {model_name} takes {most}")
     window = 1 if synchronous else max_unresponded_requests
     parsed = ServerUrl.parse(url)
     module, name = _TRANSPORTS[parsed.scheme]
@@ -171,4 +192,5 @@ def open_session(
         max_batch_size=max_batch_size,
         window=window,
         response_wait_time_s=response_wait_time_s,
+        request_rows=request_rows,
     )

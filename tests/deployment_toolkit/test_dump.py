@@ -66,7 +66,27 @@ def test_inputs_and_labels_are_left_out_unless_asked_for(tmp_path: Path) -> None
     write(tmp_path / "d", 10)
     (part,) = Dump(tmp_path / "d").predictions()
     assert (part.batch.x, part.batch.y) == ({}, {})
-    assert sorted(os.listdir(tmp_path / "d")) == ["ids", "outputs"]
+    assert sorted(os.listdir(tmp_path / "d")) == ["ids", "outputs", "requests.json"]
+
+
+@pytest.mark.parametrize("dump_format", list(DumpFormat))
+def test_which_rows_were_asked_together_can_be_read(tmp_path: Path, dump_format: DumpFormat) -> None:
+    write(tmp_path / "d", 200, dump_format=dump_format)  # 64 at a time
+    assert (tmp_path / "d" / "requests.json").read_text() == "[[64, 3], [8, 1]]"
+    requests = Dump(tmp_path / "d").requests
+    assert [requests.rows_with(row) for row in (0, 63, 64, 191, 192, 199)] == [64, 64, 64, 64, 8, 8]
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "[1]", "[[64, 4]]", "[]", '[["a", 1]]'])
+def test_a_dump_that_does_not_tell_its_requests_is_read_all_the_same(tmp_path: Path, text: str | None) -> None:
+    write(tmp_path / "d", 200)
+    if text is None:
+        (tmp_path / "d" / "requests.json").unlink()
+    else:
+        (tmp_path / "d" / "requests.json").write_text(text)
+    dump = Dump(tmp_path / "d")
+    assert (dump.rows, dump.requests.rows_with(0)) == (200, None)
+    write(tmp_path / "d", 200)  # and replaced
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])

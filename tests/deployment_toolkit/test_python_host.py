@@ -6,13 +6,14 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from deployment_toolkit.core import Array, Arrays, Batching, DeviceKind, Format, Host
+from deployment_toolkit.core import Array, Arrays, Batching, DeviceKind, Format, Host, ModelSpec
 from deployment_toolkit.errors import InferenceError, ServerError
 from deployment_toolkit.registry import loader
 from deployment_toolkit.triton_inference_runner.grpc import GrpcTransport
@@ -28,26 +29,29 @@ JOINED_ROWS = 8
 
 @pytest.fixture(scope="module")
 def server(tiny_onnx: Write, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
-    """``joined`` collects 8 rows before it runs, ``pair`` has two instances, ``lying`` says it has more items than it
-    has, ``broken`` is no ONNX."""
+    """``joined`` collects 8 rows before it runs, ``pair`` has two instances, ``silent`` doesn't say how many items it
+    has, ``lying`` says more than it has, ``broken`` is no ONNX."""
     folder = tmp_path_factory.mktemp("host")
-    sources = {name: tiny_onnx(folder / f"{name}.onnx") for name in ("joined", "pair", "broken")}
+    sources = {name: tiny_onnx(folder / f"{name}.onnx") for name in ("joined", "pair", "silent", "broken")}
     sources["lying"] = tiny_onnx(folder / "lying.onnx", declared_items=20)
     repository = folder / "repository"
     collecting = {"preferred_batch_sizes": (JOINED_ROWS,), "max_queue_delay_us": 20_000_000}
     options: dict[str, dict[str, Any]] = {
         "joined": {"max_batch_size": JOINED_ROWS, **collecting, "backend_parameters": {"threads": "3"}},
-        "lying": {"max_batch_size": JOINED_ROWS, **collecting},
+        "silent": {"max_batch_size": JOINED_ROWS, **collecting},
+        "lying": {"max_batch_size": JOINED_ROWS},
         "pair": {"max_batch_size": 512, "engine_count_per_device": {DeviceKind.CPU: 2}},
         "broken": {"max_batch_size": 1},
     }
     for name, source in sources.items():
         spec = loader(Format.ONNX)().read_spec(source)
+        if name == "silent":
+            spec = ModelSpec(tuple(replace(tensor, value_range=None) for tensor in spec.inputs), spec.outputs)
         deployment = Deployment(name, spec, Format.ONNX, host=Host.PYTHON, batching=Batching.DYNAMIC, **options[name])
         add_model(repository, deployment, source)
     (repository / "broken" / "1" / "model.onnx").write_bytes(b"this is no ONNX")
     with local_server(repository, log_path=folder / "server.log") as running:
-        for name in ("joined", "pair", "lying"):
+        for name in ("joined", "pair", "silent"):
             running.load_model(name, timeout_s=60)
         yield running
 
@@ -110,11 +114,11 @@ def test_every_request_of_a_batch_that_fails_in_the_runtime_is_told_and_the_serv
     server: TritonServer,
 ) -> None:
     batches = [rows(4, 0), rows(4, 1)]
-    batches[0]["item"][0] = 15  # in the declared range, outside the table
-    answers = ask(server, "lying", batches)
+    batches[0]["item"][0] = 15  # outside the table
+    answers = ask(server, "silent", batches)
     assert ["idx=15 must be within" in str(answer) for answer in answers] == [True, True]
     batches[0]["item"][0] = 5
-    for x, answer in zip(batches, ask(server, "lying", batches), strict=True):
+    for x, answer in zip(batches, ask(server, "silent", batches), strict=True):
         np.testing.assert_allclose(answer["score"], score(x), rtol=1e-6)  # type: ignore[index]
 
 
@@ -135,3 +139,10 @@ def test_threads_are_those_asked_for_or_the_instances_share(server: TritonServer
 def test_a_model_that_cannot_be_read_fails_to_load_with_the_runtimes_words(server: TritonServer) -> None:
     with pytest.raises(ServerError, match=r"broken.*can't be loaded by onnxruntime"):
         server.load_model("broken", timeout_s=60)
+
+
+def test_a_model_that_fails_in_its_own_ranges_is_not_loaded(server: TritonServer) -> None:
+    with pytest.raises(
+        ServerError, match=r"a request of \d rows, tried before the model is ready, fails: .*idx=1\d must be"
+    ):
+        server.load_model("lying", timeout_s=60)

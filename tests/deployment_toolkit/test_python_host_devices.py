@@ -57,6 +57,7 @@ def arguments(tiny_onnx: Write, tmp_path: Path) -> Callable[..., dict[str, str]]
     parsed = parse_config(config_text(deployment))
     parameters = {key: {"string_value": value.string_value} for key, value in parsed.parameters.items()}
     config: dict[str, Any] = {"parameters": parameters, "instance_group": [{"count": 2, "kind": "KIND_GPU"}]}
+    config["max_batch_size"] = parsed.max_batch_size
 
     def make(kind: str, device: str, **changed: str) -> dict[str, str]:
         for key, value in changed.items():
@@ -84,7 +85,7 @@ def test_an_instance_on_a_gpu_runs_there(
     model = new_model()
     model.initialize(arguments("GPU", "1"))
     assert mock.told["device_id"] == "1"
-    assert mock_backend.mock_log == ["model_0_0: model.onnx on GPU 1"]
+    assert mock_backend.mock_log[0] == "model_0_0: model.onnx on GPU 1"
     x = {"amount": np.array([[0.5]], np.float32), "item": np.array([[2]], np.int32), "tags": np.zeros((1, 3), np.int32)}
     tensors = [
         SimpleNamespace(name=lambda name=name: name, as_numpy=lambda array=array: array) for name, array in x.items()
@@ -98,7 +99,7 @@ def test_an_instance_on_the_cpu_asks_for_no_gpu(
     arguments: Callable[..., dict[str, str]], mock_backend: MockBackendUtils
 ) -> None:
     new_model().initialize(arguments("CPU", "0", threads="2"))
-    assert mock_backend.mock_log == ["model_0_0: model.onnx with 2 threads"]
+    assert mock_backend.mock_log[0] == "model_0_0: model.onnx with 2 threads"
 
 
 def test_a_gpu_that_cannot_be_had_fails_the_instance(

@@ -12,8 +12,10 @@ import yaml
 
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.config import load_config
+from runner.ensemble_stages import ensemble_correctness
 from runner.experiment import Experiment
-from runner.stages import convert, deploy
+from runner.served_commands import TRANSPORTS
+from runner.stages import convert, correctness, deploy
 from runner.workspace import create_workspace
 from tests.runner.conftest import ROOT, Plain, experiment
 
@@ -37,7 +39,7 @@ def make(small_config: Plain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             number, config, config.configurations[number - 1].parameters, workspace, workspace.experiment(number),
             devices=devices,
         )  # fmt: skip
-        made.server = TritonServer(grpc_url="grpc://127.0.0.1:8001")
+        made.server = TritonServer(http_url="http://127.0.0.1:8000", grpc_url="grpc://127.0.0.1:8001")
         return made
 
     return experiment_of
@@ -103,6 +105,38 @@ def test_an_experiments_own_settings_reach_the_server(make: Make) -> None:
 def test_tf_trt_is_made_in_the_framework_image_of_the_servers_release(make: Make, keys: dict[str, Any]) -> None:
     made = make({"configurations": [experiment(format="tf-trt", device_kind="gpu")], **keys})
     assert "--launch-mode docker --container-version 25.02 --gpus 0" in _line(convert(made))
+
+
+@pytest.mark.parametrize("way", TRANSPORTS)
+def test_correctness_is_asked_in_many_sizes_of_requests_over_every_way(make: Make, way: str) -> None:
+    line = _lines(correctness(make({"configurations": [experiment()]})))[f"inference_{way}"]
+    sizes = "1 2 3 5 7 8 9 15 16 17 31 32 33 48 63 64"
+    assert f"--batch-size 64 --request-rows {sizes} --output-dir " in line
+    line = _lines(correctness(make(A30, 2)))[f"inference_{way}"]
+    assert "--batch-size 4096 " in line
+    for borders in (
+        " 1 2 3 5 7 8 9 15 16 17 31 ",
+        " 1000 1024 1025 2048 4096 8192 16384 32768 65536 131072 --output-dir",
+    ):
+        assert borders in line
+
+
+def test_an_ensemble_is_asked_in_the_same_sizes(make: Make) -> None:
+    lines = _lines(ensemble_correctness(make({"configurations": [experiment()], "ensemble_model_name": "Raw"})))
+    for way in ("grpc_async", "http_async"):
+        assert (
+            "--request-rows 1 2 3 5 7 8 9 15 16 17 31 32 33 48 63 64 --output-dir" in lines[f"ensemble_inference_{way}"]
+        )
+
+
+def test_what_is_compiled_for_each_size_anew_is_asked_in_one(make: Make) -> None:
+    trt = experiment(device_kind="gpu", backend_accelerator="trt")
+    made = make({"configurations": [trt], "container_version": "25.02"})
+    assert not [line for line in _lines(correctness(made)).values() if "--request-rows" in line]
+
+
+def _lines(commands: list[Any]) -> dict[str, str]:
+    return {command.name: " ".join(command.argv) for command in commands}
 
 
 def _line(commands: list[Any]) -> str:

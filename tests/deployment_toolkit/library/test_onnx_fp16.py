@@ -51,6 +51,18 @@ def test_a_network_answers_nearly_the_same_with_the_same_signature(exported: Pat
         assert 0 < np.abs(candidate - answer).max() < 2e-4
 
 
+def test_the_narrowest_numbers_are_told(exported: Path, tmp_path: Path) -> None:
+    assert OnnxLoader().precision(exported) is Precision.FP32
+    assert OnnxLoader().precision(to_half(exported)) is Precision.FP16
+    model = onnx.load(str(exported))
+    model.graph.node.add(op_type="DynamicQuantizeLinear", input=["a"], output=["b", "c", "d"])
+    onnx.save(model, str(tmp_path / "quantized.onnx"))
+    assert OnnxLoader().precision(tmp_path / "quantized.onnx") is Precision.INT8
+    (tmp_path / "none.onnx").write_text("this is no ONNX")
+    with pytest.raises(ModelError, match="is no ONNX file"):
+        OnnxLoader().precision(tmp_path / "none.onnx")
+
+
 def test_weights_are_halved_but_for_what_makes_the_logits(exported: Path) -> None:
     graph = onnx.load(str(to_half(exported))).graph
     weights = {tensor.name: tensor for tensor in graph.initializer}

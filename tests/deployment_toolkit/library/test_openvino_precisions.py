@@ -109,6 +109,7 @@ def test_a_graph_without_such_patterns_stays(tmp_path: Path) -> None:
 def test_bf16_is_the_arithmetic_that_the_file_asks_for(source: Path, x: Arrays, exact: Any, tmp_path: Path) -> None:
     require(Precision.BF16)
     made = convert(source, tmp_path / "made", Precision.BF16)
+    assert OpenVinoLoader().precision(made) is Precision.BF16
     answer = OpenVinoLoader().load(made).infer(x)[OUTPUT]
     difference = np.abs(answer - exact).max()
     assert 1e-6 < difference < 0.05  # float32 is below, see above
@@ -125,6 +126,7 @@ def test_int8_moves_bytes_and_differs_little(
 ) -> None:
     require(Precision.INT8)
     made = convert(source, tmp_path / "made", Precision.INT8, calibration=batches)
+    assert OpenVinoLoader().precision(made) is Precision.INT8
     assert OpenVinoLoader().describe(made).startswith("hidden layers in int8, all of them, noise ")
     tables = [node.input_value(0) for node in nodes(made) if node.get_type_name() == "Gather"]
     assert [table.get_element_type().get_type_name() for table in tables] == ["i8", "i8"]

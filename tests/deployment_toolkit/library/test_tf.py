@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deployment_toolkit.core import Arrays, Batch, ModelSpec, TensorSpec
+from deployment_toolkit.core import Arrays, Batch, ModelSpec, Precision, TensorSpec
 from deployment_toolkit.errors import InputError, ModelError
 from deployment_toolkit.library.tf import KerasLoader, KerasSession, SavedModelFromKeras, SavedModelLoader
 from deployment_toolkit.sample_rows import random_rows
@@ -123,3 +123,16 @@ def test_a_savedmodel_without_its_weights_is_told(tiny_savedmodel: Path, tmp_pat
     data.write_bytes(data.read_bytes()[:100])
     with pytest.raises(ModelError, match="can't be loaded"):
         SavedModelLoader().load(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "narrowest"), [("float32", Precision.FP32), ("float16", Precision.FP16), ("bfloat16", Precision.BF16)]
+)
+def test_the_narrowest_numbers_of_a_savedmodel_are_told(dtype: str, narrowest: Precision, tmp_path: Path) -> None:
+    def serve(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": tf.cast(tf.cast(x, dtype) * 2, tf.float32)}
+
+    module = tf.Module()
+    module.serve = tf.function(serve, input_signature=[tf.TensorSpec([None, 1], tf.float32, "x")])
+    tf.saved_model.save(module, str(tmp_path / "model"), signatures=module.serve)
+    assert SavedModelLoader().precision(tmp_path / "model") is narrowest
