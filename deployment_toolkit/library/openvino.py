@@ -23,6 +23,7 @@ from deployment_toolkit.library.base import SPEC_KEY, FrameworkSession, Loader
 from deployment_toolkit.library.openvino_arithmetic import PRECISION_KEY
 from deployment_toolkit.library.openvino_graph import separate_activations, simplify
 from deployment_toolkit.library.openvino_int8 import MAX_NOISE, Int8Quantizer
+from deployment_toolkit.library.openvino_request import ask
 from deployment_toolkit.model_files import MAIN_FILES
 
 _VERSION = openvino.__version__.partition("-")[0]  # without the build
@@ -83,12 +84,10 @@ class OpenVinoSession(FrameworkSession):
     def __init__(self, compiled: Any, spec: ModelSpec) -> None:
         super().__init__(spec)
         self._request = compiled.create_infer_request()
-        self._outputs = [(output.any_name, output) for output in compiled.outputs]
+        self._outputs = [output.any_name for output in compiled.outputs]
 
     def infer_impl(self, x: Arrays) -> Arrays:
-        # The engine reads the inputs where they are; its outputs are copied, for the next inference overwrites them.
-        answers = self._request.infer(x, share_inputs=True, share_outputs=False)
-        return {name: answers[output] for name, output in self._outputs}
+        return dict(zip(self._outputs, ask(self._request, x), strict=True))
 
 
 class OpenVinoFromOnnx:

@@ -22,6 +22,7 @@ from deployment_toolkit.core import Array, Arrays, Precision
 from deployment_toolkit.errors import ConversionError, UsageError
 from deployment_toolkit.library.openvino_graph import make_constant
 from deployment_toolkit.library.openvino_int8_layers import find_layers, quantize_layer
+from deployment_toolkit.library.openvino_request import ask
 
 logger = logging.getLogger("convert")
 
@@ -115,7 +116,7 @@ class Int8Quantizer:
         ]
         compiled = self._compile(openvino.Model(outputs, model.get_parameters(), "observed"), Precision.FP32)
         request = compiled.create_infer_request()
-        seen = [[answer.copy() for answer in request.infer(batch).values()] for batch in batches]
+        seen = [ask(request, batch) for batch in batches]
         return {
             layer.name: (
                 np.min([answers[2 * index] for answers in seen], axis=0),
@@ -141,7 +142,7 @@ def _with_scores(model: Any) -> Any:
 
 def _answers(compiled: Any, batches: Sequence[Arrays]) -> list[Array]:
     request = compiled.create_infer_request()
-    answers = [[answer.astype(np.float64) for answer in request.infer(batch).values()] for batch in batches]
+    answers = [[answer.astype(np.float64) for answer in ask(request, batch)] for batch in batches]
     return [np.concatenate(parts) for parts in zip(*answers, strict=True)]
 
 

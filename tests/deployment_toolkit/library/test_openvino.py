@@ -170,3 +170,20 @@ def test_an_interrupt_after_several_models_is_one(folder: Path, tmp_path: Path) 
         except KeyboardInterrupt:
             print("interrupted")"""
     assert run([sys.executable, "-c", program], log_path=tmp_path / "log", timeout_s=60).stdout == "interrupted\n"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_inference_that_fails_is_told_with_any_number_of_threads(tmp_path: Path, threads: int) -> None:
+    """With one, the engine's own way to infer in the caller's thread leaves the answers of the batch before."""
+    node = helper.make_node("Reshape", ["x", "shape"], ["y"])  # good for width 1 only
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", None])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 1])
+    graph = helper.make_graph([node], "one", [x], [y], [numpy_helper.from_array(np.array([0, 1]), "shape")])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), tmp_path / "m.onnx")
+    OpenVinoFromOnnx().convert(tmp_path / "m.onnx", tmp_path / "made")
+    good = np.array([[1], [2]], np.float32)
+    with OpenVinoLoader(threads=threads).load(tmp_path / "made") as session:
+        np.testing.assert_array_equal(session.infer({"x": good})["y"], good)
+        with pytest.raises(RuntimeError, match="shape of input data"):
+            session.infer({"x": np.ones((2, 2), np.float32)})
+        np.testing.assert_array_equal(session.infer({"x": 3 * good})["y"], 3 * good)
