@@ -30,6 +30,9 @@ import deployment_toolkit
 from deployment_toolkit.errors import PerformanceError, UsageError
 from deployment_toolkit.process import Child, child, environment, last_lines
 from deployment_toolkit.report import PerformanceRow
+from deployment_toolkit.server_access.key import ServerKey
+from deployment_toolkit.server_access.key_files import kept_key
+from deployment_toolkit.server_access.preload import preloading_client
 from deployment_toolkit.triton_performance_runner import analyzer_children
 from deployment_toolkit.triton_performance_runner.analyzer_job import GPUS, AnalyzerJob
 from deployment_toolkit.triton_performance_runner.assignment import Assignment
@@ -40,7 +43,7 @@ from deployment_toolkit.triton_performance_runner.target import Target
 from deployment_toolkit.triton_performance_runner.variant import Variant, model_config_parameters
 from deployment_toolkit.triton_server.installation import Installation
 from deployment_toolkit.triton_server.ports import LOOPBACK, choose_free, port_options
-from deployment_toolkit.triton_server.url import ServerUrl
+from deployment_toolkit.triton_server.url import Scheme, ServerUrl
 
 ROOT = Path(deployment_toolkit.__file__).parent.parent
 PYTHON = ROOT / ".venv-model-analyzer" / "bin" / "python"
@@ -81,24 +84,20 @@ class ModelAnalyzer:
     def measure_all(self, points: Sequence[Point]) -> Generator[PerformanceRow, None, None]:
         """The row of each point. Raises PerformanceError if one could not be measured."""
         spec = self._target.spec
+        ports = choose_free(dict.fromkeys(_PROTOCOLS))
+        key, urls = ServerKey.new(), [ServerUrl(scheme, LOOPBACK, ports[scheme.value]) for scheme in Scheme]
         with (
             Installation.find().command() as command,
+            kept_key(key, urls),  # its children find it there
             no_shared_memory_left([item.name for item in spec.inputs], [item.name for item in spec.outputs]),
         ):
-            ports = choose_free(dict.fromkeys(_PROTOCOLS))
             job = self._write_job(command, ports)
-            argv: list[str | Path] = [
-                PYTHON,
-                "-I",
-                "-m",
-                "model_analyzer.entrypoint",
-                "profile",
-                "-f",
-                self._write_config(job, ports),
-            ]
+            config = self._write_config(job, ports)
+            argv: list[str | Path] = [PYTHON, "-I", "-m", "model_analyzer.entrypoint", "profile", "-f", config]
             out, err = self._folder / "model_analyzer.out", self._folder / "model_analyzer.err"
             try:
                 env = {**self._env, GPUS: ""}  # it would look for DCGM, for figures that are in no column
+                env = preloading_client(env, key, urls)  # it loads the model, and takes no header
                 with child(argv, env=env, stdout=out, stderr=err) as process, _nothing_left_of(process):
                     for point in points:
                         yield self._wait_for(point, process, job)
