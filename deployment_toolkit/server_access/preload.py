@@ -16,13 +16,13 @@ from deployment_toolkit.server_access.key import ServerKey
 from deployment_toolkit.triton_server.url import ServerUrl
 
 LIBRARY_NAME = "libtriton_access.so"
+CLIENT_KEY = "WIDE_DEEP_CLIENT_KEY"  # as in shared.h
 
 _SOURCES = Path(__file__).parent / "src"
 _CACHE = Path(__file__).parent / "build"
 _CODE = ("-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti", "-Wall", "-Wextra")
 _LINK = ("-shared", "-static-libstdc++", "-static-libgcc")
-_SERVER_OPTIONS = "WIDE_DEEP_SERVER_OPTIONS"  # as in shared.h
-CLIENT_KEY = "WIDE_DEEPCLIENT_KEY"
+_SERVER_OPTIONS = "WIDE_DEEP_SERVER_OPTIONS"
 
 
 def build_preload(env: Mapping[str, str] | None = None) -> Path:

@@ -32,7 +32,7 @@ from deployment_toolkit.process import Child, child, environment, last_lines
 from deployment_toolkit.report import PerformanceRow
 from deployment_toolkit.server_access.key import ServerKey
 from deployment_toolkit.server_access.key_files import kept_key
-from deployment_toolkit.server_access.preload import preloading_client
+from deployment_toolkit.server_access.preload import CLIENT_KEY, preloading_client
 from deployment_toolkit.triton_performance_runner import analyzer_children
 from deployment_toolkit.triton_performance_runner.analyzer_job import GPUS, AnalyzerJob
 from deployment_toolkit.triton_performance_runner.assignment import Assignment
@@ -198,7 +198,8 @@ def _describe_repository(options: PerformanceOptions, folder: Path) -> Path:
 def _write_program(job: AnalyzerJob, name: str) -> Path:
     command = [sys.executable, "-P", "-m", analyzer_children.__name__, name, str(job.folder)]
     path = job.folder / name
-    path.write_text(f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.join(command)} "$@"\n')
+    start = f"unset {CLIENT_KEY}\nPYTHONPATH={shlex.quote(str(ROOT))}"
+    path.write_text(f'#!/bin/sh\n{start} exec {shlex.join(command)} "$@"\n')
     path.chmod(0o700)
     return path
 

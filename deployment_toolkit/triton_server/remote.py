@@ -30,9 +30,9 @@ class TritonServer:
     """A running server, known by the URL of at least one of its protocols.
 
     ``pid`` is the process id of a server on this host that this process started, else None; its model processes are
-    its children. ``log_path`` is where such a server logs, ``key_file`` holds the key of its restricted endpoints, which
-    every method finds by itself. Every method opens a connection of its own, so that a handle may be used from any
-    thread. Methods raise ServerError when the server is not there or answers with an error.
+    its children. ``log_path`` is where such a server logs, ``key_file`` holds the key of its restricted endpoints,
+    which every method finds by itself. Every method opens a connection of its own, so that a handle may be used from
+    any thread. Methods raise ServerError when the server is not there or answers with an error.
     """
 
     def __init__(
