@@ -118,9 +118,10 @@ def test_a_clients_shared_memory_reaches_it(server: TritonServer) -> None:
     region.chmod(0o666)  # a client of the same user needs no such thing
     try:
         with contextlib.closing(http.InferenceServerClient(server.http_url.removeprefix("http://"))) as client:
-            client.register_system_shared_memory("x1", f"/{region.name}", 4)
+            headers = key_headers(server)
+            client.register_system_shared_memory("x1", f"/{region.name}", 4, headers=headers)
             assert _ask(server, region="x1") == [[2.5 + 6]]
-            client.unregister_system_shared_memory("x1")
+            client.unregister_system_shared_memory("x1", headers=headers)
     finally:
         region.unlink()
 
