@@ -55,8 +55,9 @@ def find_key(url: ServerUrl, env: Mapping[str, str] | None = None) -> tuple[Serv
 
 
 @contextlib.contextmanager
-def kept_key(key: ServerKey, urls: Sequence[ServerUrl]) -> Iterator[Path]:
-    """The key of the server at ``urls`` is in files, to be found, until the block is left: the path of the first.
+def kept_key(key: ServerKey, urls: Sequence[ServerUrl], *, inherited: bool = False) -> Iterator[Path]:
+    """The key of the server at ``urls`` is in files, to be found, until the block is left: the path of the first. With
+    ``inherited``, as long as a program runs that this process becomes.
 
     Raises ServerError if the user's folder is another user's.
     """
@@ -66,7 +67,7 @@ def kept_key(key: ServerKey, urls: Sequence[ServerUrl]) -> Iterator[Path]:
         with _alone_in(folder):
             _remove_left_files(folder)
             for path in paths:
-                stack.enter_context(_kept(path, key))
+                stack.enter_context(_kept(path, key, inherited))
         yield paths[0]
 
 
@@ -82,11 +83,12 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _kept(path: Path, key: ServerKey) -> Iterator[None]:
+def _kept(path: Path, key: ServerKey, inherited: bool) -> Iterator[None]:
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     beside.unlink(missing_ok=True)
     file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
+        os.set_inheritable(file, inherited)
         os.write(file, f"{key.line}\n".encode())
         _lock(file)  # until this process ends, however it does
         beside.replace(path)
