@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from deployment_toolkit.params import make_parser, run_entry_point
 from deployment_toolkit.server_access.key import ServerKey
 from deployment_toolkit.server_access.key_files import kept_key
-from deployment_toolkit.server_access.preload import build_preload, server_variables
+from deployment_toolkit.server_access.private_options import build_library, variable
 from deployment_toolkit.triton_server.ports import LOOPBACK
 from deployment_toolkit.triton_server.url import Scheme, ServerUrl
 
@@ -22,14 +22,14 @@ def main(argv: list[str]) -> int:
     parser.add_argument("command", nargs="*", help="what starts the server, after --")
     options = parser.parse_args(argv)
     if not options.command:
-        print(build_preload())
+        print(build_library())
         return 0
     key, ports = ServerKey.new(), {Scheme.HTTP: options.http_port, Scheme.GRPC: options.grpc_port}
     urls = [ServerUrl(scheme, LOOPBACK, port) for scheme, port in ports.items()]
     with ExitStack() as stack:
         # The command holds the files as long as it runs; who starts the next server removes them.
         stack.enter_context(kept_key(key, urls, inherited=True))
-        os.execvpe(options.command[0], options.command, {**os.environ, **server_variables(key)})
+        os.execvpe(options.command[0], options.command, {**os.environ, **variable(key.server_options)})
     return 1
 
 

@@ -49,6 +49,11 @@ class ServerKey:
         """What a request of this protocol carries."""
         return {(_GRPC_PREFIX if scheme is Scheme.GRPC else "") + self.name: self.value}
 
+    def client_options(self, scheme: Scheme) -> list[str]:
+        """What a perf_analyzer that talks this protocol is told, where nobody else can read it."""
+        ((name, value),) = self.headers(scheme).items()
+        return ["-H", f"{name}:{value}"]
+
     @property
     def server_options(self) -> list[str]:
         """What a tritonserver is told, where nobody else can read it."""

@@ -18,7 +18,7 @@ from deployment_toolkit.errors import DeploymentError, ServerError
 from deployment_toolkit.params import make_parser, run_entry_point
 from deployment_toolkit.process import become, die_with_parent
 from deployment_toolkit.server_access.key_files import find_key
-from deployment_toolkit.server_access.preload import preloading_server
+from deployment_toolkit.server_access.private_options import with_private_options
 from deployment_toolkit.triton_performance_runner.analyzer_job import AnalyzerJob
 from deployment_toolkit.triton_performance_runner.assignment import Assignment
 from deployment_toolkit.triton_performance_runner.options import Point
@@ -45,7 +45,8 @@ def serve(job: AnalyzerJob) -> NoReturn:
     found = find_key(job.target.url)
     if found is None:
         raise ServerError(f"the key of the server at {job.target.url} is gone: start the measurement anew")
-    become(job.server_command, env=preloading_server(Installation.find().environment(job.environment()), found[1]))
+    env = Installation.find().environment(job.environment())
+    become(job.server_command, env=with_private_options(env, found[1].server_options))
 
 
 def measure(job: AnalyzerJob, arguments: Sequence[str]) -> int:

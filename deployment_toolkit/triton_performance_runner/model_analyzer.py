@@ -13,6 +13,7 @@ stays without its packages.
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import shlex
 import shutil
@@ -32,7 +33,6 @@ from deployment_toolkit.process import Child, child, environment, last_lines
 from deployment_toolkit.report import PerformanceRow
 from deployment_toolkit.server_access.key import ServerKey
 from deployment_toolkit.server_access.key_files import kept_key
-from deployment_toolkit.server_access.preload import CLIENT_KEY, preloading_client
 from deployment_toolkit.triton_performance_runner import analyzer_children
 from deployment_toolkit.triton_performance_runner.analyzer_job import GPUS, AnalyzerJob
 from deployment_toolkit.triton_performance_runner.assignment import Assignment
@@ -48,6 +48,8 @@ from deployment_toolkit.triton_server.url import Scheme, ServerUrl
 ROOT = Path(deployment_toolkit.__file__).parent.parent
 PYTHON = ROOT / ".venv-model-analyzer" / "bin" / "python"
 
+_START = Path(analyzer_children.__file__).with_name("analyzer_start.py")
+_HEADERS = "WIDE_DEEP_KEY_HEADERS"  # as there
 _POLL_S = 0.1
 _END_S = 20.0  # for Model Analyzer to end by itself, then for what it started to end
 _EXIT_TIMEOUT_S = 1  # of the server, which else waits longer for Model Analyzer's idle connections
@@ -93,11 +95,11 @@ class ModelAnalyzer:
         ):
             job = self._write_job(command, ports)
             config = self._write_config(job, ports)
-            argv: list[str | Path] = [PYTHON, "-I", "-m", "model_analyzer.entrypoint", "profile", "-f", config]
+            argv: list[str | Path] = [PYTHON, "-I", _START, "profile", "-f", config]
             out, err = self._folder / "model_analyzer.out", self._folder / "model_analyzer.err"
             try:
                 env = {**self._env, GPUS: ""}  # it would look for DCGM, for figures that are in no column
-                env = preloading_client(env, key, urls)  # it loads the model, and takes no header
+                env[_HEADERS] = json.dumps({scheme.value: key.headers(scheme) for scheme in Scheme})
                 with child(argv, env=env, stdout=out, stderr=err) as process, _nothing_left_of(process):
                     for point in points:
                         yield self._wait_for(point, process, job)
@@ -198,7 +200,7 @@ def _describe_repository(options: PerformanceOptions, folder: Path) -> Path:
 def _write_program(job: AnalyzerJob, name: str) -> Path:
     command = [sys.executable, "-P", "-m", analyzer_children.__name__, name, str(job.folder)]
     path = job.folder / name
-    start = f"unset {CLIENT_KEY}\nPYTHONPATH={shlex.quote(str(ROOT))}"
+    start = f"unset {_HEADERS}\nPYTHONPATH={shlex.quote(str(ROOT))}"
     path.write_text(f'#!/bin/sh\n{start} exec {shlex.join(command)} "$@"\n')
     path.chmod(0o700)
     return path

@@ -26,7 +26,7 @@ from deployment_toolkit.progress import progress_bar
 from deployment_toolkit.report import SETTLED, PerformanceRow
 from deployment_toolkit.server_access.key import REFUSED, REMEDY
 from deployment_toolkit.server_access.key_files import find_key
-from deployment_toolkit.server_access.preload import preloading_client
+from deployment_toolkit.server_access.private_options import with_private_options
 from deployment_toolkit.triton_performance_runner.assignment import Assignment
 from deployment_toolkit.triton_performance_runner.exclusive import no_shared_memory_left, region_pattern
 from deployment_toolkit.triton_performance_runner.options import MeasurementMode, Point
@@ -59,9 +59,9 @@ class PerfAnalyzer:
         self._data = assignment.data
         self._env = environment(assignment.env, prepend={"LD_LIBRARY_PATH": [_link_libraries(assignment.folder)]})
         found = find_key(self._url, assignment.env) if options.evaluation_mode is EvaluationMode.OFFLINE else None
-        if found is not None:  # to register shared memory; it has no option to send a header with that
+        if found is not None:  # to register shared memory
             self._url, key = found
-            self._env = preloading_client(self._env, key, [self._url])
+            self._env = with_private_options(self._env, key.client_options(self._url.scheme))
         self._program = [*(options.client.prefix if options.client else []), str(_find_program())]
         self._window = Window(options.measurement_mode, options.measurement_request_count, options.measurement_interval)
 

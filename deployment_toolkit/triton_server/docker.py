@@ -20,7 +20,7 @@ from deployment_toolkit.core import LoadMethod
 from deployment_toolkit.errors import ContainerError, ServerError
 from deployment_toolkit.server_access.key import ServerKey
 from deployment_toolkit.server_access.key_files import kept_key
-from deployment_toolkit.server_access.preload import build_preload, preload_path, server_variables
+from deployment_toolkit.server_access.private_options import build_library, preload, variable
 from deployment_toolkit.triton_server.ports import LOOPBACK, require_free
 from deployment_toolkit.triton_server.remote import TritonServer
 from deployment_toolkit.triton_server.server_options import COMMON_OPTIONS, repository_options
@@ -75,9 +75,9 @@ def docker_server(
     require_free(wanted)
     shared_memory_prefix = f"triton_{uuid.uuid4().hex}_"
     options.append(f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}")
-    libraries = [build_preload(), *([] if custom_operations is None else [custom_operations.resolve()])]
+    libraries = [build_library(), *([] if custom_operations is None else [custom_operations.resolve()])]
     key = ServerKey.new()
-    told = {"LD_PRELOAD": ":".join(map(preload_path, libraries)), **server_variables(key)}
+    told = {**preload(*libraries), **variable(key.server_options)}
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         engine = stack.enter_context(ContainerEngine.connect())

@@ -16,7 +16,7 @@ from deployment_toolkit.errors import ServerError
 from deployment_toolkit.process import Child, child
 from deployment_toolkit.server_access.key import ServerKey
 from deployment_toolkit.server_access.key_files import kept_key
-from deployment_toolkit.server_access.preload import preloading_server
+from deployment_toolkit.server_access.private_options import with_private_options
 from deployment_toolkit.triton_server.installation import Installation
 from deployment_toolkit.triton_server.ports import LOOPBACK, choose_free, port_options, require_free
 from deployment_toolkit.triton_server.remote import TritonServer
@@ -62,7 +62,7 @@ def local_server(
     with contextlib.ExitStack() as stack:
         command = [*stack.enter_context(installation.command()), *options]
         key = ServerKey.new()
-        environment = preloading_server(installation.environment(env, devices), key)
+        environment = with_private_options(installation.environment(env, devices), key.server_options)
         process, server = _start(stack, command, wanted, log_path, timeout_s, environment)
         server.key_file = stack.enter_context(kept_key(key, server.urls))
         try:

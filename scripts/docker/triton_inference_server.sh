@@ -26,7 +26,7 @@ library=$("$python" -m deployment_toolkit.server_access)
 options=(--rm --user "$user" --env HOME=/tmp --cap-drop ALL --security-opt no-new-privileges)
 options+=(--ipc host) # offline measurements pass tensors through shared memory
 options+=(--volume "$MODEL_REPOSITORY_PATH:$MODEL_REPOSITORY_PATH:ro")
-options+=(--volume "$library:$library:ro" --env "LD_PRELOAD=$library" --env WIDE_DEEP_SERVER_OPTIONS)
+options+=(--volume "$library:$library:ro" --env "LD_PRELOAD=$library" --env WIDE_DEEP_PRIVATE_OPTIONS)
 for inside in 8000 8001 8002; do options+=(--publish "127.0.0.1:$((port + inside - 8000)):$inside"); done
 exec "$python" -m deployment_toolkit.server_access --http-port "$port" --grpc-port "$((port + 1))" -- docker run "${options[@]}" "${gpu_options[@]}" "${TRITON_IMAGE:-nvcr.io/nvidia/tritonserver:25.02-py3}" \
   tritonserver "--model-repository=$MODEL_REPOSITORY_PATH" --model-control-mode=explicit "$@"

@@ -17,7 +17,7 @@ import yaml
 import runner.launch
 from deployment_toolkit.container_spec import LABEL, ContainerSpec
 from deployment_toolkit.containers import ContainerEngine
-from deployment_toolkit.server_access.preload import build_preload
+from deployment_toolkit.server_access.private_options import build_library
 from deployment_toolkit.triton_server.docker import built_image_name
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.config import load_config
@@ -138,7 +138,7 @@ def _create_body(values: dict[str, Any], repository: Path, command: tuple[str, .
         {"Name": "memlock", "Soft": -1, "Hard": -1},
         {"Name": "stack", "Soft": 67108864, "Hard": 67108864},
     ]
-    library = build_preload()
+    library = build_library()
     restricted = f"model-repository,shared-memory,trace,logging:wide-deep-key={key}"
     options = f"--http-restricted-api={restricted}\n--grpc-restricted-protocol={restricted}"
     request = [{"Driver": "", "DeviceIDs": gpus, "Capabilities": [["gpu"]]}]
@@ -146,7 +146,7 @@ def _create_body(values: dict[str, Any], repository: Path, command: tuple[str, .
         "Image": built if values["image"] == "BUILT" else values["image"],
         "Cmd": list(command),
         "User": "1000:1001",
-        "Env": ["HOME=/tmp", f"LD_PRELOAD={library}", f"WIDE_DEEP_SERVER_OPTIONS={options}"],
+        "Env": ["HOME=/tmp", f"LD_PRELOAD={library}", f"WIDE_DEEP_PRIVATE_OPTIONS={options}"],
         "WorkingDir": "",
         "ExposedPorts": {f"{port}/tcp": {} for port in (8000, 8001, 8002)},
         "Labels": {LABEL: ""},

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from deployment_toolkit.server_access.preload import build_preload
+from deployment_toolkit.server_access.private_options import build_library
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TOOLS = ("bash", "cat", "df", "dirname", "grep", "id", "mkdir", "stat", "tail", "tr")
@@ -150,11 +150,11 @@ def test_triton_listens_on_this_host_only(host: Host) -> None:
     arguments = host.arguments("./triton/scripts/docker/triton_inference_server.sh --log-verbose=1")
     repository = f"{host.above}/runner_workspace/model_store"
     assert _values(arguments, "--publish") == [f"127.0.0.1:{port}:{port}" for port in (8000, 8001, 8002)]
-    library = build_preload()
+    library = build_library()
     volumes = [f"{repository}:{repository}:ro", f"{library}:{library}:ro"]
     assert _values(arguments, "--volume") == volumes  # and no socket of Docker's
     # The key is in the environment of the command: its arguments can be read by every user.
-    assert _values(arguments, "--env")[:3] == ["HOME=/tmp", f"LD_PRELOAD={library}", "WIDE_DEEP_SERVER_OPTIONS"]
+    assert _values(arguments, "--env")[:3] == ["HOME=/tmp", f"LD_PRELOAD={library}", "WIDE_DEEP_PRIVATE_OPTIONS"]
     assert _values(arguments, "--ipc") == ["host"]
     server = ["tritonserver", f"--model-repository={repository}", "--model-control-mode=explicit", "--log-verbose=1"]
     assert arguments[-5:] == ["nvcr.io/nvidia/tritonserver:25.02-py3", *server]

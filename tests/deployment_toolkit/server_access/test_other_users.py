@@ -108,7 +108,7 @@ def test_its_key_is_not_to_be_seen(server: TritonServer) -> None:
         assert secret not in as_nobody(["cat", f"/proc/{process.pid}/cmdline"])
         assert "Permission denied" in as_nobody(["cat", f"/proc/{process.pid}/environ"])
         assert secret not in str(process.environ())  # and not for the models, which read a user's files
-        assert "libtriton_access" not in process.environ().get("LD_PRELOAD", "") or process.pid == server.pid
+        assert "libprivate_options" not in process.environ().get("LD_PRELOAD", "") or process.pid == server.pid
     assert server.log_path is not None and secret not in server.log_path.read_text()
 
 

@@ -145,7 +145,7 @@ def test_an_image_that_cannot_keep_a_key_gets_no_server(
 ) -> None:
     """As one of another architecture, whose loader passes over the library with a warning."""
     with (
-        pytest.raises(ServerError, match="lets every user of this host load models .* so use an image of this"),
+        pytest.raises(ServerError, match="lets every user of this host load models, .* so use an image of this"),
         docker_server(repository, image=container_image, log_path=tmp_path / "log", env={"LD_PRELOAD": "/no.so"}),
     ):
         pass

@@ -1,19 +1,19 @@
-// Gives tritonserver options that must not stand in its command line, which every user of the host can read. They are
-// taken from an environment variable, one on a line; the processes of its models inherit neither it nor this library.
+// Gives a program options that must not stand in its command line, which every user of the host can read. They are
+// taken from an environment variable, one on a line; the processes that the program starts inherit neither it nor this
+// library. It takes nothing but the C library, and of that old functions, since a container may have another one.
 
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "shared.h"
-
 namespace {
 
 using Main = int (*)(int, char**, char**);
 
-constexpr char kProgram[] = "tritonserver";
-constexpr char kLibrary[] = "libtriton_access.so";
+constexpr const char* kPrograms[] = {"tritonserver", "perf_analyzer"};
+constexpr char kOptions[] = "WIDE_DEEP_PRIVATE_OPTIONS";
+constexpr char kLibrary[] = "libprivate_options.so";
 constexpr char kPreload[] = "LD_PRELOAD";
 
 Main program_main = nullptr;
@@ -23,12 +23,25 @@ const char* base_name(const char* path) {
   return slash == nullptr ? path : slash + 1;
 }
 
+bool is_meant(const char* program) {
+  for (const char* name : kPrograms) {
+    if (strcmp(base_name(program), name) == 0) return true;
+  }
+  return false;
+}
+
+/// Memory is not to be had: without its options the program would not be what was asked for.
+template <typename Pointer>
+Pointer need(Pointer pointer) {
+  if (pointer == nullptr) abort();
+  return pointer;
+}
+
 void stop_preloading() {
   const char* preloaded = getenv(kPreload);
   if (preloaded == nullptr) return;
-  char* rest = strdup(preloaded);
-  char* kept = static_cast<char*>(calloc(strlen(preloaded) + 2, 1));
-  if (rest == nullptr || kept == nullptr) return;
+  char* rest = need(strdup(preloaded));
+  char* kept = need(static_cast<char*>(calloc(strlen(preloaded) + 2, 1)));
   char* state = nullptr;
   for (char* item = strtok_r(rest, ": ", &state); item != nullptr; item = strtok_r(nullptr, ": ", &state)) {
     if (strcmp(base_name(item), kLibrary) == 0) continue;
@@ -44,26 +57,23 @@ void stop_preloading() {
   free(rest);
 }
 
-/// A copy of the variable's text, which is wiped where /proc/PID/environ would show it.
-char* take(const char* name) {
-  char* text = getenv(name);
+/// A copy of the variable's text, which is wiped where /proc/PID/environ would show it; null without the variable.
+char* take_options() {
+  char* text = getenv(kOptions);
   if (text == nullptr) return nullptr;
-  char* copy = strdup(text);
-  if (copy == nullptr) abort();  // without its options it would start unrestricted
+  char* copy = need(strdup(text));
   memset(text, 0, strlen(text));
-  unsetenv(name);
+  unsetenv(kOptions);
   return copy;
 }
 
 int main_with_options(int argc, char** argv, char**) {
-  char* options = take(access_key::kServerOptions);
-  free(take(access_key::kClientKey));
+  char* options = take_options();
   stop_preloading();
   if (options == nullptr) return program_main(argc, argv, environ);
   size_t most = static_cast<size_t>(argc) + 2;
   for (const char* at = options; *at != '\0'; ++at) most += *at == '\n';
-  char** all = static_cast<char**>(calloc(most, sizeof(char*)));
-  if (all == nullptr) abort();
+  char** all = need(static_cast<char**>(calloc(most, sizeof(char*))));
   memcpy(all, argv, static_cast<size_t>(argc) * sizeof(char*));
   char* state = nullptr;
   for (char* item = strtok_r(options, "\n", &state); item != nullptr; item = strtok_r(nullptr, "\n", &state)) {
@@ -74,11 +84,12 @@ int main_with_options(int argc, char** argv, char**) {
 
 }  // namespace
 
+/// What every program calls first, with its own main.
 extern "C" __attribute__((visibility("default"))) int __libc_start_main(
     Main main, int argc, char** argv, void (*init)(), void (*finish)(), void (*finish_loader)(), void* stack_end) {
   using Start = int (*)(Main, int, char**, void (*)(), void (*)(), void (*)(), void*);
   const auto start = reinterpret_cast<Start>(dlsym(RTLD_NEXT, "__libc_start_main"));
-  if (argc > 0 && strcmp(base_name(argv[0]), kProgram) == 0) {
+  if (argc > 0 && is_meant(argv[0])) {
     program_main = main;
     main = main_with_options;
   }
