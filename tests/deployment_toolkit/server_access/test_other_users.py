@@ -151,6 +151,14 @@ def test_the_owner_finds_it_by_any_name_of_the_address_and_nobody_without_it(ser
         hidden.rename(server.key_file)
 
 
+def test_by_hand_it_need_not_stand_in_a_command(server: TritonServer) -> None:
+    """As docs/server-access.md has it."""
+    argv = ["curl", "--silent", "--request", "POST", f"{server.http_url}/v2/repository/index"]
+    assert "restricted" in subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    argv += ["--header", f"@{server.key_file}"]
+    assert '"name":"adder"' in subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+
 def test_each_start_has_another_key_and_takes_it_away(adder_repository: Path, tmp_path: Path) -> None:
     keys = set()
     for _ in range(2):
