@@ -13,7 +13,7 @@ from deployment_toolkit.triton_server.url import Scheme
 # inference, health, metadata, configuration, statistics.
 RESTRICTED = ("model-repository", "shared-memory", "trace", "logging")
 REFUSED = "is restricted, expecting header"  # Triton's words
-REMEDY = "ask its owner for the key, and give it as docs/server-access.md says"
+REMEDY = "ask its owner for its present key, and give it as docs/server-access.md says"
 
 _NAME = "wide-deep-key"
 _GRPC_PREFIX = "triton-grpc-protocol-"  # which Triton puts before the name

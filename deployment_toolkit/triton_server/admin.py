@@ -57,12 +57,12 @@ def admin_client(url: ServerUrl, *, timeout_s: float, with_key: bool = True) -> 
         yield client
     except InferenceServerException as error:
         message = " ".join(str(error.message()).split())
+        if REFUSED in message:  # over gRPC as if it were unreachable
+            raise ServerError(f"the server at {url} answered: {message}; {REMEDY}") from error
         if error.status() == _LATE:
             raise ServerError(_late(url, timeout_s)) from error
         if error.status() == _UNREACHABLE:
             raise ServerError(_unreachable(url, message)) from error
-        if REFUSED in message and key is None:
-            raise ServerError(f"the server at {url} answered: {message}; {REMEDY}") from error
         raise ServerError(f"the server at {url} answered: {message}") from error
     except TimeoutError as error:
         raise ServerError(_late(url, timeout_s)) from error

@@ -182,6 +182,11 @@ def test_triton_runs_as_the_caller_but_never_as_root(host: Host, caller: str, us
     assert (f"--client-user {user}" in host.run(command).stderr) == (caller == "0")
 
 
+def test_triton_has_a_key_or_is_not_started(host: Host) -> None:
+    (host.root / ".venv" / "bin" / "python").unlink()
+    assert "run scripts/install.sh first" in host.error("./triton/scripts/docker/triton_inference_server.sh")
+
+
 CONTAINERS = ["interactive.sh", "triton_inference_server.sh"]
 
 
