@@ -10,12 +10,12 @@ from deployment_toolkit.params import make_parser, run_entry_point
 from deployment_toolkit.server_access.key import ServerKey
 from deployment_toolkit.server_access.key_files import kept_key
 from deployment_toolkit.server_access.private_options import build_library, variable
-from deployment_toolkit.triton_server.ports import LOOPBACK
+from deployment_toolkit.triton_server.ports import LOOPBACK, require_free
 from deployment_toolkit.triton_server.url import Scheme, ServerUrl
 
 
 def main(argv: list[str]) -> int:
-    """Prints the library's path, or does not return."""
+    """Prints the library's path, or does not return. Raises ServerError if a port is in use."""
     parser = make_parser(__doc__ or "")
     parser.add_argument("--http-port", type=int, default=8000, help="the server's port of the HTTP protocol")
     parser.add_argument("--grpc-port", type=int, default=8001, help="the server's port of the gRPC protocol")
@@ -25,6 +25,7 @@ def main(argv: list[str]) -> int:
         print(build_library())
         return 0
     key, ports = ServerKey.new(), {Scheme.HTTP: options.http_port, Scheme.GRPC: options.grpc_port}
+    require_free({scheme.value: port for scheme, port in ports.items()})  # a running server's key stays where it is
     urls = [ServerUrl(scheme, LOOPBACK, port) for scheme, port in ports.items()]
     with ExitStack() as stack:
         # The command holds the files as long as it runs; who starts the next server removes them.

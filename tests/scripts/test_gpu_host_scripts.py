@@ -15,8 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from deployment_toolkit.server_access.private_options import build_library
-
 ROOT = Path(__file__).resolve().parent.parent.parent
 TOOLS = ("bash", "cat", "df", "dirname", "grep", "id", "mkdir", "stat", "tail", "tr")
 MOCK_DOCKER = """#!/bin/bash
@@ -41,7 +39,10 @@ case "$1 $2" in
   "-c "*onnxruntime*) exit "${{MOCK_CUDA_CODE:-0}}" ;;
   "-c "*) exit "${{MOCK_REQUIREMENTS_CODE:-0}}" ;;
   "-m runner.launch_modes") exec {sys.executable} "$@" ;;
-  "-m deployment_toolkit.server_access") PYTHONPATH={ROOT} exec {sys.executable} "$@" ;;
+  "-m deployment_toolkit.server_access")
+    [ $# -gt 2 ] || {{ echo /mock/library.so; exit; }}
+    shift 2
+    [ "$1 $3 $5" = "--http-port --grpc-port --" ] && shift 5 && exec "$@" ;;
 esac
 printf '%s\\n' "PYTHONPATH=$PYTHONPATH" "PWD=$PWD" "$@" >"$MOCK_LOG"
 """
@@ -150,7 +151,7 @@ def test_triton_listens_on_this_host_only(host: Host) -> None:
     arguments = host.arguments("./triton/scripts/docker/triton_inference_server.sh --log-verbose=1")
     repository = f"{host.above}/runner_workspace/model_store"
     assert _values(arguments, "--publish") == [f"127.0.0.1:{port}:{port}" for port in (8000, 8001, 8002)]
-    library = build_library()
+    library = "/mock/library.so"
     volumes = [f"{repository}:{repository}:ro", f"{library}:{library}:ro"]
     assert _values(arguments, "--volume") == volumes  # and no socket of Docker's
     # The key is in the environment of the command: its arguments can be read by every user.
