@@ -67,18 +67,20 @@ EOF_LIBRARIES
   .venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --editable .
   echo "base $wanted" >"$stamp"
   [ -n "$dev" ] && echo "dev $wanted" >>"$stamp"
-  compile_cpp_host
+  compile_libraries
 }
 
 # Some seconds; a server that starts later does it where this could not, or where the sources have changed.
-compile_cpp_host() {
+compile_libraries() {
   if [ -z "${CXX:-}" ] && ! command -v c++ g++ clang++ >/dev/null \
       && ! .venv/bin/python -c 'import ziglang' 2>/dev/null; then
-    echo "there is no C++ compiler: installing one into .venv (80 MB, 400 MB on disk), for the C++ host"
+    echo "there is no C++ compiler: installing one into .venv (80 MB, 400 MB on disk), for the C++ host and the server's key"
     .venv/bin/python -m pip install --disable-pip-version-check --quiet -r requirements-compiler.txt || true
   fi
   .venv/bin/python -m deployment_toolkit.cpp_host >/dev/null \
     || echo "without the C++ host (see above) all works but models that are to run in it"
+  .venv/bin/python -m deployment_toolkit.server_access >/dev/null \
+    || echo "without a way to keep its key from other users (see above) no server is started"
 }
 
 # The one for the CPU and the one for GPUs are two packages that write the same files: neither can be laid over the other.

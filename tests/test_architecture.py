@@ -20,6 +20,7 @@ Import = tuple[str, ast.stmt]  # dotted name and where
 TRITON_CLIENTS = (
     "deployment_toolkit.triton_inference_runner.grpc",
     "deployment_toolkit.triton_inference_runner.http",
+    "deployment_toolkit.triton_performance_runner.analyzer_start",
     "deployment_toolkit.triton_server.*",
 )
 TENSORFLOW = ("model", "tf_dataloader", "widedeep.*", "deployment_toolkit.library.tf*", "benchmarks.bars.tf_products")

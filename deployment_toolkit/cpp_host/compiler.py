@@ -1,17 +1,25 @@
-"""A C++ compiler of this machine."""
+"""A C++ compiler of this machine, and what it compiles once and keeps."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import logging
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deployment_toolkit.errors import BuildError
+from deployment_toolkit.errors import BuildError, DataError, ProcessError
+from deployment_toolkit.files import replace_when_complete
+from deployment_toolkit.process import environment, run
 
+logger = logging.getLogger("compiler")
+
+_TIMEOUT_S = 600.0
 _NAMES = ("c++", "g++", "clang++")
 REMEDY = "install one (Debian, Ubuntu: apt-get install g++; without root: pip install ziglang)"
 
@@ -47,3 +55,68 @@ class Compiler:
         program = Path(self.command[0]).resolve()
         stat = program.stat()
         return f"{self.command} {program} {stat.st_size} {stat.st_mtime_ns}"
+
+
+@dataclass(frozen=True)
+class Library:
+    """A shared library, compiled once for its sources, ``arguments``, ``version`` and a compiler. ``what`` names it in
+    messages; ``sources`` is a folder, whose files all count: ``exports.map``, where there is one, says what can be seen
+    of it; below ``cache`` it is kept under the name ``name``."""
+
+    what: str
+    name: str
+    sources: Path
+    cache: Path
+    arguments: Sequence[str]
+    version: str = ""
+
+    def find(self, env: Mapping[str, str] | None = None) -> Path | None:
+        """The compiled library, if there is one; where there is no compiler, of whichever it was made with."""
+        try:
+            made = self._place(Compiler.find(environment(env, prepend={})))
+        except BuildError:
+            return next(iter(sorted(self.cache.glob(f"{self._key()}-*/{self.name}"))), None)
+        return made if made.is_file() else None
+
+    def build(self, env: Mapping[str, str] | None = None) -> Path:
+        """The compiled library, compiled if it isn't yet. ``env``, by default this process's environment, has PATH and
+        CXX. Raises BuildError if there is no compiler, the sources don't compile or the cache can't be written."""
+        found = self.find(env)
+        if found is not None:
+            return found
+        variables = environment(env, prepend={})
+        compiler = Compiler.find(variables)
+        place = self._place(compiler)
+        try:
+            with replace_when_complete(place) as beside, tempfile.TemporaryDirectory() as folder:
+                done = run(
+                    [*compiler.command, *self._sources(), *self.arguments, "-o", str(beside)],
+                    env=variables,
+                    timeout_s=_TIMEOUT_S,
+                    log_path=Path(folder) / "compiler",
+                    poll_s=0.02,
+                )
+                beside.chmod(0o755)  # whatever the umask: a container's user takes it too
+        except ProcessError as error:
+            raise BuildError(f"{self.what} can't be compiled: {error}") from error
+        except DataError as error:
+            raise BuildError(f"{self.what} can't be compiled here: {error}") from error
+        logger.info("%s was compiled in %.1f s: %s", self.what, done.seconds, place)
+        return place
+
+    def _sources(self) -> list[str]:
+        exports = self.sources / "exports.map"
+        options = [f"-Wl,--version-script={exports}"] if exports.exists() else []
+        return [*options, *map(str, sorted(self.sources.glob("*.cpp")))]
+
+    def _place(self, compiler: Compiler) -> Path:
+        with_compiler = hashlib.sha256(compiler.identity.encode()).hexdigest()[:12]
+        return self.cache / f"{self._key()}-{with_compiler}" / self.name
+
+    def _key(self) -> str:
+        """Of all that the library is made of, apart from the compiler."""
+        digest = hashlib.sha256()
+        for path in sorted(self.sources.iterdir()):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+        digest.update(repr((tuple(self.arguments), self.version)).encode())
+        return digest.hexdigest()[:12]

@@ -14,9 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from deployment_toolkit.errors import DeploymentError
+from deployment_toolkit.errors import DeploymentError, ServerError
 from deployment_toolkit.params import make_parser, run_entry_point
 from deployment_toolkit.process import become, die_with_parent
+from deployment_toolkit.server_access.key_files import find_key
+from deployment_toolkit.server_access.private_options import with_private_options
 from deployment_toolkit.triton_performance_runner.analyzer_job import AnalyzerJob
 from deployment_toolkit.triton_performance_runner.assignment import Assignment
 from deployment_toolkit.triton_performance_runner.options import Point
@@ -24,6 +26,7 @@ from deployment_toolkit.triton_performance_runner.perf_analyzer import PerfAnaly
 from deployment_toolkit.triton_performance_runner.variant import Variant, VariantPoint
 from deployment_toolkit.triton_server.installation import Installation
 from deployment_toolkit.triton_server.remote import TritonServer
+from deployment_toolkit.triton_server.starting import require_restricted
 
 SERVER = "server"
 CLIENT = "client"
@@ -38,8 +41,12 @@ def main(argv: list[str]) -> int | None:
 
 
 def serve(job: AnalyzerJob) -> NoReturn:
-    """Becomes the server."""
-    become(job.server_command, env=Installation.find().environment(job.environment()))
+    """Becomes the server. Raises ServerError if its key is gone, with the process that started it all."""
+    found = find_key(job.target.url)
+    if found is None:
+        raise ServerError(f"the key of the server at {job.target.url} is gone: start the measurement anew")
+    env = Installation.find().environment(job.environment())
+    become(job.server_command, env=with_private_options(env, found[1].server_options))
 
 
 def measure(job: AnalyzerJob, arguments: Sequence[str]) -> int:
@@ -58,6 +65,8 @@ def measure(job: AnalyzerJob, arguments: Sequence[str]) -> int:
     job.begin(point)
     with tempfile.TemporaryDirectory(dir=job.folder) as folder:
         try:
+            if first:
+                require_restricted(str(job.target.url))
             meter = PerfAnalyzer(Assignment(job.options, job.target, job.data, Path(folder), job.environment()))
             if first and job.options.warmup:
                 meter.warm_up()

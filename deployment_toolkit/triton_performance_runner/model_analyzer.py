@@ -13,6 +13,7 @@ stays without its packages.
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import shlex
 import shutil
@@ -30,6 +31,8 @@ import deployment_toolkit
 from deployment_toolkit.errors import PerformanceError, UsageError
 from deployment_toolkit.process import Child, child, environment, last_lines
 from deployment_toolkit.report import PerformanceRow
+from deployment_toolkit.server_access.key import ServerKey
+from deployment_toolkit.server_access.key_files import kept_key
 from deployment_toolkit.triton_performance_runner import analyzer_children
 from deployment_toolkit.triton_performance_runner.analyzer_job import GPUS, AnalyzerJob
 from deployment_toolkit.triton_performance_runner.assignment import Assignment
@@ -40,11 +43,13 @@ from deployment_toolkit.triton_performance_runner.target import Target
 from deployment_toolkit.triton_performance_runner.variant import Variant, model_config_parameters
 from deployment_toolkit.triton_server.installation import Installation
 from deployment_toolkit.triton_server.ports import LOOPBACK, choose_free, port_options
-from deployment_toolkit.triton_server.url import ServerUrl
+from deployment_toolkit.triton_server.url import Scheme, ServerUrl
 
 ROOT = Path(deployment_toolkit.__file__).parent.parent
 PYTHON = ROOT / ".venv-model-analyzer" / "bin" / "python"
 
+_START = Path(analyzer_children.__file__).with_name("analyzer_start.py")
+_HEADERS = "WIDE_DEEP_KEY_HEADERS"  # as there
 _POLL_S = 0.1
 _END_S = 20.0  # for Model Analyzer to end by itself, then for what it started to end
 _EXIT_TIMEOUT_S = 1  # of the server, which else waits longer for Model Analyzer's idle connections
@@ -81,24 +86,20 @@ class ModelAnalyzer:
     def measure_all(self, points: Sequence[Point]) -> Generator[PerformanceRow, None, None]:
         """The row of each point. Raises PerformanceError if one could not be measured."""
         spec = self._target.spec
+        ports = choose_free(dict.fromkeys(_PROTOCOLS))
+        key, urls = ServerKey.new(), [ServerUrl(scheme, LOOPBACK, ports[scheme.value]) for scheme in Scheme]
         with (
             Installation.find().command() as command,
+            kept_key(key, urls),  # its children find it there
             no_shared_memory_left([item.name for item in spec.inputs], [item.name for item in spec.outputs]),
         ):
-            ports = choose_free(dict.fromkeys(_PROTOCOLS))
             job = self._write_job(command, ports)
-            argv: list[str | Path] = [
-                PYTHON,
-                "-I",
-                "-m",
-                "model_analyzer.entrypoint",
-                "profile",
-                "-f",
-                self._write_config(job, ports),
-            ]
+            config = self._write_config(job, ports)
+            argv: list[str | Path] = [PYTHON, "-I", _START, "profile", "-f", config]
             out, err = self._folder / "model_analyzer.out", self._folder / "model_analyzer.err"
             try:
                 env = {**self._env, GPUS: ""}  # it would look for DCGM, for figures that are in no column
+                env[_HEADERS] = json.dumps({scheme.value: key.headers(scheme) for scheme in Scheme})
                 with child(argv, env=env, stdout=out, stderr=err) as process, _nothing_left_of(process):
                     for point in points:
                         yield self._wait_for(point, process, job)
@@ -199,7 +200,8 @@ def _describe_repository(options: PerformanceOptions, folder: Path) -> Path:
 def _write_program(job: AnalyzerJob, name: str) -> Path:
     command = [sys.executable, "-P", "-m", analyzer_children.__name__, name, str(job.folder)]
     path = job.folder / name
-    path.write_text(f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.join(command)} "$@"\n')
+    start = f"unset {_HEADERS}\nPYTHONPATH={shlex.quote(str(ROOT))}"
+    path.write_text(f'#!/bin/sh\n{start} exec {shlex.join(command)} "$@"\n')
     path.chmod(0o700)
     return path
 

@@ -24,6 +24,9 @@ from deployment_toolkit.errors import PerformanceError, ProcessError
 from deployment_toolkit.process import environment, last_lines, run
 from deployment_toolkit.progress import progress_bar
 from deployment_toolkit.report import SETTLED, PerformanceRow
+from deployment_toolkit.server_access.key import REFUSED, REMEDY
+from deployment_toolkit.server_access.key_files import find_key
+from deployment_toolkit.server_access.private_options import with_private_options
 from deployment_toolkit.triton_performance_runner.assignment import Assignment
 from deployment_toolkit.triton_performance_runner.exclusive import no_shared_memory_left, region_pattern
 from deployment_toolkit.triton_performance_runner.options import MeasurementMode, Point
@@ -52,8 +55,13 @@ class PerfAnalyzer:
         options, self._folder = assignment.options, assignment.folder
         self._options = options
         self._target = assignment.target
+        self._url = assignment.target.url
         self._data = assignment.data
         self._env = environment(assignment.env, prepend={"LD_LIBRARY_PATH": [_link_libraries(assignment.folder)]})
+        found = find_key(self._url, assignment.env) if options.evaluation_mode is EvaluationMode.OFFLINE else None
+        if found is not None:  # to register shared memory
+            self._url, key = found
+            self._env = with_private_options(self._env, key.client_options(self._url.scheme))
         self._program = [*(options.client.prefix if options.client else []), str(_find_program())]
         self._window = Window(options.measurement_mode, options.measurement_request_count, options.measurement_interval)
 
@@ -151,7 +159,7 @@ class PerfAnalyzer:
         target, options = self._target, self._options
         version = ["-x", target.version] if target.version else []
         argv = [*self._program, "-m", target.name, *version]
-        argv += ["-u", target.url.address, "-i", "grpc" if target.url.scheme is Scheme.GRPC else "http"]
+        argv += ["-u", self._url.address, "-i", "grpc" if self._url.scheme is Scheme.GRPC else "http"]
         argv += ["-b", str(point.batch), "--concurrency-range", str(point.concurrency)]
         if point.concurrency > threads:  # otherwise a thread per request in flight, which is not bounded
             argv += ["--async", "--max-threads", str(threads)]
@@ -180,6 +188,8 @@ class PerfAnalyzer:
         if "error while loading shared libraries" in error.stderr:
             return f"{last_lines(error.stderr)}: pip install -r requirements.txt, or the package that brings it"
         reason = last_lines(error.stderr or error.stdout or str(error))
+        if REFUSED in reason:
+            reason = f"{reason}: {REMEDY}"
         spec, client = self._target.spec, self._options.client
         names = region_pattern([item.name for item in spec.inputs], [item.name for item in spec.outputs])
         remedy = region_remedy(reason, names, client.uid if client else os.geteuid())

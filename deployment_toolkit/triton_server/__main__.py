@@ -63,6 +63,8 @@ def main(argv: list[str]) -> None:
     options.model_repository.mkdir(parents=True, exist_ok=True)
     with _server(options) as server:
         logger.info("ready at %s and %s, log in %s; Ctrl-C ends it", server.http_url, server.grpc_url, server.log_path)
+        if server.key_file is not None:
+            logger.info("whoever loads models or registers shared memory needs the key in %s", server.key_file)
         if options.ready_file is not None:
             options.ready_file.touch()
         signal.pause()

@@ -13,6 +13,8 @@ from google.protobuf.json_format import MessageToDict
 from tritonclient.utils import InferenceServerException
 
 from deployment_toolkit.errors import ServerError
+from deployment_toolkit.server_access.key import REFUSED, REMEDY, ServerKey
+from deployment_toolkit.server_access.key_files import find_key
 from deployment_toolkit.triton_server.url import Scheme, ServerUrl
 
 _CONNECTION_TIMEOUT_S = 5.0
@@ -41,16 +43,22 @@ class AdminClient(Protocol):
 
 
 @contextlib.contextmanager
-def admin_client(url: ServerUrl, *, timeout_s: float) -> Iterator[AdminClient]:
-    """A client for a few questions in this thread, each answered within ``timeout_s``.
+def admin_client(url: ServerUrl, *, timeout_s: float, with_key: bool = True) -> Iterator[AdminClient]:
+    """A client for a few questions in this thread, each answered within ``timeout_s``. It sends the server's key, where
+    this user has it, with what needs it.
 
     Raises ServerError, with the server's message on one line, if a question is answered with an error or not at all.
     """
-    client: AdminClient = _GrpcAdmin(url, timeout_s) if url.scheme == Scheme.GRPC else _HttpAdmin(url, timeout_s)
+    found = find_key(url) if with_key else None
+    address, key = found or (url, None)
+    admin = _GrpcAdmin if url.scheme == Scheme.GRPC else _HttpAdmin
+    client: AdminClient = admin(address, key, timeout_s)
     try:
         yield client
     except InferenceServerException as error:
         message = " ".join(str(error.message()).split())
+        if REFUSED in message:  # over gRPC as if it were unreachable
+            raise ServerError(f"the server at {url} answered: {message}; {REMEDY}") from error
         if error.status() == _LATE:
             raise ServerError(_late(url, timeout_s)) from error
         if error.status() == _UNREACHABLE:
@@ -73,8 +81,9 @@ def grpc_channel_options(url: ServerUrl) -> list[tuple[str, int]]:
 
 
 class _GrpcAdmin:
-    def __init__(self, url: ServerUrl, timeout_s: float) -> None:
+    def __init__(self, url: ServerUrl, key: ServerKey | None, timeout_s: float) -> None:
         self._client = grpc_client.InferenceServerClient(url.address, channel_args=grpc_channel_options(url))
+        self._headers = key.headers(Scheme.GRPC) if key else None
         self._timeout_s = timeout_s
 
     def is_ready(self) -> bool:
@@ -84,13 +93,14 @@ class _GrpcAdmin:
         return bool(self._client.is_model_ready(name, version, client_timeout=self._timeout_s))
 
     def load(self, name: str) -> None:
-        self._client.load_model(name, client_timeout=self._timeout_s)
+        self._client.load_model(name, headers=self._headers, client_timeout=self._timeout_s)
 
     def unload(self, name: str) -> None:
-        self._client.unload_model(name, client_timeout=self._timeout_s)
+        self._client.unload_model(name, headers=self._headers, client_timeout=self._timeout_s)
 
     def index(self) -> list[dict[str, Any]]:
-        return list(_plain(self._client.get_model_repository_index(client_timeout=self._timeout_s))["models"])
+        index = self._client.get_model_repository_index(headers=self._headers, client_timeout=self._timeout_s)
+        return list(_plain(index)["models"])
 
     def metadata(self, name: str, version: str) -> dict[str, Any]:
         return _plain(self._client.get_model_metadata(name, version, client_timeout=self._timeout_s))
@@ -103,7 +113,8 @@ class _GrpcAdmin:
 
 
 class _HttpAdmin:
-    def __init__(self, url: ServerUrl, timeout_s: float) -> None:
+    def __init__(self, url: ServerUrl, key: ServerKey | None, timeout_s: float) -> None:
+        self._headers = key.headers(Scheme.HTTP) if key else None
         self._client = http_client.InferenceServerClient(
             url.address, connection_timeout=min(timeout_s, _CONNECTION_TIMEOUT_S), network_timeout=timeout_s
         )
@@ -115,13 +126,13 @@ class _HttpAdmin:
         return bool(self._client.is_model_ready(name, version))
 
     def load(self, name: str) -> None:
-        self._client.load_model(name)
+        self._client.load_model(name, headers=self._headers)
 
     def unload(self, name: str) -> None:
-        self._client.unload_model(name)
+        self._client.unload_model(name, headers=self._headers)
 
     def index(self) -> list[dict[str, Any]]:
-        return list(self._client.get_model_repository_index())
+        return list(self._client.get_model_repository_index(headers=self._headers))
 
     def metadata(self, name: str, version: str) -> dict[str, Any]:
         return dict(self._client.get_model_metadata(name, version))

@@ -18,10 +18,13 @@ from deployment_toolkit.container_spec import ContainerSpec
 from deployment_toolkit.containers import ContainerEngine
 from deployment_toolkit.core import LoadMethod
 from deployment_toolkit.errors import ContainerError, ServerError
+from deployment_toolkit.server_access.key import ServerKey
+from deployment_toolkit.server_access.key_files import kept_key
+from deployment_toolkit.server_access.private_options import build_library, preload, variable
 from deployment_toolkit.triton_server.ports import LOOPBACK, require_free
 from deployment_toolkit.triton_server.remote import TritonServer
 from deployment_toolkit.triton_server.server_options import COMMON_OPTIONS, repository_options
-from deployment_toolkit.triton_server.starting import wait_ready, what_it_says
+from deployment_toolkit.triton_server.starting import require_restricted, wait_ready, what_it_says
 
 logger = logging.getLogger("triton")
 
@@ -55,7 +58,8 @@ def docker_server(
     ``custom_operations``, which the server preloads, under their own paths and can't write to them; the GPUs
     ``devices`` by index; ``env`` on top of the image's environment; and this host's /dev/shm, through which offline
     measurements pass tensors and the Python backend talks to its models. It runs as the caller's user and group, so
-    that both can open each other's shared memory; called by root it runs as nobody, who can't open root's.
+    that both can open each other's shared memory; called by root it runs as nobody, who can't open root's. Its key is
+    kept as the embedded server's.
 
     Raises ServerError if the repository or the library is missing, nobody as whom root's server runs may not read the
     repository, a given port is in use, or the server ends or is not ready within ``timeout_s``, then with the last
@@ -71,8 +75,9 @@ def docker_server(
     require_free(wanted)
     shared_memory_prefix = f"triton_{uuid.uuid4().hex}_"
     options.append(f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}")
-    libraries = () if custom_operations is None else (custom_operations.resolve(),)
-    preloaded = {"LD_PRELOAD": str(libraries[0])} if libraries else {}
+    libraries = [build_library(), *([] if custom_operations is None else [custom_operations.resolve()])]
+    key = ServerKey.new()
+    told = {**preload(*libraries), **variable(key.server_options)}
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         engine = stack.enter_context(ContainerEngine.connect())
@@ -82,7 +87,7 @@ def docker_server(
             command=("tritonserver", *options, *COMMON_OPTIONS),
             user=user,
             read_only=(model_repository.resolve(), *libraries),
-            environment={"HOME": "/tmp", **preloaded, **(env or {})},
+            environment={"HOME": "/tmp", **told, **(env or {})},
             ports={inside: wanted[name] for name, inside in _PORTS.items()},
             gpus=tuple(devices),
             host_ipc=True,
@@ -94,9 +99,11 @@ def docker_server(
         try:
             server = _handle(container, log_path)
             wait_ready(server, wait=container.wait, timeout_s=timeout_s)
+            require_restricted(server.http_url, server.grpc_url)
         except (ServerError, ContainerError) as error:
             said = what_it_says(log_path.read_bytes()[log_start:].decode(errors="replace"))
             raise ServerError(f"{error} in a container of {image}: {said}; its log is {log_path}") from error
+        server.key_file = stack.enter_context(kept_key(key, server.urls))
         try:
             yield server
         finally:

@@ -14,11 +14,14 @@ import psutil
 from deployment_toolkit.core import LoadMethod
 from deployment_toolkit.errors import ServerError
 from deployment_toolkit.process import Child, child
+from deployment_toolkit.server_access.key import ServerKey
+from deployment_toolkit.server_access.key_files import kept_key
+from deployment_toolkit.server_access.private_options import with_private_options
 from deployment_toolkit.triton_server.installation import Installation
 from deployment_toolkit.triton_server.ports import LOOPBACK, choose_free, port_options, require_free
 from deployment_toolkit.triton_server.remote import TritonServer
 from deployment_toolkit.triton_server.server_options import repository_options
-from deployment_toolkit.triton_server.starting import wait_ready, what_it_says
+from deployment_toolkit.triton_server.starting import require_restricted, wait_ready, what_it_says
 
 logger = logging.getLogger("triton")
 
@@ -45,7 +48,8 @@ def local_server(
     Python backend, in processes that import this project and the packages of this interpreter; ``env`` is what they
     inherit, by default this process's environment. ``devices`` are the GPUs that the server and its models see, by the
     indices that nvidia-smi tells; without any it sees those that the environment leaves it. Call it in a thread that
-    outlives the block: the kernel ends the server with the thread that started it.
+    outlives the block: the kernel ends the server with the thread that started it. What changes the server is for those
+    who have its key, a new one of each start: this user's clients find it (``key_files``).
 
     Raises ServerError if the repository is missing, a given port is in use, or the server ends or is not ready within
     ``timeout_s``, then with the last lines of its log.
@@ -57,7 +61,10 @@ def local_server(
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         command = [*stack.enter_context(installation.command()), *options]
-        process, server = _start(stack, command, wanted, log_path, timeout_s, installation.environment(env, devices))
+        key = ServerKey.new()
+        environment = with_private_options(installation.environment(env, devices), key.server_options)
+        process, server = _start(stack, command, wanted, log_path, timeout_s, environment)
+        server.key_file = stack.enter_context(kept_key(key, server.urls))
         try:
             yield server
         finally:
@@ -90,6 +97,7 @@ def _start(
                 # Asking the ports alone would not do: whoever took one of them may be a server too.
                 listens = partial(_listens, process.pid, set(ports.values()))
                 wait_ready(server, wait=process.wait, timeout_s=timeout_s, listens=listens)
+                require_restricted(server.http_url, server.grpc_url)
             except ServerError as error:
                 log = log_path.read_bytes()[log_start:].decode(errors="replace")
                 if _PORT_TAKEN in log and None in wanted.values() and attempt < _START_ATTEMPTS:

@@ -30,9 +30,9 @@ class TritonServer:
     """A running server, known by the URL of at least one of its protocols.
 
     ``pid`` is the process id of a server on this host that this process started, else None; its model processes are
-    its children. ``log_path`` is where such a server logs. Every method opens a connection of its own, so that a
-    handle may be used from any thread. Methods raise ServerError when the server is not there or answers with an
-    error.
+    its children. ``log_path`` is where such a server logs, ``key_file`` holds the key of its restricted endpoints,
+    which every method finds by itself. Every method opens a connection of its own, so that a handle may be used from
+    any thread. Methods raise ServerError when the server is not there or answers with an error.
     """
 
     def __init__(
@@ -43,12 +43,14 @@ class TritonServer:
         metrics_url: str | None = None,
         pid: int | None = None,
         log_path: Path | None = None,
+        key_file: Path | None = None,
     ) -> None:
         urls = [ServerUrl.parse(url) for url in (http_url, grpc_url) if url is not None]
         self._urls = {url.scheme: url for url in urls}
         self._metrics_url = metrics_url
         self.pid = pid
         self.log_path = log_path
+        self.key_file = key_file
         self._url = urls[0]
 
     @classmethod
@@ -66,6 +68,11 @@ class TritonServer:
     def grpc_url(self) -> str:
         """``grpc://host:port``."""
         return self._known(Scheme.GRPC)
+
+    @property
+    def urls(self) -> list[ServerUrl]:
+        """The addresses by which it is known."""
+        return list(self._urls.values())
 
     @property
     def metrics_url(self) -> str:

@@ -9,12 +9,16 @@ from collections.abc import Callable
 
 from deployment_toolkit.errors import ServerError
 from deployment_toolkit.process import last_lines
+from deployment_toolkit.server_access.key import REFUSED
+from deployment_toolkit.triton_server.admin import admin_client
 from deployment_toolkit.triton_server.remote import TritonServer
+from deployment_toolkit.triton_server.url import ServerUrl
 
 logger = logging.getLogger("triton")
 
 _POLL_S = 0.1
 _PROGRESS_S = 5.0
+_ANSWER_TIMEOUT_S = 10.0
 
 
 def wait_ready(
@@ -44,6 +48,23 @@ def wait_ready(
         if waited_s > next_line_s:
             logger.info("waiting for tritonserver, %.0f of at most %g s", waited_s, timeout_s)
             next_line_s += _PROGRESS_S
+
+
+def require_restricted(*urls: str) -> None:
+    """Raises ServerError if the server, which was told to refuse it, lets somebody without its key ask for its models:
+    one in a container may not have been told, where the library that does it could not be loaded."""
+    for url in urls:
+        try:
+            with admin_client(ServerUrl.parse(url), timeout_s=_ANSWER_TIMEOUT_S, with_key=False) as client:
+                client.index()
+        except ServerError as error:
+            if REFUSED not in str(error):
+                raise
+        else:
+            raise ServerError(
+                f"tritonserver at {url} lets every user of this host load models, which run as its user: it could not "
+                "preload the library that restricts it, so use an image of this architecture with glibc 2.34 or later"
+            )
 
 
 def what_it_says(log: str) -> str:

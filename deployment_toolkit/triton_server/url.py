@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -40,6 +41,11 @@ class ServerUrl:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:  # a name
             return self.host == "localhost"
+
+    @property
+    def pinned(self) -> ServerUrl:
+        """The same with the address 127.0.0.1, where servers are started, for the name ``localhost``."""
+        return dataclasses.replace(self, host="127.0.0.1") if self.host == "localhost" else self
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.address}"

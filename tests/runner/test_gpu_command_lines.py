@@ -4,6 +4,7 @@ gpu_command_lines.yaml. No GPU and no engine takes part."""
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import yaml
 import runner.launch
 from deployment_toolkit.container_spec import LABEL, ContainerSpec
 from deployment_toolkit.containers import ContainerEngine
+from deployment_toolkit.server_access.private_options import build_library
 from deployment_toolkit.triton_server.docker import built_image_name
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.config import load_config
@@ -100,6 +102,7 @@ def test_the_servers_of_a_configuration(
     mock_engine: mock.Mock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    keys: list[str] = []
     monkeypatch.setattr(runner.launch, "local_server", embedded := mock.Mock(name="a mock of the embedded server"))
     for experiment, values in zip(experiments(name), EXPECTED[name], strict=True):
         repository = experiment.folders.model_store
@@ -115,13 +118,17 @@ def test_the_servers_of_a_configuration(
         with pytest.raises(_CapturedError), server_for(experiment):
             pass
         spec: ContainerSpec = mock_engine.container.call_args.args[0]
-        assert spec.to_api() == _create_body(values, repository, spec.command)
+        body = spec.to_api()
+        key = next(filter(None, (re.search(r":wide-deep-key=([\w-]{43})$", item) for item in body["Env"])))[1]
+        assert key not in keys  # another for each start
+        keys.append(key)
+        assert body == _create_body(values, repository, spec.command, key)
         built = [call.args for call in mock_engine.build_image.call_args_list]
         base = {"FROM_IMAGE_NAME": values.get("built_on")}
         assert built == ([(ROOT / "Dockerfile", spec.image, base)] if values["image"] == "BUILT" else [])
 
 
-def _create_body(values: dict[str, Any], repository: Path, command: tuple[str, ...]) -> dict[str, Any]:
+def _create_body(values: dict[str, Any], repository: Path, command: tuple[str, ...], key: str) -> dict[str, Any]:
     """The body of ``POST /containers/create`` of an experiment's server."""
     assert command[0] == "tritonserver"
     assert {f"--model-repository={repository}", "--model-control-mode=explicit"} <= set(command)
@@ -131,17 +138,23 @@ def _create_body(values: dict[str, Any], repository: Path, command: tuple[str, .
         {"Name": "memlock", "Soft": -1, "Hard": -1},
         {"Name": "stack", "Soft": 67108864, "Hard": 67108864},
     ]
+    library = build_library()
+    restricted = f"model-repository,shared-memory,trace,logging:wide-deep-key={key}"
+    options = f"--http-restricted-api={restricted}\n--grpc-restricted-protocol={restricted}"
     request = [{"Driver": "", "DeviceIDs": gpus, "Capabilities": [["gpu"]]}]
     return {
         "Image": built if values["image"] == "BUILT" else values["image"],
         "Cmd": list(command),
         "User": "1000:1001",
-        "Env": ["HOME=/tmp"],
+        "Env": ["HOME=/tmp", f"LD_PRELOAD={library}", f"WIDE_DEEP_PRIVATE_OPTIONS={options}"],
         "WorkingDir": "",
         "ExposedPorts": {f"{port}/tcp": {} for port in (8000, 8001, 8002)},
         "Labels": {LABEL: ""},
         "HostConfig": {
-            "Mounts": [{"Type": "bind", "Source": str(repository), "Target": str(repository), "ReadOnly": True}],
+            "Mounts": [
+                {"Type": "bind", "Source": path, "Target": path, "ReadOnly": True}
+                for path in sorted((str(repository), str(library)))
+            ],
             "PortBindings": {f"{port}/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}] for port in (8000, 8001, 8002)},
             "CapDrop": ["ALL"],
             "SecurityOpt": ["no-new-privileges"],

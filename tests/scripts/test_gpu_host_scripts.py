@@ -39,6 +39,10 @@ case "$1 $2" in
   "-c "*onnxruntime*) exit "${{MOCK_CUDA_CODE:-0}}" ;;
   "-c "*) exit "${{MOCK_REQUIREMENTS_CODE:-0}}" ;;
   "-m runner.launch_modes") exec {sys.executable} "$@" ;;
+  "-m deployment_toolkit.server_access")
+    [ $# -gt 2 ] || {{ echo /mock/library.so; exit; }}
+    shift 2
+    [ "$1 $3 $5" = "--http-port --grpc-port --" ] && shift 5 && exec "$@" ;;
 esac
 printf '%s\\n' "PYTHONPATH=$PYTHONPATH" "PWD=$PWD" "$@" >"$MOCK_LOG"
 """
@@ -147,7 +151,11 @@ def test_triton_listens_on_this_host_only(host: Host) -> None:
     arguments = host.arguments("./triton/scripts/docker/triton_inference_server.sh --log-verbose=1")
     repository = f"{host.above}/runner_workspace/model_store"
     assert _values(arguments, "--publish") == [f"127.0.0.1:{port}:{port}" for port in (8000, 8001, 8002)]
-    assert _values(arguments, "--volume") == [f"{repository}:{repository}:ro"]  # and no socket of Docker's
+    library = "/mock/library.so"
+    volumes = [f"{repository}:{repository}:ro", f"{library}:{library}:ro"]
+    assert _values(arguments, "--volume") == volumes  # and no socket of Docker's
+    # The key is in the environment of the command: its arguments can be read by every user.
+    assert _values(arguments, "--env")[:3] == ["HOME=/tmp", f"LD_PRELOAD={library}", "WIDE_DEEP_PRIVATE_OPTIONS"]
     assert _values(arguments, "--ipc") == ["host"]
     server = ["tritonserver", f"--model-repository={repository}", "--model-control-mode=explicit", "--log-verbose=1"]
     assert arguments[-5:] == ["nvcr.io/nvidia/tritonserver:25.02-py3", *server]
@@ -173,6 +181,11 @@ def test_triton_runs_as_the_caller_but_never_as_root(host: Host, caller: str, us
     assert _values(arguments, "--cap-drop") == ["ALL"]
     assert _values(arguments, "--security-opt") == ["no-new-privileges"]
     assert (f"--client-user {user}" in host.run(command).stderr) == (caller == "0")
+
+
+def test_triton_has_a_key_or_is_not_started(host: Host) -> None:
+    (host.root / ".venv" / "bin" / "python").unlink()
+    assert "run scripts/install.sh first" in host.error("./triton/scripts/docker/triton_inference_server.sh")
 
 
 CONTAINERS = ["interactive.sh", "triton_inference_server.sh"]

@@ -90,7 +90,7 @@ def test_a_compiler_comes_into_the_environment_where_the_host_has_none(checkout:
         (checkout / "bin" / name).chmod(0o755)
     calls = _new_calls(checkout)
     assert any(call.endswith("-r requirements-compiler.txt") for call in calls) == (not compiler)
-    assert calls[-1] == "-m deployment_toolkit.cpp_host"
+    assert calls[-2:] == ["-m deployment_toolkit.cpp_host", "-m deployment_toolkit.server_access"]
 
 
 @pytest.fixture

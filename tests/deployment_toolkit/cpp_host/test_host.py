@@ -28,6 +28,7 @@ from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.model_repository import add_model
 from deployment_toolkit.triton_server.remote import TritonServer
 from deployment_toolkit.triton_server.url import ServerUrl
+from tests.server_key import key_headers
 from tests.wrong_for_size import write_wrong_for
 
 JOINED_ROWS = 8
@@ -330,8 +331,9 @@ def test_large_inputs_in_shared_memory_are_read_where_they_are(server: TritonSer
     size = x["wide"].nbytes
     region = shared_memory.create_shared_memory_region("cpp_host_wide", "/cpp_host_wide", 2 * size)
     client = http.InferenceServerClient(server.http_url.partition("://")[2])
+    headers = key_headers(server)
     try:
-        client.register_system_shared_memory("cpp_host_wide", "/cpp_host_wide", 2 * size)
+        client.register_system_shared_memory("cpp_host_wide", "/cpp_host_wide", 2 * size, headers=headers)
         for seed, offset in ((1, 0), (2, 0), (3, size), (4, size - 4), (5, 0)):
             x = rows(40, seed, width=4_000)
             shared_memory.set_shared_memory_region(region, [x["wide"]], offset=offset)
@@ -344,7 +346,7 @@ def test_large_inputs_in_shared_memory_are_read_where_they_are(server: TritonSer
             small = rows(seed, seed)
             assert_right(ask(server, "pair", [small])[0], small)
     finally:
-        client.unregister_system_shared_memory("cpp_host_wide")
+        client.unregister_system_shared_memory("cpp_host_wide", headers=headers)
         client.close()
         shared_memory.destroy_shared_memory_region(region)
 

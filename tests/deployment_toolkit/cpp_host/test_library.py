@@ -14,6 +14,7 @@ from deployment_toolkit.cpp_host.__main__ import main
 from deployment_toolkit.cpp_host.compiler import Compiler
 from deployment_toolkit.cpp_host.library import build_library, find_library
 from deployment_toolkit.errors import BackendError, BuildError
+from deployment_toolkit.server_access import private_options
 from deployment_toolkit.triton_server.deployment import Deployment
 from deployment_toolkit.triton_server.loading import load_and_check
 from deployment_toolkit.triton_server.local import local_server
@@ -92,6 +93,7 @@ def test_a_server_without_a_compiler_serves_other_models_and_says_what_is_missin
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO")
+    private_options.build_library()  # without which no server starts
     monkeypatch.setattr("importlib.util.find_spec", _without("ziglang"))
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.delenv("CXX", raising=False)

@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 import pytest
 from tritonclient import http
+from tritonclient.utils import InferenceServerException
 
 from deployment_toolkit.container_spec import LABEL, ContainerSpec
 from deployment_toolkit.containers import ContainerEngine
@@ -24,6 +25,7 @@ from deployment_toolkit.errors import ContainerError, ServerError
 from deployment_toolkit.triton_server.docker import docker_server, server_user, version_options
 from deployment_toolkit.triton_server.installation import Installation
 from deployment_toolkit.triton_server.remote import TritonServer
+from tests.server_key import key_headers
 from tests.shared_memory import SHARED_MEMORY, orphaned, regions
 
 
@@ -118,11 +120,35 @@ def test_a_clients_shared_memory_reaches_it(server: TritonServer) -> None:
     region.chmod(0o666)  # a client of the same user needs no such thing
     try:
         with contextlib.closing(http.InferenceServerClient(server.http_url.removeprefix("http://"))) as client:
-            client.register_system_shared_memory("x1", f"/{region.name}", 4)
+            headers = key_headers(server)
+            client.register_system_shared_memory("x1", f"/{region.name}", 4, headers=headers)
             assert _ask(server, region="x1") == [[2.5 + 6]]
-            client.unregister_system_shared_memory("x1")
+            client.unregister_system_shared_memory("x1", headers=headers)
     finally:
         region.unlink()
+
+
+def test_who_has_no_key_is_refused(server: TritonServer, container_image: str) -> None:
+    assert server.key_file is not None
+    (secret,) = key_headers(server).values()
+    with contextlib.closing(http.InferenceServerClient(server.http_url.removeprefix("http://"))) as client:
+        for restricted in (client.get_model_repository_index, client.get_log_settings):
+            with pytest.raises(InferenceServerException, match="restricted, expecting header"):
+                restricted()
+            assert restricted(headers=key_headers(server))
+    for process in (psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)):
+        assert secret not in str(process.cmdline()) + str(process.environ())
+
+
+def test_an_image_that_cannot_keep_a_key_gets_no_server(
+    nothing_left: None, repository: Path, container_image: str, tmp_path: Path
+) -> None:
+    """As one of another architecture, whose loader passes over the library with a warning."""
+    with (
+        pytest.raises(ServerError, match="lets every user of this host load models, .* so use an image of this"),
+        docker_server(repository, image=container_image, log_path=tmp_path / "log", env={"LD_PRELOAD": "/no.so"}),
+    ):
+        pass
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root's server runs as another user")

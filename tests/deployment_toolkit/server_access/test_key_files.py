@@ -1,0 +1,94 @@
+"""Which files are taken for a server's key, and which are not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from deployment_toolkit.errors import ServerError
+from deployment_toolkit.server_access import key_files
+from deployment_toolkit.server_access.key import ServerKey
+from deployment_toolkit.server_access.key_files import FOLDER_VARIABLE, find_key, kept_key, own_folder
+from deployment_toolkit.triton_server.url import ServerUrl
+
+URL = ServerUrl.parse("http://localhost:1")
+ELSEWHERE = ServerUrl.parse("grpc://gpu7:8001")
+
+
+@pytest.fixture
+def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Instead of /dev/shm."""
+    monkeypatch.setattr(key_files, "_MEMORY", tmp_path)
+    return tmp_path
+
+
+def test_a_key_is_its_owners_alone_and_belongs_to_its_address(memory: Path) -> None:
+    key = ServerKey.new()
+    assert key.value not in repr(key)
+    assert find_key(URL) is None
+    with kept_key(key, [URL]) as path:
+        assert path == own_folder() / "127.0.0.1:1" and path.read_text() == f"wide-deep-key: {key.value}\n"
+        assert path.stat().st_mode & 0o777 == 0o600 and path.parent.stat().st_mode & 0o777 == 0o700
+        assert find_key(URL) == (ServerUrl.parse("http://127.0.0.1:1"), key)
+        for other in ("http://[::1]:1", "http://127.0.0.2:1", "http://localhost:2", "http://gpu7:1"):
+            assert find_key(ServerUrl.parse(other)) is None
+        with kept_key(ServerKey.new(), [URL]) as later:  # the place of the first is taken, which leaves it alone
+            assert later == path
+        assert not path.exists()
+    assert find_key(URL) is None and list(own_folder().iterdir()) == []
+
+
+def test_another_users_folder_is_not_taken(memory: Path) -> None:
+    own_folder().mkdir(mode=0o700)
+    with kept_key(ServerKey.new(), [URL]):
+        own_folder().chmod(0o755)
+        assert find_key(URL) is None
+        with (
+            pytest.raises(ServerError, match=f"{own_folder()} is not this user's alone.*: remove it"),
+            kept_key(ServerKey.new(), [URL]),
+        ):
+            pass
+        own_folder().chmod(0o700)
+        own_folder().rename(memory / "aside")
+        own_folder().symlink_to(memory / "aside")
+        assert find_key(URL) is None
+        own_folder().unlink()
+        (memory / "aside").rename(own_folder())
+
+
+def test_a_file_that_is_a_link_or_for_others_too_is_not_taken(memory: Path) -> None:
+    with kept_key(ServerKey.new(), [URL]) as path:
+        path.chmod(0o640)
+        assert find_key(URL) is None
+        path.chmod(0o600)
+        assert find_key(URL) is not None
+        path.rename(path.with_name("aside"))
+        path.symlink_to(path.with_name("aside"))
+        assert find_key(URL) is None
+        path.unlink()
+        path.with_name("aside").rename(path)
+
+
+def test_the_keys_of_other_peoples_servers_are_in_a_folder_that_is_named(memory: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "keys"
+    folder.mkdir()
+    env = {FOLDER_VARIABLE: str(folder)}
+    assert find_key(ELSEWHERE, env) is None
+    file = folder / "gpu7:8001"
+    file.write_text("their-key: secret\n")
+    file.chmod(0o644)
+    with pytest.raises(ServerError, match=f"{file} is not this user's alone, so it is not trusted: .*chmod 600"):
+        find_key(ELSEWHERE, env)
+    file.chmod(0o600)
+    assert find_key(ELSEWHERE, env) == (ELSEWHERE, ServerKey("their-key", "secret"))
+    assert find_key(ServerUrl.parse("grpc://gpu8:8001"), env) is None and find_key(ELSEWHERE, {}) is None
+    file.write_text("secret")
+    with pytest.raises(ServerError, match=f"{file} holds no key: write one line") as told:
+        find_key(ELSEWHERE, env)
+    assert "secret" not in str(told.value)
+    if os.geteuid() == 0:
+        os.chown(file, 65534, 65534)
+        with pytest.raises(ServerError, match="is not this user's alone"):
+            find_key(ELSEWHERE, env)

@@ -1,0 +1,214 @@
+"""What another user of the host can do to a server: ask it for predictions, and nothing that changes it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deployment_toolkit.errors import ServerError
+from deployment_toolkit.process import child
+from deployment_toolkit.server_access.key_files import find_key, own_folder
+from deployment_toolkit.triton_server.local import local_server
+from deployment_toolkit.triton_server.remote import TritonServer
+from deployment_toolkit.triton_server.url import ServerUrl
+
+ROOT = Path(__file__).resolve().parents[3]
+NOBODY = 65534
+# Tries everything, with the clients that everybody has, and tells what came of it.
+STRANGER = """
+import base64, json, sys, urllib.error, urllib.request
+import tritonclient.grpc as grpc
+
+http_url, grpc_url, made, key_file = sys.argv[1:]
+code = f"open({made!r}, 'w').close()"
+config = json.dumps({"backend": "python", "max_batch_size": 1, "input": [], "output": []})
+body = {"parameters": {"config": config, "file:1/model.py": base64.b64encode(code.encode()).decode()}}
+region = {"key": "/region", "offset": 0, "byte_size": 4}
+told = {}
+
+def post(path, body):
+    request = urllib.request.Request(f"{http_url}/v2/{path}", json.dumps(body).encode(), method="POST")
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return f"done: {answer.read().decode()}"
+    except urllib.error.HTTPError as error:
+        return f"{error.code} {error.read().decode()}"
+
+def ask(call, *arguments, **options):
+    try:
+        return f"done: {call(*arguments, **options)}"
+    except Exception as error:
+        return str(error)
+
+client = grpc.InferenceServerClient(grpc_url.partition("://")[2])
+told["load over HTTP"] = post("repository/models/stranger/load", body)
+told["load over gRPC"] = ask(client.load_model, "stranger", config=config, files={"file:1/model.py": code.encode()})
+told["unload over HTTP"] = post("repository/models/adder/unload", {})
+told["index over gRPC"] = ask(client.get_model_repository_index)
+told["memory over HTTP"] = post("systemsharedmemory/region/mine/register", region)
+told["memory over gRPC"] = ask(client.register_system_shared_memory, "mine", "/region", 4)
+told["trace over HTTP"] = post("trace/setting", {"trace_file": made})
+told["log over HTTP"] = post("logging", {"log_file": made})
+told["log over gRPC"] = ask(client.update_log_settings, {"log_file": made})
+told["key"] = ask(open, key_file)
+told["health"] = ask(client.is_server_ready)
+told["model"] = ask(client.get_model_config, "adder")
+print(json.dumps(told))
+"""
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+
+@pytest.fixture(scope="module")
+def server(adder_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
+    with local_server(adder_repository, log_path=tmp_path_factory.mktemp("server") / "server.log") as running:
+        running.load_model("adder", timeout_s=60)
+        yield running
+
+
+@as_root
+def test_it_is_refused_whatever_would_change_the_server(server: TritonServer) -> None:
+    made = Path("/var/tmp") / f"stranger_{os.getpid()}_{time.monotonic_ns()}"
+    assert server.key_file is not None
+    arguments = [server.http_url, server.grpc_url, str(made), str(server.key_file)]
+    try:
+        told = json.loads(as_nobody([sys.executable, "-c", STRANGER, *arguments]))
+        assert not made.exists(), "the stranger's code ran"
+    finally:
+        made.unlink(missing_ok=True)
+    assert "Permission denied" in told.pop("key")
+    assert told.pop("health") == "done: True"
+    assert told.pop("model").startswith('done: config {\n  name: "adder"')
+    assert len(told) == 9
+    for tried, answer in told.items():
+        assert "restricted, expecting header" in answer, f"{tried}: {answer}"
+    assert server.has_loaded("adder")
+
+
+@as_root
+def test_its_key_is_not_to_be_seen(server: TritonServer) -> None:
+    assert server.key_file is not None and server.pid is not None
+    secret = key_of(server)
+    for path in (server.key_file, *server.key_file.parent.iterdir()):
+        assert "Permission denied" in as_nobody(["cat", str(path)])
+    assert "Permission denied" in as_nobody(["ls", str(server.key_file.parent)])
+    processes = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
+    assert len(processes) == 5  # a process per instance of the model
+    for process in processes:
+        assert secret not in as_nobody(["cat", f"/proc/{process.pid}/cmdline"])
+        assert "Permission denied" in as_nobody(["cat", f"/proc/{process.pid}/environ"])
+        assert secret not in str(process.environ())  # and not for the models, which read a user's files
+        assert "libprivate_options" not in process.environ().get("LD_PRELOAD", "") or process.pid == server.pid
+    assert server.log_path is not None and secret not in server.log_path.read_text()
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+def test_perf_analyzer_registers_shared_memory_and_keeps_the_key(
+    server: TritonServer, tmp_path: Path, scheme: str
+) -> None:
+    url, secret = getattr(server, f"{scheme}_url"), key_of(server)
+    result_path = tmp_path / "latency.csv"
+    argv = [sys.executable, str(ROOT / "run_performance_on_triton.py"), "--model-name", "adder", "--server-url", url]
+    argv += ["--evaluation-mode", "offline", "--batch-sizes", "1", "64", "--concurrency", "2", "--retries", "0"]
+    argv += ["--input-data", "zero", "--measurement-request-count", "17", "--result-path", str(result_path)]
+    seen: set[str] = set()
+    with child(argv, stdout=tmp_path / "printed") as process:
+        while process.wait(0.02) is None:
+            for member in psutil.Process(process.pid).children(recursive=True):
+                try:
+                    line = Path(f"/proc/{member.pid}/cmdline").read_text()
+                except OSError:  # it has just ended
+                    continue
+                seen |= {member.name()} if "--shared-memory" in line else set()
+                assert secret not in line
+        assert process.poll() == 0, (tmp_path / "printed").read_text()
+    assert seen == {"perf_analyzer"}
+    assert len(result_path.read_text().splitlines()) == 3
+    assert secret not in result_path.with_suffix(".log").read_text()
+
+
+def test_the_owner_finds_it_by_any_name_of_the_address_and_nobody_without_it(server: TritonServer) -> None:
+    for url in (server.http_url, server.grpc_url):
+        assert TritonServer.from_url(url).has_loaded("adder")
+        assert TritonServer.from_url(url.replace("127.0.0.1", "localhost")).has_loaded("adder")
+        path = own_folder() / ServerUrl.parse(url).address
+        path.rename(path.with_name("hidden"))
+        try:
+            with pytest.raises(ServerError, match=r"answered: .*expecting header .*; .*docs/server-access\.md"):
+                TritonServer.from_url(url).load_model("adder", timeout_s=10)
+        finally:
+            path.with_name("hidden").rename(path)
+
+
+def test_by_hand_it_need_not_stand_in_a_command(server: TritonServer) -> None:
+    """As docs/server-access.md has it."""
+    argv = ["curl", "--silent", "--request", "POST", f"{server.http_url}/v2/repository/index"]
+    assert "restricted" in subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    argv += ["--header", f"@{server.key_file}"]
+    assert '"name":"adder"' in subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+
+def test_each_start_has_another_key_and_takes_it_away(adder_repository: Path, tmp_path: Path) -> None:
+    keys = set()
+    for _ in range(2):
+        with local_server(adder_repository, log_path=tmp_path / "server.log") as running:
+            assert running.key_file is not None
+            keys.add(key_of(running))
+            mine = {path.name for path in own_folder().iterdir()} & {url.address for url in running.urls}
+            assert len(mine) == 2
+        assert not running.key_file.exists() and find_key(ServerUrl.parse(running.grpc_url)) is None
+    assert len(keys) == 2
+
+
+def test_what_a_killed_process_left_does_no_harm(adder_repository: Path, tmp_path: Path) -> None:
+    """Nor is it sent to whoever listens there now."""
+    ready = tmp_path / "ready"
+    argv = [sys.executable, "-m", "deployment_toolkit.triton_server", "--model-repository", str(adder_repository)]
+    ports = {name: _free_port() for name in ("http", "grpc", "metrics")}
+    argv += [part for name, port in ports.items() for part in (f"--{name}-port", str(port))]
+    argv += ["--log-path", str(tmp_path / "log"), "--ready-file", str(ready), "--verbose"]
+    url = ServerUrl.parse(f"http://localhost:{ports['http']}")
+    with child(argv, stdout=tmp_path / "printed") as process:
+        while not ready.exists():
+            assert process.wait(0.05) is None, (tmp_path / "printed").read_text()
+        found = find_key(url)
+        assert found is not None
+        psutil.Process(process.pid).kill()
+        process.wait()
+    left = own_folder() / f"127.0.0.1:{ports['http']}"
+    assert f"the key in {left}" in (tmp_path / "printed").read_text()
+    assert left.exists() and find_key(url) is None
+    with local_server(adder_repository, log_path=tmp_path / "log", grpc_port=ports["grpc"]) as running:
+        assert not left.exists() and key_of(running) != found[1].value
+        running.load_model("adder", timeout_s=60)
+
+
+def as_nobody(argv: list[str]) -> str:
+    """What the command prints for a user that has no part in this project."""
+    assert shutil.which("setpriv") is not None
+    user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"]
+    done = subprocess.run(
+        [*user, *argv], capture_output=True, text=True, timeout=120, check=False, cwd="/", env={"PATH": "/usr/bin:/bin"}
+    )
+    return done.stdout or done.stderr
+
+
+def key_of(server: TritonServer) -> str:
+    found = find_key(ServerUrl.parse(server.http_url))
+    assert found is not None
+    return found[1].value
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])

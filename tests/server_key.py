@@ -1,0 +1,14 @@
+"""The key of a server, for tests that talk to it with a client of their own."""
+
+from __future__ import annotations
+
+from deployment_toolkit.server_access.key_files import find_key
+from deployment_toolkit.triton_server.remote import TritonServer
+from deployment_toolkit.triton_server.url import Scheme, ServerUrl
+
+
+def key_headers(server: TritonServer, scheme: Scheme = Scheme.HTTP) -> dict[str, str]:
+    """What a restricted request over the protocol carries."""
+    found = find_key(ServerUrl.parse(server.http_url))
+    assert found is not None
+    return found[1].headers(scheme)
