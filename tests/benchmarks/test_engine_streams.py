@@ -1,0 +1,32 @@
+"""The program that looks for wrong answers of streams: it is compiled, and counts what is right and what is wrong."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from deployment_toolkit.cpp_host.compiler import Compiler
+from deployment_toolkit.cpp_host.library import OpenVino
+from deployment_toolkit.errors import ProcessError
+from deployment_toolkit.process import run
+from tests.wrong_for_size import write_wrong_for
+
+SOURCE = Path(__file__).parents[2] / "benchmarks" / "engine_streams.cpp"
+
+
+def test_tries_are_counted_and_wrong_ones_told(tmp_path: Path) -> None:
+    openvino = OpenVino.find()
+    (library,) = openvino.library.parent.glob("libopenvino.so.*")
+    program = tmp_path / "engine_streams"
+    options = ["-std=c++17", "-O1", "-isystem", str(openvino.include), str(SOURCE), str(library)]
+    link = [f"-Wl,-rpath,{library.parent}", "-o", str(program)]
+    run([*Compiler.find(os.environ).command, *options, *link], log_path=tmp_path / "compiler")
+    asked = ["--tries", "2", "--rows", "96,200", "--busy", "0", "--repeats", "1"]
+    right = write_wrong_for(7, tmp_path / "right") / "model.xml"
+    assert "2 right" in run([program, right, *asked], log_path=tmp_path / "log").stdout
+    wrong = write_wrong_for(100, tmp_path / "wrong") / "model.xml"  # two streams' halves of 200
+    with pytest.raises(ProcessError) as raised:
+        run([program, wrong, *asked], log_path=tmp_path / "log")
+    assert "2 wrong" in raised.value.stdout
