@@ -23,10 +23,10 @@ def test_tries_are_counted_and_wrong_ones_told(tmp_path: Path) -> None:
     options = ["-std=c++17", "-O1", "-isystem", str(openvino.include), str(SOURCE), str(library)]
     link = [f"-Wl,-rpath,{library.parent}", "-o", str(program)]
     run([*Compiler.find(os.environ).command, *options, *link], log_path=tmp_path / "compiler")
-    asked = ["--tries", "2", "--rows", "96,200", "--busy", "0", "--repeats", "1"]
+    asked = ["--tries", "2", "--rows", "96,224", "--busy", "0", "--repeats", "1"]
     right = write_wrong_for(7, tmp_path / "right") / "model.xml"
     assert "2 right" in run([program, right, *asked], log_path=tmp_path / "log").stdout
-    wrong = write_wrong_for(100, tmp_path / "wrong") / "model.xml"  # two streams' halves of 200
+    wrong = write_wrong_for(112, tmp_path / "wrong") / "model.xml"  # half of 224
     with pytest.raises(ProcessError) as raised:
         run([program, wrong, *asked], log_path=tmp_path / "log")
     assert "2 wrong" in raised.value.stdout

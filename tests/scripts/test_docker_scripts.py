@@ -22,6 +22,7 @@ from tests.shared_memory import orphaned, regions
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCRIPTS = ROOT / "scripts" / "docker"
 DEADLINE_S = 60
+PATIENT = "--exit-timeout-secs=30"  # a model that is not gone by then leaves its shared memory
 
 pytestmark = pytest.mark.skipif(shutil.which("docker") is None, reason="there is no docker command")
 
@@ -84,7 +85,7 @@ def test_triton_serves_until_it_is_interrupted(
     log_path = tmp_path / "printed.txt"
     server = TritonServer.from_url(f"http://127.0.0.1:{ports}")
     with child(
-        [SCRIPTS / "triton_inference_server.sh", "--disable-auto-complete-config"], env=env, stdout=log_path
+        [SCRIPTS / "triton_inference_server.sh", "--disable-auto-complete-config", PATIENT], env=env, stdout=log_path
     ) as process:
         while not server.is_ready():
             assert process.wait(0.1) is None, log_path.read_text()

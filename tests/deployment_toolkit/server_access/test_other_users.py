@@ -183,8 +183,12 @@ def test_what_a_killed_process_left_does_no_harm(adder_repository: Path, tmp_pat
             assert process.wait(0.05) is None, (tmp_path / "printed").read_text()
         found = find_key(url)
         assert found is not None
-        psutil.Process(process.pid).kill()
+        leader = psutil.Process(process.pid)
+        servers = leader.children(recursive=True)
+        leader.kill()
         process.wait()
+        _, running_on = psutil.wait_procs(servers, timeout=30)  # the kernel tells them to end
+        assert not running_on
     left = own_folder() / f"127.0.0.1:{ports['http']}"
     assert f"the key in {left}" in (tmp_path / "printed").read_text()
     assert left.exists() and find_key(url) is None
