@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from deployment_toolkit.core import Array, Arrays, Batch, Batching, Format, Host, ModelSpec
+from deployment_toolkit.cpp_host.library import build_library
 from deployment_toolkit.errors import DeploymentError, UsageError
 from deployment_toolkit.files import write_text
 from deployment_toolkit.library.openvino import OpenVinoLoader
@@ -33,6 +34,7 @@ from deployment_toolkit.library.openvino_arithmetic import arithmetic
 from deployment_toolkit.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from deployment_toolkit.process import child
 from deployment_toolkit.progress import progress_bar
+from deployment_toolkit.sample_rows import random_rows
 from deployment_toolkit.table import write_csv
 from deployment_toolkit.triton_inference_runner.base import open_session
 from deployment_toolkit.triton_server.deployment import INFERENCE_PRECISION, Deployment
@@ -104,6 +106,7 @@ def main(argv: list[str]) -> int:
     add_dataclass(parser, StartsOptions)
     options = from_args(StartsOptions, parser.parse_args(argv))
     options.output_dir.mkdir(parents=True, exist_ok=True)
+    build_library()  # once, before several servers at a time look for it
     done = read_starts(options.output_dir / CSV_FILE)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         subjects = [_prepare(text, Path(folder), options) for text in options.models]
@@ -167,7 +170,7 @@ def page(starts: Sequence[Start], machine: str, command: str) -> str:
 def _prepare(text: str, folder: Path, options: StartsOptions) -> Subject:
     name, _, path = text.partition("=")
     session = OpenVinoLoader().load(Path(path))
-    rows = _make_rows(session.spec, max(options.sizes), np.random.default_rng(options.seed))
+    rows = random_rows(session.spec, max(options.sizes), options.seed)
     repository = folder / name
     repository.mkdir()
     precision = arithmetic(Path(path))
@@ -182,18 +185,6 @@ def _prepare(text: str, folder: Path, options: StartsOptions) -> Subject:
     )
     add_model(repository, deployment, Path(path))
     return Subject(name, session.spec, repository, _TOLERANCES[precision], rows, session.infer(rows))
-
-
-def _make_rows(spec: ModelSpec, count: int, random: np.random.Generator) -> Arrays:
-    rows = {}
-    for tensor in spec.inputs:
-        shape = (count, *tensor.shape)
-        if tensor.value_range is None:
-            rows[tensor.name] = random.random(shape).astype(tensor.dtype)
-        else:
-            low, high = tensor.value_range
-            rows[tensor.name] = random.integers(low, high, shape, endpoint=True).astype(tensor.dtype)
-    return rows
 
 
 def _plan(subjects: Sequence[Subject], done: Sequence[Start], starts: int) -> list[tuple[Subject, int]]:

@@ -35,11 +35,6 @@ Buckets::Buckets(const ModelConfig& config) {
   sizes_.push_back(size);
 }
 
-int64_t Buckets::least_for(int64_t rows) const {
-  const auto found = std::lower_bound(sizes_.begin(), sizes_.end(), rows);
-  return found == sizes_.end() ? largest() : *found;
-}
-
 int Buckets::useful_streams(int64_t rows, int streams) {
   return static_cast<int>(std::clamp<int64_t>(rows / kLeastRows, 1, streams));
 }

@@ -22,12 +22,10 @@ class Buckets {
   // In ascending order.
   const std::vector<int64_t>& sizes() const { return sizes_; }
   int64_t largest() const { return sizes_.back(); }
-  // The smallest that has room for so many rows, at most the largest.
-  int64_t least_for(int64_t rows) const;
 
   // On how many streams at once it is worth to compute so many rows.
   static int useful_streams(int64_t rows, int streams);
-  // All rows of a batch, for so many streams that take the next chunk when they are done with one; large chunks first.
+  // All rows of a batch, for so many streams that take chunks in turn; large ones first.
   std::vector<Chunk> divide(int64_t rows, int streams) const;
 
  private:

@@ -82,8 +82,8 @@ class Stream {
   bool busy_ = false;
 };
 
-// The whole batch or more of it than fits at once: each stream takes the next chunk in its turn. Throws Failure when no
-// stream is busy any more.
+// Answers all chunks of a batch: each stream takes the next one in its turn. Returns, or throws Failure, when no stream is
+// busy any more.
 void infer(const std::vector<Stream*>& streams, const Batch& batch, const std::vector<Chunk>& chunks, Answers& answers);
 
 }  // namespace cpp_host
