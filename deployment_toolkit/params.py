@@ -8,8 +8,10 @@ import dataclasses
 import importlib.util
 import inspect
 import logging
+import os
 import signal
 import sys
+import threading
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
@@ -21,6 +23,7 @@ from deployment_toolkit.core import ArgparserModule
 from deployment_toolkit.errors import DeploymentError, ModelError, UsageError
 
 T = TypeVar("T")
+_MOMENT_S = 0.05
 
 
 def option(
@@ -187,6 +190,7 @@ def run_entry_point(main: Callable[[list[str]], int | None], argv: Sequence[str]
     logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # what it can't convert is raised
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # its warnings are about its own deprecations
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.unraisablehook = _keep_interrupt
     try:
         code = main(arguments)
     except DeploymentError as error:
@@ -196,6 +200,16 @@ def run_entry_point(main: Callable[[list[str]], int | None], argv: Sequence[str]
         print("interrupted", file=sys.stderr)
         code = 130
     sys.exit(code or 0)
+
+
+def _keep_interrupt(unraisable: Any) -> None:
+    """Ctrl-C where Python drops whatever is raised, as in an object's ``__del__``, comes again a moment later."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        again = threading.Timer(_MOMENT_S, os.kill, (os.getpid(), signal.SIGINT))
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def _has(parser: argparse.ArgumentParser, dest: str) -> bool:

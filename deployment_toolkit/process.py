@@ -10,6 +10,7 @@ import os
 import shlex
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,16 +47,20 @@ class Child:
             err = out if stderr == stdout else stack.enter_context(stderr.open("ab"))
             self._starts = (out.tell(), err.tell())  # a log may hold the output of an earlier child
             libc = ctypes.CDLL(None)  # loaded here: between fork and exec another thread's locks may be held
+            started = stack.enter_context(contextlib.ExitStack())
             try:
-                self._popen = subprocess.Popen(
-                    self.argv,
-                    env=None if env is None else dict(env),
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
-                    stderr=err,
-                    start_new_session=True,
-                    preexec_fn=functools.partial(_begin, libc, os.getpid()),
-                )
+                with _interrupts_held():
+                    self._popen = subprocess.Popen(
+                        self.argv,
+                        env=None if env is None else dict(env),
+                        stdin=subprocess.DEVNULL,
+                        stdout=out,
+                        stderr=err,
+                        start_new_session=True,
+                        preexec_fn=functools.partial(_begin, libc, os.getpid()),
+                    )
+                    started.callback(self.stop)
+                started.pop_all()
             except OSError as error:
                 raise ProcessError(
                     f"{self.argv[0]} can't be started: {error.strerror}; is it installed?", returncode=None
@@ -179,6 +184,27 @@ def _text_from(path: Path, start: int) -> str:
     with path.open(errors="replace") as file:
         file.seek(start)
         return file.read()
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C and SIGTERM take effect when the block is left: while a process forks, Python prints what their handlers
+    raise, and forgets it."""
+    if threading.current_thread() is not threading.main_thread():  # handlers run in the main thread alone
+        yield
+        return
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    called = {number: handler for number, handler in handlers.items() if callable(handler)}
+    arrived: list[int] = []
+    for number in called:
+        signal.signal(number, lambda received, _: arrived.append(received))
+    try:
+        yield
+    finally:
+        for number, handler in called.items():
+            signal.signal(number, handler)
+        for received in arrived:
+            called[signal.Signals(received)](received, None)
 
 
 def _begin(libc: ctypes.CDLL, parent: int) -> None:

@@ -111,7 +111,7 @@ def test_interrupted_it_keeps_what_was_measured(adder_server: TritonServer, tmp_
         while not result_path.exists():
             assert process.wait(0.05) is None, log_path.read_text()
         process.stop(first=signal.SIGINT)
-        assert process.poll() == 130
+        assert process.poll() == 130, log_path.read_text()
     assert 1 <= len(read_performance(result_path)) < 40
     left = {path.name for path in set(Path("/dev/shm").iterdir()) - shared_memory}
     assert not [name for name in left if name.startswith(("x1_", "x2_")) or name == "y"]

@@ -179,6 +179,21 @@ def test_an_entry_point_ends_with_a_code(main: Any, code: int, told: str, capsys
     assert (raised.value.code, capsys.readouterr().err) == (code, told)
 
 
+def test_ctrl_c_is_not_lost_where_python_ignores_what_is_raised() -> None:
+    program = """if True:
+        import signal, time
+        from deployment_toolkit.params import run_entry_point
+        class Garbage:
+            def __del__(self):
+                signal.raise_signal(signal.SIGINT)
+        def main(argv):
+            Garbage()
+            time.sleep(60)
+        run_entry_point(main)"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
 def test_a_bug_shows_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         run_entry_point(raising(ZeroDivisionError()), [])

@@ -109,6 +109,23 @@ def test_a_child_can_be_interrupted_also_where_its_parent_ignores_it(tmp_path: P
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_a_child_is_started_is_not_lost(tmp_path: Path, number: signal.Signals) -> None:
+    text = f"""if True:
+        import os, signal, sys
+        from pathlib import Path
+        from deployment_toolkit.process import run
+        signal.signal(signal.{number.name}, signal.default_int_handler)
+        os.register_at_fork(after_in_parent=lambda: signal.raise_signal(signal.{number.name}))
+        try:
+            run([sys.executable, "-c", "import time; time.sleep(1000)"], log_path=Path(sys.argv[1]))
+        except KeyboardInterrupt:
+            children = Path(f"/proc/self/task/{{os.getpid()}}/children").read_text()
+            print("interrupted", children or "and nothing is left")"""
+    done = run([*python(text), str(tmp_path / "inner")], log_path=tmp_path / "log", timeout_s=PATIENCE_S)
+    assert (done.stdout, done.stderr) == ("interrupted and nothing is left\n", "")
+
+
 @contextlib.contextmanager
 def interrupt_soon() -> Iterator[None]:
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
