@@ -20,7 +20,7 @@ constexpr int64_t kMostPadding = 128;
 int64_t after(int64_t size) {
   if (size < kRowMultiple) return 2 * size;
   if (size < 256) return size + 16;
-  if (size < 512) return size + 32;
+  if (size < 512) return size + 64;
   if (size < 1024) return size + 128;
   return 2 * size;
 }

@@ -112,7 +112,13 @@ void InferRequest::set_input(size_t index, const ov_tensor_t* tensor) {
   require(ov_infer_request_set_tensor_by_const_port(request_.get(), engine_.input(index), tensor), "set input");
 }
 
-void InferRequest::start() { require(ov_infer_request_start_async(request_.get()), "start of inference"); }
+void InferRequest::infer() { require(ov_infer_request_infer(request_.get()), "inference"); }
+
+void InferRequest::start(void (*done)(void*), void* argument) {
+  callback_ = {done, argument};
+  require(ov_infer_request_set_callback(request_.get(), &callback_), "callback of inference");
+  require(ov_infer_request_start_async(request_.get()), "start of inference");
+}
 
 void InferRequest::wait() { require(ov_infer_request_wait(request_.get()), "inference"); }
 

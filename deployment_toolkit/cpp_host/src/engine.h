@@ -73,14 +73,18 @@ class InferRequest {
 
   // The tensor is read at each inference until another is set.
   void set_input(size_t index, const ov_tensor_t* tensor);
-  // In a thread of the engine's. Not in the caller's: with one thread, OpenVINO 2026.4 drops whatever goes wrong there, and
-  // the answers of another batch stand in the outputs.
-  void start();
+  // In the caller's thread and others. Only for engines of several threads: with one, OpenVINO 2026.4 drops whatever goes
+  // wrong, and the answers of another batch stand in the outputs.
+  void infer();
+  // In a thread of the engine's, which calls done(argument) at the end, however it ends. Then wait throws Failure if it
+  // failed.
+  void start(void (*done)(void*), void* argument);
   void wait();
   Answer output(size_t index) const;
 
  private:
   const Engine& engine_;
+  ov_callback_t callback_{};  // read, by its address, whenever an inference ends
   std::unique_ptr<ov_infer_request_t, Freed<ov_infer_request_free>> request_;
 };
 

@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "failure.h"
+#include "huge_pages.h"
 #include "numbers.h"
 
 namespace cpp_host {
@@ -73,7 +74,8 @@ std::unique_ptr<Stream> Preparation::release_undivided(int64_t rows) {
   return std::move(undivided_);
 }
 
-void Preparation::log() const {
+void Preparation::finish() const {
+  use_huge_pages();
   const auto taken = std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - start_);
   log_info(
       "prepared " + std::to_string(buckets_.sizes().size()) + " sizes of up to " + std::to_string(buckets_.largest()) +

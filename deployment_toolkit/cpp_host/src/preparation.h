@@ -28,8 +28,8 @@ class Preparation {
   // any more.
   std::unique_ptr<Stream> release_undivided(int64_t rows);
 
-  // Says in the server's log what was done.
-  void log() const;
+  // Moves what the engines have built to huge pages, and says in the server's log what was done.
+  void finish() const;
 
  private:
   using Clock = std::chrono::steady_clock;

@@ -56,7 +56,21 @@ const char* Answers::row(size_t output, int64_t index) const {
 Stream::Stream(const Graph& graph, const ModelConfig& config, int threads)
     : graph_(graph), config_(config), threads_(threads), work_(std::make_unique<Work>(graph, config, threads)) {}
 
-void Stream::start(const Batch& batch, const Chunk& chunk) {
+void FinishedStreams::add(Stream* stream) {
+  const std::lock_guard<std::mutex> lock(guard_);
+  streams_.push_back(stream);
+  added_.notify_one();  // under the lock: the one who waits may destroy this as soon as it is free
+}
+
+Stream* FinishedStreams::next() {
+  std::unique_lock<std::mutex> lock(guard_);
+  added_.wait(lock, [&] { return !streams_.empty(); });
+  Stream* const stream = streams_.front();
+  streams_.pop_front();
+  return stream;
+}
+
+void Stream::set_inputs(const Batch& batch, const Chunk& chunk) {
   if (!work_) work_ = std::make_unique<Work>(graph_, config_, threads_);
   work_->inputs.resize(batch.inputs());
   for (size_t i = 0; i < batch.inputs(); ++i) {
@@ -72,25 +86,52 @@ void Stream::start(const Batch& batch, const Chunk& chunk) {
     input.data = data;
     input.shape = std::move(shape);
   }
-  work_->request.start();
   chunk_ = chunk;
-  busy_ = true;
 }
 
-void Stream::finish(Answers& answers) {
-  busy_ = false;
+template <typename Step>
+void Stream::attempt(Step step) {
   try {
-    work_->request.wait();
+    step();
   } catch (const Failure&) {
     work_.reset();
     throw;
   }
+}
+
+void Stream::start(const Batch& batch, const Chunk& chunk, FinishedStreams& finished) {
+  set_inputs(batch, chunk);
+  finished_ = &finished;
+  work_->request.start(
+      [](void* argument) {
+        auto* const stream = static_cast<Stream*>(argument);
+        stream->finished_->add(stream);
+      },
+      this);
+}
+
+void Stream::take(Answers& answers) {
   for (size_t i = 0; i < answers.outputs(); ++i) answers.take(i, work_->request.output(i), chunk_);
 }
 
+void Stream::finish(Answers& answers) {
+  attempt([&] { work_->request.wait(); });
+  take(answers);
+}
+
+bool Stream::infer_here(const Batch& batch, const Chunk& chunk, Answers& answers) {
+  if (threads_ == 1) return false;
+  set_inputs(batch, chunk);
+  attempt([&] { work_->request.infer(); });
+  take(answers);
+  return true;
+}
+
 void infer(const std::vector<Stream*>& streams, const Batch& batch, const std::vector<Chunk>& chunks, Answers& answers) {
+  if (chunks.size() == 1 && streams[0]->infer_here(batch, chunks[0], answers)) return;
   std::exception_ptr failed;
-  size_t next = 0, turn = 0;
+  FinishedStreams finished;
+  size_t next = 0, busy = 0;
   const auto attempt = [&](auto step) {
     try {
       step();
@@ -99,17 +140,18 @@ void infer(const std::vector<Stream*>& streams, const Batch& batch, const std::v
       next = chunks.size();
     }
   };
-  const auto begin = [&](Stream& stream) {
-    if (next < chunks.size()) attempt([&] { stream.start(batch, chunks[next++]); });
+  const auto begin = [&](Stream* stream) {
+    if (next == chunks.size()) return;
+    attempt([&] {
+      stream->start(batch, chunks[next], finished);
+      ++next, ++busy;
+    });
   };
-  for (Stream* stream : streams) begin(*stream);
-  while (streams[turn]->is_busy()) {  // a stream that has nothing to do ends the round: those behind it have neither
-    attempt([&] { streams[turn]->finish(answers); });
-    begin(*streams[turn]);
-    turn = (turn + 1) % streams.size();
-  }
-  for (Stream* stream : streams) {
-    if (stream->is_busy()) attempt([&] { stream->finish(answers); });
+  for (Stream* stream : streams) begin(stream);
+  for (; busy > 0; --busy) {
+    Stream* const stream = finished.next();
+    attempt([&] { stream->finish(answers); });
+    begin(stream);
   }
   if (failed) std::rethrow_exception(failed);
 }

@@ -1,8 +1,11 @@
 // An engine at work on chunks of batches.
 #pragma once
 
+#include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "batch.h"
@@ -45,6 +48,21 @@ class Answers {
   int64_t rows_ = 0;
 };
 
+class Stream;
+
+// The streams that have ended their chunk, in the order in which they did.
+class FinishedStreams {
+ public:
+  void add(Stream* stream);
+  // Waits for one.
+  Stream* next();
+
+ private:
+  std::mutex guard_;
+  std::condition_variable added_;
+  std::deque<Stream*> streams_;
+};
+
 // An engine of its own with its only inference request. What engines build for a size of batch, and what they arrange
 // of the weights, no two streams share: streams that work at the same time can't meet in it.
 class Stream {
@@ -53,10 +71,12 @@ class Stream {
   Stream(const Graph& graph, const ModelConfig& config, int threads);
   Stream(const Stream&) = delete;
 
-  // Begins a chunk, which is under way until finish has returned, whether it failed or not. Both throw Failure.
-  void start(const Batch& batch, const Chunk& chunk);
-  bool is_busy() const { return busy_; }
+  // Begins a chunk, unless it throws Failure. Its end is noted in finished; only then finish may be called.
+  void start(const Batch& batch, const Chunk& chunk, FinishedStreams& finished);
+  // Takes the answers. Throws Failure if there are none.
   void finish(Answers& answers);
+  // Both in one, if it can be done in the caller's thread, which saves the way to another one.
+  bool infer_here(const Batch& batch, const Chunk& chunk, Answers& answers);
 
  private:
   // What the engine was handed last, which it still reads.
@@ -74,15 +94,21 @@ class Stream {
     std::vector<Input> inputs;
   };
 
+  void set_inputs(const Batch& batch, const Chunk& chunk);
+  void take(Answers& answers);
+  // Throws away an engine that fails in a step.
+  template <typename Step>
+  void attempt(Step step);
+
   const Graph& graph_;
   const ModelConfig& config_;
   int threads_;
   std::unique_ptr<Work> work_;
   Chunk chunk_{};
-  bool busy_ = false;
+  FinishedStreams* finished_ = nullptr;
 };
 
-// Answers all chunks of a batch: each stream takes the next one in its turn. Returns, or throws Failure, when no stream is
+// Answers all chunks of a batch: a stream that has ended one takes the next. Returns, or throws Failure, when no stream is
 // busy any more.
 void infer(const std::vector<Stream*>& streams, const Batch& batch, const std::vector<Chunk>& chunks, Answers& answers);
 

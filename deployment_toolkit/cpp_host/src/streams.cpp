@@ -18,7 +18,7 @@ Streams::Streams(const Graph& graph, const ModelConfig& config) : config_(config
   if (config.streams > 1 && config.undivided_rows > 0) {
     together_ = preparation.release_undivided(config.undivided_rows);
   }
-  preparation.log();
+  preparation.finish();
 }
 
 void Streams::infer(Batch& batch, Answers& answers) {

@@ -32,6 +32,7 @@ from tests.server_key import key_headers
 from tests.wrong_for_size import write_wrong_for
 
 JOINED_ROWS = 8
+LARGE_SIZE = 2048
 SPEC = ModelSpec(
     (
         TensorSpec("item", "int64", (1,), (0, 9)),
@@ -72,6 +73,18 @@ def write_reshaping(shape: list[int], folder: Path) -> Path:
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", None])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 1])
     graph = helper.make_graph([node], "reshaping", [x], [y], [numpy_helper.from_array(np.array(shape), "shape")])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), f"{folder}.onnx")
+    return to_openvino(Path(f"{folder}.onnx"), folder)
+
+
+def write_large(folder: Path) -> Path:
+    """``y`` [B, 1] is made of ``x`` [B, 1] by products with weights of LARGE_SIZE x LARGE_SIZE."""
+    shapes = {"first": (1, LARGE_SIZE), "middle": (LARGE_SIZE, LARGE_SIZE), "last": (LARGE_SIZE, 1)}
+    weights = [numpy_helper.from_array(np.full(shape, 0.001, np.float32), name) for name, shape in shapes.items()]
+    chain = ["x", "a", "b", "y"]
+    nodes = [helper.make_node("MatMul", [chain[i], name], [chain[i + 1]]) for i, name in enumerate(shapes)]
+    tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 1]) for name in ("x", "y")]
+    graph = helper.make_graph(nodes, "large", tensors[:1], tensors[1:], weights)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), f"{folder}.onnx")
     return to_openvino(Path(f"{folder}.onnx"), folder)
 
@@ -220,7 +233,7 @@ def add_wrong_for(size: int, server: TritonServer, folder: Path, parameters: dic
     ("size", "parameters", "told"),
     [
         (48, {}, "asked for 48 rows at once, stream 1 answers y by up to 0.5 otherwise"),
-        (288, {"undivided_rows": "0", "threads": "3"}, "asked for 288 rows at once, stream 1 answers y"),
+        (320, {"undivided_rows": "0", "threads": "3"}, "asked for 320 rows at once, stream 1 answers y"),
         # All others differ from the largest, with which they are compared.
         (512, {"threads": "1"}, "asked for 1, 2, 4, 8, 16, 32, 48, 64,"),
     ],
@@ -242,20 +255,21 @@ def test_a_size_that_is_no_bucket_is_never_asked(server: TritonServer, tmp_path:
     np.testing.assert_array_equal(answer["y"], x["x"])
 
 
-@pytest.mark.parametrize("threads", ["1", "2"])
+@pytest.mark.parametrize(("threads", "undivided_rows"), [("1", "0"), ("2", "0"), ("2", "40")])
 @pytest.mark.parametrize(
     ("name", "shape", "told"),
     [("failing", [0, 1], "inference: "), ("doubling", [-1, 1], "output y has not one row for each row of the batch")],
 )
 def test_a_batch_that_fails_in_the_engine_is_told_and_the_server_goes_on(
-    server: TritonServer, tmp_path: Path, name: str, shape: list[int], told: str, threads: str
+    server: TritonServer, tmp_path: Path, name: str, shape: list[int], told: str, threads: str, undivided_rows: str
 ) -> None:
-    """With one thread the engine's own way to infer in the caller's thread leaves the answers of the batch before."""
-    name = f"{name}_{threads}"
+    """On a stream's thread and in the caller's: with one thread in all, the latter would leave the answers of the batch
+    before."""
+    name = f"{name}_{threads}_{undivided_rows}"
     assert server.log_path is not None
     spec = ModelSpec((TensorSpec("x", "float32", (-1,)),), (TensorSpec("y", "float32", (1,)),))
     options: dict[str, Any] = {"batching": Batching.STATIC, "max_batch_size": 64}
-    options["backend_parameters"] = {"threads": threads, "undivided_rows": "0"}
+    options["backend_parameters"] = {"threads": threads, "undivided_rows": undivided_rows}
     deployment = Deployment(name, spec, Format.OPENVINO, host=Host.CPP, **options)
     add_model(server.log_path.parent / "repository", deployment, write_reshaping(shape, tmp_path / name))
     server.load_model(name, timeout_s=60)
@@ -265,6 +279,25 @@ def test_a_batch_that_fails_in_the_engine_is_told_and_the_server_goes_on(
         assert isinstance(answer, InferenceError) and told in str(answer)
         (answer,) = ask(server, name, [{"x": good}])
         assert isinstance(answer, dict) and np.array_equal(answer["y"], good)
+
+
+def test_weights_are_in_huge_pages(server: TritonServer, tmp_path: Path) -> None:
+    allowed = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not allowed.exists() or "[never]" in allowed.read_text():
+        pytest.skip("this kernel has no transparent huge pages")
+    assert server.log_path is not None and server.pid is not None
+
+    def huge_kib() -> int:
+        lines = Path(f"/proc/{server.pid}/smaps_rollup").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("AnonHugePages:"))
+
+    before = huge_kib()
+    spec = ModelSpec((TensorSpec("x", "float32", (1,), (0, 1)),), (TensorSpec("y", "float32", (1,)),))
+    options: dict[str, Any] = {"batching": Batching.DYNAMIC, "max_batch_size": 16}
+    deployment = Deployment("large", spec, Format.OPENVINO, host=Host.CPP, **options)
+    add_model(server.log_path.parent / "repository", deployment, write_large(tmp_path / "large"))
+    server.load_model("large", timeout_s=60)
+    assert huge_kib() - before > LARGE_SIZE**2 * 4 // 1024 // 2  # of the weights, as one engine keeps them
 
 
 def test_a_model_without_a_row_for_each_row_is_not_loaded(server: TritonServer, tmp_path: Path) -> None:
@@ -279,7 +312,7 @@ def test_a_model_without_a_row_for_each_row_is_not_loaded(server: TritonServer, 
 @pytest.mark.parametrize("name", ["pair", "whole", "single"])
 def test_every_number_of_rows_gets_its_own_rows(server: TritonServer, name: str) -> None:
     """Around the borders of buckets, where there is most padding and least, and past the largest."""
-    borders = (1, 2, 4, 8, 16, 32, 48, 64, 80, 128, 256, 288, 480, 512)
+    borders = (1, 2, 4, 8, 16, 32, 48, 64, 80, 128, 256, 320, 448, 512)
     counts = {1, *(border + step for border in borders for step in (-1, 0, 1)), 1000} - {0}
     most = {"pair": 512, "single": 64}.get(name, 4000)
     counts |= {700, 1024, 1025, 2047, 4000}
