@@ -1,0 +1,244 @@
+"""Serves a model by two checkouts of this project at the same time, asks them in turns, and compares them.
+
+Run from the root of the newer checkout: ``python -m benchmarks.versions --before FOLDER --models fp32=FOLDER``, with
+OpenVINO models as ``model-navigator convert`` makes them. On a shared machine the speed of two runs that follow each
+other says more of the neighbours than of a change; requests that take turns meet the same neighbours. The older
+checkout serves the model twice: the ratio of its two servers is the noise. Each start is three new servers, because
+where the kernel puts an engine's memory alone makes some percent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import random
+import shlex
+import statistics
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from deployment_toolkit.core import Arrays, Batching, Format, Host, ModelSpec
+from deployment_toolkit.errors import UsageError
+from deployment_toolkit.files import write_text
+from deployment_toolkit.library.openvino import OpenVinoLoader
+from deployment_toolkit.library.openvino_arithmetic import arithmetic
+from deployment_toolkit.params import add_dataclass, from_args, make_parser, option, run_entry_point
+from deployment_toolkit.process import child, environment
+from deployment_toolkit.progress import progress_bar
+from deployment_toolkit.sample_rows import random_rows
+from deployment_toolkit.table import write_csv
+from deployment_toolkit.triton_inference_runner.grpc import GrpcTransport
+from deployment_toolkit.triton_server.deployment import INFERENCE_PRECISION, Deployment
+from deployment_toolkit.triton_server.model_repository import add_model
+from deployment_toolkit.triton_server.ports import LOOPBACK, choose_free
+from deployment_toolkit.triton_server.remote import TritonServer
+from deployment_toolkit.triton_server.url import ServerUrl
+from runner.system_info import read_system_info
+
+CSV_FILE, PAGE_FILE = "versions.csv", "versions.md"
+BEFORE, AGAIN, NOW = "before", "before, once more", "now"
+_MODEL = "model"
+_TIMEOUT_S = 120.0
+_LOADS = 3
+_ROWS_IN_A_ROW = 2048  # so that the caches are a server's own for most of its turn
+_FEWEST_REQUESTS, _MOST_REQUESTS = 3, 60
+_WARMING = 5  # a part of so many of the requests of a turn comes first and is not counted
+_CONCURRENT = (64, 32)  # requests under way, rows of each
+_ONLINE_TURN_S = 0.6
+
+
+@dataclass(frozen=True)
+class VersionsOptions:
+    """Options of the command."""
+
+    before: Path = option("root of the older checkout")
+    models: list[str] = option("NAME=FOLDER of each OpenVINO model", nargs="+", type=str)
+    batch_sizes: list[int] = option("rows of the requests", [1, 32, 512, 4096], nargs="+", type=int)
+    starts: int = option("times that the servers are started with each model", 3)
+    seconds: float = option("how long the three servers are asked in each batch size", 15.0)
+    output_dir: Path = option("folder of the results", Path("versions"))
+
+    def __post_init__(self) -> None:
+        for text in self.models:
+            if "=" not in text:
+                raise UsageError(f"--models {text}: write NAME=FOLDER, for example fp32=converted_model")
+        if min(self.starts, *self.batch_sizes) < 1 or self.seconds <= 0:
+            raise UsageError("--starts and --batch-sizes need whole numbers from 1 on, --seconds a number above 0")
+        if not (self.before / "deployment_toolkit" / "triton_server" / "__main__.py").is_file():
+            raise UsageError(f"--before {self.before}: no checkout of this project is there")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A server's median in one start. ``what`` is the load, or requests under way x rows of each; ``seconds`` is of a load,
+    of a request, or of a row where many requests are under way; ``speed`` is relative to the first server of the older checkout, the median over turns of the ratio."""
+
+    model: str
+    start: int
+    what: str
+    server: str
+    seconds: float
+    speed: float
+
+
+def main(argv: list[str]) -> None:
+    parser = make_parser(__doc__ or "")
+    add_dataclass(parser, VersionsOptions)
+    options = from_args(VersionsOptions, parser.parse_args(argv))
+    options.output_dir.mkdir(parents=True, exist_ok=True)
+    measured: list[Measured] = []
+    begun = datetime.now(UTC)
+    rounds = [(text, start) for start in range(1, options.starts + 1) for text in options.models]
+    with progress_bar("starts", len(rounds), " starts") as bar:
+        for text, start in rounds:
+            name, _, model = text.partition("=")
+            for row in _measure_start(name, Path(model), start, options):
+                measured.append(row)
+                write_csv(options.output_dir / CSV_FILE, [vars(row) for row in measured])
+            bar.update()
+    made_by = shlex.join(["python", "-m", "benchmarks.versions", *argv])
+    text = page(measured, f"{read_system_info().summary}; {begun:%Y-%m-%d %H:%M} UTC", made_by)
+    write_text(options.output_dir / PAGE_FILE, text)
+    print(text)
+
+
+def page(measured: Sequence[Measured], machine: str, command: str) -> str:
+    """The medians over the starts, as markdown."""
+    lines = ["# Two versions, asked in turns", "", f"{machine}. Made by `{command}`", ""]
+    lines += [
+        "Requests under way x rows of each, over gRPC. Speed of this checkout, and of a second server of the older one (the noise), relative to the older one;"
+    ]
+    lines += ["loading in seconds. Medians over the starts, in brackets the lowest and the highest.", ""]
+    lines += [
+        "| model | what | now | noise | before | now, the same unit |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for model, what in dict.fromkeys((row.model, row.what) for row in measured):
+        own = [row for row in measured if (row.model, row.what) == (model, what)]
+        speeds = {server: [row.speed for row in own if row.server == server] for server in (NOW, AGAIN)}
+        seconds = {server: [row.seconds for row in own if row.server == server] for server in (NOW, BEFORE)}
+        ratios = [f"{statistics.median(of):.2f} ({min(of):.2f} to {max(of):.2f})" for of in speeds.values()]
+        times = [_time(statistics.median(seconds[server])) for server in (BEFORE, NOW)]
+        lines.append(f"| {model} | {what} | {' | '.join(ratios)} | {' | '.join(times)} |")
+    return "\n".join([*lines, ""])
+
+
+def _time(seconds: float) -> str:
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 1e-6:.3g} us"
+
+
+@dataclass(frozen=True)
+class Side:
+    """A server of one checkout and a connection to its model."""
+
+    server: TritonServer
+    transport: GrpcTransport
+
+    def load_s(self) -> float:
+        """Seconds until the model, which is not loaded, answers."""
+        begun = time.monotonic()
+        self.server.load_model(_MODEL, _TIMEOUT_S)
+        return time.monotonic() - begun
+
+    def request_s(self, x: Arrays, count: int) -> float:
+        """Seconds of a request, the median of those of one turn."""
+        taken = []
+        for _ in range(count):
+            begun = time.perf_counter()
+            self.transport.send(x).result(_TIMEOUT_S)
+            taken.append(time.perf_counter() - begun)
+        return statistics.median(taken[count // _WARMING :])
+
+    def row_s(self, x: Arrays, rows: int, concurrency: int) -> float:
+        """Seconds per row while so many requests are under way, over one turn."""
+        begun = time.perf_counter()
+        under_way = deque(self.transport.send(x) for _ in range(concurrency))
+        answered = 0
+        while under_way:
+            under_way.popleft().result(_TIMEOUT_S)
+            answered += 1
+            if time.perf_counter() - begun < _ONLINE_TURN_S:
+                under_way.append(self.transport.send(x))
+        return (time.perf_counter() - begun) / (answered * rows)
+
+
+def _measure_start(name: str, model: Path, start: int, options: VersionsOptions) -> Iterator[Measured]:
+    spec = OpenVinoLoader().read_spec(model)
+    order = random.Random(start)
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        checkouts = {BEFORE: options.before, AGAIN: options.before, NOW: Path.cwd()}
+        sides: dict[str, Side] = {}
+        for server in order.sample(list(checkouts), len(checkouts)):
+            served = Path(folder) / server.replace(" ", "_").replace(",", "")
+            sides[server] = stack.enter_context(_serve(checkouts[server], model, spec, served, options))
+        sides = {server: sides[server] for server in checkouts}
+
+        def compare(what: str, take: Callable[[Side], float], turns: int | None = None) -> Iterator[Measured]:
+            taken: dict[str, list[float]] = {server: [] for server in sides}
+            end = time.monotonic() + options.seconds
+            while len(taken[NOW]) < (turns or 1) or (turns is None and time.monotonic() < end):
+                for server in order.sample(list(sides), len(sides)):
+                    taken[server].append(take(sides[server]))
+            for server, values in taken.items():
+                ratios = [first / own for first, own in zip(taken[BEFORE], values, strict=True)]
+                yield Measured(name, start, what, server, statistics.median(values), statistics.median(ratios))
+
+        yield from compare("load", _loaded_anew, _LOADS)
+        for rows in options.batch_sizes:
+            count = min(_MOST_REQUESTS, max(_FEWEST_REQUESTS, _ROWS_IN_A_ROW // rows))
+            x = random_rows(spec, rows, seed=rows)
+            yield from compare(f"1 x {rows}", functools.partial(Side.request_s, x=x, count=count))
+        concurrency, rows = _CONCURRENT
+        x = random_rows(spec, rows, seed=rows)
+        take = functools.partial(Side.row_s, x=x, rows=rows, concurrency=concurrency)
+        yield from compare(f"{concurrency} x {rows}", take)
+
+
+def _loaded_anew(side: Side) -> float:
+    if side.server.has_loaded(_MODEL):
+        side.server.unload_model(_MODEL)
+        side.server.wait_unloaded(_MODEL, _TIMEOUT_S)
+    return side.load_s()
+
+
+@contextlib.contextmanager
+def _serve(checkout: Path, model: Path, spec: ModelSpec, folder: Path, options: VersionsOptions) -> Iterator[Side]:
+    """A server of a checkout, with this interpreter's packages; the model is in its repository and not loaded."""
+    repository, log, ready = folder / "repository", folder / "server.log", folder / "ready"
+    repository.mkdir(parents=True)
+    deployment = Deployment(
+        _MODEL,
+        spec,
+        Format.OPENVINO,
+        host=Host.CPP,
+        batching=Batching.DYNAMIC,
+        max_batch_size=max(*options.batch_sizes, _CONCURRENT[1]),
+        backend_parameters={INFERENCE_PRECISION: arithmetic(model)},
+    )
+    add_model(repository, deployment, model)
+    ports = choose_free({"http": None, "grpc": None, "metrics": None})
+    argv = [sys.executable, "-m", "deployment_toolkit.triton_server", "--model-repository", str(repository)]
+    argv += [part for name, port in ports.items() for part in (f"--{name}-port", str(port))]
+    argv += ["--log-path", str(log), "--ready-file", str(ready)]
+    env = environment(prepend={"PYTHONPATH": [checkout.resolve()]})
+    with child(argv, env=env, stdout=folder / "output") as process:
+        while not ready.exists():
+            if process.wait(0.1) is not None:
+                raise UsageError(f"the server of {checkout} does not start: {process.output()[0].strip()}")
+        server = TritonServer.from_url(f"http://{LOOPBACK}:{ports['http']}")
+        url = ServerUrl.parse(f"grpc://{LOOPBACK}:{ports['grpc']}")
+        with contextlib.closing(GrpcTransport(url, _MODEL, "1", _CONCURRENT[0])) as transport:
+            yield Side(server, transport)
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

@@ -1,0 +1,63 @@
+"""Two servers of this checkout as before and now, really started, loaded and asked."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.versions import AGAIN, BEFORE, NOW, Measured, page
+from deployment_toolkit.errors import ProcessError
+from deployment_toolkit.process import Completed, environment, run
+from tests.wrong_for_size import write_wrong_for
+
+ROOT = Path(__file__).parents[2]
+
+
+def versions(folder: Path, *arguments: str | Path) -> Completed:
+    argv = [sys.executable, "-m", "benchmarks.versions", *map(str, arguments), "--output-dir", str(folder / "out")]
+    env = environment(prepend={"PYTHONPATH": [ROOT]})
+    return run(argv, env=env, log_path=folder / "versions.log", timeout_s=300)
+
+
+def test_servers_are_compared_in_each_size_and_their_loads_too(tmp_path: Path) -> None:
+    model = write_wrong_for(7, tmp_path / "right")  # which is computed as 8
+    arguments: list[str | Path] = [
+        "--before",
+        ROOT,
+        "--models",
+        f"tiny={model}",
+        "--batch-sizes",
+        "1",
+        "30",
+        "--starts",
+        "1",
+    ]
+    done = versions(tmp_path, *arguments, "--seconds", "0.3")
+    assert (tmp_path / "out" / "versions.md").read_text().strip() == done.stdout.strip()
+    with (tmp_path / "out" / "versions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["what"] for row in rows[::3]] == ["load", "1 x 1", "1 x 30", "64 x 32"]
+    assert [row["server"] for row in rows[:3]] == [BEFORE, AGAIN, NOW]
+    assert all(float(row["seconds"]) > 0 for row in rows)
+    assert {row["speed"] for row in rows if row["server"] == BEFORE} == {"1.0"}
+    assert done.stdout.count("\n| tiny |") == 4
+
+
+def test_page_has_the_medians_over_the_starts() -> None:
+    speeds = {BEFORE: [1.0, 1.0, 1.0], AGAIN: [0.9, 1.0, 1.1], NOW: [1.2, 0.5, 1.4]}
+    measured = [
+        Measured("m", start, "8 rows", server, seconds, speed)
+        for server, seconds in ((BEFORE, 0.004), (AGAIN, 0.004), (NOW, 0.002))
+        for start, speed in enumerate(speeds[server], 1)
+    ]
+    text = page(measured, "a machine", "a command")
+    assert "| m | 8 rows | 1.20 (0.50 to 1.40) | 1.00 (0.90 to 1.10) | 4 ms | 2 ms |" in text
+    assert "a machine. Made by `a command`" in text
+
+
+def test_a_folder_that_is_no_checkout_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ProcessError, match=r"error: --before \S+: no checkout of this project is there"):
+        versions(tmp_path, "--before", tmp_path, "--models", "tiny=x")
