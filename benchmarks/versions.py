@@ -29,7 +29,7 @@ from deployment_toolkit.files import write_text
 from deployment_toolkit.library.openvino import OpenVinoLoader
 from deployment_toolkit.library.openvino_arithmetic import arithmetic
 from deployment_toolkit.params import add_dataclass, from_args, make_parser, option, run_entry_point
-from deployment_toolkit.process import child, environment
+from deployment_toolkit.process import child, environment, run
 from deployment_toolkit.progress import progress_bar
 from deployment_toolkit.sample_rows import random_rows
 from deployment_toolkit.table import write_csv
@@ -43,6 +43,7 @@ from runner.system_info import read_system_info
 
 CSV_FILE, PAGE_FILE = "versions.csv", "versions.md"
 BEFORE, AGAIN, NOW = "before", "before, once more", "now"
+_HERE = Path(__file__).parent.parent
 _MODEL = "model"
 _TIMEOUT_S = 120.0
 _LOADS = 3
@@ -76,8 +77,9 @@ class VersionsOptions:
 
 @dataclass(frozen=True)
 class Measured:
-    """A server's median in one start. ``what`` is the load, or requests under way x rows of each; ``seconds`` is of a load,
-    of a request, or of a row where many requests are under way; ``speed`` is relative to the first server of the older checkout, the median over turns of the ratio."""
+    """A server's median in one start. ``what`` is the load, or requests under way x rows of each. ``seconds`` is of a
+    load, of a request, or of a row where many requests are under way; ``speed`` is relative to the first server of the
+    older checkout, the median over turns of the ratio."""
 
     model: str
     start: int
@@ -112,13 +114,12 @@ def page(measured: Sequence[Measured], machine: str, command: str) -> str:
     """The medians over the starts, as markdown."""
     lines = ["# Two versions, asked in turns", "", f"{machine}. Made by `{command}`", ""]
     lines += [
-        "Requests under way x rows of each, over gRPC. Speed of this checkout, and of a second server of the older one (the noise), relative to the older one;"
+        "Requests under way x rows of each, over gRPC. Speed is relative to the older checkout, noise is the speed"
     ]
-    lines += ["loading in seconds. Medians over the starts, in brackets the lowest and the highest.", ""]
-    lines += [
-        "| model | what | now | noise | before | now, the same unit |",
-        "| --- | --- | ---: | ---: | ---: | ---: |",
-    ]
+    lines += ["of a second server of it. Times are of a load, a request, or a row where many requests are under way."]
+    lines += ["Medians over the starts, in brackets the lowest and the highest.", ""]
+    lines += ["| model | what | speed now | noise | time before | time now |"]
+    lines += ["| --- | --- | ---: | ---: | ---: | ---: |"]
     for model, what in dict.fromkeys((row.model, row.what) for row in measured):
         own = [row for row in measured if (row.model, row.what) == (model, what)]
         speeds = {server: [row.speed for row in own if row.server == server] for server in (NOW, AGAIN)}
@@ -175,7 +176,7 @@ def _measure_start(name: str, model: Path, start: int, options: VersionsOptions)
     spec = OpenVinoLoader().read_spec(model)
     order = random.Random(start)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        checkouts = {BEFORE: options.before, AGAIN: options.before, NOW: Path.cwd()}
+        checkouts = {BEFORE: options.before, AGAIN: options.before, NOW: _HERE}
         sides: dict[str, Side] = {}
         for server in order.sample(list(checkouts), len(checkouts)):
             served = Path(folder) / server.replace(" ", "_").replace(",", "")
@@ -226,10 +227,15 @@ def _serve(checkout: Path, model: Path, spec: ModelSpec, folder: Path, options: 
     )
     add_model(repository, deployment, model)
     ports = choose_free({"http": None, "grpc": None, "metrics": None})
-    argv = [sys.executable, "-m", "deployment_toolkit.triton_server", "--model-repository", str(repository)]
+    python = [sys.executable, "-P"]  # this folder, in front of PYTHONPATH, would hide the other checkout
+    argv = [*python, "-m", "deployment_toolkit.triton_server", "--model-repository", str(repository)]
     argv += [part for name, port in ports.items() for part in (f"--{name}-port", str(port))]
     argv += ["--log-path", str(log), "--ready-file", str(ready)]
     env = environment(prepend={"PYTHONPATH": [checkout.resolve()]})
+    code = "import deployment_toolkit as toolkit; print(toolkit.__path__[0])"
+    found = Path(run([*python, "-c", code], env=env, log_path=folder / "found").stdout.strip())
+    if found.parent != checkout.resolve():
+        raise UsageError(f"{checkout} can't be compared: Python finds {found} in its place")
     with child(argv, env=env, stdout=folder / "output") as process:
         while not ready.exists():
             if process.wait(0.1) is not None:

@@ -32,6 +32,7 @@ class Buckets {
   void cut(int64_t first, int64_t count, std::vector<Chunk>& chunks) const;
 
   std::vector<int64_t> sizes_;
+  int64_t most_padding_;
 };
 
 }  // namespace cpp_host

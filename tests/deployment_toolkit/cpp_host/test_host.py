@@ -233,7 +233,7 @@ def add_wrong_for(size: int, server: TritonServer, folder: Path, parameters: dic
     ("size", "parameters", "told"),
     [
         (48, {}, "asked for 48 rows at once, stream 1 answers y by up to 0.5 otherwise"),
-        (320, {"undivided_rows": "0", "threads": "3"}, "asked for 320 rows at once, stream 1 answers y"),
+        (384, {"undivided_rows": "0", "threads": "3"}, "asked for 384 rows at once, stream 1 answers y"),
         # All others differ from the largest, with which they are compared.
         (512, {"threads": "1"}, "asked for 1, 2, 4, 8, 16, 32, 48, 64,"),
     ],
@@ -312,7 +312,7 @@ def test_a_model_without_a_row_for_each_row_is_not_loaded(server: TritonServer, 
 @pytest.mark.parametrize("name", ["pair", "whole", "single"])
 def test_every_number_of_rows_gets_its_own_rows(server: TritonServer, name: str) -> None:
     """Around the borders of buckets, where there is most padding and least, and past the largest."""
-    borders = (1, 2, 4, 8, 16, 32, 48, 64, 80, 128, 256, 320, 448, 512)
+    borders = (1, 2, 4, 8, 16, 32, 48, 64, 80, 128, 160, 256, 384, 512, 1024)
     counts = {1, *(border + step for border in borders for step in (-1, 0, 1)), 1000} - {0}
     most = {"pair": 512, "single": 64}.get(name, 4000)
     counts |= {700, 1024, 1025, 2047, 4000}
