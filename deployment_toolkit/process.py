@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import functools
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import threading
@@ -46,18 +46,16 @@ class Child:
             out = stack.enter_context(stdout.open("ab"))
             err = out if stderr == stdout else stack.enter_context(stderr.open("ab"))
             self._starts = (out.tell(), err.tell())  # a log may hold the output of an earlier child
-            libc = ctypes.CDLL(None)  # loaded here: between fork and exec another thread's locks may be held
             started = stack.enter_context(contextlib.ExitStack())
             try:
                 with _interrupts_held():
                     self._popen = subprocess.Popen(
-                        self.argv,
+                        _guarded(self.argv, env),
                         env=None if env is None else dict(env),
                         stdin=subprocess.DEVNULL,
                         stdout=out,
                         stderr=err,
                         start_new_session=True,
-                        preexec_fn=functools.partial(_begin, libc, os.getpid()),
                     )
                     started.callback(self.stop)
                 started.pop_all()
@@ -188,8 +186,8 @@ def _text_from(path: Path, start: int) -> str:
 
 @contextlib.contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C and SIGTERM take effect when the block is left: while a process forks, Python prints what their handlers
-    raise, and forgets it."""
+    """Ctrl-C and SIGTERM take effect when the block is left: not between the start of a process and the moment when its
+    id is known, for it would be left running."""
     if threading.current_thread() is not threading.main_thread():  # handlers run in the main thread alone
         yield
         return
@@ -207,10 +205,18 @@ def _interrupts_held() -> Iterator[None]:
             called[signal.Signals(received)](received, None)
 
 
-def _begin(libc: ctypes.CDLL, parent: int) -> None:
-    """What a child does between fork and exec."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a parent in the background of a script would pass on to ignore it
-    _die_with_parent(libc, parent)
+def _guarded(argv: Sequence[str], env: Mapping[str, str] | None) -> list[str]:
+    """A command that becomes ``argv`` once it can be interrupted, also where a script that started this process in its
+    background lets it ignore that, and dies with the thread that starts it.
+
+    Two programs do that, and not code of ours between fork and exec: for such code Python has to call every library's
+    fork handlers, and gRPC's (1.85, one client connected) made one child in a hundred abort. Raises ProcessError.
+    """
+    path = os.environ.get("PATH") if env is None else env.get("PATH")
+    for program in (argv[0], "env", "setpriv"):
+        if shutil.which(program, path=path) is None:
+            raise ProcessError(f"{program} can't be started: no such program; is it installed?", returncode=None)
+    return ["env", "--default-signal=INT", "setpriv", "--pdeathsig=TERM", "--", *argv]
 
 
 def _die_with_parent(libc: ctypes.CDLL, parent: int) -> None:

@@ -112,11 +112,16 @@ def test_a_child_can_be_interrupted_also_where_its_parent_ignores_it(tmp_path: P
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_while_a_child_is_started_is_not_lost(tmp_path: Path, number: signal.Signals) -> None:
     text = f"""if True:
-        import os, signal, sys
+        import os, signal, subprocess, sys
         from pathlib import Path
         from deployment_toolkit.process import run
         signal.signal(signal.{number.name}, signal.default_int_handler)
-        os.register_at_fork(after_in_parent=lambda: signal.raise_signal(signal.{number.name}))
+        fork_exec = subprocess._fork_exec
+        def fork_exec_and_interrupt(*arguments):
+            pid = fork_exec(*arguments)
+            signal.raise_signal(signal.{number.name})
+            return pid
+        subprocess._fork_exec = fork_exec_and_interrupt
         try:
             run([sys.executable, "-c", "import time; time.sleep(1000)"], log_path=Path(sys.argv[1]))
         except KeyboardInterrupt:
@@ -124,6 +129,18 @@ def test_an_interrupt_while_a_child_is_started_is_not_lost(tmp_path: Path, numbe
             print("interrupted", children or "and nothing is left")"""
     done = run([*python(text), str(tmp_path / "inner")], log_path=tmp_path / "log", timeout_s=PATIENCE_S)
     assert (done.stdout, done.stderr) == ("interrupted and nothing is left\n", "")
+
+
+def test_fork_handlers_of_libraries_are_not_called(tmp_path: Path) -> None:
+    """gRPC's, in a child, now and then abort it."""
+    text = """if True:
+        import os, sys
+        from pathlib import Path
+        from deployment_toolkit.process import run
+        os.register_at_fork(after_in_child=os.abort)
+        print(run(["echo", "started"], log_path=Path(sys.argv[1])).stdout)"""
+    done = run([*python(text), str(tmp_path / "inner")], log_path=tmp_path / "log", timeout_s=PATIENCE_S)
+    assert done.stdout.strip() == "started"
 
 
 @contextlib.contextmanager
