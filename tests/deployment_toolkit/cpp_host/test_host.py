@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from tritonclient.utils import shared_memory
 from deployment_toolkit.core import Array, Arrays, Batching, DeviceKind, Format, Host, ModelSpec, TensorSpec
 from deployment_toolkit.errors import InferenceError, ServerError
 from deployment_toolkit.library.openvino import OpenVinoFromOnnx, OpenVinoLoader
+from deployment_toolkit.process import environment
 from deployment_toolkit.triton_inference_runner.grpc import GrpcTransport
 from deployment_toolkit.triton_server.deployment import Deployment
 from deployment_toolkit.triton_server.local import local_server
@@ -77,14 +79,17 @@ def write_reshaping(shape: list[int], folder: Path) -> Path:
     return to_openvino(Path(f"{folder}.onnx"), folder)
 
 
-def write_large(folder: Path) -> Path:
-    """``y`` [B, 1] is made of ``x`` [B, 1] by products with weights of LARGE_SIZE x LARGE_SIZE."""
-    shapes = {"first": (1, LARGE_SIZE), "middle": (LARGE_SIZE, LARGE_SIZE), "last": (LARGE_SIZE, 1)}
+def write_products(folder: Path, size: int) -> Path:
+    """``y`` [B, 1] is made of ``x`` [B, 1] by layers of ``size`` numbers, for which OpenVINO takes oneDNN."""
+    shapes = {"first": (1, size), "middle": (size, size), "last": (size, 1)}
     weights = [numpy_helper.from_array(np.full(shape, 0.001, np.float32), name) for name, shape in shapes.items()]
-    chain = ["x", "a", "b", "y"]
-    nodes = [helper.make_node("MatMul", [chain[i], name], [chain[i + 1]]) for i, name in enumerate(shapes)]
+    nodes, last = [], "x"
+    for name in shapes:
+        nodes.append(helper.make_node("MatMul", [last, name], [f"{name}_product"]))
+        last = "y" if name == "last" else f"{name}_layer"
+        nodes.append(helper.make_node("Relu", [f"{name}_product"], [last]))
     tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 1]) for name in ("x", "y")]
-    graph = helper.make_graph(nodes, "large", tensors[:1], tensors[1:], weights)
+    graph = helper.make_graph(nodes, "products", tensors[:1], tensors[1:], weights)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), f"{folder}.onnx")
     return to_openvino(Path(f"{folder}.onnx"), folder)
 
@@ -281,21 +286,46 @@ def test_a_batch_that_fails_in_the_engine_is_told_and_the_server_goes_on(
         assert isinstance(answer, dict) and np.array_equal(answer["y"], good)
 
 
+def add_products(name: str, size: int, repository: Path, folder: Path) -> None:
+    spec = ModelSpec((TensorSpec("x", "float32", (1,)),), (TensorSpec("y", "float32", (1,)),))
+    options: dict[str, Any] = {"batching": Batching.DYNAMIC, "max_batch_size": 1024}
+    deployment = Deployment(name, spec, Format.OPENVINO, host=Host.CPP, **options)
+    add_model(repository, deployment, write_products(folder / name, size))
+
+
+def test_nothing_is_built_while_requests_run_and_streams_share_nothing_built(tmp_path: Path) -> None:
+    """oneDNN's own log of what it creates and when, which the server leaves behind at its end."""
+    repository, log = tmp_path / "repository", tmp_path / "log"
+    repository.mkdir()
+    add_products("products", 64, repository, tmp_path)
+    env = environment(prepend={}) | {"ONEDNN_VERBOSE": "profile_create", "ONEDNN_VERBOSE_TIMESTAMP": "1"}
+    with local_server(repository, log_path=log, env=env) as server:
+        server.load_model("products", timeout_s=60)
+        loaded_ms = time.time() * 1000
+        batches = [
+            {"x": np.full((count, 1), 0.5, np.float32)} for count in (1, 2, 7, 64, 65, 130, 300, 700, 1000, 1024)
+        ]
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(lambda batch: ask(server, "products", [batch])[0], batches * 4))
+        assert all(isinstance(answer, dict) for answer in answers)
+    told = re.findall(r"^onednn_verbose,v1,([0-9.]+),primitive,([a-z:_]+),", log.read_text(), re.MULTILINE)
+    at_load = [what for when, what in told if float(when) <= loaded_ms]
+    assert at_load.count("create:cache_miss") > 10 and "create:cache_hit" not in at_load
+    assert len(told) == len(at_load)
+
+
 def test_weights_are_in_huge_pages(server: TritonServer, tmp_path: Path) -> None:
     allowed = Path("/sys/kernel/mm/transparent_hugepage/enabled")
     if not allowed.exists() or "[never]" in allowed.read_text():
         pytest.skip("this kernel has no transparent huge pages")
-    assert server.log_path is not None and server.pid is not None
 
     def huge_kib() -> int:
         lines = Path(f"/proc/{server.pid}/smaps_rollup").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("AnonHugePages:"))
 
     before = huge_kib()
-    spec = ModelSpec((TensorSpec("x", "float32", (1,), (0, 1)),), (TensorSpec("y", "float32", (1,)),))
-    options: dict[str, Any] = {"batching": Batching.DYNAMIC, "max_batch_size": 16}
-    deployment = Deployment("large", spec, Format.OPENVINO, host=Host.CPP, **options)
-    add_model(server.log_path.parent / "repository", deployment, write_large(tmp_path / "large"))
+    assert server.log_path is not None
+    add_products("large", LARGE_SIZE, server.log_path.parent / "repository", tmp_path)
     server.load_model("large", timeout_s=60)
     assert huge_kib() - before > LARGE_SIZE**2 * 4 // 1024 // 2  # of the weights, as one engine keeps them
 
