@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import shlex
 import shutil
@@ -209,14 +210,31 @@ def _guarded(argv: Sequence[str], env: Mapping[str, str] | None) -> list[str]:
     """A command that becomes ``argv`` once it can be interrupted, also where a script that started this process in its
     background lets it ignore that, and dies with the thread that starts it.
 
-    Two programs do that, and not code of ours between fork and exec: for such code Python has to call every library's
-    fork handlers, and gRPC's (1.85, one client connected) made one child in a hundred abort. Raises ProcessError.
+    Programs do that, and not code of ours between fork and exec: for such code Python has to call every library's fork
+    handlers, and gRPC's (1.85, while it connects) made one child in a hundred abort. Raises ProcessError.
     """
     path = os.environ.get("PATH") if env is None else env.get("PATH")
-    for program in (argv[0], "env", "setpriv"):
-        if shutil.which(program, path=path) is None:
-            raise ProcessError(f"{program} can't be started: no such program; is it installed?", returncode=None)
-    return ["env", "--default-signal=INT", "setpriv", "--pdeathsig=TERM", "--", *argv]
+    if shutil.which(argv[0], path=path) is None:
+        raise ProcessError(f"{argv[0]} can't be started: no such program; is it installed?", returncode=None)
+    env_program, setpriv, shell = (_system_program(name) for name in ("env", "setpriv", "sh"))
+    interruptible = [env_program, "--default-signal=INT"]
+    mortal = [setpriv, "--pdeathsig=TERM", "--", shell, "-c", _UNLESS_ORPHANED, str(os.getpid())]
+    return [*interruptible, *mortal, *argv]
+
+
+# The parent may have died before the kernel was asked to watch it.
+_UNLESS_ORPHANED = 'test "$PPID" = "$0" && exec "$@"'
+
+
+@functools.cache
+def _system_program(name: str) -> str:
+    """Where a program of the system is, whatever the PATH. Raises ProcessError if it is not there."""
+    found = shutil.which(name, path=os.defpath) or shutil.which(name)
+    if found is None:
+        raise ProcessError(
+            f"no process can be started without the program {name}: install coreutils and util-linux", returncode=None
+        )
+    return found
 
 
 def _die_with_parent(libc: ctypes.CDLL, parent: int) -> None:

@@ -191,7 +191,7 @@ def test_what_a_killed_process_left_does_no_harm(adder_repository: Path, tmp_pat
         assert not running_on
     left = own_folder() / f"127.0.0.1:{ports['http']}"
     assert f"the key in {left}" in (tmp_path / "printed").read_text()
-    assert left.exists() and find_key(url) is None
+    assert find_key(url) is None  # the file is there until the next server of this user starts, which may be now
     with local_server(adder_repository, log_path=tmp_path / "log", grpc_port=ports["grpc"]) as running:
         assert not left.exists() and key_of(running) != found[1].value
         running.load_model("adder", timeout_s=60)
