@@ -23,6 +23,8 @@ from deployment_toolkit.errors import ProcessError
 _PR_SET_PDEATHSIG = 1
 _LAST_LINES = 15
 _PATIENCE_S = 5.0
+# The parent may have died before the kernel was asked to watch it.
+_UNLESS_ORPHANED = 'test "$PPID" = "$0" && exec "$@"'
 
 
 @dataclass(frozen=True)
@@ -222,10 +224,6 @@ def _guarded(argv: Sequence[str], env: Mapping[str, str] | None) -> list[str]:
     return [*interruptible, *mortal, *argv]
 
 
-# The parent may have died before the kernel was asked to watch it.
-_UNLESS_ORPHANED = 'test "$PPID" = "$0" && exec "$@"'
-
-
 @functools.cache
 def _system_program(name: str) -> str:
     """Where a program of the system is, whatever the PATH. Raises ProcessError if it is not there."""
@@ -237,12 +235,6 @@ def _system_program(name: str) -> str:
     return found
 
 
-def _die_with_parent(libc: ctypes.CDLL, parent: int) -> None:
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it died before the kernel was asked to watch it
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
 def become(argv: Sequence[str | Path], *, env: Mapping[str, str]) -> NoReturn:
     """Turns this process into another program, as a child's ``exec`` does; the kernel ends it when the parent dies."""
     die_with_parent()
@@ -252,4 +244,7 @@ def become(argv: Sequence[str | Path], *, env: Mapping[str, str]) -> NoReturn:
 
 def die_with_parent() -> None:
     """From now on the kernel sends this process SIGTERM when the thread that started it dies."""
-    _die_with_parent(ctypes.CDLL(None), os.getppid())
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it died before the kernel was asked to watch it
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -25,7 +25,7 @@ class Buckets {
 
   // On how many streams at once it is worth to compute so many rows.
   static int useful_streams(int64_t rows, int streams);
-  // All rows of a batch, for so many streams that take chunks in turn; large ones first.
+  // All rows of a batch, for so many streams, which take the next chunk as they end one; large ones first.
   std::vector<Chunk> divide(int64_t rows, int streams) const;
 
  private:
