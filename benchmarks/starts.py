@@ -25,7 +25,8 @@ from pathlib import Path
 
 import numpy as np
 
-from deployment_toolkit.core import Array, Arrays, Batch, Batching, Format, Host, ModelSpec
+from benchmarks.openvino_models import add_to_repository, named_models
+from deployment_toolkit.core import Array, Arrays, Batch, ModelSpec
 from deployment_toolkit.cpp_host.library import build_library
 from deployment_toolkit.errors import DeploymentError, UsageError
 from deployment_toolkit.files import write_text
@@ -37,9 +38,7 @@ from deployment_toolkit.progress import progress_bar
 from deployment_toolkit.sample_rows import random_rows
 from deployment_toolkit.table import write_csv
 from deployment_toolkit.triton_inference_runner.base import open_session
-from deployment_toolkit.triton_server.deployment import INFERENCE_PRECISION, Deployment
 from deployment_toolkit.triton_server.local import local_server
-from deployment_toolkit.triton_server.model_repository import add_model
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.system_info import read_system_info
 
@@ -65,9 +64,7 @@ class StartsOptions:
     output_dir: Path = option("folder of the results", Path("starts"))
 
     def __post_init__(self) -> None:
-        for text in self.models:
-            if "=" not in text:
-                raise UsageError(f"--models {text}: write NAME=FOLDER, for example fp32=converted_model")
+        named_models(self.models)
         if min(self.starts, self.servers, *self.sizes) < 1:
             raise UsageError("--starts, --servers and --sizes need whole numbers from 1 on")
 
@@ -109,7 +106,9 @@ def main(argv: list[str]) -> int:
     build_library()  # once, before several servers at a time look for it
     done = read_starts(options.output_dir / CSV_FILE)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        subjects = [_prepare(text, Path(folder), options) for text in options.models]
+        subjects = [
+            _prepare(name, model, Path(folder), options) for name, model in named_models(options.models).items()
+        ]
         busy = os.cpu_count() or 1 if options.busy is None else options.busy
         for number in range(busy):
             command = [sys.executable, "-c", _KEEP_A_CORE_BUSY]
@@ -167,24 +166,11 @@ def page(starts: Sequence[Start], machine: str, command: str) -> str:
     return "\n".join([*lines, *(["", *failed] if failed else []), ""])
 
 
-def _prepare(text: str, folder: Path, options: StartsOptions) -> Subject:
-    name, _, path = text.partition("=")
-    session = OpenVinoLoader().load(Path(path))
+def _prepare(name: str, model: Path, folder: Path, options: StartsOptions) -> Subject:
+    session = OpenVinoLoader().load(model)
     rows = random_rows(session.spec, max(options.sizes), options.seed)
-    repository = folder / name
-    repository.mkdir()
-    precision = arithmetic(Path(path))
-    deployment = Deployment(
-        _MODEL,
-        session.spec,
-        Format.OPENVINO,
-        host=Host.CPP,
-        batching=Batching.DYNAMIC,
-        max_batch_size=max(options.sizes),
-        backend_parameters={INFERENCE_PRECISION: precision},
-    )
-    add_model(repository, deployment, Path(path))
-    return Subject(name, session.spec, repository, _TOLERANCES[precision], rows, session.infer(rows))
+    add_to_repository(folder / name, _MODEL, model, session.spec, max(options.sizes))
+    return Subject(name, session.spec, folder / name, _TOLERANCES[arithmetic(model)], rows, session.infer(rows))
 
 
 def _plan(subjects: Sequence[Subject], done: Sequence[Start], starts: int) -> list[tuple[Subject, int]]:

@@ -23,19 +23,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from deployment_toolkit.core import Arrays, Batching, Format, Host, ModelSpec
+from benchmarks.openvino_models import add_to_repository, named_models
+from deployment_toolkit.core import Arrays, ModelSpec
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files import write_text
 from deployment_toolkit.library.openvino import OpenVinoLoader
-from deployment_toolkit.library.openvino_arithmetic import arithmetic
 from deployment_toolkit.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from deployment_toolkit.process import child, environment, run
 from deployment_toolkit.progress import progress_bar
 from deployment_toolkit.sample_rows import random_rows
 from deployment_toolkit.table import write_csv
 from deployment_toolkit.triton_inference_runner.grpc import GrpcTransport
-from deployment_toolkit.triton_server.deployment import INFERENCE_PRECISION, Deployment
-from deployment_toolkit.triton_server.model_repository import add_model
 from deployment_toolkit.triton_server.ports import LOOPBACK, choose_free
 from deployment_toolkit.triton_server.remote import TritonServer
 from deployment_toolkit.triton_server.url import ServerUrl
@@ -66,9 +64,7 @@ class VersionsOptions:
     output_dir: Path = option("folder of the results", Path("versions"))
 
     def __post_init__(self) -> None:
-        for text in self.models:
-            if "=" not in text:
-                raise UsageError(f"--models {text}: write NAME=FOLDER, for example fp32=converted_model")
+        named_models(self.models)
         if min(self.starts, *self.batch_sizes) < 1 or self.seconds <= 0:
             raise UsageError("--starts and --batch-sizes need whole numbers from 1 on, --seconds a number above 0")
         if not (self.before / "deployment_toolkit" / "triton_server" / "__main__.py").is_file():
@@ -96,11 +92,11 @@ def main(argv: list[str]) -> None:
     options.output_dir.mkdir(parents=True, exist_ok=True)
     measured: list[Measured] = []
     begun = datetime.now(UTC)
-    rounds = [(text, start) for start in range(1, options.starts + 1) for text in options.models]
+    models = named_models(options.models)
+    rounds = [(name, start) for start in range(1, options.starts + 1) for name in models]
     with progress_bar("starts", len(rounds), " starts") as bar:
-        for text, start in rounds:
-            name, _, model = text.partition("=")
-            for row in _measure_start(name, Path(model), start, options):
+        for name, start in rounds:
+            for row in _measure_start(name, models[name], start, options):
                 measured.append(row)
                 write_csv(options.output_dir / CSV_FILE, [vars(row) for row in measured])
             bar.update()
@@ -215,17 +211,7 @@ def _loaded_anew(side: Side) -> float:
 def _serve(checkout: Path, model: Path, spec: ModelSpec, folder: Path, options: VersionsOptions) -> Iterator[Side]:
     """A server of a checkout, with this interpreter's packages; the model is in its repository and not loaded."""
     repository, log, ready = folder / "repository", folder / "server.log", folder / "ready"
-    repository.mkdir(parents=True)
-    deployment = Deployment(
-        _MODEL,
-        spec,
-        Format.OPENVINO,
-        host=Host.CPP,
-        batching=Batching.DYNAMIC,
-        max_batch_size=max(*options.batch_sizes, _CONCURRENT[1]),
-        backend_parameters={INFERENCE_PRECISION: arithmetic(model)},
-    )
-    add_model(repository, deployment, model)
+    add_to_repository(repository, _MODEL, model, spec, max(*options.batch_sizes, _CONCURRENT[1]))
     ports = choose_free({"http": None, "grpc": None, "metrics": None})
     python = [sys.executable, "-P"]  # this folder, in front of PYTHONPATH, would hide the other checkout
     argv = [*python, "-m", "deployment_toolkit.triton_server", "--model-repository", str(repository)]
