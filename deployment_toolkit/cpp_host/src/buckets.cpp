@@ -21,10 +21,15 @@ constexpr int64_t kMostPadding = 128;
 // before the model is ready, most of all in float32.
 int64_t after(int64_t size, bool float32) {
   if (size < kRowMultiple) return 2 * size;
-  if (size < (float32 ? 128 : 256)) return size + 16;
-  if (size < 256) return size + 32;
-  if (size < 512) return size + (float32 ? 128 : 64);
-  if (size < 1024) return float32 ? 1024 : size + 128;
+  if (float32) {
+    if (size < 64) return size + 16;
+    if (size < 128) return size + 32;
+    if (size < 256) return size + 64;
+    return 2 * size;
+  }
+  if (size < 256) return size + 16;
+  if (size < 512) return size + 64;
+  if (size < 1024) return size + 128;
   return 2 * size;
 }
 

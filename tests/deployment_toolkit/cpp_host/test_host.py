@@ -238,9 +238,9 @@ def add_wrong_for(size: int, server: TritonServer, folder: Path, parameters: dic
     ("size", "parameters", "told"),
     [
         (48, {}, "asked for 48 rows at once, stream 1 answers y by up to 0.5 otherwise"),
-        (384, {"undivided_rows": "0", "threads": "3"}, "asked for 384 rows at once, stream 1 answers y"),
+        (192, {"undivided_rows": "0", "threads": "3"}, "asked for 192 rows at once, stream 1 answers y"),
         # All others differ from the largest, with which they are compared.
-        (512, {"threads": "1"}, "asked for 1, 2, 4, 8, 16, 32, 48, 64,"),
+        (512, {"threads": "1"}, "asked for 1, 2, 4, 8, 16, 32, 48, 64, 96,"),
     ],
 )
 def test_a_model_that_answers_wrong_for_one_size_is_not_loaded(
