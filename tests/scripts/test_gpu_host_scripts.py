@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-TOOLS = ("bash", "cat", "df", "dirname", "grep", "id", "mkdir", "stat", "tail", "tr")
+TOOLS = ("bash", "cat", "dirname", "grep", "id", "mkdir", "stat", "tail", "tr")
 MOCK_DOCKER = """#!/bin/bash
 case "$1 $2" in
   "info --format")
@@ -108,6 +108,7 @@ def host(tmp_path: Path) -> Host:
         (tools / tool).symlink_to(found)
     _write(tools / "docker", MOCK_DOCKER)
     _write(tools / "nvidia-smi", MOCK_NVIDIA_SMI)
+    _write(tools / "df", MOCK_DF)
     root = tmp_path / "above" / "triton"
     for folder in ("scripts", "runner"):
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
@@ -326,8 +327,16 @@ def test_a_start_script_checks_what_the_run_needs(host: Host) -> None:
     command = _start("NVIDIA-A30")
     assert "requirements are not installed: run scripts/install.sh" in host.error(command, MOCK_REQUIREMENTS_CODE="1")
     assert "experiment 3: " in host.error(f"{command} --experiments 3")
-    _write_over(host, "df", MOCK_DF)
     assert "5 GB are free: make room" in host.error(command, MOCK_FULL=str(host.above))
+
+
+def test_the_disk_that_is_looked_at_is_the_folder_s(host: Host, tmp_path: Path) -> None:
+    _write_over(host, "df", f'#!/bin/bash\nexec {shutil.which("df")} "$@"\n')
+    command = f"source triton/scripts/host_checks.sh; require_disk {tmp_path}"
+    assert host.run(f"{command} 0 models").returncode == 0
+    free_gb = shutil.disk_usage(tmp_path).free >> 30
+    told = host.error(f"{command} 1000000000 models")
+    assert abs(int(told.split(", ")[1].split()[0]) - free_gb) <= 5, told
 
 
 def test_containers_on_a_cpu_are_checked_for(installing_host: Host, tmp_path: Path) -> None:
@@ -335,7 +344,6 @@ def test_containers_on_a_cpu_are_checked_for(installing_host: Host, tmp_path: Pa
     engine.mkdir()
     host.env["MOCK_ENGINE_FOLDER"] = str(engine)
     assert "runner/start_CPU-docker.sh needs Docker" in host.error(command, MOCK_ENGINE_ERROR="no daemon")
-    _write_over(host, "df", MOCK_DF)
     assert "models and results need 10 GB" in host.error(command, MOCK_FULL=str(host.above))
     assert f"GB on the disk of {engine}, 5 GB are free" in host.error(command, MOCK_FULL=str(engine))
     assert host.arguments(command, MOCK_FULL=str(engine), MOCK_IMAGES="wide-deep-tritonserver")
