@@ -71,7 +71,7 @@ class Deployment:
     native backend as they are; the Python host takes ``threads``, the threads of one instance; the C++ host takes
     ``threads``, those of all instances together, ``streams``, into which it divides them (a large batch is divided
     among them; by default each has one thread), ``undivided_rows``, up to which a batch is computed by all threads
-    together instead (by default 64 in float32, else none), and ``inference_precision``. ``precision`` is that of the
+    together instead (by default 64 in float32, else 256), and ``inference_precision``. ``precision`` is that of the
     TensorRT accelerator. Preferred sizes and delay count for dynamic batching only. Raises UsageError if the parts
     contradict each other.
     """
