@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,12 +12,15 @@ from pathlib import Path
 
 from deployment_toolkit.errors import DataError
 
+_calls = itertools.count(1)
+
 
 @contextlib.contextmanager
 def replace_when_complete(path: Path) -> Iterator[Path]:
-    """A free path beside ``path`` to write a file or a folder to; it takes the place of ``path`` when the block ends
-    well, and is gone when it does not. Raises DataError if the folder above can't be written."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    """A free path beside ``path``, another one for each call, to write a file or a folder to; it takes the place of
+    ``path`` when the block ends well, and is gone when it does not. Raises DataError if the folder above can't be
+    written."""
+    beside = _free_name(path, "partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield beside
@@ -31,11 +35,16 @@ def replace_when_complete(path: Path) -> Iterator[Path]:
             remove(beside)
 
 
+def _free_name(path: Path, ending: str) -> Path:
+    """Beside ``path``, of this call alone: several threads may write the same file at once."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{next(_calls)}.{ending}")
+
+
 def _put_in_place(beside: Path, path: Path) -> None:
     if not (beside.is_dir() and path.exists()):
         beside.replace(path)
         return
-    aside = path.with_name(f".{path.name}.{os.getpid()}.replaced")  # a folder can't be renamed over a full one
+    aside = _free_name(path, "replaced")  # a folder can't be renamed over a full one
     path.replace(aside)
     try:
         beside.replace(path)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,20 @@ def test_what_fails_halfway_leaves_the_old_and_nothing_beside_it(tmp_path: Path,
         beside.write_text("half")
         raise ZeroDivisionError
     assert [file.read_text() for file in tmp_path.iterdir()] == ["old"] * there
+
+
+def test_two_threads_that_write_the_same_file_each_write_their_own(tmp_path: Path) -> None:
+    path, both = tmp_path / "library.so", threading.Barrier(2, timeout=10)
+
+    def write(text: str) -> None:
+        with replace_when_complete(path) as beside:
+            beside.write_text(text)
+            both.wait()
+            assert beside.read_text() == text
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(write, ["one", "other"]))
+    assert path.read_text() in ("one", "other") and names(tmp_path) == ["library.so"]
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
