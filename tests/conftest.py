@@ -42,17 +42,26 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+_LONG_GROUPS = ("runner", "containers", "default ports")
+
+
+def _group(item: pytest.Item) -> str:
     """A worker takes a file at a time. One takes all of the runner's tests, which share their runs, one both files
     whose commands use the default ports, and one what shares the container engine and its images."""
-    for item in items:
-        group = "runner" if item.path.is_relative_to(ROOT / "tests" / "runner") else str(item.path.relative_to(ROOT))
-        if item.path.name in ("test_readme.py", "test_original_commands.py"):
-            group = "default ports"
-        if "container_engine" in getattr(item, "fixturenames", ()):
-            group = "containers"
+    if "container_engine" in getattr(item, "fixturenames", ()):
+        return "containers"
+    if item.path.name in ("test_readme.py", "test_original_commands.py"):
+        return "default ports"
+    return "runner" if item.path.is_relative_to(ROOT / "tests" / "runner") else str(item.path.relative_to(ROOT))
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest groups are begun first, so that no worker is left alone with one at the end."""
+    groups = {item: _group(item) for item in items}
+    for item, group in groups.items():
         item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: _LONG_GROUPS.index(groups[item]) if groups[item] in _LONG_GROUPS else len(_LONG_GROUPS))
 
 
 @pytest.fixture(scope="session")
