@@ -7,11 +7,11 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from deployment_toolkit.command_line import METRICS, read_command_line
-from deployment_toolkit.correctness import dump_metrics
-from deployment_toolkit.dump import Dump
-from deployment_toolkit.params import option, run_entry_point
-from deployment_toolkit.table import write_csv
+from deployment_toolkit.options.command_line import METRICS, read_command_line
+from deployment_toolkit.options.params import option, run_entry_point
+from deployment_toolkit.results.tables import write_csv
+from deployment_toolkit.rows.correctness import dump_metrics
+from deployment_toolkit.rows.dump import Dump
 
 logger = logging.getLogger("metrics")
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deployment_toolkit.command_line import METRICS, read_command_line
-from deployment_toolkit.correctness import DumpComparison, compare_dumps, dump_metrics, metric_loss
-from deployment_toolkit.dump import Dump
 from deployment_toolkit.errors import ToleranceError, UsageError
-from deployment_toolkit.params import option, run_entry_point
-from deployment_toolkit.table import write_csv
-from deployment_toolkit.tolerance import Tolerance
+from deployment_toolkit.options.command_line import METRICS, read_command_line
+from deployment_toolkit.options.params import option, run_entry_point
+from deployment_toolkit.results.tables import write_csv
+from deployment_toolkit.rows.correctness import DumpComparison, compare_dumps, dump_metrics, metric_loss
+from deployment_toolkit.rows.dump import Dump
+from deployment_toolkit.rows.tolerance import Tolerance
 
 logger = logging.getLogger("correctness")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deployment_toolkit.batch_stream import BatchStream
-from widedeep.dataset_folder import DatasetFolder
-from widedeep.embedding_sizes import load_embedding_sizes
-from widedeep.parquet import ParquetDataset
+from deployment_toolkit.rows.batch_stream import BatchStream
+from widedeep.data.dataset_folder import DatasetFolder
+from widedeep.data.parquet import ParquetDataset
+from widedeep.model.embedding_sizes import load_embedding_sizes
 
 
 def get_dataloader_fn(

@@ -8,19 +8,19 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from deployment_toolkit.command_line import read_command_line
 from deployment_toolkit.core import ModelSpec
+from deployment_toolkit.deploying.deployment import MODEL_SPEC
+from deployment_toolkit.deploying.ensemble import Ensemble, Step
+from deployment_toolkit.deploying.loading import load_package
+from deployment_toolkit.deploying.model_config import parse_config
+from deployment_toolkit.deploying.model_repository import Package, add_package
+from deployment_toolkit.deploying.python_package import PythonPackage
+from deployment_toolkit.deploying.repository_options import RepositoryOptions
 from deployment_toolkit.errors import ModelError, UsageError
-from deployment_toolkit.params import option, run_entry_point
-from deployment_toolkit.triton_server.deployment import MODEL_SPEC
-from deployment_toolkit.triton_server.ensemble import Ensemble, Step
-from deployment_toolkit.triton_server.loading import load_package
-from deployment_toolkit.triton_server.model_config import parse_config
-from deployment_toolkit.triton_server.model_repository import Package, add_package
-from deployment_toolkit.triton_server.python_package import PythonPackage
-from deployment_toolkit.triton_server.repository_options import RepositoryOptions
-from widedeep.dataset_folder import DatasetFolder
-from widedeep.raw_features import FEATURE_SPEC, WORKFLOW, load_raw_features
+from deployment_toolkit.options.command_line import read_command_line
+from deployment_toolkit.options.params import option, run_entry_point
+from widedeep.data.dataset_folder import DatasetFolder
+from widedeep.preprocessing.raw_features import FEATURE_SPEC, WORKFLOW, load_raw_features
 
 logger = logging.getLogger("ensemble")
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deployment_toolkit import registry
-from deployment_toolkit.command_line import DATALOADER, MODEL, CommandLine, read_command_line
 from deployment_toolkit.core import Batch, Format, Mnemonic
 from deployment_toolkit.errors import DataError
-from deployment_toolkit.files import replace_when_complete
-from deployment_toolkit.params import option, run_entry_point
+from deployment_toolkit.files.atomic import replace_when_complete
+from deployment_toolkit.library import registry
+from deployment_toolkit.options.command_line import DATALOADER, MODEL, CommandLine, read_command_line
+from deployment_toolkit.options.params import option, run_entry_point
 
 logger = logging.getLogger("export")
 

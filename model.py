@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deployment_toolkit.core import Mnemonic, ValueRange
-from deployment_toolkit.params import add_dataclass, option
-from widedeep.network_description import NetworkDescription, describe_network
-from widedeep.options import NetworkOptions
+from deployment_toolkit.options.params import add_dataclass, option
+from widedeep.features.options import NetworkOptions
+from widedeep.model.network_description import NetworkDescription, describe_network
 
 if TYPE_CHECKING:
     import argparse
@@ -46,8 +46,8 @@ def get_model(**values: Any) -> tuple[Any, Callable[[Any], Any]]:
     as the original's, is of the original's network. Raises ModelError if the checkpoint is missing or belongs to
     another network.
     """
-    from widedeep.checkpoint import load_checkpoint
-    from widedeep.network import build_network
+    from widedeep.model.checkpoint import load_checkpoint
+    from widedeep.model.network import build_network
 
     options = _options(values)
     description = _describe(options)

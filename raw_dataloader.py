@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deployment_toolkit.batch_stream import BatchStream
-from widedeep.options import read_feature_spec
-from widedeep.raw_parquet import RawParquet
+from deployment_toolkit.rows.batch_stream import BatchStream
+from widedeep.data.raw_parquet import RawParquet
+from widedeep.features.options import read_feature_spec
 
 
 def get_dataloader_fn(*, data_pattern: str, batch_size: int = 4096, feature_spec: Path | None = None) -> BatchStream:

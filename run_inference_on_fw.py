@@ -7,11 +7,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from deployment_toolkit import registry
-from deployment_toolkit.command_line import DATALOADER, MODEL, read_command_line
 from deployment_toolkit.core import Format
-from deployment_toolkit.dump import DumpOptions, write_predictions
-from deployment_toolkit.params import OneLineParser, option, run_entry_point
+from deployment_toolkit.library import registry
+from deployment_toolkit.options.command_line import DATALOADER, MODEL, read_command_line
+from deployment_toolkit.options.params import OneLineParser, option, run_entry_point
+from deployment_toolkit.rows.dump import DumpOptions, write_predictions
 
 logger = logging.getLogger("inference")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from deployment_toolkit.command_line import DATALOADER, read_command_line
-from deployment_toolkit.dump import DumpOptions, write_predictions
-from deployment_toolkit.params import option, run_entry_point
+from deployment_toolkit.options.command_line import DATALOADER, read_command_line
+from deployment_toolkit.options.params import option, run_entry_point
+from deployment_toolkit.rows.dump import DumpOptions, write_predictions
 from deployment_toolkit.triton_inference_runner.base import open_session
 
 

@@ -6,9 +6,9 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from deployment_toolkit.command_line import DATALOADER, read_command_line
 from deployment_toolkit.errors import UsageError
-from deployment_toolkit.params import option, run_entry_point
+from deployment_toolkit.options.command_line import DATALOADER, read_command_line
+from deployment_toolkit.options.params import option, run_entry_point
 from deployment_toolkit.triton_performance_runner.options import RANDOM_DATA, PerformanceOptions
 
 logger = logging.getLogger("performance")
@@ -27,7 +27,7 @@ def main(argv: list[str]) -> None:
     if command.names(DATALOADER) and options.input_data != RANDOM_DATA:
         raise UsageError("--dataloader and --input-data both say what to send: give one of them")
     dataloader_fn = command.call(DATALOADER) if command.names(DATALOADER) else None
-    from deployment_toolkit.report import performance_markdown
+    from deployment_toolkit.results.performance import performance_markdown
     from deployment_toolkit.triton_performance_runner.sweep import measure  # tritonclient: after the options are read
 
     rows = measure(options, dataloader_fn)

@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from deployment_toolkit.core import Array, Arrays
 from deployment_toolkit.errors import DataError, UsageError
-from widedeep.feature_spec import FeatureSpec
-from widedeep.parquet import ParquetDataset
+from widedeep.data.parquet import ParquetDataset
+from widedeep.features.spec import FeatureSpec
 
 
 def train_input_fn(

@@ -19,12 +19,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from deployment_toolkit.errors import UsageError
-from deployment_toolkit.params import add_dataclass, from_args, make_parser, option, run_entry_point
+from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from deployment_toolkit.process import run
-from deployment_toolkit.table import write_csv
-from widedeep.options import read_feature_spec
-from widedeep.parquet import ParquetDataset
-from widedeep.random_parquet import write_random_parquet
+from deployment_toolkit.results.tables import write_csv
+from widedeep.data.parquet import ParquetDataset
+from widedeep.data.random_parquet import write_random_parquet
+from widedeep.features.options import read_feature_spec
 
 
 @dataclass(frozen=True)

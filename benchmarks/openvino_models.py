@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deployment_toolkit.core import Batching, Format, Host, ModelSpec
+from deployment_toolkit.deploying.deployment import INFERENCE_PRECISION, Deployment
+from deployment_toolkit.deploying.model_repository import add_model
 from deployment_toolkit.errors import UsageError
-from deployment_toolkit.library.openvino_arithmetic import arithmetic
-from deployment_toolkit.triton_server.deployment import INFERENCE_PRECISION, Deployment
-from deployment_toolkit.triton_server.model_repository import add_model
+from deployment_toolkit.library.openvino.arithmetic import arithmetic
 
 
 def named_models(texts: Sequence[str]) -> dict[str, Path]:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from widedeep.feature_spec import FeatureSpec
+from widedeep.features.spec import FeatureSpec
 
 _ROW_GROUP_ROWS = 131_072
 

@@ -29,18 +29,18 @@ from benchmarks.openvino_models import add_to_repository, named_models
 from deployment_toolkit.core import Array, Arrays, Batch, ModelSpec
 from deployment_toolkit.cpp_host.library import build_library
 from deployment_toolkit.errors import DeploymentError, UsageError
-from deployment_toolkit.files import write_text
-from deployment_toolkit.library.openvino import OpenVinoLoader
-from deployment_toolkit.library.openvino_arithmetic import arithmetic
-from deployment_toolkit.params import add_dataclass, from_args, make_parser, option, run_entry_point
+from deployment_toolkit.files.atomic import write_text
+from deployment_toolkit.library.openvino.arithmetic import arithmetic
+from deployment_toolkit.library.openvino.session import OpenVinoLoader
+from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from deployment_toolkit.process import child
 from deployment_toolkit.progress import progress_bar
-from deployment_toolkit.sample_rows import random_rows
-from deployment_toolkit.table import write_csv
+from deployment_toolkit.results.tables import write_csv
+from deployment_toolkit.rows.sample import random_rows
 from deployment_toolkit.triton_inference_runner.base import open_session
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
-from runner.system_info import read_system_info
+from runner.report.system_info import read_system_info
 
 logger = logging.getLogger("starts")
 

@@ -26,18 +26,18 @@ from pathlib import Path
 from benchmarks.openvino_models import add_to_repository, named_models
 from deployment_toolkit.core import Arrays, ModelSpec
 from deployment_toolkit.errors import UsageError
-from deployment_toolkit.files import write_text
-from deployment_toolkit.library.openvino import OpenVinoLoader
-from deployment_toolkit.params import add_dataclass, from_args, make_parser, option, run_entry_point
+from deployment_toolkit.files.atomic import write_text
+from deployment_toolkit.library.openvino.session import OpenVinoLoader
+from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from deployment_toolkit.process import child, environment, run
 from deployment_toolkit.progress import progress_bar
-from deployment_toolkit.sample_rows import random_rows
-from deployment_toolkit.table import write_csv
+from deployment_toolkit.results.tables import write_csv
+from deployment_toolkit.rows.sample import random_rows
 from deployment_toolkit.triton_inference_runner.grpc import GrpcTransport
 from deployment_toolkit.triton_server.ports import LOOPBACK, choose_free
 from deployment_toolkit.triton_server.remote import TritonServer
 from deployment_toolkit.triton_server.url import ServerUrl
-from runner.system_info import read_system_info
+from runner.report.system_info import read_system_info
 
 CSV_FILE, PAGE_FILE = "versions.csv", "versions.md"
 BEFORE, AGAIN, NOW = "before", "before, once more", "now"

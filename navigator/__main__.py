@@ -11,7 +11,7 @@ import argparse
 import importlib
 import typing
 
-from deployment_toolkit.params import OneLineParser, make_parser, run_entry_point
+from deployment_toolkit.options.params import OneLineParser, make_parser, run_entry_point
 from navigator.config_file import parse_options
 from navigator.options import add_common_options
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from deployment_toolkit.core import Format, Mnemonic, Precision
 from deployment_toolkit.errors import UsageError
-from deployment_toolkit.params import option
-from deployment_toolkit.registry import CONVERTERS, converter
+from deployment_toolkit.library.registry import CONVERTERS, converter
+from deployment_toolkit.options.params import option
 from navigator.options import TensorRTOptions, given, tell_unused
 
 logger = logging.getLogger("convert")

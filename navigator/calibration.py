@@ -6,12 +6,12 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from deployment_toolkit import fingerprint
-from deployment_toolkit.command_line import DATALOADER, call_plugin
 from deployment_toolkit.core import Arrays, Precision
 from deployment_toolkit.errors import UsageError
-from deployment_toolkit.params import from_args, load_module, option
-from deployment_toolkit.sample_rows import first_rows
+from deployment_toolkit.files import fingerprint
+from deployment_toolkit.options.command_line import DATALOADER, call_plugin
+from deployment_toolkit.options.params import from_args, load_module, option
+from deployment_toolkit.rows.sample import first_rows
 from navigator.attempts import Attempt
 from navigator.signature import Signature
 

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from deployment_toolkit import fingerprint, registry
 from deployment_toolkit.core import Arrays, Format, ModelSpec
 from deployment_toolkit.errors import InputError, UsageError
-from deployment_toolkit.params import option
-from deployment_toolkit.sample_rows import random_rows
-from deployment_toolkit.tolerance import OutputComparison, Tolerance
+from deployment_toolkit.files import fingerprint
+from deployment_toolkit.library import registry
+from deployment_toolkit.options.params import option
+from deployment_toolkit.rows.sample import random_rows
+from deployment_toolkit.rows.tolerance import OutputComparison, Tolerance
 from navigator.profiles import ShapeBounds
 from navigator.signature import Signature
 from navigator.values import Named, Range, by_name, named, parse_dtype, parse_range, parse_tolerance

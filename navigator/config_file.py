@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from deployment_toolkit.errors import UsageError
-from deployment_toolkit.params import OneLineParser, Plugin, add_plugins
+from deployment_toolkit.options.params import OneLineParser, Plugin, add_plugins
 
 _TENSOR_KEYS = {"name", "shape", "dtype"}
 

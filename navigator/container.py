@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deployment_toolkit.container_spec import ContainerSpec
-from deployment_toolkit.containers import ContainerEngine
+from deployment_toolkit.checkout import ROOT
+from deployment_toolkit.containers.engine import ContainerEngine
+from deployment_toolkit.containers.spec import ContainerSpec
 from deployment_toolkit.core import Format
 from deployment_toolkit.errors import DeviceError, UsageError
 from deployment_toolkit.gpu import gpu_names, require_gpu
-from deployment_toolkit.params import OneLineParser, add_dataclass
+from deployment_toolkit.options.params import OneLineParser, add_dataclass
 from navigator.attempts import NEED_GPU
-from navigator.converter_image import ROOT, ConverterImage
+from navigator.converter_image import ConverterImage
 from navigator.options import ContainerOptions
 
 logger = logging.getLogger("convert")

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deployment_toolkit import fingerprint, registry
 from deployment_toolkit.core import Format, Precision
 from deployment_toolkit.errors import ConversionError, DeploymentError
-from deployment_toolkit.files import replace_when_complete
-from deployment_toolkit.model_files import SUFFIXES
-from deployment_toolkit.shape_profile import ShapeProfile
+from deployment_toolkit.files import fingerprint
+from deployment_toolkit.files.atomic import replace_when_complete
+from deployment_toolkit.library import registry
+from deployment_toolkit.library.model_files import SUFFIXES
+from deployment_toolkit.library.shape_profile import ShapeProfile
 from navigator.attempts import NEED_GPU, Step
 from navigator.calibration import Calibration
 from navigator.comparison import Comparison

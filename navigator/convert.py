@@ -12,15 +12,16 @@ from typing import Any
 
 import yaml
 
-from deployment_toolkit import fingerprint, registry
-from deployment_toolkit.command_line import DATALOADER, call_plugin
 from deployment_toolkit.core import Format, Mnemonic
 from deployment_toolkit.errors import ConversionError, DeploymentError, DeviceError
-from deployment_toolkit.files import remove, replace_when_complete, require_free_space, size_bytes, write_text
+from deployment_toolkit.files import fingerprint
+from deployment_toolkit.files.atomic import remove, replace_when_complete, require_free_space, size_bytes, write_text
 from deployment_toolkit.gpu import require_gpu
+from deployment_toolkit.library import registry
 from deployment_toolkit.library.base import CopyModel
-from deployment_toolkit.params import add_dataclass, from_args, load_module, option
-from deployment_toolkit.sample_rows import first_rows
+from deployment_toolkit.options.command_line import DATALOADER, call_plugin
+from deployment_toolkit.options.params import add_dataclass, from_args, load_module, option
+from deployment_toolkit.rows.sample import first_rows
 from navigator.attempts import Attempt, Step, TargetOptions, list_attempts
 from navigator.calibration import Calibration, CalibrationOptions, needs_calibration, read_calibration
 from navigator.comparison import Comparison, ComparisonOptions, RowSource

@@ -10,16 +10,15 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-import navigator
-from deployment_toolkit.container_spec import ContainerSpec
-from deployment_toolkit.containers import ContainerEngine
+from deployment_toolkit.checkout import ROOT
+from deployment_toolkit.containers.engine import ContainerEngine
+from deployment_toolkit.containers.spec import ContainerSpec
 from deployment_toolkit.core import Format
 from deployment_toolkit.errors import ContainerError
 from deployment_toolkit.process import last_lines
 
 logger = logging.getLogger("convert")
 
-ROOT = Path(navigator.__file__).resolve().parent.parent
 DOCKERFILE = ROOT / "Dockerfile"
 # TF-TRT needs the image's own TensorFlow, which is built with TensorRT; the project's is not.
 TF_TRT_DOCKERFILE = ROOT / "scripts" / "docker" / "tf_trt.Dockerfile"

@@ -17,12 +17,7 @@ from deployment_toolkit.core import (
     ModelSpec,
     Precision,
 )
-from deployment_toolkit.errors import UsageError
-from deployment_toolkit.library.base import stored_spec
-from deployment_toolkit.library.openvino_arithmetic import arithmetic
-from deployment_toolkit.params import from_args, option
-from deployment_toolkit.registry import INSTEAD
-from deployment_toolkit.triton_server.deployment import (
+from deployment_toolkit.deploying.deployment import (
     CPP_PRECISIONS,
     GPU_HOSTED,
     HOSTED,
@@ -32,6 +27,11 @@ from deployment_toolkit.triton_server.deployment import (
     Deployment,
     hosted_format,
 )
+from deployment_toolkit.errors import UsageError
+from deployment_toolkit.library.base import stored_spec
+from deployment_toolkit.library.openvino.arithmetic import arithmetic
+from deployment_toolkit.library.registry import INSTEAD
+from deployment_toolkit.options.params import from_args, option
 from navigator.options import ModelOptions, TensorRTOptions, given, tell_unused
 from navigator.signature import read_spec
 from navigator.values import key_value

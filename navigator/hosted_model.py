@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from deployment_toolkit import fingerprint
 from deployment_toolkit.core import Precision
+from deployment_toolkit.files import fingerprint
 from navigator.attempts import Step
 from navigator.conversions import Conversions, Made
 from navigator.deployments import Choice

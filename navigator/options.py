@@ -11,8 +11,8 @@ from pathlib import Path
 
 from deployment_toolkit.core import Format
 from deployment_toolkit.errors import ModelError, UsageError
-from deployment_toolkit.model_files import format_of, require_format
-from deployment_toolkit.params import add_dataclass, option
+from deployment_toolkit.library.model_files import format_of, require_format
+from deployment_toolkit.options.params import add_dataclass, option
 from navigator.values import GivenTensor, parse_tensor
 
 logger = logging.getLogger("model-navigator")

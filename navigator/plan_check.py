@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from deployment_toolkit.containers import ContainerEngine
+from deployment_toolkit.containers.engine import ContainerEngine
 from deployment_toolkit.errors import ContainerError, ModelError
 from deployment_toolkit.gpu import gpu_names
-from deployment_toolkit.library.tensorrt_plan import PlanBuild, plan_build, same_tensorrt
+from deployment_toolkit.library.tensorrt.plan import PlanBuild, plan_build, same_tensorrt
 
 logger = logging.getLogger("model-navigator")
 

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from deployment_toolkit.core import ModelSpec, TensorSpec
 from deployment_toolkit.errors import UsageError
-from deployment_toolkit.params import option
-from deployment_toolkit.shape_profile import Shape, ShapeProfile
+from deployment_toolkit.library.shape_profile import Shape, ShapeProfile
+from deployment_toolkit.options.params import option
 from navigator.values import Named, by_name, named, parse_shape
 
 _SHAPES: Mapping[str, Any] = {"type": named(parse_shape), "nargs": "+", "metavar": "INPUT=D0,D1,…"}

@@ -14,9 +14,10 @@ from typing import Any
 
 import yaml
 
-from deployment_toolkit import fingerprint, library
+from deployment_toolkit import library
 from deployment_toolkit.core import Format
-from deployment_toolkit.files import write_text
+from deployment_toolkit.files import fingerprint
+from deployment_toolkit.files.atomic import write_text
 
 logger = logging.getLogger("convert")
 

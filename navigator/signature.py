@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deployment_toolkit import registry
 from deployment_toolkit.core import Arrays, Format, ModelSpec, TensorSpec
 from deployment_toolkit.errors import UsageError
+from deployment_toolkit.library import registry
 from deployment_toolkit.library.base import stored_spec
 from navigator.values import GivenTensor
 

@@ -10,19 +10,19 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import UsageError
-from deployment_toolkit.files import require_free_space
-from deployment_toolkit.params import add_dataclass, from_args, make_parser, option, run_entry_point
-from runner.config import Config, load_config
-from runner.launch import require_launchable
-from runner.launch_options import LaunchOptions
+from deployment_toolkit.files.atomic import require_free_space
+from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
+from runner.config.options import LaunchOptions
+from runner.config.run import Config, load_config
+from runner.config.search import Search
 from runner.pipeline import run_pipeline
-from runner.search_config import Search
+from runner.servers import require_launchable
 from runner.workspace import create_workspace
 
 logger = logging.getLogger("runner")
 
-ROOT = Path(__file__).resolve().parent.parent
 MODEL_BYTES = 370 * 2**20  # the full-size network as a file
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from runner.ensemble_stages import ENSEMBLE_STAGES
 from runner.experiment import Experiment
-from runner.search_stage import search_settings
-from runner.stages import STAGES, Stage
+from runner.search.stage import search_settings
+from runner.stages.ensemble import ENSEMBLE_STAGES
+from runner.stages.network import STAGES, Stage
 
 SEARCH = Stage("search", search_settings, needs_server=True)
 _DEPLOY = next(index for index, stage in enumerate(STAGES) if stage.name == "deploy")

@@ -11,11 +11,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from deployment_toolkit.archive import unpack
-from deployment_toolkit.download import download, require_sha256
 from deployment_toolkit.errors import DataError, ModelError
-from deployment_toolkit.files import replace_when_complete
-from deployment_toolkit.params import add_dataclass, from_args, make_parser, option, run_entry_point
+from deployment_toolkit.files.archive import unpack
+from deployment_toolkit.files.atomic import replace_when_complete
+from deployment_toolkit.files.download import download, require_sha256
+from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 
 logger = logging.getLogger("checkpoint")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 
-from deployment_toolkit.params import run_entry_point
+from deployment_toolkit.options.params import run_entry_point
 from runner.__main__ import read_command_line
 
 

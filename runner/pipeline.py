@@ -9,18 +9,18 @@ from typing import TextIO
 
 from deployment_toolkit.errors import ProcessError
 from runner.all_stages import stages_of
-from runner.config import Config
+from runner.config.reduced_precision import missing_here
+from runner.config.run import Config
 from runner.console import Console
 from runner.executor import Executor
 from runner.experiment import Experiment, Step
-from runner.launch import server_for
-from runner.preparation import PreparationStage, preparation_lock, preparation_stages, relative
 from runner.records import StageRecord, State
-from runner.reduced_precision import missing_here
-from runner.report import save_report
-from runner.results import keep_configs
-from runner.system_info import read_system_info
-from runner.task import Task
+from runner.report.page import save_report
+from runner.report.results import keep_configs
+from runner.report.system_info import read_system_info
+from runner.report.task import Task
+from runner.servers import server_for
+from runner.stages.preparation import PreparationStage, preparation_lock, preparation_stages, relative
 from runner.workspace import Workspace
 
 

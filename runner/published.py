@@ -15,12 +15,12 @@ from typing import Any
 
 import yaml
 
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import EvaluationMode
 from deployment_toolkit.errors import DataError
-from deployment_toolkit.files import replace_when_complete, write_text
-from deployment_toolkit.params import add_dataclass, from_args, make_parser, option, run_entry_point
-from deployment_toolkit.plots import offline_plots, online_plots
-from deployment_toolkit.report import (
+from deployment_toolkit.files.atomic import replace_when_complete, write_text
+from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
+from deployment_toolkit.results.performance import (
     BATCH,
     CONCURRENCY,
     LATENCY_PARTS,
@@ -34,10 +34,11 @@ from deployment_toolkit.report import (
     read_csv,
     read_performance,
 )
+from deployment_toolkit.results.plots import offline_plots, online_plots
 
 logger = logging.getLogger("published")
 
-REPORTS = Path(__file__).resolve().parent.parent / "reports"
+REPORTS = ROOT / "reports"
 RESULTS, PAGE = "published_results.csv", "published.md"
 EXPERIMENTS = {"TensorFlow": 6, "NVIDIA TensorRT": 10}  # the original's numbers
 _INTRODUCTION = (

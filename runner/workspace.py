@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from deployment_toolkit.errors import UsageError
-from deployment_toolkit.files import remove
+from deployment_toolkit.files.atomic import remove
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import docker
 
-from deployment_toolkit.containers import ContainerEngine
+from deployment_toolkit.checkout import ROOT
+from deployment_toolkit.containers.engine import ContainerEngine
 from deployment_toolkit.process import last_lines
 from tests.container_engine import remove_folder
 from tests.container_image import imported
 
-ROOT = Path(__file__).parent.parent
 DEBIAN = "debian:12"
 # Not where Debian keeps its own, which its package ca-certificates makes anew.
 CERTIFICATES = Path("/usr/local/share/host-certificates.crt")

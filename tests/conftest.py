@@ -12,19 +12,19 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import ModelSpec, TensorSpec
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
 from tests.base_image import open_base_image, open_project_image
 from tests.container_engine import open_engine
 from tests.container_image import open_test_image
-from widedeep.feature_spec import Feature, FeatureSpec
-from widedeep.outbrain import embedding_widths, outbrain_spec
-from widedeep.random_parquet import write_random_parquet
+from widedeep.data.random_parquet import write_random_parquet
+from widedeep.features.outbrain import embedding_widths, outbrain_spec
+from widedeep.features.spec import Feature, FeatureSpec
 
 TinyOnnx = Callable[..., Path]
 WriteParquet = Callable[..., Path]
-ROOT = Path(__file__).parent.parent
 SERVED_ADDER = Path(__file__).parent / "served_adder.py"
 ADDER_CONFIG = """
 name: "adder"
@@ -171,8 +171,8 @@ def tiny_onnx() -> TinyOnnx:
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory, write_parquet: WriteParquet) -> Path:
     """A Wide & Deep network with two hidden layers of 8 and random weights: ``feature_spec.yaml``, ``checkpoint/``, and
     700 rows for it in ``rows.parquet``."""
-    from widedeep.checkpoint import checkpoint_names, save_checkpoint
-    from widedeep.network import build_network
+    from widedeep.model.checkpoint import checkpoint_names, save_checkpoint
+    from widedeep.model.network import build_network
 
     spec = FeatureSpec(
         numerical=(Feature("price", "float32"), Feature("ad_age", "float32")),

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deployment_toolkit.containers import ContainerEngine
+from deployment_toolkit.containers.engine import ContainerEngine
 from deployment_toolkit.errors import ContainerError
 
 PROGRAMS = ("podman", "runc", "setpriv")

@@ -18,9 +18,9 @@ from typing import IO
 
 import docker
 
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.triton_server.installation import Installation
 
-ROOT = Path(__file__).parent.parent
 ENVIRONMENT = ("PATH=/opt/python/bin:/bin", "PYTHONHOME=/opt/python", "LD_LIBRARY_PATH=/opt/python/lib")
 TRITONSERVER = """#!/opt/python/bin/python3
 from deployment_toolkit.triton_server.embedded import cli

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from widedeep.feature_spec import Feature, FeatureSpec
-from widedeep.outbrain import outbrain_spec
+from widedeep.features.outbrain import outbrain_spec
+from widedeep.features.spec import Feature, FeatureSpec
 
 
 def small_outbrain_spec(largest: int) -> FeatureSpec:

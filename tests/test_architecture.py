@@ -6,11 +6,11 @@ import ast
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatch
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from deployment_toolkit.checkout import ROOT
+
 PACKAGES = ("benchmarks", "deployment_toolkit", "navigator", "runner", "widedeep")
 
 Project = Mapping[str, ast.Module]  # modules by dotted name; a root script has no dot
@@ -18,23 +18,29 @@ Rule = Callable[[Project], Iterator[str]]
 Import = tuple[str, ast.stmt]  # dotted name and where
 
 TRITON_CLIENTS = (
+    "deployment_toolkit.deploying.*",
     "deployment_toolkit.triton_inference_runner.grpc",
     "deployment_toolkit.triton_inference_runner.http",
-    "deployment_toolkit.triton_performance_runner.analyzer_start",
+    "deployment_toolkit.triton_performance_runner.model_analyzer.start",
     "deployment_toolkit.triton_server.*",
 )
-TENSORFLOW = ("model", "tf_dataloader", "widedeep.*", "deployment_toolkit.library.tf*", "benchmarks.bars.tf_products")
+TENSORFLOW = (
+    "model",
+    "tf_dataloader",
+    "widedeep.*",
+    "deployment_toolkit.library.tensorflow.*",
+    "benchmarks.bars.tf_products",
+)
 HOMES = {
     "tensorflow": TENSORFLOW,
     "keras": TENSORFLOW,
-    "tf2onnx": ("deployment_toolkit.library.tf*",),
+    "tf2onnx": ("deployment_toolkit.library.tensorflow.*",),
     "onnxruntime": (
-        "deployment_toolkit.library.onnx",
-        "deployment_toolkit.library.onnx_fp16",
+        "deployment_toolkit.library.onnx.*",
         "benchmarks.peers.engine",
     ),
     "openvino": (
-        "deployment_toolkit.library.openvino*",
+        "deployment_toolkit.library.openvino.*",
         "benchmarks.bars.products",
         "benchmarks.operations",
         "benchmarks.peers.engine",
@@ -42,7 +48,7 @@ HOMES = {
     "tritonclient": TRITON_CLIENTS,
     "subprocess": ("deployment_toolkit.process",),
     "multiprocessing": ("deployment_toolkit.process",),
-    "docker": ("deployment_toolkit.container", "deployment_toolkit.containers"),
+    "docker": ("deployment_toolkit.containers.container", "deployment_toolkit.containers.engine"),
 }
 AT_IMPORT = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
 ENVIRON_NAMES = ("environ", "environb", "getenv", "putenv", "unsetenv")
@@ -90,7 +96,9 @@ def packages_are_imported_only_at_home(project: Project) -> Iterator[str]:
 
 def argparse_lives_at_entry_points(project: Project) -> Iterator[str]:
     for name, tree in project.items():
-        if not (_is_entry_point(name, tree) or name == "deployment_toolkit.params" or name.startswith("navigator.")):
+        if not (
+            _is_entry_point(name, tree) or name == "deployment_toolkit.options.params" or name.startswith("navigator.")
+        ):
             yield from (
                 _told(name, imported) for imported in _imports(tree, types=False) if _package(imported) == "argparse"
             )
@@ -99,7 +107,7 @@ def argparse_lives_at_entry_points(project: Project) -> Iterator[str]:
 def logging_is_set_up_in_params(project: Project) -> Iterator[str]:
     set_up = {"basicConfig", "dictConfig", "fileConfig"}
     for name, tree in project.items():
-        if name != "deployment_toolkit.params":
+        if name != "deployment_toolkit.options.params":
             for node in ast.walk(tree):
                 if isinstance(node, ast.Attribute) and node.attr in set_up:
                     yield f"{name}:{node.lineno} calls {node.attr}"
@@ -170,10 +178,10 @@ VIOLATIONS: tuple[tuple[Rule, dict[str, str]], ...] = (
     (core_and_errors_import_only_numpy, {"deployment_toolkit.core": "import yaml"}),
     (core_and_errors_import_only_numpy, {"deployment_toolkit.errors": "from deployment_toolkit import files"}),
     (core_and_errors_import_only_numpy, {"deployment_toolkit.core": "def f():\n    import yaml"}),
-    (metrics_know_only_numpy_and_the_core, {"metrics": "from deployment_toolkit.params import option"}),
+    (metrics_know_only_numpy_and_the_core, {"metrics": "from deployment_toolkit.options.params import option"}),
     (metrics_know_only_numpy_and_the_core, {"metrics": "import sklearn.metrics"}),
     (the_toolkit_knows_no_user_of_it, {"deployment_toolkit.x": "from widedeep import network"}),
-    (the_toolkit_knows_no_user_of_it, {"deployment_toolkit.a.x": "def f():\n    import runner.config"}),
+    (the_toolkit_knows_no_user_of_it, {"deployment_toolkit.a.x": "def f():\n    import runner.config.run"}),
     (the_toolkit_knows_no_user_of_it, {"deployment_toolkit.x": "import metrics", "metrics": ""}),
     (root_scripts_do_not_know_each_other, {"export_model": "import model", "model": ""}),
     (root_scripts_do_not_know_each_other, {"export_model": "from navigator.options import ModelOptions"}),
@@ -188,7 +196,10 @@ VIOLATIONS: tuple[tuple[Rule, dict[str, str]], ...] = (
         {"runner.x": "import widedeep.a", "widedeep": "import tf2onnx", "widedeep.a": ""},
     ),
     (packages_are_imported_only_at_home, {"navigator.x": "import tensorflow as tf"}),
-    (packages_are_imported_only_at_home, {"deployment_toolkit.dump": "def f():\n    from tensorflow import keras"}),
+    (
+        packages_are_imported_only_at_home,
+        {"deployment_toolkit.x": "def f():\n    from tensorflow import keras"},
+    ),
     (packages_are_imported_only_at_home, {"runner.x": "import tritonclient.grpc"}),
     (packages_are_imported_only_at_home, {"runner.x": "import subprocess"}),
     (packages_are_imported_only_at_home, {"deployment_toolkit.triton_server.local": "import docker"}),
@@ -227,7 +238,7 @@ VIOLATIONS: tuple[tuple[Rule, dict[str, str]], ...] = (
 GOOD = {
     "deployment_toolkit.core": '"""Nouns."""\nfrom typing import TYPE_CHECKING\nimport numpy as np\n'
     "from deployment_toolkit.errors import InputError\nif TYPE_CHECKING:\n    import argparse\nA: int = 1",
-    "deployment_toolkit.library.tf_extra": "import tensorflow as tf",
+    "deployment_toolkit.library.tensorflow.extra": "import tensorflow as tf",
     "deployment_toolkit.process": "import os, subprocess\ndef f(base):\n    return dict(os.environ if base else 1)",
     "metrics": "import numpy as np\nfrom deployment_toolkit.core import Array",
     "widedeep.training": f"import argparse\n{MAIN}def f():\n    import tensorflow",

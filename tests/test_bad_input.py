@@ -19,7 +19,8 @@ import calculate_metrics
 import export_model
 import run_inference_on_fw
 import run_inference_on_triton
-from deployment_toolkit.params import run_entry_point
+from deployment_toolkit.checkout import ROOT
+from deployment_toolkit.options.params import run_entry_point
 from deployment_toolkit.triton_server import __main__ as triton_server
 from deployment_toolkit.triton_server.remote import TritonServer
 from navigator.__main__ import main as model_navigator
@@ -27,7 +28,6 @@ from runner.__main__ import main as runner
 
 Main = Callable[[list[str]], int | None]
 Fail = Callable[..., str]
-ROOT = Path(__file__).resolve().parent.parent
 DiskUsage = namedtuple("DiskUsage", "total used free")
 SPEC = """
 feature_spec:

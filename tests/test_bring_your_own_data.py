@@ -21,19 +21,19 @@ import pytest
 import yaml
 
 from dataloader import get_dataloader_fn
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import DataError
-from deployment_toolkit.report import read_performance
+from deployment_toolkit.results.performance import read_performance
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
-from widedeep.checkpoint import save_checkpoint
-from widedeep.embedding_sizes import load_embedding_sizes
-from widedeep.feature_spec import FeatureSpec, load_feature_spec
-from widedeep.network import build_network
-from widedeep.network_description import NetworkDescription, load_network_description
-from widedeep.parquet import ParquetDataset
+from widedeep.data.parquet import ParquetDataset
+from widedeep.features.spec import FeatureSpec, load_feature_spec
+from widedeep.model.checkpoint import save_checkpoint
+from widedeep.model.embedding_sizes import load_embedding_sizes
+from widedeep.model.network import build_network
+from widedeep.model.network_description import NetworkDescription, load_network_description
 
 WriteParquet = Callable[..., Path]
-ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "bring-your-own-data.md").read_text()
 SPEC, SIZES = re.findall(r"^```yaml\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
 TRAIN, EXPORT, SERVE, DEPLOY, ORIGINAL = re.findall(r"^```bash\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Batch, Prediction
-from deployment_toolkit.dump import DumpOptions, DumpWriter
 from deployment_toolkit.process import run
-
-ROOT = Path(__file__).parent.parent
+from deployment_toolkit.rows.dump import DumpOptions, DumpWriter
 
 
 def calculate(tmp_path: Path, *options: str, labels: bool = True) -> list[list[str]]:

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Array, Batch, Prediction
-from deployment_toolkit.dump import DumpFormat, DumpOptions, DumpWriter
 from deployment_toolkit.errors import ProcessError
 from deployment_toolkit.process import run
+from deployment_toolkit.rows.dump import DumpFormat, DumpOptions, DumpWriter
 
-ROOT = Path(__file__).parent.parent
 ROWS = 1000
 IDS = np.arange(ROWS, dtype=np.int32) // 5
 SCORES = np.random.default_rng(0).random(ROWS).astype(np.float32)

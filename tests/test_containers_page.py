@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from deployment_toolkit.container_spec import LABEL
+from deployment_toolkit.checkout import ROOT
+from deployment_toolkit.containers.spec import LABEL
 from runner.__main__ import read_command_line
-from runner.config import load_config
-from runner.configuration import TritonLaunchMode
-from tests.checkout import ROOT
+from runner.config.experiment import TritonLaunchMode
+from runner.config.run import load_config
 
 TEXT = (ROOT / "docs" / "containers.md").read_text()
 LINES = [

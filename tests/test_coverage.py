@@ -8,15 +8,14 @@ import ast
 import importlib
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from deployment_toolkit.report import PERFORMANCE_COLUMNS
+from deployment_toolkit.checkout import ROOT
+from deployment_toolkit.results.performance import PERFORMANCE_COLUMNS
 
-ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "docs" / "coverage.md").read_text()
 ORIGINAL = yaml.safe_load((ROOT / "tests" / "original_interface.yaml").read_text())
 
@@ -36,7 +35,7 @@ COMMANDS: dict[str, tuple[str, list[str]]] = {
     "deploy_ensemble.py": ("deploy_ensemble", []),
     "python -m deployment_toolkit.triton_server": ("deployment_toolkit.triton_server.__main__", []),
     "python -m widedeep.synthetic": ("widedeep.synthetic", []),
-    "scripts/preproc.sh": ("widedeep.preprocessing", []),
+    "scripts/preproc.sh": ("widedeep.preprocessing.__main__", []),
     "scripts/train.sh": ("widedeep.training", []),
     "python -m runner.published": ("runner.published", []),
 }
@@ -49,7 +48,7 @@ RUNS = {
     "tests/test_coverage.py": ["tests/original_interface.yaml"],
     "tests/test_calculate_metrics.py": ["metrics.py"],
     "tests/test_model.py": ["model.py"],
-    "tests/runner/test_config.py": ["runner/config_CPU.yaml"],
+    "tests/runner/config/test_run.py": ["runner/config_CPU.yaml"],
     "tests/runner/test_device_configs.py": ["runner/config_NVIDIA-A30.yaml"],
     "tests/runner/test_published.py": ["reports/published.md"],
 }

@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import DataloaderModule
 from deployment_toolkit.errors import DataError, UsageError
-from deployment_toolkit.params import Plugin, keywords_for, load_module, make_parser, parse_with_plugins
-from widedeep.feature_spec import Feature, FeatureSpec
-from widedeep.outbrain import outbrain_spec
+from deployment_toolkit.options.params import Plugin, keywords_for, load_module, make_parser, parse_with_plugins
+from widedeep.features.outbrain import outbrain_spec
+from widedeep.features.spec import Feature, FeatureSpec
 
-DATALOADER = Path(__file__).parent.parent / "dataloader.py"
+DATALOADER = ROOT / "dataloader.py"
 WriteParquet = Callable[..., Path]
 
 

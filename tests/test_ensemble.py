@@ -21,29 +21,30 @@ import export_model
 import run_inference_on_fw
 import run_inference_on_triton
 import run_performance_on_triton
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Arrays, Batch
-from deployment_toolkit.dump import Dump
+from deployment_toolkit.deploying.model_config import parse_config
 from deployment_toolkit.errors import DataError, DeploymentError, InferenceError, InputError
-from deployment_toolkit.library.onnx import OnnxLoader
-from deployment_toolkit.report import read_performance
+from deployment_toolkit.library.onnx.session import OnnxLoader
+from deployment_toolkit.results.performance import read_performance
+from deployment_toolkit.rows.dump import Dump
 from deployment_toolkit.triton_inference_runner.base import open_session
 from deployment_toolkit.triton_inference_runner.grpc import GrpcTransport
 from deployment_toolkit.triton_server.local import local_server
-from deployment_toolkit.triton_server.model_config import parse_config
 from deployment_toolkit.triton_server.remote import TritonServer
 from deployment_toolkit.triton_server.url import ServerUrl
 from navigator.__main__ import main as navigator
 from raw_dataloader import get_dataloader_fn
 from tests.small_outbrain import small_outbrain_spec
-from widedeep import preprocessing, raw_rows, synthetic
-from widedeep.checkpoint import checkpoint_names, save_checkpoint
-from widedeep.feature_files import write_features
-from widedeep.feature_spec import OUTPUT_NAME, Feature, FeatureSpec, load_feature_spec
-from widedeep.network import build_network
-from widedeep.outbrain import embedding_widths
-from widedeep.parquet import ParquetDataset
+from widedeep import raw_rows, synthetic
+from widedeep.data.parquet import ParquetDataset
+from widedeep.features.files import write_features
+from widedeep.features.outbrain import embedding_widths
+from widedeep.features.spec import OUTPUT_NAME, Feature, FeatureSpec, load_feature_spec
+from widedeep.model.checkpoint import checkpoint_names, save_checkpoint
+from widedeep.model.network import build_network
+from widedeep.preprocessing import __main__ as preprocessing
 
-ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "ensemble.md").read_text()
 NAME = "RawWidenDeep"
 MAX_BATCH = 256

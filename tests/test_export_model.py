@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deployment_toolkit import registry
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Format
 from deployment_toolkit.errors import DataError, DeploymentError, InputError, ModelError, ProcessError, UsageError
+from deployment_toolkit.library import registry
 from deployment_toolkit.process import run
-from deployment_toolkit.sample_rows import random_rows
+from deployment_toolkit.rows.sample import random_rows
 from export_model import main
-from widedeep.feature_spec import load_feature_spec
+from widedeep.features.spec import load_feature_spec
 
-ROOT = Path(__file__).parent.parent
 BAD_LOADER = """
 import numpy as np
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from deployment_toolkit import gpu
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import DeploymentError
 
-ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs" / "gpu-checklist.md").read_text()
 PROGRAMS = {"model-navigator": "navigator.__main__"}
 

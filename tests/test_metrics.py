@@ -4,7 +4,6 @@ import itertools
 import math
 import time
 import tracemalloc
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import MetricsModule
 from deployment_toolkit.errors import DataError, UsageError
-from deployment_toolkit.params import load_module
+from deployment_toolkit.options.params import load_module
 
-module = load_module(Path(__file__).parent.parent / "metrics.py", MetricsModule)
+module = load_module(ROOT / "metrics.py", MetricsModule)
 OUTPUT = "wide_deep_model"
 
 

@@ -6,16 +6,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import ModelModule
 from deployment_toolkit.errors import ModelError, UsageError
-from deployment_toolkit.params import Plugin, load_module, make_parser, parse_with_plugins, select_keywords
-from deployment_toolkit.sample_rows import random_rows
-from widedeep.feature_spec import load_feature_spec
-from widedeep.network_description import describe_network
-from widedeep.options import NetworkOptions
-from widedeep.outbrain import outbrain_spec
+from deployment_toolkit.options.params import Plugin, load_module, make_parser, parse_with_plugins, select_keywords
+from deployment_toolkit.rows.sample import random_rows
+from widedeep.features.options import NetworkOptions
+from widedeep.features.outbrain import outbrain_spec
+from widedeep.features.spec import load_feature_spec
+from widedeep.model.network_description import describe_network
 
-MODEL = Path(__file__).parent.parent / "model.py"
+MODEL = ROOT / "model.py"
 
 
 def options(*argv: str) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from deployment_toolkit.report import PERFORMANCE_COLUMNS
-from tests.checkout import ROOT, copy_checkout, run_block, server_by_hand
+from deployment_toolkit.checkout import ROOT
+from deployment_toolkit.results.performance import PERFORMANCE_COLUMNS
+from tests.checkout import copy_checkout, run_block, server_by_hand
 from tests.small_outbrain import small_outbrain_spec
 
 PRINTED = Path(__file__).with_name("original_commands.txt")
@@ -170,9 +171,9 @@ def test_what_needs_a_gpu_or_docker_says_so_at_once(
 @pytest.fixture(scope="module")
 def outbrain(tmp_path_factory: pytest.TempPathFactory, write_parquet: Callable[..., Path]) -> Path:
     """Data as the original's preprocessing leaves them, and a checkpoint: the Outbrain features with small tables."""
-    from widedeep.checkpoint import save_checkpoint
-    from widedeep.network import build_network
-    from widedeep.network_description import NetworkDescription
+    from widedeep.model.checkpoint import save_checkpoint
+    from widedeep.model.network import build_network
+    from widedeep.model.network_description import NetworkDescription
 
     spec = small_outbrain_spec(50)
     widths = {feature.name: 4 for feature in (*spec.onehot, *spec.multihot)}

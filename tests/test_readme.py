@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.checkout import ROOT, copy_checkout, run_block, server_by_hand
+from deployment_toolkit.checkout import ROOT
+from tests.checkout import copy_checkout, run_block, server_by_hand
 
 README = (ROOT / "README.md").read_text()
 RUN = ROOT / "reports" / "cpu_2_cores"

@@ -12,16 +12,16 @@ import pytest
 
 import check_correctness
 import run_inference_on_triton
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Batch, ModelSpec, Prediction, TensorSpec
-from deployment_toolkit.dump import Dump, DumpOptions, DumpWriter
+from deployment_toolkit.deploying.model_repository import add_package
+from deployment_toolkit.deploying.python_package import PythonPackage
 from deployment_toolkit.errors import ToleranceError, UsageError
-from deployment_toolkit.request_sizes import request_sizes
+from deployment_toolkit.rows.dump import Dump, DumpOptions, DumpWriter
+from deployment_toolkit.rows.request_sizes import request_sizes
 from deployment_toolkit.triton_server.local import local_server
-from deployment_toolkit.triton_server.model_repository import add_package
-from deployment_toolkit.triton_server.python_package import PythonPackage
 from deployment_toolkit.triton_server.remote import TritonServer
 
-ROOT = Path(__file__).parent.parent
 ROWS = 4000
 MAX_BATCH_SIZE = 256
 SIZES = [str(size) for size in request_sizes(MAX_BATCH_SIZE)]

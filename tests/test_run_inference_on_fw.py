@@ -8,16 +8,16 @@ import tensorflow as tf
 
 from deployment_toolkit import gpu
 from deployment_toolkit.core import Array, Format
-from deployment_toolkit.dump import Dump
 from deployment_toolkit.errors import DeploymentError, DeviceError, InputError, ModelError, UsageError
-from deployment_toolkit.library.onnx import OnnxLoader
-from deployment_toolkit.registry import converter
-from deployment_toolkit.shape_profile import ShapeProfile
+from deployment_toolkit.library.onnx.session import OnnxLoader
+from deployment_toolkit.library.registry import converter
+from deployment_toolkit.library.shape_profile import ShapeProfile
+from deployment_toolkit.rows.dump import Dump
 from export_model import main as export
 from run_inference_on_fw import main
 from tests.deployment_toolkit.library.mock_tensorrt import mock_gpu_host
-from widedeep.feature_spec import load_feature_spec
-from widedeep.parquet import ParquetDataset
+from widedeep.data.parquet import ParquetDataset
+from widedeep.features.spec import load_feature_spec
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deployment_toolkit.dump import Dump
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import InferenceError, ProcessError, UsageError
 from deployment_toolkit.process import run
+from deployment_toolkit.rows.dump import Dump
 from deployment_toolkit.triton_server.remote import TritonServer
 from run_inference_on_triton import main
 
-SCRIPT = Path(__file__).parent.parent / "run_inference_on_triton.py"
+SCRIPT = ROOT / "run_inference_on_triton.py"
 DATALOADER = """
 import numpy as np
 

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import ProcessError
 from deployment_toolkit.gpu import gpu_names
 from deployment_toolkit.process import child, run
-from deployment_toolkit.report import read_performance
+from deployment_toolkit.results.performance import read_performance
 from deployment_toolkit.triton_performance_runner.options import PerformanceOptions
 from deployment_toolkit.triton_server.remote import TritonServer
 
-SCRIPT = Path(__file__).parent.parent / "run_performance_on_triton.py"
+SCRIPT = ROOT / "run_performance_on_triton.py"
 QUICK = ["--measurement-mode", "time_windows", "--measurement-interval", "200", "--stability-percentage", "1000000"]
 DATALOADER = textwrap.dedent(
     """

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from deployment_toolkit.errors import DataError
 from tf_dataloader import data_errors, train_input_fn
-from widedeep.outbrain import outbrain_spec
+from widedeep.features.outbrain import outbrain_spec
 
 WriteParquet = Callable[..., Path]
 

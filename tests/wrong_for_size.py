@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from deployment_toolkit.library.openvino import OpenVinoFromOnnx
+from deployment_toolkit.library.openvino.session import OpenVinoFromOnnx
 
 ERROR = 0.5
 

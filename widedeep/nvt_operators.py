@@ -18,7 +18,7 @@ from nvtabular import ColumnSelector
 from nvtabular.ops import Operator, StatOperator
 
 from deployment_toolkit.core import Array
-from widedeep.documents import UNKNOWN_ID, DocumentTags, IdIndex, hash_ids
+from widedeep.preprocessing.documents import UNKNOWN_ID, DocumentTags, IdIndex, hash_ids
 
 DAY_MS = 86_400_000
 EPOCH_MS = 1_465_876_799_998  # Outbrain's timestamps count from here, in milliseconds since 1970

@@ -13,8 +13,8 @@ import triton_python_backend_utils as pb_utils
 
 from deployment_toolkit import python_host
 from deployment_toolkit.errors import DeploymentError
-from widedeep.feature_spec import load_feature_spec
-from widedeep.raw_features import FEATURE_SPEC, WORKFLOW, load_raw_features
+from widedeep.features.spec import load_feature_spec
+from widedeep.preprocessing.raw_features import FEATURE_SPEC, WORKFLOW, load_raw_features
 
 
 class TritonPythonModel(python_host.TritonPythonModel):

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deployment_toolkit.errors import UsageError
-from deployment_toolkit.files import remove, replace_when_complete
-from deployment_toolkit.params import add_dataclass, from_args, make_parser, option, run_entry_point
+from deployment_toolkit.files.atomic import remove, replace_when_complete
+from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 
 LOGGER = logging.getLogger("raw rows")
 
@@ -37,9 +37,9 @@ def join_raw_rows(options: RawRowsOptions) -> dict[str, int]:
     """Rows written per split. Raises DataError if a raw file is missing or not as it must be."""
     import pyarrow.parquet as pq
 
-    from widedeep.documents import read_ads, read_documents_meta
-    from widedeep.joined_clicks import join_clicks
-    from widedeep.raw_csv import check_files
+    from widedeep.preprocessing.documents import read_ads, read_documents_meta
+    from widedeep.preprocessing.joined_clicks import join_clicks
+    from widedeep.preprocessing.raw_csv import check_files
 
     check_files(options.raw_dir)
     with replace_when_complete(options.output_dir) as beside:

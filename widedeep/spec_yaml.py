@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from deployment_toolkit.errors import DataError
-from deployment_toolkit.mapping import nearest
+from deployment_toolkit.options.mapping import nearest
 
 _MOST_VALUES = 1_000_000  # aliases of aliases can stand for more than fits in memory
 _MERGE = "tag:yaml.org,2002:merge"

@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from deployment_toolkit.core import Array
 from deployment_toolkit.errors import UsageError
-from deployment_toolkit.files import replace_when_complete
-from deployment_toolkit.params import add_dataclass, from_args, make_parser, option, run_entry_point
+from deployment_toolkit.files.atomic import replace_when_complete
+from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from widedeep.synthetic_world import DAY_MS, PLATFORMS, THEMES, Tags, World, make_world
 
 LOGGER = logging.getLogger("synthetic")

@@ -15,21 +15,28 @@ from typing import Any
 
 import numpy as np
 
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Array, Arrays, Batch, MetricsModule
 from deployment_toolkit.errors import UsageError
-from deployment_toolkit.files import replace_when_complete, require_free_space
-from deployment_toolkit.params import add_dataclass, from_args, load_module, make_parser, option, run_entry_point
+from deployment_toolkit.files.atomic import replace_when_complete, require_free_space
+from deployment_toolkit.options.params import (
+    add_dataclass,
+    from_args,
+    load_module,
+    make_parser,
+    option,
+    run_entry_point,
+)
 from deployment_toolkit.progress import progress_bar
-from widedeep.dataset_folder import DatasetFolder
-from widedeep.feature_spec import OUTPUT_NAME, FeatureSpec
-from widedeep.network_description import DESCRIPTION_NAME, NetworkDescription, describe_network
-from widedeep.options import NetworkOptions
-from widedeep.parquet import ParquetDataset
-from widedeep.source_spec import TEST, TRAIN
+from widedeep.data.dataset_folder import DatasetFolder
+from widedeep.data.parquet import ParquetDataset
+from widedeep.features.options import NetworkOptions
+from widedeep.features.source_spec import TEST, TRAIN
+from widedeep.features.spec import OUTPUT_NAME, FeatureSpec
+from widedeep.model.network_description import DESCRIPTION_NAME, NetworkDescription, describe_network
 
 logger = logging.getLogger("train")
 
-ROOT = Path(__file__).resolve().parent.parent
 Scorer = Callable[[Batch], Array]
 _EVALUATION_BATCH = 4096
 POPULARITY = ("ad_id_ctr", "ad_id_count")
@@ -72,7 +79,7 @@ def main(argv: list[str]) -> None:
     spec = description.spec
     valid = ParquetDataset(dataset.patterns(TEST), spec)
     if options.evaluate:
-        from widedeep.checkpoint import load_checkpoint
+        from widedeep.model.checkpoint import load_checkpoint
 
         network = build(description, options)
         load_checkpoint(network, options.checkpoint_dir)
@@ -87,7 +94,7 @@ def build(description: NetworkDescription, options: TrainingOptions) -> Any:
     """A network with seeded fresh weights."""
     import tensorflow as tf
 
-    from widedeep.network import build_network
+    from widedeep.model.network import build_network
 
     tf.keras.utils.set_random_seed(options.seed)
     return build_network(
@@ -102,7 +109,7 @@ def build(description: NetworkDescription, options: TrainingOptions) -> Any:
 def train(network: Any, dataset: ParquetDataset, description: NetworkDescription, options: TrainingOptions) -> None:
     """Fits the network to a dataset and writes the checkpoint with its description; an earlier one is replaced at the
     end."""
-    from widedeep.checkpoint import save_checkpoint
+    from widedeep.model.checkpoint import save_checkpoint
 
     require_free_space(options.checkpoint_dir, 4 * network.model.count_params() * 2, "a checkpoint")
     total = dataset.num_rows * options.epochs

@@ -27,12 +27,12 @@ from benchmarks.bars.contestants import Contestant, of_paths, of_run
 from benchmarks.bars.measuring import Measuring
 from benchmarks.bars.output import Provenance, bars_table, write_results
 from benchmarks.bars.session import Session
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Host
 from deployment_toolkit.errors import UsageError
-from deployment_toolkit.params import add_dataclass, from_args, make_parser, option, run_entry_point
-from runner.config import Config, load_config
-from runner.experiment import ROOT
-from runner.system_info import read_system_info
+from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
+from runner.config.run import Config, load_config
+from runner.report.system_info import read_system_info
 
 logger = logging.getLogger("bars")
 

@@ -12,8 +12,8 @@ import yaml
 
 from deployment_toolkit.core import Format, Host, Precision
 from deployment_toolkit.errors import UsageError
-from runner.config import Config
-from runner.configuration import Parameters, TritonLaunchMode
+from runner.config.experiment import Parameters, TritonLaunchMode
+from runner.config.run import Config
 from runner.records import State
 from runner.workspace import Workspace
 

@@ -16,12 +16,12 @@ from benchmarks.bars.plan import Kind, Step
 from benchmarks.bars.serving import Serving, data_options, serving
 from benchmarks.process_memory import tree_memory
 from benchmarks.repeated_rows import write_repeated
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import DataError
 from deployment_toolkit.process import environment, run
-from deployment_toolkit.report import BATCH, CONCURRENCY, P99, SETTLED, THROUGHPUT, PerformanceRow
-from runner.config import Config
-from runner.experiment import ROOT
-from widedeep.dataset_folder import DatasetFolder
+from deployment_toolkit.results.performance import BATCH, CONCURRENCY, P99, SETTLED, THROUGHPUT, PerformanceRow
+from runner.config.run import Config
+from widedeep.data.dataset_folder import DatasetFolder
 
 INSTANCES = (1, 2, 3)
 

@@ -11,9 +11,9 @@ from benchmarks.bars.bar import Cast, Outcome, Quantity, Samples
 from benchmarks.bars.cpu_share import GROUPS
 from benchmarks.bars.pictures import draw_bars, draw_shares
 from deployment_toolkit.errors import PerformanceError
-from deployment_toolkit.files import replace_when_complete, write_text
-from deployment_toolkit.report import UNSETTLED_MARK, UNSETTLED_NOTE
-from deployment_toolkit.table import write_csv
+from deployment_toolkit.files.atomic import replace_when_complete, write_text
+from deployment_toolkit.results.performance import UNSETTLED_MARK, UNSETTLED_NOTE
+from deployment_toolkit.results.tables import write_csv
 
 CSV_FILE, TABLE_FILE, BARS_PICTURE, SHARES_PICTURE = "bars.csv", "bars.md", "bars.png", "cpu_shares.png"
 

@@ -22,8 +22,8 @@ from openvino import opset13 as ops
 from benchmarks.bars.timing import calls_per_s
 from deployment_toolkit.core import Format
 from deployment_toolkit.errors import ModelError
-from deployment_toolkit.model_files import MAIN_FILES
-from deployment_toolkit.params import add_dataclass, from_args, make_parser, option, run_entry_point
+from deployment_toolkit.library.model_files import MAIN_FILES
+from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 
 _BF16 = openvino.Type.bf16
 

@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.bars.contestants import Contestant
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import EvaluationMode
 from deployment_toolkit.process import Child, run
-from deployment_toolkit.report import PerformanceRow, read_performance
+from deployment_toolkit.results.performance import PerformanceRow, read_performance
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
-from runner.config import Config
-from runner.experiment import ROOT, Command, Experiment
-from runner.measurement_points import MeasurementPoints
-from runner.served_commands import performance_command
-from runner.stages import deploy, spec_options
+from runner.config.measurement_points import MeasurementPoints
+from runner.config.run import Config
+from runner.experiment import Command, Experiment
+from runner.stages.client import performance_command
+from runner.stages.network import deploy, spec_options
 from runner.workspace import ExperimentFolders, Workspace
 
 

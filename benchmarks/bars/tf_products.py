@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from benchmarks.bars.timing import calls_per_s
-from deployment_toolkit.params import add_dataclass, from_args, make_parser, option, run_entry_point
+from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from deployment_toolkit.core import Mnemonic
 from deployment_toolkit.errors import UsageError
-from deployment_toolkit.table import write_csv
+from deployment_toolkit.results.tables import write_csv
 
 
 class Axis(Mnemonic):

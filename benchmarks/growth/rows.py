@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.growth.point import Axis, Job, Measured
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.process import environment, run
 
-ROOT = Path(__file__).parents[2]
 WORKS = ("preprocessing", "loader", "dumps", "metrics")
 _PREPARED = ("preprocessing", "loader", "metrics")
 _ONCE = ("preprocessing",)  # long enough to be measured once

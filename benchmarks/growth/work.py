@@ -17,15 +17,22 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.process_memory import peak_rss_bytes
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Array, Arrays, Batch, MetricsModule, Prediction, TensorSpec
-from deployment_toolkit.correctness import dump_metrics
-from deployment_toolkit.dump import Dump, DumpOptions, DumpWriter
-from deployment_toolkit.params import add_dataclass, from_args, load_module, make_parser, option, run_entry_point
-from widedeep.outbrain import outbrain_spec
-from widedeep.parquet import ParquetDataset
-from widedeep.random_parquet import write_random_parquet
+from deployment_toolkit.options.params import (
+    add_dataclass,
+    from_args,
+    load_module,
+    make_parser,
+    option,
+    run_entry_point,
+)
+from deployment_toolkit.rows.correctness import dump_metrics
+from deployment_toolkit.rows.dump import Dump, DumpOptions, DumpWriter
+from widedeep.data.parquet import ParquetDataset
+from widedeep.data.random_parquet import write_random_parquet
+from widedeep.features.outbrain import outbrain_spec
 
-ROOT = Path(__file__).parents[2]
 ROWS_PER_DISPLAY = 5.16  # of the demo data
 _RAW, _PARQUET, _DUMP = "raw", "rows.parquet", "dump"
 _OUTPUT = "wide_deep_model"
@@ -72,7 +79,7 @@ def _preprocessing(options: WorkOptions) -> Callable[[], int]:
     warnings.filterwarnings("ignore")  # of a machine without a GPU
     import nvtabular  # noqa: F401 - some seconds that are the same for any number of rows
 
-    from widedeep.preprocessing import PreprocessingOptions, preprocess
+    from widedeep.preprocessing.dataset import PreprocessingOptions, preprocess
 
     target = options.folder / "preprocessed"
     return lambda: sum(preprocess(PreprocessingOptions(options.folder / _RAW, target, force=True)).values())
@@ -118,7 +125,7 @@ def _metrics(options: WorkOptions) -> Callable[[], int]:
 
 def _openvino(options: WorkOptions) -> Callable[[], int]:
     """``folder/model.onnx`` as OpenVINO has it."""
-    from deployment_toolkit.library.openvino import OpenVinoFromOnnx
+    from deployment_toolkit.library.openvino.session import OpenVinoFromOnnx
 
     def work() -> int:
         target = options.folder / "model.openvino"

@@ -28,12 +28,12 @@ from benchmarks.peers.readme import put_between_markers
 from benchmarks.peers.results import OURS, Cell, values_of
 from benchmarks.peers.tables import Comparison, SystemNote, comparison_markdown
 from benchmarks.peers.wire import KSERVE_BINARY
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Host
 from deployment_toolkit.errors import PerformanceError, UsageError
-from deployment_toolkit.files import replace_when_complete, write_text
-from deployment_toolkit.params import add_dataclass, from_args, make_parser, option, run_entry_point
-from deployment_toolkit.table import write_csv
-from runner.experiment import ROOT
+from deployment_toolkit.files.atomic import replace_when_complete, write_text
+from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
+from deployment_toolkit.results.tables import write_csv
 
 logger = logging.getLogger("peers")
 

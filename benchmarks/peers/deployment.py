@@ -13,20 +13,21 @@ from pathlib import Path
 from benchmarks.peers.sample import SAMPLE_ROWS, Sample
 from benchmarks.peers.served import Served
 from benchmarks.peers.wire import KSERVE_BINARY
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import DataloaderFn, EvaluationMode, Format, Host
-from deployment_toolkit.dump import Dump
 from deployment_toolkit.errors import DataError, UsageError
-from deployment_toolkit.files import replace_when_complete
+from deployment_toolkit.files.atomic import replace_when_complete
 from deployment_toolkit.process import run
-from deployment_toolkit.report import BATCH, CONCURRENCY, P99, THROUGHPUT, US_PER_MS
+from deployment_toolkit.results.performance import BATCH, CONCURRENCY, P99, THROUGHPUT, US_PER_MS
+from deployment_toolkit.rows.dump import Dump
 from deployment_toolkit.triton_performance_runner.options import PerformanceOptions
 from deployment_toolkit.triton_performance_runner.sweep import measure
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
-from runner.config import load_config
-from runner.experiment import ROOT, Command, Experiment, make_command, script
-from runner.reduced_precision import missing_here
-from runner.stages import convert, deploy, export, hidden_unit_options, spec_options
+from runner.config.reduced_precision import missing_here
+from runner.config.run import load_config
+from runner.experiment import Command, Experiment, make_command, script
+from runner.stages.network import convert, deploy, export, hidden_unit_options, spec_options
 from runner.workspace import ExperimentFolders, Workspace
 
 _RUN = "peers"

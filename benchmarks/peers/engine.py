@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deployment_toolkit.library.openvino_arithmetic import arithmetic
+from deployment_toolkit.library.openvino.arithmetic import arithmetic
 
 MAIN_FILE = "model.xml"
 _ONNX_DTYPES = {"tensor(float)": "<f4", "tensor(int32)": "<i4", "tensor(int64)": "<i8"}

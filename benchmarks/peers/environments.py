@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from deployment_toolkit.errors import PerformanceError, ProcessError
-from deployment_toolkit.files import replace_when_complete
+from deployment_toolkit.files.atomic import replace_when_complete
 from deployment_toolkit.process import run
 
 _STAMP = "requirements.sha256"

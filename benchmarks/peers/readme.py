@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from deployment_toolkit.errors import DataError
-from deployment_toolkit.files import write_text
+from deployment_toolkit.files.atomic import write_text
 
 START, END = "<!-- peers: start -->", "<!-- peers: end -->"
 

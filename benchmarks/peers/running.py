@@ -17,11 +17,11 @@ import psutil
 
 from benchmarks.peers.peer import Launch, Peer
 from benchmarks.peers.served import Served
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import PerformanceError
 from deployment_toolkit.process import Child, child, environment, last_lines
 from deployment_toolkit.triton_server.ports import choose_free
 
-_ROOT = Path(__file__).parent.parent.parent
 _MARK = "BENCHMARK_PEER"  # in the environment of whatever a peer starts, also of what leaves its process group
 _READY_TIMEOUT_S = 90
 _END_TIMEOUT_S = 15
@@ -36,7 +36,7 @@ def running_peer(peer: Peer, python: Path, model: Path, log: Path) -> Iterator[S
     with tempfile.TemporaryDirectory(prefix="p_", dir="/tmp", ignore_cleanup_errors=True) as folder:
         port = choose_free({"http": None})["http"]
         command = peer.command(Launch(python, model.resolve(), port, Path(folder)))
-        env = environment(prepend={"PYTHONPATH": [_ROOT]}) | {_MARK: mark} | dict(command.env)
+        env = environment(prepend={"PYTHONPATH": [ROOT]}) | {_MARK: mark} | dict(command.env)
         with child(command.argv, env=env, stdout=log) as process:
             try:
                 _wait_ready(process, port, peer.ready_path)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.peers.deployment import PerfPoint
 from benchmarks.peers.results import OURS, Cell, Failure, Run, Value, Values, first_in, ratio_to_best_peer, values_of
-from deployment_toolkit.report import markdown_table
+from deployment_toolkit.results.performance import markdown_table
 
 LOST = "✗ lost"
 

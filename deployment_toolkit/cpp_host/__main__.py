@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deployment_toolkit.cpp_host.library import build_library
-from deployment_toolkit.params import make_parser, run_entry_point
+from deployment_toolkit.options.params import make_parser, run_entry_point
 
 
 def main(argv: list[str]) -> int:

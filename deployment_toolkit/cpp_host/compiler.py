@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deployment_toolkit.errors import BuildError, DataError, ProcessError
-from deployment_toolkit.files import replace_when_complete
+from deployment_toolkit.files.atomic import replace_when_complete
 from deployment_toolkit.process import environment, run
 
 logger = logging.getLogger("compiler")

@@ -1,1 +1,1 @@
-"""Runtimes: one file each, found through `deployment_toolkit.registry`."""
+"""Runtimes: a folder each, found through `deployment_toolkit.library.registry`."""

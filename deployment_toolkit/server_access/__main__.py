@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 
-from deployment_toolkit.params import make_parser, run_entry_point
+from deployment_toolkit.options.params import make_parser, run_entry_point
 from deployment_toolkit.server_access.key import ServerKey
 from deployment_toolkit.server_access.key_files import kept_key
 from deployment_toolkit.server_access.private_options import build_library, variable

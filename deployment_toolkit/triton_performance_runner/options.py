@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deployment_toolkit.core import EvaluationMode, Mnemonic, PerformanceTool
 from deployment_toolkit.errors import UsageError
-from deployment_toolkit.params import option
+from deployment_toolkit.options.params import option
 from deployment_toolkit.triton_performance_runner.client_user import ClientUser
 
 RANDOM_DATA = "random"

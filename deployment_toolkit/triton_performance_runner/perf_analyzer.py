@@ -23,7 +23,7 @@ from deployment_toolkit.core import EvaluationMode
 from deployment_toolkit.errors import PerformanceError, ProcessError
 from deployment_toolkit.process import environment, last_lines, run
 from deployment_toolkit.progress import progress_bar
-from deployment_toolkit.report import SETTLED, PerformanceRow
+from deployment_toolkit.results.performance import SETTLED, PerformanceRow
 from deployment_toolkit.server_access.key import REFUSED, REMEDY
 from deployment_toolkit.server_access.key_files import find_key
 from deployment_toolkit.server_access.private_options import with_private_options

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from deployment_toolkit.report import (
+from deployment_toolkit.results.performance import (
     AVERAGE,
     BATCH,
     CONCURRENCY,

@@ -7,11 +7,11 @@ from typing import Any
 
 from deployment_toolkit.core import ModelSpec, TensorSpec
 from deployment_toolkit.cpp_host.library import BACKEND as CPP_HOST
+from deployment_toolkit.deploying.deployment import DTYPES
+from deployment_toolkit.deploying.model_config import parse_config
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.triton_performance_runner.options import PerformanceOptions
 from deployment_toolkit.triton_performance_runner.target import Target, shaped_target
-from deployment_toolkit.triton_server.deployment import DTYPES
-from deployment_toolkit.triton_server.model_config import parse_config
 from deployment_toolkit.triton_server.remote import described_ranges
 from deployment_toolkit.triton_server.url import ServerUrl
 

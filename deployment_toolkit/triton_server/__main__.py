@@ -13,7 +13,7 @@ from pathlib import Path
 
 from deployment_toolkit.core import LoadMethod
 from deployment_toolkit.errors import UsageError
-from deployment_toolkit.params import add_dataclass, from_args, make_parser, option, run_entry_point
+from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from deployment_toolkit.triton_server.attached import attached_server
 from deployment_toolkit.triton_server.docker import docker_server
 from deployment_toolkit.triton_server.local import local_server

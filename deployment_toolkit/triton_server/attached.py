@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from deployment_toolkit.errors import ServerError
-from deployment_toolkit.files import remove
+from deployment_toolkit.files.atomic import remove
 from deployment_toolkit.triton_server.remote import TritonServer
 
 logger = logging.getLogger("triton")

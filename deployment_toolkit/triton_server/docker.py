@@ -13,9 +13,9 @@ from functools import partial
 from io import FileIO
 from pathlib import Path
 
-from deployment_toolkit.container import Container
-from deployment_toolkit.container_spec import ContainerSpec
-from deployment_toolkit.containers import ContainerEngine
+from deployment_toolkit.containers.container import Container
+from deployment_toolkit.containers.engine import ContainerEngine
+from deployment_toolkit.containers.spec import ContainerSpec
 from deployment_toolkit.core import LoadMethod
 from deployment_toolkit.errors import ContainerError, ServerError
 from deployment_toolkit.server_access.key import ServerKey

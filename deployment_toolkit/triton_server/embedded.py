@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from deployment_toolkit.params import run_entry_point
+from deployment_toolkit.options.params import run_entry_point
 from deployment_toolkit.process import become
 from deployment_toolkit.triton_server.installation import Installation
 

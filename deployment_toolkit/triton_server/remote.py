@@ -13,9 +13,9 @@ import numpy as np
 from tritonclient.utils import triton_to_np_dtype
 
 from deployment_toolkit.core import ModelSpec, TensorSpec, ValueRange
+from deployment_toolkit.deploying.deployment import MODEL_SPEC
 from deployment_toolkit.errors import ServerError
 from deployment_toolkit.triton_server.admin import admin_client
-from deployment_toolkit.triton_server.deployment import MODEL_SPEC
 from deployment_toolkit.triton_server.url import Scheme, ServerUrl
 
 logger = logging.getLogger("triton")

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.cpp_host.compiler import Compiler
 from deployment_toolkit.cpp_host.library import OpenVino
 from deployment_toolkit.errors import ProcessError
 from deployment_toolkit.process import run
 from tests.wrong_for_size import write_wrong_for
 
-SOURCE = Path(__file__).parents[2] / "benchmarks" / "engine_streams.cpp"
+SOURCE = ROOT / "benchmarks" / "engine_streams.cpp"
 
 
 def test_tries_are_counted_and_wrong_ones_told(tmp_path: Path) -> None:

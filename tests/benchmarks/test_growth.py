@@ -10,12 +10,12 @@ import pytest
 
 from benchmarks.growth.point import Axis, Job, Measured, Point, Points, exponent
 from benchmarks.growth.served import scaled
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import ProcessError, UsageError
 from deployment_toolkit.process import Completed, environment, run
-from widedeep.feature_spec import Feature, FeatureSpec
-from widedeep.outbrain import outbrain_spec
+from widedeep.features.outbrain import outbrain_spec
+from widedeep.features.spec import Feature, FeatureSpec
 
-ROOT = Path(__file__).parents[2]
 SPEC = FeatureSpec(
     numerical=(Feature("price", "float32"),),
     onehot=(Feature("ad", "int32", 9_000),),

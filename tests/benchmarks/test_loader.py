@@ -4,9 +4,10 @@ import csv
 import sys
 from pathlib import Path
 
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.process import run
 
-BENCHMARK = Path(__file__).parent.parent.parent / "benchmarks" / "loader.py"
+BENCHMARK = ROOT / "benchmarks" / "loader.py"
 
 
 def test_speed_and_peak_memory_of_two_sizes(tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks.operations import as_table, main
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import DataError
-from deployment_toolkit.library.openvino import OpenVinoFromOnnx
+from deployment_toolkit.library.openvino.session import OpenVinoFromOnnx
 from tests.benchmarks.bars.test_command import SPEC
 from tests.conftest import TinyOnnx, WriteParquet
-from tests.runner.conftest import ROOT
 
 
 def test_the_operations_of_a_model_are_timed(

@@ -13,7 +13,6 @@ import yaml
 
 from deployment_toolkit.process import run
 
-ROOT = Path(__file__).parent.parent.parent
 CHECKPOINT = "tiny"
 
 

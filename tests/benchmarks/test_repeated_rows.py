@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from benchmarks.repeated_rows import write_repeated
-from widedeep.outbrain import outbrain_spec
+from widedeep.features.outbrain import outbrain_spec
 
 
 def test_rows_repeat_with_groups_of_their_own(tmp_path: Path, write_parquet: Callable[..., Path]) -> None:

@@ -6,10 +6,9 @@ import csv
 import sys
 from pathlib import Path
 
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.process import Completed, environment, run
 from tests.wrong_for_size import write_wrong_for
-
-ROOT = Path(__file__).parents[2]
 
 
 def starts(folder: Path, model: Path, count: int) -> Completed:

@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.versions import AGAIN, BEFORE, NOW, Measured, page
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import ProcessError
 from deployment_toolkit.process import Completed, environment, run
 from tests.wrong_for_size import write_wrong_for
-
-ROOT = Path(__file__).parents[2]
 
 
 def versions(folder: Path, *arguments: str | Path) -> Completed:

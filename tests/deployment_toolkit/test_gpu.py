@@ -8,7 +8,7 @@ import pytest
 
 from deployment_toolkit.errors import DeviceError
 from deployment_toolkit.gpu import gpu_descriptions, gpu_names, require_gpu
-from runner.system_info import read_system_info
+from runner.report.system_info import read_system_info
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from deployment_toolkit.core import Array, Arrays, Batching, DeviceKind, Format, Host, ModelSpec
+from deployment_toolkit.deploying.deployment import Deployment
+from deployment_toolkit.deploying.model_repository import add_model
 from deployment_toolkit.errors import InferenceError, ServerError
-from deployment_toolkit.registry import loader
+from deployment_toolkit.library.registry import loader
 from deployment_toolkit.triton_inference_runner.grpc import GrpcTransport
-from deployment_toolkit.triton_server.deployment import Deployment
 from deployment_toolkit.triton_server.local import local_server
-from deployment_toolkit.triton_server.model_repository import add_model
 from deployment_toolkit.triton_server.remote import TritonServer
 from deployment_toolkit.triton_server.url import ServerUrl
 

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from deployment_toolkit.core import Batching, DeviceKind, Format, Host
-from deployment_toolkit.registry import loader
-from deployment_toolkit.triton_server.deployment import Deployment
-from deployment_toolkit.triton_server.model_config import config_text, parse_config
+from deployment_toolkit.deploying.deployment import Deployment
+from deployment_toolkit.deploying.model_config import config_text, parse_config
+from deployment_toolkit.library.registry import loader
 from tests.deployment_toolkit.library.mock_onnx_gpu import MockCudaProvider
 
 Write = Callable[..., Path]

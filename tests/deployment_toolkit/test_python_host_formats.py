@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from deployment_toolkit.core import Array, Arrays, Batch, Batching, Format, Host
+from deployment_toolkit.deploying.deployment import Deployment
+from deployment_toolkit.deploying.model_repository import add_model
 from deployment_toolkit.errors import InferenceError
-from deployment_toolkit.library.tf import SavedModelLoader
-from deployment_toolkit.registry import converter, loader
-from deployment_toolkit.sample_rows import random_rows
+from deployment_toolkit.library.registry import converter, loader
+from deployment_toolkit.library.tensorflow.session import SavedModelLoader
+from deployment_toolkit.rows.sample import random_rows
 from deployment_toolkit.triton_inference_runner.base import open_session
-from deployment_toolkit.triton_server.deployment import Deployment
 from deployment_toolkit.triton_server.local import local_server
-from deployment_toolkit.triton_server.model_repository import add_model
 from deployment_toolkit.triton_server.remote import TritonServer
 
 CASES = [

@@ -14,14 +14,14 @@ import tensorflow as tf
 from onnx import TensorProto, helper, numpy_helper
 
 from deployment_toolkit.core import Batching, Format, Host, ModelSpec, TensorSpec
+from deployment_toolkit.deploying.deployment import Deployment
+from deployment_toolkit.deploying.loading import sample_row
+from deployment_toolkit.deploying.model_repository import add_model
 from deployment_toolkit.errors import ServerError
-from deployment_toolkit.library.openvino import OpenVinoFromOnnx
-from deployment_toolkit.registry import loader
+from deployment_toolkit.library.openvino.session import OpenVinoFromOnnx
+from deployment_toolkit.library.registry import loader
 from deployment_toolkit.triton_inference_runner.base import open_session
-from deployment_toolkit.triton_server.deployment import Deployment
-from deployment_toolkit.triton_server.loading import sample_row
 from deployment_toolkit.triton_server.local import local_server
-from deployment_toolkit.triton_server.model_repository import add_model
 from deployment_toolkit.triton_server.remote import TritonServer
 
 SPEC = ModelSpec(

@@ -15,11 +15,12 @@ import docker
 import pytest
 import yaml
 
-from deployment_toolkit.container_spec import LABEL
-from deployment_toolkit.containers import ContainerEngine
+from deployment_toolkit.checkout import ROOT
+from deployment_toolkit.containers.engine import ContainerEngine
+from deployment_toolkit.containers.spec import LABEL
 from deployment_toolkit.core import Format
 from deployment_toolkit.errors import DeviceError, UsageError
-from deployment_toolkit.params import run_entry_point
+from deployment_toolkit.options.params import run_entry_point
 from deployment_toolkit.process import child
 from navigator import container, converter_image
 from navigator.__main__ import main
@@ -86,7 +87,7 @@ def test_what_can_be_read_and_written_inside(container_image: str, model: Path, 
     job = ContainerJob(["-n", "tiny"], Format.ONNX, [Format.ONNX], [tmp_path / "made"], [model])
     (tmp_path / "made").mkdir()
     spec = job.spec(container_image, [])
-    places = f"{converter_image.ROOT} {tmp_path} {tmp_path}/made"
+    places = f"{ROOT} {tmp_path} {tmp_path}/made"
     script = f"for place in {places}; do : > $place/new; done; : < /dev/tcp/127.0.0.1/1"
     printed: list[bytes] = []
     probe = type(spec)(**{**vars(spec), "command": ("bash", "-c", script)})
@@ -185,7 +186,7 @@ def test_an_image_that_nothing_can_be_installed_on_is_told(
 
 def test_an_interrupt_removes_the_container(container_image: str, model: Path, tmp_path: Path) -> None:
     argv = _arguments("there", model, "--launch-mode", "docker", "--framework-docker-image", container_image)
-    env = {**os.environ, "PYTHONPATH": str(converter_image.ROOT)}
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
     with child([sys.executable, "-m", "navigator", *argv], env=env, stdout=tmp_path / "log") as process:
         with contextlib.closing(docker.from_env()) as client:
             while not client.containers.list(filters={"label": LABEL, "ancestor": container_image}):

@@ -9,11 +9,11 @@ import numpy as np
 import onnx
 import pytest
 
-from deployment_toolkit import registry
 from deployment_toolkit.core import Format
 from deployment_toolkit.errors import DataError, DeploymentError, ModelError, UsageError
-from deployment_toolkit.params import run_entry_point
-from deployment_toolkit.sample_rows import random_rows
+from deployment_toolkit.library import registry
+from deployment_toolkit.options.params import run_entry_point
+from deployment_toolkit.rows.sample import random_rows
 from navigator.__main__ import main
 
 TinyOnnx = Callable[..., Path]

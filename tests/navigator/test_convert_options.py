@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deployment_toolkit import gpu, registry
+from deployment_toolkit import gpu
 from deployment_toolkit.core import Format
 from deployment_toolkit.errors import ConversionError, DeploymentError, InputError, UsageError
-from deployment_toolkit.sample_rows import random_rows
+from deployment_toolkit.library import registry
+from deployment_toolkit.rows.sample import random_rows
 from navigator.__main__ import main
 
 TinyOnnx = Callable[..., Path]

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
+from deployment_toolkit.checkout import ROOT
 from navigator.__main__ import main
 
-DOCS = Path(__file__).parents[2] / "docs" / "model-navigator.md"
+DOCS = ROOT / "docs" / "model-navigator.md"
 
 
 @pytest.mark.parametrize("name", ["convert", "triton-config-model"])

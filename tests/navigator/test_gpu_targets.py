@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 
 import pytest
 
-from deployment_toolkit import gpu, registry
+from deployment_toolkit import gpu
 from deployment_toolkit.core import Format, Precision
 from deployment_toolkit.errors import UsageError
-from deployment_toolkit.shape_profile import ShapeProfile
+from deployment_toolkit.library import registry
+from deployment_toolkit.library.shape_profile import ShapeProfile
 from navigator.__main__ import main
 
 Results = Callable[[], list[dict[str, Any]]]

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from deployment_toolkit.core import LoadMethod
+from deployment_toolkit.deploying.model_config import parse_config
 from deployment_toolkit.errors import BackendError, UsageError
-from deployment_toolkit.library.openvino import OpenVinoFromOnnx
+from deployment_toolkit.library.openvino.session import OpenVinoFromOnnx
 from deployment_toolkit.triton_server.local import local_server
-from deployment_toolkit.triton_server.model_config import parse_config
 from deployment_toolkit.triton_server.remote import TritonServer
 from navigator.__main__ import main
 

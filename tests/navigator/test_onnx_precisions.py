@@ -10,7 +10,7 @@ import pytest
 
 from deployment_toolkit.core import Format
 from deployment_toolkit.errors import ConversionError
-from deployment_toolkit.registry import loader
+from deployment_toolkit.library.registry import loader
 from navigator.__main__ import main
 
 Results = Callable[[], list[dict[str, Any]]]

@@ -12,7 +12,7 @@ from deployment_toolkit.core import Precision
 from deployment_toolkit.cpu import missing_instructions
 from deployment_toolkit.errors import ConversionError, DataError, UsageError
 from navigator.__main__ import main
-from widedeep.feature_spec import load_feature_spec
+from widedeep.features.spec import load_feature_spec
 
 Results = Callable[[], list[dict[str, Any]]]
 PRECISIONS = (Precision.BF16, Precision.INT8)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from deployment_toolkit.core import ModelSpec, TensorSpec
 from deployment_toolkit.errors import UsageError
-from deployment_toolkit.shape_profile import ShapeProfile
+from deployment_toolkit.library.shape_profile import ShapeProfile
 from navigator.comparison import batch_sizes
 from navigator.profiles import ShapeOptions, find_bounds
 from navigator.values import Named

@@ -14,9 +14,10 @@ import pytest
 import yaml
 from onnx import numpy_helper
 
-from deployment_toolkit import fingerprint, registry
 from deployment_toolkit.core import Arrays
 from deployment_toolkit.errors import ConversionError
+from deployment_toolkit.files import fingerprint
+from deployment_toolkit.library import registry
 from navigator.__main__ import main
 
 TinyOnnx = Callable[..., Path]

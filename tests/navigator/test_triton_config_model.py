@@ -18,12 +18,12 @@ import pytest
 import yaml
 
 from deployment_toolkit.core import LoadMethod, ModelSpec, TensorSpec
+from deployment_toolkit.deploying.model_config import parse_config
 from deployment_toolkit.errors import DataError, DeploymentError, ModelError, ServerError, UsageError
-from deployment_toolkit.library.tensorrt_plan import PlanBuild, write_plan
-from deployment_toolkit.params import run_entry_point
+from deployment_toolkit.library.tensorrt.plan import PlanBuild, write_plan
+from deployment_toolkit.options.params import run_entry_point
 from deployment_toolkit.process import run
 from deployment_toolkit.triton_server.local import local_server
-from deployment_toolkit.triton_server.model_config import parse_config
 from deployment_toolkit.triton_server.remote import TritonServer
 from navigator import plan_check
 from navigator.__main__ import main

@@ -14,11 +14,11 @@ import psutil
 import pytest
 import yaml
 
+from deployment_toolkit.checkout import ROOT
 from tests.small_outbrain import small_outbrain_spec
-from widedeep.feature_spec import OUTPUT_NAME
-from widedeep.outbrain import outbrain_spec
+from widedeep.features.outbrain import outbrain_spec
+from widedeep.features.spec import OUTPUT_NAME
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 CHECKPOINT = "small"
 DEADLINE_S = 400
 ENSEMBLE = "RawWidenDeep"

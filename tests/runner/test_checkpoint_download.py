@@ -24,17 +24,18 @@ from unittest import mock
 import pytest
 import yaml
 
-from deployment_toolkit.archive import unpack
-from deployment_toolkit.download import download
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import DataError, ModelError, UsageError
+from deployment_toolkit.files.archive import unpack
+from deployment_toolkit.files.download import download
 from runner.checkpoint_download import install, main
-from runner.config import load_config
-from runner.config_parts import Checkpoint
+from runner.config.parts import Checkpoint
+from runner.config.run import load_config
 from runner.pipeline import run_pipeline
-from runner.preparation import preparation_stages
-from runner.stages import Stage
+from runner.stages.network import Stage
+from runner.stages.preparation import preparation_stages
 from runner.workspace import create_workspace
-from tests.runner.conftest import ROOT, states
+from tests.runner.conftest import states
 
 STATE = b'model_checkpoint_path: "ckpt-1"\n'
 FILES = {"checkpoint": STATE, "ckpt-1.index": b"index", "ckpt-1.data-00000-of-00001": bytes(range(256)) * 4000}

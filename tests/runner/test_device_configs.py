@@ -8,21 +8,22 @@ from typing import Any
 import pytest
 import yaml
 
-import runner.launch
+import runner.servers
 from deployment_toolkit import gpu
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Accelerator, Batching, DeviceKind, Format, Precision
 from deployment_toolkit.errors import ContainerError, DeploymentError, DeviceError, UsageError
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.__main__ import main
-from runner.config import Config, load_config
-from runner.configuration import TritonLaunchMode
+from runner.config.experiment import TritonLaunchMode
+from runner.config.measurement_points import offline_points, online_points
+from runner.config.run import Config, load_config
 from runner.experiment import Experiment
-from runner.launch import require_launchable
-from runner.measurement_points import offline_points, online_points
-from runner.stages import deploy
-from runner.task import to_plain
+from runner.report.task import to_plain
+from runner.servers import require_launchable
+from runner.stages.network import deploy
 from runner.workspace import create_workspace
-from tests.runner.conftest import ROOT, experiment
+from tests.runner.conftest import experiment
 
 DEVICES = {
     "NVIDIA-A30": ("25.02", "25.07"),
@@ -50,7 +51,7 @@ def _load(tmp_path: Path, plain: dict[str, Any]) -> Config:
 @pytest.fixture
 def two_t4(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mock of a driver with two GPUs."""
-    monkeypatch.setattr(runner.launch, "require_gpu", lambda what: ["Tesla T4", "Tesla T4"])
+    monkeypatch.setattr(runner.servers, "require_gpu", lambda what: ["Tesla T4", "Tesla T4"])
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Any
 
 import docker
 
-from deployment_toolkit.container_spec import LABEL
+from deployment_toolkit.containers.spec import LABEL
 from tests.runner.conftest import DEADLINE_S, STAGES, experiment, rows, states, wait_for_stage
 
 Plain = dict[str, Any]

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from deployment_toolkit.mapping import from_mapping
-from runner.config import Config
-from runner.preparation import preparation_stages
-from runner.stages import spec_options
+from deployment_toolkit.options.mapping import from_mapping
+from runner.config.run import Config
+from runner.stages.network import spec_options
+from runner.stages.preparation import preparation_stages
 from runner.workspace import Workspace
-from widedeep.outbrain import outbrain_spec
+from widedeep.features.outbrain import outbrain_spec
 
 
 @pytest.fixture

@@ -11,11 +11,12 @@ import pytest
 import yaml
 
 import runner.pipeline
+from deployment_toolkit.checkout import ROOT
 from runner.__main__ import main
-from runner.config import load_config
+from runner.config.run import load_config
 from runner.pipeline import run_pipeline
 from runner.workspace import Workspace, create_workspace
-from tests.runner.conftest import ROOT, STAGES, experiment, states, task
+from tests.runner.conftest import STAGES, experiment, states, task
 
 Plain = dict[str, Any]
 

@@ -14,19 +14,19 @@ from unittest import mock
 import pytest
 import yaml
 
-import runner.launch
-from deployment_toolkit.container_spec import LABEL, ContainerSpec
-from deployment_toolkit.containers import ContainerEngine
+import runner.servers
+from deployment_toolkit.checkout import ROOT
+from deployment_toolkit.containers.engine import ContainerEngine
+from deployment_toolkit.containers.spec import LABEL, ContainerSpec
 from deployment_toolkit.server_access.private_options import build_library
 from deployment_toolkit.triton_server.docker import built_image_name
 from deployment_toolkit.triton_server.remote import TritonServer
-from runner.config import load_config
-from runner.configuration import TritonLaunchMode
+from runner.config.experiment import TritonLaunchMode
+from runner.config.run import load_config
 from runner.experiment import Command, Experiment
-from runner.launch import require_launchable, server_for
-from runner.stages import STAGES
+from runner.servers import require_launchable, server_for
+from runner.stages.network import STAGES
 from runner.workspace import create_workspace
-from tests.runner.conftest import ROOT
 
 TABLE = yaml.safe_load(Path(__file__).with_name("gpu_command_lines.yaml").read_text())
 EXPECTED = TABLE["configurations"]
@@ -103,7 +103,7 @@ def test_the_servers_of_a_configuration(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     keys: list[str] = []
-    monkeypatch.setattr(runner.launch, "local_server", embedded := mock.Mock(name="a mock of the embedded server"))
+    monkeypatch.setattr(runner.servers, "local_server", embedded := mock.Mock(name="a mock of the embedded server"))
     for experiment, values in zip(experiments(name), EXPECTED[name], strict=True):
         repository = experiment.folders.model_store
         repository.mkdir(parents=True, exist_ok=True)

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import EvaluationMode
 from deployment_toolkit.errors import DataError
-from deployment_toolkit.report import BATCH, P99, THROUGHPUT
+from deployment_toolkit.results.performance import BATCH, P99, THROUGHPUT
 from runner.published import PAGE, RESULTS, OwnRun, main, read_published
 
-REPORTS = Path(__file__).resolve().parent.parent.parent / "reports"
+REPORTS = ROOT / "reports"
 
 
 def test_every_published_row_is_read() -> None:

@@ -18,10 +18,10 @@ from deployment_toolkit.errors import ServerError
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.__main__ import main
-from runner.config import load_config
-from runner.ensemble_stages import ENSEMBLE_STAGES
+from runner.config.run import load_config
 from runner.pipeline import run_pipeline
-from runner.stages import STAGES as ALL_STAGES
+from runner.stages.ensemble import ENSEMBLE_STAGES
+from runner.stages.network import STAGES as ALL_STAGES
 from runner.workspace import create_workspace
 from tests.runner.conftest import DEADLINE_S, STAGES, experiment, rows, states, task
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from deployment_toolkit.report import PERFORMANCE_COLUMNS
+from deployment_toolkit.results.performance import PERFORMANCE_COLUMNS
 from tests.runner.conftest import DEADLINE_S, ENSEMBLE, STAGES, experiment, rows, states, task, wait_for_stage
 
 Plain = dict[str, Any]

@@ -14,22 +14,22 @@ import yaml
 
 from deployment_toolkit.core import Host, PerformanceTool
 from deployment_toolkit.errors import PerformanceError, ProcessError, UsageError
-from deployment_toolkit.report import PERFORMANCE_COLUMNS, SETTLED, PerformanceRow, write_performance
-from deployment_toolkit.table import write_csv
+from deployment_toolkit.results.performance import PERFORMANCE_COLUMNS, SETTLED, PerformanceRow, write_performance
+from deployment_toolkit.results.tables import write_csv
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.__main__ import read_command_line
 from runner.all_stages import stages_of
-from runner.config import load_config
+from runner.config.run import load_config
+from runner.config.search import Search
 from runner.experiment import Experiment
-from runner.results import read_results
-from runner.search_algorithm import Round, walk
-from runner.search_config import Search
-from runner.search_measured import Measured, Point, best_points, frontier, points
-from runner.search_report import search_plots, search_section
-from runner.search_space import Candidate, Space
-from runner.search_stage import search_settings
-from runner.search_table import read_search, write_search
-from runner.search_verdict import Verdict
+from runner.report.results import read_results
+from runner.report.search import search_plots, search_section
+from runner.search.algorithm import Round, walk
+from runner.search.measured import Measured, Point, best_points, frontier, points
+from runner.search.space import Candidate, Space
+from runner.search.stage import search_settings
+from runner.search.table import read_search, write_search
+from runner.search.verdict import Verdict
 from runner.workspace import create_workspace
 from tests.runner.conftest import Plain, experiment
 

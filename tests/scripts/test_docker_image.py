@@ -14,18 +14,18 @@ import docker
 import numpy as np
 import pytest
 
-from deployment_toolkit.container_spec import ContainerSpec
-from deployment_toolkit.containers import ContainerEngine
+from deployment_toolkit.checkout import ROOT
+from deployment_toolkit.containers.engine import ContainerEngine
+from deployment_toolkit.containers.spec import ContainerSpec
 from deployment_toolkit.core import Format, Host
+from deployment_toolkit.deploying.deployment import Deployment
+from deployment_toolkit.deploying.model_repository import add_model
 from deployment_toolkit.errors import ContainerError
-from deployment_toolkit.registry import loader
+from deployment_toolkit.library.registry import loader
 from deployment_toolkit.triton_inference_runner.grpc import GrpcTransport
-from deployment_toolkit.triton_server.deployment import Deployment
 from deployment_toolkit.triton_server.docker import docker_server
-from deployment_toolkit.triton_server.model_repository import add_model
 from deployment_toolkit.triton_server.url import ServerUrl
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 NOBODY = "65534:65534"
 
 

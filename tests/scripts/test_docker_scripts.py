@@ -15,11 +15,11 @@ import docker
 import pytest
 from docker.models.containers import Container
 
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.process import child
 from deployment_toolkit.triton_server.remote import TritonServer
 from tests.shared_memory import orphaned, regions
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 SCRIPTS = ROOT / "scripts" / "docker"
 DEADLINE_S = 60
 PATIENT = "--exit-timeout-secs=30"  # a model that is not gone by then leaves its shared memory

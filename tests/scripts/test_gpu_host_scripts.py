@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from deployment_toolkit.checkout import ROOT
+
 TOOLS = ("bash", "cat", "dirname", "grep", "id", "mkdir", "stat", "tail", "tr")
 MOCK_DOCKER = """#!/bin/bash
 case "$1 $2" in

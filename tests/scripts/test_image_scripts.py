@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from deployment_toolkit.checkout import ROOT
+
 MOCK = '#!/bin/bash\nprintf "%s\\n" "$@" >>"$MOCK_LOG"\n'
 NVIDIA = {"TRITON_SERVER_VERSION": "2.59.0", "CUDA_VERSION": "12.9.1.010"}
 ENGINE_PROGRAMS = ("podman", "runc", "buildah", "debootstrap")

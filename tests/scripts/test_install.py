@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from deployment_toolkit.checkout import ROOT
+
 SCRIPT = ROOT / "scripts" / "install.sh"
 BASE = ("requirements-dev.txt", "requirements.txt", "constraints.txt", "pyproject.toml")
 OTHERS = ("requirements-model-analyzer.txt", "requirements-gpu.txt", "requirements-compiler.txt")

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parent.parent.parent / "scripts" / "setup_environment.sh"
+from deployment_toolkit.checkout import ROOT
+
+SCRIPT = ROOT / "scripts" / "setup_environment.sh"
 NAMES = ("DATASETS_DIR", "WORKSPACE_DIR", "CHECKPOINTS_DIR", "MODEL_REPOSITORY_PATH", "SHARED_DIR", "MODEL_NAME")
 PRINT = "; printf '%s\\n' " + " ".join(f'"${name}"' for name in NAMES)
 

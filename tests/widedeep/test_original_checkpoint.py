@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import ModelModule
 from deployment_toolkit.errors import ModelError
-from deployment_toolkit.params import load_module
-from deployment_toolkit.sample_rows import random_rows
-from widedeep.embedding_sizes import embedding_sizes_to_json
-from widedeep.feature_spec import Feature, FeatureSpec
-from widedeep.options import Combiner
+from deployment_toolkit.options.params import load_module
+from deployment_toolkit.rows.sample import random_rows
+from widedeep.features.options import Combiner
+from widedeep.features.spec import Feature, FeatureSpec
+from widedeep.model.embedding_sizes import embedding_sizes_to_json
 
-MODEL = Path(__file__).parents[2] / "model.py"
+MODEL = ROOT / "model.py"
 ROWS = 200
 # "ad" comes before "ad_age", its embedding "ad_embedding" after it; "Zone" before both
 NUMBERS = (Feature("price", "float32"), Feature("ad_age", "float64"))

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from deployment_toolkit.core import Array
 from deployment_toolkit.errors import DataError, ModelError, UsageError
-from widedeep.feature_spec import Feature, FeatureSpec
+from widedeep.features.spec import Feature, FeatureSpec
 from widedeep.training import main
 
 WriteParquet = Callable[..., Path]

@@ -11,9 +11,9 @@ from benchmarks.bars.__main__ import main
 from benchmarks.bars.contestants import of_run
 from benchmarks.bars.cpu_share import CLIENT, GROUPS, HOST
 from deployment_toolkit.errors import UsageError
-from runner.config import load_config
+from runner.config.run import load_config
 from tests.conftest import TinyOnnx, WriteParquet
-from widedeep.feature_spec import Feature, FeatureSpec
+from widedeep.features.spec import Feature, FeatureSpec
 
 SPEC = FeatureSpec(
     numerical=(Feature("amount", "float32"),),

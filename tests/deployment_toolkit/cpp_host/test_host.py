@@ -21,13 +21,13 @@ from onnx import TensorProto, helper, numpy_helper
 from tritonclient.utils import shared_memory
 
 from deployment_toolkit.core import Array, Arrays, Batching, DeviceKind, Format, Host, ModelSpec, TensorSpec
+from deployment_toolkit.deploying.deployment import Deployment
+from deployment_toolkit.deploying.model_repository import add_model
 from deployment_toolkit.errors import InferenceError, ServerError
-from deployment_toolkit.library.openvino import OpenVinoFromOnnx, OpenVinoLoader
+from deployment_toolkit.library.openvino.session import OpenVinoFromOnnx, OpenVinoLoader
 from deployment_toolkit.process import environment
 from deployment_toolkit.triton_inference_runner.grpc import GrpcTransport
-from deployment_toolkit.triton_server.deployment import Deployment
 from deployment_toolkit.triton_server.local import local_server
-from deployment_toolkit.triton_server.model_repository import add_model
 from deployment_toolkit.triton_server.remote import TritonServer
 from deployment_toolkit.triton_server.url import ServerUrl
 from tests.server_key import key_headers

@@ -13,12 +13,12 @@ from deployment_toolkit.cpp_host import library
 from deployment_toolkit.cpp_host.__main__ import main
 from deployment_toolkit.cpp_host.compiler import Compiler
 from deployment_toolkit.cpp_host.library import build_library, find_library
+from deployment_toolkit.deploying.deployment import Deployment
+from deployment_toolkit.deploying.loading import load_and_check
+from deployment_toolkit.deploying.model_repository import add_model
 from deployment_toolkit.errors import BackendError, BuildError
 from deployment_toolkit.server_access import private_options
-from deployment_toolkit.triton_server.deployment import Deployment
-from deployment_toolkit.triton_server.loading import load_and_check
 from deployment_toolkit.triton_server.local import local_server
-from deployment_toolkit.triton_server.model_repository import add_model
 
 SPEC = ModelSpec((TensorSpec("x", "float32", (1,)),), (TensorSpec("y", "float32", (1,)),))
 

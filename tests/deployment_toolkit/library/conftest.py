@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from deployment_toolkit.core import Precision
-from deployment_toolkit.library.tensorrt_builder import TensorRTFromOnnx
-from deployment_toolkit.shape_profile import ShapeProfile
+from deployment_toolkit.library.shape_profile import ShapeProfile
+from deployment_toolkit.library.tensorrt.builder import TensorRTFromOnnx
 from tests.deployment_toolkit.library.mock_cuda import MockDriver
 from tests.deployment_toolkit.library.mock_tensorrt import (
     MockTensorRT,

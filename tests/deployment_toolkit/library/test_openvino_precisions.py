@@ -15,11 +15,11 @@ from deployment_toolkit import cpu
 from deployment_toolkit.core import Arrays, Format, Precision
 from deployment_toolkit.cpu import missing_instructions
 from deployment_toolkit.errors import ConversionError, DeviceError, InputError, ModelError, UsageError
-from deployment_toolkit.library.openvino import OpenVinoFromOnnx, OpenVinoLoader
-from deployment_toolkit.library.openvino_graph import simplify
-from deployment_toolkit.library.tf import SavedModelLoader
-from deployment_toolkit.registry import converter
-from deployment_toolkit.sample_rows import random_rows
+from deployment_toolkit.library.openvino.graph import simplify
+from deployment_toolkit.library.openvino.session import OpenVinoFromOnnx, OpenVinoLoader
+from deployment_toolkit.library.registry import converter
+from deployment_toolkit.library.tensorflow.session import SavedModelLoader
+from deployment_toolkit.rows.sample import random_rows
 
 OUTPUT = "wide_deep_model"
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import ServerError
 from deployment_toolkit.process import child
 from deployment_toolkit.server_access.key_files import find_key, own_folder
@@ -22,7 +23,6 @@ from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
 from deployment_toolkit.triton_server.url import ServerUrl
 
-ROOT = Path(__file__).resolve().parents[3]
 NOBODY = 65534
 # Tries everything, with the clients that everybody has, and tells what came of it.
 STRANGER = """

@@ -14,7 +14,7 @@ import pytest
 
 from deployment_toolkit.core import Array, Arrays, EvaluationMode
 from deployment_toolkit.errors import DeploymentError, InputError, PerformanceError, ServerError, UsageError
-from deployment_toolkit.report import AVERAGE, LATENCY_PARTS, P99, SETTLED, THROUGHPUT, read_performance
+from deployment_toolkit.results.performance import AVERAGE, LATENCY_PARTS, P99, SETTLED, THROUGHPUT, read_performance
 from deployment_toolkit.triton_performance_runner.exclusive import (
     SHARED_MEMORY,
     machine_to_itself,

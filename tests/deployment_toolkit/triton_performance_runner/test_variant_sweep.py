@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from deployment_toolkit.errors import UsageError
-from deployment_toolkit.report import read_csv, read_performance
+from deployment_toolkit.results.performance import read_csv, read_performance
 from deployment_toolkit.triton_performance_runner.variant import Variant, combinations, model_config_parameters
 from deployment_toolkit.triton_performance_runner.variant_sweep import main
 

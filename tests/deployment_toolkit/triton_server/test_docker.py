@@ -18,8 +18,8 @@ import pytest
 from tritonclient import http
 from tritonclient.utils import InferenceServerException
 
-from deployment_toolkit.container_spec import LABEL, ContainerSpec
-from deployment_toolkit.containers import ContainerEngine
+from deployment_toolkit.containers.engine import ContainerEngine
+from deployment_toolkit.containers.spec import LABEL, ContainerSpec
 from deployment_toolkit.core import LoadMethod
 from deployment_toolkit.errors import ContainerError, ServerError
 from deployment_toolkit.triton_server.docker import docker_server, server_user, version_options

@@ -24,7 +24,7 @@ from tests.shared_memory import orphaned, processes_with, regions
 HOLDER = """
 import signal, sys
 from pathlib import Path
-from deployment_toolkit.params import run_entry_point
+from deployment_toolkit.options.params import run_entry_point
 from deployment_toolkit.triton_server.local import local_server
 
 def main(argv):

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from tritonclient.grpc import model_config_pb2 as pb
 
 from deployment_toolkit.core import Accelerator, Batching, DeviceKind, Format, Host, ModelSpec, Precision, TensorSpec
-from deployment_toolkit.triton_server.deployment import DTYPES, Deployment
-from deployment_toolkit.triton_server.model_config import config_text, differences, parse_config
+from deployment_toolkit.deploying.deployment import DTYPES, Deployment
+from deployment_toolkit.deploying.model_config import config_text, differences, parse_config
 
 BACKENDS = {
     Format.TF_SAVEDMODEL: ("tensorflow", "model.savedmodel"),

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from deployment_toolkit.errors import UsageError
-from deployment_toolkit.params import add_dataclass, from_args, make_parser
+from deployment_toolkit.options.params import add_dataclass, from_args, make_parser
 from deployment_toolkit.triton_server.url import Scheme, ServerUrl
 from run_inference_on_triton import TritonOptions
 

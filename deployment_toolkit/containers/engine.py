@@ -1,0 +1,165 @@
+"""This host's Docker-compatible engine, its images and containers."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import docker
+from docker.errors import NotFound
+
+from deployment_toolkit.containers.container import LOST, Container, not_started, reason_of
+from deployment_toolkit.containers.gpu_access import NO_DRIVER, GpuAccess, gpu_ways
+from deployment_toolkit.containers.progress import EngineProgress
+from deployment_toolkit.containers.spec import ContainerSpec
+from deployment_toolkit.errors import ContainerError
+
+logger = logging.getLogger("containers")
+
+
+class ContainerEngine:
+    """The engine that DOCKER_HOST names, or of Docker's socket. Images by name."""
+
+    def __init__(self, api: docker.APIClient) -> None:
+        self._api = api
+
+    @classmethod
+    @contextlib.contextmanager
+    def connect(cls) -> Iterator[ContainerEngine]:
+        """Raises ContainerError if none answers."""
+        try:
+            client = docker.from_env(version="auto")
+        except LOST as error:
+            raise ContainerError(f"no container engine answers: {_engine_mend(error)}") from error
+        # From here on it may be silent for long: a server with nothing to log, a build that packs gigabytes.
+        client.api.timeout = None
+        with contextlib.closing(client):
+            yield cls(client.api)
+
+    def require_image(self, name: str) -> dict[str, str]:
+        """Pulls the image if it is not here; returns the environment it sets. Raises ContainerError if it can't be
+        had."""
+        try:
+            found = self._find_image(name)
+            if found is None:
+                logger.info("pulling image %s (the first time some minutes and GB)", name)
+                EngineProgress("status").follow(self._api.pull(name, stream=True, decode=True))
+                found = self._find_image(name)
+        except LOST as error:
+            raise self._not_pulled(name, reason_of(error)) from error
+        except ContainerError as error:
+            raise self._not_pulled(name, str(error)) from error
+        if found is None:
+            raise self._not_pulled(name, "the engine has not got it")
+        return _environment(found)
+
+    def has_image(self, name: str) -> bool:
+        """Whether the image is here."""
+        return self._find_image(name) is not None
+
+    def image_id(self, name: str) -> str | None:
+        """What tells an image from another that had its name; None if it is not here. Raises ContainerError if the
+        engine can't tell."""
+        found = self._look_up(name)
+        return None if found is None else str(found["Id"])
+
+    def image_environment(self, name: str) -> dict[str, str] | None:
+        """The environment that an image sets; None if it is not here. Raises ContainerError if the engine can't
+        tell."""
+        found = self._look_up(name)
+        return None if found is None else _environment(found)
+
+    def build_image(self, dockerfile: Path, name: str, build_args: Mapping[str, str] | None = None) -> None:
+        """Builds an image in the Dockerfile's folder, less what its .dockerignore names, on this host's network, as
+        packages may be reached through it only. Its steps are logged, what they print in detail. Raises ContainerError
+        with the last lines if it fails."""
+        logger.info("building image %s with %s", name, dockerfile)
+        folder = dockerfile.resolve().parent
+        try:
+            parts = self._api.build(
+                path=str(folder), dockerfile=dockerfile.name, tag=name, buildargs=dict(build_args or {}), rm=True,
+                forcerm=True, network_mode="host", decode=True,
+            )  # fmt: skip
+            EngineProgress("stream").follow(parts)
+        except (*LOST, ContainerError) as error:
+            raise ContainerError(
+                f"{dockerfile} can't be built: {reason_of(error)}; mend it or name an image"
+            ) from error
+
+    @contextlib.contextmanager
+    def container(self, spec: ContainerSpec, sink: Callable[[bytes], None]) -> Iterator[Container]:
+        """A container that is gone when the block is left, however it is left. ``spec.image`` must be here.
+
+        Raises ContainerError if it can't be started; then it is gone too.
+        """
+        container = self._start(spec, sink)
+        try:
+            yield container
+        finally:
+            container.remove()
+
+    def _start(self, spec: ContainerSpec, sink: Callable[[bytes], None]) -> Container:
+        *ways, last = self._gpu_ways() if spec.gpus else [GpuAccess.DEVICE_REQUESTS]
+        for way in ways:
+            try:
+                return self._start_with(spec, way, sink)
+            except ContainerError as error:
+                if NO_DRIVER not in str(error):
+                    raise
+                logger.info("the engine has no driver for %s, asking for GPUs by its %s", way.value, last.value)
+        return self._start_with(spec, last, sink)
+
+    def _start_with(self, spec: ContainerSpec, gpu_access: GpuAccess, sink: Callable[[bytes], None]) -> Container:
+        try:
+            container_id = str(self._api.create_container_from_config(spec.to_api(gpu_access))["Id"])
+        except LOST as error:
+            raise not_started(spec, error) from error
+        container = Container(self._api, container_id, sink)
+        try:
+            container.start(spec)
+        except BaseException:
+            container.remove()
+            raise
+        return container
+
+    def _gpu_ways(self) -> list[GpuAccess]:
+        try:
+            return gpu_ways(self._api.version(), self._api.info())
+        except LOST as error:
+            raise ContainerError(f"the engine does not tell how it gives GPUs ({reason_of(error)}): mend it") from error
+
+    def _look_up(self, name: str) -> dict[str, Any] | None:
+        try:
+            return self._find_image(name)
+        except LOST as error:
+            raise ContainerError(f"image {name} can't be looked up ({reason_of(error)}): mend its name") from error
+
+    def _find_image(self, name: str) -> dict[str, Any] | None:
+        try:
+            return dict(self._api.inspect_image(name))
+        except NotFound:
+            return None
+
+    @staticmethod
+    def _not_pulled(name: str, reason: str) -> ContainerError:
+        return ContainerError(
+            f"image {name} is not here and can't be pulled ({reason}): mend its name, docker login where it comes "
+            "from, or build it"
+        )
+
+
+def _environment(image: Mapping[str, Any]) -> dict[str, str]:
+    pairs = (item.partition("=") for item in image.get("Config", {}).get("Env") or ())
+    return {key: value for key, _, value in pairs}
+
+
+def _engine_mend(error: Exception) -> str:
+    if "PermissionError" in str(error):
+        return "this user may not use it, add it to the group docker (usermod -aG docker …) and log in again"
+    return (
+        "install Docker (https://docs.docker.com/engine/install) and start it (systemctl start docker), or set "
+        "DOCKER_HOST to a running one's socket"
+    )

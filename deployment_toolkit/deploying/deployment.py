@@ -1,0 +1,183 @@
+"""What a server is to be told of a model, and which of it makes sense together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from deployment_toolkit.core import Accelerator, Batching, DeviceKind, Format, Host, ModelSpec, Precision
+from deployment_toolkit.errors import UsageError
+from deployment_toolkit.library.registry import INSTEAD
+
+# Keys of config.pbtxt's parameters.
+MODEL_SPEC = "model_spec"
+MODEL_FORMAT = "model_format"
+MODEL_FILE = "model_file"
+THREADS = "threads"
+INFERENCE_PRECISION = "inference_precision"
+STREAMS = "streams"
+UNDIVIDED_ROWS = "undivided_rows"
+
+MODEL_FILES = {
+    Format.TF_SAVEDMODEL: "model.savedmodel",
+    Format.TF_TRT: "model.savedmodel",
+    Format.ONNX: "model.onnx",
+    Format.TRT: "model.plan",
+    Format.OPENVINO: "model.xml",
+}
+DTYPES = {
+    "bool": "TYPE_BOOL",
+    "uint8": "TYPE_UINT8",
+    "int8": "TYPE_INT8",
+    "int16": "TYPE_INT16",
+    "int32": "TYPE_INT32",
+    "int64": "TYPE_INT64",
+    "float16": "TYPE_FP16",
+    "float32": "TYPE_FP32",
+    "float64": "TYPE_FP64",
+    "object": "TYPE_STRING",
+}
+
+_ACCELERATORS = {
+    Format.TF_SAVEDMODEL: (Accelerator.NONE, Accelerator.AMP, Accelerator.TRT),
+    Format.TF_TRT: (Accelerator.NONE, Accelerator.AMP, Accelerator.TRT),
+    Format.ONNX: (Accelerator.NONE, Accelerator.TRT),
+    Format.TRT: (Accelerator.NONE,),
+    Format.OPENVINO: (Accelerator.NONE,),
+}
+# Where a format's native backend can run it, if not on either kind of device.
+_DEVICES = {Format.TRT: DeviceKind.GPU, Format.TF_TRT: DeviceKind.GPU, Format.OPENVINO: DeviceKind.CPU}
+# What the Python host runs, and what of it on a GPU too.
+HOSTED = (Format.TF_SAVEDMODEL, Format.ONNX, Format.OPENVINO)
+GPU_HOSTED = (Format.ONNX,)
+# What the C++ host runs, in the arithmetic that the parameter names, as OpenVINO writes it.
+CPP_HOSTED = (Format.OPENVINO,)
+CPP_PRECISIONS = ("f32", "bf16")
+
+
+def hosted_format(model_format: Format, host: Host) -> Format:
+    """The format in which a host gets a model: the C++ host takes what OpenVINO can read as OpenVINO's own, of a graph
+    with less to do, whose weights lie in a mapped file."""
+    return Format.OPENVINO if (model_format, host) == (Format.ONNX, Host.CPP) else model_format
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A model as a server is to run it.
+
+    ``engine_count_per_device`` is the number of instances per kind of device; without it the Python host and the
+    OpenVINO backend run one on the CPU, any other backend one wherever the server likes. ``backend_parameters`` reach a
+    native backend as they are; the Python host takes ``threads``, the threads of one instance; the C++ host takes
+    ``threads``, those of all instances together, ``streams``, into which it divides them (a large batch is divided
+    among them; by default each has one thread), ``undivided_rows``, up to which a batch is computed by all threads
+    together instead (by default 64 in float32, else 256), and ``inference_precision``. ``precision`` is that of the
+    TensorRT accelerator. Preferred sizes and delay count for dynamic batching only. Raises UsageError if the parts
+    contradict each other.
+    """
+
+    name: str
+    spec: ModelSpec
+    format: Format
+    version: int = 1
+    host: Host = Host.NATIVE
+    batching: Batching = Batching.STATIC
+    max_batch_size: int = 1
+    preferred_batch_sizes: tuple[int, ...] = ()
+    max_queue_delay_us: int = 0
+    engine_count_per_device: Mapping[DeviceKind, int] = field(default_factory=dict)
+    backend_accelerator: Accelerator = Accelerator.NONE
+    precision: Precision = Precision.FP32
+    tensorrt_capture_cuda_graph: bool = False
+    tensorrt_max_workspace_size_bytes: int = 4 * 1024**3
+    backend_parameters: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        problem = next(self._problems(), None)
+        if problem is not None:
+            raise UsageError(f"model {self.name} can't be deployed like this: {problem}")
+
+    @property
+    def model_file(self) -> str:
+        """Name of the model's file or folder inside its version folder."""
+        return MODEL_FILES[self.format]
+
+    def _problems(self) -> Iterator[str]:
+        if not re.fullmatch(r"\w[\w.-]*", self.name):
+            yield "a model's name is made of letters, digits, '_', '-' and '.'"
+        if self.version < 1:
+            yield f"version {self.version} is no folder a server looks into: use 1 or more"
+        if self.format not in MODEL_FILES:
+            yield f"no server runs {self.format}: {INSTEAD.get(self.format, 'export it as tf-savedmodel first')}"
+        hosts = {Host.PYTHON: self._python_problems, Host.CPP: self._cpp_problems}
+        yield from hosts.get(self.host, self._native_problems)()
+        yield from self._batching_problems()
+        for device, count in self.engine_count_per_device.items():
+            if count < 1:
+                yield f"engine count {device}={count}: use 1 or more"
+        for tensor in (*self.spec.inputs, *self.spec.outputs):
+            if tensor.dtype not in DTYPES:
+                yield f"tensor {tensor.name} is of dtype {tensor.dtype}, which a server can't carry"
+
+    def _python_problems(self) -> Iterator[str]:
+        if self.format not in HOSTED:
+            yield f"there is no Python host for {self.format}: it needs a server with the format's own backend"
+        elif DeviceKind.GPU in self.engine_count_per_device and self.format not in GPU_HOSTED:
+            yield (
+                f"the Python host runs {self.format} on a cpu only: give engines for cpu, or convert it to "
+                f"{' or '.join(GPU_HOSTED)}, which the host runs on a gpu too"
+            )
+        if self.backend_accelerator is not Accelerator.NONE:
+            yield f"accelerator {self.backend_accelerator} belongs to a native backend: with the Python host use none"
+        yield from self._parameter_problems("the Python host", (THREADS,))
+
+    def _cpp_problems(self) -> Iterator[str]:
+        if self.format not in CPP_HOSTED:
+            yield f"there is no C++ host for {self.format}: convert it to {' or '.join(CPP_HOSTED)}"
+        if DeviceKind.GPU in self.engine_count_per_device:
+            yield "the C++ host runs on a cpu only: give engines for cpu"
+        if self.backend_accelerator is not Accelerator.NONE:
+            yield f"accelerator {self.backend_accelerator} belongs to a native backend: with the C++ host use none"
+        yield from self._parameter_problems("the C++ host", (THREADS, STREAMS, UNDIVIDED_ROWS, INFERENCE_PRECISION))
+        precision = self.backend_parameters.get(INFERENCE_PRECISION, CPP_PRECISIONS[0])
+        if precision not in CPP_PRECISIONS:
+            yield f"{INFERENCE_PRECISION}={precision}: use {' or '.join(CPP_PRECISIONS)}"
+        for tensor in (*self.spec.inputs, *self.spec.outputs):
+            if tensor.dtype == "object":
+                yield f"tensor {tensor.name} holds strings, which the C++ host can't carry: use the Python host"
+
+    def _parameter_problems(self, host: str, known: tuple[str, ...]) -> Iterator[str]:
+        unknown = sorted(self.backend_parameters.keys() - {*known})
+        if unknown:
+            yield f"{host} has no parameter {unknown[0]}, only {', '.join(known)}"
+        for name in {*known} & {THREADS, STREAMS}:
+            if not re.fullmatch(r"[1-9]\d*", self.backend_parameters.get(name, "1")):
+                yield f"{name}={self.backend_parameters[name]}: use 1 or more"
+        if UNDIVIDED_ROWS in known and not re.fullmatch(r"\d+", self.backend_parameters.get(UNDIVIDED_ROWS, "0")):
+            yield f"{UNDIVIDED_ROWS}={self.backend_parameters[UNDIVIDED_ROWS]}: use 0 or more"
+
+    def _native_problems(self) -> Iterator[str]:
+        if self.backend_accelerator not in _ACCELERATORS[self.format]:
+            choices = ", ".join(map(str, _ACCELERATORS[self.format]))
+            yield f"the backend of {self.format} has no accelerator {self.backend_accelerator}: use one of {choices}"
+        if self.backend_accelerator is Accelerator.TRT and self.precision is Precision.TF32:
+            yield "the TensorRT accelerator has no precision tf32: use int8, fp16 or fp32"
+        device = _DEVICES.get(self.format)
+        if device is not None and self.engine_count_per_device.keys() - {device}:
+            yield f"the backend of {self.format} runs on a {device} only: give engines for {device}"
+        on_cpu = self.engine_count_per_device.keys() == {DeviceKind.CPU}
+        if self.backend_accelerator is not Accelerator.NONE and on_cpu:
+            yield f"accelerator {self.backend_accelerator} is one of a gpu: give engines for gpu, or accelerator none"
+        reserved = sorted(self.backend_parameters.keys() & {MODEL_SPEC})
+        if reserved:
+            yield f"backend parameter {reserved[0]} is written from the model's signature: leave it out"
+
+    def _batching_problems(self) -> Iterator[str]:
+        if self.batching is not Batching.DISABLED and self.max_batch_size < 1:
+            yield f"max batch size {self.max_batch_size}: use 1 or more, or batching disabled"
+        if self.batching is Batching.DYNAMIC:
+            for size in self.preferred_batch_sizes:
+                if not 1 <= size <= self.max_batch_size:
+                    yield f"preferred batch size {size} is outside 1 .. {self.max_batch_size}, the max batch size"
+            if self.max_queue_delay_us < 0:
+                yield f"max queue delay {self.max_queue_delay_us} us: use 0 or more"

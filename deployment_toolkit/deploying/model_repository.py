@@ -1,0 +1,150 @@
+"""Models in a server's repository: ``<repository>/<model>/config.pbtxt`` and ``<repository>/<model>/<version>/``."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deployment_toolkit.core import Format, Host, ModelSpec
+from deployment_toolkit.deploying.deployment import Deployment
+from deployment_toolkit.deploying.model_config import HOST_FILE, HOST_SOURCE, config_text, parse_config
+from deployment_toolkit.errors import ModelError
+from deployment_toolkit.files.atomic import replace_when_complete, require_free_space, size_bytes, write_text
+from deployment_toolkit.files.fingerprint import same_content
+from deployment_toolkit.library.model_files import require_format
+
+_FOLDERS = (Format.TF_SAVEDMODEL, Format.TF_TRT)  # copied as they are; of the others, what they hold
+_BYTE_CODE = "__pycache__"  # the Python backend's
+_RESERVE_BYTES = 2**20  # configuration, host and folders
+_NO_KERNEL_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+@dataclass(frozen=True)
+class Package:
+    """A model as it lies in a repository: the text of its ``config.pbtxt`` and, by their names in the version's
+    folder, the files and folders to copy there and the small texts to write there."""
+
+    name: str
+    version: int
+    spec: ModelSpec
+    config: str
+    files: Mapping[str, Path] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A model's folder in the repository, and what of it had to be written: the rest was there already."""
+
+    folder: Path
+    copied: bool
+    configured: bool
+
+
+def add_model(repository: Path, deployment: Deployment, source: Path) -> Placed:
+    """Puts the model file or folder ``source`` into the repository, as ``add_package`` does.
+
+    Raises ModelError if the source is no model of the deployment's format, DataError if the disk has no room for it.
+    """
+    files = _model_files(deployment, source)
+    texts = {HOST_FILE: HOST_SOURCE} if deployment.host is Host.PYTHON else {}
+    config = config_text(deployment)
+    return add_package(repository, Package(deployment.name, deployment.version, deployment.spec, config, files, texts))
+
+
+def _model_files(deployment: Deployment, source: Path) -> dict[str, Path]:
+    """By their names in the version's folder. Raises ModelError if the source is not of the deployment's format."""
+    require_format(source, deployment.format)
+    if source.is_dir() and deployment.format not in _FOLDERS:
+        return {path.name: path for path in sorted(source.iterdir())}
+    files = {deployment.model_file: source}
+    if deployment.format is Format.OPENVINO:
+        weights = source.with_suffix(".bin")
+        if not weights.is_file():
+            raise ModelError(f"{source} is no OpenVINO model: there is no {weights.name} beside it")
+        files[Path(deployment.model_file).with_suffix(".bin").name] = weights
+    weights = source.with_name(f"{source.name}.data")  # ONNX files over 2 GiB keep their tensors in a second file
+    if weights.is_file():
+        files[weights.name] = weights
+    return files
+
+
+def add_package(repository: Path, package: Package) -> Placed:
+    """Puts a model into the repository; what is there with the same content stays.
+
+    The version's folder appears whole, then the configuration; other versions stay. The repository's copy is its own:
+    what is done to the files later does not reach the server. Raises ModelError if the configuration is none, DataError
+    if the disk has no room.
+    """
+    parse_config(package.config)
+    folder = repository / package.name
+    version_folder = folder / str(package.version)
+    copied = not _holds_files(version_folder, package)
+    try:
+        if copied:
+            _copy_version(version_folder, package)
+        else:
+            _write_texts(version_folder, package)
+        configured = _read(folder / "config.pbtxt") != package.config
+        if configured:
+            write_text(folder / "config.pbtxt", package.config)
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # left empty by a first version that failed
+    return Placed(folder, copied, configured)
+
+
+def _holds_files(version_folder: Path, package: Package) -> bool:
+    """Whether the version's folder has the package's files with the same content, and nothing that is unknown."""
+    if not version_folder.is_dir():
+        return False
+    known = {*package.files, *package.texts, HOST_FILE, _BYTE_CODE}
+    return all(item.name in known for item in version_folder.iterdir()) and all(
+        same_content(path, version_folder / name) for name, path in package.files.items()
+    )
+
+
+def _write_texts(version_folder: Path, package: Package) -> None:
+    for name, text in package.texts.items():
+        if _read(version_folder / name) != text:
+            write_text(version_folder / name, text)
+    if HOST_FILE not in package.texts:
+        (version_folder / HOST_FILE).unlink(missing_ok=True)  # of an earlier configuration with the Python host
+
+
+def _copy_version(version_folder: Path, package: Package) -> None:
+    needed_bytes = sum(map(size_bytes, package.files.values())) + _RESERVE_BYTES
+    require_free_space(version_folder.parents[1], needed_bytes, f"model {package.name}")
+    with replace_when_complete(version_folder) as beside:
+        beside.mkdir()
+        for name, path in package.files.items():
+            _copy(path, beside / name)
+        for name, text in package.texts.items():
+            (beside / name).write_text(text)
+
+
+def _read(path: Path) -> str | None:
+    return path.read_text() if path.is_file() else None
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copies a file or folder with new times, by which a server knows that it changed."""
+    if source.is_dir():
+        target.mkdir()
+        for item in source.iterdir():
+            _copy(item, target / item.name)
+        return
+    try:
+        with source.open("rb") as reading, target.open("wb") as writing:
+            # The kernel's copy shares the blocks where the file system can.
+            while os.copy_file_range(reading.fileno(), writing.fileno(), 2**30):
+                pass
+    except OSError as error:
+        if error.errno not in _NO_KERNEL_COPY:
+            raise
+        shutil.copyfile(source, target)

@@ -1,0 +1,61 @@
+"""Code as a model: a module of this project, with the files it reads, in Triton's Python backend."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tritonclient.grpc import model_config_pb2 as pb
+
+from deployment_toolkit.core import ModelSpec
+from deployment_toolkit.deploying.model_config import HOST_FILE, complete_text, set_signature
+from deployment_toolkit.deploying.model_repository import Package
+from deployment_toolkit.errors import UsageError
+
+_SOURCE = '''"""Run by Triton's Python backend."""
+
+from {module} import TritonPythonModel as TritonPythonModel
+'''
+
+
+@dataclass(frozen=True)
+class PythonPackage:
+    """``module`` defines ``TritonPythonModel`` and finds ``files``, copied, and ``texts``, by their names here, in its
+    version's folder.
+
+    The server joins requests up to ``max_batch_size`` rows; 0: it does not batch. Instances are processes on the CPU.
+    Raises UsageError for numbers that can't be.
+    """
+
+    name: str
+    module: str
+    spec: ModelSpec
+    files: Mapping[str, Path]
+    max_batch_size: int
+    instances: int = 1
+    max_queue_delay_us: int = 0
+    texts: Mapping[str, str] = field(default_factory=dict)
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"\w[\w.-]*", self.name):
+            raise UsageError(f"model {self.name}: a name is made of letters, digits, '_', '-' and '.'")
+        for name, least in (("max_batch_size", 0), ("instances", 1), ("max_queue_delay_us", 0)):
+            if getattr(self, name) < least:
+                raise UsageError(f"model {self.name}: {name} must be at least {least}, not {getattr(self, name)}")
+
+    @property
+    def package(self) -> Package:
+        """The model as it lies in a repository."""
+        config = pb.ModelConfig(name=self.name, backend="python", default_model_filename=HOST_FILE)
+        config.max_batch_size = self.max_batch_size
+        config.version_policy.specific.versions.append(self.version)
+        set_signature(config, self.spec, self.max_batch_size > 0)
+        if self.max_batch_size > 0:
+            config.dynamic_batching.preferred_batch_size.append(self.max_batch_size)
+            config.dynamic_batching.max_queue_delay_microseconds = self.max_queue_delay_us
+        config.instance_group.add(count=self.instances, kind=pb.ModelInstanceGroup.KIND_CPU)
+        texts = {**self.texts, HOST_FILE: _SOURCE.format(module=self.module)}
+        return Package(self.name, self.version, self.spec, complete_text(config), self.files, texts)

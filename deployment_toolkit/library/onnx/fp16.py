@@ -1,0 +1,132 @@
+"""ONNX files with weights and arithmetic in float16.
+
+The conversion is onnxruntime's own (``onnxruntime.transformers.float16``). Inputs and outputs stay float32, ids as they
+are. What leads from the last matrix products to the outputs stays float32 too, here the sums of the logits, the wide
+part's tables of one column, and the sigmoid: next to nothing in time and size, and ranks would be tied without it. A
+number beyond 65504 in an input is infinite in float16: features are to be normalised, as for mixed precision training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import TensorProto
+from onnxruntime.transformers.float16 import convert_float_to_float16
+
+from deployment_toolkit.core import Precision
+from deployment_toolkit.errors import ConversionError, ModelError, UsageError
+from deployment_toolkit.files.atomic import require_free_space, size_bytes
+from deployment_toolkit.library.base import CopyModel
+
+_PRODUCTS = ("MatMul", "Gemm")
+
+
+class OnnxInPrecision:
+    """ONNX file -> the same file (``fp32``: it keeps what it was exported with) or one of half the size (``fp16``)."""
+
+    def __init__(self, *, precision: Precision = Precision.FP32) -> None:
+        if precision not in (Precision.FP32, Precision.FP16):
+            raise UsageError(f"onnx has no weights of {precision}: use fp32 or fp16")
+        self._precision = precision
+
+    def convert(self, source: Path, target: Path) -> None:
+        """Writes the file ``target``, with the source's names and metadata. Raises ModelError if the source is no ONNX
+        file, ConversionError if it can't be converted, DataError if the disk has no room."""
+        if self._precision is Precision.FP32:
+            CopyModel().convert(source, target)
+            return
+        model = _read(source)
+        _name_nodes(model.graph)
+        require_free_space(target.parent, size_bytes(source) // 2, "the ONNX file")
+        try:
+            half = convert_float_to_float16(model, keep_io_types=True, node_block_list=_after_products(model.graph))
+            _drop_round_trips(half.graph)
+            onnx.checker.check_model(half)
+        except Exception as error:  # what the converter's and ONNX's own code raise has no common base
+            raise ConversionError(f"{source} can't be converted to fp16: {error}") from error
+        onnx.save(half, str(target))
+
+
+def _read(source: Path) -> Any:
+    if not source.is_file():
+        raise ModelError(f"there is no ONNX file at {source}: convert the model first")
+    try:
+        return onnx.load(str(source))
+    except DecodeError as error:
+        raise ModelError(f"{source} is no ONNX file: {error}") from error
+
+
+def _name_nodes(graph: Any) -> None:
+    """The converter knows nodes by their names, which ONNX leaves optional."""
+    for number, node in enumerate(graph.node):
+        node.name = f"{number}/{node.name}"
+
+
+def _after_products(graph: Any) -> list[str]:
+    """The nodes from which an output is reached without passing a matrix product; none if the graph has no product."""
+    if not any(node.op_type in _PRODUCTS for node in graph.node):
+        return []
+    makers = {name: node for node in graph.node for name in node.output}
+    found: dict[str, Any] = {}
+    wanted = [output.name for output in graph.output]
+    while wanted:
+        node = makers.get(wanted.pop())
+        if node is not None and node.op_type not in _PRODUCTS and node.name not in found:
+            found[node.name] = node
+            wanted += node.input
+    return list(found)
+
+
+def _drop_round_trips(graph: Any) -> None:
+    """What is made in float32 for somebody who takes float32 gets there by float16, as the converter leaves it: now
+    without that."""
+    made_wide = {node.output[0]: node.input[0] for node in graph.node if _narrows(node)}
+    direct = {
+        node.output[0]: made_wide[node.input[0]]
+        for node in graph.node
+        if _casts_to(node, TensorProto.FLOAT) and node.input[0] in made_wide
+    }
+    outputs, inputs = {value.name for value in graph.output}, {value.name for value in graph.input}
+    names = {wide: name for name, wide in direct.items() if name in outputs and wide not in inputs}
+    kept = [node for node in graph.node if node.output[0] not in names.values()]
+    for node in kept:
+        node.input[:] = [names.get(wide, wide) for wide in (direct.get(name, name) for name in node.input)]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    unused = [node for node in kept if _is_cast(node) and not _is_used(node.output[0], kept, outputs)]
+    while unused:
+        kept = [node for node in kept if node not in unused]
+        unused = [node for node in kept if _is_cast(node) and not _is_used(node.output[0], kept, outputs)]
+    _put_in_order(graph, kept)
+    del graph.value_info[:]  # of tensors that are gone; readers infer them
+
+
+def _put_in_order(graph: Any, nodes: Sequence[Any]) -> None:
+    """Every node after those whose outputs it takes, as ONNX wants it; the converter appends its casts."""
+    makers = {name: number for number, node in enumerate(nodes) for name in node.output}
+    needed = {number: [makers[name] for name in node.input if name in makers] for number, node in enumerate(nodes)}
+    ordered = [nodes[number] for number in TopologicalSorter(needed).static_order()]
+    del graph.node[:]
+    graph.node.extend(ordered)
+
+
+def _is_used(name: str, nodes: Sequence[Any], outputs: set[str]) -> bool:
+    return name in outputs or any(name in node.input for node in nodes)
+
+
+def _is_cast(node: Any) -> bool:
+    return bool(node.op_type == "Cast")
+
+
+def _narrows(node: Any) -> bool:
+    """Whether the converter put it there, of a float32 input or of a node left in float32."""
+    own = node.name.startswith("graph_input_cast") or node.name.endswith("_cast_to_fp16_node")
+    return own and _casts_to(node, TensorProto.FLOAT16)
+
+
+def _casts_to(node: Any, dtype: int) -> bool:
+    return _is_cast(node) and any(item.name == "to" and item.i == dtype for item in node.attribute)

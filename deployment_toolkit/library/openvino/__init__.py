@@ -1,0 +1,1 @@
+"""OpenVINO models: runtime, graph passes, bf16 and int8."""

@@ -1,0 +1,32 @@
+"""The arithmetic that an OpenVINO model asks for, told without OpenVINO: it stands in the file's runtime information,
+beside the value ranges (``framework``, ``precision``: fp32, bf16 or int8)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+from deployment_toolkit.core import Format
+from deployment_toolkit.errors import ModelError
+from deployment_toolkit.library.model_files import MAIN_FILES
+
+PRECISION_KEY = "precision"
+_PRECISION_PATH = f"rt_info/framework/{PRECISION_KEY}"
+# What OpenVINO calls the precision of what is not quantised.
+_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "bf16"}
+
+
+def arithmetic(path: Path) -> str:
+    """``f32`` or ``bf16``, for a folder with ``model.xml`` or the path of one; float32 where the file says nothing.
+
+    Raises ModelError if the file can't be read, or asks for what is not known.
+    """
+    file = path if path.suffix == ".xml" else path / MAIN_FILES[Format.OPENVINO]
+    try:
+        element = ElementTree.parse(file).getroot().find(_PRECISION_PATH)
+    except (OSError, ElementTree.ParseError) as error:
+        raise ModelError(f"{file} is no OpenVINO model ({error}): convert the model first") from error
+    precision = "fp32" if element is None else element.get("value", "")
+    if precision not in _HINTS:
+        raise ModelError(f"{file} asks for precision {precision!r}, known are {', '.join(_HINTS)}: convert it anew")
+    return _HINTS[precision]

@@ -1,0 +1,193 @@
+"""OpenVINO: a folder with ``model.xml`` and ``model.bin``, and how it is made of an ONNX file.
+
+The ONNX reader of OpenVINO keeps the file's ``metadata_props`` in the model's runtime information, under
+``framework``, and ``model.xml`` holds that: so value ranges travel inside the model, whoever converted it. Beside them
+stands the precision that it was made in: without it, float32.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import openvino
+
+from deployment_toolkit.core import Arrays, Format, ModelSpec, Precision, TensorSpec
+from deployment_toolkit.cpu import require_precision, widest_is_avx2
+from deployment_toolkit.errors import ConversionError, ModelError, UsageError
+from deployment_toolkit.files.atomic import require_free_space, size_bytes
+from deployment_toolkit.library.base import SPEC_KEY, FrameworkSession, Loader
+from deployment_toolkit.library.model_files import MAIN_FILES
+from deployment_toolkit.library.openvino.arithmetic import PRECISION_KEY
+from deployment_toolkit.library.openvino.graph import separate_activations, simplify
+from deployment_toolkit.library.openvino.int8 import MAX_NOISE, Int8Quantizer
+from deployment_toolkit.library.openvino.request import ask
+
+_VERSION = openvino.__version__.partition("-")[0]  # without the build
+MAIN_FILE = MAIN_FILES[Format.OPENVINO]
+
+# No thread is bound to a core: the instances of a server are processes that would all be bound to the same ones.
+_CONFIG = {"PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
+# The arithmetic of what is not quantized; without it the CPU plugin takes bfloat16 by itself where the CPU has it.
+_HINTS = {Precision.FP32: "f32", Precision.FP16: "f32", Precision.BF16: "bf16", Precision.INT8: "bf16"}
+# Behind the weights, which are mapped into memory: kernels of AVX-512 have been seen to read past what they multiply.
+SLACK_BYTES = 4096
+_SPEC_PATH = ["framework", SPEC_KEY]
+_PRECISION_PATH = ["framework", PRECISION_KEY]
+_KEPT_PATH = ["framework", "layers_in_higher_precision"]
+_NOISE_PATH = ["framework", "noise"]
+
+
+@functools.cache
+def _core() -> Any:
+    """The only one of this process, kept to its end: the CPU plugin lends the thread a stack for signals, and puts back
+    the one before when it goes. With several, that may be one that is gone, and Ctrl-C a segmentation fault."""
+    return openvino.Core()
+
+
+class OpenVinoLoader(Loader):
+    """A folder with ``model.xml`` and ``model.bin``, or the path of a ``model.xml`` -> OpenVINO on the CPU, in the
+    precision that the model was made in."""
+
+    def load(self, path: Path) -> FrameworkSession:
+        """Raises DeviceError too, if the CPU has no instructions for the model's precision."""
+        model = _read(_core(), path)
+        spec, precision = _read_spec(model), _read_precision(model, path)
+        require_precision(precision, f"{path} can't run here")
+        try:
+            compiled = _compile(model, precision, self._threads)
+        except RuntimeError as error:
+            raise ModelError(f"{path} can't be compiled by OpenVINO {_VERSION}: {error}") from error
+        return OpenVinoSession(compiled, spec)
+
+    def read_spec(self, path: Path) -> ModelSpec:
+        return _read_spec(_read(_core(), path))
+
+    def precision(self, path: Path) -> Precision:
+        return _read_precision(_read(_core(), path), path)
+
+    def describe(self, path: Path) -> str:
+        model = _read(_core(), path)
+        if _read_precision(model, path) is not Precision.INT8:
+            return ""
+        kept, noise = (_told(model, part) for part in (_KEPT_PATH, _NOISE_PATH))
+        stayed = f"but for {', '.join(kept.split())}" if kept else "all of them"
+        return f"hidden layers in int8, {stayed}, noise {noise}"
+
+
+class OpenVinoSession(FrameworkSession):
+    """A compiled model with one inference request."""
+
+    def __init__(self, compiled: Any, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        self._request = compiled.create_infer_request()
+        self._outputs = [output.any_name for output in compiled.outputs]
+
+    def infer_impl(self, x: Arrays) -> Arrays:
+        return dict(zip(self._outputs, ask(self._request, x), strict=True))
+
+
+class OpenVinoFromOnnx:
+    """ONNX file -> OpenVINO folder, of a graph with less to do, for CPUs like this one: in float32 its products are
+    arranged for AVX2 where that is the widest there is. It runs on any other, too.
+
+    ``fp16`` halves the weights on disk, the arithmetic is that of fp32. ``bf16`` is arithmetic in bfloat16. ``int8``
+    needs ``calibration``, batches of training rows: hidden layers and embedding tables become integers as far as the
+    noise that it makes stays below ``max_noise`` (see ``openvino_int8``), the rest is bfloat16.
+    """
+
+    def __init__(
+        self,
+        *,
+        precision: Precision = Precision.FP32,
+        calibration: Sequence[Arrays] = (),
+        max_noise: float = MAX_NOISE,
+    ) -> None:
+        if precision not in _HINTS:
+            raise UsageError(f"openvino has no weights of {precision}: use {', '.join(_HINTS)}")
+        if precision is Precision.INT8 and not calibration:
+            raise UsageError("int8 needs rows to calibrate on: give --calibration-data-pattern with training data")
+        self._precision, self._calibration, self._max_noise = precision, calibration, max_noise
+
+    def convert(self, source: Path, target: Path) -> None:
+        """Writes the folder ``target``. Raises ModelError if the source is no ONNX file, ConversionError if OpenVINO
+        can't express it or rounding costs too much, DataError if the disk has no room, DeviceError if the CPU lacks the
+        precision, InputError if calibration rows don't fit."""
+        if not source.is_file():
+            raise ModelError(f"there is no ONNX file at {source}: convert the model first")
+        require_precision(self._precision, f"a conversion to {self._precision}")
+        require_free_space(target.parent, size_bytes(source), "the OpenVINO model")
+        try:
+            model = _core().read_model(str(source))
+            simplify(model)
+            if _HINTS[self._precision] == "f32" and widest_is_avx2():
+                separate_activations(model)
+            if self._precision is Precision.INT8:
+                model = self._quantize(model)
+            stated = Precision.FP32 if self._precision is Precision.FP16 else self._precision
+            model.set_rt_info(str(stated), _PRECISION_PATH)
+            openvino.save_model(model, str(target / MAIN_FILE), compress_to_fp16=self._precision is Precision.FP16)
+            with (target / MAIN_FILE).with_suffix(".bin").open("ab") as weights:
+                weights.write(bytes(SLACK_BYTES))
+        except RuntimeError as error:
+            raise ConversionError(f"OpenVINO {_VERSION} can't convert {source}: {error}") from error
+
+    def _quantize(self, model: Any) -> Any:
+        spec = _read_spec(model)
+        for batch in self._calibration:
+            spec.check_inputs(batch)
+        made = Int8Quantizer(model, self._calibration, _compile).quantize(self._max_noise)
+        made.model.set_rt_info(" ".join(made.kept), _KEPT_PATH)
+        made.model.set_rt_info(f"{made.noise:.2g}", _NOISE_PATH)
+        return made.model
+
+
+def _compile(model: Any, precision: Precision, threads: int | None = None) -> Any:
+    config = _CONFIG | {"INFERENCE_PRECISION_HINT": _HINTS[precision]}
+    return _core().compile_model(
+        model, "CPU", config if threads is None else config | {"INFERENCE_NUM_THREADS": threads}
+    )
+
+
+def _read(core: Any, path: Path) -> Any:
+    file = path if path.suffix == ".xml" else path / MAIN_FILE
+    for part in (file, file.with_suffix(".bin")):
+        if not part.is_file():
+            raise ModelError(f"{path} is no OpenVINO model (there is no {part}): convert the model first")
+    try:
+        return core.read_model(str(file))
+    except RuntimeError as error:
+        raise ModelError(f"{file} can't be read by OpenVINO {_VERSION}: {error}") from error
+
+
+def _read_spec(model: Any) -> ModelSpec:
+    spec = ModelSpec(tuple(map(_tensor_spec, model.inputs)), tuple(map(_tensor_spec, model.outputs)))
+    if not model.has_rt_info(_SPEC_PATH):
+        return spec
+    stored = ModelSpec.from_dict(json.loads(model.get_rt_info(_SPEC_PATH).value))
+    return spec.with_value_ranges(stored.value_ranges)
+
+
+def _read_precision(model: Any, path: Path) -> Precision:
+    told = _told(model, _PRECISION_PATH) or str(Precision.FP32)
+    known = [str(precision) for precision in _HINTS]
+    if told not in known:
+        raise ModelError(f"{path} asks for precision {told!r}, known are {', '.join(known)}: convert it anew")
+    return Precision(told)
+
+
+def _told(model: Any, path: list[str]) -> str:
+    return str(model.get_rt_info(path).value) if model.has_rt_info(path) else ""
+
+
+def _tensor_spec(port: Any) -> TensorSpec:
+    name = port.any_name
+    try:
+        dtype = port.element_type.to_dtype().name
+    except RuntimeError as error:
+        raise ModelError(f"tensor {name} is of type {port.element_type}, which no Triton request can carry") from error
+    sizes = list(port.partial_shape)[1:]
+    return TensorSpec(name, dtype, tuple(-1 if size.is_dynamic else size.get_length() for size in sizes))

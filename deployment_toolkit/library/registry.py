@@ -1,0 +1,78 @@
+"""Which class does what for which format; its module is imported when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from deployment_toolkit.core import Format
+from deployment_toolkit.errors import UsageError
+
+LOADERS = {
+    Format.TF_KERAS: "deployment_toolkit.library.tensorflow.session:KerasLoader",
+    Format.TF_SAVEDMODEL: "deployment_toolkit.library.tensorflow.session:SavedModelLoader",
+    Format.TF_TRT: "deployment_toolkit.library.tensorflow.tf_trt:TfTrtLoader",
+    Format.ONNX: "deployment_toolkit.library.onnx.session:OnnxLoader",
+    Format.TRT: "deployment_toolkit.library.tensorrt.session:TensorRTLoader",
+    Format.OPENVINO: "deployment_toolkit.library.openvino.session:OpenVinoLoader",
+}
+
+SAVERS = {
+    (Format.TF_KERAS, Format.TF_SAVEDMODEL): "deployment_toolkit.library.tensorflow.session:SavedModelFromKeras",
+    (Format.TF_KERAS, Format.ONNX): "deployment_toolkit.library.tensorflow.session:OnnxFromKeras",
+}
+
+_COPY = "deployment_toolkit.library.base:CopyModel"
+CONVERTERS = {
+    (Format.TF_SAVEDMODEL, Format.TF_SAVEDMODEL): _COPY,
+    (Format.TF_SAVEDMODEL, Format.TF_TRT): "deployment_toolkit.library.tensorflow.tf_trt:TfTrtFromSavedModel",
+    (Format.TF_SAVEDMODEL, Format.ONNX): "deployment_toolkit.library.tensorflow.session:OnnxFromSavedModel",
+    (Format.TF_TRT, Format.TF_TRT): _COPY,
+    (Format.ONNX, Format.ONNX): "deployment_toolkit.library.onnx.fp16:OnnxInPrecision",
+    (Format.ONNX, Format.TRT): "deployment_toolkit.library.tensorrt.builder:TensorRTFromOnnx",
+    (Format.ONNX, Format.OPENVINO): "deployment_toolkit.library.openvino.session:OpenVinoFromOnnx",
+    (Format.TRT, Format.TRT): _COPY,
+    (Format.OPENVINO, Format.OPENVINO): _COPY,
+}
+
+RENAMERS = {
+    Format.TF_SAVEDMODEL: "deployment_toolkit.library.tensorflow.rename:RenamedSavedModel",
+    Format.ONNX: "deployment_toolkit.library.onnx.rename:RenamedOnnx",
+}
+
+INSTEAD = {
+    Format.TF_ESTIMATOR: "the estimator API is gone from TensorFlow: use tf-keras",
+    Format.PYT: "this is a TensorFlow model: use tf-keras",
+    Format.TORCHSCRIPT: "this is a TensorFlow model: use tf-savedmodel or onnx",
+}
+
+
+def loader(model_format: Format) -> Any:
+    """The loader class of a format: ``loader(format)(threads=N).load(path) -> FrameworkSession``."""
+    return _find(LOADERS, model_format, f"no model of format {model_format} can be run here", model_format)
+
+
+def saver(source: Format, target: Format) -> Any:
+    """The class that exports a model of the user's code: ``saver(...)().save(model, path)``."""
+    unsupported = target if target in INSTEAD else source
+    return _find(SAVERS, (source, target), f"{source} can't be exported as {target}", unsupported)
+
+
+def converter(source: Format, target: Format) -> Any:
+    """The class that makes one stored format from another: ``converter(...)().convert(source_path, target_path)``."""
+    unsupported = target if target in INSTEAD else source
+    return _find(CONVERTERS, (source, target), f"{source} can't be converted to {target}", unsupported)
+
+
+def renamer(model_format: Format) -> Any:
+    """The class that copies a model under other tensor names: ``renamer(format)(inputs={old: new}, outputs={old:
+    new}).convert(source_path, target_path)``."""
+    return _find(RENAMERS, model_format, f"tensors of {model_format} can't be renamed", model_format)
+
+
+def _find(table: dict[Any, str], key: Any, problem: str, unsupported: Format) -> Any:
+    if key not in table:
+        choices = ", ".join(" -> ".join(map(str, item)) if isinstance(item, tuple) else str(item) for item in table)
+        raise UsageError(f"{problem}: {INSTEAD.get(unsupported, 'supported are ' + choices)}")
+    module_name, _, class_name = table[key].partition(":")
+    return getattr(importlib.import_module(module_name), class_name)

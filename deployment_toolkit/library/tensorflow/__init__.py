@@ -1,0 +1,1 @@
+"""TensorFlow models: Keras and SavedModel, TF-TRT, conversion to ONNX."""

@@ -1,0 +1,184 @@
+"""TensorFlow: Keras models of the user's code, SavedModels, and ONNX made from either.
+
+Value ranges of a SavedModel travel in its ``assets.extra/model_spec.yaml``, the place TensorFlow keeps for files that
+belong to a model without being loaded by its graph.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+import yaml
+from tensorflow.core.protobuf import saved_model_pb2
+
+from deployment_toolkit.core import Arrays, ModelModule, ModelSpec, Precision, TensorSpec, ValueRange
+from deployment_toolkit.errors import ModelError
+from deployment_toolkit.files.atomic import require_free_space
+from deployment_toolkit.library.base import SPEC_FILE, FrameworkSession, Loader, stored_spec
+from deployment_toolkit.library.tensorflow.packed import PackedFunction
+from deployment_toolkit.library.tensorflow.to_onnx import write_onnx
+from deployment_toolkit.options.params import load_module, select_keywords
+
+SIGNATURE = "serving_default"
+
+
+class KerasLoader(Loader):
+    """A module with ``get_model`` -> its Keras model. ``options`` are what the module's functions take."""
+
+    def __init__(self, *, threads: int | None = None, **options: Any) -> None:
+        super().__init__(threads=threads)
+        self._options = options
+
+    def load(self, path: Path) -> FrameworkSession:
+        _set_threads(self._threads)
+        module = load_module(path, ModelModule)
+        model, call_fn = module.get_model(**select_keywords(module.get_model, self._options))
+        return KerasSession(model, call_fn, self._value_ranges(module))
+
+    def read_spec(self, path: Path) -> ModelSpec:
+        return self.load(path).spec
+
+    def _value_ranges(self, module: Any) -> Mapping[str, ValueRange]:
+        function = getattr(module, "get_value_ranges", None)
+        return {} if function is None else function(**select_keywords(function, self._options))
+
+
+class TensorFlowSession(FrameworkSession):
+    """``function`` is a concrete one that takes the inputs by name and answers a dict."""
+
+    function: Any
+
+    @functools.cached_property
+    def _packed(self) -> PackedFunction:
+        """Made when it is first asked for: an export never asks."""
+        return PackedFunction(self.function, self.spec.inputs)
+
+    def infer_impl(self, x: Arrays) -> Arrays:
+        return self._packed(x)
+
+
+class KerasSession(TensorFlowSession):
+    """A Keras model with dict inputs; ``function`` is its graph, taking the inputs by name."""
+
+    def __init__(self, model: Any, call_fn: Callable[[Any], Any], value_ranges: Mapping[str, ValueRange]) -> None:
+        inputs = tuple(
+            TensorSpec(name, tensor.dtype.name, tuple(tensor.shape[1:])) for name, tensor in model.input.items()
+        )
+        name = model.output_names[0]
+
+        def serve(**x: Any) -> Any:
+            answer = call_fn(x)
+            return answer if isinstance(answer, dict) else {name: answer}
+
+        signature = {spec.name: tf.TensorSpec([None, *spec.shape], spec.dtype, spec.name) for spec in inputs}
+        self.model = model
+        self.function = tf.function(serve, autograph=False).get_concrete_function(**signature)
+        super().__init__(ModelSpec(inputs, _output_specs(self.function)).with_value_ranges(value_ranges))
+
+
+class SavedModelLoader(Loader):
+    """A SavedModel folder -> its ``serving_default`` signature."""
+
+    def load(self, path: Path) -> FrameworkSession:
+        _set_threads(self._threads)
+        return SavedModelSession(path)
+
+    def read_spec(self, path: Path) -> ModelSpec:
+        return stored_spec(path) or self.load(path).spec
+
+    def precision(self, path: Path) -> Precision:
+        return _narrowest(path / "saved_model.pb")
+
+
+class SavedModelSession(TensorFlowSession):
+    """A loaded SavedModel. ``model`` owns the variables that ``function`` uses."""
+
+    def __init__(self, path: Path) -> None:
+        if not (path / "saved_model.pb").is_file():
+            raise ModelError(f"{path} is not a SavedModel folder (it has no saved_model.pb): export the model first")
+        try:
+            self.model = tf.saved_model.load(str(path))
+        except (tf.errors.OpError, OSError, ValueError, LookupError, RuntimeError) as error:  # readers differ
+            raise ModelError(f"{path} can't be loaded by TensorFlow {tf.__version__}: {error}") from error
+        if SIGNATURE not in self.model.signatures:
+            raise ModelError(f"{path} has no signature {SIGNATURE}, only {sorted(self.model.signatures)}")
+        self.function = self.model.signatures[SIGNATURE]
+        inputs = tuple(
+            TensorSpec(name, spec.dtype.name, tuple(-1 if size is None else size for size in spec.shape[1:]))
+            for name, spec in self.function.structured_input_signature[1].items()
+        )
+        spec = ModelSpec(inputs, _output_specs(self.function))
+        stored = stored_spec(path)
+        super().__init__(spec if stored is None else spec.with_value_ranges(stored.value_ranges))
+
+
+class SavedModelFromKeras:
+    """Keras model -> SavedModel whose signature has the model's input and output names."""
+
+    def save(self, session: KerasSession, path: Path) -> None:
+        """Writes the folder ``path``, which must not exist. Raises DataError if the disk has no room for it."""
+        module = tf.Module()
+        module.weights = list(session.model.variables)
+        weights_bytes = sum(variable.shape.num_elements() * variable.dtype.size for variable in module.weights)
+        require_free_space(path.parent, weights_bytes, "the SavedModel")
+        module.serve = session.function
+        tf.saved_model.save(module, str(path), signatures=session.function)
+        spec_path = path / SPEC_FILE
+        spec_path.parent.mkdir(exist_ok=True)
+        spec_path.write_text(yaml.safe_dump(session.spec.to_dict(), sort_keys=False))
+
+
+class OnnxFromKeras:
+    """Keras model -> ONNX file."""
+
+    def __init__(self, *, opset: int = 13) -> None:
+        self._opset = opset
+
+    def save(self, session: KerasSession, path: Path) -> None:
+        """Writes the file ``path``."""
+        write_onnx(session.function, session.spec, path, opset=self._opset)
+
+
+class OnnxFromSavedModel:
+    """SavedModel -> ONNX file."""
+
+    def __init__(self, *, opset: int = 13) -> None:
+        self._opset = opset
+
+    def convert(self, source: Path, target: Path) -> None:
+        """Writes the file ``target``."""
+        session = SavedModelSession(source)
+        write_onnx(session.function, session.spec, target, opset=self._opset)
+
+
+def _output_specs(function: Any) -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(name, tensor.dtype.name, tuple(-1 if size is None else size for size in tensor.shape[1:]))
+        for name, tensor in function.structured_outputs.items()
+    )
+
+
+def _narrowest(path: Path) -> Precision:
+    """The narrowest floats in a SavedModel's graph and its functions."""
+    stored = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    graphs = [graph.graph_def for graph in stored.meta_graphs]
+    nodes = [node for graph in graphs for part in (graph, *graph.library.function) for node in _nodes(part)]
+    found = {value.type for node in nodes for value in node.attr.values()}
+    narrow = {tf.float16.as_datatype_enum: Precision.FP16, tf.bfloat16.as_datatype_enum: Precision.BF16}
+    return next((precision for dtype, precision in narrow.items() if dtype in found), Precision.FP32)
+
+
+def _nodes(part: Any) -> Any:
+    """Of a graph or of a function."""
+    return part.node if hasattr(part, "node") else part.node_def
+
+
+def _set_threads(threads: int | None) -> None:
+    """TensorFlow has one pool for the whole process, and can't change it once it runs."""
+    if threads is not None:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)

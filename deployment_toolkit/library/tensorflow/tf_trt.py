@@ -1,0 +1,114 @@
+"""TF-TRT: SavedModels whose subgraphs run as TensorRT engines (``tf.experimental.tensorrt`` of TensorFlow 2.15).
+
+TensorFlow must be built with TensorRT: the GPU wheels and NVIDIA's containers are, ``tensorflow-cpu`` is not.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import yaml
+
+from deployment_toolkit.core import Arrays, ModelSpec, Precision
+from deployment_toolkit.errors import ConversionError, ModelError, UsageError
+from deployment_toolkit.files.atomic import require_free_space, size_bytes
+from deployment_toolkit.gpu import require_gpu
+from deployment_toolkit.library.base import SPEC_FILE, FrameworkSession
+from deployment_toolkit.library.shape_profile import Shape, ShapeProfile
+from deployment_toolkit.library.tensorflow.session import SIGNATURE, SavedModelLoader
+
+logger = logging.getLogger("convert")
+
+_PROFILES = "Range+Optimal"  # one for all shapes between the smallest and the largest, and one for each given
+_MODES = {Precision.FP32: "FP32", Precision.FP16: "FP16"}
+
+
+class TfTrtLoader(SavedModelLoader):
+    """A SavedModel that went through TF-TRT -> its ``serving_default`` signature, on a GPU."""
+
+    def load(self, path: Path) -> FrameworkSession:
+        """Raises also DeviceError where there is no GPU, ModelError where TensorFlow can't run TensorRT engines."""
+        require_gpu("a model that went through TF-TRT")
+        _require_tensorrt(ModelError)
+        return super().load(path)
+
+
+class TfTrtFromSavedModel:
+    """SavedModel -> SavedModel with TensorRT engines, built for the GPU of this machine.
+
+    ``precision`` is fp32 or fp16 (int8 would need calibration). ``max_workspace_size_bytes`` is the GPU memory an
+    engine may use. ``profiles`` has an entry per input; engines are built for the shapes between their smallest and
+    their largest, others run in TensorFlow.
+    """
+
+    def __init__(
+        self,
+        *,
+        precision: Precision = Precision.FP32,
+        max_workspace_size_bytes: int = 4 * 1024**3,
+        profiles: Mapping[str, ShapeProfile],
+    ) -> None:
+        if precision not in _MODES:
+            raise UsageError(f"tf-trt can't be made as {precision}: use fp32 or fp16")
+        if max_workspace_size_bytes < 1:
+            raise UsageError(f"TensorRT workspace of {max_workspace_size_bytes} bytes: use 1 or more")
+        self._mode = _MODES[precision]
+        self._workspace_bytes = max_workspace_size_bytes
+        self._profiles = dict(profiles)
+
+    def convert(self, source: Path, target: Path) -> None:
+        """Writes the folder ``target``. Raises DeviceError where there is no GPU, ConversionError where TensorFlow is
+        built without TensorRT or TF-TRT fails, UsageError if the profiles aren't the inputs', DataError if the disk
+        has no room."""
+        require_gpu("TF-TRT")
+        _require_tensorrt(ConversionError)
+        spec = SavedModelLoader().read_spec(source)
+        if self._profiles.keys() != {tensor.name for tensor in spec.inputs}:
+            names = [tensor.name for tensor in spec.inputs]
+            raise UsageError(f"tf-trt needs a shape profile for each of {names}, not for {sorted(self._profiles)}")
+        require_free_space(target.parent, 2 * size_bytes(source), "the TF-TRT model")
+        try:
+            converter = tf.experimental.tensorrt.Converter(
+                input_saved_model_dir=str(source),
+                input_saved_model_signature_key=SIGNATURE,
+                use_dynamic_shape=True,
+                dynamic_shape_profile_strategy=_PROFILES,
+                max_workspace_size_bytes=self._workspace_bytes,
+                precision_mode=self._mode,
+                use_calibration=False,
+                allow_build_at_runtime=False,
+            )
+            converter.convert()
+            converter.build(input_fn=lambda: self._inputs(spec))
+            converter.save(str(target))
+        except (tf.errors.OpError, RuntimeError, ValueError, TypeError) as error:  # whichever stage it fails in
+            raise ConversionError(f"TF-TRT of TensorFlow {tf.__version__} can't convert {source}: {error}") from error
+        spec_path = target / SPEC_FILE
+        spec_path.parent.mkdir(exist_ok=True)
+        spec_path.write_text(yaml.safe_dump(spec.to_dict(), sort_keys=False))
+
+    def _inputs(self, spec: ModelSpec) -> Iterator[Arrays]:
+        """One batch of each of the profiles' three shapes, of values the model can take."""
+        for size in ("opt", "min", "max"):
+            yield {
+                tensor.name: _filled(getattr(self._profiles[tensor.name], size), tensor.dtype, tensor.value_range)
+                for tensor in spec.inputs
+            }
+
+
+def _filled(shape: Shape, dtype: str, value_range: tuple[int, int] | None) -> Any:
+    low, high = value_range or (0, 0)
+    return np.full(shape, min(max(low, 0), high), dtype)
+
+
+def _require_tensorrt(error: type[ModelError] | type[ConversionError]) -> None:
+    if not tf.sysconfig.get_build_info().get("is_tensorrt_build", False):
+        raise error(
+            f"TensorFlow {tf.__version__} is built without TensorRT here: use NVIDIA's TensorFlow container, or "
+            "tensorflow (not tensorflow-cpu) of the same version beside its TensorRT"
+        )

@@ -1,0 +1,115 @@
+"""A TensorFlow function as an ONNX file, without its weights passing through the converter.
+
+tf2onnx copies its graph once per optimiser, weights included, so that a large network takes many times its size. Here
+the variables enter the converter as graph inputs, and become initialisers of the finished ONNX graph.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import onnx
+import tensorflow as tf
+import tf2onnx
+from onnx import numpy_helper
+
+from deployment_toolkit.core import Array, ModelSpec
+from deployment_toolkit.errors import ConversionError
+from deployment_toolkit.files.atomic import require_free_space
+from deployment_toolkit.library.base import SPEC_KEY
+from deployment_toolkit.library.onnx.rename import rename_tensors
+
+# Protobuf's 2 GiB, less what the graph itself may take. Weights in a second file would be lost whenever the first is
+# moved or copied, so there is no such file.
+_MOST_WEIGHTS_BYTES = 2 * 1024**3 - 64 * 1024**2
+
+
+def write_onnx(function: Any, spec: ModelSpec, path: Path, *, opset: int) -> None:
+    """Writes a concrete function, whose inputs are named as in ``spec``, as the ONNX file ``path``.
+
+    Raises ConversionError if tf2onnx can't express the graph at this opset, or if one file can't hold the weights;
+    DataError if the disk can't.
+    """
+    weights = _weights_by_placeholder(function)
+    weights_bytes = sum(variable.shape.num_elements() * variable.dtype.size for variable in weights.values())
+    if weights_bytes > _MOST_WEIGHTS_BYTES:
+        raise ConversionError(
+            f"an ONNX file holds {_MOST_WEIGHTS_BYTES / 2**30:.1f} GiB of weights and this model has "
+            f"{weights_bytes / 2**30:.1f} GiB: keep it as a SavedModel"
+        )
+    require_free_space(path.parent, weights_bytes, "the ONNX file")
+    # A SavedModel writes the names inside its graph in lower case; their order is that of the signature's sorted names.
+    signature = sorted(function.structured_input_signature[1])
+    inputs = {tensor.name: name for name, tensor in zip(signature, function.inputs, strict=False)}
+    # A function that answers a dict has its outputs sorted by key, as the specification has them.
+    outputs = {tensor.name: output.name for tensor, output in zip(function.outputs, spec.outputs, strict=True)}
+    graph_def = _inlined(function, [*inputs, *(f"{name}:0" for name in weights)], list(outputs))
+    _read_plain_tensors(graph_def, weights)
+    try:
+        model, _ = tf2onnx.convert.from_graph_def(
+            graph_def,
+            input_names=[*inputs, *(f"{name}:0" for name in weights)],
+            output_names=list(outputs),
+            opset=opset,
+        )
+        onnx.checker.check_model(model)  # tf2onnx leaves in what it can't convert
+    except Exception as error:  # tf2onnx raises what its handlers raise
+        raise ConversionError(f"tf2onnx {tf2onnx.__version__} can't write opset {opset}: {error}") from error
+    rename_tensors(model.graph, inputs | outputs)
+    _fill_in(model.graph, {f"{name}:0": variable.numpy() for name, variable in weights.items()})
+    model.metadata_props.add(key=SPEC_KEY, value=json.dumps(spec.to_dict()))
+    onnx.save(model, str(path))
+
+
+def _weights_by_placeholder(function: Any) -> dict[str, Any]:
+    """The variables of a concrete function by the name of the graph node that stands for each."""
+    variables = {id(variable.handle): variable for variable in function.graph.variables}
+    return {
+        internal.op.name: variables[id(external)]
+        for external, internal in function.graph.captures
+        if id(external) in variables
+    }
+
+
+def _inlined(function: Any, inputs: list[str], outputs: list[str]) -> Any:
+    """The function's graph with the functions it calls put in place."""
+    with tf.Graph().as_default():
+        tf.import_graph_def(function.graph.as_graph_def(), name="")
+        return tf2onnx.tf_loader.tf_optimize(inputs, outputs, tf.compat.v1.get_default_graph().as_graph_def())
+
+
+def _read_plain_tensors(graph_def: Any, weights: dict[str, Any]) -> None:
+    """Turns the resource placeholders into tensor placeholders, and the ops that read them into plain ones."""
+    for node in graph_def.node:
+        if node.name in weights:
+            variable = weights[node.name]
+            node.attr["dtype"].type = variable.dtype.as_datatype_enum
+            node.attr["shape"].shape.CopyFrom(variable.shape.as_proto())
+        elif node.op == "ReadVariableOp":
+            node.op = "Identity"
+            _rename_attributes(node, {"dtype": "T"})
+        elif node.op == "ResourceGather":
+            node.op = "GatherV2"
+            axis = graph_def.node.add(name=f"{node.name}/axis", op="Const")
+            axis.attr["dtype"].type = tf.int32.as_datatype_enum
+            axis.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(0))
+            node.input.insert(2, axis.name)
+            _rename_attributes(node, {"dtype": "Tparams", "Tindices": "Tindices", "batch_dims": "batch_dims"})
+            node.attr["Taxis"].type = tf.int32.as_datatype_enum
+
+
+def _rename_attributes(node: Any, names: dict[str, str]) -> None:
+    kept = {new: tf.compat.v1.AttrValue.FromString(node.attr[old].SerializeToString()) for old, new in names.items()}
+    node.attr.clear()
+    for name, value in kept.items():
+        node.attr[name].CopyFrom(value)
+
+
+def _fill_in(graph: Any, weights: dict[str, Array]) -> None:
+    """Moves the weights from the graph's inputs to its initialisers."""
+    kept = [value for value in graph.input if value.name not in weights]
+    del graph.input[:]
+    graph.input.extend(kept)
+    graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights.items())

@@ -1,0 +1,1 @@
+"""TensorRT plans: runtime, builder, CUDA memory."""

@@ -1,0 +1,77 @@
+"""What lies on disk for a TensorRT model: a folder with ``model.plan``, its signature and what built it.
+
+A plan carries no metadata, and whoever serves it reads the whole file; so signature and value ranges lie beside it
+(``model_spec.yaml``), and in ``build.yaml`` what it can be loaded by: nothing but the TensorRT version and the kind of
+GPU that built it. A plan of another origin is a file, of which neither is known.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import yaml
+
+from deployment_toolkit.core import Format, ModelSpec
+from deployment_toolkit.errors import ModelError
+from deployment_toolkit.library.base import PLAIN_SPEC_FILE
+from deployment_toolkit.library.model_files import MAIN_FILES
+
+PLAN_FILE = MAIN_FILES[Format.TRT]
+_BUILD_FILE = "build.yaml"
+_TOLD_NUMBERS = 3
+
+
+@dataclass(frozen=True)
+class PlanBuild:
+    """By which TensorRT version and on which GPU a plan was built, with what number formats."""
+
+    tensorrt: str
+    gpu: str
+    precisions: tuple[str, ...]
+
+    def require(self, what: str, *, tensorrt: str, gpu: str) -> None:
+        """Raises ModelError, naming both, if the plan ``what`` is to be loaded by another TensorRT version or on
+        another kind of GPU than it was built with."""
+        if not same_tensorrt(self.tensorrt, tensorrt) or self.gpu != gpu:
+            raise ModelError(
+                f"{what} was built by TensorRT {self.tensorrt} on {self.gpu} and can't be loaded by TensorRT "
+                f"{tensorrt} on {gpu}: convert the model there again"
+            )
+
+
+def same_tensorrt(one: str, other: str) -> bool:
+    """Whether two versions are one release of TensorRT, as far as both tell: NVIDIA's images add CUDA's
+    (``8.6.1.6+cuda12.0.1.011``), Python packages may add a ``post1`` and those before 10.8 leave the fourth number out
+    (``10.4.0`` is that of ``10.4.0.26``)."""
+    numbers = [re.findall(r"\d+", re.split(r"[+-]|\.post", version)[0]) for version in (one, other)]
+    return all(len(found) >= _TOLD_NUMBERS for found in numbers) and all(
+        mine == its for mine, its in zip(*numbers, strict=False)
+    )
+
+
+def plan_file(path: Path) -> Path:
+    """The plan itself, of our folder or a plain file. Raises ModelError if there is none."""
+    file = path / PLAN_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise ModelError(f"there is no TensorRT plan at {file}: convert the model first")
+    return file
+
+
+def plan_build(path: Path) -> PlanBuild | None:
+    """What built the plan; None for one of another origin."""
+    file = path / _BUILD_FILE
+    if not file.is_file():
+        return None
+    plain = yaml.safe_load(file.read_text())
+    return PlanBuild(plain["tensorrt"], plain["gpu"], tuple(plain["precisions"]))
+
+
+def write_plan(path: Path, plan: memoryview, spec: ModelSpec, build: PlanBuild) -> None:
+    """Writes the folder ``path``, which must not exist."""
+    path.mkdir(parents=True)
+    (path / PLAN_FILE).write_bytes(plan)
+    (path / PLAIN_SPEC_FILE).write_text(yaml.safe_dump(spec.to_dict(), sort_keys=False))
+    plain = asdict(build) | {"precisions": list(build.precisions)}
+    (path / _BUILD_FILE).write_text(yaml.safe_dump(plain, sort_keys=False))

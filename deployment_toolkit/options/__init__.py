@@ -1,0 +1,1 @@
+"""Options of commands: dataclasses to argparse and back, mappings to dataclasses."""

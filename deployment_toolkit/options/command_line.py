@@ -1,0 +1,72 @@
+"""The command line of a script: its own options, and those of the modules that it names."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from deployment_toolkit.core import DataloaderModule, MetricsModule, ModelModule
+from deployment_toolkit.options.params import (
+    Plugin,
+    add_dataclass,
+    from_args,
+    keywords_for,
+    make_parser,
+    parse_with_plugins,
+)
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+MODEL = Plugin("input-path", ModelModule, "get_model")
+DATALOADER = Plugin("dataloader", DataloaderModule, "get_dataloader_fn")
+METRICS = Plugin("metrics", MetricsModule, "MetricsCalculator")
+
+
+def call_plugin(plugin: Plugin, module: Any, args: argparse.Namespace) -> Any:
+    """What a module's function returns for the options it takes."""
+    function = getattr(module, plugin.function)
+    return function(**keywords_for(function, args))
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """What a command line gave: option groups by their class, and the plug-ins it named."""
+
+    parser: argparse.ArgumentParser
+    args: argparse.Namespace
+    modules: dict[str, Any]
+
+    def get(self, group: type[T]) -> T:
+        """The values of a group of options. Raises UsageError for values that contradict each other."""
+        return from_args(group, self.args)
+
+    def names(self, plugin: Plugin) -> bool:
+        """Whether it names a module for this plug-in."""
+        return plugin.name in self.modules
+
+    def call(self, plugin: Plugin) -> Any:
+        """What the plug-in's function returns for the options it takes."""
+        return call_plugin(plugin, self.modules[plugin.name], self.args)
+
+    def make(self, cls: Callable[..., T]) -> T:
+        """An object whose options stand among those of the command line."""
+        function = cls.__init__ if inspect.isclass(cls) else cls
+        return cls(**keywords_for(function, self.args))
+
+
+def read_command_line(
+    description: str | None, argv: Sequence[str], groups: Sequence[type], plugins: Sequence[Plugin] = ()
+) -> CommandLine:
+    """Parses a command line whose options are the groups' and those of the modules it names. Raises UsageError for
+    what is wrong with it, ModelError for a module that can't be used."""
+    parser = make_parser(description or "")
+    for group in groups:
+        add_dataclass(parser, group)
+    args, modules = parse_with_plugins(parser, argv, plugins)
+    return CommandLine(parser, args, modules)

@@ -1,0 +1,1 @@
+"""Results of measurements: columns, tables, pictures."""

@@ -1,0 +1,171 @@
+"""Results as tables: one description of the performance columns that CSV, markdown and plots share, and exporters that
+turn rows into text.
+
+A performance row is a mapping from the CSV header of each of ``PERFORMANCE_COLUMNS`` to its value; latencies are
+microseconds in rows and CSV files, milliseconds wherever people read them.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deployment_toolkit.core import Mnemonic
+from deployment_toolkit.errors import DataError
+from deployment_toolkit.results.tables import write_csv
+
+PerformanceRow = Mapping[str, Any]
+
+US_PER_MS = 1000.0
+UNSETTLED_MARK = "†"
+UNSETTLED_NOTE = f"{UNSETTLED_MARK} This measurement never settled: the values are those of its last, longest attempt."
+
+
+class Unit(Mnemonic):
+    """What a column counts."""
+
+    COUNT = "count"
+    PER_SECOND = "1/s"
+    LATENCY_US = "us"
+    FLAG = "flag"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the performance tables; ``name`` is its CSV header."""
+
+    name: str
+    unit: Unit
+
+    @property
+    def title(self) -> str:
+        """Header of a table for people."""
+        return f"{self.name} (ms)" if self.unit is Unit.LATENCY_US else self.name
+
+    def parse(self, text: str) -> Any:
+        """The value of a CSV cell. Raises ValueError."""
+        if self.unit is Unit.FLAG:
+            return {"yes": True, "no": False}[text]
+        return int(text) if self.unit is Unit.COUNT else float(text)
+
+    def cell(self, value: Any) -> str:
+        """The value as a CSV cell."""
+        if self.unit is Unit.FLAG:
+            return "yes" if value else "no"
+        return str(value) if self.unit is Unit.COUNT else f"{value:.2f}".rstrip("0").rstrip(".")
+
+    def text(self, value: Any) -> str:
+        """The value in a table for people."""
+        if self.unit is Unit.LATENCY_US:
+            return f"{value / US_PER_MS:.2f}"
+        return f"{value:.2f}" if self.unit is Unit.PER_SECOND else self.cell(value)
+
+
+BATCH = "Batch"
+CONCURRENCY = "Concurrency"
+THROUGHPUT = "Inferences/Second"
+P99 = "p99 latency"
+AVERAGE = "avg latency"
+SETTLED = "Settled"
+
+# In the order in which a request passes through them; together they are the average latency.
+LATENCY_PARTS = (
+    "Client Send",
+    "Network+Server Send/Recv",
+    "Server Queue",
+    "Server Compute Input",
+    "Server Compute Infer",
+    "Server Compute Output",
+    "Client Recv",
+)
+LATENCY_STATISTICS = ("p50 latency", "p90 latency", "p95 latency", P99, AVERAGE)
+
+PERFORMANCE_COLUMNS = (
+    Column(BATCH, Unit.COUNT),
+    Column(CONCURRENCY, Unit.COUNT),
+    Column(THROUGHPUT, Unit.PER_SECOND),
+    *(Column(name, Unit.LATENCY_US) for name in (*LATENCY_PARTS, *LATENCY_STATISTICS)),
+    Column(SETTLED, Unit.FLAG),
+)
+
+
+def in_order(rows: Iterable[PerformanceRow]) -> list[PerformanceRow]:
+    """Sorted by batch, then concurrency."""
+    return sorted(rows, key=lambda row: (row[BATCH], row[CONCURRENCY]))
+
+
+def write_performance(path: Path, rows: Sequence[PerformanceRow]) -> None:
+    """Writes at least one performance row as CSV, sorted; the file is replaced whole."""
+    cells = [{column.name: column.cell(row[column.name]) for column in PERFORMANCE_COLUMNS} for row in in_order(rows)]
+    write_csv(path, cells)
+
+
+def read_performance(path: Path) -> list[PerformanceRow]:
+    """The rows of a performance CSV, sorted; without a column ``Settled``, as other tools write it, every row counts as
+    settled. Raises DataError if there is no such file or a column or a value is missing or unreadable."""
+    rows: list[PerformanceRow] = []
+    for number, line in enumerate(read_csv(path), start=2):
+        row = {SETTLED: "yes", **line}
+        try:
+            rows.append({column.name: column.parse(row[column.name]) for column in PERFORMANCE_COLUMNS})
+        except (KeyError, ValueError, TypeError) as error:
+            raise DataError(f"{path}, line {number} is not a performance result ({error!r}): measure again") from error
+    return in_order(rows)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV with one header, as text by column. Raises DataError if there is no such file."""
+    try:
+        with path.open(newline="") as file:
+            return list(csv.DictReader(file))
+    except OSError as error:
+        raise DataError(f"{path} can't be read: {error.strerror}") from error
+
+
+def markdown_table(rows: Sequence[Mapping[str, object]]) -> str:
+    """A markdown table with the keys of the first row as header; columns of numbers are aligned to the right. Empty
+    for no rows."""
+    if not rows:
+        return ""
+    names = list(rows[0])
+    cells = [["" if row.get(name) is None else str(row[name]).replace("|", "\\|") for name in names] for row in rows]
+    right = [all(_is_number(line[index]) for line in cells) for index in range(len(names))]
+    widths = [max(len(names[index]), *(len(line[index]) for line in cells)) for index in range(len(names))]
+
+    def line_of(values: Sequence[str]) -> str:
+        padded = [
+            value.rjust(width) if to_right else value.ljust(width)
+            for value, width, to_right in zip(values, widths, right, strict=True)
+        ]
+        return f"| {' | '.join(padded)} |"
+
+    rule = [
+        f"{'-' * (width + 1)}:" if to_right else "-" * (width + 2)
+        for width, to_right in zip(widths, right, strict=True)
+    ]
+    return "\n".join([line_of(names), f"|{'|'.join(rule)}|", *map(line_of, cells)]) + "\n"
+
+
+def performance_markdown(rows: Sequence[PerformanceRow]) -> str:
+    """The performance table for people, latencies in milliseconds; what never settled is marked and explained."""
+    table = []
+    for row in in_order(rows):
+        texts = {
+            column.title: column.text(row[column.name]) for column in PERFORMANCE_COLUMNS if column.name != SETTLED
+        }
+        if not row[SETTLED]:
+            texts[THROUGHPUT] += f" {UNSETTLED_MARK}"
+        table.append(texts)
+    note = "" if all(row[SETTLED] for row in rows) else f"\n{UNSETTLED_NOTE}\n"
+    return markdown_table(table) + note
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.removesuffix(UNSETTLED_MARK).replace(",", "").strip() or 0)
+    except ValueError:
+        return False
+    return True

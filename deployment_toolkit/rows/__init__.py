@@ -1,0 +1,1 @@
+"""Rows of data: batches, samples, dumps, and the comparison of answers."""

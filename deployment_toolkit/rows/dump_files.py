@@ -1,0 +1,233 @@
+"""The two formats of a dump, each with what writes and what reads it.
+
+npy:  ``<section>/<tensor>.npy``, one array of all rows per tensor, the tensor's name percent-encoded
+json: ``<section>-<first row, 12 digits>.json``, one file per batch, ``{"data": [{tensor: {content, shape, dtype}}]}``
+
+The sections are ids, outputs, labels and inputs; a reader's arrays are named ``<section>/<tensor>``. Beside them lies
+``requests.json`` (``dump_requests.py``).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import quote, unquote
+
+import numpy as np
+
+from deployment_toolkit.core import Array, Arrays
+from deployment_toolkit.errors import DataError
+from deployment_toolkit.rows.dump_requests import REQUESTS_FILE
+
+npy: Any = np.lib.format  # numpy leaves these functions without types
+
+SECTIONS = ("ids", "outputs", "labels", "inputs")
+_JSON_NAME = re.compile(rf"({'|'.join(SECTIONS)})-([0-9]{{12}})\.json")
+
+
+class DumpFiles(ABC):
+    """Writes batches one after the other into a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @abstractmethod
+    def write(self, arrays: Arrays) -> None:
+        """Adds rows of ``<section>/<tensor>`` arrays. Raises DataError if they don't continue the batches before."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Completes the files."""
+
+
+class NpyFiles(DumpFiles):
+    """A file per tensor whose header gets the number of rows at the end."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._tensors: dict[str, _NpyFile] = {}
+
+    def write(self, arrays: Arrays) -> None:
+        if not self._tensors:
+            for key, array in arrays.items():
+                section, name = key.split("/", 1)
+                path = self._folder / section / f"{quote(name, safe='')}.npy"
+                path.parent.mkdir(exist_ok=True)
+                self._tensors[key] = _NpyFile(path, array)
+        if arrays.keys() != self._tensors.keys():
+            raise DataError(f"a batch holds {sorted(arrays)}, the batches before it {sorted(self._tensors)}")
+        for key, array in arrays.items():
+            self._tensors[key].append(key, array)
+
+    def close(self) -> None:
+        for tensor in self._tensors.values():
+            tensor.close()
+
+
+class _NpyFile:
+    def __init__(self, path: Path, first: Array) -> None:
+        if first.dtype.hasobject:
+            raise DataError(f"{path.stem} holds Python objects, which npy files can't: use --dump-format json")
+        self._dtype, self._row_shape, self._rows = first.dtype, first.shape[1:], 0
+        self._file: BinaryIO = path.open("wb")
+        self._write_header()
+
+    def append(self, key: str, array: Array) -> None:
+        if array.dtype != self._dtype or array.shape[1:] != self._row_shape:
+            raise DataError(
+                f"a batch of {key} is {array.dtype}{list(array.shape[1:])} a row, "
+                f"the batches before it {self._dtype}{list(self._row_shape)}"
+            )
+        self._file.write(np.ascontiguousarray(array).data if array.size else b"")
+        self._rows += len(array)
+
+    def close(self) -> None:
+        with self._file:
+            self._file.seek(0)
+            self._write_header()
+
+    def _write_header(self) -> None:
+        """numpy pads the header so that its length does not depend on the number of rows."""
+        header = {
+            "descr": npy.dtype_to_descr(self._dtype),
+            "fortran_order": False,
+            "shape": (self._rows, *self._row_shape),
+        }
+        npy.write_array_header_1_0(self._file, header)
+
+
+class JsonFiles(DumpFiles):
+    """A file per section and batch, in the layout that perf_analyzer reads."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._rows = 0
+
+    def write(self, arrays: Arrays) -> None:
+        sections: dict[str, dict[str, Any]] = {}
+        for key, array in arrays.items():
+            section, name = key.split("/", 1)
+            entry = {"content": array.reshape(-1).tolist(), "shape": list(array.shape), "dtype": str(array.dtype)}
+            sections.setdefault(section, {})[name] = entry
+        for section, tensors in sections.items():
+            with (self._folder / f"{section}-{self._rows:012d}.json").open("w") as file:
+                json.dump({"data": [tensors]}, file)
+        self._rows += len(arrays["ids/ids"])
+
+    def close(self) -> None:
+        """Every file is complete already."""
+
+
+class DumpSource(ABC):
+    """Reads the batches of a folder: ``rows`` in all, of these ``sections``."""
+
+    rows: int = 0
+    sections: frozenset[str] = frozenset()
+
+    @abstractmethod
+    def chunks(self, rows: int) -> Iterator[Arrays]:
+        """Consecutive rows of every ``<section>/<tensor>``, about ``rows`` at a time."""
+
+
+class NpySource(DumpSource):
+    """Raises DataError if a file isn't a whole npy file, or if files have unequal numbers of rows."""
+
+    def __init__(self, folder: Path) -> None:
+        self._tensors: dict[str, tuple[Path, int, np.dtype[Any], tuple[int, ...]]] = {}
+        first = ""
+        for section in SECTIONS:
+            for path in sorted((folder / section).glob("*.npy")):
+                key = f"{section}/{unquote(path.name.removesuffix('.npy'))}"
+                start, dtype, shape = _read_npy_header(path)
+                self._tensors[key] = (path, start, dtype, shape[1:])
+                if not first:
+                    first, self.rows = key, shape[0]
+                if shape[0] != self.rows:
+                    raise DataError(
+                        f"dump {folder}: {key} has {shape[0]} rows, {first} has {self.rows}: make the dump again"
+                    )
+        self.sections = frozenset(key.split("/", 1)[0] for key in self._tensors)
+
+    def chunks(self, rows: int) -> Iterator[Arrays]:
+        for start in range(0, self.rows, rows):
+            count = min(rows, self.rows - start)
+            yield {key: _read_npy_rows(*tensor, start, count) for key, tensor in self._tensors.items()}
+
+
+def _read_npy_header(path: Path) -> tuple[int, np.dtype[Any], tuple[int, ...]]:
+    """Where the data starts in bytes, its dtype and its shape."""
+    try:
+        with path.open("rb") as file:
+            npy.read_magic(file)
+            shape, fortran_order, dtype = npy.read_array_header_1_0(file)
+            start = file.tell()
+    except (ValueError, OSError) as error:
+        raise DataError(f"{path} can't be read as a dump: {error}; make the dump again") from error
+    size_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    if fortran_order or dtype.hasobject or not shape or path.stat().st_size != start + size_bytes:
+        raise DataError(f"{path} is truncated or was not written as a dump: make the dump again")
+    return start, dtype, shape
+
+
+def _read_npy_rows(
+    path: Path, data_start: int, dtype: np.dtype[Any], row_shape: tuple[int, ...], row: int, count: int
+) -> Array:
+    row_bytes = int(np.prod(row_shape, dtype=np.int64)) * dtype.itemsize
+    with path.open("rb") as file:
+        file.seek(data_start + row * row_bytes)
+        return np.frombuffer(file.read(count * row_bytes), dtype).reshape(count, *row_shape)
+
+
+class JsonSource(DumpSource):
+    """Raises DataError if the sections aren't cut alike; while reading, if a file can't be read or a row is missing."""
+
+    def __init__(self, folder: Path) -> None:
+        self._batches: dict[int, dict[str, Path]] = {}
+        names = [(path, _JSON_NAME.fullmatch(path.name)) for path in sorted(folder.iterdir())]
+        for path, match in names:
+            if match:
+                self._batches.setdefault(int(match[2]), {})[match[1]] = path
+        self.sections = frozenset(section for paths in self._batches.values() for section in paths)
+        for row, paths in self._batches.items():
+            if paths.keys() != self.sections:
+                missing = sorted(self.sections - paths.keys())
+                raise DataError(f"dump {folder}: {missing} of row {row} on are missing: make the dump again")
+        self._batches = dict(sorted(self._batches.items()))
+        last = next(reversed(self._batches), 0)
+        self.rows = last + (len(next(iter(self._read(last).values()))) if self._batches else 0)
+
+    def chunks(self, rows: int) -> Iterator[Arrays]:
+        expected = 0
+        for row, paths in self._batches.items():
+            arrays = self._read(row)
+            lengths = {key: len(array) for key, array in arrays.items()}
+            if row != expected or len(set(lengths.values())) != 1:
+                raise DataError(
+                    f"dump {next(iter(paths.values()))}: unequal numbers of rows {lengths}, or rows missing "
+                    f"from {expected} on: make the dump again"
+                )
+            expected += next(iter(lengths.values()))
+            yield arrays
+
+    def _read(self, row: int) -> Arrays:
+        arrays: Arrays = {}
+        for section in SECTIONS:
+            if section in self._batches[row]:
+                path = self._batches[row][section]
+                try:
+                    tensors = json.loads(path.read_text())["data"][0]
+                    for name, entry in tensors.items():
+                        array = np.array(entry["content"], entry["dtype"]).reshape(entry["shape"])
+                        arrays[f"{section}/{name}"] = array
+                except (ValueError, KeyError, TypeError, IndexError, OSError) as error:
+                    raise DataError(f"{path} can't be read as a dump: {error}; make the dump again") from error
+        return arrays
+
+
+def is_dump_entry(path: Path) -> bool:
+    """Whether a dump may hold a file or folder of this name."""
+    return path.name in (*SECTIONS, REQUESTS_FILE) or _JSON_NAME.fullmatch(path.name) is not None

@@ -1,0 +1,51 @@
+"""Rows to try a model with: real ones from a dataloader, or random ones that the model can take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from deployment_toolkit.core import Array, Arrays, DataloaderFn, ModelSpec, TensorSpec
+from deployment_toolkit.errors import DataError
+from deployment_toolkit.rows.rebatch import exact_batches
+
+
+def first_rows(dataloader_fn: DataloaderFn, rows: int) -> Arrays:
+    """The inputs of the first ``rows`` rows of a dataset, or of all where it has fewer."""
+    for batch in exact_batches((x for _, x, _ in dataloader_fn()), rows):
+        return batch
+    raise DataError("the dataloader yields no rows: check its data pattern")
+
+
+def random_rows(
+    spec: ModelSpec, rows: int, seed: int, ranges: Mapping[str, tuple[float, float]] | None = None
+) -> Arrays:
+    """Seeded random inputs inside each value range, both bounds included; ``ranges`` by input win over the model's own.
+    A float input without a range is from 0 to 1.
+
+    Raises DataError for an integer input without a value range (ids outside its table would be refused or, on a GPU,
+    silently answered) and for an input with a dimension of any size.
+    """
+    generator = np.random.default_rng(seed)
+    ranges = {**spec.value_ranges, **(ranges or {})}
+    return {tensor.name: _random(tensor, rows, ranges.get(tensor.name), generator) for tensor in spec.inputs}
+
+
+def _random(tensor: TensorSpec, rows: int, bounds: tuple[float, float] | None, generator: np.random.Generator) -> Array:
+    if -1 in tensor.shape:
+        raise DataError(
+            f"input {tensor.name} has rows of any shape {list(tensor.shape)}: give a --dataloader with real rows"
+        )
+    shape = (rows, *tensor.shape)
+    if np.issubdtype(np.dtype(tensor.dtype), np.floating):
+        low, high = bounds or (0.0, 1.0)
+        return generator.uniform(low, high, shape).astype(tensor.dtype)
+    if tensor.dtype == "bool":
+        return generator.integers(0, 1, shape, endpoint=True).astype(tensor.dtype)
+    if bounds is None:
+        raise DataError(
+            f"input {tensor.name} takes ids and nothing says how many there are: give a --dataloader with real rows, "
+            "or --value-ranges"
+        )
+    return generator.integers(int(bounds[0]), int(bounds[1]), shape, endpoint=True).astype(tensor.dtype)

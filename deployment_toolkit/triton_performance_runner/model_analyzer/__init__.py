@@ -1,0 +1,1 @@
+"""Triton Model Analyzer as the load generator."""

@@ -1,0 +1,83 @@
+"""The two programs that Model Analyzer starts as its tritonserver and its perf_analyzer.
+
+``server`` becomes the embedded server: Model Analyzer knows no way to give one its libraries, and its own arguments
+would break at spaces, complete configurations that are complete, and hide the GPUs from it. ``client`` measures a point
+with the same code as ``--performance-tool perf_analyzer``, so that both tools send the same requests and mean the same
+by settled, and hands Model Analyzer perf_analyzer's CSV.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from deployment_toolkit.errors import DeploymentError, ServerError
+from deployment_toolkit.options.params import make_parser, run_entry_point
+from deployment_toolkit.process import become, die_with_parent
+from deployment_toolkit.server_access.key_files import find_key
+from deployment_toolkit.server_access.private_options import with_private_options
+from deployment_toolkit.triton_performance_runner.assignment import Assignment
+from deployment_toolkit.triton_performance_runner.model_analyzer.job import AnalyzerJob
+from deployment_toolkit.triton_performance_runner.options import Point
+from deployment_toolkit.triton_performance_runner.perf_analyzer import PerfAnalyzer
+from deployment_toolkit.triton_performance_runner.variant import Variant, VariantPoint
+from deployment_toolkit.triton_server.installation import Installation
+from deployment_toolkit.triton_server.remote import TritonServer
+from deployment_toolkit.triton_server.starting import require_restricted
+
+SERVER = "server"
+CLIENT = "client"
+
+
+def main(argv: list[str]) -> int | None:
+    program, folder, *arguments = argv
+    job = AnalyzerJob.read(Path(folder))
+    if program == SERVER:
+        serve(job)
+    return measure(job, arguments)
+
+
+def serve(job: AnalyzerJob) -> NoReturn:
+    """Becomes the server. Raises ServerError if its key is gone, with the process that started it all."""
+    found = find_key(job.target.url)
+    if found is None:
+        raise ServerError(f"the key of the server at {job.target.url} is gone: start the measurement anew")
+    env = Installation.find().environment(job.environment())
+    become(job.server_command, env=with_private_options(env, found[1].server_options))
+
+
+def measure(job: AnalyzerJob, arguments: Sequence[str]) -> int:
+    """Measures the point that perf_analyzer's ``arguments`` name; 0, or 1 if it could not be."""
+    die_with_parent()
+    parser = make_parser(__doc__)
+    parser.add_argument("-b", dest="batch", type=int, required=True)
+    parser.add_argument("--concurrency-range", dest="concurrency", type=int, required=True)
+    named, _ = parser.parse_known_args(arguments)
+    point = Point(named.batch, named.concurrency)
+    first = not any(map(job.has_begun, job.options.points))
+    if job.varied:
+        target = job.target
+        served = TritonServer.from_url(str(target.url)).model_config(target.name, target.version)
+        point = VariantPoint(point.batch, point.concurrency, Variant.of_config(served))
+    job.begin(point)
+    with tempfile.TemporaryDirectory(dir=job.folder) as folder:
+        try:
+            if first:
+                require_restricted(str(job.target.url))
+            meter = PerfAnalyzer(Assignment(job.options, job.target, job.data, Path(folder), job.environment()))
+            if first and job.options.warmup:
+                meter.warm_up()
+            row = meter.measure(point)
+        except DeploymentError as error:
+            job.fail(point, str(error))
+            return 1
+        shutil.copyfile(meter.report_path, job.report_path)
+    job.succeed(point, row)
+    return 0
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

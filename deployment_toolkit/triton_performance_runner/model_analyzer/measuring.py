@@ -1,0 +1,224 @@
+"""Measures with Triton's Model Analyzer 1.58, in local mode: it starts the embedded server with the model repository,
+loads the model, and has every point measured, one after the other.
+
+Model Analyzer's own tables lack the median, the client's send and receive times and whether a measurement settled, so
+the rows are those of the perf_analyzer that it starts and whose CSV it reads (``children``). Its automatic
+search of configurations is off: the model is measured as its ``config.pbtxt`` deploys it, or in every combination of
+the settings of given variants.
+
+It is installed apart (``scripts/install.sh --model-analyzer``), in a virtual environment over this project's, which so
+stays without its packages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from deployment_toolkit.checkout import ROOT
+from deployment_toolkit.errors import PerformanceError, UsageError
+from deployment_toolkit.process import Child, child, environment, last_lines
+from deployment_toolkit.results.performance import PerformanceRow
+from deployment_toolkit.server_access.key import ServerKey
+from deployment_toolkit.server_access.key_files import kept_key
+from deployment_toolkit.triton_performance_runner.assignment import Assignment
+from deployment_toolkit.triton_performance_runner.exclusive import no_shared_memory_left
+from deployment_toolkit.triton_performance_runner.model_analyzer import children
+from deployment_toolkit.triton_performance_runner.model_analyzer.job import GPUS, AnalyzerJob
+from deployment_toolkit.triton_performance_runner.options import PerformanceOptions, Point
+from deployment_toolkit.triton_performance_runner.repository_target import find_repository_target, instance_kind
+from deployment_toolkit.triton_performance_runner.target import Target
+from deployment_toolkit.triton_performance_runner.variant import Variant, model_config_parameters
+from deployment_toolkit.triton_server.installation import Installation
+from deployment_toolkit.triton_server.ports import LOOPBACK, choose_free, port_options
+from deployment_toolkit.triton_server.url import Scheme, ServerUrl
+
+PYTHON = ROOT / ".venv-model-analyzer" / "bin" / "python"
+
+_START = Path(children.__file__).with_name("start.py")
+_HEADERS = "WIDE_DEEP_KEY_HEADERS"  # as there
+_POLL_S = 0.1
+_END_S = 20.0  # for Model Analyzer to end by itself, then for what it started to end
+_EXIT_TIMEOUT_S = 1  # of the server, which else waits longer for Model Analyzer's idle connections
+_UNLIMITED = 10**9  # seconds, percent of a core: limits that are kept elsewhere, or not meant
+_LOAD_FAILED = re.compile(
+    r"^\[Model Analyzer\] Model \S+ load failed: (.*?)(?=^\[Model Analyzer\]|\Z)", re.DOTALL | re.MULTILINE
+)
+_PROTOCOLS = ("http", "grpc", "metrics")
+
+
+def find_served_model(options: PerformanceOptions) -> Target:
+    """The model that Model Analyzer is to serve. Raises UsageError if Model Analyzer is not installed, and what
+    ``find_repository_target`` raises."""
+    if not PYTHON.is_file():
+        raise UsageError(
+            "--performance-tool model_analyzer needs Model Analyzer, which is not installed: run "
+            "scripts/install.sh --model-analyzer"
+        )
+    return find_repository_target(options)
+
+
+class ModelAnalyzer:
+    """Model Analyzer, aimed at a model of a repository. Not to be used while another measurement runs on this
+    machine. The server at ``--server-url`` is left alone. With ``variants`` it is asked for ``VariantPoint``s."""
+
+    def __init__(self, assignment: Assignment, variants: Sequence[Variant] = ()) -> None:
+        self._variants = variants
+        self._options = assignment.options
+        self._target = assignment.target
+        self._data = assignment.data
+        self._folder = assignment.folder
+        self._env = environment(assignment.env, prepend={})
+
+    def measure_all(self, points: Sequence[Point]) -> Generator[PerformanceRow, None, None]:
+        """The row of each point. Raises PerformanceError if one could not be measured."""
+        spec = self._target.spec
+        ports = choose_free(dict.fromkeys(_PROTOCOLS))
+        key, urls = ServerKey.new(), [ServerUrl(scheme, LOOPBACK, ports[scheme.value]) for scheme in Scheme]
+        with (
+            Installation.find().command() as command,
+            kept_key(key, urls),  # its children find it there
+            no_shared_memory_left([item.name for item in spec.inputs], [item.name for item in spec.outputs]),
+        ):
+            job = self._write_job(command, ports)
+            config = self._write_config(job, ports)
+            argv: list[str | Path] = [PYTHON, "-I", _START, "profile", "-f", config]
+            out, err = self._folder / "model_analyzer.out", self._folder / "model_analyzer.err"
+            try:
+                env = {**self._env, GPUS: ""}  # it would look for DCGM, for figures that are in no column
+                env[_HEADERS] = json.dumps({scheme.value: key.headers(scheme) for scheme in Scheme})
+                with child(argv, env=env, stdout=out, stderr=err) as process, _nothing_left_of(process):
+                    for point in points:
+                        yield self._wait_for(point, process, job)
+                    process.wait(_END_S)
+            finally:
+                with self._options.log_path.open("a") as log:
+                    log.write(f"$ {shlex.join(map(str, argv))}\n{out.read_text()}\n{err.read_text()}\n")
+
+    def _wait_for(self, point: Point, process: Child, job: AnalyzerJob) -> PerformanceRow:
+        """Once a measurement has begun it keeps its time limit itself."""
+        started = time.monotonic()
+        while True:
+            ended = process.wait(_POLL_S) is not None
+            row = job.outcome(point)
+            if row is not None:
+                return row
+            refusal = _LOAD_FAILED.search(process.output()[0])
+            if refusal is not None:
+                raise PerformanceError(
+                    f"Model Analyzer's server could not load model {self._target.name}: {last_lines(refusal[1])}; log: "
+                    f"{self._options.log_path}"
+                )
+            if ended:
+                raise PerformanceError(
+                    f"Model Analyzer ended before it measured {point}: {last_lines(''.join(process.output()))}; log: "
+                    f"{self._options.log_path}"
+                )
+            if time.monotonic() - started > self._options.timeout and not job.has_begun(point):
+                raise PerformanceError(
+                    f"Model Analyzer did not come to measure {point} in {self._options.timeout} s: raise --timeout or "
+                    f"look at its log, {self._options.log_path}"
+                )
+
+    def _write_job(self, command: Sequence[str], ports: Mapping[str, int]) -> AnalyzerJob:
+        assert self._options.model_repository is not None, "PerformanceOptions require one for this tool"
+        scheme = self._target.url.scheme
+        served = [f"--model-repository={self._options.model_repository.resolve()}", "--model-control-mode=explicit"]
+        served.append(f"--exit-timeout-secs={_EXIT_TIMEOUT_S}")
+        job = AnalyzerJob(
+            folder=self._folder,
+            options=self._options,
+            target=replace(self._target, url=ServerUrl(scheme, LOOPBACK, ports[scheme.value])),
+            data=self._data,
+            server_command=[*command, *served, *port_options(ports)],
+            cuda_visible_devices=self._env.get(GPUS),
+            varied=bool(self._variants),
+        )
+        job.write()
+        return job
+
+    def _write_config(self, job: AnalyzerJob, ports: Mapping[str, int]) -> Path:
+        """Source of the keys: Model Analyzer's documentation, docs/config.md."""
+        options, folder = self._options, self._folder
+        config = {
+            "model_repository": str(_describe_repository(options, folder / "repository")),
+            "profile_models": {options.model_name: self._describe_model(job)},
+            "run_config_search_disable": True,
+            "batch_sizes": sorted(set(options.batch_sizes)),
+            "concurrency": sorted(set(options.concurrency)),
+            "triton_launch_mode": "local",
+            "triton_server_path": str(_write_program(job, children.SERVER)),
+            "perf_analyzer_path": str(_write_program(job, children.CLIENT)),
+            "client_protocol": self._target.url.scheme.value,
+            "triton_http_endpoint": f"{LOOPBACK}:{ports['http']}",
+            "triton_grpc_endpoint": f"{LOOPBACK}:{ports['grpc']}",
+            "triton_metrics_url": f"http://{LOOPBACK}:{ports['metrics']}/metrics",
+            "client_max_retries": options.timeout,  # of one second
+            "perf_analyzer_timeout": _UNLIMITED,
+            "perf_analyzer_cpu_util": _UNLIMITED,
+            "perf_analyzer_max_auto_adjusts": 1,
+            "duration_seconds": 0,  # of looking at the idle server
+            "skip_summary_reports": True,
+            "skip_detailed_reports": True,
+            "output_model_repository_path": str(folder / "variants"),
+            "checkpoint_directory": str(folder / "checkpoints"),
+            "export_path": str(folder / "export"),
+        }
+        path = folder / "config.yaml"
+        path.write_text(yaml.safe_dump(config))
+        return path
+
+    def _describe_model(self, job: AnalyzerJob) -> dict[str, Any]:
+        told: dict[str, Any] = {"perf_analyzer_flags": {"latency-report-file": str(job.report_path)}}
+        if self._variants:
+            told["model_config_parameters"] = model_config_parameters(self._variants, instance_kind(self._options))
+        return told
+
+
+def _describe_repository(options: PerformanceOptions, folder: Path) -> Path:
+    """What Model Analyzer, which copies every model it looks at, is shown of the repository: the configuration."""
+    assert options.model_repository is not None, "PerformanceOptions require one for this tool"
+    model = folder / options.model_name
+    model.mkdir(parents=True)
+    shutil.copyfile(options.model_repository / options.model_name / "config.pbtxt", model / "config.pbtxt")
+    return folder
+
+
+def _write_program(job: AnalyzerJob, name: str) -> Path:
+    command = [sys.executable, "-P", "-m", children.__name__, name, str(job.folder)]
+    path = job.folder / name
+    start = f"unset {_HEADERS}\nPYTHONPATH={shlex.quote(str(ROOT))}"
+    path.write_text(f'#!/bin/sh\n{start} exec {shlex.join(command)} "$@"\n')
+    path.chmod(0o700)
+    return path
+
+
+@contextlib.contextmanager
+def _nothing_left_of(process: Child) -> Iterator[None]:
+    """Model Analyzer's children are in process groups of their own, and it leaves them behind when it is ended."""
+    try:
+        yield
+    finally:
+        family: list[psutil.Process] = []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family = psutil.Process(process.pid).children(recursive=True)
+        process.stop()
+        for member in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.terminate()
+        _, alive = psutil.wait_procs(family, timeout=_END_S)
+        for member in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()

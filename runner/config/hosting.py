@@ -1,0 +1,60 @@
+"""Who runs an experiment's model inside the server, and what that host can be told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from deployment_toolkit.core import Batching, DeviceKind, Host, ModelSpec
+from deployment_toolkit.deploying.deployment import THREADS, Deployment, hosted_format
+from deployment_toolkit.errors import UsageError
+from runner.config.experiment import AUTO_HOST, Parameters, TritonLaunchMode
+
+
+def host_of(mode: TritonLaunchMode, parameters: Parameters) -> str:
+    """What ``--host`` is told: the experiment's own, else by the launch mode. The embedded server has only the Python
+    backend, NVIDIA's has the formats' own, other images may have either."""
+    if parameters.host is not None:
+        return parameters.host
+    if mode is TritonLaunchMode.EMBEDDED:
+        return Host.PYTHON
+    ours = mode is TritonLaunchMode.DOCKER
+    return Host.NATIVE if ours and parameters.device_kind is DeviceKind.GPU else AUTO_HOST
+
+
+def takes_threads(host: str) -> bool:
+    """Whether the host is one of this project's, which has the parameter ``threads``."""
+    return host not in (Host.NATIVE, AUTO_HOST)
+
+
+def hosting_problems(mode: TritonLaunchMode, parameters: Parameters, batching: Batching) -> Iterator[str]:
+    """What contradicts itself in an experiment's words about host and batching."""
+    host = host_of(mode, parameters)
+    if host == Host.NATIVE and mode is TritonLaunchMode.EMBEDDED:
+        yield "host native needs triton_launch_mode docker or remote: the embedded server has no backends of formats"
+    if parameters.threads is not None and not takes_threads(host):
+        hosts = " or ".join(item for item in Host if takes_threads(item))
+        yield f"threads are told to a host of this project, not to {host}: add host: {hosts}, or leave them out"
+    if batching is not Batching.DYNAMIC:
+        for key in ("preferred_batch_sizes", "max_queue_delay_us"):
+            if getattr(parameters, key):
+                yield f"{key} is for batching dynamic, not {batching}: leave one of them out"
+    if parameters.host is not None and takes_threads(host):
+        yield from _refusal(Host(host), parameters, batching)
+
+
+def _refusal(host: Host, parameters: Parameters, batching: Batching) -> Iterator[str]:
+    """What a deployment with these words would be refused for."""
+    try:
+        Deployment(
+            name="model",
+            spec=ModelSpec((), ()),
+            format=hosted_format(parameters.format, host),
+            host=host,
+            batching=batching,
+            max_batch_size=parameters.max_batch_size,
+            engine_count_per_device={parameters.device_kind: parameters.number_of_model_instances},
+            backend_accelerator=parameters.backend_accelerator,
+            backend_parameters={} if parameters.threads is None else {THREADS: str(parameters.threads)},
+        )
+    except UsageError as error:
+        yield f"host {host}: {str(error).partition(': ')[2]}"

@@ -1,0 +1,244 @@
+"""The configuration of a run: one YAML, checked key by key before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from deployment_toolkit.checkout import ROOT
+from deployment_toolkit.core import Batching, LoadMethod, PerformanceTool
+from deployment_toolkit.errors import UsageError
+from deployment_toolkit.options.mapping import from_mapping
+from deployment_toolkit.triton_performance_runner.client_user import ClientUser
+from deployment_toolkit.triton_server.url import Scheme, ServerUrl
+from runner.config.experiment import Configuration, TritonLaunchMode, require_release
+from runner.config.parts import Checkpoint, Correctness, Dataset, DemoData, Framework, Measurement, Training
+from runner.config.search import Search
+from runner.config.servers import (
+    CONTAINER_KEYS,
+    REMOTE_KEYS,
+    ServerPlan,
+    keys_given,
+    needless,
+    release_of,
+    server_problems,
+)
+
+TRITON_IMAGE = "nvcr.io/nvidia/tritonserver:{}-py3"
+
+
+@dataclass(frozen=True)
+class Config:
+    """A run. ``feature_spec`` is for the preprocessing of raw data; later stages read the one beside the data.
+
+    A server in a container comes from ``triton_container_image``, else from ``triton_dockerfile``, which is built
+    (on ``from_image_name``, if that is given), else it is NVIDIA's of release ``container_version``.
+    ``triton_custom_operations`` is a library that it preloads. Without ``triton_launch_mode`` an experiment with any of
+    these keys, its own or the run's, uses a container, as the original's do.
+
+    A server that somebody else has started is known by ``triton_http_url`` and ``triton_grpc_url``, and serves the
+    folder ``triton_model_repository`` of this host. ``triton_client_user`` (``UID:GID``) is whom perf_analyzer runs as
+    there, for a server whose user can't open this one's shared memory.
+
+    With ``search`` the settings that experiments are served with are searched before they are deployed.
+
+    With ``ensemble_model_name`` each experiment also deploys, compares and measures the network behind its
+    preprocessing.
+    """
+
+    model_name: str
+    datasets_dir: Path
+    datasets: list[Dataset]
+    checkpoints: list[Checkpoint]
+    configurations: list[Configuration]
+    framework: Framework = Framework.TENSORFLOW2
+    batching: Batching = Batching.DYNAMIC
+    triton_launch_mode: TritonLaunchMode | None = None
+    container_version: str | None = None
+    triton_container_image: str | None = None
+    triton_dockerfile: Path | None = None
+    from_image_name: str | None = None
+    triton_custom_operations: Path | None = None
+    triton_http_url: str | None = None
+    triton_grpc_url: str | None = None
+    triton_model_repository: Path | None = None
+    triton_client_user: str | None = None
+    triton_load_model_method: LoadMethod = LoadMethod.EXPLICIT
+    ensemble_model_name: str | None = None
+    performance_tool: PerformanceTool = PerformanceTool.PERF_ANALYZER
+    measurement_steps_offline: int = 8
+    measurement_steps_online: int = 32
+    measurement: Measurement = field(default_factory=Measurement)
+    search: Search | None = None
+    deep_hidden_units: list[int] | None = None
+    feature_spec: Path | None = None
+    embedding_sizes: Path | None = None
+    demo_data: DemoData = field(default_factory=DemoData)
+    training: Training = field(default_factory=Training)
+    correctness: Correctness = field(default_factory=Correctness)
+    http_port: int | None = None
+    grpc_port: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("measurement_steps_offline", "measurement_steps_online"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("datasets", "checkpoints", "configurations"):
+            if not getattr(self, name):
+                raise UsageError(f"{name} must hold at least one entry")
+        if len(self.datasets) > 1:
+            raise UsageError(f"datasets: a run takes one data set, found {len(self.datasets)}")
+        known = {checkpoint.name for checkpoint in self.checkpoints}
+        for number, configuration in enumerate(self.configurations, 1):
+            for name in (configuration.checkpoint, configuration.parameters.checkpoint):
+                if name not in known:
+                    raise UsageError(f"configuration {number} uses checkpoint {name}, which checkpoints does not list")
+        if self.ensemble_model_name in (self.model_name, ""):
+            raise UsageError(f"ensemble_model_name {self.ensemble_model_name!r}: give a name that is not model_name")
+        if self.ensemble_model_name and self.performance_tool is not PerformanceTool.PERF_ANALYZER:
+            raise UsageError(f"ensemble_model_name: {self.performance_tool} measures no ensembles, use perf_analyzer")
+        require_release(self.container_version)
+        for scheme in Scheme:
+            self._remote_url(scheme)
+        if self.triton_client_user:
+            ClientUser.parse(self.triton_client_user)
+
+    def launch_mode_of(self, configuration: Configuration) -> TritonLaunchMode:
+        """Where the server of an experiment runs."""
+        containers = any(keys_given(part, CONTAINER_KEYS) for part in (self, configuration))
+        mode = configuration.triton_launch_mode or self.triton_launch_mode
+        return mode or (TritonLaunchMode.DOCKER if containers else TritonLaunchMode.EMBEDDED)
+
+    def triton_image(self, configuration: Configuration) -> str | None:
+        """The image that serves a configuration, the configuration's own keys first; None if it is built."""
+        for part in (configuration, self):
+            if part.triton_container_image:
+                return part.triton_container_image
+            if part is self and self.triton_dockerfile:
+                return None
+            if part.container_version:
+                return TRITON_IMAGE.format(part.container_version)
+        return None
+
+    def container_release(self, configuration: Configuration) -> str | None:
+        """NVIDIA's release that serves a configuration: its image's, else ``container_version``."""
+        return release_of(self.triton_image(configuration)) or configuration.container_version or self.container_version
+
+    def searches(self, number: int) -> bool:
+        """Whether the settings of experiment ``number`` are searched."""
+        return self.search is not None and self.search.chooses(number)
+
+    def server_plan(self, number: int) -> ServerPlan:
+        """Where and what serves experiment ``number``."""
+        configuration = self.configurations[number - 1]
+        return ServerPlan(
+            number=number,
+            mode=self.launch_mode_of(configuration),
+            parameters=configuration.parameters,
+            batching=self.batching,
+            image=self.triton_image(configuration),
+            release=self.container_release(configuration),
+            builds=self.triton_dockerfile is not None,
+            ensemble=self.ensemble_model_name is not None,
+        )
+
+    @property
+    def dockerfile(self) -> Path | None:
+        """``triton_dockerfile``; a relative one is looked for in the current folder, then in the project's root."""
+        path = self.triton_dockerfile
+        return path if path is None or path.is_file() else ROOT / path
+
+    @property
+    def served_models(self) -> tuple[str, ...]:
+        """Names of the models that an experiment deploys, each after those that it needs."""
+        ensemble = self.ensemble_model_name
+        return (self.model_name, *(() if ensemble is None else (f"{ensemble}_preprocessing", ensemble)))
+
+    @property
+    def http_server(self) -> ServerUrl | None:
+        """The server of remote experiments by HTTP."""
+        return self._remote_url(Scheme.HTTP)
+
+    @property
+    def grpc_server(self) -> ServerUrl | None:
+        """The server of remote experiments by gRPC."""
+        return self._remote_url(Scheme.GRPC)
+
+    @property
+    def experiment_numbers(self) -> range:
+        """From 1."""
+        return range(1, len(self.configurations) + 1)
+
+    @property
+    def dataset_dir(self) -> Path:
+        """The preprocessed data set: ``valid/*.parquet`` and, if it is to be trained on, ``train/*.parquet``."""
+        return (self.datasets_dir / self.datasets[0].name).resolve()
+
+    @property
+    def raw_rows_dir(self) -> Path:
+        """The data set's rows before preprocessing, ``valid/*.parquet``; an ensemble is asked with them."""
+        return self.dataset_dir.with_name(f"{self.dataset_dir.name}_joined")
+
+    def _remote_url(self, scheme: Scheme) -> ServerUrl | None:
+        """``triton_http_url`` or ``triton_grpc_url``; one without a protocol has that of its key."""
+        key = f"triton_{scheme}_url"
+        text = getattr(self, key)
+        if text is None:
+            return None
+        url = ServerUrl.parse(text if "://" in text else f"{scheme}://{text}")
+        if url.scheme is not scheme:
+            raise UsageError(f"{key} {text} is an address of {url.scheme}: write it as {scheme}://host:port")
+        return url
+
+    def problems(self, numbers: Sequence[int]) -> Iterator[str]:
+        """What keeps the experiments ``numbers`` from being launched as configured."""
+        yield from needless(self, {self.launch_mode_of(item) for item in self.configurations})
+        if self.from_image_name and not self.triton_dockerfile:
+            yield "from_image_name is what triton_dockerfile builds on: give that too, or leave it out"
+        plans = [self.server_plan(number) for number in numbers]
+        modes = {plan.mode for plan in plans}
+        if TritonLaunchMode.DOCKER in modes:
+            for key in ("triton_dockerfile", "triton_custom_operations"):
+                path = self.dockerfile if key == "triton_dockerfile" else self.triton_custom_operations
+                if path is not None and not path.is_file():
+                    yield f"{key} {getattr(self, key)}: there is no such file"
+        if TritonLaunchMode.REMOTE in modes:
+            for key in REMOTE_KEYS:
+                if getattr(self, key) is None:
+                    yield f"triton_launch_mode remote needs {key}: add it"
+            if self.performance_tool is PerformanceTool.MODEL_ANALYZER:
+                yield "triton_launch_mode remote: model_analyzer measures a server of its own, use perf_analyzer"
+        for plan in plans:
+            yield from needless(self.configurations[plan.number - 1], {plan.mode})
+            yield from server_problems(plan)
+            if self.searches(plan.number):
+                assert self.search is not None, "else it searches nothing"
+                for problem in self.search.problems(plan.mode, plan.parameters, self.batching, self.performance_tool):
+                    yield f"configuration {plan.number}: {problem}"
+
+
+def load_config(
+    path: Path, experiments: Sequence[int] = (), change: Callable[[Config], Config] = lambda config: config
+) -> Config:
+    """Reads a configuration, of which the given experiments are to be run, all of them if none are given. ``change`` is
+    applied before it is checked whether they can be launched.
+
+    Raises UsageError, naming the file and the key, if it can't be used.
+    """
+    try:
+        plain = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UsageError(f"configuration {path} can't be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"configuration {path} is not YAML: {error}") from error
+    config = change(from_mapping(Config, plain, str(path)))
+    for number in experiments:
+        if number not in config.experiment_numbers:
+            raise UsageError(f"experiment {number}: {path} has the experiments 1 to {len(config.configurations)}")
+    problem = next(config.problems(experiments or config.experiment_numbers), None)
+    if problem is not None:
+        raise UsageError(f"{path}: {problem}")
+    return config

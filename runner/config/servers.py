@@ -1,0 +1,132 @@
+"""What contradicts itself in a configuration's words about where an experiment's server runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from deployment_toolkit.core import Batching, DeviceKind, Format
+from deployment_toolkit.deploying.deployment import GPU_HOSTED
+from runner.config.experiment import Parameters, TritonLaunchMode
+from runner.config.hosting import hosting_problems
+
+CONTAINER_KEYS = (
+    "container_version",
+    "triton_container_image",
+    "triton_dockerfile",
+    "from_image_name",
+    "triton_custom_operations",
+)
+REMOTE_KEYS = ("triton_http_url", "triton_grpc_url", "triton_model_repository")
+PORT_KEYS = ("http_port", "grpc_port")
+_LAST_WITH_TENSORFLOW = "25.02"
+_FIRST_TO_CONVERT_TF_TRT = "24.11"  # the TensorFlow image's Python is 3.12 from there on, before 3.10
+_FIRST_WITH_TENSORRT_10 = "24.05"
+_TENSORFLOW_BACKEND = (Format.TF_SAVEDMODEL, Format.TF_TRT)
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """Keys of a configuration, the launch modes that they are for, and what they say."""
+
+    names: tuple[str, ...]
+    modes: tuple[TritonLaunchMode, ...]
+    says: str
+
+
+_KEYS = (
+    _Keys(CONTAINER_KEYS, (TritonLaunchMode.DOCKER,), "says which container"),
+    _Keys((*REMOTE_KEYS, "triton_client_user"), (TritonLaunchMode.REMOTE,), "says which running server"),
+    _Keys(PORT_KEYS, (TritonLaunchMode.EMBEDDED, TritonLaunchMode.DOCKER), "says which port to start a server on"),
+)
+
+
+@dataclass(frozen=True)
+class ServerPlan:
+    """Where and what serves experiment ``number``, the run's keys and its own put together.
+
+    ``image`` is the container's by name, None if it is built of a Dockerfile (``builds``) or there is none;
+    ``release`` is NVIDIA's that it is of, None if that isn't told.
+    ``ensemble`` says that preprocessing is served too.
+    """
+
+    number: int
+    mode: TritonLaunchMode
+    parameters: Parameters
+    batching: Batching
+    image: str | None
+    release: str | None
+    builds: bool
+    ensemble: bool
+
+
+def release_of(image: str | None) -> str | None:
+    """The release of an image of NVIDIA's Triton by its name, None for other images."""
+    found = re.search(r"tritonserver:(\d\d\.\d\d)-", image or "")
+    return found[1] if found else None
+
+
+def keys_given(part: object, keys: Sequence[str]) -> tuple[str, ...]:
+    """Those of the keys that a run or an experiment gives."""
+    return tuple(name for name in keys if getattr(part, name, None))
+
+
+def needless_keys(part: object, modes: Collection[TritonLaunchMode]) -> dict[str, str]:
+    """The keys that a run or an experiment gives and none of the launch modes needs, and what each says."""
+    foreign = (kind for kind in _KEYS if not set(kind.modes) & set(modes))
+    return {key: kind.says for kind in foreign for key in keys_given(part, kind.names)}
+
+
+def needless(part: object, modes: Collection[TritonLaunchMode]) -> Iterator[str]:
+    """The problems of such keys."""
+    for key, says in needless_keys(part, modes).items():
+        yield f"{key} {says}, triton_launch_mode {' and '.join(sorted(modes))} needs none: leave one of them out"
+
+
+def server_problems(plan: ServerPlan) -> Iterator[str]:
+    """What can't be launched as configured: contradictions between the launch mode, containers, formats and devices."""
+    if plan.mode is TritonLaunchMode.EMBEDDED:
+        yield from _embedded_problems(plan)
+    if plan.mode is TritonLaunchMode.DOCKER:
+        yield from _docker_problems(plan)
+    for problem in hosting_problems(plan.mode, plan.parameters, plan.batching):
+        yield f"configuration {plan.number}: {problem}"
+
+
+def _embedded_problems(plan: ServerPlan) -> Iterator[str]:
+    parameters = plan.parameters
+    if parameters.device_kind is DeviceKind.GPU and parameters.format not in GPU_HOSTED:
+        yield (
+            f"configuration {plan.number}: device_kind gpu needs triton_launch_mode docker or remote for "
+            f"{parameters.format}, the embedded server runs only {', '.join(GPU_HOSTED)} on a GPU"
+        )
+
+
+def _docker_problems(plan: ServerPlan) -> Iterator[str]:
+    where, served = f"configuration {plan.number}", plan.parameters.format
+    if plan.image is None and not plan.builds:
+        yield (
+            f"{where}: triton_launch_mode docker needs container_version, triton_container_image or triton_dockerfile"
+        )
+    release = release_of(plan.image)
+    if release and served in _TENSORFLOW_BACKEND and release > _LAST_WITH_TENSORFLOW:
+        yield (
+            f"{where}: {plan.image} has no TensorFlow backend for {served}, {_LAST_WITH_TENSORFLOW} is the last "
+            "release with one"
+        )
+    if release and served is Format.TRT and release < _FIRST_WITH_TENSORRT_10:
+        yield (
+            f"{where}: {plan.image} has a TensorRT before 10, whose plans can't be made here: take "
+            f"{_FIRST_WITH_TENSORRT_10} or later"
+        )
+    if served is Format.TF_TRT and (plan.release or "") < _FIRST_TO_CONVERT_TF_TRT:
+        yield (
+            f"{where}: tf-trt is made in NVIDIA's TensorFlow image of the server's release, which must be known and "
+            f"from {_FIRST_TO_CONVERT_TF_TRT} to {_LAST_WITH_TENSORFLOW}: give such a container_version"
+        )
+    if plan.ensemble:
+        yield (
+            "ensemble_model_name: preprocessing runs on this project's packages, which a server's container lacks: use "
+            "triton_launch_mode embedded or leave it out"
+        )

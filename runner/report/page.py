@@ -1,0 +1,209 @@
+"""The report of a run: summaries as CSV, pictures, ``report.md``, and a table on the console."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from deployment_toolkit.core import EvaluationMode
+from deployment_toolkit.files.atomic import replace_when_complete, write_text
+from deployment_toolkit.results.performance import markdown_table, performance_markdown
+from deployment_toolkit.results.plots import offline_plots, online_plots
+from deployment_toolkit.results.tables import write_csv
+from runner.console import Console
+from runner.experiment import Experiment
+from runner.records import StageRecord, State
+from runner.report.replay import replay_script
+from runner.report.results import METRIC_TITLES, ExperimentResult, read_results
+from runner.report.search import search_plots, search_section
+from runner.report.task import Task
+from runner.workspace import Workspace
+
+REPLAY = "replay.sh"
+_PLOT_TITLES = {
+    "throughput_vs_batch.png": "Offline throughput by batch size",
+    "latency_vs_batch.png": "Offline latency by batch size",
+    "latency_vs_concurrency.png": "Online latency and throughput by concurrency",
+}
+
+
+def save_report(task: Task, experiments: Sequence[Experiment], workspace: Workspace, console: Console) -> None:
+    """Writes everything there is to tell of a run, whether it went well or not."""
+    for experiment in experiments:
+        records = task.of_experiment(experiment.number)
+        if any(record.commands for record in records):
+            write_text(experiment.folders.results / REPLAY, replay_script(experiment, records, REPLAY))
+    results = [
+        result
+        for experiment in experiments
+        for result in read_results(experiment, task.of_experiment(experiment.number))
+    ]
+    _write_summaries(results, workspace.run)
+    plots = _write_plots(results, provenance(task), workspace.run / "plots")
+    write_text(workspace.run / "report.md", report_markdown(task, results, plots, workspace.run_name))
+    task.save(workspace.run / "task.yaml")
+    console.show("")
+    console.show(plain_table([_filled(result.summary) for result in results]))
+    console.show(f"\nreport: {workspace.run / 'report.md'}")
+
+
+def provenance(task: Task) -> str:
+    """Where and when, for the head of pictures."""
+    return f"{task.config.model_name} on {task.system.summary}, {task.started:%Y-%m-%d %H:%M} UTC"
+
+
+def report_markdown(task: Task, results: Sequence[ExperimentResult], plots: Sequence[str], run_name: str) -> str:
+    """The text of ``report.md``."""
+    parts = [f"# {task.config.model_name}, run {run_name}\n", _verdict(task), _origin(task)]
+    parts += ["## Summary\n", _transposed([_filled(result.summary) for result in results])]
+    parts += ["## Pictures\n", *(f"![{_PLOT_TITLES[name]}](plots/{name})\n" for name in plots)]
+    parts += ["## Stages\n", _stages(task), _STAGES_NOTE]
+    for result in results:
+        parts += _experiment(result)
+    parts += ["## Versions\n", markdown_table([{"package": k, "version": v} for k, v in task.system.packages.items()])]
+    return "\n".join(parts)
+
+
+_STAGES_NOTE = (
+    "Memory is the largest proportional set size of a stage's processes together, from the deploy stage on with the "
+    "server's. Each experiment's `replay.sh` repeats its commands.\n"
+)
+
+_LATENCY_NOTE = (
+    "The average latency is the sum of its parts: the client sends, network and server transfer, the request waits in "
+    "the queue, the server computes (input, inference, output), the client receives. Measured by perf_analyzer on the "
+    "same host, which shares its cores with the server, on rows of the validation data.\n"
+)
+
+
+_GATE_NOTE = (
+    "`framework` is the checkpoint in TensorFlow; the others are the deployed model, asked over each protocol one "
+    "request at a time (sync) and many at once (async). The largest difference is that of any row's probability.\n"
+)
+
+
+def _readable(row: Mapping[str, str]) -> dict[str, str]:
+    """A line of correctness.csv without its derived columns."""
+    return {
+        "model": row["name"],
+        "rows": f"{int(row['rows']):,}",
+        **{name: f"{float(row[metric]):.6f}" for metric, name in METRIC_TITLES.items() if metric in row},
+        "largest difference": f"{float(row['max_abs_diff']):.1e}" if row["max_abs_diff"] else "not comparable",
+        "tolerance": row["tolerance"].replace("|", "∣"),
+        "rows out of tolerance": row["rows_out_of_tolerance"],
+        "passed": "yes" if row["passed"] == "True" else "**no**",
+    }
+
+
+def _verdict(task: Task) -> str:
+    ended = [record for record in task.records if record.state in (State.FAILED, State.INTERRUPTED)]
+    if not ended and not task.interrupted:
+        return _passed([record for record in task.records if record.state is State.SKIPPED])
+    head = "The run was interrupted; what it had measured is below." if task.interrupted else "Not everything passed:"
+    lines = [
+        f"- **{'preparation' if record.experiment is None else f'experiment {record.experiment}'}, {record.name}: "
+        f"{record.state}.** {record.message} (log: `{record.log}`)"
+        for record in ended
+    ]
+    return "\n".join([head, "", *lines]) + "\n"
+
+
+def _passed(skipped: Sequence[StageRecord]) -> str:
+    if not skipped:
+        return "Every stage of every experiment passed.\n"
+    stages: dict[tuple[int | None, str], list[str]] = {}
+    for record in skipped:
+        stages.setdefault((record.experiment, record.message), []).append(record.name)
+    lines = [f"- experiment {number}, {', '.join(names)}: {message}" for (number, message), names in stages.items()]
+    return "\n".join(["Every stage passed but for those that could not be run:", "", *lines]) + "\n"
+
+
+def _origin(task: Task) -> str:
+    seconds = (task.finished - task.started).total_seconds() if task.finished else 0
+    facts = {
+        "host": task.system.summary,
+        "load average at the start": str(task.system.load_average),
+        "started (UTC)": f"{task.started:%Y-%m-%d %H:%M:%S}",
+        "duration": f"{seconds:.0f} s",
+        "command": f"`{task.command}`",
+        "configuration": "in [task.yaml](task.yaml)",
+    }
+    return markdown_table([{"provenance": name, "": value} for name, value in facts.items()])
+
+
+def _stages(task: Task) -> str:
+    return markdown_table(
+        [
+            {
+                "experiment": "-" if record.experiment is None else record.experiment,
+                "stage": record.name,
+                "state": str(record.state),
+                "seconds": f"{record.seconds:.1f}",
+                "peak memory (GiB)": f"{record.peak_memory_bytes / 2**30:.2f}",
+            }
+            for record in task.records
+        ]
+    )
+
+
+def _experiment(result: ExperimentResult) -> list[str]:
+    folder = str(result.folder.relative_to(result.experiment.workspace.run))
+    parts = [f"## Experiment {result.title}\n", _transposed([result.parameters | {"server": result.server}])]
+    parts += [f"Converted: {result.conversion}.\n"] if result.conversion else []
+    parts += search_section(result)
+    if result.correctness:
+        parts += ["### Correctness\n", markdown_table([_readable(row) for row in result.correctness]), _GATE_NOTE]
+    for mode, name in ((EvaluationMode.OFFLINE, "Offline"), (EvaluationMode.ONLINE, "Online")):
+        if result.performance(mode):
+            parts += [f"### {name}\n", performance_markdown(result.performance(mode)), _LATENCY_NOTE]
+    if any(record.commands for record in result.records):
+        parts.append(f"Files: [{folder}]({folder})\n")
+    return parts
+
+
+def _write_summaries(results: Sequence[ExperimentResult], folder: Path) -> None:
+    correctness = [{**result.parameters, **row} for result in results for row in result.correctness]
+    if correctness:
+        write_csv(folder / "correctness_summary.csv", correctness)
+    for mode in EvaluationMode:
+        rows = [{**result.parameters, **row} for result in results for row in result.performance(mode)]
+        if rows:
+            write_csv(folder / f"triton_performance_{mode}_summary.csv", rows)
+
+
+def _write_plots(results: Sequence[ExperimentResult], origin: str, folder: Path) -> list[str]:
+    """Names of the pictures that could be drawn."""
+    offline = {result.title: result.offline for result in results if result.offline}
+    online = {result.title: result.online for result in results if result.online}
+    plots: dict[str, bytes] = {}
+    if offline:
+        plots |= offline_plots(offline, origin)
+    if online:
+        plots |= online_plots(online, origin)
+    searches = search_plots(results, origin)
+    folder.mkdir(exist_ok=True)
+    for name, content in (plots | searches).items():
+        with replace_when_complete(folder / name) as beside:
+            beside.write_bytes(content)
+    return list(plots)
+
+
+def _filled(row: Mapping[str, str]) -> dict[str, str]:
+    return {name: value or "-" for name, value in row.items()}
+
+
+def _transposed(rows: Sequence[Mapping[str, str]]) -> str:
+    """A markdown table with a column per row: few rows of many values read better so."""
+    first, *names = rows[0]
+    return markdown_table([{first: name, **{row[first]: row[name] for row in rows}} for name in names])
+
+
+def plain_table(rows: Sequence[Mapping[str, str]]) -> str:
+    """A table for a terminal, a column per row."""
+    names = list(rows[0])
+    width = max(map(len, names))
+    columns = [max(len(row[name]) for name in names) for row in rows]
+    return "\n".join(
+        f"{name:<{width}}  " + "  ".join(f"{row[name]:>{size}}" for row, size in zip(rows, columns, strict=True))
+        for name in names
+    )

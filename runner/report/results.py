@@ -1,0 +1,194 @@
+"""What an experiment measured, read from the files its stages wrote."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deployment_toolkit.core import EvaluationMode
+from deployment_toolkit.results.performance import (
+    BATCH,
+    CONCURRENCY,
+    P99,
+    THROUGHPUT,
+    US_PER_MS,
+    PerformanceRow,
+    read_csv,
+    read_performance,
+)
+from runner.config.experiment import TritonLaunchMode
+from runner.config.hosting import host_of
+from runner.experiment import Experiment
+from runner.records import StageRecord, State
+from runner.search.measured import Measured
+from runner.search.table import SEARCH_TABLE, read_search
+from runner.stages.ensemble import ENSEMBLE_STAGES
+from runner.stages.network import REFERENCE
+
+METRIC, AUC = "map12", "roc_auc"
+METRIC_TITLES = {METRIC: "MAP@12", AUC: "ROC AUC", "log_loss": "log loss"}
+
+
+@dataclass(frozen=True)
+class ExperimentResult:
+    """What was measured of the network, or of the ensemble around it. ``correctness`` holds a row per dump, the
+    framework's first; what was not measured is empty."""
+
+    experiment: Experiment
+    model_name: str
+    folder: Path
+    records: list[StageRecord]
+    correctness: list[dict[str, str]]
+    offline: list[PerformanceRow]
+    online: list[PerformanceRow]
+    conversion: str = ""  # what was found when the model was converted
+    search: list[Measured] = field(default_factory=list)
+    searched: bool = False  # to the end
+
+    @property
+    def title(self) -> str:
+        """Names the experiment in tables and pictures."""
+        parameters = self.experiment.parameters
+        title = f"{self.experiment.number}: {parameters.format} {parameters.precision}"
+        return title if self.model_name == self.experiment.config.model_name else f"{title}, {self.model_name}"
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """What distinguishes it, as columns of a summary."""
+        parameters = self.experiment.parameters
+        return {
+            "experiment": str(self.experiment.number),
+            "model": self.model_name,
+            "format": str(parameters.format),
+            "precision": str(parameters.precision),
+            "accelerator": str(parameters.backend_accelerator),
+            "device": str(parameters.device_kind),
+            "instances": str(parameters.number_of_model_instances),
+            "max_batch_size": str(parameters.max_batch_size),
+            "host": str(host_of(self.experiment.launch_mode, parameters)),
+            "threads": "as the host likes" if parameters.threads is None else str(parameters.threads),
+            "preferred_batch_sizes": " ".join(
+                map(str, parameters.preferred_batch_sizes or [parameters.max_batch_size])
+            ),
+            "max_queue_delay_us": str(parameters.max_queue_delay_us),
+        }
+
+    @property
+    def server(self) -> str:
+        """Where it was served: the launch mode, with the container's image or the address."""
+        mode = self.experiment.launch_mode
+        where = {
+            TritonLaunchMode.DOCKER: self.experiment.server_image,
+            TritonLaunchMode.REMOTE: self.experiment.config.triton_grpc_url,
+        }
+        return ", ".join(filter(None, (str(mode), where.get(mode))))
+
+    def performance(self, mode: EvaluationMode) -> list[PerformanceRow]:
+        """The rows of one sweep."""
+        return self.offline if mode is EvaluationMode.OFFLINE else self.online
+
+    @property
+    def outcome(self) -> str:
+        """``ok``, the first stage that is not, or ``skipped`` if nothing of it was run."""
+        if self.records and all(record.state is State.SKIPPED for record in self.records):
+            return str(State.SKIPPED)
+        state = next((record for record in self.records if record.state is not State.OK), None)
+        return "ok" if state is None and self.records else f"{state.name} {state.state}" if state else "not run"
+
+    @property
+    def summary(self) -> dict[str, str]:
+        """The line of the experiment in the run's summary table."""
+        return {
+            "experiment": self.title,
+            "result": self.outcome,
+            **_correctness_summary(self.correctness),
+            "offline, batch 1: p99 (ms)": _of_row(_smallest(self.offline), P99, 1 / US_PER_MS, ".2f"),
+            **_peak("offline", self.offline, BATCH, "batch"),
+            **_peak("online", self.online, CONCURRENCY, "concurrency"),
+        }
+
+
+def read_results(experiment: Experiment, records: list[StageRecord]) -> list[ExperimentResult]:
+    """What is there of an experiment's files: of the network, and of the ensemble if there is one."""
+    config, folders = experiment.config, experiment.folders
+    ensemble = {stage.name for stage in ENSEMBLE_STAGES}
+    own = [record for record in records if record.name not in ensemble]
+    results = [_read(experiment, config.model_name, folders.results, own)]
+    if config.ensemble_model_name is not None:
+        others = [record for record in records if record.name in ensemble]
+        results.append(_read(experiment, config.ensemble_model_name, folders.ensemble_results, others))
+    return results
+
+
+def keep_configs(experiment: Experiment) -> None:
+    """Copies what the server was told of the experiment's models beside its results."""
+    config, folders = experiment.config, experiment.folders
+    kept = {config.model_name: folders.results, config.ensemble_model_name: folders.ensemble_results}
+    for name, folder in kept.items():
+        source = folders.model_store / (name or "") / "config.pbtxt"
+        if source.is_file():
+            folder.mkdir(exist_ok=True)
+            shutil.copyfile(source, folder / "config.pbtxt")
+
+
+def _read(experiment: Experiment, model_name: str, folder: Path, records: list[StageRecord]) -> ExperimentResult:
+    correctness, offline, online, search = (
+        folder / name
+        for name in ("correctness.csv", "triton_performance_offline.csv", "triton_performance_online.csv", SEARCH_TABLE)
+    )
+    return ExperimentResult(
+        experiment,
+        model_name,
+        folder,
+        records,
+        read_csv(correctness) if correctness.is_file() else [],
+        read_performance(offline) if offline.is_file() else [],
+        read_performance(online) if online.is_file() else [],
+        _read_conversion(experiment) if model_name == experiment.config.model_name else "",
+        *(read_search(search) if search.is_file() else ()),
+    )
+
+
+def _read_conversion(experiment: Experiment) -> str:
+    path = experiment.folders.shared / "navigator_workspace" / "convert_model_results.yaml"
+    if not path.is_file():
+        return ""
+    attempts = yaml.safe_load(path.read_text())
+    return "; ".join(f"{attempt['name']}: {attempt['status']['message']}" for attempt in attempts)
+
+
+def _correctness_summary(rows: list[dict[str, str]]) -> dict[str, str]:
+    """Of each ranking metric the framework's and the worst that was served."""
+    reference = next((row for row in rows if row["name"] == REFERENCE), None)
+    served = [row for row in rows if row["name"] != REFERENCE]
+    summary = {}
+    for metric in (METRIC, AUC):
+        title = METRIC_TITLES[metric]
+        worst = min((row[metric] for row in served), key=float, default="")
+        summary[f"{title} framework"] = f"{float(reference[metric]):.6f}" if reference and worst else ""
+        summary[f"{title} served"] = f"{float(worst):.6f}" if reference and worst else ""
+    differences = [float(row["max_abs_diff"]) for row in served if row["max_abs_diff"]]
+    return {**summary, "largest difference": f"{max(differences):.1e}" if differences else ""}
+
+
+def _peak(mode: str, rows: list[PerformanceRow], point: str, point_name: str) -> dict[str, str]:
+    best = max(rows, key=lambda row: float(row[THROUGHPUT]), default=None)
+    return {
+        f"{mode} peak (inferences/s)": _of_row(best, THROUGHPUT, 1, ",.0f"),
+        f"at {point_name}": _of_row(best, point, 1, "d"),
+    }
+
+
+def _smallest(rows: list[PerformanceRow]) -> PerformanceRow | None:
+    return next((row for row in rows if row[BATCH] == 1), None)
+
+
+def _of_row(row: PerformanceRow | None, column: str, factor: float, form: str) -> str:
+    if row is None:
+        return ""
+    value: Any = row[column] if form == "d" else row[column] * factor
+    return format(value, form)

@@ -1,0 +1,63 @@
+"""The record of a run: what was asked, where it ran, what became of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deployment_toolkit.files.atomic import write_text
+from runner.config.run import Config
+from runner.records import StageRecord, State
+from runner.report.system_info import SystemInfo
+
+
+@dataclass
+class Task:
+    """Times are UTC. ``interrupted`` says that Ctrl-C ended the run before every stage had its turn."""
+
+    config: Config
+    command: str
+    system: SystemInfo
+    started: datetime
+    finished: datetime | None = None
+    interrupted: bool = False
+    records: list[StageRecord] = field(default_factory=list)
+
+    @property
+    def failed(self) -> bool:
+        """Whether any stage failed."""
+        return any(record.state is State.FAILED for record in self.records)
+
+    def of_experiment(self, number: int | None) -> list[StageRecord]:
+        """The stages of one experiment, or of the preparation."""
+        return [record for record in self.records if record.experiment == number]
+
+    def save(self, path: Path) -> None:
+        """Writes ``task.yaml``."""
+        plain = {
+            "command": self.command,
+            "started": self.started.isoformat(timespec="seconds"),
+            "finished": None if self.finished is None else self.finished.isoformat(timespec="seconds"),
+            "interrupted": self.interrupted,
+            "system": self.system.to_dict(),
+            "stages": [record.to_dict() for record in self.records],
+            "config": to_plain(self.config),
+        }
+        write_text(path, yaml.safe_dump(plain, sort_keys=False, width=120))
+
+
+def to_plain(value: Any) -> Any:
+    """A dataclass as plain YAML types."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {item.name: to_plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    if isinstance(value, Enum):
+        return value.value
+    return str(value) if isinstance(value, Path) else value

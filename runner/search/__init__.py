@@ -1,0 +1,1 @@
+"""The search of serving settings: which to try, their visits, the choice."""

@@ -1,0 +1,92 @@
+"""What was measured of candidates, and what it says: the point at which a candidate serves best, and the frontier."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from deployment_toolkit.results.performance import CONCURRENCY, P99, THROUGHPUT, US_PER_MS, PerformanceRow
+from runner.search.space import Candidate
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One visit of a candidate: a row per concurrency. ``final`` visits have the long windows; ``seconds`` is what the
+    visit took, deployment included."""
+
+    candidate: Candidate
+    round: int
+    final: bool
+    rows: tuple[PerformanceRow, ...]
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Point:
+    """A candidate at a concurrency: medians over its visits. ``spread`` is the range of the throughputs over their
+    median, 0 for a single visit."""
+
+    candidate: Candidate
+    concurrency: int
+    throughput: float
+    p99_ms: float
+    visits: int
+    spread: float
+
+    def rank(self, budget_ms: float) -> tuple[bool, float]:
+        """The larger the better: within the budget by throughput, else by nearness to it."""
+        within = self.p99_ms <= budget_ms
+        return within, self.throughput if within else -self.p99_ms
+
+
+def points(measured: Iterable[Measured]) -> list[Point]:
+    """The points of all candidates, in the order of their first visits. Where a candidate has final visits, they alone
+    count."""
+    by_candidate: dict[Candidate, list[Measured]] = {}
+    for visit in measured:
+        by_candidate.setdefault(visit.candidate, []).append(visit)
+    found = []
+    for candidate, visits in by_candidate.items():
+        counted = [visit for visit in visits if visit.final] or visits
+        rows = [row for visit in counted for row in visit.rows]
+        for concurrency in dict.fromkeys(row[CONCURRENCY] for row in rows):
+            found.append(_point(candidate, [row for row in rows if row[CONCURRENCY] == concurrency]))
+    return found
+
+
+def best_points(measured: Iterable[Measured], budget_ms: float) -> list[Point]:
+    """Each candidate at the concurrency at which it serves best, the best candidate first."""
+    best: dict[Candidate, Point] = {}
+    for point in points(measured):
+        known = best.get(point.candidate)
+        if known is None or point.rank(budget_ms) > known.rank(budget_ms):
+            best[point.candidate] = point
+    return sorted(best.values(), key=by_rank(budget_ms), reverse=True)
+
+
+def by_rank(budget_ms: float) -> Callable[[Point], tuple[bool, float]]:
+    """A sort key."""
+    return lambda point: point.rank(budget_ms)
+
+
+def frontier(of: Sequence[Point]) -> list[Point]:
+    """The points of which no other has both more throughput and a lower p99, by rising p99."""
+    kept: list[Point] = []
+    for point in sorted(of, key=lambda item: (item.p99_ms, -item.throughput)):
+        if not kept or point.throughput > kept[-1].throughput:
+            kept.append(point)
+    return kept
+
+
+def _point(candidate: Candidate, rows: Sequence[PerformanceRow]) -> Point:
+    rates = [row[THROUGHPUT] for row in rows]
+    throughput = statistics.median(rates)
+    return Point(
+        candidate,
+        rows[0][CONCURRENCY],
+        throughput,
+        statistics.median(row[P99] / US_PER_MS for row in rows),
+        len(rows),
+        (max(rates) - min(rates)) / throughput if throughput else 0.0,
+    )

@@ -1,0 +1,110 @@
+"""The stage that searches: has candidates measured on the experiment's server, and leaves the experiment with the
+settings that it chose."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+from deployment_toolkit.core import PerformanceTool
+from deployment_toolkit.errors import PerformanceError
+from deployment_toolkit.files.atomic import write_text
+from runner.config.hosting import host_of
+from runner.config.search import Search
+from runner.experiment import Experiment, Step
+from runner.search.algorithm import Round, walk
+from runner.search.analyzer import AnalyzerVisits
+from runner.search.measured import Measured, best_points
+from runner.search.space import Candidate, Space
+from runner.search.table import SEARCH_TABLE, write_search
+from runner.search.verdict import Verdict
+from runner.search.visits import CONFIG, Visits
+
+FOLDER = "search"
+
+
+def search_settings(experiment: Experiment) -> Generator[Step, None, None]:
+    """The commands of the search, with what a person is told between them. What follows in the experiment has the
+    chosen settings. Raises PerformanceError if no candidate could be measured."""
+    yield from _Searcher(experiment, search_of(experiment)).run()
+
+
+def search_of(experiment: Experiment) -> Search:
+    """What the configuration says of searching."""
+    search = experiment.config.search
+    assert search is not None, "without it there is no such stage"
+    return search
+
+
+def space_of(experiment: Experiment) -> Space:
+    """The grid around what an experiment is configured with."""
+    parameters = experiment.configuration.parameters
+    host = host_of(experiment.launch_mode, parameters)
+    return Space.of(search_of(experiment), parameters, host, len(os.sched_getaffinity(0)))
+
+
+class _Searcher:
+    """The search of one experiment: has the walk's rounds measured, keeps what is known on disk, and decides."""
+
+    def __init__(self, experiment: Experiment, search: Search) -> None:
+        self._experiment = experiment
+        self._search = search
+        self._space = space_of(experiment)
+        self._results = experiment.folders.results
+        self._measured: list[Measured] = []
+        self._configs: dict[Candidate, str] = {}
+        self._asked: Round | None = None
+        ours = experiment.config.performance_tool is PerformanceTool.PERF_ANALYZER
+        searcher = Visits if ours else AnalyzerVisits
+        self._visits = searcher(experiment, search, self._results / FOLDER, self._found, self._tell)
+
+    def run(self) -> Generator[Step, None, None]:
+        (self._results / FOLDER).mkdir(exist_ok=True)
+        yield (
+            f"  {self._space.size} candidates, p99 of at most {self._search.p99_budget_ms:g} ms, about "
+            f"{self._search.minutes:g} minutes; as configured: {self._space.start}"
+        )
+        rounds = walk(self._space, self._search)
+        self._asked = next(rounds)
+        while self._asked is not None:
+            answer = yield from self._visits.measure(self._asked)
+            try:
+                self._asked = rounds.send(answer)
+            except StopIteration:
+                self._asked = None
+        if not self._measured:
+            raise PerformanceError("no candidate of the search could be served and measured: see the logs")
+        yield self._decide()
+
+    def _found(self, visit: Measured, config_text: str | None) -> None:
+        self._measured.append(visit)
+        if config_text is not None:
+            self._configs[visit.candidate] = config_text
+        self._save(decided=False)
+
+    def _save(self, *, decided: bool) -> None:
+        write_search(self._results / SEARCH_TABLE, self._measured, self._search.p99_budget_ms, decided=decided)
+
+    def _decide(self) -> str:
+        """Takes the best over into the experiment, and says so."""
+        verdict = Verdict.of(self._measured, self._space.start, self._search)
+        chosen = verdict.chosen.candidate
+        self._save(decided=True)
+        if chosen in self._configs:  # else it could be visited by Model Analyzer only, and the deploy stage tells why
+            write_text(self._results / FOLDER / CONFIG, self._configs[chosen])
+        self._experiment.parameters = chosen.over(self._experiment.parameters)
+        return f"  {verdict.summary}\n  to keep it, write into the experiment's parameters:\n{verdict.yaml}"
+
+    def _tell(self, candidate: Candidate, position: int) -> str:
+        """The progress of the search, before a visit."""
+        assert self._asked is not None, "a visit belongs to a round"
+        left, made = self._asked.visits_left - position, len(self._measured)
+        time_left = ""
+        if made:
+            spent_s = sum(visit.seconds for visit in self._measured)
+            left = max(1, min(left, round(made * (60 * self._search.minutes / spent_s - 1))))
+            time_left = f"about {spent_s / made * left:.0f} s left, "
+        known = best_points(self._measured, self._search.p99_budget_ms)
+        best = f"best so far {known[0].throughput:,.0f}/s, p99 {known[0].p99_ms:.0f} ms; " if known else ""
+        stage = "final" if self._asked.final else "search"
+        return f"  {stage} {made + 1} of at most {made + left}, {time_left}{best}now {candidate}"

@@ -1,0 +1,111 @@
+"""What a search chose, and why, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from runner.config.search import Search
+from runner.search.measured import Measured, Point, best_points
+from runner.search.space import Candidate
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The chosen point and those that it was chosen from, the best first; ``start`` is what was configured."""
+
+    ranking: tuple[Point, ...]
+    start: Candidate
+    search: Search
+
+    @classmethod
+    def of(cls, measured: Sequence[Measured], start: Candidate, search: Search) -> Verdict:
+        """Of the final, or of everything where there was none."""
+        finals = [visit for visit in measured if visit.final]
+        return cls(tuple(best_points(finals or measured, search.p99_budget_ms)), start, search)
+
+    @property
+    def chosen(self) -> Point:
+        """The winner."""
+        return self.ranking[0]
+
+    @property
+    def met(self) -> bool:
+        """Whether it keeps to the budget."""
+        return self.chosen.p99_ms <= self.search.p99_budget_ms
+
+    @property
+    def summary(self) -> str:
+        """One line."""
+        chosen, budget = self.chosen, f"{self.search.p99_budget_ms:g} ms"
+        kept = "" if self.met else f"; NO candidate kept to the budget of {budget}, this is the nearest to it"
+        return f"chosen: {chosen.candidate}: {_figures(chosen)}{kept}"
+
+    @property
+    def paragraph(self) -> str:
+        """The choice and why."""
+        return " ".join([self._choice(), *self._others(), *self._noise()])
+
+    @property
+    def yaml(self) -> str:
+        """The lines of an experiment's ``parameters`` that say the same."""
+        candidate = self.chosen.candidate
+        lines = [f"number_of_model_instances: {candidate.instances}"]
+        if candidate.threads is not None:
+            lines.append(f"threads: {candidate.threads}")
+        lines.append(f"preferred_batch_sizes: [{', '.join(map(str, candidate.preferred_batch_sizes))}]")
+        lines.append(f"max_queue_delay_us: {candidate.max_queue_delay_us}")
+        return "\n".join(f"    {line}" for line in lines)
+
+    def _choice(self) -> str:
+        load = f"{self.search.rows_per_request} rows a request over {self.search.protocol}"
+        text = f"Chosen for {load}: **{self.chosen.candidate}**, {_figures(self.chosen)}"
+        budget = f"{self.search.p99_budget_ms:g} ms"
+        if self.met:
+            return f"{text}, within the budget of {budget}."
+        return (
+            f"{text}. **No candidate kept to the budget of {budget}**: this one came nearest to it. Fewer requests at "
+            "a time, a faster format or a larger budget would help."
+        )
+
+    def _others(self) -> list[str]:
+        told = [f"Runner-up: {point.candidate}, {self._compared(point)}." for point in self.ranking[1:2]]
+        start = next((point for point in self.ranking if point.candidate == self.start), None)
+        if start is self.chosen:
+            return ["That is as configured.", *told]
+        if start is not None and start not in self.ranking[1:2]:
+            told.append(f"As configured ({start.candidate}): {self._compared(start)}.")
+        elif start is not None:
+            told.append("The runner-up is what was configured.")
+        return told
+
+    def _compared(self, point: Point) -> str:
+        text = _figures(point)
+        if point.p99_ms > self.search.p99_budget_ms:
+            return f"{text}, which is over the budget"
+        return f"{text}, {_percent(1 - point.throughput / self.chosen.throughput)} less"
+
+    def _noise(self) -> list[str]:
+        compared = [point for point in self.ranking[:2] if point.visits > 1]
+        if not compared:
+            return ["Each was visited once, so the noise is not known."]
+        noise = max(point.spread for point in compared)
+        text = (
+            f"Noise: the throughputs of one candidate differed by up to {_percent(noise)} between its "
+            f"{compared[0].visits} visits, of which the medians count"
+        )
+        if len(self.ranking) > 1 and self.met:
+            lead = 1 - self.ranking[1].throughput / self.chosen.throughput
+            over = self.ranking[1].p99_ms > self.search.p99_budget_ms
+            if not over:
+                told_apart = "more than that" if lead > noise else "less than that: they can't be told apart for sure"
+                text += f"; the lead over the runner-up is {told_apart}"
+        return [f"{text}."]
+
+
+def _figures(point: Point) -> str:
+    return f"{point.throughput:,.0f} inferences/s at a p99 of {point.p99_ms:.1f} ms ({point.concurrency} at a time)"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

@@ -1,0 +1,87 @@
+"""The server of an experiment, by its launch mode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+
+from deployment_toolkit.containers.engine import ContainerEngine
+from deployment_toolkit.core import DeviceKind
+from deployment_toolkit.errors import DeviceError, UsageError
+from deployment_toolkit.gpu import require_gpu
+from deployment_toolkit.triton_server.attached import attached_server
+from deployment_toolkit.triton_server.docker import built_image, docker_server
+from deployment_toolkit.triton_server.local import local_server
+from deployment_toolkit.triton_server.remote import TritonServer
+from runner.config.experiment import Configuration, TritonLaunchMode
+from runner.config.run import Config
+from runner.experiment import Experiment
+
+
+def require_launchable(config: Config, devices: Sequence[int], numbers: Sequence[int] = ()) -> None:
+    """Raises, before anything is made, if the servers of the experiments ``numbers``, by default of all, can't be had:
+    DeviceError without the GPUs, UsageError for ``devices`` that no server of this run can use, ContainerError without
+    an engine or an image, ServerError if a server that somebody else has started does not answer or has a model of
+    this name already."""
+    chosen = [config.configurations[number - 1] for number in numbers or config.experiment_numbers]
+    _require_devices([item for item in chosen if config.launch_mode_of(item) is not TritonLaunchMode.REMOTE], devices)
+    modes = {config.launch_mode_of(item) for item in chosen}
+    if TritonLaunchMode.REMOTE in modes:
+        with _attached(config):
+            pass
+    if TritonLaunchMode.DOCKER in modes:
+        images = [
+            config.triton_image(item) for item in chosen if config.launch_mode_of(item) is TritonLaunchMode.DOCKER
+        ]
+        with ContainerEngine.connect() as engine:  # all images, so that a wrong name isn't found out after an hour
+            for name in dict.fromkeys(images):
+                engine.require_image(name or _built_image(config, engine))
+
+
+def server_for(experiment: Experiment) -> AbstractContextManager[TritonServer]:
+    """A context manager whose server is ready inside the block. One that it has started is gone after it; one that
+    somebody else has started goes on without the experiment's models."""
+    config = experiment.config
+    if experiment.launch_mode is TritonLaunchMode.REMOTE:
+        return _attached(config)
+    launch = _in_container(experiment) if experiment.launch_mode is TritonLaunchMode.DOCKER else local_server
+    return launch(
+        experiment.folders.model_store,
+        log_path=experiment.server_log,
+        http_port=config.http_port,
+        grpc_port=config.grpc_port,
+        load_method=config.triton_load_model_method,
+        devices=experiment.server_devices,
+    )
+
+
+def _in_container(experiment: Experiment) -> Callable[..., AbstractContextManager[TritonServer]]:
+    """``docker_server`` with what the experiment says of its container. Its image was found or built before the run."""
+    image = experiment.server_image
+    assert image is not None, "it is served in a container"
+    return partial(docker_server, image=image, custom_operations=experiment.config.triton_custom_operations)
+
+
+def _attached(config: Config) -> AbstractContextManager[TritonServer]:
+    http, grpc = config.http_server, config.grpc_server
+    assert http and grpc and config.triton_model_repository, "the configuration was checked"
+    return attached_server(
+        config.triton_model_repository, http_url=str(http), grpc_url=str(grpc), models=config.served_models
+    )
+
+
+def _require_devices(configurations: Sequence[Configuration], devices: Sequence[int]) -> None:
+    if any(item.parameters.device_kind is DeviceKind.GPU for item in configurations):
+        names = require_gpu("this configuration (device_kind gpu)")
+        missing = [device for device in devices if device >= len(names)]
+        if missing:
+            raise DeviceError(f"--devices {missing[0]}: this machine's GPUs are 0 to {len(names) - 1} ({names[0]})")
+    elif list(devices) != [0]:
+        raise UsageError(f"--devices {list(devices)}: this configuration runs on the CPU, give 0 or leave it out")
+
+
+def _built_image(config: Config, engine: ContainerEngine) -> str:
+    """The name of the image of the run's Dockerfile, built if something changed."""
+    assert config.dockerfile is not None, "the configuration was checked"
+    return built_image(engine, config.dockerfile, config.from_image_name)

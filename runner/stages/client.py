@@ -1,0 +1,120 @@
+"""Commands that ask a model of the server: its answers, their comparison, its speed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from deployment_toolkit.checkout import ROOT
+from deployment_toolkit.core import Accelerator, EvaluationMode
+from deployment_toolkit.rows.request_sizes import request_sizes
+from deployment_toolkit.triton_server.docker import server_user
+from runner.config.experiment import TritonLaunchMode
+from runner.config.measurement_points import MeasurementPoints, offline_points, online_points
+from runner.config.parts import Correctness
+from runner.config.reduced_precision import is_reduced
+from runner.experiment import Command, Experiment, make_command, script
+
+TRANSPORTS = {
+    "grpc_async": ("grpc", []),
+    "grpc_sync": ("grpc", ["--synchronous"]),
+    "http_async": ("http", []),
+    "http_sync": ("http", ["--synchronous"]),
+}
+
+
+def inference_command(
+    experiment: Experiment, name: str, model_name: str, transport: str, rows: Sequence[object], dump: Path
+) -> Command:
+    """A data set through a model of the server, in requests of many sizes, into a dump."""
+    protocol, flags = TRANSPORTS[transport]
+    server = experiment.server_url
+    argv = [
+        *script("run_inference_on_triton.py"),
+        *("--server-url", server.grpc_url if protocol == "grpc" else server.http_url),
+        *("--model-name", model_name, "--model-version", "1", *flags),
+        *rows,
+        *_request_rows(experiment),
+        *("--output-dir", dump, "--dump-labels"),
+    ]
+    return make_command(name, argv)
+
+
+def _request_rows(experiment: Experiment) -> list[object]:
+    """What is wrong in one size of request is right in all others, so many are asked; but not where TensorRT inside
+    another backend compiles the model for each size anew, in minutes."""
+    parameters = experiment.parameters
+    if parameters.backend_accelerator is Accelerator.TRT:
+        return []
+    return ["--request-rows", *request_sizes(parameters.max_batch_size)]
+
+
+def gate_command(experiment: Experiment, name: str, reference: Path, served: Sequence[Path], csv: Path) -> Command:
+    """Dumps of a served model against that of the framework."""
+    argv = [
+        *script("check_correctness.py", "--metrics", ROOT / "metrics.py", "--reference-dump-dir", reference),
+        *(part for dump in served for part in ("--dump-dir", dump)),
+        *_limits(experiment.config.correctness, reduced=is_reduced(experiment.parameters)),
+        *("--csv", csv),
+    ]
+    return make_command(name, argv)
+
+
+def _limits(limits: Correctness, *, reduced: bool) -> list[object]:
+    if not reduced:
+        return ["--atol", limits.atol, "--rtol", limits.rtol, "--max-metric-loss", f"map12={limits.max_map_loss}"]
+    largest = limits.reduced_precision_max_metric_loss
+    losses = (part for metric in ("map12", "roc_auc") for part in ("--max-metric-loss", f"{metric}={largest}"))
+    return ["--atol", limits.reduced_precision_atol, "--rtol", 0, *losses]
+
+
+def offline_sweep(experiment: Experiment) -> MeasurementPoints:
+    """What an experiment measures one request at a time."""
+    config = experiment.config
+    return offline_points(experiment.parameters.max_batch_size, config.measurement_steps_offline, config.batching)
+
+
+def online_sweep(experiment: Experiment) -> MeasurementPoints:
+    """What an experiment measures with many requests at once."""
+    parameters, config = experiment.parameters, experiment.config
+    instances = parameters.number_of_model_instances
+    return online_points(parameters.max_batch_size, instances, config.measurement_steps_online, config.batching)
+
+
+def performance_command(
+    experiment: Experiment,
+    name: str,
+    model_name: str,
+    mode: EvaluationMode,
+    points: MeasurementPoints,
+    rows: Sequence[object],
+    csv: Path,
+) -> Command:
+    """A sweep over a model of the server."""
+    measurement, server = experiment.config.measurement, experiment.server_url
+    # Offline the rows go through shared memory either way; over HTTP each of its regions would take up a port.
+    url = server.grpc_url if mode is EvaluationMode.OFFLINE else server.http_url
+    argv = [
+        *script("run_performance_on_triton.py", "--server-url", url),
+        *("--model-name", model_name, "--model-repository", experiment.folders.model_store),
+        *rows,
+        *("--batch-sizes", *points.batch_sizes, "--concurrency", *points.concurrency),
+        *("--evaluation-mode", mode, "--performance-tool", experiment.config.performance_tool, "--warmup"),
+        *("--measurement-request-count", measurement.request_count, "--retries", measurement.retries),
+        *("--stability-percentage", measurement.stability_percentage),
+        *client_options(experiment),
+        *("--result-path", csv),
+    ]
+    return make_command(name, argv)
+
+
+def client_options(experiment: Experiment) -> list[str]:
+    """Whom perf_analyzer runs as. A server's container never runs as root, and then it can't open root's shared memory;
+    of a server that somebody else has started the configuration tells."""
+    user, uid = None, os.getuid()
+    if experiment.launch_mode is TritonLaunchMode.REMOTE:
+        user = experiment.config.triton_client_user
+    elif experiment.launch_mode is TritonLaunchMode.DOCKER and uid == 0:
+        user = server_user(uid, os.getgid())
+    return [] if user is None else ["--client-user", user]

@@ -1,0 +1,84 @@
+"""The stages that follow where a configuration names an ensemble: raw features in, the network's probability out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deployment_toolkit.checkout import ROOT
+from deployment_toolkit.core import EvaluationMode
+from runner.experiment import Command, Experiment, make_command, script
+from runner.stages.client import gate_command, inference_command, offline_sweep, online_sweep, performance_command
+from runner.stages.network import REFERENCE, Stage, feature_spec_options
+from widedeep.preprocessing.dataset import WORKFLOW_NAME
+
+PREFIX = "ensemble_"  # of the commands' logs
+ASKED_BY = ("grpc_async", "http_async")  # what differs between sync and async was compared with the network
+
+
+def deploy_ensemble(experiment: Experiment) -> list[Command]:
+    """The data set's workflow and the chain beside the deployed network, loaded and answering."""
+    config, parameters = experiment.config, experiment.parameters
+    argv = [
+        *script("deploy_ensemble.py", "--ensemble-model-name", config.ensemble_model_name),
+        *("--model-name", config.model_name, "--model-repository", experiment.folders.model_store),
+        *("--workflow-path", config.dataset_dir / WORKFLOW_NAME, *feature_spec_options(config)),
+        *("--preprocessing-instances", parameters.number_of_model_instances),
+        *("--model-control-mode", config.triton_load_model_method, "--load-model", "--load-model-timeout-s", "120"),
+        *("--server-url", experiment.server_url.grpc_url),
+    ]
+    return [make_command(f"{PREFIX}deploy", argv)]
+
+
+def ensemble_correctness(experiment: Experiment) -> list[Command]:
+    """Raw validation rows through the ensemble; the gate against the framework on the preprocessed ones."""
+    dumps = experiment.folders.dumps
+    rows = _rows(experiment, min(experiment.config.correctness.batch_size, experiment.parameters.max_batch_size))
+    commands = [
+        inference_command(
+            experiment, f"{PREFIX}inference_{name}", _name(experiment), name, rows, _dump(experiment, name)
+        )
+        for name in ASKED_BY
+    ]
+    served = [_dump(experiment, name) for name in ASKED_BY]
+    csv = experiment.folders.ensemble_results / "correctness.csv"
+    return [*commands, gate_command(experiment, f"{PREFIX}gate", dumps / REFERENCE, served, csv)]
+
+
+def ensemble_offline(experiment: Experiment) -> list[Command]:
+    """The network's batch sweep, of raw features."""
+    return [_performance(experiment, EvaluationMode.OFFLINE)]
+
+
+def ensemble_online(experiment: Experiment) -> list[Command]:
+    """The network's concurrency sweep, of raw features."""
+    return [_performance(experiment, EvaluationMode.ONLINE)]
+
+
+ENSEMBLE_STAGES = (
+    Stage("ensemble deploy", deploy_ensemble, needs_server=True),
+    Stage("ensemble correctness", ensemble_correctness, needs_server=True),
+    Stage("ensemble performance offline", ensemble_offline, needs_server=True, shares_memory=True),
+    Stage("ensemble performance online", ensemble_online, needs_server=True),
+)
+
+
+def _performance(experiment: Experiment, mode: EvaluationMode) -> Command:
+    points = (offline_sweep if mode is EvaluationMode.OFFLINE else online_sweep)(experiment)
+    rows = _rows(experiment, experiment.parameters.max_batch_size)
+    csv = experiment.folders.ensemble_results / f"triton_performance_{mode}.csv"
+    return performance_command(experiment, f"{PREFIX}performance_{mode}", _name(experiment), mode, points, rows, csv)
+
+
+def _name(experiment: Experiment) -> str:
+    assert experiment.config.ensemble_model_name is not None, "without a name there are no such stages"
+    return experiment.config.ensemble_model_name
+
+
+def _dump(experiment: Experiment, transport: str) -> Path:
+    return experiment.folders.dumps / "ensemble" / transport
+
+
+def _rows(experiment: Experiment, batch_size: int) -> list[object]:
+    pattern = experiment.config.raw_rows_dir / "valid" / "*.parquet"
+    options: list[object] = ["--dataloader", ROOT / "raw_dataloader.py", "--data-pattern", pattern]
+    return [*options, "--batch-size", batch_size, *feature_spec_options(experiment.config)]

@@ -1,0 +1,216 @@
+"""The stages of an experiment as the commands that make them up: what a person would type, in order."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from deployment_toolkit.checkout import ROOT
+from deployment_toolkit.core import EvaluationMode, Format, Precision
+from deployment_toolkit.deploying.deployment import THREADS
+from runner.config.hosting import host_of
+from runner.config.measurement_points import MeasurementPoints
+from runner.config.reduced_precision import is_reduced
+from runner.config.run import Config
+from runner.experiment import Command, Experiment, Step, make_command, script
+from runner.stages.client import (
+    TRANSPORTS,
+    gate_command,
+    inference_command,
+    offline_sweep,
+    online_sweep,
+    performance_command,
+)
+from widedeep.data.dataset_folder import DatasetFolder
+
+REFERENCE = "framework"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A name and the commands it runs. The server is started before the first stage that needs it.
+
+    A stage whose next command depends on what the one before found gives a generator; a command of it that fails is
+    thrown into it as ProcessError, so that it may go on without."""
+
+    name: str
+    commands: Callable[[Experiment], Iterable[Step]]
+    needs_server: bool = False
+    shares_memory: bool = False  # with the server, which must be on this host
+
+
+def export(experiment: Experiment) -> list[Command]:
+    """Checkpoint -> exported model."""
+    parameters = experiment.parameters
+    argv = [
+        *script("export_model.py", *_network_options(experiment, str(parameters.export_precision))),
+        *("--output-path", experiment.exported, "--output-type", parameters.export_format),
+        *("--torch-jit", parameters.torch_jit, "--ignore-unknown-parameters"),
+        *_rows(experiment, _batch_size(experiment)),
+    ]
+    return [make_command("export", argv)]
+
+
+def convert(experiment: Experiment) -> list[Command]:
+    """Exported model -> the format to serve, compared with the exported model on real rows."""
+    parameters, correctness = experiment.parameters, experiment.config.correctness
+    argv = [
+        *_navigator("convert", experiment),
+        *("--model-path", experiment.exported, "--output-path", experiment.folders.converted),
+        *("--target-formats", parameters.format, "--target-precisions", parameters.precision),
+        *_converter(experiment),
+        *("--override-workspace", "--max-batch-size", parameters.max_batch_size),
+        *("--atol", correctness.atol, "--rtol", correctness.rtol),
+        *_reduced_precision(experiment),
+        *_rows(experiment, _batch_size(experiment)),
+    ]
+    return [make_command("convert", argv)]
+
+
+def deploy(experiment: Experiment) -> list[Command]:
+    """Converted model -> model repository of the running server, loaded and answering."""
+    parameters, config = experiment.parameters, experiment.config
+    argv = [
+        *_navigator("triton-config-model", experiment),
+        *("--model-path", experiment.folders.converted, "--model-format", parameters.format),
+        *("--model-repository", experiment.folders.model_store, "--model-version", "1"),
+        *("--model-control-mode", config.triton_load_model_method, "--load-model", "--load-model-timeout-s", "120"),
+        *("--batching", config.batching, "--backend-accelerator", parameters.backend_accelerator),
+        *("--max-batch-size", parameters.max_batch_size),
+        *("--preferred-batch-sizes", *(parameters.preferred_batch_sizes or [parameters.max_batch_size])),
+        *("--engine-count-per-device", f"{parameters.device_kind}={parameters.number_of_model_instances}"),
+        *("--host", host_of(experiment.launch_mode, parameters), "--server-url", experiment.server_url.grpc_url),
+    ]
+    if parameters.max_queue_delay_us:
+        argv += ["--max-queue-delay-us", parameters.max_queue_delay_us]
+    if parameters.threads is not None:
+        argv += ["--triton-backend-parameters", f"{THREADS}={parameters.threads}"]
+    if parameters.tensorrt_capture_cuda_graph:
+        argv.append("--tensorrt-capture-cuda-graph")
+    if parameters.format is Format.TRT and experiment.server_image is not None:
+        argv += ["--triton-docker-image", experiment.server_image]
+    return [make_command("deploy", argv)]
+
+
+def correctness(experiment: Experiment) -> list[Command]:
+    """The validation data through the framework and, four ways, through the server; metrics of each; the gate."""
+    limits, dumps = experiment.config.correctness, experiment.folders.dumps
+    rows = _rows(experiment, min(limits.batch_size, _batch_size(experiment)))
+    commands = [
+        make_command(
+            "inference_framework",
+            [
+                *script("run_inference_on_fw.py", *_network_options(experiment, "fp32")),
+                *rows,
+                *("--output-dir", dumps / REFERENCE, "--dump-labels"),
+            ],
+        )
+    ]
+    for name in TRANSPORTS:
+        model = experiment.config.model_name
+        commands.append(inference_command(experiment, f"inference_{name}", model, name, rows, dumps / name))
+    for name in (REFERENCE, *TRANSPORTS):
+        argv = [
+            *script("calculate_metrics.py", "--metrics", ROOT / "metrics.py"),
+            *("--dump-dir", dumps / name, "--csv", experiment.folders.results / f"metrics_{name}.csv"),
+        ]
+        commands.append(make_command(f"metrics_{name}", argv))
+    served = [dumps / name for name in TRANSPORTS]
+    csv = experiment.folders.results / "correctness.csv"
+    return [*commands, gate_command(experiment, "gate", dumps / REFERENCE, served, csv)]
+
+
+def performance_offline(experiment: Experiment) -> list[Command]:
+    """Batch sweep through shared memory, one request at a time."""
+    return [_performance(experiment, EvaluationMode.OFFLINE, offline_sweep(experiment))]
+
+
+def performance_online(experiment: Experiment) -> list[Command]:
+    """Concurrency sweep over the network protocol."""
+    return [_performance(experiment, EvaluationMode.ONLINE, online_sweep(experiment))]
+
+
+STAGES = (
+    Stage("export", export),
+    Stage("convert", convert),
+    Stage("deploy", deploy, needs_server=True),
+    Stage("correctness", correctness, needs_server=True),
+    Stage("performance offline", performance_offline, needs_server=True, shares_memory=True),
+    Stage("performance online", performance_online, needs_server=True),
+)
+
+
+def _reduced_precision(experiment: Experiment) -> list[object]:
+    """How the answers of a narrower precision are judged, and what int8 is calibrated on."""
+    parameters = experiment.parameters
+    if not is_reduced(parameters):
+        return []
+    options: list[object] = ["--reduced-precision-atol", experiment.config.correctness.reduced_precision_atol]
+    calibrated = parameters.precision is Precision.INT8
+    return [*options, *(("--calibration-data-pattern", experiment.train_pattern) if calibrated else ())]
+
+
+def _converter(experiment: Experiment) -> list[object]:
+    """Where the model is converted: what TensorRT makes, in a container whose TensorRT is the server's container's."""
+    image, target = experiment.server_image, experiment.parameters.format
+    if image is None or target not in (Format.TRT, Format.TF_TRT):
+        return ["--launch-mode", "local"]
+    named: list[object] = ["--triton-docker-image", image]
+    if target is Format.TF_TRT:
+        named = ["--container-version", experiment.config.container_release(experiment.configuration)]
+    return ["--launch-mode", "docker", *named, "--gpus", *experiment.devices]
+
+
+def _performance(experiment: Experiment, mode: EvaluationMode, points: MeasurementPoints) -> Command:
+    rows, csv = (
+        _rows(experiment, _batch_size(experiment)),
+        experiment.folders.results / f"triton_performance_{mode}.csv",
+    )
+    return performance_command(experiment, f"performance_{mode}", experiment.config.model_name, mode, points, rows, csv)
+
+
+def _network_options(experiment: Experiment, precision: str) -> list[object]:
+    checkpoint = experiment.workspace.checkpoint(experiment.parameters.checkpoint)
+    options: list[object] = ["--input-path", ROOT / "model.py", "--input-type", Format.TF_KERAS]
+    options += ["--checkpoint-dir", checkpoint, "--precision", precision]
+    return [*options, *hidden_unit_options(experiment.config)]
+
+
+def hidden_unit_options(config: Config) -> list[object]:
+    """The network's own hidden layers, unless the configuration has others."""
+    return [] if config.deep_hidden_units is None else ["--deep-hidden-units", *config.deep_hidden_units]
+
+
+def _rows(experiment: Experiment, batch_size: int) -> list[object]:
+    pattern = experiment.valid_pattern
+    options = ["--dataloader", ROOT / "dataloader.py", "--data-pattern", pattern, "--batch-size", batch_size]
+    return [*options, *spec_options(experiment.config)]
+
+
+def spec_options(config: Config) -> list[object]:
+    """The specification and the embedding widths beside the data set; one without them has the Outbrain features."""
+    sizes = DatasetFolder(config.dataset_dir).sizes_path
+    return [*feature_spec_options(config), *([] if sizes is None else ["--embedding-sizes", sizes])]
+
+
+def feature_spec_options(config: Config) -> list[object]:
+    """The specification beside the data set, where there is one."""
+    path = DatasetFolder(config.dataset_dir).spec_path
+    return [] if path is None else ["--feature-spec", path]
+
+
+def validation_rows(experiment: Experiment) -> list[object]:
+    """What makes a script read the validation data in the model's largest batches."""
+    return _rows(experiment, _batch_size(experiment))
+
+
+def _batch_size(experiment: Experiment) -> int:
+    return experiment.parameters.max_batch_size
+
+
+def _navigator(command: str, experiment: Experiment) -> list[object]:
+    program = Path(sys.executable).with_name("model-navigator")
+    workspace = experiment.folders.shared / "navigator_workspace"
+    return [program, command, "--model-name", experiment.config.model_name, "--workspace-path", workspace, "--verbose"]

@@ -1,0 +1,31 @@
+"""What a container prints reaches its sink, once, whatever the engine loses while it is followed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import docker
+import pytest
+
+from deployment_toolkit.containers.engine import ContainerEngine
+from deployment_toolkit.containers.spec import ContainerSpec
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_everything_printed_is_there_when_a_container_has_ended(
+    container_image: str, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    """``kept`` is how many parts come while it is followed."""
+    complete = docker.APIClient.logs
+
+    def losing(api: docker.APIClient, container_id: str, *, follow: bool, **options: Any) -> Iterator[bytes]:
+        parts = complete(api, container_id, follow=follow, **options)
+        return iter(list(parts)[: kept if follow else None])
+
+    monkeypatch.setattr(docker.APIClient, "logs", losing)
+    spec = ContainerSpec(container_image, ("bash", "-c", "echo one; echo two >&2; echo three; exit 7"), "65534:65534")
+    printed: list[bytes] = []
+    with ContainerEngine.connect() as engine, engine.container(spec, printed.append) as container:
+        assert container.wait(60) == 7
+    assert sorted(b"".join(printed).splitlines()) == [b"one", b"three", b"two"]

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deployment_toolkit.core import Format, Host, ModelSpec, TensorSpec
+from deployment_toolkit.deploying.deployment import Deployment
+from deployment_toolkit.deploying.model_repository import add_model
+from deployment_toolkit.errors import ModelError
+
+SPEC = ModelSpec((TensorSpec("x", "float32", (1,)),), (TensorSpec("y", "float32", (1,)),))
+SAVEDMODEL = ["saved_model.pb", "assets.extra/model_spec.yaml", "variables/variables.index"]
+SAVED = [f"model.savedmodel/{name}" for name in SAVEDMODEL]
+IR = ["model.xml", "model.bin"]
+PLAN = ["model.plan", "model_spec.yaml", "build.yaml"]
+
+
+def write(folder: Path, names: list[str]) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"content of {name}")
+
+
+@pytest.mark.parametrize(
+    ("model_format", "host", "files", "source", "served"),
+    [
+        (Format.TF_SAVEDMODEL, Host.NATIVE, SAVEDMODEL, ".", SAVED),
+        (Format.TF_SAVEDMODEL, Host.PYTHON, SAVEDMODEL, ".", [*SAVED, "model.py"]),
+        (Format.TF_TRT, Host.NATIVE, SAVEDMODEL, ".", SAVED),
+        (Format.ONNX, Host.NATIVE, ["some.onnx"], "some.onnx", ["model.onnx"]),
+        (Format.ONNX, Host.PYTHON, ["some.onnx"], "some.onnx", ["model.onnx", "model.py"]),
+        (Format.TRT, Host.NATIVE, PLAN, ".", PLAN),
+        (Format.TRT, Host.NATIVE, ["some.plan"], "some.plan", ["model.plan"]),
+        (Format.OPENVINO, Host.NATIVE, IR, ".", IR),
+        (Format.OPENVINO, Host.PYTHON, IR, ".", [*IR, "model.py"]),
+        (Format.OPENVINO, Host.NATIVE, ["some.xml", "some.bin"], "some.xml", IR),
+    ],
+)
+def test_the_version_folder_is_what_the_backend_looks_for(
+    model_format: Format, host: Host, files: list[str], source: str, served: list[str], tmp_path: Path
+) -> None:
+    write(tmp_path / "model", files)
+    deployment = Deployment("served", SPEC, model_format, version=3, host=host)
+    folder = add_model(tmp_path / "repository", deployment, tmp_path / "model" / source).folder
+    stored = [str(path.relative_to(folder / "3")) for path in (folder / "3").rglob("*") if path.is_file()]
+    assert sorted(stored) == sorted(served)
+    main = next(
+        path
+        for path in (folder / "3" / deployment.model_file, *(folder / "3").rglob("saved_model.pb"))
+        if path.is_file()
+    )
+    assert main.read_text() == f"content of {files[0]}"
+    assert add_model(tmp_path / "repository", deployment, tmp_path / "model" / source).copied is False
+
+
+@pytest.mark.parametrize(
+    ("files", "source", "model_format", "message"),
+    [
+        (["some.xml"], "some.xml", Format.OPENVINO, r"some\.xml is no OpenVINO model: there is no some\.bin beside it"),
+        (["a"], ".", Format.OPENVINO, r"is no openvino: it is a folder without a model\.xml"),
+        (["a"], "a", Format.TF_SAVEDMODEL, r"is no tf-savedmodel: a model of this format is a folder"),
+        (["a"], "b", Format.TRT, "there is no model at .*b: export or convert it first"),
+    ],
+)
+def test_what_is_no_such_model_leaves_the_repository_as_it_was(
+    files: list[str], source: str, model_format: Format, message: str, tmp_path: Path
+) -> None:
+    write(tmp_path / "model", files)
+    with pytest.raises(ModelError, match=message):
+        add_model(tmp_path / "repository", Deployment("served", SPEC, model_format), tmp_path / "model" / source)
+    assert not (tmp_path / "repository").exists()

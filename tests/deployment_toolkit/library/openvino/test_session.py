@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from deployment_toolkit import cpu
+from deployment_toolkit.core import Arrays, Format, ModelSpec, Precision, TensorSpec
+from deployment_toolkit.errors import ConversionError, InputError, ModelError, UsageError
+from deployment_toolkit.library.openvino.session import SLACK_BYTES, OpenVinoFromOnnx, OpenVinoLoader
+from deployment_toolkit.library.registry import converter
+from deployment_toolkit.library.tensorflow.session import SavedModelLoader
+from deployment_toolkit.process import run
+from deployment_toolkit.rows.sample import random_rows
+
+TinyOnnx = Callable[..., Path]
+X: Arrays = {
+    "amount": np.array([[0.5], [1.5]], np.float32),
+    "item": np.array([[2], [9]], np.int32),
+    "tags": np.array([[-1, -1, -1], [4, 4, 1]], np.int32),
+}
+
+
+@pytest.fixture
+def folder(tiny_onnx: TinyOnnx, tmp_path: Path) -> Path:
+    OpenVinoFromOnnx().convert(tiny_onnx(tmp_path / "model.onnx"), tmp_path / "tiny.openvino")
+    return tmp_path / "tiny.openvino"
+
+
+@pytest.mark.parametrize(("precision", "atol"), [(Precision.FP32, 1e-5), (Precision.FP16, 1e-2)])
+def test_the_folder_answers_as_the_savedmodel_it_was_made_of(
+    tiny_savedmodel: Path, tmp_path: Path, precision: Precision, atol: float
+) -> None:
+    converter(Format.TF_SAVEDMODEL, Format.ONNX)().convert(tiny_savedmodel, tmp_path / "model.onnx")
+    made = tmp_path / "made.openvino"
+    converter(Format.ONNX, Format.OPENVINO)(precision=precision).convert(tmp_path / "model.onnx", made)
+    assert sorted(path.name for path in made.iterdir()) == ["model.bin", "model.xml"]
+    source = SavedModelLoader().load(tiny_savedmodel)
+    with OpenVinoLoader(threads=1).load(made) as session:
+        assert session.spec == source.spec == OpenVinoLoader().read_spec(made)
+        for rows in (1, 7, 700):
+            x = random_rows(source.spec, rows, seed=rows)
+            x["tags"][0] = -1
+            answer = session.infer(x)["wide_deep_model"]
+            np.testing.assert_allclose(answer, source.infer(x)["wide_deep_model"], rtol=0, atol=atol)
+
+
+def test_half_precision_halves_the_weights(tiny_savedmodel: Path, tmp_path: Path) -> None:
+    converter(Format.TF_SAVEDMODEL, Format.ONNX)().convert(tiny_savedmodel, tmp_path / "model.onnx")
+    sizes = []
+    for precision in (Precision.FP32, Precision.FP16):
+        OpenVinoFromOnnx(precision=precision).convert(tmp_path / "model.onnx", tmp_path / str(precision))
+        constants = re.findall(
+            r'offset="(\d+)"[^>]* size="(\d+)"', (tmp_path / str(precision) / "model.xml").read_text()
+        )
+        sizes.append(max(int(offset) + int(size) for offset, size in constants))
+        assert (tmp_path / str(precision) / "model.bin").stat().st_size == sizes[-1] + SLACK_BYTES
+    assert sizes[1] < 0.6 * sizes[0]
+
+
+def test_arithmetic_is_single_precision_where_the_cpu_has_bfloat16(tmp_path: Path) -> None:
+    weights = np.random.default_rng(1).normal(0, 1, (512, 64)).astype(np.float32)
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", size])
+        for name, size in {"x": 512, "y": 64}.items()
+    ]
+    nodes = [helper.make_node("MatMul", ["x", "weights"], ["y"])]
+    graph = helper.make_graph(nodes, "product", values[:1], values[1:], [numpy_helper.from_array(weights, "weights")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save(model, str(tmp_path / "product.onnx"))
+    OpenVinoFromOnnx().convert(tmp_path / "product.onnx", tmp_path / "product.openvino")
+    x = np.random.default_rng(2).normal(0, 1, (64, 512)).astype(np.float32)
+    answer = OpenVinoLoader().load(tmp_path / "product.openvino").infer({"x": x})["y"]
+    np.testing.assert_allclose(answer, x @ weights, rtol=0, atol=1e-3)  # bfloat16 is off by 0.1
+
+
+@pytest.mark.parametrize(("flags", "kind"), [("avx2", "Maximum"), ("avx2 avx512f", "ReLU"), ("asimd", "ReLU")])
+def test_with_avx2_alone_activations_are_apart_from_their_products(
+    tiny_savedmodel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, kind: str
+) -> None:
+    (tmp_path / "mock_cpuinfo").write_text(f"flags : {flags}\n")
+    monkeypatch.setattr(cpu, "_CPUINFO", tmp_path / "mock_cpuinfo")
+    converter(Format.TF_SAVEDMODEL, Format.ONNX)().convert(tiny_savedmodel, tmp_path / "model.onnx")
+    OpenVinoFromOnnx().convert(tmp_path / "model.onnx", tmp_path / "made")
+    kinds = re.findall(r'type="(ReLU|Maximum)"', (tmp_path / "made" / "model.xml").read_text())
+    assert kinds.count(kind) == 2, "the tiny network has two hidden layers"
+    source = SavedModelLoader().load(tiny_savedmodel)
+    x = random_rows(source.spec, 64, seed=1)
+    answer = OpenVinoLoader().load(tmp_path / "made").infer(x)["wide_deep_model"]
+    np.testing.assert_allclose(answer, source.infer(x)["wide_deep_model"], rtol=0, atol=1e-5)
+
+
+def test_answers_are_the_callers_own_and_inputs_may_be_of_any_layout(folder: Path) -> None:
+    with OpenVinoLoader().load(folder) as session:
+        first = session.infer(X)["score"]
+        twice = {name: np.repeat(array, 2, axis=0)[::2] for name, array in X.items()}
+        twice["tags"] = np.asfortranarray(twice["tags"])
+        twice["amount"].setflags(write=False)
+        second = session.infer(twice)["score"]
+        session.infer(X | {"amount": X["amount"] + 100})
+    assert first.tolist() == second.tolist() == [[17.5], [100.5]]
+
+
+def test_ranges_travel_in_the_model_wherever_it_is_copied(folder: Path, tmp_path: Path) -> None:
+    converter(Format.OPENVINO, Format.OPENVINO)().convert(folder, tmp_path / "copy.openvino")
+    shutil.rmtree(folder)
+    for path in (tmp_path / "copy.openvino", tmp_path / "copy.openvino" / "model.xml"):
+        with OpenVinoLoader().load(path) as session:
+            assert session.spec.value_ranges == {"item": (0, 9), "tags": (-1, 4)}
+            with pytest.raises(InputError, match=r"input item holds id 10, outside 0 \.\. 9"):
+                session.infer(X | {"item": np.array([[0], [10]], np.int32)})
+
+
+def test_a_file_of_another_origin_has_no_ranges_and_sizes_of_any_kind(tmp_path: Path) -> None:
+    names = {"x": ["batch", "length", 2], "y": ["batch", None, 2]}
+    values = [helper.make_tensor_value_info(name, TensorProto.INT64, shape) for name, shape in names.items()]
+    graph = helper.make_graph([helper.make_node("Abs", ["x"], ["y"])], "absolute", values[:1], values[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), tmp_path / "a.onnx")
+    OpenVinoFromOnnx().convert(tmp_path / "a.onnx", tmp_path / "a")
+    with OpenVinoLoader().load(tmp_path / "a") as session:
+        assert session.spec == ModelSpec((TensorSpec("x", "int64", (-1, 2)),), (TensorSpec("y", "int64", (-1, 2)),))
+        for length in (1, 5):
+            answer = session.infer({"x": np.full((3, length, 2), -1, np.int64)})["y"]
+            assert answer.shape == (3, length, 2) and answer.dtype == np.int64 and answer.min() == 1
+
+
+def test_what_is_no_model_is_told(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"none is no OpenVINO model \(there is no .*none/model\.xml\): convert"):
+        OpenVinoLoader().load(tmp_path / "none")
+    (folder / "model.xml").write_text("<net")
+    with pytest.raises(ModelError, match=r"model\.xml can't be read by OpenVINO 2026\.4\.1:"):
+        OpenVinoLoader().load(folder)
+    (folder / "model.bin").unlink()
+    with pytest.raises(ModelError, match=r"there is no .*model\.bin"):
+        OpenVinoLoader().read_spec(folder)
+
+
+def test_what_cannot_be_converted_is_told(tmp_path: Path) -> None:
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 1]) for name in "xy"]
+    node = helper.make_node("Nonsense", ["x"], ["y"], domain="unknown")
+    graph = helper.make_graph([node], "nonsense", values[:1], values[1:])
+    opsets = [helper.make_opsetid("", 13), helper.make_opsetid("unknown", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "nonsense.onnx")
+    with pytest.raises(ConversionError, match=r"(?s)OpenVINO 2026\.4\.1 can't convert .*unknown\.Nonsense"):
+        OpenVinoFromOnnx().convert(tmp_path / "nonsense.onnx", tmp_path / "made")
+    with pytest.raises(ModelError, match="there is no ONNX file at"):
+        OpenVinoFromOnnx().convert(tmp_path / "none.onnx", tmp_path / "made")
+    with pytest.raises(UsageError, match="openvino has no weights of tf32: use fp32, fp16, bf16, int8"):
+        OpenVinoFromOnnx(precision=Precision.TF32)
+    assert not (tmp_path / "made").exists()
+
+
+def test_an_interrupt_after_several_models_is_one(folder: Path, tmp_path: Path) -> None:
+    program = f"""if True:
+        import signal
+        from pathlib import Path
+        from deployment_toolkit.library.openvino.session import OpenVinoLoader
+        for _ in range(3):
+            first, second = (OpenVinoLoader().load(Path({str(folder)!r})) for _ in range(2))
+            del first, second
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            print("interrupted")"""
+    assert run([sys.executable, "-c", program], log_path=tmp_path / "log", timeout_s=60).stdout == "interrupted\n"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_inference_that_fails_is_told_with_any_number_of_threads(tmp_path: Path, threads: int) -> None:
+    """With one, the engine's own way to infer in the caller's thread leaves the answers of the batch before."""
+    node = helper.make_node("Reshape", ["x", "shape"], ["y"])  # good for width 1 only
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", None])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 1])
+    graph = helper.make_graph([node], "one", [x], [y], [numpy_helper.from_array(np.array([0, 1]), "shape")])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), tmp_path / "m.onnx")
+    OpenVinoFromOnnx().convert(tmp_path / "m.onnx", tmp_path / "made")
+    good = np.array([[1], [2]], np.float32)
+    with OpenVinoLoader(threads=threads).load(tmp_path / "made") as session:
+        np.testing.assert_array_equal(session.infer({"x": good})["y"], good)
+        with pytest.raises(RuntimeError, match="shape of input data"):
+            session.infer({"x": np.ones((2, 2), np.float32)})
+        np.testing.assert_array_equal(session.infer({"x": 3 * good})["y"], 3 * good)

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployment_toolkit.core import Batching, DataloaderModule, Format, ModelModule
+from deployment_toolkit.errors import DataError, ModelError, UsageError
+from deployment_toolkit.options.params import (
+    OneLineParser,
+    Plugin,
+    add_dataclass,
+    add_function,
+    from_args,
+    keywords_for,
+    load_module,
+    make_parser,
+    option,
+    parse_with_plugins,
+    run_entry_point,
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    model_path: Path = option("where", aliases=("-p",))
+    threads: int | None = option("how many", None)
+    units: list[int] = option("layers", [8, 8], type=int, nargs="+")
+    batching: Batching = option("how", Batching.STATIC)
+    formats: list[Format] = option("which", [Format.ONNX], nargs="+", choices=[Format.ONNX, Format.TRT])
+    verbose_too: bool = option("more", False)
+    warmup: bool = option("first", True)
+
+
+def parse(*argv: str) -> Options:
+    parser = make_parser("")
+    add_dataclass(parser, Options)
+    return from_args(Options, parser.parse_args(argv))
+
+
+def test_a_command_line_becomes_its_dataclass() -> None:
+    assert parse("-p", "a") == Options(Path("a"))
+    argv = "--model-path a --threads 2 --units 4 5 --batching dynamic --formats trt onnx --verbose-too --no-warmup"
+    formats = [Format.TRT, Format.ONNX]
+    assert parse(*argv.split()) == Options(Path("a"), 2, [4, 5], Batching.DYNAMIC, formats, True, False)
+    assert parse("-p", "a").units is not parse("-p", "a").units
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "required: --model-path/-p"),
+        (["-p", "a", "--batching", "fast"], "'fast' (choose from 'disabled', 'static', 'dynamic')"),
+        (["-p", "a", "--formats", "pyt"], "'pyt' (choose from 'onnx', 'trt')"),
+        (["-p", "a", "--threads", "two"], "argument --threads: invalid int value: 'two'"),
+        (["-p", "a", "--model-pat", "b"], "unrecognized arguments: --model-pat b"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(argv: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        parse(*argv)
+    assert message in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_help_shows_choices_and_the_defaults_that_say_something() -> None:
+    parser = OneLineParser(prog="x", formatter_class=make_parser("").formatter_class)
+    add_dataclass(parser, Options)
+    told = " ".join(parser.format_help().split())
+    assert "--batching {disabled,static,dynamic} how (default: static)" in told
+    assert "which (default: ['onnx'])" in told
+    assert "--threads THREADS how many --units" in told
+
+
+def plugin(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+LOADER = """
+def get_dataloader_fn(*, data: str, batch_size: int = 7, threads: int = 0):
+    return lambda: iter([(data, batch_size)])
+"""
+MODEL = """
+def update_argparser(parser):
+    parser.add_argument("--width", type=int, default=3)
+
+def get_model(**values):
+    return values, len
+"""
+
+
+def test_plugins_bring_their_options(tmp_path: Path) -> None:
+    loader, model = plugin(tmp_path / "loader.py", LOADER), plugin(tmp_path / "model.py", MODEL)
+    parser = make_parser("")
+    add_dataclass(parser, Options)
+    parser.add_argument("--loader", type=Path)
+    parser.add_argument("--model", type=Path)
+    plugins = [Plugin("loader", DataloaderModule, "get_dataloader_fn"), Plugin("model", ModelModule, "get_model")]
+    argv = f"-p a --loader {loader} --model={model} --data d --width 4 --threads 2"
+    args, modules = parse_with_plugins(parser, argv.split(), plugins)
+
+    function = modules["loader"].get_dataloader_fn
+    assert keywords_for(function, args) == {"data": "d", "batch_size": 7, "threads": 2}
+    assert keywords_for(modules["model"].get_model, args) == vars(args)
+    assert args.width == 4
+    with pytest.raises(UsageError, match="required: --data"):
+        parse_with_plugins(parser, f"-p a --loader {loader}".split(), plugins)
+
+
+def test_an_option_that_two_plugins_take_is_shared() -> None:
+    def first(*, feature_spec: Path | None = None) -> None: ...
+
+    parser = make_parser("")
+    add_function(parser, first)
+
+    @dataclass
+    class Second:
+        feature_spec: Path | None = option("features", None)
+
+    add_dataclass(parser, Second)
+    args = parser.parse_args(["--feature-spec", "a.yaml"])
+    assert (keywords_for(first, args), from_args(Second, args).feature_spec) == (
+        {"feature_spec": Path("a.yaml")},
+        Path("a.yaml"),
+    )
+
+
+@pytest.mark.parametrize("ignore", [True, False])
+def test_unknown_options_are_refused_unless_asked_otherwise(ignore: bool) -> None:
+    parser = make_parser("")
+    parser.add_argument("--ignore-unknown-parameters", action="store_true")
+    argv = ["--nonsense", "1"] + ["--ignore-unknown-parameters"] * ignore
+    if ignore:
+        assert parse_with_plugins(parser, argv, [])[0].ignore_unknown_parameters
+    else:
+        with pytest.raises(UsageError, match="unrecognized arguments: --nonsense 1"):
+            parse_with_plugins(parser, argv, [])
+
+
+def test_a_module_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no module at .*none\.py"):
+        load_module(tmp_path / "none.py", ModelModule)
+    with pytest.raises(ModelError, match=r"notes\.txt is not a Python module"):
+        load_module(plugin(tmp_path / "notes.txt", ""), ModelModule)
+    with pytest.raises(ModelError, match=r"model\.py does not define get_dataloader_fn.* DataloaderModule"):
+        load_module(plugin(tmp_path / "model.py", MODEL), DataloaderModule)
+    with pytest.raises(ModelError, match=r"can't be imported: No module named 'no_such_package'; install"):
+        load_module(plugin(tmp_path / "needs.py", "import no_such_package"), ModelModule)
+    with pytest.raises(SyntaxError):  # a bug in the user's module keeps its traceback
+        load_module(plugin(tmp_path / "broken.py", "def ("), ModelModule)
+    mended = plugin(tmp_path / "broken.py", MODEL)
+    assert load_module(mended, ModelModule) is load_module(str(mended), ModelModule)
+
+
+def raising(error: BaseException) -> Any:
+    def main(argv: Sequence[str]) -> None:
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("main", "code", "told"),
+    [
+        (lambda argv: None, 0, ""),
+        (lambda argv: len(argv), 2, ""),
+        (raising(DataError("two\n  lines")), 1, "error: two lines\n"),
+        (raising(KeyboardInterrupt()), 130, "interrupted\n"),
+    ],
+)
+def test_an_entry_point_ends_with_a_code(main: Any, code: int, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        run_entry_point(main, ["a", "b"])
+    assert (raised.value.code, capsys.readouterr().err) == (code, told)
+
+
+def test_ctrl_c_is_not_lost_where_python_ignores_what_is_raised() -> None:
+    program = """if True:
+        import signal, time
+        from deployment_toolkit.options.params import run_entry_point
+        class Garbage:
+            def __del__(self):
+                signal.raise_signal(signal.SIGINT)
+        def main(argv):
+            Garbage()
+            time.sleep(60)
+        run_entry_point(main)"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
+def test_a_bug_shows_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_entry_point(raising(ZeroDivisionError()), [])
+
+
+@pytest.mark.parametrize("flags, told", [([], False), (["-v"], True), (["--verbose"], True)])
+def test_every_command_logs_in_detail_where_asked(flags: list[str], told: bool) -> None:
+    program = "import logging, sys; from deployment_toolkit.options.params import run_entry_point; "
+    program += "run_entry_point(lambda argv: logging.getLogger('part').debug('a detail'))"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *flags], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert ("DEBUG part a detail" in done.stderr) == told

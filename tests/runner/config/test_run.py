@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deployment_toolkit.checkout import ROOT
+from deployment_toolkit.core import Batching, Format
+from deployment_toolkit.errors import UsageError
+from deployment_toolkit.triton_server.docker import built_image_name
+from runner.__main__ import read_command_line
+from runner.config.run import Config, load_config
+from runner.experiment import Experiment
+from runner.report.task import to_plain
+from runner.workspace import create_workspace
+from tests.runner.conftest import experiment
+
+
+def test_the_shipped_configuration_loads() -> None:
+    config = load_config(ROOT / "runner" / "config_CPU.yaml")
+    assert [item.parameters.format for item in config.configurations][:2] == [Format.TF_SAVEDMODEL, Format.ONNX]
+    assert config.batching is Batching.DYNAMIC
+    ensemble = load_config(ROOT / "runner" / "config_CPU-ensemble.yaml")
+    assert ensemble.ensemble_model_name == "RawWidenDeep"
+    assert ensemble.configurations == config.configurations[1:2]
+
+
+def test_what_is_loaded_can_be_written_and_loaded_again(small_config: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(small_config))
+    config = load_config(path)
+    path.write_text(yaml.safe_dump(to_plain(config)))
+    assert load_config(path) == config
+
+
+def _set(config: Any, dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    for name in parents:
+        config = config[int(name) if name.isdigit() else name]
+    config[last] = value
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("modl_name", "x", "unknown key modl_name, did you mean model_name?"),
+        ("configurations.0.parameters.presision", "fp32", "unknown key presision, did you mean precision?"),
+        ("batching", "dynamik", "batching: 'dynamik' is none of disabled, static, dynamic"),
+        ("configurations.0.parameters.max_batch_size", 0, "max_batch_size must be at least 1, not 0"),
+        ("configurations.0.parameters.max_batch_size", "many", "expected int, found 'many'"),
+        ("configurations.0.parameters.threads", 0, "threads must be at least 1, not 0"),
+        ("configurations.0.parameters.host", "pithon", "host: 'pithon' is none of native, python"),
+        ("configurations.0.parameters.preferred_batch_sizes", [], "preferred_batch_sizes must hold at least one size"),
+        ("configurations.0.parameters.preferred_batch_sizes", [8, 65], "65 is outside 1 .. 64, max_batch_size"),
+        ("configurations.0.parameters.max_queue_delay_us", -1, "max_queue_delay_us can't be negative"),
+        ("configurations.0.checkpoint", "other", "uses checkpoint other, which checkpoints does not list"),
+        ("measurement_steps_online", 0, "measurement_steps_online must be at least 1"),
+        ("ensemble_model_name", "WidenDeep", "ensemble_model_name 'WidenDeep': give a name that is not model_name"),
+        ("datasets", [], "datasets must hold at least one entry"),
+        ("correctness", {"atol": "small"}, "correctness: atol: expected float, found 'small'"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_place(
+    small_config: dict[str, Any], tmp_path: Path, key: str, value: Any, message: str
+) -> None:
+    plain = yaml.safe_load(yaml.safe_dump(small_config))
+    _set(plain, key, value)
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(plain))
+    with pytest.raises(UsageError) as caught:
+        load_config(path)
+    assert message in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"performance_tool": "model_analyzer"}, "model_analyzer measures no ensembles"),
+        ({"triton_launch_mode": "docker", "container_version": "25.02"}, "use triton_launch_mode embedded"),
+    ],
+)
+def test_what_no_ensemble_goes_with_is_refused(
+    small_config: dict[str, Any], tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(small_config | changes | {"ensemble_model_name": "RawWidenDeep"}))
+    with pytest.raises(UsageError, match=message):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "parameters", "message"),
+    [
+        ({}, {"host": "native"}, "host native needs triton_launch_mode docker or remote"),
+        ({}, {"host": "auto", "threads": 2}, "threads are told to a host of this project, not to auto: add host: "),
+        ({"container_version": "25.07"}, {"device_kind": "gpu", "threads": 2}, "threads are told to a host of"),
+        ({"batching": "static"}, {"preferred_batch_sizes": [8]}, "preferred_batch_sizes is for batching dynamic, not"),
+        ({"batching": "disabled"}, {"max_queue_delay_us": 9}, "max_queue_delay_us is for batching dynamic, not"),
+        (
+            {"container_version": "25.07"},
+            {"host": "python", "format": "trt", "precision": "fp16", "device_kind": "gpu"},
+            "host python: there is no Python host for trt",
+        ),
+        ({}, {"host": "python", "backend_accelerator": "amp"}, "host python: accelerator amp belongs to a native"),
+    ],
+)
+def test_what_a_host_cannot_be_told_is_refused(
+    small_config: dict[str, Any], tmp_path: Path, changes: dict[str, Any], parameters: dict[str, Any], message: str
+) -> None:
+    plain = small_config | changes | {"configurations": [experiment(**parameters)]}
+    with pytest.raises(UsageError) as caught:
+        load_config(_write(tmp_path, plain))
+    assert f"configuration 1: {message}" in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["model_name", "datasets_dir", "configurations"])
+def test_a_missing_key_is_named(small_config: dict[str, Any], tmp_path: Path, key: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({name: value for name, value in small_config.items() if name != key}))
+    with pytest.raises(UsageError, match=f"{path}: key {key} is missing"):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("a: [", "is not YAML"), ("- a", "expected keys and values, found list")]
+)
+def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        load_config(path)
+
+
+MIXED = {
+    "container_version": "25.07",
+    "http_port": 8000,
+    "configurations": [
+        experiment() | {"triton_launch_mode": "embedded"},
+        experiment() | {"triton_container_image": "mine:1"},
+        experiment() | {"triton_launch_mode": "remote"},
+    ],
+    "triton_http_url": "far:1",
+    "triton_grpc_url": "grpc://far:2",
+    "triton_model_repository": "models",
+}
+
+
+def _modes(config: Config) -> list[str]:
+    return [str(config.launch_mode_of(item)) for item in config.configurations]
+
+
+def test_each_experiment_has_its_own_launch_mode(small_config: dict[str, Any], tmp_path: Path) -> None:
+    config = load_config(_write(tmp_path, small_config | MIXED))
+    assert _modes(config) == ["embedded", "docker", "remote"]
+    assert (str(config.http_server), str(config.grpc_server)) == ("http://far:1", "grpc://far:2")
+    workspace = create_workspace(tmp_path / "workspace")
+    made = [Experiment.create(config, number, workspace, ()) for number in (1, 2, 3)]
+    assert [item.server_image for item in made] == [None, "mine:1", None]
+    assert made[2].folders.model_store == Path("models").resolve()
+    alone = {name: value for name, value in MIXED.items() if name not in ("configurations", "http_port")}
+    config = load_config(_write(tmp_path, small_config | alone | {"triton_launch_mode": "remote"}, "container_version"))
+    assert _modes(config) == ["remote"]
+
+
+def test_a_launch_mode_on_the_command_line_is_that_of_every_experiment(
+    small_config: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = _write(tmp_path, small_config | MIXED)
+    command = ["--config-path", str(path), "--triton-launch-mode"]
+    with caplog.at_level(logging.INFO):
+        config, numbers, _ = read_command_line([*command, "embedded", "--experiments", "3", "2", "3"])
+    assert (_modes(config), numbers) == (["embedded"] * 3, [2, 3])
+    assert config.http_port == 8000
+    assert (config.container_version, config.triton_http_url) == (None, None)
+    (told,) = caplog.messages
+    assert told == (
+        "--triton-launch-mode embedded: ignored of the configuration: container_version, triton_http_url, "
+        "triton_grpc_url, triton_model_repository, triton_container_image"
+    )
+    config, numbers, _ = read_command_line([*command, "remote", "--triton-grpc-url", "near:3"])
+    assert (_modes(config), numbers) == (["remote"] * 3, [1, 2, 3])
+    assert (str(config.grpc_server), config.http_port, config.container_version) == ("grpc://near:3", None, None)
+    config, _, _ = read_command_line([*command, "docker"])
+    assert _modes(config) == ["docker"] * 3
+    assert config.triton_image(config.configurations[1]) == "mine:1"
+    with pytest.raises(UsageError, match=f"experiment 4: {path} has the experiments 1 to 3"):
+        read_command_line(["--config-path", str(path), "--experiments", "4"])
+
+
+def test_what_experiments_that_do_not_run_say_is_not_checked(small_config: dict[str, Any], tmp_path: Path) -> None:
+    experiments = [experiment(device_kind="gpu", format="trt", precision="fp16"), experiment()]
+    path = _write(tmp_path, small_config | {"configurations": experiments})
+    with pytest.raises(UsageError, match="configuration 1: device_kind gpu needs"):
+        read_command_line(["--config-path", str(path)])
+    assert read_command_line(["--config-path", str(path), "--experiments", "2"])[1] == [2]
+
+
+def test_a_dockerfile_is_looked_for_here_and_then_in_the_project(
+    small_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = small_config | {"triton_dockerfile": "Dockerfile", "from_image_name": "debian:12"}
+    path = _write(tmp_path, plain)
+    monkeypatch.chdir(tmp_path)
+    config = load_config(path)
+    assert (config.dockerfile, config.from_image_name) == (ROOT / "Dockerfile", "debian:12")
+    made = Experiment.create(config, 1, create_workspace(tmp_path / "workspace"), ())
+    assert made.server_image == built_image_name(ROOT / "Dockerfile", "debian:12")
+    (tmp_path / "Dockerfile").touch()
+    assert config.dockerfile is not None and config.dockerfile.resolve() == tmp_path / "Dockerfile"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"triton_http_url": "grpc://far:1"},
+            "triton_http_url grpc://far:1 is an address of grpc: write it as http://",
+        ),
+        ({"triton_grpc_url": "far:x"}, "the port is not a number"),
+        ({"triton_model_repository": None}, "triton_launch_mode remote needs triton_model_repository: add it"),
+        ({"performance_tool": "model_analyzer"}, "triton_launch_mode remote: model_analyzer measures a server of its"),
+        ({"from_image_name": "debian:12"}, "from_image_name is what triton_dockerfile builds on"),
+        (
+            {"configurations": [experiment()]},
+            "triton_http_url says which running server, triton_launch_mode docker needs none: leave one of them out",
+        ),
+    ],
+)
+def test_what_does_not_go_with_a_launch_mode_is_refused(
+    small_config: dict[str, Any], tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_config(_write(tmp_path, small_config | MIXED | changes))
+    assert message in str(caught.value)
+
+
+def _write(folder: Path, plain: dict[str, Any], *without: str) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump({name: value for name, value in plain.items() if name not in without}))
+    return path

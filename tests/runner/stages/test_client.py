@@ -1,0 +1,63 @@
+"""Commands that ask a model of the server."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deployment_toolkit.core import EvaluationMode
+from deployment_toolkit.triton_server.remote import TritonServer
+from runner.config.run import load_config
+from runner.experiment import Experiment
+from runner.stages.client import offline_sweep, performance_command
+from runner.workspace import create_workspace
+
+REMOTE = {
+    "triton_launch_mode": "remote",
+    "triton_http_url": "http://127.0.0.1:1",
+    "triton_grpc_url": "grpc://127.0.0.1:2",
+    "triton_model_repository": "repository",
+}
+
+
+@pytest.mark.parametrize(
+    ("uid", "keys", "user"),
+    [
+        (0, {"container_version": "25.07"}, ["65534:65534"]),
+        (1000, {"container_version": "25.07"}, []),
+        (0, {}, []),
+        (0, REMOTE, []),
+        (0, REMOTE | {"triton_client_user": "1000:100"}, ["1000:100"]),
+    ],
+    ids=[
+        "root's run of a container",
+        "a user's run of a container",
+        "root's run of the embedded server",
+        "root's run of a running server",
+        "root's run of a running server of another user",
+    ],
+)
+def test_perf_analyzer_runs_as_the_user_of_the_servers_container(
+    small_config: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    uid: int,
+    keys: dict[str, Any],
+    user: list[str],
+) -> None:
+    monkeypatch.setattr("os.getuid", lambda: uid)
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(small_config | keys))
+    config, workspace = load_config(path), create_workspace(tmp_path / "workspace")
+    parameters = config.configurations[0].parameters
+    server = TritonServer(http_url="http://127.0.0.1:1", grpc_url="grpc://127.0.0.1:2", metrics_url="")
+    experiment = Experiment(1, config, parameters, workspace, workspace.experiment(1), server)
+    for mode in EvaluationMode:
+        points = offline_sweep(experiment)
+        command = performance_command(experiment, "name", "model", mode, points, [], tmp_path / "latency.csv")
+        given = [value for name, value in itertools.pairwise(command.argv) if name == "--client-user"]
+        assert given == user

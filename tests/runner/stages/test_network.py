@@ -1,0 +1,145 @@
+"""The command lines of conversion and deployment, by where the server runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deployment_toolkit.checkout import ROOT
+from deployment_toolkit.triton_server.remote import TritonServer
+from runner.config.run import load_config
+from runner.experiment import Experiment
+from runner.stages.client import TRANSPORTS
+from runner.stages.ensemble import ensemble_correctness
+from runner.stages.network import convert, correctness, deploy
+from runner.workspace import create_workspace
+from tests.runner.conftest import Plain, experiment
+
+A30 = ROOT / "runner" / "config_NVIDIA-A30.yaml"
+IMAGE = "nvcr.io/nvidia/tritonserver:25.07-py3"
+Make = Callable[..., Experiment]
+
+
+@pytest.fixture
+def make(small_config: Plain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """An experiment of a configuration's keys, or of a configuration file, whose server is up."""
+    monkeypatch.chdir(tmp_path)
+
+    def experiment_of(keys: Plain | Path, number: int = 1, devices: tuple[int, ...] = (0,)) -> Experiment:
+        path = tmp_path / "config.yaml" if isinstance(keys, dict) else keys
+        if isinstance(keys, dict):
+            path.write_text(yaml.safe_dump(small_config | keys))
+        config = load_config(path)
+        workspace = create_workspace(tmp_path / "workspace")
+        made = Experiment(
+            number, config, config.configurations[number - 1].parameters, workspace, workspace.experiment(number),
+            devices=devices,
+        )  # fmt: skip
+        made.server = TritonServer(http_url="http://127.0.0.1:8000", grpc_url="grpc://127.0.0.1:8001")
+        return made
+
+    return experiment_of
+
+
+def test_a_plan_is_made_in_the_servers_image_and_deployed_for_it(make: Make, tmp_path: Path) -> None:
+    made = make(A30, 2)
+    navigator = Path(sys.executable).with_name("model-navigator")
+    shared, store = made.folders.shared, made.folders.model_store
+    common = f"--model-name WidenDeep --workspace-path {shared}/navigator_workspace --verbose"
+    data = f"--dataloader {ROOT}/dataloader.py --data-pattern {tmp_path}/datasets/outbrain/valid/*.parquet"
+    assert _line(convert(made)) == (
+        f"{navigator} convert {common} --model-path {made.exported} --output-path {made.folders.converted} "
+        "--target-formats trt --target-precisions fp16 "
+        f"--launch-mode docker --triton-docker-image {IMAGE} --gpus 0 "
+        f"--override-workspace --max-batch-size 131072 --atol 0.015 --rtol 0.0 {data} --batch-size 131072"
+    )
+    assert _line(deploy(made)) == (
+        f"{navigator} triton-config-model {common} --model-path {made.folders.converted} --model-format trt "
+        f"--model-repository {store} --model-version 1 --model-control-mode explicit --load-model "
+        "--load-model-timeout-s 120 --batching dynamic --backend-accelerator none --max-batch-size 131072 "
+        "--preferred-batch-sizes 131072 --engine-count-per-device gpu=2 --host native "
+        f"--server-url grpc://127.0.0.1:8001 --tensorrt-capture-cuda-graph --triton-docker-image {IMAGE}"
+    )
+
+
+def test_the_converter_sees_the_gpus_of_the_run(make: Make) -> None:
+    assert "--gpus 1 3 --override-workspace" in _line(convert(make(A30, 2, devices=(1, 3))))
+
+
+def test_what_tensorrt_does_not_make_is_converted_here(make: Make) -> None:
+    made = make(A30, 1)
+    assert "--target-formats tf-savedmodel --target-precisions fp32 --launch-mode local" in _line(convert(made))
+    assert "--triton-docker-image" not in _line(deploy(made))
+
+
+def test_without_a_container_a_plan_is_made_here(make: Make) -> None:
+    urls = {"triton_http_url": "127.0.0.1:8000", "triton_grpc_url": "127.0.0.1:8001", "triton_model_repository": "."}
+    plan = experiment(format="trt", precision="fp16", device_kind="gpu")
+    made = make({"configurations": [plan], "triton_launch_mode": "remote", **urls})
+    assert "--launch-mode local" in _line(convert(made))
+    assert "--triton-docker-image" not in _line(deploy(made))
+
+
+def test_an_experiments_own_settings_reach_the_server(make: Make) -> None:
+    settings = {"preferred_batch_sizes": [16, 32], "max_queue_delay_us": 500, "threads": 3, "host": "python"}
+    line = _line(deploy(make({"configurations": [experiment(**settings)]})))
+    assert "--max-batch-size 64 --preferred-batch-sizes 16 32 --engine-count-per-device cpu=1 --host python" in line
+    assert line.endswith("--max-queue-delay-us 500 --triton-backend-parameters threads=3")
+    line = _line(deploy(make({"configurations": [experiment()]})))
+    assert "--preferred-batch-sizes 64 --engine-count-per-device cpu=1 --host python --server-url" in line
+    assert "--max-queue-delay-us" not in line and "threads" not in line
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"container_version": "25.02"},
+        {"triton_container_image": "nvcr.io/nvidia/tritonserver:25.02-py3", "container_version": "24.01"},
+        {"triton_container_image": "mine:1", "container_version": "25.02"},
+    ],
+)
+def test_tf_trt_is_made_in_the_framework_image_of_the_servers_release(make: Make, keys: dict[str, Any]) -> None:
+    made = make({"configurations": [experiment(format="tf-trt", device_kind="gpu")], **keys})
+    assert "--launch-mode docker --container-version 25.02 --gpus 0" in _line(convert(made))
+
+
+@pytest.mark.parametrize("way", TRANSPORTS)
+def test_correctness_is_asked_in_many_sizes_of_requests_over_every_way(make: Make, way: str) -> None:
+    line = _lines(correctness(make({"configurations": [experiment()]})))[f"inference_{way}"]
+    sizes = "1 2 3 5 7 8 9 15 16 17 31 32 33 48 63 64"
+    assert "--batch-size 64 " in line and f" --request-rows {sizes} --output-dir " in line
+    line = _lines(correctness(make(A30, 2)))[f"inference_{way}"]
+    assert "--batch-size 4096 " in line
+    for borders in (
+        " 1 2 3 5 7 8 9 15 16 17 31 ",
+        " 1000 1024 1025 2048 4096 8192 16384 32768 65536 131072 --output-dir",
+    ):
+        assert borders in line
+
+
+def test_an_ensemble_is_asked_in_the_same_sizes(make: Make) -> None:
+    lines = _lines(ensemble_correctness(make({"configurations": [experiment()], "ensemble_model_name": "Raw"})))
+    for way in ("grpc_async", "http_async"):
+        assert (
+            "--request-rows 1 2 3 5 7 8 9 15 16 17 31 32 33 48 63 64 --output-dir" in lines[f"ensemble_inference_{way}"]
+        )
+
+
+def test_what_is_compiled_for_each_size_anew_is_asked_in_one(make: Make) -> None:
+    trt = experiment(device_kind="gpu", backend_accelerator="trt")
+    made = make({"configurations": [trt], "container_version": "25.02"})
+    assert not [line for line in _lines(correctness(made)).values() if "--request-rows" in line]
+
+
+def _lines(commands: list[Any]) -> dict[str, str]:
+    return {command.name: " ".join(command.argv) for command in commands}
+
+
+def _line(commands: list[Any]) -> str:
+    (command,) = commands
+    return " ".join(command.argv)

@@ -1,0 +1,1 @@
+"""Data sets: parquet files read and written in batches."""

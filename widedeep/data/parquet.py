@@ -1,0 +1,162 @@
+"""Streams the preprocessed parquet files of a dataset as numpy batches of an exact size, in constant memory."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from deployment_toolkit.core import Array, Arrays, Batch
+from deployment_toolkit.errors import DataError, UsageError
+from deployment_toolkit.rows.prefetch import prefetched
+from deployment_toolkit.rows.rebatch import exact_batches
+from widedeep.features.columns import Column, columns_of
+from widedeep.features.spec import FeatureSpec
+
+_CHUNK_ROWS = 131_072  # 19 MB of the 29 Outbrain features
+_READ_BUFFER_BYTES = 1 << 20  # a column is read in such pieces, however large its row group is
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Row groups of one file that are read in one go."""
+
+    path: Path
+    row_groups: tuple[int, ...]
+    first_row: int
+
+
+class ParquetDataset:
+    """The files that match one or several patterns, in natural order (``part_2`` before ``part_10``).
+
+    Schemas of all files are checked here. Raises DataError, naming file and column, if nothing matches, if a file is
+    not parquet, lacks a column or has one of a wrong type, or if there are no rows at all.
+    """
+
+    def __init__(self, patterns: str | Sequence[str], spec: FeatureSpec) -> None:
+        self._columns = columns_of(spec)
+        self._spec = spec
+        self.files = find_files([patterns] if isinstance(patterns, str) else patterns)
+        self._group_rows = {path: self._check_file(path) for path in self.files}
+        self.num_rows = sum(sum(rows) for rows in self._group_rows.values())
+        if self.num_rows == 0:
+            raise DataError(f"{self.files[0]}: no rows in the {len(self.files)} file(s): check how the data was made")
+
+    def batches(self, batch_size: int) -> Iterator[Batch]:
+        """Batches of ``batch_size`` rows, across files and row groups; only the last may be shorter.
+
+        ``ids`` [B] (the numbers of the rows, if the specification has no group id), ``x`` {input: [B, 1], or [B,
+        max_hotness] padded with -1}, ``y`` {label: [B, 1]}, of the specification's dtypes; arrays may be read-only
+        views. The next chunk is read in a background thread, which ends when the iterator is exhausted, closed or
+        dropped. Raises DataError naming file, column, row and value for what a feature can't take.
+        """
+        if batch_size < 1:
+            raise UsageError(f"the batch size must be at least 1, not {batch_size}")
+        parts = [_Part(path, tuple(range(len(rows))), 0) for path, rows in self._group_rows.items() if rows]
+        chunk_rows = max(1, _CHUNK_ROWS // batch_size) * min(batch_size, _CHUNK_ROWS)
+        yield from self._batches(exact_batches(prefetched(self._chunks(parts, chunk_rows)), batch_size))
+
+    def shuffled_batches(self, batch_size: int, *, seed: int, pool_rows: int = 4 * _CHUNK_ROWS) -> Iterator[Batch]:
+        """Like ``batches``, in a random order that depends on ``seed``: the row groups are taken in random order, and
+        rows are mixed within every ``pool_rows`` of that. Without a group id ``ids`` count the rows as they come."""
+        if batch_size < 1:
+            raise UsageError(f"the batch size must be at least 1, not {batch_size}")
+        generator = np.random.default_rng(seed)
+        parts = [
+            _Part(path, (number,), sum(rows[:number]))
+            for path, rows in self._group_rows.items()
+            for number in range(len(rows))
+        ]
+        order = [parts[index] for index in generator.permutation(len(parts))]
+        pools = exact_batches(prefetched(self._chunks(order, _CHUNK_ROWS)), pool_rows)
+        yield from self._batches(exact_batches(_mixed(pools, generator), batch_size))
+
+    def _check_file(self, path: Path) -> list[int]:
+        """Rows of each row group."""
+        with open_parquet(path) as file:
+            for column in self._columns:
+                column.check_type(file.schema_arrow, path)
+            return [file.metadata.row_group(number).num_rows for number in range(file.metadata.num_row_groups)]
+
+    def _chunks(self, parts: Sequence[_Part], rows: int) -> Generator[Arrays, None, None]:
+        names = [column.name for column in self._columns]
+        for part in parts:
+            first_row = part.first_row
+            with open_parquet(part.path) as file:
+                chunks = file.iter_batches(rows, row_groups=list(part.row_groups), columns=names)
+                for chunk in read_chunks(chunks, part.path):
+                    if chunk.num_rows:
+                        yield _to_arrays(chunk, self._columns, part.path, first_row)
+                    first_row += chunk.num_rows
+
+    def _batches(self, pieces: Iterator[Arrays]) -> Iterator[Batch]:
+        spec = self._spec
+        first_row = 0
+        for arrays in pieces:
+            x = {feature.name: arrays[feature.name] for feature in spec.inputs}
+            label = arrays[spec.label.name]
+            rows: Array = np.arange(first_row, first_row + len(label))
+            first_row += len(label)
+            ids = rows if spec.group_id is None else arrays[spec.group_id.name]
+            yield Batch(ids, x, {spec.label.name: label})
+
+
+def find_files(patterns: Sequence[str]) -> list[Path]:
+    """The files that the patterns match, in the patterns' order and then in natural order, each once.
+
+    Raises DataError if a pattern matches none.
+    """
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        paths = [Path(name) for name in glob.glob(pattern, recursive=True)]  # noqa: PTH207 - may be absolute
+        matching = sorted((path for path in paths if path.is_file()), key=_natural_key)
+        if not matching:
+            hint = (
+                f"{pattern} is a folder: write '{pattern.rstrip('/')}/*.parquet'"
+                if Path(pattern).is_dir()
+                else ("check the path, and quote the pattern for the shell")
+            )
+            raise DataError(f"data pattern {pattern!r} matches no file: {hint}")
+        found |= dict.fromkeys(matching)
+    return list(found)
+
+
+def _natural_key(path: Path) -> list[tuple[int, str]]:
+    """Digits compare as numbers."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", str(path))]
+
+
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """Raises DataError if it is not parquet."""
+    try:
+        return pq.ParquetFile(path, buffer_size=_READ_BUFFER_BYTES)
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def read_chunks(chunks: Iterator[pa.RecordBatch], path: Path) -> Iterator[pa.RecordBatch]:
+    """The same chunks. Raises DataError, naming ``path``, if one can't be read."""
+    try:
+        yield from chunks
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(f"{path} can't be read as parquet: {error}; it may be truncated: make or copy it again")
+
+
+def _to_arrays(chunk: pa.RecordBatch, columns: Sequence[Column], path: Path, first_row: int) -> Arrays:
+    return {column.name: column.to_numpy(chunk.column(column.name), path, first_row) for column in columns}
+
+
+def _mixed(pools: Iterator[Arrays], generator: np.random.Generator) -> Iterator[Arrays]:
+    for pool in pools:
+        order: Array = generator.permutation(len(next(iter(pool.values()))))
+        yield {name: array[order] for name, array in pool.items()}

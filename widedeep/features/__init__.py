@@ -1,0 +1,1 @@
+"""Features: specification, columns, Outbrain's list."""

@@ -1,0 +1,47 @@
+"""Embedding widths from a file: YAML or JSON, ``{feature: width}``, as the original's ``embedding_sizes.json``."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from deployment_toolkit.options.mapping import nearest
+from widedeep.features.outbrain import embedding_widths
+from widedeep.features.spec import FeatureSpec
+from widedeep.spec_yaml import Located, load_yaml
+
+logger = logging.getLogger("embedding sizes")
+
+
+def load_embedding_sizes(path: Path | None, spec: FeatureSpec, *, others: bool = False) -> dict[str, int]:
+    """Width of every categorical feature. One that the file leaves out, or every one without a file, has Outbrain's
+    width or 64; what a file leaves out is logged.
+
+    Raises DataError with file and line for a width that is no whole number of at least 1, and for a name that is no
+    categorical feature of the specification, unless ``others`` may be there.
+    """
+    return embedding_widths(spec) if path is None else parse_embedding_sizes(load_yaml(path), spec, others=others)
+
+
+def parse_embedding_sizes(document: Located, spec: FeatureSpec, *, others: bool = False) -> dict[str, int]:
+    """The widths in a mapping; see ``load_embedding_sizes``."""
+    widths = embedding_widths(spec)
+    given = {name: entry.count(f"the width of {name}") for name, entry in document.entries("embedding sizes").items()}
+    numbers = {feature.name for feature in spec.numerical}
+    for name, entry in document.entries("embedding sizes").items():
+        if name in numbers:
+            raise entry.error(f"{name} is a number, it has no embedding: leave it out")
+        if name not in widths and not others:
+            raise entry.error(f"{name} is no categorical feature of the specification{nearest(name, widths)}")
+    left_out = [name for name in widths if name not in given]
+    if left_out:
+        told = ", ".join(f"{name} {widths[name]}" for name in left_out)
+        logger.info("%s leaves out, so that their widths are the defaults: %s", document.path, told)
+    return {name: given.get(name, width) for name, width in widths.items()}
+
+
+def embedding_sizes_to_json(widths: Mapping[str, int]) -> str:
+    """The text of a file, in JSON: what the original's training reads too."""
+    return json.dumps(dict(widths), indent=2) + "\n"

@@ -1,0 +1,1 @@
+"""Outbrain's CSV files to a data set, by NVTabular."""

@@ -1,0 +1,29 @@
+"""Preprocesses the raw Outbrain CSVs: ``python -m widedeep.preprocessing``, which ``scripts/preproc.sh`` runs."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, run_entry_point
+from widedeep.preprocessing.dataset import PreprocessingOptions, preprocess
+
+logger = logging.getLogger("preprocessing")
+
+
+def main(argv: list[str]) -> None:
+    """Entry point of ``scripts/preproc.sh``."""
+    parser = make_parser("Preprocesses the raw Outbrain CSVs with NVTabular into train/, valid/ and feature_spec.yaml.")
+    add_dataclass(parser, PreprocessingOptions)
+    options = from_args(PreprocessingOptions, parser.parse_args(argv))
+    started = time.monotonic()
+    rows = preprocess(options)
+    seconds = time.monotonic() - started
+    logger.info(
+        "%s train and %s valid rows written to %s in %.0f s (%s rows/s)",
+        f"{rows['train']:,}", f"{rows['valid']:,}", options.output_dir, seconds, f"{sum(rows.values()) / seconds:,.0f}",
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

@@ -1,0 +1,147 @@
+"""What is known of ads and documents, held in memory and looked up by id."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from scipy.sparse import csr_matrix
+
+from deployment_toolkit.core import Array, Arrays
+from widedeep.preprocessing.raw_csv import META, PROMOTED, SCHEMAS, read_table
+
+UNKNOWN_ID = -1
+NO_TAG = 0  # the bucket of documents without tags; hashed tags take 1 .. cardinality - 1
+
+
+class IdIndex:
+    """Row numbers by id. Of an id that comes twice, the first row counts."""
+
+    def __init__(self, ids: Array) -> None:
+        self._ids, self._rows = np.unique(ids, return_index=True)
+
+    def rows(self, ids: Array) -> Array:
+        """The row of each id, -1 for ids that aren't there."""
+        if not len(self._ids):
+            return np.full(len(ids), -1, dtype=np.int64)
+        position = np.minimum(np.searchsorted(self._ids, ids), len(self._ids) - 1)
+        return np.where(self._ids[position] == ids, self._rows[position], -1)
+
+
+@dataclass(frozen=True)
+class LookupTable:
+    """Columns by id, with a value for ids that aren't in the table."""
+
+    index: IdIndex
+    columns: Arrays
+    defaults: dict[str, float]
+
+    def find(self, ids: Array) -> Arrays:
+        """Every column at these ids, [len(ids)] each."""
+        rows = self.index.rows(ids)
+        return {
+            name: np.append(values, np.asarray(self.defaults[name], dtype=values.dtype))[rows]
+            for name, values in self.columns.items()
+        }
+
+
+def read_ads(raw_dir: Path) -> LookupTable:
+    """Per ad: ``document_id_promo``, ``campaign_id``, ``advertiser_id``; -1 where unknown."""
+    table = read_table(raw_dir / PROMOTED)
+    columns = {
+        "document_id_promo": _numpy(table, "document_id"),
+        "campaign_id": _numpy(table, "campaign_id"),
+        "advertiser_id": _numpy(table, "advertiser_id"),
+    }
+    return LookupTable(IdIndex(_numpy(table, "ad_id")), columns, dict.fromkeys(columns, UNKNOWN_ID))
+
+
+def read_documents_meta(raw_dir: Path) -> LookupTable:
+    """Per document: ``source_id`` and ``publisher_id``, -1 where unknown, and ``publish_time`` in milliseconds since
+    1970, NaN where unknown."""
+    path = raw_dir / META
+    table = read_table(path) if path.is_file() else _empty(META)
+    published = pd.to_datetime(table.column("publish_time").to_pandas(), errors="coerce")
+    nanoseconds = published.to_numpy().astype("datetime64[ns]")
+    columns = {
+        "source_id": np.nan_to_num(_numpy(table, "source_id"), nan=UNKNOWN_ID).astype(np.int64),
+        "publisher_id": np.nan_to_num(_numpy(table, "publisher_id"), nan=UNKNOWN_ID).astype(np.int64),
+        "publish_time": np.where(np.isnat(nanoseconds), np.nan, nanoseconds.astype(np.int64) / 1e6),
+    }
+    defaults = {"source_id": UNKNOWN_ID, "publisher_id": UNKNOWN_ID, "publish_time": np.nan}
+    return LookupTable(IdIndex(_numpy(table, "document_id")), columns, defaults)
+
+
+class DocumentTags:
+    """The categories, topics or entities of every document: weighed for likeness, hashed for embedding."""
+
+    def __init__(self, document_ids: Array, tags: Array, confidences: Array, *, cardinality: int, hotness: int) -> None:
+        """``document_ids``, ``tags`` (integers or strings) and ``confidences`` have a value per tag of a document."""
+        documents, row = np.unique(document_ids, return_inverse=True)
+        self._index = IdIndex(documents)
+        self._weights = _tf_idf(row, tags, confidences, documents)
+        self._buckets = _strongest(row, 1 + hash_ids(tags, cardinality - 1), confidences, len(documents), hotness)
+
+    @property
+    def hotness(self) -> int:
+        """Most tags that ``buckets`` gives."""
+        return int(self._buckets.shape[1])
+
+    def likeness(self, left_ids: Array, right_ids: Array) -> Array:
+        """TF-IDF weighted cosine of two documents per row, float32; 0 where either has no tags."""
+        left, right = (self._weights[self._index.rows(ids)] for ids in (left_ids, right_ids))
+        return np.asarray(left.multiply(right).sum(axis=1), dtype=np.float32).ravel()
+
+    def buckets(self, document_ids: Array) -> Array:
+        """Hash buckets of the strongest tags, int32 [len, hotness], -1 after the last; ``NO_TAG`` if there is none."""
+        return np.asarray(self._buckets[self._index.rows(document_ids)])
+
+
+def read_tags(path: Path, *, cardinality: int, hotness: int) -> DocumentTags:
+    """The tags in one of the three document tables; none if there is no such file."""
+    table = read_table(path) if path.is_file() else _empty(path.name)
+    document, tag, confidence = (_numpy(table, name) for name in SCHEMAS[path.name])
+    return DocumentTags(document, tag, confidence, cardinality=cardinality, hotness=hotness)
+
+
+def hash_ids(ids: Array, cardinality: int) -> Array:
+    """Buckets 0 .. cardinality - 1 of integers or strings, int32; the same on every machine, CPU and GPU."""
+    return np.asarray((pd.util.hash_array(ids) % np.uint64(cardinality)).astype(np.int32))
+
+
+def _tf_idf(row: Array, tags: Array, confidences: Array, documents: Array) -> Any:
+    """Confidence times log(N / documents with the tag), rows of length 1, and a row of nothing at the end.
+
+    N is the largest document id plus one, as in NVTabular's ColumnSimilarity over Outbrain's id-indexed matrix.
+    """
+    column, codes = pd.factorize(tags)
+    shape = (len(documents) + 1, max(len(codes), 1))
+    if not len(row):
+        return csr_matrix(shape)
+    weights = confidences * np.log((documents.max() + 1) / np.bincount(column))[column]
+    lengths = np.sqrt(np.bincount(row, weights**2))
+    return csr_matrix((weights / np.maximum(lengths[row], 1e-12), (row, column)), shape=shape)
+
+
+def _strongest(row: Array, buckets: Array, confidences: Array, documents: int, hotness: int) -> Array:
+    """[documents + 1, hotness]; the last row is that of an unknown document."""
+    chosen = np.full((documents + 1, hotness), -1, dtype=np.int32)
+    chosen[:, 0] = NO_TAG
+    order = np.lexsort((-confidences, row))
+    counts = np.bincount(row, minlength=documents)
+    rank = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    kept = order[rank < hotness]
+    chosen[row[kept], rank[rank < hotness]] = buckets[kept]
+    return chosen
+
+
+def _numpy(table: pa.Table, name: str) -> Array:
+    return np.asarray(table.column(name).to_numpy(zero_copy_only=False))
+
+
+def _empty(name: str) -> pa.Table:
+    return pa.schema(list(SCHEMAS[name].items())).empty_table()

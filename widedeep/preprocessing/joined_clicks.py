@@ -1,0 +1,137 @@
+"""Clicks joined with what is known of their display, ad and documents, as parquet, split into train and valid.
+
+Clicks and events are first dealt out to buckets of consecutive display ids and joined bucket by bucket, so memory
+holds one bucket and the tables about ads and documents, however many clicks there are.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from deployment_toolkit.core import Array, Arrays
+from deployment_toolkit.errors import DataError
+from widedeep.preprocessing.documents import UNKNOWN_ID, IdIndex, LookupTable
+from widedeep.preprocessing.raw_csv import CLICKS, EVENTS, SCHEMAS, stream
+
+LOGGER = logging.getLogger("preprocessing")
+
+DISPLAYS_PER_BUCKET = 1 << 17
+ROW_GROUP_ROWS = 1 << 17
+DAY_MS = 86_400_000
+# The validation set: a fifth of the displays of the first eleven days and all later ones.
+LAST_TRAIN_DAY, VALID_SHARE = 10, 0.2
+DEFAULT_PLATFORM = 1
+
+
+def join_clicks(raw_dir: Path, work_dir: Path, ads: LookupTable, meta: LookupTable) -> dict[str, list[Path]]:
+    """Files of ``train`` and ``valid``, rows ordered by display id, in parquet under ``work_dir``.
+
+    Raises DataError if a file can't be read, holds a value that can't be, or leaves either side without rows.
+    """
+    for name in (CLICKS, EVENTS):
+        _deal(raw_dir / name, work_dir / name)
+    files: dict[str, list[Path]] = {"train": [], "valid": []}
+    for side in files:
+        (work_dir / side).mkdir()
+    counts: Counter[str] = Counter()
+    folders = sorted((work_dir / CLICKS).iterdir())
+    for folder in tqdm(folders, desc="join", unit=" bucket", delay=2.0, mininterval=1.0):
+        clicks = _read(folder, CLICKS)
+        joined = _join(clicks, _read(work_dir / EVENTS / folder.name, EVENTS), ads, meta)
+        counts["without event"] += len(clicks["display_id"]) - len(joined["display_id"])
+        counts["unknown ad"] += int((joined["document_id_promo"] == UNKNOWN_ID).sum())
+        valid = in_validation(joined["display_id"], joined["timestamp"])
+        for side, chosen in (("train", ~valid), ("valid", valid)):
+            if chosen.any():
+                path = work_dir / side / f"{folder.name}.parquet"
+                table = pa.table({name: values[chosen] for name, values in joined.items()})
+                pq.write_table(table, path, row_group_size=ROW_GROUP_ROWS, compression="lz4")
+                files[side].append(path)
+        shutil.rmtree(folder)
+    shutil.rmtree(work_dir / EVENTS)
+    _report(raw_dir, counts, files)
+    return files
+
+
+def in_validation(display_id: Array, timestamp_ms: Array) -> Array:
+    """Whether the rows of a display belong to the validation set; depends on nothing but its id and time."""
+    mixed = display_id.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # splitmix64
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    share = (mixed ^ (mixed >> np.uint64(31))) / 2.0**64
+    return np.asarray((share < VALID_SHARE) | (timestamp_ms // DAY_MS > LAST_TRAIN_DAY))
+
+
+def _deal(path: Path, work_dir: Path) -> None:
+    """Writes the rows of a CSV to ``work_dir/<bucket>/<batch>.parquet``."""
+    work_dir.mkdir()
+    for number, batch in enumerate(stream(path)):
+        display = np.asarray(batch.column("display_id"))
+        _check_values(path, batch, display)
+        bucket = display // DISPLAYS_PER_BUCKET
+        for one in np.unique(bucket):
+            folder = work_dir / f"{one:06d}"
+            folder.mkdir(exist_ok=True)
+            rows = pa.Table.from_batches([batch.filter(pa.array(bucket == one))])
+            pq.write_table(rows, folder / f"{number:06d}.parquet", compression="lz4")
+
+
+def _check_values(path: Path, batch: pa.RecordBatch, display: Array) -> None:
+    if len(display) and (display.min() < 0 or display.max() > np.iinfo(np.int32).max):
+        value = display.min() if display.min() < 0 else display.max()
+        raise DataError(f"{path}: column display_id holds {value}, outside 0 .. {np.iinfo(np.int32).max}")
+    if "clicked" in batch.schema.names:
+        clicked = np.asarray(batch.column("clicked"))
+        wrong = clicked[(clicked != 0) & (clicked != 1)]
+        if len(wrong):
+            raise DataError(f"{path}: column clicked holds {wrong[0]}, it must be 0 or 1")
+
+
+def _read(folder: Path, name: str) -> Arrays:
+    """The columns of a bucket, ordered by display id, rows of a display in the file's order."""
+    parts = sorted(folder.iterdir()) if folder.is_dir() else []
+    empty = pa.schema(list(SCHEMAS[name].items())).empty_table()
+    table = pa.concat_tables([empty, *(pq.read_table(part) for part in parts)])
+    columns = {name: table.column(name).to_numpy() for name in table.column_names}
+    order = np.argsort(columns["display_id"], kind="stable")
+    return {name: values[order] for name, values in columns.items()}
+
+
+def _join(clicks: Arrays, events: Arrays, ads: LookupTable, meta: LookupTable) -> Arrays:
+    event = IdIndex(events["display_id"]).rows(clicks["display_id"])
+    found = event >= 0
+    event = event[found]
+    geo = events["geo_location"][event]
+    joined = {
+        "display_id": clicks["display_id"][found].astype(np.int32),
+        "ad_id": clicks["ad_id"][found],
+        "clicked": clicks["clicked"][found].astype(np.int32),
+        "document_id": events["document_id"][event],
+        "timestamp": events["timestamp"][event],
+        "platform": np.nan_to_num(events["platform"][event], nan=DEFAULT_PLATFORM).astype(np.int64) - 1,
+        "geo_location": np.where(geo == None, "", geo),  # noqa: E711 (elementwise)
+    }
+    joined |= ads.find(joined["ad_id"])
+    joined |= meta.find(joined["document_id"])
+    return joined | {f"{name}_promo": values for name, values in meta.find(joined["document_id_promo"]).items()}
+
+
+def _report(raw_dir: Path, counts: Counter[str], files: dict[str, list[Path]]) -> None:
+    if counts["without event"]:
+        LOGGER.warning("%s clicks left out: their display_id is not in %s", f"{counts['without event']:,}", EVENTS)
+    if counts["unknown ad"]:
+        LOGGER.warning("%s clicks are on ads that promoted_content.csv does not know", f"{counts['unknown ad']:,}")
+    for side, paths in files.items():
+        if not paths:
+            raise DataError(
+                f"{raw_dir / CLICKS}: no display falls into the {side} split "
+                f"({VALID_SHARE:.0%} of days 0 to {LAST_TRAIN_DAY} and all later ones are valid); give more displays"
+            )
