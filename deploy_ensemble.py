@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deployment_toolkit.core import ModelSpec
-from deployment_toolkit.deploying.deployment import MODEL_SPEC
 from deployment_toolkit.deploying.ensemble import Ensemble, Step
 from deployment_toolkit.deploying.loading import load_package
 from deployment_toolkit.deploying.model_config import parse_config
@@ -19,6 +18,7 @@ from deployment_toolkit.deploying.repository_options import RepositoryOptions
 from deployment_toolkit.errors import ModelError, UsageError
 from deployment_toolkit.options.command_line import read_command_line
 from deployment_toolkit.options.params import option, run_entry_point
+from deployment_toolkit.triton_server.config_keys import MODEL_SPEC
 from widedeep.data.dataset_folder import DatasetFolder
 from widedeep.preprocessing.raw_features import FEATURE_SPEC, WORKFLOW, load_raw_features
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deployment_toolkit.core import Batching, Format, Host, ModelSpec
-from deployment_toolkit.deploying.deployment import INFERENCE_PRECISION, Deployment
+from deployment_toolkit.deploying.deployment import Deployment
 from deployment_toolkit.deploying.model_repository import add_model
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.library.openvino.arithmetic import arithmetic
+from deployment_toolkit.triton_server.config_keys import INFERENCE_PRECISION
 
 
 def named_models(texts: Sequence[str]) -> dict[str, Path]:

@@ -33,10 +33,10 @@ from deployment_toolkit.process import child, environment, run
 from deployment_toolkit.progress import progress_bar
 from deployment_toolkit.results.tables import write_csv
 from deployment_toolkit.rows.sample import random_rows
+from deployment_toolkit.server_access.ports import LOOPBACK, choose_free
+from deployment_toolkit.server_access.url import ServerUrl
 from deployment_toolkit.triton_inference_runner.grpc import GrpcTransport
-from deployment_toolkit.triton_server.ports import LOOPBACK, choose_free
 from deployment_toolkit.triton_server.remote import TritonServer
-from deployment_toolkit.triton_server.url import ServerUrl
 from runner.report.system_info import read_system_info
 
 CSV_FILE, PAGE_FILE = "versions.csv", "versions.md"

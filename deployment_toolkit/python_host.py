@@ -18,12 +18,13 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from deployment_toolkit.core import Arrays, Format, ModelSpec, Precision, TensorSpec, check_value_range
-from deployment_toolkit.deploying.deployment import GPU_HOSTED, MODEL_FILE, MODEL_FORMAT, MODEL_SPEC, THREADS
+from deployment_toolkit.deploying.deployment import GPU_HOSTED
 from deployment_toolkit.errors import DeploymentError, DeviceError, InputError, ModelError
 from deployment_toolkit.library.base import FrameworkSession
 from deployment_toolkit.library.registry import loader
 from deployment_toolkit.rows.request_sizes import load_sizes
 from deployment_toolkit.rows.size_check import GPU_TOLERANCE, TOLERANCES, SizeComparison
+from deployment_toolkit.triton_server.config_keys import MODEL_FILE, MODEL_FORMAT, MODEL_SPEC, THREADS
 
 _PATIENCE_S = 20.0  # with many sizes of requests, for a slow model: servers are not waited for without end
 _SMALL = 32  # elements up to which Python's own min and max beat numpy's

@@ -21,9 +21,7 @@ from deployment_toolkit.deploying.deployment import (
     CPP_PRECISIONS,
     GPU_HOSTED,
     HOSTED,
-    INFERENCE_PRECISION,
     MODEL_FILES,
-    THREADS,
     Deployment,
     hosted_format,
 )
@@ -32,6 +30,7 @@ from deployment_toolkit.library.base import stored_spec
 from deployment_toolkit.library.openvino.arithmetic import arithmetic
 from deployment_toolkit.library.registry import INSTEAD
 from deployment_toolkit.options.params import from_args, option
+from deployment_toolkit.triton_server.config_keys import INFERENCE_PRECISION, THREADS
 from navigator.options import ModelOptions, TensorRTOptions, given, tell_unused
 from navigator.signature import read_spec
 from navigator.values import key_value

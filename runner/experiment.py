@@ -11,9 +11,9 @@ from pathlib import Path
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import DeviceKind
 from deployment_toolkit.library.model_files import SUFFIXES
+from deployment_toolkit.server_access.url import ServerUrl
 from deployment_toolkit.triton_server.docker import built_image_name
 from deployment_toolkit.triton_server.remote import TritonServer
-from deployment_toolkit.triton_server.url import ServerUrl
 from runner.config.experiment import Configuration, Parameters, TritonLaunchMode
 from runner.config.run import Config
 from runner.workspace import ExperimentFolders, Workspace

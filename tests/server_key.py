@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from deployment_toolkit.server_access.key_files import find_key
+from deployment_toolkit.server_access.url import Scheme, ServerUrl
 from deployment_toolkit.triton_server.remote import TritonServer
-from deployment_toolkit.triton_server.url import Scheme, ServerUrl
 
 
 def key_headers(server: TritonServer, scheme: Scheme = Scheme.HTTP) -> dict[str, str]:

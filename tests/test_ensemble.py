@@ -28,11 +28,11 @@ from deployment_toolkit.errors import DataError, DeploymentError, InferenceError
 from deployment_toolkit.library.onnx.session import OnnxLoader
 from deployment_toolkit.results.performance import read_performance
 from deployment_toolkit.rows.dump import Dump
+from deployment_toolkit.server_access.url import ServerUrl
 from deployment_toolkit.triton_inference_runner.base import open_session
 from deployment_toolkit.triton_inference_runner.grpc import GrpcTransport
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
-from deployment_toolkit.triton_server.url import ServerUrl
 from navigator.__main__ import main as navigator
 from raw_dataloader import get_dataloader_fn
 from tests.small_outbrain import small_outbrain_spec

@@ -20,7 +20,7 @@ from benchmarks.peers.served import Served
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import PerformanceError
 from deployment_toolkit.process import Child, child, environment, last_lines
-from deployment_toolkit.triton_server.ports import choose_free
+from deployment_toolkit.server_access.ports import choose_free
 
 _MARK = "BENCHMARK_PEER"  # in the environment of whatever a peer starts, also of what leaves its process group
 _READY_TIMEOUT_S = 90

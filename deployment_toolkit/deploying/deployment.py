@@ -9,15 +9,13 @@ from dataclasses import dataclass, field
 from deployment_toolkit.core import Accelerator, Batching, DeviceKind, Format, Host, ModelSpec, Precision
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.library.registry import INSTEAD
-
-# Keys of config.pbtxt's parameters.
-MODEL_SPEC = "model_spec"
-MODEL_FORMAT = "model_format"
-MODEL_FILE = "model_file"
-THREADS = "threads"
-INFERENCE_PRECISION = "inference_precision"
-STREAMS = "streams"
-UNDIVIDED_ROWS = "undivided_rows"
+from deployment_toolkit.triton_server.config_keys import (
+    INFERENCE_PRECISION,
+    MODEL_SPEC,
+    STREAMS,
+    THREADS,
+    UNDIVIDED_ROWS,
+)
 
 MODEL_FILES = {
     Format.TF_SAVEDMODEL: "model.savedmodel",

@@ -15,16 +15,9 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from deployment_toolkit.core import Accelerator, Batching, DeviceKind, Format, Host, ModelSpec, TensorSpec
 from deployment_toolkit.cpp_host.library import BACKEND
-from deployment_toolkit.deploying.deployment import (
-    CPP_PRECISIONS,
-    DTYPES,
-    INFERENCE_PRECISION,
-    MODEL_FILE,
-    MODEL_FORMAT,
-    MODEL_SPEC,
-    Deployment,
-)
+from deployment_toolkit.deploying.deployment import CPP_PRECISIONS, DTYPES, Deployment
 from deployment_toolkit.errors import ModelError
+from deployment_toolkit.triton_server.config_keys import INFERENCE_PRECISION, MODEL_FILE, MODEL_FORMAT, MODEL_SPEC
 
 HOST_FILE = "model.py"
 HOST_SOURCE = '''"""Run by Triton's Python backend."""

@@ -9,9 +9,9 @@ from contextlib import ExitStack
 from deployment_toolkit.options.params import make_parser, run_entry_point
 from deployment_toolkit.server_access.key import ServerKey
 from deployment_toolkit.server_access.key_files import kept_key
+from deployment_toolkit.server_access.ports import LOOPBACK, require_free
 from deployment_toolkit.server_access.private_options import build_library, variable
-from deployment_toolkit.triton_server.ports import LOOPBACK, require_free
-from deployment_toolkit.triton_server.url import Scheme, ServerUrl
+from deployment_toolkit.server_access.url import Scheme, ServerUrl
 
 
 def main(argv: list[str]) -> int:

@@ -7,7 +7,7 @@ import secrets
 from dataclasses import dataclass, field
 
 from deployment_toolkit.errors import ServerError
-from deployment_toolkit.triton_server.url import Scheme
+from deployment_toolkit.server_access.url import Scheme
 
 # Triton's names of what changes a server, or lets it read and write memory of its user. The rest answers anybody:
 # inference, health, metadata, configuration, statistics.

@@ -17,7 +17,7 @@ from pathlib import Path
 from deployment_toolkit.errors import ServerError
 from deployment_toolkit.process import environment
 from deployment_toolkit.server_access.key import ServerKey
-from deployment_toolkit.triton_server.url import ServerUrl
+from deployment_toolkit.server_access.url import ServerUrl
 
 FOLDER_VARIABLE = "TRITON_KEY_FOLDER"
 

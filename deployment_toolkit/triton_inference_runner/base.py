@@ -11,9 +11,9 @@ from typing import Protocol
 
 from deployment_toolkit.core import Arrays, Batch, ModelSpec, Prediction
 from deployment_toolkit.errors import InferenceError, InputError, UsageError
+from deployment_toolkit.server_access.url import Scheme, ServerUrl
 from deployment_toolkit.triton_inference_runner.sized_requests import sized_requests
 from deployment_toolkit.triton_server.remote import TritonServer
-from deployment_toolkit.triton_server.url import Scheme, ServerUrl
 
 logger = logging.getLogger("triton")
 

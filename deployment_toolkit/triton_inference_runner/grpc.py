@@ -11,8 +11,8 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from deployment_toolkit.core import Arrays
 from deployment_toolkit.errors import InferenceError
+from deployment_toolkit.server_access.url import ServerUrl
 from deployment_toolkit.triton_server.admin import grpc_channel_options
-from deployment_toolkit.triton_server.url import ServerUrl
 
 # Triton 2.51 may crash when a request is cancelled just as it is answered (issues 7368 and 8034 of its server), and to
 # close the connection is to cancel what is under way on it: so that is waited for, though not for ever.

@@ -10,7 +10,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from deployment_toolkit.core import Arrays
 from deployment_toolkit.errors import InferenceError
-from deployment_toolkit.triton_server.url import ServerUrl
+from deployment_toolkit.server_access.url import ServerUrl
 
 _CONNECTION_TIMEOUT_S = 10.0
 

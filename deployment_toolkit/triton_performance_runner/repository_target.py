@@ -10,10 +10,10 @@ from deployment_toolkit.cpp_host.library import BACKEND as CPP_HOST
 from deployment_toolkit.deploying.deployment import DTYPES
 from deployment_toolkit.deploying.model_config import parse_config
 from deployment_toolkit.errors import UsageError
+from deployment_toolkit.server_access.url import ServerUrl
 from deployment_toolkit.triton_performance_runner.options import PerformanceOptions
 from deployment_toolkit.triton_performance_runner.target import Target, shaped_target
 from deployment_toolkit.triton_server.remote import described_ranges
-from deployment_toolkit.triton_server.url import ServerUrl
 
 _BACKENDS = ("python", CPP_HOST)
 _NUMPY_NAMES = {triton: numpy for numpy, triton in DTYPES.items()}

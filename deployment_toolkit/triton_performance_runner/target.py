@@ -12,9 +12,9 @@ from deployment_toolkit.core import ModelSpec, TensorSpec, ValueRange
 from deployment_toolkit.deploying.deployment import MODEL_FILES
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.library import registry
+from deployment_toolkit.server_access.url import ServerUrl
 from deployment_toolkit.triton_performance_runner.options import PerformanceOptions
 from deployment_toolkit.triton_server.remote import TritonServer
-from deployment_toolkit.triton_server.url import ServerUrl
 
 logger = logging.getLogger("performance")
 

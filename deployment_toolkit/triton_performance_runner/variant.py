@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from deployment_toolkit.deploying.deployment import THREADS
 from deployment_toolkit.triton_performance_runner.options import Point
+from deployment_toolkit.triton_server.config_keys import THREADS
 
 
 @dataclass(frozen=True, order=True)

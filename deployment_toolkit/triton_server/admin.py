@@ -15,7 +15,7 @@ from tritonclient.utils import InferenceServerException
 from deployment_toolkit.errors import ServerError
 from deployment_toolkit.server_access.key import REFUSED, REMEDY, ServerKey
 from deployment_toolkit.server_access.key_files import find_key
-from deployment_toolkit.triton_server.url import Scheme, ServerUrl
+from deployment_toolkit.server_access.url import Scheme, ServerUrl
 
 _CONNECTION_TIMEOUT_S = 5.0
 _INT64_FIELDS = frozenset({"dims", "shape", "max_queue_delay_microseconds"})

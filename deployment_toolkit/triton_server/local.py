@@ -16,9 +16,9 @@ from deployment_toolkit.errors import ServerError
 from deployment_toolkit.process import Child, child
 from deployment_toolkit.server_access.key import ServerKey
 from deployment_toolkit.server_access.key_files import kept_key
+from deployment_toolkit.server_access.ports import LOOPBACK, choose_free, port_options, require_free
 from deployment_toolkit.server_access.private_options import with_private_options
 from deployment_toolkit.triton_server.installation import Installation
-from deployment_toolkit.triton_server.ports import LOOPBACK, choose_free, port_options, require_free
 from deployment_toolkit.triton_server.remote import TritonServer
 from deployment_toolkit.triton_server.server_options import repository_options
 from deployment_toolkit.triton_server.starting import require_restricted, wait_ready, what_it_says

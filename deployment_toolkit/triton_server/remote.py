@@ -13,10 +13,10 @@ import numpy as np
 from tritonclient.utils import triton_to_np_dtype
 
 from deployment_toolkit.core import ModelSpec, TensorSpec, ValueRange
-from deployment_toolkit.deploying.deployment import MODEL_SPEC
 from deployment_toolkit.errors import ServerError
+from deployment_toolkit.server_access.url import Scheme, ServerUrl
 from deployment_toolkit.triton_server.admin import admin_client
-from deployment_toolkit.triton_server.url import Scheme, ServerUrl
+from deployment_toolkit.triton_server.config_keys import MODEL_SPEC
 
 logger = logging.getLogger("triton")
 

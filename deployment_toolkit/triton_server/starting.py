@@ -10,9 +10,9 @@ from collections.abc import Callable
 from deployment_toolkit.errors import ServerError
 from deployment_toolkit.process import last_lines
 from deployment_toolkit.server_access.key import REFUSED
+from deployment_toolkit.server_access.url import ServerUrl
 from deployment_toolkit.triton_server.admin import admin_client
 from deployment_toolkit.triton_server.remote import TritonServer
-from deployment_toolkit.triton_server.url import ServerUrl
 
 logger = logging.getLogger("triton")
 

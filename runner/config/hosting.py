@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from deployment_toolkit.core import Batching, DeviceKind, Host, ModelSpec
-from deployment_toolkit.deploying.deployment import THREADS, Deployment, hosted_format
+from deployment_toolkit.deploying.deployment import Deployment, hosted_format
 from deployment_toolkit.errors import UsageError
+from deployment_toolkit.triton_server.config_keys import THREADS
 from runner.config.experiment import AUTO_HOST, Parameters, TritonLaunchMode
 
 

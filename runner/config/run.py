@@ -12,8 +12,8 @@ from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Batching, LoadMethod, PerformanceTool
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.options.mapping import from_mapping
+from deployment_toolkit.server_access.url import Scheme, ServerUrl
 from deployment_toolkit.triton_performance_runner.client_user import ClientUser
-from deployment_toolkit.triton_server.url import Scheme, ServerUrl
 from runner.config.experiment import Configuration, TritonLaunchMode, require_release
 from runner.config.parts import Checkpoint, Correctness, Dataset, DemoData, Framework, Measurement, Training
 from runner.config.search import Search

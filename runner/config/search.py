@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from deployment_toolkit.core import Batching, PerformanceTool
 from deployment_toolkit.errors import UsageError
-from deployment_toolkit.triton_server.url import Scheme
+from deployment_toolkit.server_access.url import Scheme
 from runner.config.experiment import Parameters, TritonLaunchMode
 from runner.config.hosting import host_of, takes_threads
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from deployment_toolkit.core import EvaluationMode, PerformanceTool
 from deployment_toolkit.errors import ProcessError
 from deployment_toolkit.results.performance import read_performance
+from deployment_toolkit.server_access.url import Scheme
 from deployment_toolkit.triton_performance_runner.options import MeasurementMode
-from deployment_toolkit.triton_server.url import Scheme
 from runner.config.search import Search
 from runner.experiment import Experiment, Step, make_command, script
 from runner.search.algorithm import Round

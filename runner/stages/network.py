@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import EvaluationMode, Format, Precision
-from deployment_toolkit.deploying.deployment import THREADS
+from deployment_toolkit.triton_server.config_keys import THREADS
 from runner.config.hosting import host_of
 from runner.config.measurement_points import MeasurementPoints
 from runner.config.reduced_precision import is_reduced

@@ -22,9 +22,9 @@ from deployment_toolkit.deploying.deployment import Deployment
 from deployment_toolkit.deploying.model_repository import add_model
 from deployment_toolkit.errors import ContainerError
 from deployment_toolkit.library.registry import loader
+from deployment_toolkit.server_access.url import ServerUrl
 from deployment_toolkit.triton_inference_runner.grpc import GrpcTransport
 from deployment_toolkit.triton_server.docker import docker_server
-from deployment_toolkit.triton_server.url import ServerUrl
 
 NOBODY = "65534:65534"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from deployment_toolkit.options.located_yaml import Located
 from deployment_toolkit.options.mapping import nearest
-from widedeep.spec_yaml import Located
 
 TRAIN, TEST = "train", "test"
 MAPPINGS = (TRAIN, TEST, "valid")

@@ -7,10 +7,10 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+from deployment_toolkit.options.located_yaml import Located, load_yaml
 from deployment_toolkit.options.mapping import nearest
 from widedeep.features.outbrain import embedding_widths
 from widedeep.features.spec import FeatureSpec
-from widedeep.spec_yaml import Located, load_yaml
 
 logger = logging.getLogger("embedding sizes")
 

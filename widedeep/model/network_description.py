@@ -10,11 +10,11 @@ from typing import Any
 
 import yaml
 
+from deployment_toolkit.options.located_yaml import Located, load_yaml
 from widedeep.data.dataset_folder import DatasetFolder
 from widedeep.features.options import Combiner, NetworkOptions, read_feature_spec
 from widedeep.features.spec import FeatureSpec, parse_feature_spec
 from widedeep.model.embedding_sizes import load_embedding_sizes, parse_embedding_sizes
-from widedeep.spec_yaml import Located, load_yaml
 
 DESCRIPTION_NAME = "network.yaml"
 HIDDEN_UNITS = (1024, 1024, 1024, 1024, 1024)

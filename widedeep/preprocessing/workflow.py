@@ -9,8 +9,8 @@ import nvtabular as nvt
 from nvtabular.ops import FillMedian, FillMissing, LambdaOp, LogOp, Normalize, Rename
 
 from widedeep.features.outbrain import GROUP_ID, LABEL, ONEHOT
-from widedeep.nvt_operators import ClickRates, DaysSincePublished, DocumentLikeness, HashBuckets, TagLists
 from widedeep.preprocessing.documents import DocumentTags
+from widedeep.preprocessing.nvt_operators import ClickRates, DaysSincePublished, DocumentLikeness, HashBuckets, TagLists
 from widedeep.preprocessing.raw_csv import TAG_LISTS
 
 # The rate of a value seen less often than this is 0.

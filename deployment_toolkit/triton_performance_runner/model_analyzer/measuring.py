@@ -33,6 +33,8 @@ from deployment_toolkit.process import Child, child, environment, last_lines
 from deployment_toolkit.results.performance import PerformanceRow
 from deployment_toolkit.server_access.key import ServerKey
 from deployment_toolkit.server_access.key_files import kept_key
+from deployment_toolkit.server_access.ports import LOOPBACK, choose_free, port_options
+from deployment_toolkit.server_access.url import Scheme, ServerUrl
 from deployment_toolkit.triton_performance_runner.assignment import Assignment
 from deployment_toolkit.triton_performance_runner.exclusive import no_shared_memory_left
 from deployment_toolkit.triton_performance_runner.model_analyzer import children
@@ -42,8 +44,6 @@ from deployment_toolkit.triton_performance_runner.repository_target import find_
 from deployment_toolkit.triton_performance_runner.target import Target
 from deployment_toolkit.triton_performance_runner.variant import Variant, model_config_parameters
 from deployment_toolkit.triton_server.installation import Installation
-from deployment_toolkit.triton_server.ports import LOOPBACK, choose_free, port_options
-from deployment_toolkit.triton_server.url import Scheme, ServerUrl
 
 PYTHON = ROOT / ".venv-model-analyzer" / "bin" / "python"
 

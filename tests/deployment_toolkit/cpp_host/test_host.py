@@ -26,10 +26,10 @@ from deployment_toolkit.deploying.model_repository import add_model
 from deployment_toolkit.errors import InferenceError, ServerError
 from deployment_toolkit.library.openvino.session import OpenVinoFromOnnx, OpenVinoLoader
 from deployment_toolkit.process import environment
+from deployment_toolkit.server_access.url import ServerUrl
 from deployment_toolkit.triton_inference_runner.grpc import GrpcTransport
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
-from deployment_toolkit.triton_server.url import ServerUrl
 from tests.server_key import key_headers
 from tests.wrong_for_size import write_wrong_for
 

@@ -11,7 +11,7 @@ from deployment_toolkit.errors import ServerError
 from deployment_toolkit.server_access import key_files
 from deployment_toolkit.server_access.key import ServerKey
 from deployment_toolkit.server_access.key_files import FOLDER_VARIABLE, find_key, kept_key, own_folder
-from deployment_toolkit.triton_server.url import ServerUrl
+from deployment_toolkit.server_access.url import ServerUrl
 
 URL = ServerUrl.parse("http://localhost:1")
 ELSEWHERE = ServerUrl.parse("grpc://gpu7:8001")

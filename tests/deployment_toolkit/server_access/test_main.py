@@ -9,7 +9,7 @@ from pathlib import Path
 from deployment_toolkit.process import child
 from deployment_toolkit.server_access.key_files import find_key
 from deployment_toolkit.server_access.private_options import build_library
-from deployment_toolkit.triton_server.url import ServerUrl
+from deployment_toolkit.server_access.url import ServerUrl
 
 COMMAND = [sys.executable, "-m", "deployment_toolkit.server_access"]
 

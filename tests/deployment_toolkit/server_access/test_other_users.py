@@ -19,9 +19,9 @@ from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import ServerError
 from deployment_toolkit.process import child
 from deployment_toolkit.server_access.key_files import find_key, own_folder
+from deployment_toolkit.server_access.url import ServerUrl
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
-from deployment_toolkit.triton_server.url import ServerUrl
 
 NOBODY = 65534
 # Tries everything, with the clients that everybody has, and tells what came of it.

@@ -15,9 +15,9 @@ import pytest
 from deployment_toolkit.core import LoadMethod
 from deployment_toolkit.errors import ServerError
 from deployment_toolkit.process import child
+from deployment_toolkit.server_access.ports import choose_free
 from deployment_toolkit.triton_server import local
 from deployment_toolkit.triton_server.local import local_server
-from deployment_toolkit.triton_server.ports import choose_free
 from deployment_toolkit.triton_server.remote import TritonServer
 from tests.shared_memory import orphaned, processes_with, regions
 

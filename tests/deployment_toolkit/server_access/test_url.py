@@ -4,7 +4,7 @@ import pytest
 
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser
-from deployment_toolkit.triton_server.url import Scheme, ServerUrl
+from deployment_toolkit.server_access.url import Scheme, ServerUrl
 from run_inference_on_triton import TritonOptions
 
 

@@ -1,0 +1,207 @@
+"""NVTabular operators for what the library lacks or does differently on CPU.
+
+They compute with numpy on the host and hand back columns of the kind they were given (pandas or cudf).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from dask.delayed import Delayed, delayed
+from merlin.core.dispatch import create_multihot_col
+from merlin.dtypes.shape import DefaultShapes
+from nvtabular import ColumnSelector
+from nvtabular.ops import Operator, StatOperator
+
+from deployment_toolkit.core import Array
+from widedeep.preprocessing.documents import UNKNOWN_ID, DocumentTags, IdIndex, hash_ids
+
+DAY_MS = 86_400_000
+EPOCH_MS = 1_465_876_799_998  # Outbrain's timestamps count from here, in milliseconds since 1970
+LONGEST_AGE_DAYS = 10 * 365
+
+
+class HashBuckets(Operator):  # type: ignore[misc]
+    """Ids and strings hashed to 0 .. cardinality - 1, int32; the same value has the same bucket everywhere.
+
+    NVTabular's HashBucket can't be used: on CPU it hashes a value together with its row number, and on a GPU it
+    gives other buckets than on CPU.
+    """
+
+    def __init__(self, cardinalities: Mapping[str, int]) -> None:
+        super().__init__()
+        self.cardinalities = dict(cardinalities)
+
+    def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
+        """One column per input column."""
+        return _frame(df, {name: hash_ids(_host(df[name]), self.cardinalities[name]) for name in col_selector.names})
+
+    @property
+    def output_dtype(self) -> Any:
+        return np.int32
+
+
+class DaysSincePublished(Operator):  # type: ignore[misc]
+    """Whole days from a publication (``<column>``, ms since 1970, NaN unknown) to the display (``timestamp``); ages
+    below 0 or above ten years count as 0, unknown ones stay NaN. Output ``<column>_days_since_published``."""
+
+    def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
+        """One float column per input column."""
+        now = _host(df["timestamp"]) + EPOCH_MS
+        ages = {name: np.floor((now - _host(df[name])) / DAY_MS) for name in col_selector.names}
+        in_range = {name: age * ~((age < 0) | (age > LONGEST_AGE_DAYS)) for name, age in ages.items()}
+        return _frame(df, {f"{name}_days_since_published": age for name, age in in_range.items()})
+
+    @property
+    def dependencies(self) -> list[str]:
+        return ["timestamp"]
+
+    def column_mapping(self, col_selector: ColumnSelector) -> dict[str, list[str]]:
+        return {f"{name}_days_since_published": [name, "timestamp"] for name in col_selector.names}
+
+    @property
+    def output_dtype(self) -> Any:
+        return np.float64
+
+
+class ClickRates(StatOperator):  # type: ignore[misc]
+    """Per key column the number of training rows with its value, ``<key>_count``, and their share of clicks,
+    ``<key>_ctr``, which is 0 below the key's threshold. Unseen and unknown values have count 0.
+
+    The rate of a training row includes its own click, as in the original; the thresholds keep that harmless.
+    """
+
+    def __init__(self, thresholds: Mapping[str, int]) -> None:
+        super().__init__()
+        self.thresholds = dict(thresholds)
+        self._index: dict[str, IdIndex] = {}
+        self._stats: dict[str, Array] = {}
+
+    def fit(self, col_selector: ColumnSelector, ddf: Any) -> Delayed:
+        """Counts by value, merged over the partitions."""
+        names = list(col_selector.names)
+        partitions = ddf[[*names, "clicked"]].to_delayed()
+        partial = [delayed(_count_clicks)(partition, names) for partition in partitions]
+        while len(partial) > 1:
+            partial = [delayed(_merge_counts)(partial[i : i + 8]) for i in range(0, len(partial), 8)]
+        return partial[0]
+
+    def fit_finalize(self, dask_stats: dict[str, pd.DataFrame]) -> None:
+        """Keeps the merged counts."""
+        for name, counts in dask_stats.items():
+            counts = counts[counts.index != UNKNOWN_ID]
+            self._index[name] = IdIndex(counts.index.to_numpy())
+            # one row more, of zeros, for values that aren't there
+            self._stats[name] = np.vstack([counts[["sum", "count"]].to_numpy(np.float64), np.zeros((1, 2))])
+
+    def clear(self) -> None:
+        """Forgets the counts."""
+        self._index, self._stats = {}, {}
+
+    def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
+        """Two float columns per key."""
+        outputs: dict[str, Array] = {}
+        for name in col_selector.names:
+            clicks, count = self._stats[name][self._index[name].rows(_host(df[name]))].T
+            enough = count >= self.thresholds[name]
+            outputs[f"{name}_ctr"] = np.where(enough, clicks / np.maximum(count, 1), 0).astype(np.float32)
+            outputs[f"{name}_count"] = count.astype(np.float32)
+        return _frame(df, outputs)
+
+    @property
+    def dependencies(self) -> list[str]:
+        return ["clicked"]
+
+    def compute_selector(
+        self, input_schema: Any, selector: Any, parents_selector: Any, dependencies_selector: Any
+    ) -> ColumnSelector:
+        """The key columns alone: ``clicked`` is needed to fit, not to transform."""
+        return parents_selector
+
+    def column_mapping(self, col_selector: ColumnSelector) -> dict[str, list[str]]:
+        return {f"{name}_{stat}": [name] for name in col_selector.names for stat in ("ctr", "count")}
+
+    @property
+    def output_dtype(self) -> Any:
+        return np.float32
+
+
+class DocumentLikeness(Operator):  # type: ignore[misc]
+    """Likeness of two documents by each kind of tags, 0 to 1. Outputs ``<left>_<right>_sim_<kind>``."""
+
+    def __init__(self, tags: Mapping[str, DocumentTags]) -> None:
+        super().__init__()
+        self.tags = dict(tags)
+
+    def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
+        """One float column per kind of tags."""
+        left, right = col_selector.names
+        ids = _host(df[left]), _host(df[right])
+        return _frame(df, {f"{left}_{right}_sim_{kind}": tags.likeness(*ids) for kind, tags in self.tags.items()})
+
+    def column_mapping(self, col_selector: ColumnSelector) -> dict[str, list[str]]:
+        left, right = col_selector.names
+        return {f"{left}_{right}_sim_{kind}": [left, right] for kind in self.tags}
+
+    @property
+    def output_dtype(self) -> Any:
+        return np.float32
+
+
+class TagLists(Operator):  # type: ignore[misc]
+    """The strongest tags of a document as lists of hash buckets, 1 to ``hotness`` long. One output per entry."""
+
+    def __init__(self, tags: Mapping[str, DocumentTags]) -> None:
+        super().__init__()
+        self.tags = dict(tags)
+
+    def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
+        """One list column per output."""
+        (document,) = col_selector.names
+        ids = _host(df[document])
+        outputs = {}
+        for name, tags in self.tags.items():
+            padded = tags.buckets(ids)
+            outputs[name] = _list_column(df, padded[padded >= 0], (padded >= 0).sum(axis=1))
+        return type(df)(outputs)
+
+    def column_mapping(self, col_selector: ColumnSelector) -> dict[str, list[str]]:
+        return {name: list(col_selector.names) for name in self.tags}
+
+    def _compute_shape(self, col_schema: Any, input_schema: Any) -> Any:
+        return col_schema.with_shape(DefaultShapes.LIST)
+
+    @property
+    def output_dtype(self) -> Any:
+        return np.int32
+
+
+def _host(series: Any) -> Array:
+    return np.asarray(series.to_numpy() if isinstance(series, pd.Series) else series.to_pandas().to_numpy())
+
+
+def _frame(like: Any, columns: Mapping[str, Array]) -> Any:
+    return type(like)(dict(columns))
+
+
+def _list_column(like: Any, flat: Array, lengths: Array) -> Any:
+    offsets = np.append(0, np.cumsum(lengths)).astype(np.int32)
+    if not isinstance(like, pd.DataFrame):
+        series = type(like[like.columns[0]])
+        return create_multihot_col(series(offsets), series(flat))
+    lists = np.empty(len(lengths), dtype=object)  # create_multihot_col takes 20 us a list on pandas
+    lists[:] = [flat[start:end] for start, end in itertools.pairwise(offsets.tolist())]
+    return pd.Series(lists)
+
+
+def _count_clicks(partition: Any, names: list[str]) -> dict[str, pd.DataFrame]:
+    partition = partition.to_pandas() if hasattr(partition, "to_pandas") else partition
+    return {name: partition.groupby(name)["clicked"].agg(["sum", "count"]) for name in names}
+
+
+def _merge_counts(parts: list[dict[str, pd.DataFrame]]) -> dict[str, pd.DataFrame]:
+    return {name: pd.concat([part[name] for part in parts]).groupby(level=0).sum() for name in parts[0]}
