@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deployment_toolkit.rows.batch_stream import BatchStream
+from deployment_toolkit.rows.batches import BatchStream
 from widedeep.data.dataset_folder import DatasetFolder
 from widedeep.data.parquet import ParquetDataset
 from widedeep.model.embedding_sizes import load_embedding_sizes

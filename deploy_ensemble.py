@@ -12,9 +12,8 @@ from deployment_toolkit.core import ModelSpec
 from deployment_toolkit.deploying.ensemble import Ensemble, Step
 from deployment_toolkit.deploying.loading import load_package
 from deployment_toolkit.deploying.model_config import parse_config
-from deployment_toolkit.deploying.model_repository import Package, add_package
+from deployment_toolkit.deploying.model_repository import Package, RepositoryOptions, add_package
 from deployment_toolkit.deploying.python_package import PythonPackage
-from deployment_toolkit.deploying.repository_options import RepositoryOptions
 from deployment_toolkit.errors import ModelError, UsageError
 from deployment_toolkit.options.command_line import read_command_line
 from deployment_toolkit.options.params import option, run_entry_point

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deployment_toolkit.rows.batch_stream import BatchStream
+from deployment_toolkit.rows.batches import BatchStream
 from widedeep.data.raw_parquet import RawParquet
 from widedeep.features.options import read_feature_spec
 

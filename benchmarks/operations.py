@@ -22,7 +22,7 @@ from deployment_toolkit.library.model_files import MAIN_FILES
 from deployment_toolkit.library.openvino.arithmetic import arithmetic
 from deployment_toolkit.options.command_line import DATALOADER, read_command_line
 from deployment_toolkit.options.params import option, run_entry_point
-from deployment_toolkit.rows.rebatch import exact_batches
+from deployment_toolkit.rows.batches import exact_batches
 
 _BATCHES = 6
 _LEAST_SHARE = 0.005  # smaller ones are told as one

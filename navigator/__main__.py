@@ -11,8 +11,8 @@ import argparse
 import importlib
 import typing
 
+from deployment_toolkit.options.config_file import parse_options
 from deployment_toolkit.options.params import OneLineParser, make_parser, run_entry_point
-from navigator.config_file import parse_options
 from navigator.options import add_common_options
 
 COMMANDS = {

@@ -18,7 +18,7 @@ from deployment_toolkit.containers.engine import ContainerEngine
 from deployment_toolkit.containers.spec import ContainerSpec
 from deployment_toolkit.core import Format
 from deployment_toolkit.errors import DeviceError, UsageError
-from deployment_toolkit.gpu import gpu_names, require_gpu
+from deployment_toolkit.hardware import gpu_names, require_gpu
 from deployment_toolkit.options.params import OneLineParser, add_dataclass
 from navigator.attempts import NEED_GPU
 from navigator.converter_image import ConverterImage

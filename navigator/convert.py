@@ -16,7 +16,7 @@ from deployment_toolkit.core import Format, Mnemonic
 from deployment_toolkit.errors import ConversionError, DeploymentError, DeviceError
 from deployment_toolkit.files import fingerprint
 from deployment_toolkit.files.atomic import remove, replace_when_complete, require_free_space, size_bytes, write_text
-from deployment_toolkit.gpu import require_gpu
+from deployment_toolkit.hardware import require_gpu
 from deployment_toolkit.library import registry
 from deployment_toolkit.library.base import CopyModel
 from deployment_toolkit.options.command_line import DATALOADER, call_plugin

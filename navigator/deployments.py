@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import logging
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from deployment_toolkit.core import (
     Accelerator,
@@ -26,12 +27,16 @@ from deployment_toolkit.deploying.deployment import (
     hosted_format,
 )
 from deployment_toolkit.errors import UsageError
+from deployment_toolkit.files import fingerprint
 from deployment_toolkit.library.base import stored_spec
 from deployment_toolkit.library.openvino.arithmetic import arithmetic
 from deployment_toolkit.library.registry import INSTEAD
 from deployment_toolkit.options.params import from_args, option
 from deployment_toolkit.triton_server.config_keys import INFERENCE_PRECISION, THREADS
+from navigator.attempts import Step
+from navigator.conversions import Conversions, Made
 from navigator.options import ModelOptions, TensorRTOptions, given, tell_unused
+from navigator.reuse import Ledger
 from navigator.signature import read_spec
 from navigator.values import key_value
 
@@ -216,3 +221,25 @@ def _find_spec(model: ModelOptions, model_format: Format) -> ModelSpec:
     told = ModelSpec(*(tuple(tensor.spec for tensor in tensors) for tensors in (model.inputs, model.outputs)))
     stored = stored_spec(model.model_path)
     return told if stored is None else told.with_value_ranges(stored.value_ranges)
+
+
+MADE = "hosted"  # folder in the workspace
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The model ``given``, and what is made of it in ``workspace``."""
+
+    given: Path
+    workspace: Path
+
+    def model_for(self, choice: Choice) -> Path:
+        """The path of the model that a deployment serves. Raises what the converter raises."""
+        source, wanted = choice.source_format, choice.deployment.format
+        if source is wanted:
+            return self.given
+        folder = self.workspace / MADE
+        folder.mkdir(parents=True, exist_ok=True)
+        made = Made(self.given, source, fingerprint.of_path(self.given), reused=True)
+        step = Step(str(wanted), source, wanted, {"precision": Precision.FP32})
+        return Conversions(made, folder, Ledger(folder / "state.yaml"), {}, []).make([step]).path

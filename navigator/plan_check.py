@@ -7,7 +7,7 @@ from pathlib import Path
 
 from deployment_toolkit.containers.engine import ContainerEngine
 from deployment_toolkit.errors import ContainerError, ModelError
-from deployment_toolkit.gpu import gpu_names
+from deployment_toolkit.hardware import gpu_names
 from deployment_toolkit.library.tensorrt.plan import PlanBuild, plan_build, same_tensorrt
 
 logger = logging.getLogger("model-navigator")

@@ -13,13 +13,11 @@ import yaml
 
 from deployment_toolkit.core import Format
 from deployment_toolkit.deploying.loading import is_running, load_and_check
-from deployment_toolkit.deploying.model_repository import add_model
-from deployment_toolkit.deploying.repository_options import RepositoryOptions
+from deployment_toolkit.deploying.model_repository import RepositoryOptions, add_model
 from deployment_toolkit.errors import BackendError, DeploymentError
 from deployment_toolkit.files.atomic import remove, write_text
 from deployment_toolkit.options.params import Plugin, add_dataclass, from_args
-from navigator.deployments import Choice, ConfigOptions, find_choices
-from navigator.hosted_model import MADE, Sources
+from navigator.deployments import MADE, Choice, ConfigOptions, Sources, find_choices
 from navigator.options import ContainerOptions, WorkspaceOptions, given, tell_unused
 
 logger = logging.getLogger("model-navigator")

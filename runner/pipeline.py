@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 from deployment_toolkit.errors import ProcessError
-from runner.all_stages import stages_of
-from runner.config.reduced_precision import missing_here
+from runner.config.hosting import missing_here
 from runner.config.run import Config
 from runner.console import Console
 from runner.executor import Executor
@@ -19,7 +18,10 @@ from runner.report.page import save_report
 from runner.report.results import keep_configs
 from runner.report.system_info import read_system_info
 from runner.report.task import Task
+from runner.search.stage import search_settings
 from runner.servers import server_for
+from runner.stages.ensemble import ENSEMBLE_STAGES
+from runner.stages.network import STAGES, Stage
 from runner.stages.preparation import PreparationStage, preparation_lock, preparation_stages, relative
 from runner.workspace import Workspace
 
@@ -134,3 +136,14 @@ def _run_steps(given: Iterable[Step], experiment: Experiment, executor: Executor
 def _skip(experiment: Experiment, executor: Executor, reason: str) -> None:
     for stage in stages_of(experiment):
         executor.note(stage.name, experiment.number, State.SKIPPED, reason)
+
+
+SEARCH = Stage("search", search_settings, needs_server=True)
+_DEPLOY = next(index for index, stage in enumerate(STAGES) if stage.name == "deploy")
+
+
+def stages_of(experiment: Experiment) -> tuple[Stage, ...]:
+    """In order: the search, where one is asked for, before the model is deployed; an ensemble's after all others."""
+    search = (SEARCH,) if experiment.config.searches(experiment.number) else ()
+    ensemble = ENSEMBLE_STAGES if experiment.config.ensemble_model_name is not None else ()
+    return (*STAGES[:_DEPLOY], *search, *STAGES[_DEPLOY:], *ensemble)

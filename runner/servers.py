@@ -9,7 +9,7 @@ from functools import partial
 from deployment_toolkit.containers.engine import ContainerEngine
 from deployment_toolkit.core import DeviceKind
 from deployment_toolkit.errors import DeviceError, UsageError
-from deployment_toolkit.gpu import require_gpu
+from deployment_toolkit.hardware import require_gpu
 from deployment_toolkit.triton_server.attached import attached_server
 from deployment_toolkit.triton_server.docker import built_image, docker_server
 from deployment_toolkit.triton_server.local import local_server

@@ -24,7 +24,7 @@ NOT_COPIED = (
     "*.egg-info",
     ".*_cache",
 )
-DEADLINE_S = 240
+DEADLINE_S = 720
 Env = Mapping[str, str]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import graphlib
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatch
@@ -51,6 +53,7 @@ HOMES = {
     "docker": ("deployment_toolkit.containers.container", "deployment_toolkit.containers.engine"),
 }
 AT_IMPORT = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
+MOST_MODULES = 16
 ENVIRON_NAMES = ("environ", "environb", "getenv", "putenv", "unsetenv")
 
 
@@ -96,9 +99,7 @@ def packages_are_imported_only_at_home(project: Project) -> Iterator[str]:
 
 def argparse_lives_at_entry_points(project: Project) -> Iterator[str]:
     for name, tree in project.items():
-        if not (
-            _is_entry_point(name, tree) or name == "deployment_toolkit.options.params" or name.startswith("navigator.")
-        ):
+        if not (_is_entry_point(name, tree) or name.startswith(("deployment_toolkit.options.", "navigator."))):
             yield from (
                 _told(name, imported) for imported in _imports(tree, types=False) if _package(imported) == "argparse"
             )
@@ -158,7 +159,33 @@ def there_are_no_path_tricks_and_no_shells(project: Project) -> Iterator[str]:
                 yield f"{name}: {ast.unparse(node)}"
 
 
+def rooms_know_each_other_in_one_direction(project: Project) -> Iterator[str]:
+    """A room is a folder of a package with all below it, or a module beside such folders."""
+    known: dict[str, dict[str, Import]] = {}
+    for name, tree in project.items():
+        for imported in _imports(tree):
+            target = _module_of(project, imported[0])
+            if target is not None and _room(target) != _room(name):
+                known.setdefault(_room(name), {}).setdefault(_room(target), imported)
+    try:
+        graphlib.TopologicalSorter(known).prepare()
+    except graphlib.CycleError as error:
+        circle = error.args[1]
+        for room, by in itertools.pairwise(circle):
+            yield f"{by} imports {known[by][room][0]} of {room}, in the circle {' <- '.join(circle)}"
+
+
+def folders_hold_few_modules(project: Project) -> Iterator[str]:
+    folders = {name.rpartition(".")[0] for name in project} - {""}
+    for folder in folders:
+        held = [name for name in project if name.rpartition(".")[0] == folder and name not in folders]
+        if len(held) > MOST_MODULES:
+            yield f"{folder} holds {len(held)} modules, at most {MOST_MODULES} are found at a glance"
+
+
 RULES: tuple[Rule, ...] = (
+    rooms_know_each_other_in_one_direction,
+    folders_hold_few_modules,
     core_and_errors_import_only_numpy,
     metrics_know_only_numpy_and_the_core,
     the_toolkit_knows_no_user_of_it,
@@ -175,6 +202,15 @@ RULES: tuple[Rule, ...] = (
 
 MAIN = "def main(argv): pass\n"
 VIOLATIONS: tuple[tuple[Rule, dict[str, str]], ...] = (
+    (
+        rooms_know_each_other_in_one_direction,
+        {"runner.a.x": "import runner.b.y", "runner.b.y": "import runner.a.z", "runner.a.z": ""},
+    ),
+    (
+        rooms_know_each_other_in_one_direction,
+        {"runner.a": "def f():\n    from runner.b import y", "runner.b.y": "import runner.a"},
+    ),
+    (folders_hold_few_modules, {f"runner.a.{chr(number)}": "" for number in range(97, 97 + 17)}),
     (core_and_errors_import_only_numpy, {"deployment_toolkit.core": "import yaml"}),
     (core_and_errors_import_only_numpy, {"deployment_toolkit.errors": "from deployment_toolkit import files"}),
     (core_and_errors_import_only_numpy, {"deployment_toolkit.core": "def f():\n    import yaml"}),
@@ -280,6 +316,16 @@ def _outside(project: Project, names: tuple[str, ...], allowed: set[str]) -> Ite
         for imported in _imports(project.get(name, ast.Module([], []))):
             if not any(imported[0] == good or imported[0].startswith(f"{good}.") for good in allowed):
                 yield _told(name, imported)
+
+
+def _room(name: str) -> str:
+    return ".".join(name.split(".")[:2])
+
+
+def _module_of(project: Project, imported: str) -> str | None:
+    """The module that an imported name is, or is of; None for other packages'."""
+    parts = imported.split(".")
+    return next((name for size in (len(parts), len(parts) - 1) if (name := ".".join(parts[:size])) in project), None)
 
 
 def _package(imported: Import) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from deployment_toolkit import gpu
+from deployment_toolkit import hardware
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import DeploymentError
 
@@ -40,7 +40,7 @@ def test_there_are_commands() -> None:
 @pytest.mark.parametrize("argv", commands(), ids=lambda argv: " ".join(argv)[-60:])
 def test_every_option_is_known(argv: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(gpu, "gpu_names", lambda: [])
+    monkeypatch.setattr(hardware, "gpu_names", lambda: [])
     program, *options = [str(ROOT / part) if part in ("dataloader.py", "metrics.py") else part for part in argv]
     with pytest.raises(DeploymentError) as failure:
         importlib.import_module(PROGRAMS.get(program, program.removesuffix(".py"))).main(options)

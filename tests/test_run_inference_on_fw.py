@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deployment_toolkit import gpu
+from deployment_toolkit import hardware
 from deployment_toolkit.core import Array, Format
 from deployment_toolkit.errors import DeploymentError, DeviceError, InputError, ModelError, UsageError
 from deployment_toolkit.library.onnx.session import OnnxLoader
@@ -125,7 +125,7 @@ def test_what_cannot_be_run_is_told(
     message: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(gpu, "gpu_names", lambda: [])
+    monkeypatch.setattr(hardware, "gpu_names", lambda: [])
     argv = ["--input-path", str(onnx_model), "--input-type", "onnx", *tiny_rows, *spec_option]
     with pytest.raises(error, match=message):
         main([*argv, "--output-dir", str(tmp_path / "dump"), *options])

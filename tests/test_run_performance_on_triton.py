@@ -10,7 +10,7 @@ import pytest
 
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import ProcessError
-from deployment_toolkit.gpu import gpu_names
+from deployment_toolkit.hardware import gpu_names
 from deployment_toolkit.process import child, run
 from deployment_toolkit.results.performance import read_performance
 from deployment_toolkit.triton_performance_runner.options import PerformanceOptions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.bars.bar import OPENVINO, TENSORFLOW, Bar, Cast, Quantity, Samples, divide
 from deployment_toolkit.core import Precision
-from deployment_toolkit.cpu import missing_instructions
+from deployment_toolkit.hardware import missing_instructions
 
 _INSTANCES = (1, 2, 3)
 

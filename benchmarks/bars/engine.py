@@ -16,7 +16,7 @@ from deployment_toolkit.errors import DataError
 from deployment_toolkit.library import registry
 from deployment_toolkit.options.command_line import DATALOADER, read_command_line
 from deployment_toolkit.options.params import option, run_entry_point
-from deployment_toolkit.rows.rebatch import exact_batches
+from deployment_toolkit.rows.batches import exact_batches
 
 _BATCHES = 6  # different ones, so that no table's rows stay in the cache
 

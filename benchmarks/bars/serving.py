@@ -15,10 +15,9 @@ from deployment_toolkit.process import Child, run
 from deployment_toolkit.results.performance import PerformanceRow, read_performance
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
-from runner.config.measurement_points import MeasurementPoints
 from runner.config.run import Config
 from runner.experiment import Command, Experiment
-from runner.stages.client import performance_command
+from runner.stages.client import MeasurementPoints, performance_command
 from runner.stages.network import deploy, spec_options
 from runner.workspace import ExperimentFolders, Workspace
 

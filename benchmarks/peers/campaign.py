@@ -26,7 +26,7 @@ from benchmarks.process_memory import tree_memory
 from deployment_toolkit.core import Array, Arrays
 from deployment_toolkit.errors import DeploymentError, PerformanceError
 from deployment_toolkit.progress import progress_bar
-from deployment_toolkit.triton_performance_runner.exclusive import machine_to_itself
+from deployment_toolkit.triton_performance_runner.shared_memory import machine_to_itself
 
 logger = logging.getLogger("peers")
 

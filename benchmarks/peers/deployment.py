@@ -24,7 +24,7 @@ from deployment_toolkit.triton_performance_runner.options import PerformanceOpti
 from deployment_toolkit.triton_performance_runner.sweep import measure
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
-from runner.config.reduced_precision import missing_here
+from runner.config.hosting import missing_here
 from runner.config.run import load_config
 from runner.experiment import Command, Experiment, make_command, script
 from runner.stages.network import convert, deploy, export, hidden_unit_options, spec_options

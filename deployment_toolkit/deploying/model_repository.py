@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deployment_toolkit.core import Format, Host, ModelSpec
+from deployment_toolkit.core import Format, Host, LoadMethod, ModelSpec
 from deployment_toolkit.deploying.deployment import Deployment
 from deployment_toolkit.deploying.model_config import HOST_FILE, HOST_SOURCE, config_text, parse_config
 from deployment_toolkit.errors import ModelError
 from deployment_toolkit.files.atomic import replace_when_complete, require_free_space, size_bytes, write_text
 from deployment_toolkit.files.fingerprint import same_content
 from deployment_toolkit.library.model_files import require_format
+from deployment_toolkit.options.params import option
 
 _FOLDERS = (Format.TF_SAVEDMODEL, Format.TF_TRT)  # copied as they are; of the others, what they hold
 _BYTE_CODE = "__pycache__"  # the Python backend's
@@ -148,3 +149,16 @@ def _copy(source: Path, target: Path) -> None:
         if error.errno not in _NO_KERNEL_COPY:
             raise
         shutil.copyfile(source, target)
+
+
+@dataclass(frozen=True)
+class RepositoryOptions:
+    """Where a model goes and who loads it."""
+
+    model_repository: Path = option("the server's model repository")
+    load_model: bool = option("have the server load the model, and ask it for one row", False)
+    load_model_timeout_s: float = option("how long loading may take, in seconds", 100.0)
+    model_control_mode: LoadMethod = option(
+        "explicit: the server is told to load; poll: it looks into its repository", LoadMethod.EXPLICIT
+    )
+    server_url: str = option("the server, as grpc://host:port or http://host:port", "grpc://localhost:8001")

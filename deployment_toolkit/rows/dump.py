@@ -14,6 +14,7 @@ from deployment_toolkit.errors import DataError, UsageError
 from deployment_toolkit.files.atomic import replace_when_complete
 from deployment_toolkit.options.params import option
 from deployment_toolkit.progress import progress_bar
+from deployment_toolkit.rows.batches import exact_batches
 from deployment_toolkit.rows.dump_files import (
     SECTIONS,
     DumpFiles,
@@ -25,7 +26,6 @@ from deployment_toolkit.rows.dump_files import (
     is_dump_entry,
 )
 from deployment_toolkit.rows.dump_requests import Requests, RequestsWriter
-from deployment_toolkit.rows.rebatch import exact_batches
 
 logger = logging.getLogger("dump")
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from deployment_toolkit.core import Array, Arrays, DataloaderFn, ModelSpec, TensorSpec
 from deployment_toolkit.errors import DataError
-from deployment_toolkit.rows.rebatch import exact_batches
+from deployment_toolkit.rows.batches import exact_batches
 
 
 def first_rows(dataloader_fn: DataloaderFn, rows: int) -> Arrays:

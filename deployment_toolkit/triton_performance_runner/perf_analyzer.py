@@ -28,11 +28,14 @@ from deployment_toolkit.server_access.key import REFUSED, REMEDY
 from deployment_toolkit.server_access.key_files import find_key
 from deployment_toolkit.server_access.private_options import with_private_options
 from deployment_toolkit.server_access.url import Scheme
-from deployment_toolkit.triton_performance_runner.assignment import Assignment
-from deployment_toolkit.triton_performance_runner.exclusive import no_shared_memory_left, region_pattern
 from deployment_toolkit.triton_performance_runner.options import MeasurementMode, Point
 from deployment_toolkit.triton_performance_runner.perf_report import WINDOWS, Report, Window
-from deployment_toolkit.triton_performance_runner.region_access import region_remedy
+from deployment_toolkit.triton_performance_runner.shared_memory import (
+    no_shared_memory_left,
+    region_pattern,
+    region_remedy,
+)
+from deployment_toolkit.triton_performance_runner.target import Assignment
 
 logger = logging.getLogger("performance")
 

@@ -24,8 +24,8 @@ from deployment_toolkit.errors import PerformanceError, UsageError
 from deployment_toolkit.process import Child
 from deployment_toolkit.rows.sample import first_rows, random_rows
 from deployment_toolkit.server_access.url import Scheme
-from deployment_toolkit.triton_performance_runner.exclusive import SHARED_MEMORY, region_name
 from deployment_toolkit.triton_performance_runner.options import RANDOM_DATA, OfflineMode, PerformanceOptions, Point
+from deployment_toolkit.triton_performance_runner.shared_memory import SHARED_MEMORY, region_name
 
 Watch = Callable[[Child], None]
 

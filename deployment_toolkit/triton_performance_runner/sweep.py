@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import Protocol
 
 from deployment_toolkit.core import DataloaderFn, EvaluationMode, PerformanceTool
-from deployment_toolkit.gpu import require_gpu
+from deployment_toolkit.hardware import require_gpu
 from deployment_toolkit.progress import progress_bar
 from deployment_toolkit.results.performance import SETTLED, PerformanceRow, write_performance
-from deployment_toolkit.triton_performance_runner.assignment import Assignment
-from deployment_toolkit.triton_performance_runner.exclusive import machine_to_itself
 from deployment_toolkit.triton_performance_runner.model_analyzer.measuring import ModelAnalyzer, find_served_model
 from deployment_toolkit.triton_performance_runner.options import OfflineMode, PerformanceOptions, Point
 from deployment_toolkit.triton_performance_runner.perf_analyzer import PerfAnalyzer
 from deployment_toolkit.triton_performance_runner.perf_data import InputData
-from deployment_toolkit.triton_performance_runner.target import Target, find_target
+from deployment_toolkit.triton_performance_runner.shared_memory import machine_to_itself
+from deployment_toolkit.triton_performance_runner.target import Assignment, Target, find_target
 
 logger = logging.getLogger("performance")
 

@@ -14,6 +14,7 @@ from deployment_toolkit.errors import UsageError
 from deployment_toolkit.library import registry
 from deployment_toolkit.server_access.url import ServerUrl
 from deployment_toolkit.triton_performance_runner.options import PerformanceOptions
+from deployment_toolkit.triton_performance_runner.perf_data import InputData
 from deployment_toolkit.triton_server.remote import TritonServer
 
 logger = logging.getLogger("performance")
@@ -106,3 +107,15 @@ def _ranges_of_files(options: PerformanceOptions, repository: Path) -> dict[str,
             spec: ModelSpec = registry.loader(model_format)().read_spec(folder / file_name)
             return spec.value_ranges
     return {}
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A model to measure. ``folder`` is for the tool alone; ``env`` is what the processes that it starts inherit, None
+    for this process's environment."""
+
+    options: PerformanceOptions
+    target: Target
+    data: InputData
+    folder: Path
+    env: Mapping[str, str] | None = None

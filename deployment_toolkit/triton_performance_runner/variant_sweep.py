@@ -19,11 +19,11 @@ from deployment_toolkit.options.params import option, run_entry_point
 from deployment_toolkit.progress import progress_bar
 from deployment_toolkit.results.performance import PERFORMANCE_COLUMNS
 from deployment_toolkit.results.tables import write_csv
-from deployment_toolkit.triton_performance_runner.assignment import Assignment
-from deployment_toolkit.triton_performance_runner.exclusive import machine_to_itself
 from deployment_toolkit.triton_performance_runner.model_analyzer.measuring import ModelAnalyzer, find_served_model
 from deployment_toolkit.triton_performance_runner.options import PerformanceOptions
 from deployment_toolkit.triton_performance_runner.perf_data import InputData
+from deployment_toolkit.triton_performance_runner.shared_memory import machine_to_itself
+from deployment_toolkit.triton_performance_runner.target import Assignment
 from deployment_toolkit.triton_performance_runner.variant import Variant, VariantPoint
 
 logger = logging.getLogger("performance")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from deployment_toolkit.core import Batching, DeviceKind, Host, ModelSpec
+from deployment_toolkit.core import Batching, DeviceKind, Format, Host, ModelSpec, Precision
 from deployment_toolkit.deploying.deployment import Deployment, hosted_format
 from deployment_toolkit.errors import UsageError
+from deployment_toolkit.hardware import missing_instructions
 from deployment_toolkit.triton_server.config_keys import THREADS
 from runner.config.experiment import AUTO_HOST, Parameters, TritonLaunchMode
 
@@ -59,3 +60,16 @@ def _refusal(host: Host, parameters: Parameters, batching: Batching) -> Iterator
         )
     except UsageError as error:
         yield f"host {host}: {str(error).partition(': ')[2]}"
+
+
+_REDUCED = (Precision.BF16, Precision.INT8)
+
+
+def is_reduced(parameters: Parameters) -> bool:
+    """Whether metrics alone judge the answers, since rows can't agree to the last digits."""
+    return parameters.format is Format.OPENVINO and parameters.precision in _REDUCED
+
+
+def missing_here(parameters: Parameters) -> str:
+    """Why an experiment can't be run on this host; nothing if it can."""
+    return missing_instructions(parameters.precision) if is_reduced(parameters) else ""

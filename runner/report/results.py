@@ -24,8 +24,7 @@ from runner.config.experiment import TritonLaunchMode
 from runner.config.hosting import host_of
 from runner.experiment import Experiment
 from runner.records import StageRecord, State
-from runner.search.measured import Measured
-from runner.search.table import SEARCH_TABLE, read_search
+from runner.search.results import SEARCH_TABLE, Measured, read_search
 from runner.stages.ensemble import ENSEMBLE_STAGES
 from runner.stages.network import REFERENCE
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import textwrap
 from collections.abc import Sequence
 
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
+
 from deployment_toolkit.results.performance import markdown_table
+from runner.config.search import Search
 from runner.report.results import ExperimentResult
-from runner.report.search_plot import search_plot
-from runner.search.measured import Point, frontier, points
+from runner.search.results import SEARCH_TABLE, Point, frontier, points
 from runner.search.stage import FOLDER, search_of, space_of
-from runner.search.table import SEARCH_TABLE
 from runner.search.verdict import Verdict
 
 
@@ -79,3 +85,77 @@ def _row(point: Point, chosen: bool) -> dict[str, object]:
         "Visits": point.visits,
         "": "chosen" if chosen else "",
     }
+
+
+# Paul Tol's bright scheme, told apart with any kind of colour vision.
+_COLOURS = ("#4477aa", "#ccbb44", "#aa3377", "#66ccee", "#228833", "#bbbbbb")
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+_INK, _RED = "#222222", "#cc0000"
+_SIZE_INCHES = (8.6, 5.6)
+_DPI = 110
+_SUBTITLE_CHARACTERS = 125
+
+
+def search_plot(known: Sequence[Point], search: Search, verdict: Verdict | None, title: str, provenance: str) -> bytes:
+    """A PNG: every point, the frontier as a line, the budget, and, if there is a verdict, the chosen point and the one
+    that was configured."""
+    figure = Figure(figsize=_SIZE_INCHES, dpi=_DPI)
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.095, 0.195, 0.88, 0.63))
+    concurrencies = sorted({point.concurrency for point in known})
+    for index, concurrency in enumerate(concurrencies):
+        at = [point for point in known if point.concurrency == concurrency]
+        axes.scatter(
+            [point.p99_ms for point in at],
+            [point.throughput for point in at],
+            s=[70 if point.visits > 1 else 34 for point in at],
+            color=_COLOURS[index % len(_COLOURS)],
+            marker=_MARKERS[index % len(_MARKERS)],
+            label=f"{concurrency} requests at a time",
+            zorder=3,
+        )
+    best = frontier(known)
+    axes.plot(
+        [point.p99_ms for point in best],
+        [point.throughput for point in best],
+        color=_INK, linewidth=1.2, drawstyle="steps-post", label="frontier", zorder=2,
+    )  # fmt: skip
+    axes.axvline(search.p99_budget_ms, color=_RED, linestyle="--", linewidth=1.2, label="p99 budget")
+    if verdict is not None:
+        _mark_verdict(axes, verdict)
+    axes.set_xlabel("p99 latency, ms")
+    axes.set_ylabel("inferences per second")
+    axes.set_xlim(0, 1.06 * max([search.p99_budget_ms, *(point.p99_ms for point in known)]))
+    axes.set_ylim(0, 1.12 * max(point.throughput for point in known))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.grid(color="#dddddd", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    _head(figure, search, title, provenance)
+    figure.legend(loc="lower center", ncols=4, frameon=False, fontsize=8.5)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _mark_verdict(axes: Axes, verdict: Verdict) -> None:
+    chosen = verdict.chosen
+    start = next((point for point in verdict.ranking if point.candidate == verdict.start), None)
+    if start is not None:
+        axes.scatter(
+            [start.p99_ms], [start.throughput],
+            s=430, facecolors="none", edgecolors=_INK, linewidths=1.4, label="as configured", zorder=4,
+        )  # fmt: skip
+    axes.scatter(
+        [chosen.p99_ms], [chosen.throughput],
+        s=300, marker="*", facecolors="#ffdd55", edgecolors=_INK, linewidths=1.0, label="chosen", zorder=5,
+    )  # fmt: skip
+
+
+def _head(figure: Figure, search: Search, title: str, provenance: str) -> None:
+    load = (
+        f"{search.rows_per_request} rows a request over {search.protocol}; large points are medians of several visits"
+    )
+    lines = [load, *textwrap.wrap(provenance, _SUBTITLE_CHARACTERS)]
+    figure.text(0.02, 0.975, f"{title}: throughput against p99", fontsize=13, weight="bold", va="top")
+    figure.text(0.02, 0.92, "\n".join(lines), fontsize=8.5, color="#555555", va="top")

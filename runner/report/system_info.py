@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from deployment_toolkit.gpu import gpu_descriptions
+from deployment_toolkit.hardware import gpu_descriptions
 
 PACKAGES = (
     "tensorflow-cpu",

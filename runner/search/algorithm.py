@@ -12,7 +12,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 from runner.config.search import Search
-from runner.search.measured import Measured, Point, best_points
+from runner.search.results import Measured, Point, best_points
 from runner.search.space import Candidate, Space
 
 _EXPLORING = 0.55  # of the time; the rest is the final's

@@ -19,7 +19,7 @@ from deployment_toolkit.results.performance import PERFORMANCE_COLUMNS, read_csv
 from deployment_toolkit.triton_performance_runner.variant import combinations
 from runner.experiment import Command, Step, make_command
 from runner.search.algorithm import Round
-from runner.search.measured import Measured
+from runner.search.results import Measured
 from runner.search.space import Candidate
 from runner.search.visits import LEFT_OUT, Visits, load_options
 from runner.stages.network import deploy

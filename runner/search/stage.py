@@ -14,9 +14,8 @@ from runner.config.search import Search
 from runner.experiment import Experiment, Step
 from runner.search.algorithm import Round, walk
 from runner.search.analyzer import AnalyzerVisits
-from runner.search.measured import Measured, best_points
+from runner.search.results import SEARCH_TABLE, Measured, best_points, write_search
 from runner.search.space import Candidate, Space
-from runner.search.table import SEARCH_TABLE, write_search
 from runner.search.verdict import Verdict
 from runner.search.visits import CONFIG, Visits
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runner.config.search import Search
-from runner.search.measured import Measured, Point, best_points
+from runner.search.results import Measured, Point, best_points
 from runner.search.space import Candidate
 
 

@@ -16,7 +16,7 @@ from deployment_toolkit.triton_performance_runner.options import MeasurementMode
 from runner.config.search import Search
 from runner.experiment import Experiment, Step, make_command, script
 from runner.search.algorithm import Round
-from runner.search.measured import Measured
+from runner.search.results import Measured
 from runner.search.space import Candidate
 from runner.stages.client import client_options
 from runner.stages.network import deploy, validation_rows

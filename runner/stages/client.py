@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from deployment_toolkit.checkout import ROOT
-from deployment_toolkit.core import Accelerator, EvaluationMode
+from deployment_toolkit.core import Accelerator, Batching, EvaluationMode
 from deployment_toolkit.rows.request_sizes import request_sizes
 from deployment_toolkit.triton_server.docker import server_user
 from runner.config.experiment import TritonLaunchMode
-from runner.config.measurement_points import MeasurementPoints, offline_points, online_points
+from runner.config.hosting import is_reduced
 from runner.config.parts import Correctness
-from runner.config.reduced_precision import is_reduced
 from runner.experiment import Command, Experiment, make_command, script
 
 TRANSPORTS = {
@@ -118,3 +118,35 @@ def client_options(experiment: Experiment) -> list[str]:
     elif experiment.launch_mode is TritonLaunchMode.DOCKER and uid == 0:
         user = server_user(uid, os.getgid())
     return [] if user is None else ["--client-user", user]
+
+
+MAX_CONCURRENCY = 256
+
+
+@dataclass(frozen=True)
+class MeasurementPoints:
+    """Every batch size is measured at every concurrency."""
+
+    batch_sizes: tuple[int, ...]
+    concurrency: tuple[int, ...]
+
+
+def offline_points(max_batch_size: int, steps: int, batching: Batching) -> MeasurementPoints:
+    """One request at a time: a single row, then ``steps`` equal steps up to the maximum batch."""
+    largest = 1 if batching is Batching.DISABLED else max_batch_size
+    return MeasurementPoints(tuple(sorted({1, *_steps(largest, steps)})), (1,))
+
+
+def online_points(max_batch_size: int, instances: int, steps: int, batching: Batching) -> MeasurementPoints:
+    """Many requests at once: rows for twice what all instances take, in at most 256 concurrent requests, reached in
+    ``steps`` equal steps."""
+    largest = 1 if batching is Batching.DISABLED else max_batch_size
+    rows = 2 * largest * instances
+    concurrency = min(MAX_CONCURRENCY, rows)
+    return MeasurementPoints((min(largest, rows // concurrency),), _steps(concurrency, steps))
+
+
+def _steps(largest: int, steps: int) -> tuple[int, ...]:
+    """``steps`` equal steps up to ``largest``; fewer where a step would be below 1."""
+    steps = min(steps, largest)
+    return tuple(sorted({max(1, largest * number // steps) for number in range(1, steps + 1)}))

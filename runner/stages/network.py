@@ -10,13 +10,12 @@ from pathlib import Path
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import EvaluationMode, Format, Precision
 from deployment_toolkit.triton_server.config_keys import THREADS
-from runner.config.hosting import host_of
-from runner.config.measurement_points import MeasurementPoints
-from runner.config.reduced_precision import is_reduced
+from runner.config.hosting import host_of, is_reduced
 from runner.config.run import Config
 from runner.experiment import Command, Experiment, Step, make_command, script
 from runner.stages.client import (
     TRANSPORTS,
+    MeasurementPoints,
     gate_command,
     inference_command,
     offline_sweep,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from deployment_toolkit.errors import DeviceError
-from deployment_toolkit.gpu import gpu_descriptions, gpu_names, require_gpu
+from deployment_toolkit.hardware import gpu_descriptions, gpu_names, require_gpu
 from runner.report.system_info import read_system_info
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deployment_toolkit import gpu
+from deployment_toolkit import hardware
 from deployment_toolkit.core import Format
 from deployment_toolkit.errors import ConversionError, DeploymentError, InputError, UsageError
 from deployment_toolkit.library import registry
@@ -24,7 +24,7 @@ Results = Callable[[], list[dict[str, Any]]]
 @pytest.fixture
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine as this one usually is."""
-    monkeypatch.setattr(gpu, "gpu_names", list)
+    monkeypatch.setattr(hardware, "gpu_names", list)
 
 
 def test_openvino_is_made_through_onnx_and_answers_alike(

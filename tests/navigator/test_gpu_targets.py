@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from deployment_toolkit import gpu
+from deployment_toolkit import hardware
 from deployment_toolkit.core import Format, Precision
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.library import registry
@@ -48,7 +48,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         monkeypatch.setitem(registry.CONVERTERS, hop, "mock_converters:MockConverter")
     monkeypatch.setitem(registry.LOADERS, Format.TRT, registry.LOADERS[Format.ONNX])
     monkeypatch.setitem(registry.LOADERS, Format.TF_TRT, registry.LOADERS[Format.TF_SAVEDMODEL])
-    monkeypatch.setattr(gpu, "gpu_names", lambda: ["Mock GPU"])
+    monkeypatch.setattr(hardware, "gpu_names", lambda: ["Mock GPU"])
     return MockConverter.seen
 
 
@@ -81,7 +81,7 @@ def test_every_option_reaches_the_converters_and_counts_for_reuse(
     assert len(seen) == 2 and [entry["conversion"] for entry in results()] == ["reused", "reused"]
     main([*argv, *shapes[:-1], "ad=16,1"])
     assert len(seen) == 4
-    monkeypatch.setattr(gpu, "gpu_names", lambda: ["Another mock GPU"])
+    monkeypatch.setattr(hardware, "gpu_names", lambda: ["Another mock GPU"])
     main([*argv, *shapes[:-1], "ad=16,1"])
     assert len(seen) == 6 and [entry["conversion"] for entry in results()] == ["made", "made"]
 

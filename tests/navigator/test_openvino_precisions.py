@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from deployment_toolkit.core import Precision
-from deployment_toolkit.cpu import missing_instructions
 from deployment_toolkit.errors import ConversionError, DataError, UsageError
+from deployment_toolkit.hardware import missing_instructions
 from navigator.__main__ import main
 from widedeep.features.spec import load_feature_spec
 

@@ -20,7 +20,7 @@ from widedeep.features.outbrain import outbrain_spec
 from widedeep.features.spec import OUTPUT_NAME
 
 CHECKPOINT = "small"
-DEADLINE_S = 400
+DEADLINE_S = 1200
 ENSEMBLE = "RawWidenDeep"
 STAGES = ["export", "convert", "deploy", "correctness", "performance offline", "performance online"]
 Plain = dict[str, Any]

@@ -9,18 +9,18 @@ import pytest
 import yaml
 
 import runner.servers
-from deployment_toolkit import gpu
+from deployment_toolkit import hardware
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Accelerator, Batching, DeviceKind, Format, Precision
 from deployment_toolkit.errors import ContainerError, DeploymentError, DeviceError, UsageError
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.__main__ import main
 from runner.config.experiment import TritonLaunchMode
-from runner.config.measurement_points import offline_points, online_points
 from runner.config.run import Config, load_config
 from runner.experiment import Experiment
 from runner.report.task import to_plain
 from runner.servers import require_launchable
+from runner.stages.client import offline_points, online_points
 from runner.stages.network import deploy
 from runner.workspace import create_workspace
 from tests.runner.conftest import experiment
@@ -56,7 +56,7 @@ def two_t4(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "gpu_names", list)
+    monkeypatch.setattr(hardware, "gpu_names", list)
 
 
 def test_every_gpu_host_of_the_original_has_a_configuration_and_a_start_script() -> None:

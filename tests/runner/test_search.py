@@ -18,17 +18,16 @@ from deployment_toolkit.results.performance import PERFORMANCE_COLUMNS, SETTLED,
 from deployment_toolkit.results.tables import write_csv
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.__main__ import read_command_line
-from runner.all_stages import stages_of
 from runner.config.run import load_config
 from runner.config.search import Search
 from runner.experiment import Experiment
+from runner.pipeline import stages_of
 from runner.report.results import read_results
 from runner.report.search import search_plots, search_section
 from runner.search.algorithm import Round, walk
-from runner.search.measured import Measured, Point, best_points, frontier, points
+from runner.search.results import Measured, Point, best_points, frontier, points, read_search, write_search
 from runner.search.space import Candidate, Space
 from runner.search.stage import search_settings
-from runner.search.table import read_search, write_search
 from runner.search.verdict import Verdict
 from runner.workspace import create_workspace
 from tests.runner.conftest import Plain, experiment

@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from deployment_toolkit.core import Array, Arrays, Batch
 from deployment_toolkit.errors import DataError, UsageError
+from deployment_toolkit.rows.batches import exact_batches
 from deployment_toolkit.rows.prefetch import prefetched
-from deployment_toolkit.rows.rebatch import exact_batches
 from widedeep.data.parquet import find_files, open_parquet, read_chunks
 from widedeep.features.columns import Column, columns_of
 from widedeep.features.spec import FeatureSpec

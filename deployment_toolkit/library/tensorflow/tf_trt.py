@@ -17,7 +17,7 @@ import yaml
 from deployment_toolkit.core import Arrays, ModelSpec, Precision
 from deployment_toolkit.errors import ConversionError, ModelError, UsageError
 from deployment_toolkit.files.atomic import require_free_space, size_bytes
-from deployment_toolkit.gpu import require_gpu
+from deployment_toolkit.hardware import require_gpu
 from deployment_toolkit.library.base import SPEC_FILE, FrameworkSession
 from deployment_toolkit.library.shape_profile import Shape, ShapeProfile
 from deployment_toolkit.library.tensorflow.session import SIGNATURE, SavedModelLoader

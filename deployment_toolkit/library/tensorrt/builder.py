@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from deployment_toolkit.core import ModelSpec, Precision, TensorSpec, ValueRange
 from deployment_toolkit.errors import ConversionError, ModelError, UsageError
 from deployment_toolkit.files.atomic import require_free_space
-from deployment_toolkit.gpu import require_gpu
+from deployment_toolkit.hardware import require_gpu
 from deployment_toolkit.library.base import SPEC_KEY
 from deployment_toolkit.library.shape_profile import ShapeProfile
 from deployment_toolkit.library.tensorrt.api import import_tensorrt, make_logger, numpy_dtype

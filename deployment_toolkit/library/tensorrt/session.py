@@ -9,7 +9,7 @@ import numpy as np
 
 from deployment_toolkit.core import Arrays, ModelSpec, TensorSpec
 from deployment_toolkit.errors import DeviceError, InputError, ModelError, UsageError
-from deployment_toolkit.gpu import require_gpu
+from deployment_toolkit.hardware import require_gpu
 from deployment_toolkit.library.base import FrameworkSession, Loader, stored_spec
 from deployment_toolkit.library.tensorrt.api import import_tensorrt, make_logger, numpy_dtype
 from deployment_toolkit.library.tensorrt.cuda_memory import CudaMemory

@@ -19,10 +19,10 @@ from deployment_toolkit.options.params import make_parser, run_entry_point
 from deployment_toolkit.process import become, die_with_parent
 from deployment_toolkit.server_access.key_files import find_key
 from deployment_toolkit.server_access.private_options import with_private_options
-from deployment_toolkit.triton_performance_runner.assignment import Assignment
 from deployment_toolkit.triton_performance_runner.model_analyzer.job import AnalyzerJob
 from deployment_toolkit.triton_performance_runner.options import Point
 from deployment_toolkit.triton_performance_runner.perf_analyzer import PerfAnalyzer
+from deployment_toolkit.triton_performance_runner.target import Assignment
 from deployment_toolkit.triton_performance_runner.variant import Variant, VariantPoint
 from deployment_toolkit.triton_server.installation import Installation
 from deployment_toolkit.triton_server.remote import TritonServer

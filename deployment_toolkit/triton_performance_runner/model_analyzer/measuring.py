@@ -35,13 +35,12 @@ from deployment_toolkit.server_access.key import ServerKey
 from deployment_toolkit.server_access.key_files import kept_key
 from deployment_toolkit.server_access.ports import LOOPBACK, choose_free, port_options
 from deployment_toolkit.server_access.url import Scheme, ServerUrl
-from deployment_toolkit.triton_performance_runner.assignment import Assignment
-from deployment_toolkit.triton_performance_runner.exclusive import no_shared_memory_left
 from deployment_toolkit.triton_performance_runner.model_analyzer import children
 from deployment_toolkit.triton_performance_runner.model_analyzer.job import GPUS, AnalyzerJob
 from deployment_toolkit.triton_performance_runner.options import PerformanceOptions, Point
 from deployment_toolkit.triton_performance_runner.repository_target import find_repository_target, instance_kind
-from deployment_toolkit.triton_performance_runner.target import Target
+from deployment_toolkit.triton_performance_runner.shared_memory import no_shared_memory_left
+from deployment_toolkit.triton_performance_runner.target import Assignment, Target
 from deployment_toolkit.triton_performance_runner.variant import Variant, model_config_parameters
 from deployment_toolkit.triton_server.installation import Installation
 

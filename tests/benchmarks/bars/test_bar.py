@@ -12,7 +12,7 @@ from benchmarks.bars.output import Provenance, bars_table, page
 from benchmarks.bars.pictures import draw_bars
 from benchmarks.bars.plan import Kind, Step, steps_for
 from deployment_toolkit.core import Precision
-from deployment_toolkit.cpu import missing_instructions
+from deployment_toolkit.hardware import missing_instructions
 
 CAST = Cast(
     baseline="tf",

@@ -12,7 +12,7 @@ from deployment_toolkit.containers.engine import ContainerEngine
 from deployment_toolkit.containers.gpu_access import GpuAccess
 from deployment_toolkit.containers.spec import ContainerSpec
 from deployment_toolkit.errors import ContainerError
-from deployment_toolkit.gpu import gpu_names
+from deployment_toolkit.hardware import gpu_names
 
 SPEC = ContainerSpec(
     image="tritonserver:1",

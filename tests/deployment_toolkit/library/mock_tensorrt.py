@@ -16,7 +16,7 @@ from typing import Any
 import onnx
 import pytest
 
-from deployment_toolkit import gpu
+from deployment_toolkit import hardware
 from tests.deployment_toolkit.library.mock_cuda import MockDriver
 from tests.deployment_toolkit.library.mock_tensorrt_engine import (
     MAGIC,
@@ -260,7 +260,7 @@ def write_plan_of(path: Path, model: bytes, profile: dict[str, Any]) -> None:
 def mock_gpu_host(monkeypatch: pytest.MonkeyPatch) -> MockTensorRT:
     """Makes this machine look like one with a GPU, its driver and TensorRT."""
     driver, real = MockDriver("Mock A30"), ctypes.CDLL
-    monkeypatch.setattr(gpu, "gpu_names", lambda: ["Mock A30"])
+    monkeypatch.setattr(hardware, "gpu_names", lambda: ["Mock A30"])
     monkeypatch.setattr(ctypes, "CDLL", lambda name, *args: driver if name == "libcuda.so.1" else real(name, *args))
     module = MockTensorRT(driver)
     monkeypatch.setitem(sys.modules, "tensorrt", module)  # type: ignore[arg-type]

@@ -19,9 +19,13 @@ from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import PerformanceError, UsageError
 from deployment_toolkit.process import Child, child, run
 from deployment_toolkit.results.performance import read_performance
-from deployment_toolkit.triton_performance_runner.exclusive import SHARED_MEMORY, machine_to_itself, region_pattern
 from deployment_toolkit.triton_performance_runner.options import MeasurementMode, PerformanceOptions
-from deployment_toolkit.triton_performance_runner.region_access import region_remedy
+from deployment_toolkit.triton_performance_runner.shared_memory import (
+    SHARED_MEMORY,
+    machine_to_itself,
+    region_pattern,
+    region_remedy,
+)
 from deployment_toolkit.triton_performance_runner.sweep import measure
 from deployment_toolkit.triton_server.docker import docker_server, server_user
 from deployment_toolkit.triton_server.remote import TritonServer

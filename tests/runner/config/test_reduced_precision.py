@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-import runner.config.reduced_precision
+import runner.config.hosting
 import runner.pipeline
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Precision
-from deployment_toolkit.cpu import missing_instructions
+from deployment_toolkit.hardware import missing_instructions
 from runner.config.run import load_config
 from runner.pipeline import run_pipeline
 from runner.stages.network import STAGES
@@ -44,7 +44,7 @@ def test_a_precision_that_the_cpu_lacks_is_skipped_and_nothing_fails(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(runner.config.reduced_precision, "missing_instructions", _mock_missing)
+    monkeypatch.setattr(runner.config.hosting, "missing_instructions", _mock_missing)
     workspace = create_workspace(workspace_root)
     entries = [experiment(format="openvino", precision=precision) for precision in ("bf16", "int8")]
     code, printed = _run(small_config | {"configurations": entries}, workspace, tmp_path)

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from deployment_toolkit import cpu
+from deployment_toolkit import hardware
 from deployment_toolkit.core import Arrays, Format, ModelSpec, Precision, TensorSpec
 from deployment_toolkit.errors import ConversionError, InputError, ModelError, UsageError
 from deployment_toolkit.library.openvino.session import SLACK_BYTES, OpenVinoFromOnnx, OpenVinoLoader
@@ -86,7 +86,7 @@ def test_with_avx2_alone_activations_are_apart_from_their_products(
     tiny_savedmodel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, kind: str
 ) -> None:
     (tmp_path / "mock_cpuinfo").write_text(f"flags : {flags}\n")
-    monkeypatch.setattr(cpu, "_CPUINFO", tmp_path / "mock_cpuinfo")
+    monkeypatch.setattr(hardware, "_CPUINFO", tmp_path / "mock_cpuinfo")
     converter(Format.TF_SAVEDMODEL, Format.ONNX)().convert(tiny_savedmodel, tmp_path / "model.onnx")
     OpenVinoFromOnnx().convert(tmp_path / "model.onnx", tmp_path / "made")
     kinds = re.findall(r'type="(ReLU|Maximum)"', (tmp_path / "made" / "model.xml").read_text())

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deployment_toolkit import gpu
+from deployment_toolkit import hardware
 from deployment_toolkit.core import Arrays, Format, Precision
 from deployment_toolkit.errors import ConversionError, DeviceError, ModelError, UsageError
 from deployment_toolkit.library.registry import converter, loader
@@ -58,7 +58,7 @@ class MockConverter:
 @pytest.fixture
 def gpu_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with a GPU and a TensorFlow that says it is built with TensorRT, both of them mocks."""
-    monkeypatch.setattr(gpu, "gpu_names", lambda: ["Mock A30"])
+    monkeypatch.setattr(hardware, "gpu_names", lambda: ["Mock A30"])
     monkeypatch.setattr(tf.sysconfig, "get_build_info", lambda: {"is_tensorrt_build": True})
 
 
@@ -105,7 +105,7 @@ def test_the_result_is_a_savedmodel_with_its_ranges_wherever_it_is_copied(
 
 
 def test_without_a_gpu_nothing_is_begun(tiny_savedmodel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "gpu_names", lambda: [])
+    monkeypatch.setattr(hardware, "gpu_names", lambda: [])
     with pytest.raises(DeviceError, match="TF-TRT needs an NVIDIA GPU and this machine shows none"):
         TfTrtFromSavedModel(profiles=PROFILES).convert(tiny_savedmodel, tmp_path / "made")
     with pytest.raises(DeviceError, match="a model that went through TF-TRT needs an NVIDIA GPU"):
@@ -116,7 +116,7 @@ def test_without_a_gpu_nothing_is_begun(tiny_savedmodel: Path, tmp_path: Path, m
 def test_a_tensorflow_without_tensorrt_says_so(
     tiny_savedmodel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gpu, "gpu_names", lambda: ["Mock A30"])
+    monkeypatch.setattr(hardware, "gpu_names", lambda: ["Mock A30"])
     with pytest.raises(ConversionError, match=r"TensorFlow 2\.15\.1 is built without TensorRT here: use NVIDIA's"):
         TfTrtFromSavedModel(profiles=PROFILES).convert(tiny_savedmodel, tmp_path / "made")
     with pytest.raises(ModelError, match="is built without TensorRT here"):

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from onnx import TensorProto, helper
 
-from deployment_toolkit import gpu
+from deployment_toolkit import hardware
 from deployment_toolkit.core import Arrays, Format, ModelSpec, TensorSpec
 from deployment_toolkit.errors import DeviceError, InputError, ModelError, UsageError
 from deployment_toolkit.library.registry import converter, loader
@@ -93,7 +93,7 @@ def test_the_folder_tells_what_built_the_plan(plan: Path) -> None:
 
 
 def test_without_a_gpu_nothing_is_begun(plan: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "gpu_names", lambda: [])
+    monkeypatch.setattr(hardware, "gpu_names", lambda: [])
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(DeviceError, match="a TensorRT plan needs an NVIDIA GPU and this machine shows none"):
         TensorRTLoader().load(plan)
@@ -140,7 +140,7 @@ def test_a_plan_of_another_origin_runs_and_tells_its_signature_where_it_can_be_l
         (TensorSpec("amount", "float32", (1,)), TensorSpec("item", "int32", (1,)), TensorSpec("tags", "int32", (3,))),
         (TensorSpec("score", "float32", (1,)),),
     )
-    monkeypatch.setattr(gpu, "gpu_names", lambda: [])
+    monkeypatch.setattr(hardware, "gpu_names", lambda: [])
     with pytest.raises(ModelError, match=r"other\.plan .*does not tell its signature: give --inputs and --outputs"):
         TensorRTLoader().read_spec(path)
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deployment_toolkit.core import Batching
-from runner.config.measurement_points import MAX_CONCURRENCY, offline_points, online_points
+from runner.stages.client import MAX_CONCURRENCY, offline_points, online_points
 
 COUNTS = st.integers(1, 200_000)
 STEPS = st.integers(1, 64)

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from deployment_toolkit import cpu
+from deployment_toolkit import hardware
 from deployment_toolkit.core import Precision
-from deployment_toolkit.cpu import cpu_flags, missing_instructions, require_precision
 from deployment_toolkit.errors import DeviceError
+from deployment_toolkit.hardware import cpu_flags, missing_instructions, require_precision
 
 
 def mock_cpuinfo(monkeypatch: pytest.MonkeyPatch, path: Path, flags: str) -> None:
     path.write_text(f"processor\t: 0\nmodel name\t: mock CPU\nflags\t\t: {flags}\n\nprocessor\t: 1\n")
-    monkeypatch.setattr(cpu, "_CPUINFO", path)
+    monkeypatch.setattr(hardware, "_CPUINFO", path)
 
 
 def test_a_precision_that_the_cpu_lacks_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -29,5 +29,5 @@ def test_the_flags_are_those_of_linux(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert cpu_flags()  # of this machine
     mock_cpuinfo(monkeypatch, tmp_path / "cpuinfo", "avx2 bf16")
     assert cpu_flags() == {"avx2", "bf16"}
-    monkeypatch.setattr(cpu, "_CPUINFO", tmp_path / "none")
+    monkeypatch.setattr(hardware, "_CPUINFO", tmp_path / "none")
     assert cpu_flags() == frozenset()

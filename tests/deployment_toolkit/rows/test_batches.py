@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployment_toolkit.rows.rebatch import exact_batches
+from deployment_toolkit.rows.batches import exact_batches
 
 
 @given(sizes=st.lists(st.integers(0, 9), max_size=8), batch_size=st.integers(1, 12))

@@ -11,10 +11,10 @@ import openvino
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from deployment_toolkit import cpu
+from deployment_toolkit import hardware
 from deployment_toolkit.core import Arrays, Format, Precision
-from deployment_toolkit.cpu import missing_instructions
 from deployment_toolkit.errors import ConversionError, DeviceError, InputError, ModelError, UsageError
+from deployment_toolkit.hardware import missing_instructions
 from deployment_toolkit.library.openvino.graph import simplify
 from deployment_toolkit.library.openvino.session import OpenVinoFromOnnx, OpenVinoLoader
 from deployment_toolkit.library.registry import converter
@@ -179,7 +179,7 @@ def test_a_cpu_without_the_instructions_is_told(source: Path, tmp_path: Path, mo
     require(Precision.BF16)
     made = convert(source, tmp_path / "made", Precision.BF16)
     (tmp_path / "mock_cpuinfo").write_text("flags : sse2\n")
-    monkeypatch.setattr(cpu, "_CPUINFO", tmp_path / "mock_cpuinfo")
+    monkeypatch.setattr(hardware, "_CPUINFO", tmp_path / "mock_cpuinfo")
     with pytest.raises(DeviceError, match=r"made can't run here: this CPU has no instructions for bf16 .*use fp32"):
         OpenVinoLoader().load(made)
     with pytest.raises(DeviceError, match="a conversion to bf16: this CPU has no instructions"):
