@@ -161,18 +161,11 @@ def there_are_no_path_tricks_and_no_shells(project: Project) -> Iterator[str]:
 
 def rooms_know_each_other_in_one_direction(project: Project) -> Iterator[str]:
     """A room is a folder of a package with all below it, or a module beside such folders."""
-    known: dict[str, dict[str, Import]] = {}
-    for name, tree in project.items():
-        for imported in _imports(tree):
-            target = _module_of(project, imported[0])
-            if target is not None and _room(target) != _room(name):
-                known.setdefault(_room(name), {}).setdefault(_room(target), imported)
-    try:
-        graphlib.TopologicalSorter(known).prepare()
-    except graphlib.CycleError as error:
-        circle = error.args[1]
-        for room, by in itertools.pairwise(circle):
-            yield f"{by} imports {known[by][room][0]} of {room}, in the circle {' <- '.join(circle)}"
+    yield from _circles(project, _room, late=True)
+
+
+def modules_are_imported_in_one_direction(project: Project) -> Iterator[str]:
+    yield from _circles(project, str, late=False)
 
 
 def folders_hold_few_modules(project: Project) -> Iterator[str]:
@@ -185,6 +178,7 @@ def folders_hold_few_modules(project: Project) -> Iterator[str]:
 
 RULES: tuple[Rule, ...] = (
     rooms_know_each_other_in_one_direction,
+    modules_are_imported_in_one_direction,
     folders_hold_few_modules,
     core_and_errors_import_only_numpy,
     metrics_know_only_numpy_and_the_core,
@@ -210,6 +204,7 @@ VIOLATIONS: tuple[tuple[Rule, dict[str, str]], ...] = (
         rooms_know_each_other_in_one_direction,
         {"runner.a": "def f():\n    from runner.b import y", "runner.b.y": "import runner.a"},
     ),
+    (modules_are_imported_in_one_direction, {"runner.a.x": "import runner.a.y", "runner.a.y": "import runner.a.x"}),
     (folders_hold_few_modules, {f"runner.a.{chr(number)}": "" for number in range(97, 97 + 17)}),
     (core_and_errors_import_only_numpy, {"deployment_toolkit.core": "import yaml"}),
     (core_and_errors_import_only_numpy, {"deployment_toolkit.errors": "from deployment_toolkit import files"}),
@@ -316,6 +311,22 @@ def _outside(project: Project, names: tuple[str, ...], allowed: set[str]) -> Ite
         for imported in _imports(project.get(name, ast.Module([], []))):
             if not any(imported[0] == good or imported[0].startswith(f"{good}.") for good in allowed):
                 yield _told(name, imported)
+
+
+def _circles(project: Project, place: Callable[[str], str], *, late: bool) -> Iterator[str]:
+    """The first circle of imports between places; ``late`` counts those inside functions and for types, too."""
+    known: dict[str, dict[str, Import]] = {}
+    for name, tree in project.items():
+        for imported in _imports(tree, types=late, functions=late):
+            target = _module_of(project, imported[0])
+            if target is not None and place(target) != place(name):
+                known.setdefault(place(name), {}).setdefault(place(target), imported)
+    try:
+        graphlib.TopologicalSorter(known).prepare()
+    except graphlib.CycleError as error:
+        circle = error.args[1]
+        for known_one, knowing in itertools.pairwise(circle):
+            yield f"{_told(knowing, known[knowing][known_one])}, in the circle {' <- '.join(circle)}"
 
 
 def _room(name: str) -> str:

@@ -22,7 +22,7 @@ from deployment_toolkit.core import Array, Arrays, Precision
 from deployment_toolkit.errors import ConversionError, UsageError
 from deployment_toolkit.library.openvino.graph import make_constant
 from deployment_toolkit.library.openvino.int8_layers import find_layers, quantize_layer
-from deployment_toolkit.library.openvino.session import ask
+from deployment_toolkit.library.openvino.request import ask
 
 logger = logging.getLogger("convert")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import openvino
 
-from deployment_toolkit.core import Array, Arrays, Format, ModelSpec, Precision, TensorSpec
+from deployment_toolkit.core import Arrays, Format, ModelSpec, Precision, TensorSpec
 from deployment_toolkit.errors import ConversionError, ModelError, UsageError
 from deployment_toolkit.files.atomic import require_free_space, size_bytes
 from deployment_toolkit.hardware import require_precision, widest_is_avx2
@@ -24,6 +24,7 @@ from deployment_toolkit.library.model_files import MAIN_FILES
 from deployment_toolkit.library.openvino.arithmetic import PRECISION_KEY
 from deployment_toolkit.library.openvino.graph import separate_activations, simplify
 from deployment_toolkit.library.openvino.int8 import MAX_NOISE, Int8Quantizer
+from deployment_toolkit.library.openvino.request import ask
 
 _VERSION = openvino.__version__.partition("-")[0]  # without the build
 MAIN_FILE = MAIN_FILES[Format.OPENVINO]
@@ -190,15 +191,3 @@ def _tensor_spec(port: Any) -> TensorSpec:
         raise ModelError(f"tensor {name} is of type {port.element_type}, which no Triton request can carry") from error
     sizes = list(port.partial_shape)[1:]
     return TensorSpec(name, dtype, tuple(-1 if size.is_dynamic else size.get_length() for size in sizes))
-
-
-def ask(request: Any, x: Arrays) -> list[Array]:
-    """The outputs of an inference request, in their order and copied, for the next inference overwrites them. Raises
-    RuntimeError with the engine's words.
-
-    It runs in a thread of the engine's. In the caller's (``request.infer``), where the engine has one stream of one
-    thread, OpenVINO 2026.4 drops what goes wrong, and the outputs hold what another batch has left in them.
-    """
-    request.start_async(x, share_inputs=True)
-    request.wait()
-    return [tensor.data.copy() for tensor in request.output_tensors]
