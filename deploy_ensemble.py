@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deployment_toolkit.core import ModelSpec
-from deployment_toolkit.deploying.ensemble import Ensemble, Step
+from deployment_toolkit.deploying.ensemble import Ensemble, EnsembleStep
 from deployment_toolkit.deploying.loading import load_package
 from deployment_toolkit.deploying.model_config import parse_config
 from deployment_toolkit.deploying.model_repository import Package, RepositoryOptions, add_package
@@ -71,11 +71,11 @@ def make_packages(options: EnsembleOptions, repository: Path) -> tuple[Package, 
         instances=options.preprocessing_instances,
         max_queue_delay_us=options.max_queue_delay_us,
     )
-    steps = (Step(preprocessing.name, preprocessing.version, preprocessing.spec), network)
+    steps = (EnsembleStep(preprocessing.name, preprocessing.version, preprocessing.spec), network)
     return preprocessing.package, Ensemble(options.ensemble_model_name, steps, max_batch).package
 
 
-def _read_network(repository: Path, name: str, version: int) -> tuple[Step, int]:
+def _read_network(repository: Path, name: str, version: int) -> tuple[EnsembleStep, int]:
     """The network as the last step, and its largest batch."""
     path = repository / name / "config.pbtxt"
     if not path.is_file():
@@ -90,7 +90,7 @@ def _read_network(repository: Path, name: str, version: int) -> tuple[Step, int]
     if MODEL_SPEC not in config.parameters:
         raise ModelError(f"{path} has no parameter {MODEL_SPEC}: deploy it with model-navigator triton-config-model")
     spec = ModelSpec.from_dict(json.loads(config.parameters[MODEL_SPEC].string_value))
-    return Step(name, version, spec), int(config.max_batch_size)
+    return EnsembleStep(name, version, spec), int(config.max_batch_size)
 
 
 if __name__ == "__main__":

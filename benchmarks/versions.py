@@ -72,7 +72,7 @@ class VersionsOptions:
 
 
 @dataclass(frozen=True)
-class Measured:
+class VersionMeasurement:
     """A server's median in one start. ``what`` is the load, or requests under way x rows of each. ``seconds`` is of a
     load, of a request, or of a row where many requests are under way; ``speed`` is relative to the first server of the
     older checkout, the median over turns of the ratio."""
@@ -90,7 +90,7 @@ def main(argv: list[str]) -> None:
     add_dataclass(parser, VersionsOptions)
     options = from_args(VersionsOptions, parser.parse_args(argv))
     options.output_dir.mkdir(parents=True, exist_ok=True)
-    measured: list[Measured] = []
+    measured: list[VersionMeasurement] = []
     begun = datetime.now(UTC)
     models = named_models(options.models)
     rounds = [(name, start) for start in range(1, options.starts + 1) for name in models]
@@ -106,7 +106,7 @@ def main(argv: list[str]) -> None:
     print(text)
 
 
-def page(measured: Sequence[Measured], machine: str, command: str) -> str:
+def page(measured: Sequence[VersionMeasurement], machine: str, command: str) -> str:
     """The medians over the starts, as markdown."""
     lines = ["# Two versions, asked in turns", "", f"{machine}. Made by `{command}`", ""]
     lines += [
@@ -168,7 +168,7 @@ class Side:
         return (time.perf_counter() - begun) / (answered * rows)
 
 
-def _measure_start(name: str, model: Path, start: int, options: VersionsOptions) -> Iterator[Measured]:
+def _measure_start(name: str, model: Path, start: int, options: VersionsOptions) -> Iterator[VersionMeasurement]:
     spec = OpenVinoLoader().read_spec(model)
     order = random.Random(start)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
@@ -179,7 +179,7 @@ def _measure_start(name: str, model: Path, start: int, options: VersionsOptions)
             sides[server] = stack.enter_context(_serve(checkouts[server], model, spec, served, options))
         sides = {server: sides[server] for server in checkouts}
 
-        def compare(what: str, take: Callable[[Side], float], turns: int | None = None) -> Iterator[Measured]:
+        def compare(what: str, take: Callable[[Side], float], turns: int | None = None) -> Iterator[VersionMeasurement]:
             taken: dict[str, list[float]] = {server: [] for server in sides}
             end = time.monotonic() + options.seconds
             while len(taken[NOW]) < (turns or 1) or (turns is None and time.monotonic() < end):
@@ -187,7 +187,9 @@ def _measure_start(name: str, model: Path, start: int, options: VersionsOptions)
                     taken[server].append(take(sides[server]))
             for server, values in taken.items():
                 ratios = [first / own for first, own in zip(taken[BEFORE], values, strict=True)]
-                yield Measured(name, start, what, server, statistics.median(values), statistics.median(ratios))
+                yield VersionMeasurement(
+                    name, start, what, server, statistics.median(values), statistics.median(ratios)
+                )
 
         yield from compare("load", _loaded_anew, _LOADS)
         for rows in options.batch_sizes:

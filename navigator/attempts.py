@@ -66,7 +66,7 @@ class TargetOptions:
 
 
 @dataclass(frozen=True)
-class Step:
+class ConversionStep:
     """One converter at work. ``name`` is that of its file and of its log; equal names are equal steps."""
 
     name: str
@@ -80,7 +80,7 @@ class Step:
 class Attempt:
     """Steps from the source to a target."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[ConversionStep, ...]
 
     @property
     def name(self) -> str:
@@ -169,13 +169,13 @@ class _Planner:
             hops.append((Format.ONNX, Format.ONNX))  # its precisions are made of the file as exported
         attempts = []
         for chosen in itertools.product(*(self._variants(*hop) for hop in hops)):
-            steps: list[Step] = []
+            steps: list[ConversionStep] = []
             tags = []
             for (source, target), (tag, options) in zip(hops, chosen, strict=True):
                 if steps and source == target and not tag:
                     continue
                 tags += [tag] if tag else []
-                steps.append(Step("-".join([target, *tags]), source, target, options))
+                steps.append(ConversionStep("-".join([target, *tags]), source, target, options))
             attempts.append(Attempt(tuple(steps)))
         return attempts
 

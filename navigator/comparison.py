@@ -73,7 +73,7 @@ class ComparisonOptions:
     )
 
 
-class Comparison:
+class ModelComparison:
     """Batches, and what the source answers to them; it is asked once, when a candidate needs it.
 
     Raises UsageError if an option does not fit the model, InputError or DataError if the rows don't.

@@ -17,9 +17,9 @@ from deployment_toolkit.files.atomic import replace_when_complete
 from deployment_toolkit.library import registry
 from deployment_toolkit.library.model_files import SUFFIXES
 from deployment_toolkit.library.shape_profile import ShapeProfile
-from navigator.attempts import NEED_GPU, Step
+from navigator.attempts import NEED_GPU, ConversionStep
 from navigator.calibration import Calibration
-from navigator.comparison import Comparison
+from navigator.comparison import ModelComparison
 from navigator.reuse import Ledger, tool_versions
 
 logger = logging.getLogger("convert")
@@ -37,7 +37,7 @@ class Made:
     reused: bool
 
 
-def step_path(folder: Path, step: Step) -> Path:
+def step_path(folder: Path, step: ConversionStep) -> Path:
     """The file or folder that a step makes."""
     return folder / f"{step.name}{SUFFIXES[step.target]}"
 
@@ -72,7 +72,7 @@ class Conversions:
         self._profiles, self._gpus, self._calibration = profiles, gpus, calibration
         self._done: dict[str, Made | DeploymentError] = {}
 
-    def make(self, steps: Sequence[Step]) -> Made:
+    def make(self, steps: Sequence[ConversionStep]) -> Made:
         """The result of a chain of steps, each made only where it is not there from the same input, options and
         versions. Raises what a converter raises, naming a step on the way."""
         made = self._source
@@ -85,7 +85,7 @@ class Conversions:
                 raise ConversionError(f"{step.name}, on the way, failed: {error}") from error
         return made
 
-    def compare(self, name: str, made: Made, comparison: Comparison, *, reduced: bool) -> tuple[str, bool]:
+    def compare(self, name: str, made: Made, comparison: ModelComparison, *, reduced: bool) -> tuple[str, bool]:
         """What the comparison of a conversion says, and whether it was found out before; ``reduced`` is one in a
         narrower precision. Raises ToleranceError if the answers differ."""
         topic = f"{name}: comparison"
@@ -104,7 +104,7 @@ class Conversions:
         self._ledger.note(topic, origin, message)
         return message, False
 
-    def _once(self, step: Step, source: Made, *, own_log: bool) -> Made:
+    def _once(self, step: ConversionStep, source: Made, *, own_log: bool) -> Made:
         """Chains share their first steps: in one call each is made, or fails, once."""
         if step.name not in self._done:
             with logged_to(self._folder / f"{step.name}.log") if own_log else contextlib.nullcontext():
@@ -117,7 +117,7 @@ class Conversions:
             raise done
         return done
 
-    def _convert(self, step: Step, source: Made) -> Made:
+    def _convert(self, step: ConversionStep, source: Made) -> Made:
         path = step_path(self._folder, step)
         topic = f"{step.name}: conversion"
         options = dict(step.options)

@@ -22,9 +22,9 @@ from deployment_toolkit.library.base import CopyModel
 from deployment_toolkit.options.command_line import DATALOADER, call_plugin
 from deployment_toolkit.options.params import add_dataclass, from_args, load_module, option
 from deployment_toolkit.rows.sample import first_rows
-from navigator.attempts import Attempt, Step, TargetOptions, list_attempts
+from navigator.attempts import Attempt, ConversionStep, TargetOptions, list_attempts
 from navigator.calibration import Calibration, CalibrationOptions, needs_calibration, read_calibration
-from navigator.comparison import Comparison, ComparisonOptions, RowSource
+from navigator.comparison import ComparisonOptions, ModelComparison, RowSource
 from navigator.conversions import Conversions, Made, logged_to, step_path
 from navigator.options import ContainerOptions, ModelOptions, TensorRTOptions, WorkspaceOptions, given, tell_unused
 from navigator.profiles import ShapeBounds, ShapeOptions, find_bounds
@@ -54,7 +54,7 @@ class LaunchMode(Mnemonic):
     DOCKER = "docker"
 
 
-class State(Mnemonic):
+class ConversionState(Mnemonic):
     """What became of a conversion."""
 
     SUCCEEDED = "succeeded"
@@ -62,7 +62,7 @@ class State(Mnemonic):
 
 
 @dataclass(frozen=True)
-class LaunchOptions:
+class ConverterLaunchOptions:
     """Where conversions run and what becomes of them."""
 
     output_path: Path | None = option("where the first success goes", None, aliases=("-o",))
@@ -71,7 +71,7 @@ class LaunchOptions:
     dataloader: Path | None = option("module with get_dataloader_fn: real rows to compare on", None)
 
 
-_GROUPS = (LaunchOptions, TargetOptions, CalibrationOptions, ComparisonOptions, ShapeOptions)
+_GROUPS = (ConverterLaunchOptions, TargetOptions, CalibrationOptions, ComparisonOptions, ShapeOptions)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
 def _convert_in_container(args: argparse.Namespace) -> int:
     from navigator.container import ContainerJob  # what converts in a container needs no Docker SDK there
 
-    launch, model = from_args(LaunchOptions, args), from_args(ModelOptions, args)
+    launch, model = from_args(ConverterLaunchOptions, args), from_args(ModelOptions, args)
     source, targets = model.find_format(), from_args(TargetOptions, args).target_formats
     written = [from_args(WorkspaceOptions, args).workspace_path]
     if launch.output_path is not None:
@@ -107,7 +107,7 @@ def convert(args: argparse.Namespace) -> None:
     Raises ConversionError if no attempt succeeded; UsageError, ModelError or DataError before the workspace is touched
     if options, model or rows are wrong.
     """
-    launch, model = from_args(LaunchOptions, args), from_args(ModelOptions, args)
+    launch, model = from_args(ConverterLaunchOptions, args), from_args(ModelOptions, args)
     containers = given(from_args(ContainerOptions, args)) + given(launch, "override_conversion_container")
     tell_unused(containers, "containers are for --launch-mode docker")
     source_format = model.find_format()
@@ -144,7 +144,7 @@ class _Job:
     source: Made
     signature: Signature
     bounds: ShapeBounds
-    comparison: Comparison
+    comparison: ModelComparison
     gpus: Sequence[str]
     calibration: Calibration | None
 
@@ -161,7 +161,7 @@ class _Job:
             if attempt.needs_gpu:
                 bounds.require_all(signature.spec, attempt.name)
         options, rows = from_args(ComparisonOptions, args), _row_source(args)
-        comparison = Comparison((model.model_path, source_format), signature, options, bounds, rows)
+        comparison = ModelComparison((model.model_path, source_format), signature, options, bounds, rows)
         digest = fingerprint.of_path(model.model_path)
         source = Made(model.model_path, source_format, digest, reused=True)
         calibration = read_calibration(args, signature) if needs_calibration(attempts) else None
@@ -172,13 +172,13 @@ class _Job:
         ledger, folder = Ledger(workspace / STATE), workspace / CONVERTED
         return Conversions(self.source, folder, ledger, self.bounds.profiles, self.gpus, self.calibration)
 
-    def steps(self, attempt: Attempt) -> list[Step]:
+    def steps(self, attempt: Attempt) -> list[ConversionStep]:
         """The attempt's, after one that renames where names change."""
         if not self.signature.renames:
             return list(attempt.steps)
         names = {"inputs": self.signature.inputs, "outputs": self.signature.outputs}
         own = self.source.format
-        return [Step(f"{own}-renamed", own, own, names, renames=True), *attempt.steps]
+        return [ConversionStep(f"{own}-renamed", own, own, names, renames=True), *attempt.steps]
 
 
 def _row_source(args: argparse.Namespace) -> RowSource | None:
@@ -210,7 +210,7 @@ def _try(attempt: Attempt, job: _Job | None, conversions: Conversions | None, wi
     """One conversion with its comparison, as an entry of the results file. What a user can mend is recorded."""
     started = time.monotonic()
     entry: dict[str, Any] = {}
-    state, message = State.SUCCEEDED, ""
+    state, message = ConversionState.SUCCEEDED, ""
     try:
         if job is None or conversions is None or (without_gpu and attempt.needs_gpu):
             raise DeviceError(without_gpu)
@@ -223,7 +223,7 @@ def _try(attempt: Attempt, job: _Job | None, conversions: Conversions | None, wi
             message = "; ".join(filter(None, (message, registry.loader(made.format)().describe(made.path))))
         logger.info("%s: %s", attempt.name, message)
     except DeploymentError as error:
-        state, message = State.FAILED, " ".join(str(error).split())
+        state, message = ConversionState.FAILED, " ".join(str(error).split())
         logger.error("%s failed: %s", attempt.name, error)
     entry["seconds"] = round(time.monotonic() - started, 1)
     return {**entry, "status": {"state": str(state), "message": message}}
@@ -234,7 +234,7 @@ def _reused(before: bool) -> str:
 
 
 def _hand_over(results: Sequence[dict[str, Any]], source: Path, output_path: Path | None) -> None:
-    first = next((result for result in results if result["status"]["state"] == str(State.SUCCEEDED)), None)
+    first = next((result for result in results if result["status"]["state"] == str(ConversionState.SUCCEEDED)), None)
     if first is None:
         reasons = "; ".join(f"{result['name']}: {result['status']['message']}" for result in results)
         raise ConversionError(f"no conversion of {source} succeeded: {reasons}")

@@ -33,7 +33,7 @@ from deployment_toolkit.library.openvino.arithmetic import arithmetic
 from deployment_toolkit.library.registry import INSTEAD
 from deployment_toolkit.options.params import from_args, option
 from deployment_toolkit.triton_server.config_keys import INFERENCE_PRECISION, THREADS
-from navigator.attempts import Step
+from navigator.attempts import ConversionStep
 from navigator.conversions import Conversions, Made
 from navigator.options import ModelOptions, TensorRTOptions, given, tell_unused
 from navigator.reuse import Ledger
@@ -241,5 +241,5 @@ class Sources:
         folder = self.workspace / MADE
         folder.mkdir(parents=True, exist_ok=True)
         made = Made(self.given, source, fingerprint.of_path(self.given), reused=True)
-        step = Step(str(wanted), source, wanted, {"precision": Precision.FP32})
+        step = ConversionStep(str(wanted), source, wanted, {"precision": Precision.FP32})
         return Conversions(made, folder, Ledger(folder / "state.yaml"), {}, []).make([step]).path

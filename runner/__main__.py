@@ -15,7 +15,7 @@ from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files.atomic import require_free_space
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from runner.config.options import LaunchOptions
-from runner.config.run import Config, load_config
+from runner.config.run import RunConfig, load_config
 from runner.config.search import Search
 from runner.pipeline import run_pipeline
 from runner.servers import require_launchable
@@ -44,7 +44,7 @@ class RunnerOptions:
         metavar="N",
     )
 
-    def with_search(self, config: Config) -> Config:
+    def with_search(self, config: RunConfig) -> RunConfig:
         """The configuration with the search that these options ask for."""
         if self.search is None:
             return config
@@ -71,7 +71,7 @@ def main(argv: list[str]) -> int:
     )
 
 
-def read_command_line(argv: list[str]) -> tuple[Config, list[int], RunnerOptions]:
+def read_command_line(argv: list[str]) -> tuple[RunConfig, list[int], RunnerOptions]:
     """The configuration with what the options say over it, the numbers of the experiments to run, and the options.
     Raises UsageError if they can't be used or don't go together."""
     parser = make_parser(__doc__ or "")

@@ -15,7 +15,7 @@ from deployment_toolkit.errors import DeploymentError, ProcessError
 from deployment_toolkit.process import Child, last_lines, run
 from runner.console import Console
 from runner.experiment import Command
-from runner.records import StageRecord, State
+from runner.records import StageRecord, StageState
 
 _SAMPLE_S = 0.5
 
@@ -35,7 +35,7 @@ class Executor:
         """Shows a text that is no stage's result."""
         self._console.show(text)
 
-    def note(self, name: str, experiment: int | None, state: State, message: str) -> None:
+    def note(self, name: str, experiment: int | None, state: StageState, message: str) -> None:
         """Records a stage that is not run."""
         self.records.append(StageRecord(name, experiment, state, message=message))
         self._console.finished(self.records[-1])
@@ -44,23 +44,23 @@ class Executor:
     @contextlib.contextmanager
     def stage(self, name: str, experiment: int | None) -> Iterator[StageRecord]:
         """Records what the block does. What goes wrong in it is recorded, shown and not raised, but for Ctrl-C."""
-        record = StageRecord(name, experiment, State.RUNNING)
+        record = StageRecord(name, experiment, StageState.RUNNING)
         self.records.append(record)
         self._console.started(record)
         self._changed()
         started = time.monotonic()
         try:
             yield record
-            record.state = State.OK
+            record.state = StageState.OK
         except KeyboardInterrupt:
-            record.state, record.message = State.INTERRUPTED, "interrupted"
+            record.state, record.message = StageState.INTERRUPTED, "interrupted"
             raise
         except ProcessError as error:
-            record.state, record.message = State.FAILED, _own_words(error)
+            record.state, record.message = StageState.FAILED, _own_words(error)
         except DeploymentError as error:
-            record.state, record.message = State.FAILED, str(error)
+            record.state, record.message = StageState.FAILED, str(error)
         except Exception as error:  # a bug of ours must not take the other experiments with it
-            record.state, record.message = State.FAILED, f"{type(error).__name__}: {error}"
+            record.state, record.message = StageState.FAILED, f"{type(error).__name__}: {error}"
             self._console.show(traceback.format_exc())
         finally:
             record.seconds = time.monotonic() - started

@@ -14,8 +14,8 @@ from deployment_toolkit.library.model_files import SUFFIXES
 from deployment_toolkit.server_access.url import ServerUrl
 from deployment_toolkit.triton_server.docker import built_image_name
 from deployment_toolkit.triton_server.remote import TritonServer
-from runner.config.experiment import Configuration, Parameters, TritonLaunchMode
-from runner.config.run import Config
+from runner.config.experiment import ExperimentConfig, Parameters, TritonLaunchMode
+from runner.config.run import RunConfig
 from runner.workspace import ExperimentFolders, Workspace
 
 
@@ -36,7 +36,7 @@ class Experiment:
     ``devices`` are the GPUs that a run was given."""
 
     number: int
-    config: Config
+    config: RunConfig
     parameters: Parameters
     workspace: Workspace
     folders: ExperimentFolders
@@ -44,7 +44,7 @@ class Experiment:
     devices: tuple[int, ...] = ()
 
     @classmethod
-    def create(cls, config: Config, number: int, workspace: Workspace, devices: Sequence[int]) -> Experiment:
+    def create(cls, config: RunConfig, number: int, workspace: Workspace, devices: Sequence[int]) -> Experiment:
         """Experiment ``number`` of a run, with its folders. The models of a server that somebody else has started lie
         where it looks for them."""
         configuration = config.configurations[number - 1]
@@ -55,7 +55,7 @@ class Experiment:
         return cls(number, config, configuration.parameters, workspace, folders, devices=tuple(devices))
 
     @property
-    def configuration(self) -> Configuration:
+    def configuration(self) -> ExperimentConfig:
         """Its entry in the configuration of the run."""
         return self.config.configurations[self.number - 1]
 
@@ -112,7 +112,7 @@ class Experiment:
         return self.config.dataset_dir
 
     @property
-    def server_url(self) -> TritonServer:
+    def running_server(self) -> TritonServer:
         """The running server."""
         assert self.server is not None, "the deploy stage starts the server"
         return self.server

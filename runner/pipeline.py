@@ -9,11 +9,11 @@ from typing import TextIO
 
 from deployment_toolkit.errors import ProcessError
 from runner.config.hosting import missing_here
-from runner.config.run import Config
+from runner.config.run import RunConfig
 from runner.console import Console
 from runner.executor import Executor
 from runner.experiment import Experiment, Step
-from runner.records import StageRecord, State
+from runner.records import StageRecord, StageState
 from runner.report.page import save_report
 from runner.report.results import keep_configs
 from runner.report.system_info import read_system_info
@@ -27,7 +27,7 @@ from runner.workspace import Workspace
 
 
 def run_pipeline(
-    config: Config,
+    config: RunConfig,
     workspace: Workspace,
     command: str,
     env: Mapping[str, str],
@@ -69,12 +69,12 @@ def run_pipeline(
     return 1 if task.failed else 0
 
 
-def _prepare(config: Config, workspace: Workspace, executor: Executor) -> bool:
+def _prepare(config: RunConfig, workspace: Workspace, executor: Executor) -> bool:
     """Whether data and checkpoints are there."""
     with preparation_lock(config):
         for stage in preparation_stages(config, workspace):
             if stage.product.exists():
-                executor.note(stage.name, None, State.REUSED, relative(stage.product))
+                executor.note(stage.name, None, StageState.REUSED, relative(stage.product))
             elif not _make(stage, executor):
                 return False
     return True
@@ -85,7 +85,7 @@ def _make(stage: PreparationStage, executor: Executor) -> bool:
         executor.tell(stage.advice)
     with executor.stage(stage.name, None) as record:
         executor.run(record, stage.command())
-    return record.state is State.OK
+    return record.state is StageState.OK
 
 
 def _run_experiment(experiment: Experiment, executor: Executor) -> None:
@@ -95,16 +95,16 @@ def _run_experiment(experiment: Experiment, executor: Executor) -> None:
         for done, stage in enumerate(stages, 1):
             if stage.shares_memory and experiment.distant_server:
                 reason = f"it needs the server's shared memory, and {experiment.distant_server} is another host"
-                executor.note(stage.name, experiment.number, State.SKIPPED, reason)
+                executor.note(stage.name, experiment.number, StageState.SKIPPED, reason)
                 continue
             with executor.stage(stage.name, experiment.number) as record:
                 if stage.needs_server and experiment.server is None:
                     experiment.server = stack.enter_context(server_for(experiment))
                     stack.callback(keep_configs, experiment)  # before somebody else's server forgets the model
                 _run_steps(stage.commands(experiment), experiment, executor, record)
-            if record.state is not State.OK:
+            if record.state is not StageState.OK:
                 for skipped in stages[done:]:
-                    executor.note(skipped.name, experiment.number, State.SKIPPED, f"{stage.name} failed")
+                    executor.note(skipped.name, experiment.number, StageState.SKIPPED, f"{stage.name} failed")
                 return
 
 
@@ -135,7 +135,7 @@ def _run_steps(given: Iterable[Step], experiment: Experiment, executor: Executor
 
 def _skip(experiment: Experiment, executor: Executor, reason: str) -> None:
     for stage in stages_of(experiment):
-        executor.note(stage.name, experiment.number, State.SKIPPED, reason)
+        executor.note(stage.name, experiment.number, StageState.SKIPPED, reason)
 
 
 SEARCH = Stage("search", search_settings, needs_server=True)

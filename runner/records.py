@@ -9,7 +9,7 @@ from deployment_toolkit.core import Mnemonic
 from runner.experiment import Command
 
 
-class State(Mnemonic):
+class StageState(Mnemonic):
     """What became of a stage."""
 
     RUNNING = "running"
@@ -27,7 +27,7 @@ class StageRecord:
 
     name: str
     experiment: int | None
-    state: State
+    state: StageState
     seconds: float = 0.0
     peak_memory_bytes: int = 0
     message: str = ""

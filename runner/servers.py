@@ -14,12 +14,12 @@ from deployment_toolkit.triton_server.attached import attached_server
 from deployment_toolkit.triton_server.docker import built_image, docker_server
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
-from runner.config.experiment import Configuration, TritonLaunchMode
-from runner.config.run import Config
+from runner.config.experiment import ExperimentConfig, TritonLaunchMode
+from runner.config.run import RunConfig
 from runner.experiment import Experiment
 
 
-def require_launchable(config: Config, devices: Sequence[int], numbers: Sequence[int] = ()) -> None:
+def require_launchable(config: RunConfig, devices: Sequence[int], numbers: Sequence[int] = ()) -> None:
     """Raises, before anything is made, if the servers of the experiments ``numbers``, by default of all, can't be had:
     DeviceError without the GPUs, UsageError for ``devices`` that no server of this run can use, ContainerError without
     an engine or an image, ServerError if a server that somebody else has started does not answer or has a model of
@@ -63,7 +63,7 @@ def _in_container(experiment: Experiment) -> Callable[..., AbstractContextManage
     return partial(docker_server, image=image, custom_operations=experiment.config.triton_custom_operations)
 
 
-def _attached(config: Config) -> AbstractContextManager[TritonServer]:
+def _attached(config: RunConfig) -> AbstractContextManager[TritonServer]:
     http, grpc = config.http_server, config.grpc_server
     assert http and grpc and config.triton_model_repository, "the configuration was checked"
     return attached_server(
@@ -71,7 +71,7 @@ def _attached(config: Config) -> AbstractContextManager[TritonServer]:
     )
 
 
-def _require_devices(configurations: Sequence[Configuration], devices: Sequence[int]) -> None:
+def _require_devices(configurations: Sequence[ExperimentConfig], devices: Sequence[int]) -> None:
     if any(item.parameters.device_kind is DeviceKind.GPU for item in configurations):
         names = require_gpu("this configuration (device_kind gpu)")
         missing = [device for device in devices if device >= len(names)]
@@ -81,7 +81,7 @@ def _require_devices(configurations: Sequence[Configuration], devices: Sequence[
         raise UsageError(f"--devices {list(devices)}: this configuration runs on the CPU, give 0 or leave it out")
 
 
-def _built_image(config: Config, engine: ContainerEngine) -> str:
+def _built_image(config: RunConfig, engine: ContainerEngine) -> str:
     """The name of the image of the run's Dockerfile, built if something changed."""
     assert config.dockerfile is not None, "the configuration was checked"
     return built_image(engine, config.dockerfile, config.from_image_name)

@@ -54,6 +54,8 @@ HOMES = {
 }
 AT_IMPORT = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
 MOST_MODULES = 16
+# Triton's Python backend looks for the first; the second is in servers of other projects, each an environment of its own.
+PRESCRIBED_CLASSES = ("TritonPythonModel", "WideDeep")
 ENVIRON_NAMES = ("environ", "environb", "getenv", "putenv", "unsetenv")
 
 
@@ -176,7 +178,19 @@ def folders_hold_few_modules(project: Project) -> Iterator[str]:
             yield f"{folder} holds {len(held)} modules, at most {MOST_MODULES} are found at a glance"
 
 
+def classes_have_names_of_their_own(project: Project) -> Iterator[str]:
+    homes: dict[str, list[str]] = {}
+    for name, tree in project.items():
+        for node in tree.body:
+            if "." in name and isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(name)
+    for found, modules in homes.items():
+        if len(modules) > 1 and found not in PRESCRIBED_CLASSES:
+            yield f"class {found} is in {', '.join(modules)}"
+
+
 RULES: tuple[Rule, ...] = (
+    classes_have_names_of_their_own,
     rooms_know_each_other_in_one_direction,
     modules_are_imported_in_one_direction,
     folders_hold_few_modules,
@@ -205,6 +219,7 @@ VIOLATIONS: tuple[tuple[Rule, dict[str, str]], ...] = (
         {"runner.a": "def f():\n    from runner.b import y", "runner.b.y": "import runner.a"},
     ),
     (modules_are_imported_in_one_direction, {"runner.a.x": "import runner.a.y", "runner.a.y": "import runner.a.x"}),
+    (classes_have_names_of_their_own, {"runner.a": "class Point: pass", "benchmarks.b.c": "class Point: pass"}),
     (folders_hold_few_modules, {f"runner.a.{chr(number)}": "" for number in range(97, 97 + 17)}),
     (core_and_errors_import_only_numpy, {"deployment_toolkit.core": "import yaml"}),
     (core_and_errors_import_only_numpy, {"deployment_toolkit.errors": "from deployment_toolkit import files"}),

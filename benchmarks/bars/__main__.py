@@ -21,17 +21,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.bars.bar import Outcome
+from benchmarks.bars.bar import BarOutcome
 from benchmarks.bars.bars import BARS
 from benchmarks.bars.contestants import Contestant, of_paths, of_run
 from benchmarks.bars.measuring import Measuring
 from benchmarks.bars.output import Provenance, bars_table, write_results
-from benchmarks.bars.session import Session
+from benchmarks.bars.session import BarSession
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Host
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
-from runner.config.run import Config, load_config
+from runner.config.run import RunConfig, load_config
 from runner.report.system_info import read_system_info
 
 logger = logging.getLogger("bars")
@@ -98,7 +98,7 @@ def main(argv: list[str]) -> int:
     if options.host is not None:
         contestants = [item if item.is_baseline else item.with_host(options.host) for item in contestants]
     with tempfile.TemporaryDirectory(prefix="bars_") as folder:
-        session = Session(
+        session = BarSession(
             _measuring(config, contestants, options, Path(folder)),
             [bar for key, bar in BARS.items() if key in options.bars],
             options.batches,
@@ -111,7 +111,7 @@ def main(argv: list[str]) -> int:
     return exit_code(outcomes)
 
 
-def exit_code(outcomes: list[Outcome]) -> int:
+def exit_code(outcomes: list[BarOutcome]) -> int:
     """0 if every bar was measured, met or not."""
     return int(any(item.failure for item in outcomes))
 
@@ -124,7 +124,7 @@ def require_fitting(contestants: list[Contestant], options: BarOptions) -> None:
             raise UsageError(f"{item.title} takes batches up to {item.parameters.max_batch_size}, not {largest}")
 
 
-def _measuring(config: Config, contestants: list[Contestant], options: BarOptions, folder: Path) -> Measuring:
+def _measuring(config: RunConfig, contestants: list[Contestant], options: BarOptions, folder: Path) -> Measuring:
     return Measuring(
         config=config,
         contestants={item.title: item for item in contestants},

@@ -29,7 +29,7 @@ class Quantity(Mnemonic):
 
 
 @dataclass(frozen=True)
-class Sample:
+class BarSample:
     """One value of one run. ``round`` counts from 1; 0 is the scouting."""
 
     round: int
@@ -45,7 +45,7 @@ class Sample:
 class Samples:
     """What was measured so far."""
 
-    def __init__(self, samples: Iterable[Sample] = ()) -> None:
+    def __init__(self, samples: Iterable[BarSample] = ()) -> None:
         self.all = list(samples)
 
     def series(self, quantity: Quantity, subject: str, batch: int | None = None, process: str = "") -> list[float]:
@@ -122,7 +122,7 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class BarOutcome:
     """A bar that was measured, or why not."""
 
     bar: Bar
@@ -145,19 +145,19 @@ class Outcome:
         return self.median <= self.bar.goal if self.bar.at_most else self.median >= self.bar.goal
 
 
-def outcome(bar: Bar, samples: Samples, cast: Cast, failure: str = "") -> Outcome:
+def outcome(bar: Bar, samples: Samples, cast: Cast, failure: str = "") -> BarOutcome:
     """The bar from the samples; ``failure`` is what went wrong on the way to them."""
     what = bar.what.format(cast=cast)
     lacking = bar.lacks(cast) if bar.lacks is not None else ""
     if lacking:
-        return Outcome(bar, what, skipped=lacking)
+        return BarOutcome(bar, what, skipped=lacking)
     try:
         if failure:
             raise PerformanceError(failure)
         holds = bar.holds is None or bar.holds(samples, cast)
-        return Outcome(bar, what, bar.ratios(samples, cast), holds)
+        return BarOutcome(bar, what, bar.ratios(samples, cast), holds)
     except PerformanceError as error:
-        return Outcome(bar, what, failure=" ".join(str(error).split()))
+        return BarOutcome(bar, what, failure=" ".join(str(error).split()))
 
 
 def divide(above: Sequence[float], below: Sequence[float]) -> list[float]:

@@ -13,8 +13,8 @@ import yaml
 from deployment_toolkit.core import Format, Host, Precision
 from deployment_toolkit.errors import UsageError
 from runner.config.experiment import Parameters, TritonLaunchMode
-from runner.config.run import Config
-from runner.records import State
+from runner.config.run import RunConfig
+from runner.records import StageState
 from runner.workspace import Workspace
 
 _GATE = "correctness"
@@ -56,7 +56,7 @@ class Contestant:
         return dataclasses.replace(self, parameters=dataclasses.replace(self.parameters, host=str(host)))
 
 
-def of_run(config: Config, run: Path) -> list[Contestant]:
+def of_run(config: RunConfig, run: Path) -> list[Contestant]:
     """The experiments of a run that passed the correctness gate. The run must have kept its models (``--keep-models``).
 
     Raises UsageError if the run isn't there or was made with other experiments, or if none of its models is left.
@@ -70,7 +70,7 @@ def of_run(config: Config, run: Path) -> list[Contestant]:
     passed = {
         stage["experiment"]
         for stage in task["stages"]
-        if stage["name"] == _GATE and stage["state"] in (State.OK, State.REUSED)
+        if stage["name"] == _GATE and stage["state"] in (StageState.OK, StageState.REUSED)
     }
     workspace = Workspace(run.parent.parent, run.name)
     models = {number: workspace.experiment(number).converted for number in sorted(passed)}
@@ -80,7 +80,7 @@ def of_run(config: Config, run: Path) -> list[Contestant]:
     return of_paths(config, left)
 
 
-def of_paths(config: Config, models: Mapping[int, Path]) -> list[Contestant]:
+def of_paths(config: RunConfig, models: Mapping[int, Path]) -> list[Contestant]:
     """The models at these paths, each deployed as the experiment of its number is. Raises UsageError for a number or a
     path that isn't there, and for what the embedded server does not serve."""
     found = []
@@ -102,7 +102,7 @@ def of_paths(config: Config, models: Mapping[int, Path]) -> list[Contestant]:
     return found
 
 
-def _require_same(config: Config, ran: list[dict[str, Any]], run: Path) -> None:
+def _require_same(config: RunConfig, ran: list[dict[str, Any]], run: Path) -> None:
     """The run's experiments must be those of the configuration."""
     theirs = [(item["parameters"]["format"], item["parameters"]["precision"]) for item in ran]
     ours = [(item.parameters.format, item.parameters.precision) for item in config.configurations]

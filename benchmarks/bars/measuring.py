@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.bars.bar import OPENVINO, TENSORFLOW, Quantity, Sample
+from benchmarks.bars.bar import OPENVINO, TENSORFLOW, BarSample, Quantity
 from benchmarks.bars.contestants import Contestant
 from benchmarks.bars.cpu_share import CpuWatch
-from benchmarks.bars.plan import Kind, Step
+from benchmarks.bars.plan import RoundStep, StepKind
 from benchmarks.bars.serving import Serving, data_options, serving
 from benchmarks.process_memory import tree_memory
 from benchmarks.repeated_rows import write_repeated
@@ -20,7 +20,7 @@ from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import DataError
 from deployment_toolkit.process import environment, run
 from deployment_toolkit.results.performance import BATCH, CONCURRENCY, P99, SETTLED, THROUGHPUT, PerformanceRow
-from runner.config.run import Config
+from runner.config.run import RunConfig
 from widedeep.data.dataset_folder import DatasetFolder
 
 INSTANCES = (1, 2, 3)
@@ -31,7 +31,7 @@ class Measuring:
     """``seconds`` is how long a rate in process is measured, ``pipeline_rows`` how many more rows the long run of the
     pipeline has than the short one. ``folder`` is for it alone."""
 
-    config: Config
+    config: RunConfig
     contestants: Mapping[str, Contestant]
     folder: Path
     online_batch: int
@@ -39,31 +39,31 @@ class Measuring:
     seconds: float
     pipeline_rows: int
 
-    def samples(self, step: Step, number: int, served: Serving | None) -> list[Sample]:
+    def samples(self, step: RoundStep, number: int, served: Serving | None) -> list[BarSample]:
         """Measures a step of round ``number``; all but memory need the server with the contestants. Raises ProcessError
         or ServerError."""
         contestant = self.contestants[step.subject]
-        if step.kind is Kind.MEMORY:
+        if step.kind is StepKind.MEMORY:
             return list(self._memory(contestant, number))
         assert served is not None, "only memory is measured without the common server"
         match step.kind:
-            case Kind.OFFLINE:
+            case StepKind.OFFLINE:
                 return list(self._offline(served, contestant, step, number))
-            case Kind.ONLINE:
+            case StepKind.ONLINE:
                 return list(self._online(served, contestant, number))
-            case Kind.ENGINE:
+            case StepKind.ENGINE:
                 return list(self._engine(contestant, step, number))
-            case Kind.PRODUCTS:
+            case StepKind.PRODUCTS:
                 return list(self._products(contestant, step, number))
-            case Kind.PIPELINE:
+            case StepKind.PIPELINE:
                 return list(self._pipeline(contestant, number))
 
-    def _offline(self, served: Serving, contestant: Contestant, step: Step, number: int) -> Iterator[Sample]:
+    def _offline(self, served: Serving, contestant: Contestant, step: RoundStep, number: int) -> Iterator[BarSample]:
         for row in served.offline(contestant, step.batches):
             yield _sample(number, Quantity.OFFLINE, contestant, row, THROUGHPUT)
             yield _sample(number, Quantity.OFFLINE_P99, contestant, row, P99)
 
-    def _online(self, served: Serving, contestant: Contestant, number: int) -> Iterator[Sample]:
+    def _online(self, served: Serving, contestant: Contestant, number: int) -> Iterator[BarSample]:
         assert served.server.pid is not None, "the server was started here"
         watch = CpuWatch(served.server.pid)
         row = served.online(contestant, self.online_batch, self.concurrency, watch)
@@ -71,35 +71,35 @@ class Measuring:
         yield _sample(number, Quantity.ONLINE_P99, contestant, row, P99)
         for process, cores in watch.cores().items():
             point = (self.online_batch, self.concurrency)
-            yield Sample(number, Quantity.CPU, contestant.title, *point, cores, process=process)
+            yield BarSample(number, Quantity.CPU, contestant.title, *point, cores, process=process)
 
-    def _engine(self, contestant: Contestant, step: Step, number: int) -> Iterator[Sample]:
+    def _engine(self, contestant: Contestant, step: RoundStep, number: int) -> Iterator[BarSample]:
         argv = [
             *("-m", "benchmarks.bars.engine", "--rows-per-call", *step.batches, "--threads", _threads(contestant)),
             *("--input-path", contestant.model_path, "--input-type", contestant.parameters.format),
             *("--seconds", self.seconds, *data_options(self.config, max(step.batches))),
         ]
         for batch, rate in json.loads(self._python(argv, "engine")).items():
-            yield Sample(number, Quantity.ENGINE, contestant.title, int(batch), 1, rate)
+            yield BarSample(number, Quantity.ENGINE, contestant.title, int(batch), 1, rate)
 
-    def _products(self, contestant: Contestant, step: Step, number: int) -> Iterator[Sample]:
+    def _products(self, contestant: Contestant, step: RoundStep, number: int) -> Iterator[BarSample]:
         (rows,) = step.batches
         common = ["--rows", rows, "--threads", _threads(contestant), "--seconds", self.seconds]
         argv = ["-m", "benchmarks.bars.products", "--input-path", contestant.model_path, *common]
         alone = json.loads(self._python(argv, "products"))
-        yield Sample(number, Quantity.PRODUCTS, OPENVINO, rows, 1, alone["rows_per_s"])
+        yield BarSample(number, Quantity.PRODUCTS, OPENVINO, rows, 1, alone["rows_per_s"])
         shapes = [",".join(map(str, shape)) for shape in alone["shapes"]]
         rate = float(self._python(["-m", "benchmarks.bars.tf_products", "--shapes", *shapes, *common], "tf_products"))
-        yield Sample(number, Quantity.PRODUCTS, TENSORFLOW, rows, 1, rate)
+        yield BarSample(number, Quantity.PRODUCTS, TENSORFLOW, rows, 1, rate)
 
-    def _pipeline(self, contestant: Contestant, number: int) -> Iterator[Sample]:
+    def _pipeline(self, contestant: Contestant, number: int) -> Iterator[BarSample]:
         """Two runs of unequal length: what the longer one takes more is for its additional rows alone."""
         short_rows, short_s = self._pipeline_run(contestant, self.pipeline_rows // 10)
         long_rows, long_s = self._pipeline_run(contestant, self.pipeline_rows // 10 + self.pipeline_rows)
         rate = (long_rows - short_rows) / (long_s - short_s)
-        yield Sample(number, Quantity.PIPELINE, contestant.title, contestant.parameters.max_batch_size, 1, rate)
+        yield BarSample(number, Quantity.PIPELINE, contestant.title, contestant.parameters.max_batch_size, 1, rate)
         start_s = short_s - short_rows / rate
-        yield Sample(
+        yield BarSample(
             number, Quantity.PIPELINE_START, contestant.title, contestant.parameters.max_batch_size, 1, start_s
         )
 
@@ -130,7 +130,7 @@ class Measuring:
             write_repeated(sources[0], path, rows, folder.spec(None))
         return path
 
-    def _memory(self, contestant: Contestant, number: int) -> Iterator[Sample]:
+    def _memory(self, contestant: Contestant, number: int) -> Iterator[BarSample]:
         """A server of its own for each number of instances, asked by as many requests at a time as it has instances, so
         that all have their buffers."""
         batch = contestant.parameters.max_batch_size
@@ -141,11 +141,11 @@ class Measuring:
                 assert pid is not None, "the server was started here"
                 if instances == INSTANCES[0]:
                     empty = tree_memory(pid).pss_bytes
-                    yield Sample(number, Quantity.MEMORY, contestant.title, 0, 0, empty)
+                    yield BarSample(number, Quantity.MEMORY, contestant.title, 0, 0, empty)
                 served.deploy(more)
                 served.offline(more, [batch], concurrency=instances)
                 used = tree_memory(pid).pss_bytes
-                yield Sample(number, Quantity.MEMORY, contestant.title, instances, instances, used)
+                yield BarSample(number, Quantity.MEMORY, contestant.title, instances, instances, used)
 
     def _python(self, arguments: list[object], name: str) -> str:
         argv = [sys.executable, *map(str, arguments)]
@@ -158,6 +158,6 @@ def _threads(contestant: Contestant) -> int:
     return contestant.served_threads or len(os.sched_getaffinity(0))
 
 
-def _sample(number: int, quantity: Quantity, contestant: Contestant, row: PerformanceRow, column: str) -> Sample:
+def _sample(number: int, quantity: Quantity, contestant: Contestant, row: PerformanceRow, column: str) -> BarSample:
     value = float(row[column])
-    return Sample(number, quantity, contestant.title, row[BATCH], row[CONCURRENCY], value, bool(row[SETTLED]))
+    return BarSample(number, quantity, contestant.title, row[BATCH], row[CONCURRENCY], value, bool(row[SETTLED]))

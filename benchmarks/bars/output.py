@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.bars.bar import Cast, Outcome, Quantity, Samples
+from benchmarks.bars.bar import BarOutcome, Cast, Quantity, Samples
 from benchmarks.bars.cpu_share import GROUPS
 from benchmarks.bars.pictures import draw_bars, draw_shares
 from deployment_toolkit.errors import PerformanceError
@@ -50,7 +50,7 @@ class Provenance:
 
 
 def write_results(
-    folder: Path, outcomes: Sequence[Outcome], samples: Samples, cast: Cast, provenance: Provenance
+    folder: Path, outcomes: Sequence[BarOutcome], samples: Samples, cast: Cast, provenance: Provenance
 ) -> None:
     """Writes the four files; the picture of CPU shares only if there are any. Each is replaced whole."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def write_results(
         _write_png(folder / SHARES_PICTURE, draw_shares(shares, provenance.line))
 
 
-def page(outcomes: Sequence[Outcome], samples: Samples, cast: Cast, provenance: Provenance) -> str:
+def page(outcomes: Sequence[BarOutcome], samples: Samples, cast: Cast, provenance: Provenance) -> str:
     """The markdown page."""
     versions = ", ".join(f"{name} {version}" for name, version in provenance.versions.items())
     head = [
@@ -78,7 +78,7 @@ def page(outcomes: Sequence[Outcome], samples: Samples, cast: Cast, provenance: 
     )
 
 
-def bars_table(outcomes: Sequence[Outcome]) -> str:
+def bars_table(outcomes: Sequence[BarOutcome]) -> str:
     """A row per bar: goal, median, worst and best round, and whether it is met."""
     lines = ["| bar | goal | median | min … max | met |", "| --- | ---: | ---: | ---: | --- |"]
     for item in outcomes:

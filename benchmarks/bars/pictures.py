@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from benchmarks.bars.bar import Outcome
+from benchmarks.bars.bar import BarOutcome
 from benchmarks.bars.cpu_share import GROUPS
 
 _MET, _MISSED, _INK = "#228833", "#ee6677", "#222222"
@@ -21,7 +21,7 @@ _LABEL_CHARACTERS, _PROVENANCE_CHARACTERS = 52, 130
 _DPI = 110
 
 
-def draw_bars(outcomes: Sequence[Outcome], provenance: str) -> bytes:
+def draw_bars(outcomes: Sequence[BarOutcome], provenance: str) -> bytes:
     """Each bar beside its goal, both as shares of the goal; of ``at_most`` bars the goal as a share of the value, so
     that longer is better everywhere. More than twice the goal is cut off there."""
     figure = _figure(len(outcomes))
@@ -63,7 +63,7 @@ def draw_shares(shares: Mapping[str, Mapping[str, float]], provenance: str) -> b
     return _finish(figure, axes, "Online: who has the cores", provenance)
 
 
-def _reached(item: Outcome, value: float) -> float:
+def _reached(item: BarOutcome, value: float) -> float:
     reached = item.bar.goal / max(value, 1e-9) if item.bar.at_most else value / item.bar.goal
     return min(reached, _LONGEST)
 

@@ -9,7 +9,7 @@ from benchmarks.bars.bar import Cast
 from deployment_toolkit.core import Mnemonic
 
 
-class Kind(Mnemonic):
+class StepKind(Mnemonic):
     """Ways to measure."""
 
     OFFLINE = "offline"
@@ -21,10 +21,10 @@ class Kind(Mnemonic):
 
 
 @dataclass(frozen=True)
-class Step:
+class RoundStep:
     """One measurement of one subject; the batches count where the kind takes them."""
 
-    kind: Kind
+    kind: StepKind
     subject: str
     batches: tuple[int, ...] = ()
 
@@ -32,37 +32,46 @@ class Step:
         return f"{self.kind}, {self.subject}"
 
 
-_NEEDS: dict[str, Callable[[Cast], list[Step]]] = {
+_NEEDS: dict[str, Callable[[Cast], list[RoundStep]]] = {
     "offline": lambda cast: [
-        Step(Kind.OFFLINE, cast.baseline, cast.batches),
-        Step(Kind.OFFLINE, cast.offline, cast.batches),
+        RoundStep(StepKind.OFFLINE, cast.baseline, cast.batches),
+        RoundStep(StepKind.OFFLINE, cast.offline, cast.batches),
     ],
-    "latency": lambda cast: [Step(Kind.OFFLINE, cast.baseline, (1,)), Step(Kind.OFFLINE, cast.single, (1,))],
-    "online": lambda cast: [Step(Kind.ONLINE, cast.baseline), Step(Kind.ONLINE, cast.online)],
+    "latency": lambda cast: [
+        RoundStep(StepKind.OFFLINE, cast.baseline, (1,)),
+        RoundStep(StepKind.OFFLINE, cast.single, (1,)),
+    ],
+    "online": lambda cast: [RoundStep(StepKind.ONLINE, cast.baseline), RoundStep(StepKind.ONLINE, cast.online)],
     "served-offline": lambda cast: [
-        Step(Kind.OFFLINE, cast.offline, (cast.largest,)),
-        Step(Kind.ENGINE, cast.offline, (cast.largest,)),
+        RoundStep(StepKind.OFFLINE, cast.offline, (cast.largest,)),
+        RoundStep(StepKind.ENGINE, cast.offline, (cast.largest,)),
     ],
     "served-online": lambda cast: [
-        Step(Kind.ONLINE, cast.online),
-        Step(Kind.ENGINE, cast.online, (cast.rows_in_flight,)),
+        RoundStep(StepKind.ONLINE, cast.online),
+        RoundStep(StepKind.ENGINE, cast.online, (cast.rows_in_flight,)),
     ],
     "products": lambda cast: (
         []
         if cast.bf16 is None
-        else [Step(Kind.OFFLINE, cast.bf16, (cast.largest,)), Step(Kind.PRODUCTS, cast.bf16, (cast.largest,))]
+        else [
+            RoundStep(StepKind.OFFLINE, cast.bf16, (cast.largest,)),
+            RoundStep(StepKind.PRODUCTS, cast.bf16, (cast.largest,)),
+        ]
     ),
-    "pipeline": lambda cast: [Step(Kind.ENGINE, cast.offline, (cast.largest,)), Step(Kind.PIPELINE, cast.offline)],
-    "memory": lambda cast: [Step(Kind.MEMORY, cast.offline)],
+    "pipeline": lambda cast: [
+        RoundStep(StepKind.ENGINE, cast.offline, (cast.largest,)),
+        RoundStep(StepKind.PIPELINE, cast.offline),
+    ],
+    "memory": lambda cast: [RoundStep(StepKind.MEMORY, cast.offline)],
 }
 
 
-def steps_for(bars: Iterable[str], cast: Cast) -> list[Step]:
+def steps_for(bars: Iterable[str], cast: Cast) -> list[RoundStep]:
     """Each kind and subject once, with the batches of all bars that need it, the subjects of a kind in a row."""
-    batches: dict[tuple[Kind, str], set[int]] = {}
+    batches: dict[tuple[StepKind, str], set[int]] = {}
     for bar in bars:
         for step in _NEEDS[bar](cast):
             batches.setdefault((step.kind, step.subject), set()).update(step.batches)
-    order = list(Kind)
-    steps = [Step(kind, subject, tuple(sorted(sizes))) for (kind, subject), sizes in batches.items()]
+    order = list(StepKind)
+    steps = [RoundStep(kind, subject, tuple(sorted(sizes))) for (kind, subject), sizes in batches.items()]
     return sorted(steps, key=lambda step: order.index(step.kind))

@@ -15,7 +15,7 @@ from deployment_toolkit.process import Child, run
 from deployment_toolkit.results.performance import PerformanceRow, read_performance
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
-from runner.config.run import Config
+from runner.config.run import RunConfig
 from runner.experiment import Command, Experiment
 from runner.stages.client import MeasurementPoints, performance_command
 from runner.stages.network import deploy, spec_options
@@ -26,7 +26,7 @@ from runner.workspace import ExperimentFolders, Workspace
 class Serving:
     """A server and the models that it was given, each under its own name. ``folder`` is for it alone."""
 
-    config: Config
+    config: RunConfig
     server: TritonServer
     folder: Path
 
@@ -77,7 +77,7 @@ class Serving:
 
 
 @contextlib.contextmanager
-def serving(config: Config, folder: Path) -> Iterator[Serving]:
+def serving(config: RunConfig, folder: Path) -> Iterator[Serving]:
     """A server without models, gone when the block is left. ``folder`` is made. Raises ServerError."""
     _store(folder).mkdir(parents=True)
     method = config.triton_load_model_method
@@ -85,7 +85,7 @@ def serving(config: Config, folder: Path) -> Iterator[Serving]:
         yield Serving(config, server, folder)
 
 
-def data_options(config: Config, batch_size: int, pattern: str | None = None) -> list[object]:
+def data_options(config: RunConfig, batch_size: int, pattern: str | None = None) -> list[object]:
     """What makes a script read the configuration's validation data, or other files with the same columns."""
     pattern = pattern or str(config.dataset_dir / "valid" / "*.parquet")
     options = ["--dataloader", ROOT / "dataloader.py", "--data-pattern", pattern, "--batch-size", batch_size]

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 
 from tqdm import tqdm
 
-from benchmarks.bars.bar import SCOUTING, Bar, Cast, Outcome, Quantity, Samples, outcome
+from benchmarks.bars.bar import SCOUTING, Bar, BarOutcome, Cast, Quantity, Samples, outcome
 from benchmarks.bars.contestants import Contestant
 from benchmarks.bars.measuring import Measuring
-from benchmarks.bars.plan import Kind, Step, steps_for
+from benchmarks.bars.plan import RoundStep, StepKind, steps_for
 from benchmarks.bars.serving import Serving, serving
 from deployment_toolkit.core import Format, Precision
 from deployment_toolkit.errors import PerformanceError, ProcessError, ServerError
@@ -27,7 +27,7 @@ _SCOUTED = {  # what decides, and whether more is better
 }
 
 
-class Session:
+class BarSession:
     """``samples`` and ``failures`` (by step) grow while it is measured."""
 
     def __init__(self, measuring: Measuring, bars: Sequence[Bar], batches: Sequence[int]) -> None:
@@ -35,10 +35,10 @@ class Session:
         self._bars = bars
         self._batches = tuple(sorted(batches))
         self.samples = Samples()
-        self.failures: dict[Step, str] = {}
+        self.failures: dict[RoundStep, str] = {}
         self._deployed: set[str] = set()
 
-    def measure(self, rounds: int) -> tuple[Cast, list[Outcome]]:
+    def measure(self, rounds: int) -> tuple[Cast, list[BarOutcome]]:
         """Measures everything ``rounds`` times. A step that fails is left out from then on, and the bars that need it
         fail. Raises ServerError or ProcessError if the models can't be served, PerformanceError if no one is best."""
         with contextlib.ExitStack() as stack:
@@ -46,8 +46,8 @@ class Session:
             cast = self._choose(served)
             steps = steps_for([bar.key for bar in self._bars], cast)
             self._deploy(served, [step.subject for step in steps])
-            together = [step for step in steps if step.kind is not Kind.MEMORY]
-            alone = [step for step in steps if step.kind is Kind.MEMORY]
+            together = [step for step in steps if step.kind is not StepKind.MEMORY]
+            alone = [step for step in steps if step.kind is StepKind.MEMORY]
             with progress_bar("bars", rounds * len(steps), " measurements") as progress:
                 self._rounds(together, rounds, served, progress)
                 stack.close()  # of pages that two servers share each would count half
@@ -61,7 +61,7 @@ class Session:
                 served.deploy(self._measuring.contestants[title])
                 self._deployed.add(title)
 
-    def _rounds(self, steps: Sequence[Step], rounds: int, served: Serving | None, progress: tqdm) -> None:
+    def _rounds(self, steps: Sequence[RoundStep], rounds: int, served: Serving | None, progress: tqdm) -> None:
         for number in range(1, rounds + 1):
             for step in steps:
                 progress.set_postfix_str(str(step), refresh=False)
@@ -69,7 +69,7 @@ class Session:
                     self._take(step, number, served)
                 progress.update()
 
-    def _take(self, step: Step, number: int, served: Serving | None) -> None:
+    def _take(self, step: RoundStep, number: int, served: Serving | None) -> None:
         try:
             found = self._measuring.samples(step, number, served)
         except (ProcessError, ServerError) as error:
@@ -101,8 +101,8 @@ class Session:
 
     def _scout(self, titles: Sequence[str], served: Serving) -> None:
         self._deploy(served, titles)
-        steps = [Step(Kind.OFFLINE, title, (1, self._batches[-1])) for title in titles]
-        steps += [Step(Kind.ONLINE, title) for title in titles]
+        steps = [RoundStep(StepKind.OFFLINE, title, (1, self._batches[-1])) for title in titles]
+        steps += [RoundStep(StepKind.ONLINE, title) for title in titles]
         with progress_bar("who is best", len(steps), " measurements") as progress:
             for step in steps:
                 self._take(step, SCOUTING, served)

@@ -20,9 +20,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.growth.pictures import draw
-from benchmarks.growth.point import Axis, Job, Points
+from benchmarks.growth.point import Axis, GrowthJob, Points
 from benchmarks.growth.rows import WORKS, rows_jobs
-from benchmarks.growth.served import Served, in_flight_jobs, instances_jobs, tables_jobs
+from benchmarks.growth.served import GrowthServed, in_flight_jobs, instances_jobs, tables_jobs
 from benchmarks.growth.tables import SHOWN, section
 from deployment_toolkit.core import Host
 from deployment_toolkit.errors import DeploymentError, UsageError
@@ -86,11 +86,11 @@ def main(argv: list[str]) -> int:
     return int(bool(failures))
 
 
-def _jobs(axis: Axis, options: GrowthOptions) -> list[Job]:
+def _jobs(axis: Axis, options: GrowthOptions) -> list[GrowthJob]:
     hidden_units = tuple(options.hidden_units)
     model = None if options.model is None else options.model.resolve()
     spec = read_feature_spec(options.feature_spec)
-    served = Served(
+    served = GrowthServed(
         model,
         options.workspace.resolve(),
         hidden_units,
@@ -109,7 +109,7 @@ def _jobs(axis: Axis, options: GrowthOptions) -> list[Job]:
             return in_flight_jobs(served, options.host, options.request_rows, options.concurrency)
 
 
-def _measure(jobs: Sequence[Job], points: Points) -> list[str]:
+def _measure(jobs: Sequence[GrowthJob], points: Points) -> list[str]:
     """Does what isn't done yet and gives what failed; the CSV has every point as soon as it is measured."""
     failures = []
     todo = [job for job in jobs if points.find(job) is None]
@@ -128,7 +128,7 @@ def _measure(jobs: Sequence[Job], points: Points) -> list[str]:
 
 
 def _write(
-    folder: Path, jobs: Mapping[Axis, Sequence[Job]], points: Points, provenance: str, failures: Sequence[str]
+    folder: Path, jobs: Mapping[Axis, Sequence[GrowthJob]], points: Points, provenance: str, failures: Sequence[str]
 ) -> str:
     """The page and a picture per axis; returns the page."""
     parts = ["# Growth", "", f"{provenance}.", ""]

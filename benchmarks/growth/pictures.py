@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from benchmarks.growth.point import Point
-from benchmarks.growth.tables import Quantity
+from benchmarks.growth.point import GrowthPoint
+from benchmarks.growth.tables import GrowthQuantity
 
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#aa3377", "#66ccee")
 _PANEL_INCHES = (5.4, 4.6)
@@ -23,7 +23,7 @@ _DECADES, _DECADE = 100, 10
 
 
 def draw(
-    title: str, size_title: str, quantities: Sequence[Quantity], points: Sequence[Point], provenance: str
+    title: str, size_title: str, quantities: Sequence[GrowthQuantity], points: Sequence[GrowthPoint], provenance: str
 ) -> bytes:
     """A panel per quantity, a line per subject. What spans decades has a logarithmic axis; where both do, what is
     proportional to the size runs beside the dotted line. Other axes begin at zero."""

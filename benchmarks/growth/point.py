@@ -23,7 +23,7 @@ class Axis(Mnemonic):
 
 
 @dataclass(frozen=True)
-class Measured:
+class GrowthMeasurement:
     """``seconds`` of work, or to load a model; ``memory_mib``: peak of the process, or proportional set size of the
     server with its children; ``rows_per_s`` and ``p99_ms`` as perf_analyzer gives them, or rows by seconds."""
 
@@ -34,18 +34,18 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Job:
+class GrowthJob:
     """One measurement that may be made. ``settings`` is all beside the size that its result depends on."""
 
     axis: Axis
     subject: str
     size: int
     settings: str
-    measure: Callable[[], Measured]
+    measure: Callable[[], GrowthMeasurement]
 
 
 @dataclass(frozen=True)
-class Point:
+class GrowthPoint:
     """A job that was done, on which ``machine`` and when."""
 
     axis: str
@@ -69,24 +69,24 @@ class Points:
         self._machine = machine
         self._points = [] if fresh or not path.exists() else _read(path)
 
-    def find(self, job: Job) -> Point | None:
+    def find(self, job: GrowthJob) -> GrowthPoint | None:
         """The point of an equal job on this machine."""
         key = (str(job.axis), job.subject, job.size, job.settings, self._machine)
         return next((point for point in self._points if _key(point) == key), None)
 
-    def add(self, job: Job, measured: Measured, date: str) -> None:
+    def add(self, job: GrowthJob, measured: GrowthMeasurement, date: str) -> None:
         """Keeps a point, in the place of the one with the same key."""
         values = asdict(measured)
-        point = Point(str(job.axis), job.subject, job.size, job.settings, self._machine, date, **values)
+        point = GrowthPoint(str(job.axis), job.subject, job.size, job.settings, self._machine, date, **values)
         self._points = [other for other in self._points if _key(other) != _key(point)] + [point]
         write_csv(self._path, [asdict(item) for item in self._points])
 
-    def of(self, jobs: Sequence[Job]) -> list[Point]:
+    def of(self, jobs: Sequence[GrowthJob]) -> list[GrowthPoint]:
         """The points of these jobs that there are, in the jobs' order."""
         return [point for job in jobs if (point := self.find(job)) is not None]
 
 
-def exponent(points: Sequence[Point], value: Callable[[Point], float]) -> float:
+def exponent(points: Sequence[GrowthPoint], value: Callable[[GrowthPoint], float]) -> float:
     """k of ``value`` ~ size^k: the slope of the least squares line through the logarithms of the points of the largest
     two decades, where what is the same for any size no longer hides the growth. NaN with fewer than two points."""
     largest = max((point.size for point in points), default=0)
@@ -98,16 +98,16 @@ def exponent(points: Sequence[Point], value: Callable[[Point], float]) -> float:
     return sum((x - mean_x) * (y - mean_y) for x, y in pairs) / spread if spread else math.nan
 
 
-def _key(point: Point) -> tuple[str, str, int, str, str]:
+def _key(point: GrowthPoint) -> tuple[str, str, int, str, str]:
     return point.axis, point.subject, point.size, point.settings, point.machine
 
 
-def _read(path: Path) -> list[Point]:
+def _read(path: Path) -> list[GrowthPoint]:
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    kinds = {field.name: {"int": int, "float": float}.get(str(field.type), str) for field in fields(Point)}
+    kinds = {field.name: {"int": int, "float": float}.get(str(field.type), str) for field in fields(GrowthPoint)}
     try:
-        return [Point(**{name: kinds[name](text) for name, text in row.items()}) for row in rows]
+        return [GrowthPoint(**{name: kinds[name](text) for name, text in row.items()}) for row in rows]
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(
             f"{path} is no table of growth: name another --output-dir, or --fresh to replace it"

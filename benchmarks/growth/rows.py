@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.growth.point import Axis, Job, Measured
+from benchmarks.growth.point import Axis, GrowthJob, GrowthMeasurement
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.process import environment, run
 
@@ -19,7 +19,7 @@ _PREPARED = ("preprocessing", "loader", "metrics")
 _ONCE = ("preprocessing",)  # long enough to be measured once
 
 
-def rows_jobs(sizes: Sequence[int], works: Sequence[str], batch_size: int, repeats: int) -> list[Job]:
+def rows_jobs(sizes: Sequence[int], works: Sequence[str], batch_size: int, repeats: int) -> list[GrowthJob]:
     """A job for each size and each of ``works``, the small sizes first."""
     jobs = []
     for size in sorted(sizes):
@@ -27,7 +27,7 @@ def rows_jobs(sizes: Sequence[int], works: Sequence[str], batch_size: int, repea
             times = 1 if name in _ONCE else repeats
             settings = f"batch {batch_size}, median of {times}" if name != "preprocessing" else "once"
             measure = functools.partial(_measure, name, size, batch_size, times)
-            jobs.append(Job(Axis.ROWS, name, size, settings, measure))
+            jobs.append(GrowthJob(Axis.ROWS, name, size, settings, measure))
     return jobs
 
 
@@ -42,9 +42,9 @@ def do_work(name: str, folder: Path, **values: int) -> dict[str, Any]:
     return result
 
 
-def _measure(name: str, rows: int, batch_size: int, repeats: int) -> Measured:
+def _measure(name: str, rows: int, batch_size: int, repeats: int) -> GrowthMeasurement:
     with tempfile.TemporaryDirectory(prefix="growth_") as folder:
         if name in _PREPARED:
             do_work(f"prepare-{name}", Path(folder), rows=rows, batch_size=batch_size)
         done = do_work(name, Path(folder), rows=rows, batch_size=batch_size, repeats=repeats)
-    return Measured(done["seconds"], done["peak_mib"], done["rows"] / done["seconds"])
+    return GrowthMeasurement(done["seconds"], done["peak_mib"], done["rows"] / done["seconds"])

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.growth.point import Axis, Job, Measured
+from benchmarks.growth.point import Axis, GrowthJob, GrowthMeasurement
 from benchmarks.growth.rows import do_work
 from benchmarks.process_memory import tree_memory
 from deployment_toolkit.checkout import ROOT
@@ -33,7 +33,7 @@ _MIB = 2**20
 
 
 @dataclass(frozen=True)
-class Served:
+class GrowthServed:
     """A model and how it is served and asked. ``path`` is an OpenVINO model; without it an untrained network is made,
     in ``workspace``, of ``hidden_units``. Throughput and p99 are medians of ``repeats`` measurements."""
 
@@ -75,21 +75,25 @@ class Served:
         (folder / "model.onnx").unlink()
 
 
-def instances_jobs(served: Served, counts: Sequence[int], batch: int) -> list[Job]:
+def instances_jobs(served: GrowthServed, counts: Sequence[int], batch: int) -> list[GrowthJob]:
     """As many requests of ``batch`` rows at a time as there are instances, through shared memory, in either host."""
     settings = f"{served.name}, batch {batch}, offline, as many requests at a time"
     return [
-        Job(Axis.INSTANCES, f"{host} host", count, settings, functools.partial(_instances, served, host, count, batch))
+        GrowthJob(
+            Axis.INSTANCES, f"{host} host", count, settings, functools.partial(_instances, served, host, count, batch)
+        )
         for count in sorted(counts)
         for host in (Host.CPP, Host.PYTHON)
     ]
 
 
-def in_flight_jobs(served: Served, host: Host, rows: Sequence[int], concurrency: Sequence[int]) -> list[Job]:
+def in_flight_jobs(
+    served: GrowthServed, host: Host, rows: Sequence[int], concurrency: Sequence[int]
+) -> list[GrowthJob]:
     """Over HTTP with dynamic batching, two instances."""
     settings = f"{served.name}, {host} host, HTTP, dynamic batching"
     return [
-        Job(
+        GrowthJob(
             Axis.IN_FLIGHT,
             f"{batch} rows a request",
             batch * requests,
@@ -101,12 +105,12 @@ def in_flight_jobs(served: Served, host: Host, rows: Sequence[int], concurrency:
     ]
 
 
-def tables_jobs(served: Served, host: Host, factors: Sequence[int], batch: int) -> list[Job]:
+def tables_jobs(served: GrowthServed, host: Host, factors: Sequence[int], batch: int) -> list[GrowthJob]:
     """The network with its cardinalities times each factor; the size is the number of ids in all tables."""
     settings = f"{dataclasses.replace(served, path=None).name}, {host} host, batch {batch}, offline"
     untrained = dataclasses.replace(served, path=None)
     return [
-        Job(
+        GrowthJob(
             Axis.TABLES,
             f"{host} host",
             _cardinality(scaled(served.spec, factor)),
@@ -126,7 +130,7 @@ def scaled(spec: FeatureSpec, factor: int) -> FeatureSpec:
     return dataclasses.replace(spec, onehot=more(spec.onehot), multihot=more(spec.multihot))
 
 
-def _instances(served: Served, host: Host, count: int, batch: int) -> Measured:
+def _instances(served: GrowthServed, host: Host, count: int, batch: int) -> GrowthMeasurement:
     threads = len(os.sched_getaffinity(0))
     if host is Host.PYTHON:  # each instance has its own
         threads = max(1, threads // count)
@@ -136,14 +140,14 @@ def _instances(served: Served, host: Host, count: int, batch: int) -> Measured:
         return _ask(server, served, seconds, EvaluationMode.OFFLINE, batch, count)
 
 
-def _in_flight(served: Served, host: Host, batch: int, requests: int) -> Measured:
+def _in_flight(served: GrowthServed, host: Host, batch: int, requests: int) -> GrowthMeasurement:
     with _server() as server:
         options = ["--engine-count-per-device", "cpu=2", "--batching", "dynamic"]
         seconds = _deploy(server, served.model(), host, max(served.max_batch_size, batch), options)
         return _ask(server, served, seconds, EvaluationMode.ONLINE, batch, requests)
 
 
-def _tables(served: Served, host: Host, factor: int, batch: int) -> Measured:
+def _tables(served: GrowthServed, host: Host, factor: int, batch: int) -> GrowthMeasurement:
     model = served.model(factor)
     with _server() as server:
         seconds = _deploy(server, model, host, batch, [])
@@ -173,8 +177,13 @@ def _deploy(place: tuple[TritonServer, Path], model: Path, host: Host, batch: in
 
 
 def _ask(
-    place: tuple[TritonServer, Path], served: Served, seconds: float, mode: EvaluationMode, batch: int, requests: int
-) -> Measured:
+    place: tuple[TritonServer, Path],
+    served: GrowthServed,
+    seconds: float,
+    mode: EvaluationMode,
+    batch: int,
+    requests: int,
+) -> GrowthMeasurement:
     server, folder = place
     url = server.grpc_url if mode is EvaluationMode.OFFLINE else server.http_url
     csv = folder / "performance.csv"
@@ -190,7 +199,7 @@ def _ask(
     assert server.pid is not None, "the server was started here"
     memory_mib = tree_memory(server.pid).pss_bytes / _MIB
     p99_ms = statistics.median(p99s_ms)
-    return Measured(seconds, memory_mib, statistics.median(rates), math.nan if p99_ms <= 0 else p99_ms)
+    return GrowthMeasurement(seconds, memory_mib, statistics.median(rates), math.nan if p99_ms <= 0 else p99_ms)
 
 
 def _cardinality(spec: FeatureSpec) -> int:

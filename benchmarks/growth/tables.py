@@ -6,23 +6,23 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from benchmarks.growth.point import Axis, Point, exponent
+from benchmarks.growth.point import Axis, GrowthPoint, exponent
 
 
 @dataclass(frozen=True)
-class Quantity:
+class GrowthQuantity:
     """What is shown of a point."""
 
     title: str
-    value: Callable[[Point], float]
+    value: Callable[[GrowthPoint], float]
 
 
-SECONDS = Quantity("seconds", lambda point: point.seconds)
-MEMORY = Quantity("peak memory, MiB", lambda point: point.memory_mib)
-SERVER_MEMORY = Quantity("memory of the server (PSS), MiB", lambda point: point.memory_mib)
-RATE = Quantity("rows/s", lambda point: point.rows_per_s)
-P99 = Quantity("p99, ms", lambda point: point.p99_ms)
-LOADING = Quantity("seconds to load", lambda point: point.seconds)
+SECONDS = GrowthQuantity("seconds", lambda point: point.seconds)
+MEMORY = GrowthQuantity("peak memory, MiB", lambda point: point.memory_mib)
+SERVER_MEMORY = GrowthQuantity("memory of the server (PSS), MiB", lambda point: point.memory_mib)
+RATE = GrowthQuantity("rows/s", lambda point: point.rows_per_s)
+P99 = GrowthQuantity("p99, ms", lambda point: point.p99_ms)
+LOADING = GrowthQuantity("seconds to load", lambda point: point.seconds)
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Shown:
 
     title: str
     size: str
-    columns: tuple[Quantity, ...]
-    panels: tuple[Quantity, ...]
+    columns: tuple[GrowthQuantity, ...]
+    panels: tuple[GrowthQuantity, ...]
 
 
 SHOWN = {
@@ -47,7 +47,7 @@ SHOWN = {
 }
 
 
-def section(axis: Axis, points: Sequence[Point]) -> str:
+def section(axis: Axis, points: Sequence[GrowthPoint]) -> str:
     """A heading, the settings, a table of all points, and the exponents where sizes span decades."""
     shown = SHOWN[axis]
     heads = [shown.size, *(column.title for column in shown.columns)]
@@ -61,7 +61,7 @@ def section(axis: Axis, points: Sequence[Point]) -> str:
     return "\n".join([*lines, "", *(_exponents(points, subjects) if axis is Axis.ROWS else [])])
 
 
-def _settings(points: Sequence[Point]) -> list[str]:
+def _settings(points: Sequence[GrowthPoint]) -> list[str]:
     """When it was measured, and which subjects with which settings."""
     dates = [point.date for point in points]
     told: dict[str, dict[str, None]] = {}
@@ -71,7 +71,7 @@ def _settings(points: Sequence[Point]) -> list[str]:
     return [f"Measured {when}.", "", *(f"- {', '.join(names)}: {settings}" for settings, names in told.items())]
 
 
-def _exponents(points: Sequence[Point], subjects: Sequence[str]) -> list[str]:
+def _exponents(points: Sequence[GrowthPoint], subjects: Sequence[str]) -> list[str]:
     lines = ["Time and memory grow with rows^k, over the largest two decades:", ""]
     lines += ["| | k of time | k of memory | bytes of memory a further row |", "| --- | ---: | ---: | ---: |"]
     for subject in subjects:
@@ -81,7 +81,7 @@ def _exponents(points: Sequence[Point], subjects: Sequence[str]) -> list[str]:
     return [*lines, ""]
 
 
-def _bytes_a_row(points: Sequence[Point]) -> str:
+def _bytes_a_row(points: Sequence[GrowthPoint]) -> str:
     """From the last but one size to the last."""
     if len(points) < 2:
         return ""

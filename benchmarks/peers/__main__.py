@@ -18,15 +18,15 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.peers.campaign import Campaign, Outcome, Plan
-from benchmarks.peers.deployment import Deployment
+from benchmarks.peers.campaign import Campaign, CampaignOutcome, Plan
+from benchmarks.peers.deployment import PeerDeployment
 from benchmarks.peers.environments import pinned_version
 from benchmarks.peers.load import find_wrk
 from benchmarks.peers.peer import PEERS, Peer
 from benchmarks.peers.pictures import comparison_png
 from benchmarks.peers.readme import put_between_markers
 from benchmarks.peers.results import OURS, Cell, values_of
-from benchmarks.peers.tables import Comparison, SystemNote, comparison_markdown
+from benchmarks.peers.tables import PeerComparison, SystemNote, comparison_markdown
 from benchmarks.peers.wire import KSERVE_BINARY
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Host
@@ -129,7 +129,7 @@ def main(argv: list[str]) -> int:
         environments = options.workspace_path / "peers_environments"
         campaign = Campaign(plan, sample, wrk, folder, environments.resolve())
 
-        def keep(outcome: Outcome) -> None:
+        def keep(outcome: CampaignOutcome) -> None:
             _write(options, _comparison(provenance, deployments, peers, outcome, skipped))
 
         outcome = campaign.run(keep)
@@ -142,10 +142,12 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _deployments(options: PeersOptions) -> Iterator[Deployment]:
+def _deployments(options: PeersOptions) -> Iterator[PeerDeployment]:
     for text in options.models:
         name, _, path = text.partition("=")
-        yield Deployment(options.config_path, name, Path(path) if path else None, options.workspace_path, options.host)
+        yield PeerDeployment(
+            options.config_path, name, Path(path) if path else None, options.workspace_path, options.host
+        )
 
 
 def _provenance(argv: list[str]) -> Iterator[tuple[str, str]]:
@@ -167,11 +169,11 @@ def _provenance(argv: list[str]) -> Iterator[tuple[str, str]]:
 
 def _comparison(
     provenance: dict[str, str],
-    deployments: list[Deployment],
+    deployments: list[PeerDeployment],
     peers: list[Peer],
-    outcome: Outcome,
+    outcome: CampaignOutcome,
     skipped: dict[str, str],
-) -> Comparison:
+) -> PeerComparison:
     ours = [
         SystemNote(
             OURS,
@@ -185,10 +187,10 @@ def _comparison(
         for peer in peers
     ]
     models = {item.name: f"{item.name.replace(':', ' ')} ({item.model.name})" for item in deployments}
-    return Comparison(provenance, models, ours + notes, outcome.runs, outcome.failures, outcome.perf, skipped)
+    return PeerComparison(provenance, models, ours + notes, outcome.runs, outcome.failures, outcome.perf, skipped)
 
 
-def _write(options: PeersOptions, comparison: Comparison) -> str:
+def _write(options: PeersOptions, comparison: PeerComparison) -> str:
     """Everything that was measured so far, into the output folder; the text of the report."""
     text = comparison_markdown(comparison)
     folder = options.output_dir

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.peers.deployment import Deployment, PerfPoint
+from benchmarks.peers.deployment import PeerDeployment, PerfPoint
 from benchmarks.peers.environments import make_environment
 from benchmarks.peers.load import Load, post
 from benchmarks.peers.peer import Peer
@@ -40,7 +40,7 @@ class Plan:
     longer, until every connection was answered several times.
     ``tolerance`` is the largest difference of a probability from the framework's that counts as an answer, by model."""
 
-    deployments: Sequence[Deployment]
+    deployments: Sequence[PeerDeployment]
     peers: Sequence[Peer]
     cells: Sequence[Cell]
     passes: int
@@ -50,11 +50,11 @@ class Plan:
     perf_analyzer: bool
 
 
-Keep = Callable[["Outcome"], None]
+Keep = Callable[["CampaignOutcome"], None]
 
 
 @dataclass
-class Outcome:
+class CampaignOutcome:
     """What was measured so far."""
 
     runs: list[Run]
@@ -69,9 +69,9 @@ class Campaign:
         self._plan, self._sample, self._wrk = plan, sample, wrk
         self._folder, self._environments = folder, environments
         self._bodies: dict[tuple[str, int], BodyFiles] = {}
-        self._outcome = Outcome([], [], {})
+        self._outcome = CampaignOutcome([], [], {})
 
-    def run(self, keep: Keep) -> Outcome:
+    def run(self, keep: Keep) -> CampaignOutcome:
         """Measures everything; ``keep`` is called after each system, so that what was measured outlives an
         interruption. A system that can't be installed, started or asked is a failure with its reason."""
         plan = self._plan
@@ -98,7 +98,7 @@ class Campaign:
                     self._fail(deployment.name, peer.title, error)
         return pythons
 
-    def _measure_ours(self, deployment: Deployment, attempt: int, tick: Callable[[], object]) -> None:
+    def _measure_ours(self, deployment: PeerDeployment, attempt: int, tick: Callable[[], object]) -> None:
         with self._failing(deployment.name, OURS, attempt):
             log = self._folder / f"{deployment.format}_server.log"
             with deployment.running(log) as (served, server):
@@ -112,7 +112,7 @@ class Campaign:
                     self._outcome.perf[deployment.name] = points
 
     def _measure_peer(
-        self, peer: Peer, python: Path, deployment: Deployment, attempt: int, tick: Callable[[], object]
+        self, peer: Peer, python: Path, deployment: PeerDeployment, attempt: int, tick: Callable[[], object]
     ) -> None:
         if any((item.model, item.system) == (deployment.name, peer.title) for item in self._outcome.failures):
             return

@@ -42,7 +42,7 @@ class PerfPoint:
     p99_ms: float
 
 
-class Deployment:
+class PeerDeployment:
     """An experiment of a runner's configuration, found by format and precision, in a host. ``path`` is its model;
     without one it is made where ``workspace`` keeps models, and kept.
 

@@ -28,7 +28,7 @@ class Launch:
 
 
 @dataclass(frozen=True)
-class Command:
+class PeerCommand:
     """A server's command line, and what it finds in its environment beside the usual."""
 
     argv: list[str | Path]
@@ -46,7 +46,7 @@ class Peer:
     wire: Wire
     path: str
     ready_path: str
-    command: Callable[[Launch], Command]
+    command: Callable[[Launch], PeerCommand]
     settings: str
 
     @property
@@ -55,18 +55,18 @@ class Peer:
         return Path(__file__).parent / self.name / "requirements.txt"
 
 
-def _fastapi(launch: Launch) -> Command:
+def _fastapi(launch: Launch) -> PeerCommand:
     # Measured: two onnxruntime inferences at a time fill the cores that one leaves idle; OpenVINO's leaves none.
     options = ["--threads", "2", "--callers", "2" if launch.model.suffix == ".onnx" else "1"]
-    return Command([*_module(launch, "fastapi.server"), *options])
+    return PeerCommand([*_module(launch, "fastapi.server"), *options])
 
 
-def _litserve(launch: Launch) -> Command:
+def _litserve(launch: Launch) -> PeerCommand:
     options = ["--threads", "2", "--workers", "1", *_batching()]
-    return Command([*_module(launch, "litserve.server"), *options])
+    return PeerCommand([*_module(launch, "litserve.server"), *options])
 
 
-def _ray(launch: Launch) -> Command:
+def _ray(launch: Launch) -> PeerCommand:
     options = ["--threads", "2", "--workers", "1", *_batching(), "--folder", str(launch.folder)]
     env = {
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
@@ -79,10 +79,10 @@ def _ray(launch: Launch) -> Command:
         "RAY_USAGE_STATS_ENABLED": "0",
         "OMP_NUM_THREADS": "2",
     }
-    return Command([*_module(launch, "ray_serve.server"), *options], env)
+    return PeerCommand([*_module(launch, "ray_serve.server"), *options], env)
 
 
-def _bentoml(launch: Launch) -> Command:
+def _bentoml(launch: Launch) -> PeerCommand:
     env = {"BENTOML_HOME": str(launch.folder), "BENTOML_DO_NOT_TRACK": "True"}
     service = f"{_SERVERS}.bentoml.service:WideDeep"
     argv: list[str | Path] = [
@@ -94,10 +94,10 @@ def _bentoml(launch: Launch) -> Command:
         "--port",
         str(launch.port),
     ]
-    return Command([*argv, "--arg", f"model={launch.model}"], env)
+    return PeerCommand([*argv, "--arg", f"model={launch.model}"], env)
 
 
-def _mlserver(launch: Launch) -> Command:
+def _mlserver(launch: Launch) -> PeerCommand:
     settings = {"host": "127.0.0.1", "http_port": launch.port, "grpc_port": 0, "metrics_port": 0, "debug": False}
     settings |= {"parallel_workers": 0, "metrics_endpoint": None, "gzip_enabled": False}
     model = {
@@ -109,7 +109,7 @@ def _mlserver(launch: Launch) -> Command:
     }
     (launch.folder / "settings.json").write_text(json.dumps(settings))
     (launch.folder / "model-settings.json").write_text(json.dumps(model))
-    return Command([launch.python.with_name("mlserver"), "start", launch.folder])
+    return PeerCommand([launch.python.with_name("mlserver"), "start", launch.folder])
 
 
 def _module(launch: Launch, name: str) -> list[str | Path]:

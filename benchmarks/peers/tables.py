@@ -24,7 +24,7 @@ class SystemNote:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PeerComparison:
     """All that was measured. ``models`` are the model files by the name they have in ``runs``; ``perf`` is what
     perf_analyzer says of this deployment; ``skipped`` says of models why this host can't run them."""
 
@@ -37,7 +37,7 @@ class Comparison:
     skipped: Mapping[str, str] = field(default_factory=dict)
 
 
-def comparison_markdown(comparison: Comparison) -> str:
+def comparison_markdown(comparison: PeerComparison) -> str:
     """The whole report: where it was measured, the systems, and a table per model file."""
     parts = ["\n".join(f"- {name}: {value}" for name, value in comparison.provenance.items())]
     systems = [
@@ -51,7 +51,7 @@ def comparison_markdown(comparison: Comparison) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _model_markdown(comparison: Comparison, model: str, description: str) -> str:
+def _model_markdown(comparison: PeerComparison, model: str, description: str) -> str:
     values = values_of(comparison.runs, model)
     titles = [note.title for note in comparison.notes if note.title in values]
     perf = comparison.perf.get(model, {})

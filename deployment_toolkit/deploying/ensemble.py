@@ -18,7 +18,7 @@ from deployment_toolkit.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Step:
+class EnsembleStep:
     """A model of the repository on its turn."""
 
     model_name: str
@@ -35,7 +35,7 @@ class Ensemble:
     """
 
     name: str
-    steps: tuple[Step, ...]
+    steps: tuple[EnsembleStep, ...]
     max_batch_size: int
     version: int = 1
 

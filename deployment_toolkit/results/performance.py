@@ -34,7 +34,7 @@ class Unit(Mnemonic):
 
 
 @dataclass(frozen=True)
-class Column:
+class ResultColumn:
     """A column of the performance tables; ``name`` is its CSV header."""
 
     name: str
@@ -84,11 +84,11 @@ LATENCY_PARTS = (
 LATENCY_STATISTICS = ("p50 latency", "p90 latency", "p95 latency", P99, AVERAGE)
 
 PERFORMANCE_COLUMNS = (
-    Column(BATCH, Unit.COUNT),
-    Column(CONCURRENCY, Unit.COUNT),
-    Column(THROUGHPUT, Unit.PER_SECOND),
-    *(Column(name, Unit.LATENCY_US) for name in (*LATENCY_PARTS, *LATENCY_STATISTICS)),
-    Column(SETTLED, Unit.FLAG),
+    ResultColumn(BATCH, Unit.COUNT),
+    ResultColumn(CONCURRENCY, Unit.COUNT),
+    ResultColumn(THROUGHPUT, Unit.PER_SECOND),
+    *(ResultColumn(name, Unit.LATENCY_US) for name in (*LATENCY_PARTS, *LATENCY_STATISTICS)),
+    ResultColumn(SETTLED, Unit.FLAG),
 )
 
 

@@ -30,7 +30,7 @@ class OfflineMode(Mnemonic):
 
 
 @dataclass(frozen=True)
-class Point:
+class LoadPoint:
     """One measurement: rows per request, and requests in flight."""
 
     batch: int
@@ -131,10 +131,10 @@ class PerformanceOptions:
             )
 
     @property
-    def points(self) -> list[Point]:
+    def points(self) -> list[LoadPoint]:
         """Every batch size with every concurrency, sorted, each once."""
         pairs = itertools.product(sorted(set(self.batch_sizes)), sorted(set(self.concurrency)))
-        return [Point(batch, concurrency) for batch, concurrency in pairs]
+        return [LoadPoint(batch, concurrency) for batch, concurrency in pairs]
 
     @property
     def client(self) -> ClientUser | None:

@@ -28,7 +28,7 @@ from deployment_toolkit.server_access.key import REFUSED, REMEDY
 from deployment_toolkit.server_access.key_files import find_key
 from deployment_toolkit.server_access.private_options import with_private_options
 from deployment_toolkit.server_access.url import Scheme
-from deployment_toolkit.triton_performance_runner.options import MeasurementMode, Point
+from deployment_toolkit.triton_performance_runner.options import LoadPoint, MeasurementMode
 from deployment_toolkit.triton_performance_runner.perf_report import WINDOWS, Report, Window
 from deployment_toolkit.triton_performance_runner.shared_memory import (
     no_shared_memory_left,
@@ -68,7 +68,7 @@ class PerfAnalyzer:
         self._program = [*(options.client.prefix if options.client else []), str(_find_program())]
         self._window = Window(options.measurement_mode, options.measurement_request_count, options.measurement_interval)
 
-    def measure_all(self, points: Sequence[Point]) -> Generator[PerformanceRow, None, None]:
+    def measure_all(self, points: Sequence[LoadPoint]) -> Generator[PerformanceRow, None, None]:
         """The row of each point; raises what ``measure`` raises."""
         if self._options.warmup:
             self.warm_up()
@@ -84,13 +84,13 @@ class PerfAnalyzer:
         with progress_bar("warm-up", len(batches), " batch sizes") as bar:
             for batch in batches:
                 try:
-                    self._run(Point(batch, concurrency), window)
+                    self._run(LoadPoint(batch, concurrency), window)
                 except ProcessError as error:
                     if error.returncode is None:
-                        raise PerformanceError(self._timed_out(Point(batch, concurrency))) from error
+                        raise PerformanceError(self._timed_out(LoadPoint(batch, concurrency))) from error
                 bar.update()
 
-    def measure(self, point: Point) -> PerformanceRow:
+    def measure(self, point: LoadPoint) -> PerformanceRow:
         """The row of a point, marked if it never settled. Raises PerformanceError if nothing could be measured."""
         window, row = self._first_window(point), None
         for attempt in range(self._options.retries + 1):
@@ -108,12 +108,12 @@ class PerfAnalyzer:
             )
         return {**row, SETTLED: False}
 
-    def _first_window(self, point: Point) -> Window:
+    def _first_window(self, point: LoadPoint) -> Window:
         options = self._options
         requests = max(options.measurement_request_count, _ROUNDS_PER_WINDOW * point.concurrency)
         return Window(options.measurement_mode, requests, options.measurement_interval)
 
-    def _attempt(self, point: Point, window: Window) -> Report | None:
+    def _attempt(self, point: LoadPoint, window: Window) -> Report | None:
         """None if perf_analyzer could not say anything because the windows are too short."""
         try:
             output = self._run(point, window)
@@ -135,7 +135,7 @@ class PerfAnalyzer:
     def _csv_path(self) -> Path:
         return self._folder / "report.csv"
 
-    def _run(self, point: Point, window: Window) -> str:
+    def _run(self, point: LoadPoint, window: Window) -> str:
         """What a run prints to stdout; its report, if it makes one, is at ``_csv_path``."""
         threads = min(point.concurrency, _CLIENT_THREADS)
         data, watch = self._data.prepare(point, threads, self._folder)
@@ -158,7 +158,7 @@ class PerfAnalyzer:
             self._keep_streams(argv, streams)
         return completed.stdout
 
-    def _arguments(self, point: Point, threads: int) -> list[str]:
+    def _arguments(self, point: LoadPoint, threads: int) -> list[str]:
         target, options = self._target, self._options
         version = ["-x", target.version] if target.version else []
         argv = [*self._program, "-m", target.name, *version]
@@ -185,7 +185,7 @@ class PerfAnalyzer:
                     log.write(path.read_text(errors="replace") + "\n")
                     path.unlink()
 
-    def _explain(self, point: Point, error: ProcessError) -> str:
+    def _explain(self, point: LoadPoint, error: ProcessError) -> str:
         if error.returncode is None and (error.stdout or error.stderr):
             return self._timed_out(point)
         if "error while loading shared libraries" in error.stderr:
@@ -199,7 +199,7 @@ class PerfAnalyzer:
         reason = f"{reason}: {remedy}" if remedy else reason
         return f"perf_analyzer could not measure {point}: {reason}; log: {self._options.log_path}"
 
-    def _timed_out(self, point: Point) -> str:
+    def _timed_out(self, point: LoadPoint) -> str:
         return (
             f"perf_analyzer did not measure {point} in {self._options.timeout} s: raise --timeout or look at the "
             f"server; log: {self._options.log_path}"

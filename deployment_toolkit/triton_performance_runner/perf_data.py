@@ -24,7 +24,7 @@ from deployment_toolkit.errors import PerformanceError, UsageError
 from deployment_toolkit.process import Child
 from deployment_toolkit.rows.sample import first_rows, random_rows
 from deployment_toolkit.server_access.url import Scheme
-from deployment_toolkit.triton_performance_runner.options import RANDOM_DATA, OfflineMode, PerformanceOptions, Point
+from deployment_toolkit.triton_performance_runner.options import RANDOM_DATA, LoadPoint, OfflineMode, PerformanceOptions
 from deployment_toolkit.triton_performance_runner.shared_memory import SHARED_MEMORY, region_name
 
 Watch = Callable[[Child], None]
@@ -61,7 +61,7 @@ class InputData:
             _require_known_values(spec)
             self._rows = random_rows(spec, self._rows_needed(options), _SEED)
 
-    def prepare(self, point: Point, threads: int, folder: Path) -> tuple[str, Watch | None]:
+    def prepare(self, point: LoadPoint, threads: int, folder: Path) -> tuple[str, Watch | None]:
         """The argument, and what has to watch the run. Files go to ``folder``."""
         if self._rows is None:
             return self._argument, None
@@ -76,7 +76,7 @@ class InputData:
         steps = [self._steps(point, 1) for point in options.points]
         return min(_MAX_ROWS, max(rows * count for rows, count in zip(rows_a_step, steps, strict=True)))
 
-    def _steps(self, point: Point, threads: int) -> int:
+    def _steps(self, point: LoadPoint, threads: int) -> int:
         return (
             region_steps(point.batch, self._max_steps) if self._shares_memory else request_steps(point.batch, threads)
         )

@@ -16,7 +16,7 @@ from deployment_toolkit.results.performance import (
     THROUGHPUT,
     PerformanceRow,
 )
-from deployment_toolkit.triton_performance_runner.options import MeasurementMode, Point
+from deployment_toolkit.triton_performance_runner.options import LoadPoint, MeasurementMode
 
 WINDOWS = 3  # perf_analyzer judges the last three
 
@@ -56,7 +56,7 @@ class Report:
     requests_per_window: int
 
     @classmethod
-    def read(cls, csv_path: Path, stdout: str, point: Point) -> Report:
+    def read(cls, csv_path: Path, stdout: str, point: LoadPoint) -> Report:
         """From a run's CSV and what it printed."""
         requests = _REQUEST_COUNT.search(stdout)
         return cls(
@@ -72,7 +72,7 @@ class Report:
         return all(max(values) <= min(values) * (1 + percentage / 100) for values in zip(*self.passes, strict=True))
 
 
-def _read_row(path: Path, point: Point) -> dict[str, float | int]:
+def _read_row(path: Path, point: LoadPoint) -> dict[str, float | int]:
     """Microseconds, whatever the protocol: perf_analyzer's own CSV is the same for both."""
     with path.open(newline="") as file:
         (line,) = csv.DictReader(file)

@@ -15,7 +15,7 @@ from deployment_toolkit.hardware import require_gpu
 from deployment_toolkit.progress import progress_bar
 from deployment_toolkit.results.performance import SETTLED, PerformanceRow, write_performance
 from deployment_toolkit.triton_performance_runner.model_analyzer.measuring import ModelAnalyzer, find_served_model
-from deployment_toolkit.triton_performance_runner.options import OfflineMode, PerformanceOptions, Point
+from deployment_toolkit.triton_performance_runner.options import LoadPoint, OfflineMode, PerformanceOptions
 from deployment_toolkit.triton_performance_runner.perf_analyzer import PerfAnalyzer
 from deployment_toolkit.triton_performance_runner.perf_data import InputData
 from deployment_toolkit.triton_performance_runner.shared_memory import machine_to_itself
@@ -28,7 +28,7 @@ class Meter(Protocol):
     """A tool that measures points in their order, each row given out as soon as it is there. Closed, it ends what runs
     for it."""
 
-    def measure_all(self, points: Sequence[Point]) -> Generator[PerformanceRow, None, None]: ...
+    def measure_all(self, points: Sequence[LoadPoint]) -> Generator[PerformanceRow, None, None]: ...
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from deployment_toolkit.triton_performance_runner.options import Point
+from deployment_toolkit.triton_performance_runner.options import LoadPoint
 from deployment_toolkit.triton_server.config_keys import THREADS
 
 
@@ -56,7 +56,7 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class VariantPoint(Point):
+class VariantPoint(LoadPoint):
     """A measurement of a variant."""
 
     variant: Variant

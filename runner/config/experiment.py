@@ -64,7 +64,7 @@ class Parameters:
 
 
 @dataclass(frozen=True)
-class Configuration:
+class ExperimentConfig:
     """One experiment. Where its server runs, and its container, if these are others than the run's: what serves
     TensorFlow natively is older than what serves the other formats safely."""
 

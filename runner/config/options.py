@@ -10,7 +10,7 @@ from typing import Any
 
 from deployment_toolkit.options.params import option
 from runner.config.experiment import TritonLaunchMode
-from runner.config.run import Config
+from runner.config.run import RunConfig
 from runner.config.servers import REMOTE_KEYS, needless_keys
 
 logger = logging.getLogger("runner")
@@ -29,7 +29,7 @@ class LaunchOptions:
         "folder that a remote server serves, as this host sees it; default: as configured", None
     )
 
-    def over(self, config: Config) -> Config:
+    def over(self, config: RunConfig) -> RunConfig:
         """The configuration with what these options say. A launch mode is that of every experiment; keys that it has no
         use for are left out, and it is told which."""
         given: dict[str, Any] = {key: getattr(self, key) for key in REMOTE_KEYS if getattr(self, key) is not None}

@@ -37,7 +37,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class Dataset:
+class DatasetConfig:
     """A data set by its folder under ``datasets_dir``."""
 
     name: str
@@ -74,7 +74,7 @@ class Correctness:
 
 
 @dataclass(frozen=True)
-class Measurement:
+class MeasurementConfig:
     """How a point is measured: three windows of ``request_count`` requests (a second at least); it settled if they
     differ by at most ``stability_percentage``, else it is repeated up to ``retries`` times, each twice as long."""
 

@@ -14,8 +14,8 @@ from deployment_toolkit.errors import UsageError
 from deployment_toolkit.options.mapping import from_mapping
 from deployment_toolkit.server_access.url import Scheme, ServerUrl
 from deployment_toolkit.triton_performance_runner.client_user import ClientUser
-from runner.config.experiment import Configuration, TritonLaunchMode, require_release
-from runner.config.parts import Checkpoint, Correctness, Dataset, DemoData, Framework, Measurement, Training
+from runner.config.experiment import ExperimentConfig, TritonLaunchMode, require_release
+from runner.config.parts import Checkpoint, Correctness, DatasetConfig, DemoData, Framework, MeasurementConfig, Training
 from runner.config.search import Search
 from runner.config.servers import (
     CONTAINER_KEYS,
@@ -31,7 +31,7 @@ TRITON_IMAGE = "nvcr.io/nvidia/tritonserver:{}-py3"
 
 
 @dataclass(frozen=True)
-class Config:
+class RunConfig:
     """A run. ``feature_spec`` is for the preprocessing of raw data; later stages read the one beside the data.
 
     A server in a container comes from ``triton_container_image``, else from ``triton_dockerfile``, which is built
@@ -51,9 +51,9 @@ class Config:
 
     model_name: str
     datasets_dir: Path
-    datasets: list[Dataset]
+    datasets: list[DatasetConfig]
     checkpoints: list[Checkpoint]
-    configurations: list[Configuration]
+    configurations: list[ExperimentConfig]
     framework: Framework = Framework.TENSORFLOW2
     batching: Batching = Batching.DYNAMIC
     triton_launch_mode: TritonLaunchMode | None = None
@@ -71,7 +71,7 @@ class Config:
     performance_tool: PerformanceTool = PerformanceTool.PERF_ANALYZER
     measurement_steps_offline: int = 8
     measurement_steps_online: int = 32
-    measurement: Measurement = field(default_factory=Measurement)
+    measurement: MeasurementConfig = field(default_factory=MeasurementConfig)
     search: Search | None = None
     deep_hidden_units: list[int] | None = None
     feature_spec: Path | None = None
@@ -106,13 +106,13 @@ class Config:
         if self.triton_client_user:
             ClientUser.parse(self.triton_client_user)
 
-    def launch_mode_of(self, configuration: Configuration) -> TritonLaunchMode:
+    def launch_mode_of(self, configuration: ExperimentConfig) -> TritonLaunchMode:
         """Where the server of an experiment runs."""
         containers = any(keys_given(part, CONTAINER_KEYS) for part in (self, configuration))
         mode = configuration.triton_launch_mode or self.triton_launch_mode
         return mode or (TritonLaunchMode.DOCKER if containers else TritonLaunchMode.EMBEDDED)
 
-    def triton_image(self, configuration: Configuration) -> str | None:
+    def triton_image(self, configuration: ExperimentConfig) -> str | None:
         """The image that serves a configuration, the configuration's own keys first; None if it is built."""
         for part in (configuration, self):
             if part.triton_container_image:
@@ -123,7 +123,7 @@ class Config:
                 return TRITON_IMAGE.format(part.container_version)
         return None
 
-    def container_release(self, configuration: Configuration) -> str | None:
+    def container_release(self, configuration: ExperimentConfig) -> str | None:
         """NVIDIA's release that serves a configuration: its image's, else ``container_version``."""
         return release_of(self.triton_image(configuration)) or configuration.container_version or self.container_version
 
@@ -221,8 +221,8 @@ class Config:
 
 
 def load_config(
-    path: Path, experiments: Sequence[int] = (), change: Callable[[Config], Config] = lambda config: config
-) -> Config:
+    path: Path, experiments: Sequence[int] = (), change: Callable[[RunConfig], RunConfig] = lambda config: config
+) -> RunConfig:
     """Reads a configuration, of which the given experiments are to be run, all of them if none are given. ``change`` is
     applied before it is checked whether they can be launched.
 
@@ -234,7 +234,7 @@ def load_config(
         raise UsageError(f"configuration {path} can't be read: {error.strerror}") from error
     except yaml.YAMLError as error:
         raise UsageError(f"configuration {path} is not YAML: {error}") from error
-    config = change(from_mapping(Config, plain, str(path)))
+    config = change(from_mapping(RunConfig, plain, str(path)))
     for number in experiments:
         if number not in config.experiment_numbers:
             raise UsageError(f"experiment {number}: {path} has the experiments 1 to {len(config.configurations)}")

@@ -12,7 +12,7 @@ from deployment_toolkit.results.plots import offline_plots, online_plots
 from deployment_toolkit.results.tables import write_csv
 from runner.console import Console
 from runner.experiment import Experiment
-from runner.records import StageRecord, State
+from runner.records import StageRecord, StageState
 from runner.report.replay import replay_script
 from runner.report.results import METRIC_TITLES, ExperimentResult, read_results
 from runner.report.search import search_plots, search_section
@@ -96,9 +96,9 @@ def _readable(row: Mapping[str, str]) -> dict[str, str]:
 
 
 def _verdict(task: Task) -> str:
-    ended = [record for record in task.records if record.state in (State.FAILED, State.INTERRUPTED)]
+    ended = [record for record in task.records if record.state in (StageState.FAILED, StageState.INTERRUPTED)]
     if not ended and not task.interrupted:
-        return _passed([record for record in task.records if record.state is State.SKIPPED])
+        return _passed([record for record in task.records if record.state is StageState.SKIPPED])
     head = "The run was interrupted; what it had measured is below." if task.interrupted else "Not everything passed:"
     lines = [
         f"- **{'preparation' if record.experiment is None else f'experiment {record.experiment}'}, {record.name}: "

@@ -55,7 +55,7 @@ def _needs_server(record: StageRecord) -> bool:
 
 
 def _server_command(experiment: Experiment) -> list[str]:
-    config, server = experiment.config, experiment.server_url
+    config, server = experiment.config, experiment.running_server
     argv: list[object] = [sys.executable, "-m", "deployment_toolkit.triton_server"]
     argv += ["--model-repository", experiment.folders.model_store]
     if experiment.launch_mode is TritonLaunchMode.REMOTE:

@@ -23,8 +23,8 @@ from deployment_toolkit.results.performance import (
 from runner.config.experiment import TritonLaunchMode
 from runner.config.hosting import host_of
 from runner.experiment import Experiment
-from runner.records import StageRecord, State
-from runner.search.results import SEARCH_TABLE, Measured, read_search
+from runner.records import StageRecord, StageState
+from runner.search.results import SEARCH_TABLE, MeasuredCandidate, read_search
 from runner.stages.ensemble import ENSEMBLE_STAGES
 from runner.stages.network import REFERENCE
 
@@ -45,7 +45,7 @@ class ExperimentResult:
     offline: list[PerformanceRow]
     online: list[PerformanceRow]
     conversion: str = ""  # what was found when the model was converted
-    search: list[Measured] = field(default_factory=list)
+    search: list[MeasuredCandidate] = field(default_factory=list)
     searched: bool = False  # to the end
 
     @property
@@ -93,9 +93,9 @@ class ExperimentResult:
     @property
     def outcome(self) -> str:
         """``ok``, the first stage that is not, or ``skipped`` if nothing of it was run."""
-        if self.records and all(record.state is State.SKIPPED for record in self.records):
-            return str(State.SKIPPED)
-        state = next((record for record in self.records if record.state is not State.OK), None)
+        if self.records and all(record.state is StageState.SKIPPED for record in self.records):
+            return str(StageState.SKIPPED)
+        state = next((record for record in self.records if record.state is not StageState.OK), None)
         return "ok" if state is None and self.records else f"{state.name} {state.state}" if state else "not run"
 
     @property

@@ -14,7 +14,7 @@ from matplotlib.ticker import StrMethodFormatter
 from deployment_toolkit.results.performance import markdown_table
 from runner.config.search import Search
 from runner.report.results import ExperimentResult
-from runner.search.results import SEARCH_TABLE, Point, frontier, points
+from runner.search.results import SEARCH_TABLE, ServingPoint, frontier, points
 from runner.search.stage import FOLDER, search_of, space_of
 from runner.search.verdict import Verdict
 
@@ -48,7 +48,7 @@ def search_section(result: ExperimentResult) -> list[str]:
         "### Search\n",
         f"{len(result.search)} visits of {len({point.candidate for point in known})} candidates.\n",
     ]
-    chosen: Point | None = None
+    chosen: ServingPoint | None = None
     if result.searched:
         verdict = _verdict(result)
         chosen = verdict.chosen
@@ -72,7 +72,7 @@ def _verdict(result: ExperimentResult) -> Verdict:
     return Verdict.of(result.search, space_of(result.experiment).start, search_of(result.experiment))
 
 
-def _row(point: Point, chosen: bool) -> dict[str, object]:
+def _row(point: ServingPoint, chosen: bool) -> dict[str, object]:
     candidate = point.candidate
     return {
         "Instances": candidate.instances,
@@ -96,7 +96,9 @@ _DPI = 110
 _SUBTITLE_CHARACTERS = 125
 
 
-def search_plot(known: Sequence[Point], search: Search, verdict: Verdict | None, title: str, provenance: str) -> bytes:
+def search_plot(
+    known: Sequence[ServingPoint], search: Search, verdict: Verdict | None, title: str, provenance: str
+) -> bytes:
     """A PNG: every point, the frontier as a line, the budget, and, if there is a verdict, the chosen point and the one
     that was configured."""
     figure = Figure(figsize=_SIZE_INCHES, dpi=_DPI)

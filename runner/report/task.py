@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from deployment_toolkit.files.atomic import write_text
-from runner.config.run import Config
-from runner.records import StageRecord, State
+from runner.config.run import RunConfig
+from runner.records import StageRecord, StageState
 from runner.report.system_info import SystemInfo
 
 
@@ -21,7 +21,7 @@ from runner.report.system_info import SystemInfo
 class Task:
     """Times are UTC. ``interrupted`` says that Ctrl-C ended the run before every stage had its turn."""
 
-    config: Config
+    config: RunConfig
     command: str
     system: SystemInfo
     started: datetime
@@ -32,7 +32,7 @@ class Task:
     @property
     def failed(self) -> bool:
         """Whether any stage failed."""
-        return any(record.state is State.FAILED for record in self.records)
+        return any(record.state is StageState.FAILED for record in self.records)
 
     def of_experiment(self, number: int | None) -> list[StageRecord]:
         """The stages of one experiment, or of the preparation."""

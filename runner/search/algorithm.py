@@ -12,7 +12,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 from runner.config.search import Search
-from runner.search.results import Measured, Point, best_points
+from runner.search.results import MeasuredCandidate, ServingPoint, best_points
 from runner.search.space import Candidate, Space
 
 _EXPLORING = 0.55  # of the time; the rest is the final's
@@ -32,7 +32,7 @@ class Round:
     visits_left: int
 
 
-Walk = Generator[Round, Sequence[Measured], None]
+Walk = Generator[Round, Sequence[MeasuredCandidate], None]
 
 
 def walk(space: Space, search: Search) -> Walk:
@@ -51,11 +51,11 @@ class _State:
         self._space = space
         self._search = search
         self._random = generator
-        self._measured: list[Measured] = []
+        self._measured: list[MeasuredCandidate] = []
         self._asked: set[Candidate] = set()
         self._round = 0
 
-    def explore(self) -> Generator[Round, Sequence[Measured], Candidate | None]:
+    def explore(self) -> Generator[Round, Sequence[MeasuredCandidate], Candidate | None]:
         """Walks along the axes until none leads further or the time for it is spent. Returns where it arrived."""
         incumbent: Candidate = self._space.start
         for _ in range(_PASSES):
@@ -84,7 +84,7 @@ class _State:
 
     def _ask(
         self, candidates: list[Candidate], *, final: bool, rounds_left: int = 1
-    ) -> Generator[Round, Sequence[Measured], Sequence[Measured]]:
+    ) -> Generator[Round, Sequence[MeasuredCandidate], Sequence[MeasuredCandidate]]:
         self._round += 1
         self._asked |= set(candidates)
         self._random.shuffle(candidates)
@@ -113,7 +113,7 @@ class _State:
             return candidates
         return self._random.sample(candidates, max(0, count))
 
-    def _best(self, answer: Sequence[Measured], incumbent: Candidate) -> Candidate:
+    def _best(self, answer: Sequence[MeasuredCandidate], incumbent: Candidate) -> Candidate:
         ranked = best_points(answer, self._search.p99_budget_ms)
         return ranked[0].candidate if ranked else incumbent
 
@@ -121,7 +121,7 @@ class _State:
         """Where the walk arrived, what is configured, and the best of the rest, the first of these with lenience."""
         budget_ms = self._search.p99_budget_ms
         known = {visit.candidate for visit in self._measured}
-        ranked: list[Point] = best_points(self._measured, budget_ms)
+        ranked: list[ServingPoint] = best_points(self._measured, budget_ms)
         lenient = best_points(self._measured, budget_ms * _LENIENCE)[:1]
         order = [incumbent, *(point.candidate for point in (*lenient, *ranked))]
         chosen = list(dict.fromkeys(item for item in order if item in known and item != self._space.start))

@@ -19,7 +19,7 @@ from deployment_toolkit.results.performance import PERFORMANCE_COLUMNS, read_csv
 from deployment_toolkit.triton_performance_runner.variant import combinations
 from runner.experiment import Command, Step, make_command
 from runner.search.algorithm import Round
-from runner.search.results import Measured
+from runner.search.results import MeasuredCandidate
 from runner.search.space import Candidate
 from runner.search.visits import LEFT_OUT, Visits, load_options
 from runner.stages.network import deploy
@@ -30,13 +30,13 @@ _MODULE = "deployment_toolkit.triton_performance_runner.variant_sweep"
 class AnalyzerVisits(Visits):
     """Measures exploring rounds with Model Analyzer, and the final as ``Visits`` does."""
 
-    def measure(self, asked: Round) -> Generator[Step, None, list[Measured]]:
+    def measure(self, asked: Round) -> Generator[Step, None, list[MeasuredCandidate]]:
         """The commands that measure a round, as of ``Visits``."""
         if asked.final:
             return (yield from super().measure(asked))
         if self.count == 0:
             yield from deploy(self.experiment)  # Model Analyzer serves what is in the repository
-        answer: list[Measured] = []
+        answer: list[MeasuredCandidate] = []
         for grid in _grids(asked.candidates):
             yield self.tell(grid[0], len(answer))
             if len(grid) > 1:
@@ -83,11 +83,11 @@ def _counts(candidates: Sequence[Candidate]) -> list[int]:
     return list(dict.fromkeys(item.instances for item in candidates))
 
 
-def _read(table: Path, asked: Round) -> list[Measured]:
+def _read(table: Path, asked: Round) -> list[MeasuredCandidate]:
     """The variants of a table that are there with every concurrency, or as many as the first one has."""
     rows: dict[Candidate, list[dict[str, Any]]] = {}
     for line in read_csv(table):
         row = {column.name: column.parse(line[column.name]) for column in PERFORMANCE_COLUMNS}
         rows.setdefault(Candidate.of_cells(line), []).append(row)
     most = max(map(len, rows.values()), default=0)
-    return [Measured(item, asked.number, False, tuple(of)) for item, of in rows.items() if len(of) == most]
+    return [MeasuredCandidate(item, asked.number, False, tuple(of)) for item, of in rows.items() if len(of) == most]

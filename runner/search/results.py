@@ -27,7 +27,7 @@ EXPLORING = "exploring"
 _FLAGS = {True: "yes", False: "no"}
 
 
-def write_search(path: Path, measured: Sequence[Measured], budget_ms: float, *, decided: bool) -> None:
+def write_search(path: Path, measured: Sequence[MeasuredCandidate], budget_ms: float, *, decided: bool) -> None:
     """Writes at least one visit, in the order in which they were made; the file is replaced whole. ``Frontier`` marks
     the rows of points that no other one beats in both throughput and p99, ``Chosen``, once it is ``decided``, those of
     the chosen candidate."""
@@ -50,7 +50,7 @@ def write_search(path: Path, measured: Sequence[Measured], budget_ms: float, *, 
     write_csv(path, rows)
 
 
-def read_search(path: Path) -> tuple[list[Measured], bool]:
+def read_search(path: Path) -> tuple[list[MeasuredCandidate], bool]:
     """The visits, without their times, and whether the search came to a choice. Raises DataError if the file can't be
     read."""
     visits: dict[tuple[int, Candidate], list[dict[str, Any]]] = {}
@@ -65,18 +65,18 @@ def read_search(path: Path) -> tuple[list[Measured], bool]:
             decided = decided or line["Chosen"] == _FLAGS[True]
         except (KeyError, ValueError) as error:
             raise DataError(f"{path}, line {number} is no result of a search ({error!r}): search again") from error
-    made = [Measured(item, number, finals[number], tuple(rows)) for (number, item), rows in visits.items()]
+    made = [MeasuredCandidate(item, number, finals[number], tuple(rows)) for (number, item), rows in visits.items()]
     return made, decided
 
 
-def choice(measured: Sequence[Measured], budget_ms: float) -> Candidate:
+def choice(measured: Sequence[MeasuredCandidate], budget_ms: float) -> Candidate:
     """The best finalist; without a final the best of all."""
     finals = [visit for visit in measured if visit.final]
     return best_points(finals or measured, budget_ms)[0].candidate
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredCandidate:
     """One visit of a candidate: a row per concurrency. ``final`` visits have the long windows; ``seconds`` is what the
     visit took, deployment included."""
 
@@ -88,7 +88,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Point:
+class ServingPoint:
     """A candidate at a concurrency: medians over its visits. ``spread`` is the range of the throughputs over their
     median, 0 for a single visit."""
 
@@ -105,10 +105,10 @@ class Point:
         return within, self.throughput if within else -self.p99_ms
 
 
-def points(measured: Iterable[Measured]) -> list[Point]:
+def points(measured: Iterable[MeasuredCandidate]) -> list[ServingPoint]:
     """The points of all candidates, in the order of their first visits. Where a candidate has final visits, they alone
     count."""
-    by_candidate: dict[Candidate, list[Measured]] = {}
+    by_candidate: dict[Candidate, list[MeasuredCandidate]] = {}
     for visit in measured:
         by_candidate.setdefault(visit.candidate, []).append(visit)
     found = []
@@ -120,9 +120,9 @@ def points(measured: Iterable[Measured]) -> list[Point]:
     return found
 
 
-def best_points(measured: Iterable[Measured], budget_ms: float) -> list[Point]:
+def best_points(measured: Iterable[MeasuredCandidate], budget_ms: float) -> list[ServingPoint]:
     """Each candidate at the concurrency at which it serves best, the best candidate first."""
-    best: dict[Candidate, Point] = {}
+    best: dict[Candidate, ServingPoint] = {}
     for point in points(measured):
         known = best.get(point.candidate)
         if known is None or point.rank(budget_ms) > known.rank(budget_ms):
@@ -130,24 +130,24 @@ def best_points(measured: Iterable[Measured], budget_ms: float) -> list[Point]:
     return sorted(best.values(), key=by_rank(budget_ms), reverse=True)
 
 
-def by_rank(budget_ms: float) -> Callable[[Point], tuple[bool, float]]:
+def by_rank(budget_ms: float) -> Callable[[ServingPoint], tuple[bool, float]]:
     """A sort key."""
     return lambda point: point.rank(budget_ms)
 
 
-def frontier(of: Sequence[Point]) -> list[Point]:
+def frontier(of: Sequence[ServingPoint]) -> list[ServingPoint]:
     """The points of which no other has both more throughput and a lower p99, by rising p99."""
-    kept: list[Point] = []
+    kept: list[ServingPoint] = []
     for point in sorted(of, key=lambda item: (item.p99_ms, -item.throughput)):
         if not kept or point.throughput > kept[-1].throughput:
             kept.append(point)
     return kept
 
 
-def _point(candidate: Candidate, rows: Sequence[PerformanceRow]) -> Point:
+def _point(candidate: Candidate, rows: Sequence[PerformanceRow]) -> ServingPoint:
     rates = [row[THROUGHPUT] for row in rows]
     throughput = statistics.median(rates)
-    return Point(
+    return ServingPoint(
         candidate,
         rows[0][CONCURRENCY],
         throughput,

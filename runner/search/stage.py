@@ -14,7 +14,7 @@ from runner.config.search import Search
 from runner.experiment import Experiment, Step
 from runner.search.algorithm import Round, walk
 from runner.search.analyzer import AnalyzerVisits
-from runner.search.results import SEARCH_TABLE, Measured, best_points, write_search
+from runner.search.results import SEARCH_TABLE, MeasuredCandidate, best_points, write_search
 from runner.search.space import Candidate, Space
 from runner.search.verdict import Verdict
 from runner.search.visits import CONFIG, Visits
@@ -50,7 +50,7 @@ class _Searcher:
         self._search = search
         self._space = space_of(experiment)
         self._results = experiment.folders.results
-        self._measured: list[Measured] = []
+        self._measured: list[MeasuredCandidate] = []
         self._configs: dict[Candidate, str] = {}
         self._asked: Round | None = None
         ours = experiment.config.performance_tool is PerformanceTool.PERF_ANALYZER
@@ -75,7 +75,7 @@ class _Searcher:
             raise PerformanceError("no candidate of the search could be served and measured: see the logs")
         yield self._decide()
 
-    def _found(self, visit: Measured, config_text: str | None) -> None:
+    def _found(self, visit: MeasuredCandidate, config_text: str | None) -> None:
         self._measured.append(visit)
         if config_text is not None:
             self._configs[visit.candidate] = config_text

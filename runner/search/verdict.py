@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runner.config.search import Search
-from runner.search.results import Measured, Point, best_points
+from runner.search.results import MeasuredCandidate, ServingPoint, best_points
 from runner.search.space import Candidate
 
 
@@ -14,18 +14,18 @@ from runner.search.space import Candidate
 class Verdict:
     """The chosen point and those that it was chosen from, the best first; ``start`` is what was configured."""
 
-    ranking: tuple[Point, ...]
+    ranking: tuple[ServingPoint, ...]
     start: Candidate
     search: Search
 
     @classmethod
-    def of(cls, measured: Sequence[Measured], start: Candidate, search: Search) -> Verdict:
+    def of(cls, measured: Sequence[MeasuredCandidate], start: Candidate, search: Search) -> Verdict:
         """Of the final, or of everything where there was none."""
         finals = [visit for visit in measured if visit.final]
         return cls(tuple(best_points(finals or measured, search.p99_budget_ms)), start, search)
 
     @property
-    def chosen(self) -> Point:
+    def chosen(self) -> ServingPoint:
         """The winner."""
         return self.ranking[0]
 
@@ -79,7 +79,7 @@ class Verdict:
             told.append("The runner-up is what was configured.")
         return told
 
-    def _compared(self, point: Point) -> str:
+    def _compared(self, point: ServingPoint) -> str:
         text = _figures(point)
         if point.p99_ms > self.search.p99_budget_ms:
             return f"{text}, which is over the budget"
@@ -103,7 +103,7 @@ class Verdict:
         return [f"{text}."]
 
 
-def _figures(point: Point) -> str:
+def _figures(point: ServingPoint) -> str:
     return f"{point.throughput:,.0f} inferences/s at a p99 of {point.p99_ms:.1f} ms ({point.concurrency} at a time)"
 
 

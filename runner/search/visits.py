@@ -16,7 +16,7 @@ from deployment_toolkit.triton_performance_runner.options import MeasurementMode
 from runner.config.search import Search
 from runner.experiment import Experiment, Step, make_command, script
 from runner.search.algorithm import Round
-from runner.search.results import Measured
+from runner.search.results import MeasuredCandidate
 from runner.search.space import Candidate
 from runner.stages.client import client_options
 from runner.stages.network import deploy, validation_rows
@@ -24,7 +24,7 @@ from runner.stages.network import deploy, validation_rows
 CONFIG = "config.pbtxt"
 LEFT_OUT = "  left out, it could not be served or measured: {}: {}"
 _STABILITY_PERCENT = 10
-Found = Callable[[Measured, str | None], None]
+Found = Callable[[MeasuredCandidate, str | None], None]
 Tell = Callable[[Candidate, int], str]
 
 
@@ -41,7 +41,7 @@ class Visits:
         self.tell = tell
         self.count = 0
 
-    def measure(self, asked: Round) -> Generator[Step, None, list[Measured]]:
+    def measure(self, asked: Round) -> Generator[Step, None, list[MeasuredCandidate]]:
         """The commands that measure a round. Returns what was measured; a candidate that can't be deployed or measured
         is left out."""
         answer = []
@@ -56,7 +56,7 @@ class Visits:
                 yield LEFT_OUT.format(candidate, error)
                 continue
             rows = tuple(read_performance(table))
-            visit = Measured(candidate, asked.number, asked.final, rows, time.monotonic() - started)
+            visit = MeasuredCandidate(candidate, asked.number, asked.final, rows, time.monotonic() - started)
             config = tuned.folders.model_store / tuned.config.model_name / CONFIG
             self.found(visit, config.read_text())
             answer.append(visit)
@@ -73,7 +73,7 @@ class Visits:
 def load_options(experiment: Experiment, search: Search, tool: PerformanceTool, *, final: bool) -> list[object]:
     """The load of the search, on the deployed model: three windows per concurrency, the shortest that there are, or in
     the final ``window_ms`` long."""
-    server = experiment.server_url
+    server = experiment.running_server
     windows: list[object] = ["--measurement-request-count", experiment.config.measurement.request_count]
     if final:
         windows = ["--measurement-mode", MeasurementMode.TIME_WINDOWS, "--measurement-interval", search.window_ms]

@@ -29,7 +29,7 @@ def inference_command(
 ) -> Command:
     """A data set through a model of the server, in requests of many sizes, into a dump."""
     protocol, flags = TRANSPORTS[transport]
-    server = experiment.server_url
+    server = experiment.running_server
     argv = [
         *script("run_inference_on_triton.py"),
         *("--server-url", server.grpc_url if protocol == "grpc" else server.http_url),
@@ -92,7 +92,7 @@ def performance_command(
     csv: Path,
 ) -> Command:
     """A sweep over a model of the server."""
-    measurement, server = experiment.config.measurement, experiment.server_url
+    measurement, server = experiment.config.measurement, experiment.running_server
     # Offline the rows go through shared memory either way; over HTTP each of its regions would take up a port.
     url = server.grpc_url if mode is EvaluationMode.OFFLINE else server.http_url
     argv = [

@@ -24,7 +24,7 @@ def deploy_ensemble(experiment: Experiment) -> list[Command]:
         *("--workflow-path", config.dataset_dir / WORKFLOW_NAME, *feature_spec_options(config)),
         *("--preprocessing-instances", parameters.number_of_model_instances),
         *("--model-control-mode", config.triton_load_model_method, "--load-model", "--load-model-timeout-s", "120"),
-        *("--server-url", experiment.server_url.grpc_url),
+        *("--server-url", experiment.running_server.grpc_url),
     ]
     return [make_command(f"{PREFIX}deploy", argv)]
 

@@ -11,7 +11,7 @@ from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import EvaluationMode, Format, Precision
 from deployment_toolkit.triton_server.config_keys import THREADS
 from runner.config.hosting import host_of, is_reduced
-from runner.config.run import Config
+from runner.config.run import RunConfig
 from runner.experiment import Command, Experiment, Step, make_command, script
 from runner.stages.client import (
     TRANSPORTS,
@@ -80,7 +80,7 @@ def deploy(experiment: Experiment) -> list[Command]:
         *("--max-batch-size", parameters.max_batch_size),
         *("--preferred-batch-sizes", *(parameters.preferred_batch_sizes or [parameters.max_batch_size])),
         *("--engine-count-per-device", f"{parameters.device_kind}={parameters.number_of_model_instances}"),
-        *("--host", host_of(experiment.launch_mode, parameters), "--server-url", experiment.server_url.grpc_url),
+        *("--host", host_of(experiment.launch_mode, parameters), "--server-url", experiment.running_server.grpc_url),
     ]
     if parameters.max_queue_delay_us:
         argv += ["--max-queue-delay-us", parameters.max_queue_delay_us]
@@ -177,7 +177,7 @@ def _network_options(experiment: Experiment, precision: str) -> list[object]:
     return [*options, *hidden_unit_options(experiment.config)]
 
 
-def hidden_unit_options(config: Config) -> list[object]:
+def hidden_unit_options(config: RunConfig) -> list[object]:
     """The network's own hidden layers, unless the configuration has others."""
     return [] if config.deep_hidden_units is None else ["--deep-hidden-units", *config.deep_hidden_units]
 
@@ -188,13 +188,13 @@ def _rows(experiment: Experiment, batch_size: int) -> list[object]:
     return [*options, *spec_options(experiment.config)]
 
 
-def spec_options(config: Config) -> list[object]:
+def spec_options(config: RunConfig) -> list[object]:
     """The specification and the embedding widths beside the data set; one without them has the Outbrain features."""
     sizes = DatasetFolder(config.dataset_dir).sizes_path
     return [*feature_spec_options(config), *([] if sizes is None else ["--embedding-sizes", sizes])]
 
 
-def feature_spec_options(config: Config) -> list[object]:
+def feature_spec_options(config: RunConfig) -> list[object]:
     """The specification beside the data set, where there is one."""
     path = DatasetFolder(config.dataset_dir).spec_path
     return [] if path is None else ["--feature-spec", path]

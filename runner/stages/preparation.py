@@ -15,7 +15,7 @@ from pathlib import Path
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import DataError
 from runner.config.parts import Checkpoint
-from runner.config.run import Config
+from runner.config.run import RunConfig
 from runner.experiment import Command
 from runner.stages.network import hidden_unit_options, spec_options
 from runner.workspace import Workspace
@@ -36,7 +36,7 @@ class PreparationStage:
     advice: str = ""
 
 
-def preparation_stages(config: Config, workspace: Workspace) -> list[PreparationStage]:
+def preparation_stages(config: RunConfig, workspace: Workspace) -> list[PreparationStage]:
     """Raw data, preprocessed data, for an ensemble the rows before preprocessing, and each checkpoint: downloaded if
     the configuration has its URL, else trained."""
     dataset = config.dataset_dir
@@ -74,7 +74,7 @@ def preparation_stages(config: Config, workspace: Workspace) -> list[Preparation
 
 
 @contextlib.contextmanager
-def preparation_lock(config: Config) -> Iterator[None]:
+def preparation_lock(config: RunConfig) -> Iterator[None]:
     """Held while data and checkpoints are made, so that two runs make them once."""
     config.datasets_dir.mkdir(parents=True, exist_ok=True)
     with (config.datasets_dir / ".preparation.lock").open("w") as file:
@@ -91,20 +91,20 @@ def relative(path: Path) -> str:
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
-def _instead_of_training(config: Config, folder: Path) -> str:
+def _instead_of_training(config: RunConfig, folder: Path) -> str:
     return (
         f"no checkpoint: {relative(folder)} is not there and the configuration has no url, so one is trained on "
         f"{relative(config.dataset_dir)} (as scripts/train.sh does). To use yours, copy it there or give its url"
     )
 
 
-def _download(config: Config, checkpoint: Checkpoint, folder: Path) -> Command:
+def _download(config: RunConfig, checkpoint: Checkpoint, folder: Path) -> Command:
     checksum: tuple[object, ...] = ("--sha256", checkpoint.sha256) if checkpoint.sha256 else ()
     options = ("--url", checkpoint.url, "--checkpoint-dir", folder, *checksum)
     return _module(f"download_{checkpoint.name}", "runner.checkpoint_download", *options)
 
 
-def _training(config: Config, checkpoint: Checkpoint, folder: Path) -> Command:
+def _training(config: RunConfig, checkpoint: Checkpoint, folder: Path) -> Command:
     patterns = DatasetFolder(config.dataset_dir).patterns(TRAIN)
     if not any(glob.glob(pattern) for pattern in patterns):  # noqa: PTH207 - may be absolute
         raise DataError(

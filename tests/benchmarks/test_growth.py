@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.growth.point import Axis, Job, Measured, Point, Points, exponent
+from benchmarks.growth.point import Axis, GrowthJob, GrowthMeasurement, GrowthPoint, Points, exponent
 from benchmarks.growth.served import scaled
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import ProcessError, UsageError
@@ -81,8 +81,8 @@ def test_what_fails_is_told_and_the_rest_is_measured(tmp_path: Path) -> None:
 
 def test_points_of_another_machine_or_setting_do_not_count(tmp_path: Path) -> None:
     path = tmp_path / "growth.csv"
-    job = Job(Axis.ROWS, "loader", 10, "batch 4096", lambda: Measured(1, 2, 3))
-    Points(path, "here", fresh=False).add(job, Measured(1.5, 2, 3), "today")
+    job = GrowthJob(Axis.ROWS, "loader", 10, "batch 4096", lambda: GrowthMeasurement(1, 2, 3))
+    Points(path, "here", fresh=False).add(job, GrowthMeasurement(1.5, 2, 3), "today")
     found = Points(path, "here", fresh=False).find(job)
     assert found is not None and found.seconds == 1.5 and math.isnan(found.p99_ms)
     assert Points(path, "here", fresh=False).find(dataclasses.replace(job, settings="batch 1")) is None
@@ -94,8 +94,8 @@ def test_points_of_another_machine_or_setting_do_not_count(tmp_path: Path) -> No
 
 
 def test_exponent_of_the_largest_decades() -> None:
-    def point(size: int, seconds: float) -> Point:
-        return Point("rows", "loader", size, "", "", "", seconds, 1, 1, math.nan)
+    def point(size: int, seconds: float) -> GrowthPoint:
+        return GrowthPoint("rows", "loader", size, "", "", "", seconds, 1, 1, math.nan)
 
     points = [point(10, 5.0), point(10_000, 2.0), point(100_000, 20.0), point(1_000_000, 200.0)]
     assert exponent(points, lambda item: item.seconds) == pytest.approx(1)

@@ -14,7 +14,7 @@ from benchmarks.peers.pictures import comparison_png
 from benchmarks.peers.readme import END, START, put_between_markers
 from benchmarks.peers.results import OURS, Cell, Failure, Run, first_in, lost_cells, ratio_to_best_peer, values_of
 from benchmarks.peers.sample import Sample, write_bodies
-from benchmarks.peers.tables import LOST, Comparison, SystemNote, comparison_markdown
+from benchmarks.peers.tables import LOST, PeerComparison, SystemNote, comparison_markdown
 from benchmarks.peers.wire import KSERVE_BASE64, KSERVE_BINARY, NUMBERS, RECORDS
 from deployment_toolkit.errors import DataError, PerformanceError
 
@@ -57,7 +57,7 @@ def test_the_table_shows_the_first_the_lost_the_errors_and_what_could_not_be_mea
     skipped = {"openvino:int8": "this CPU has no instructions"}
     perf = {"onnx:fp32": {(1, 64): PerfPoint(105.4, 21.0)}}
     text = comparison_markdown(
-        Comparison({"date": "today"}, {"onnx:fp32": "ONNX"}, notes, RUNS, failures, perf, skipped)
+        PeerComparison({"date": "today"}, {"onnx:fp32": "ONNX"}, notes, RUNS, failures, perf, skipped)
     )
     lines = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("|")}
     assert "**110** (2.00 / 20)" in lines["64 × 1"]

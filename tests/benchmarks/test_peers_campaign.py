@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.peers.campaign import Campaign, Outcome, Plan
+from benchmarks.peers.campaign import Campaign, CampaignOutcome, Plan
 from benchmarks.peers.results import Cell
 from benchmarks.peers.sample import Sample
 from benchmarks.peers.served import Served
@@ -78,7 +78,7 @@ def test_a_cell_is_measured_until_every_connection_was_answered_several_times(tm
         tolerance={"slow:fp32": 0},
         perf_analyzer=False,
     )
-    kept: list[Outcome] = []
+    kept: list[CampaignOutcome] = []
     outcome = Campaign(plan, sample, str(WRK), tmp_path, tmp_path / "environments").run(kept.append)
     assert outcome.failures == []
     (run,) = outcome.runs

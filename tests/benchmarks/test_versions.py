@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.versions import AGAIN, BEFORE, NOW, Measured, page
+from benchmarks.versions import AGAIN, BEFORE, NOW, VersionMeasurement, page
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import ProcessError
 from deployment_toolkit.process import Completed, environment, run
@@ -48,7 +48,7 @@ def test_servers_are_compared_in_each_size_and_their_loads_too(tmp_path: Path) -
 def test_page_has_the_medians_over_the_starts() -> None:
     speeds = {BEFORE: [1.0, 1.0, 1.0], AGAIN: [0.9, 1.0, 1.1], NOW: [1.2, 0.5, 1.4]}
     measured = [
-        Measured("m", start, "8 rows", server, seconds, speed)
+        VersionMeasurement("m", start, "8 rows", server, seconds, speed)
         for server, seconds in ((BEFORE, 0.004), (AGAIN, 0.004), (NOW, 0.002))
         for start, speed in enumerate(speeds[server], 1)
     ]

@@ -16,7 +16,7 @@ from deployment_toolkit.errors import ContainerError, DeploymentError, DeviceErr
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.__main__ import main
 from runner.config.experiment import TritonLaunchMode
-from runner.config.run import Config, load_config
+from runner.config.run import RunConfig, load_config
 from runner.experiment import Experiment
 from runner.report.task import to_plain
 from runner.servers import require_launchable
@@ -42,7 +42,7 @@ ORIGINALS_WAY = {
 }
 
 
-def _load(tmp_path: Path, plain: dict[str, Any]) -> Config:
+def _load(tmp_path: Path, plain: dict[str, Any]) -> RunConfig:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(plain))
     return load_config(path)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from deployment_toolkit.options.mapping import from_mapping
-from runner.config.run import Config
+from runner.config.run import RunConfig
 from runner.stages.network import spec_options
 from runner.stages.preparation import preparation_stages
 from runner.workspace import Workspace
@@ -19,7 +19,7 @@ def plain(tmp_path: Path, small_config: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_widths_go_through_preprocessing_to_every_command(plain: dict[str, Any], tmp_path: Path) -> None:
-    config = from_mapping(Config, plain, "config")
+    config = from_mapping(RunConfig, plain, "config")
     stages = preparation_stages(config, Workspace(tmp_path, "run"))
     command = next(stage for stage in stages if stage.name == "preprocessing").command()
     assert command.argv[command.argv.index("--embedding-sizes") + 1] == "sizes.yaml"

@@ -25,7 +25,15 @@ from runner.pipeline import stages_of
 from runner.report.results import read_results
 from runner.report.search import search_plots, search_section
 from runner.search.algorithm import Round, walk
-from runner.search.results import Measured, Point, best_points, frontier, points, read_search, write_search
+from runner.search.results import (
+    MeasuredCandidate,
+    ServingPoint,
+    best_points,
+    frontier,
+    points,
+    read_search,
+    write_search,
+)
 from runner.search.space import Candidate, Space
 from runner.search.stage import search_settings
 from runner.search.verdict import Verdict
@@ -62,9 +70,9 @@ def surface(candidate: Candidate, concurrency: int) -> tuple[float, float]:
 
 def ask(
     space: Space, search: Search, of: Surface, *, noise: float = 0.0, seed: int = 0, seconds: float = 10.0
-) -> tuple[list[Measured], list[Round]]:
+) -> tuple[list[MeasuredCandidate], list[Round]]:
     """A whole search on a surface, whose every visit is off by up to ``noise``, and which slows down for a while."""
-    generator, rounds, measured = random.Random(seed), walk(space, search), list[Measured]()
+    generator, rounds, measured = random.Random(seed), walk(space, search), list[MeasuredCandidate]()
     asked, seen = next(rounds), list[Round]()
     while True:
         seen.append(asked)
@@ -75,7 +83,7 @@ def ask(
             for concurrency in search.concurrency:
                 rate, p99_ms = of(candidate, concurrency)
                 rows.append(row(rate * factor, p99_ms / factor, concurrency))
-            answer.append(Measured(candidate, asked.number, asked.final, tuple(rows), seconds))
+            answer.append(MeasuredCandidate(candidate, asked.number, asked.final, tuple(rows), seconds))
             measured.append(answer[-1])
         try:
             asked = rounds.send(answer)
@@ -185,7 +193,7 @@ def test_candidates_that_cannot_be_measured_are_left_out(parameters: Any) -> Non
 
 def test_the_frontier_is_what_no_other_point_beats_in_both() -> None:
     slow, middle, worse, fast = (
-        Point(CONFIGURED, number, rate, p99_ms, 1, 0.0)
+        ServingPoint(CONFIGURED, number, rate, p99_ms, 1, 0.0)
         for number, (rate, p99_ms) in enumerate([(10, 1), (20, 2), (15, 3), (30, 9)])
     )
     assert frontier([worse, fast, slow, middle]) == [slow, middle, fast]
@@ -194,10 +202,10 @@ def test_the_frontier_is_what_no_other_point_beats_in_both() -> None:
 def test_the_table_can_be_read_again_and_is_flagged(tmp_path: Path) -> None:
     other = Candidate(2, None, (256, 512), 1000)
     visits = [
-        Measured(CONFIGURED, 1, False, (row(100, 50, 16), row(150, 120))),
-        Measured(other, 1, False, (row(90, 60, 16), row(200, 90))),
-        Measured(other, 2, True, (row(95, 60, 16), row(210, 95))),
-        Measured(CONFIGURED, 2, True, (row(100, 50, 16), row(150, 120))),
+        MeasuredCandidate(CONFIGURED, 1, False, (row(100, 50, 16), row(150, 120))),
+        MeasuredCandidate(other, 1, False, (row(90, 60, 16), row(200, 90))),
+        MeasuredCandidate(other, 2, True, (row(95, 60, 16), row(210, 95))),
+        MeasuredCandidate(CONFIGURED, 2, True, (row(100, 50, 16), row(150, 120))),
     ]
     path = tmp_path / "search.csv"
     write_search(path, visits[:2], 100, decided=False)
@@ -216,7 +224,7 @@ def test_the_table_can_be_read_again_and_is_flagged(tmp_path: Path) -> None:
 def test_the_verdict_tells_runner_up_and_noise() -> None:
     other = Candidate(2, 1, (512,), 1000)
     visits = [
-        Measured(candidate, number, True, (row(rate, 80),))
+        MeasuredCandidate(candidate, number, True, (row(rate, 80),))
         for candidate, rates in ((CONFIGURED, (900, 1000, 1100)), (other, (1200, 1250, 1300)))
         for number, rate in enumerate(rates)
     ]

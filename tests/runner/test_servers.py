@@ -16,7 +16,7 @@ import runner.servers
 from deployment_toolkit.containers.engine import ContainerEngine
 from deployment_toolkit.errors import ContainerError, ServerError
 from deployment_toolkit.triton_server.docker import built_image, built_image_name
-from runner.config.run import Config, load_config
+from runner.config.run import RunConfig, load_config
 from runner.experiment import Experiment
 from runner.servers import require_launchable, server_for
 from runner.workspace import create_workspace
@@ -101,7 +101,7 @@ def test_only_the_experiments_that_run_must_be_launchable(
         require_launchable(config, [0], [3])
 
 
-def _config(tmp_path: Path, plain: dict[str, Any]) -> Config:
+def _config(tmp_path: Path, plain: dict[str, Any]) -> RunConfig:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(plain))
     return load_config(path)

@@ -16,7 +16,7 @@ from deployment_toolkit.core import Array, Arrays, Batch
 from deployment_toolkit.errors import DataError, UsageError
 from deployment_toolkit.rows.batches import exact_batches
 from deployment_toolkit.rows.prefetch import prefetched
-from widedeep.features.columns import Column, columns_of
+from widedeep.features.columns import FeatureColumn, columns_of
 from widedeep.features.spec import FeatureSpec
 
 _CHUNK_ROWS = 131_072  # 19 MB of the 29 Outbrain features
@@ -152,7 +152,7 @@ def _unreadable(path: Path, error: Exception) -> DataError:
     return DataError(f"{path} can't be read as parquet: {error}; it may be truncated: make or copy it again")
 
 
-def _to_arrays(chunk: pa.RecordBatch, columns: Sequence[Column], path: Path, first_row: int) -> Arrays:
+def _to_arrays(chunk: pa.RecordBatch, columns: Sequence[FeatureColumn], path: Path, first_row: int) -> Arrays:
     return {column.name: column.to_numpy(chunk.column(column.name), path, first_row) for column in columns}
 
 

@@ -13,7 +13,7 @@ from deployment_toolkit.errors import DataError, UsageError
 from deployment_toolkit.rows.batches import exact_batches
 from deployment_toolkit.rows.prefetch import prefetched
 from widedeep.data.parquet import find_files, open_parquet, read_chunks
-from widedeep.features.columns import Column, columns_of
+from widedeep.features.columns import FeatureColumn, columns_of
 from widedeep.features.spec import FeatureSpec
 
 _CHUNK_ROWS = 65_536
@@ -77,7 +77,7 @@ class RawParquet:
                     first_row += chunk.num_rows
 
 
-def _to_arrays(chunk: pa.RecordBatch, given: list[Column], path: Path, first_row: int) -> Arrays:
+def _to_arrays(chunk: pa.RecordBatch, given: list[FeatureColumn], path: Path, first_row: int) -> Arrays:
     arrays = {column.name: column.to_numpy(chunk.column(column.name), path, first_row) for column in given}
     for name in chunk.schema.names:
         if name not in arrays:

@@ -15,7 +15,7 @@ from deployment_toolkit.errors import DataError
 from widedeep.features.spec import PADDING_ID, Feature, FeatureSpec
 
 
-class Kind(Enum):
+class FeatureKind(Enum):
     """What a column is to the network."""
 
     NUMBER = "a number"
@@ -26,12 +26,12 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True)
-class Column:
+class FeatureColumn:
     """One column that a file must have; arrays come out as ``[rows, width]`` (group ids ``[rows]``) of ``dtype``.
     ``defined`` is where the specification says so, for errors."""
 
     name: str
-    kind: Kind
+    kind: FeatureKind
     dtype: np.dtype[Any]
     width: int
     cardinality: int | None
@@ -62,19 +62,19 @@ class Column:
         where = _Where(path, self.name, first_row, self._definition)
         if array.null_count:
             where.fail(_first(array.is_null().to_numpy(zero_copy_only=False)), "is null", "fill it or drop the row")
-        if self.kind is Kind.ID_LIST:
+        if self.kind is FeatureKind.ID_LIST:
             return self._pad(array, where)
         values = _values(array)
         self._check_values(values, where)
         values = values.astype(self.dtype, copy=False)
-        return values if self.kind is Kind.GROUP else values.reshape(-1, 1)
+        return values if self.kind is FeatureKind.GROUP else values.reshape(-1, 1)
 
     @property
     def _definition(self) -> str:
         return f" (defined in {self.defined})" if self.defined else ""
 
     def _takes(self, actual: pa.DataType) -> bool:
-        if self.kind is Kind.ID_LIST:
+        if self.kind is FeatureKind.ID_LIST:
             is_list = pa.types.is_list(actual) or pa.types.is_large_list(actual) or pa.types.is_fixed_size_list(actual)
             if pa.types.is_fixed_size_list(actual) and actual.list_size > self.width:
                 return False
@@ -82,11 +82,11 @@ class Column:
             return bool(is_list and (pa.types.is_integer(actual.value_type) or pa.types.is_null(actual.value_type)))
         if pa.types.is_integer(actual):
             return True
-        takes_floats = self.kind in (Kind.NUMBER, Kind.LABEL) and self.dtype.kind == "f"
+        takes_floats = self.kind in (FeatureKind.NUMBER, FeatureKind.LABEL) and self.dtype.kind == "f"
         return takes_floats and bool(pa.types.is_floating(actual))
 
     def _wanted(self) -> str:
-        if self.kind is Kind.ID_LIST:
+        if self.kind is FeatureKind.ID_LIST:
             return f"a list of {self.dtype}, at most {self.width} long"
         return str(self.dtype)
 
@@ -96,7 +96,7 @@ class Column:
             return
         low, high, mend = self._bounds(lowest)
         if values.min() >= low and values.max() <= high:  # both false for NaN
-            if self.kind is not Kind.LABEL or values.dtype.kind != "f":
+            if self.kind is not FeatureKind.LABEL or values.dtype.kind != "f":
                 return
             wrong = (values != 0) & (values != 1)
         else:
@@ -107,7 +107,7 @@ class Column:
             where.fail(row, f"holds {values[bad]}, outside {low} .. {high}", mend)
 
     def _bounds(self, lowest: int) -> tuple[float, float, str]:
-        if self.kind is Kind.LABEL:
+        if self.kind is FeatureKind.LABEL:
             return 0, 1, "a label is 0 or 1"
         if self.cardinality is not None:
             mend = f"the cardinality is {self.cardinality}; use the feature specification that came with the data"
@@ -143,28 +143,28 @@ class Column:
         return padded
 
 
-def columns_of(spec: FeatureSpec) -> tuple[Column, ...]:
+def columns_of(spec: FeatureSpec) -> tuple[FeatureColumn, ...]:
     """Every column that a file of this specification must have.
 
     Raises DataError if the specification gives ids a dtype that isn't of integers.
     """
-    channels: tuple[tuple[Kind, tuple[Feature, ...]], ...] = (
-        (Kind.NUMBER, spec.numerical),
-        (Kind.ID, spec.onehot),
-        (Kind.ID_LIST, spec.multihot),
-        (Kind.LABEL, (spec.label,)),
-        (Kind.GROUP, () if spec.group_id is None else (spec.group_id,)),
+    channels: tuple[tuple[FeatureKind, tuple[Feature, ...]], ...] = (
+        (FeatureKind.NUMBER, spec.numerical),
+        (FeatureKind.ID, spec.onehot),
+        (FeatureKind.ID_LIST, spec.multihot),
+        (FeatureKind.LABEL, (spec.label,)),
+        (FeatureKind.GROUP, () if spec.group_id is None else (spec.group_id,)),
     )
     return tuple(_column(kind, feature) for kind, features in channels for feature in features)
 
 
-def _column(kind: Kind, feature: Feature) -> Column:
+def _column(kind: FeatureKind, feature: Feature) -> FeatureColumn:
     dtype = np.dtype(feature.dtype)
-    if dtype.kind not in "iu" and kind in (Kind.ID, Kind.ID_LIST, Kind.GROUP):
+    if dtype.kind not in "iu" and kind in (FeatureKind.ID, FeatureKind.ID_LIST, FeatureKind.GROUP):
         raise DataError(
             f"feature specification: {feature.name} is {kind.value}, but its dtype is {dtype}: write int32 or int64"
         )
-    return Column(feature.name, kind, dtype, feature.max_hotness or 1, feature.cardinality, feature.where)
+    return FeatureColumn(feature.name, kind, dtype, feature.max_hotness or 1, feature.cardinality, feature.where)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from deployment_toolkit.process import become, die_with_parent
 from deployment_toolkit.server_access.key_files import find_key
 from deployment_toolkit.server_access.private_options import with_private_options
 from deployment_toolkit.triton_performance_runner.model_analyzer.job import AnalyzerJob
-from deployment_toolkit.triton_performance_runner.options import Point
+from deployment_toolkit.triton_performance_runner.options import LoadPoint
 from deployment_toolkit.triton_performance_runner.perf_analyzer import PerfAnalyzer
 from deployment_toolkit.triton_performance_runner.target import Assignment
 from deployment_toolkit.triton_performance_runner.variant import Variant, VariantPoint
@@ -56,7 +56,7 @@ def measure(job: AnalyzerJob, arguments: Sequence[str]) -> int:
     parser.add_argument("-b", dest="batch", type=int, required=True)
     parser.add_argument("--concurrency-range", dest="concurrency", type=int, required=True)
     named, _ = parser.parse_known_args(arguments)
-    point = Point(named.batch, named.concurrency)
+    point = LoadPoint(named.batch, named.concurrency)
     first = not any(map(job.has_begun, job.options.points))
     if job.varied:
         target = job.target

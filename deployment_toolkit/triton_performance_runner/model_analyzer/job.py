@@ -13,7 +13,7 @@ from deployment_toolkit.errors import PerformanceError
 from deployment_toolkit.files.atomic import write_text
 from deployment_toolkit.process import environment
 from deployment_toolkit.results.performance import PerformanceRow
-from deployment_toolkit.triton_performance_runner.options import PerformanceOptions, Point
+from deployment_toolkit.triton_performance_runner.options import LoadPoint, PerformanceOptions
 from deployment_toolkit.triton_performance_runner.perf_data import InputData
 from deployment_toolkit.triton_performance_runner.target import Target
 
@@ -56,23 +56,23 @@ class AnalyzerJob:
         """Where Model Analyzer expects perf_analyzer's CSV."""
         return self.folder / "perf_analyzer.csv"
 
-    def begin(self, point: Point) -> None:
+    def begin(self, point: LoadPoint) -> None:
         """Notes that a point is being measured."""
         self._begun(point).touch()
 
-    def has_begun(self, point: Point) -> bool:
+    def has_begun(self, point: LoadPoint) -> bool:
         """Whether the point is being measured, or was."""
         return self._begun(point).exists()
 
-    def succeed(self, point: Point, row: PerformanceRow) -> None:
+    def succeed(self, point: LoadPoint, row: PerformanceRow) -> None:
         """Notes what a point's measurement gave."""
         write_text(self._ended(point), json.dumps({"row": row}))
 
-    def fail(self, point: Point, reason: str) -> None:
+    def fail(self, point: LoadPoint, reason: str) -> None:
         """Notes why a point could not be measured."""
         write_text(self._ended(point), json.dumps({"error": reason}))
 
-    def outcome(self, point: Point) -> PerformanceRow | None:
+    def outcome(self, point: LoadPoint) -> PerformanceRow | None:
         """The row, or None if the measurement has not ended. Raises PerformanceError if it failed."""
         path = self._ended(point)
         if not path.exists():
@@ -83,8 +83,8 @@ class AnalyzerJob:
         row: PerformanceRow = noted["row"]
         return row
 
-    def _begun(self, point: Point) -> Path:
+    def _begun(self, point: LoadPoint) -> Path:
         return self.folder / f"begun_{point.key}"
 
-    def _ended(self, point: Point) -> Path:
+    def _ended(self, point: LoadPoint) -> Path:
         return self.folder / f"ended_{point.key}.json"

@@ -37,7 +37,7 @@ from deployment_toolkit.server_access.ports import LOOPBACK, choose_free, port_o
 from deployment_toolkit.server_access.url import Scheme, ServerUrl
 from deployment_toolkit.triton_performance_runner.model_analyzer import children
 from deployment_toolkit.triton_performance_runner.model_analyzer.job import GPUS, AnalyzerJob
-from deployment_toolkit.triton_performance_runner.options import PerformanceOptions, Point
+from deployment_toolkit.triton_performance_runner.options import LoadPoint, PerformanceOptions
 from deployment_toolkit.triton_performance_runner.repository_target import find_repository_target, instance_kind
 from deployment_toolkit.triton_performance_runner.shared_memory import no_shared_memory_left
 from deployment_toolkit.triton_performance_runner.target import Assignment, Target
@@ -81,7 +81,7 @@ class ModelAnalyzer:
         self._folder = assignment.folder
         self._env = environment(assignment.env, prepend={})
 
-    def measure_all(self, points: Sequence[Point]) -> Generator[PerformanceRow, None, None]:
+    def measure_all(self, points: Sequence[LoadPoint]) -> Generator[PerformanceRow, None, None]:
         """The row of each point. Raises PerformanceError if one could not be measured."""
         spec = self._target.spec
         ports = choose_free(dict.fromkeys(_PROTOCOLS))
@@ -106,7 +106,7 @@ class ModelAnalyzer:
                 with self._options.log_path.open("a") as log:
                     log.write(f"$ {shlex.join(map(str, argv))}\n{out.read_text()}\n{err.read_text()}\n")
 
-    def _wait_for(self, point: Point, process: Child, job: AnalyzerJob) -> PerformanceRow:
+    def _wait_for(self, point: LoadPoint, process: Child, job: AnalyzerJob) -> PerformanceRow:
         """Once a measurement has begun it keeps its time limit itself."""
         started = time.monotonic()
         while True:

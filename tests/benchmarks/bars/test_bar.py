@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 
 from benchmarks.bars.__main__ import exit_code
-from benchmarks.bars.bar import OPENVINO, TENSORFLOW, Cast, Quantity, Sample, Samples, outcome
+from benchmarks.bars.bar import OPENVINO, TENSORFLOW, BarSample, Cast, Quantity, Samples, outcome
 from benchmarks.bars.bars import BARS
 from benchmarks.bars.cpu_share import CLIENT, HOST, IDLE, OTHER, SERVER, Snapshot, shares
 from benchmarks.bars.output import Provenance, bars_table, page
 from benchmarks.bars.pictures import draw_bars
-from benchmarks.bars.plan import Kind, Step, steps_for
+from benchmarks.bars.plan import RoundStep, StepKind, steps_for
 from deployment_toolkit.core import Precision
 from deployment_toolkit.hardware import missing_instructions
 
@@ -26,13 +26,13 @@ CAST = Cast(
 )
 
 
-def _rounds(quantity: Quantity, subject: str, batch: int, *values: float, concurrency: int = 1) -> list[Sample]:
-    return [Sample(number, quantity, subject, batch, concurrency, value) for number, value in enumerate(values, 1)]
+def _rounds(quantity: Quantity, subject: str, batch: int, *values: float, concurrency: int = 1) -> list[BarSample]:
+    return [BarSample(number, quantity, subject, batch, concurrency, value) for number, value in enumerate(values, 1)]
 
 
 MEASURED = Samples(
     [
-        Sample(0, Quantity.OFFLINE, "int8", 4096, 1, 1e9),  # the scouting doesn't count
+        BarSample(0, Quantity.OFFLINE, "int8", 4096, 1, 1e9),  # the scouting doesn't count
         *_rounds(Quantity.OFFLINE, "tf", 2048, 30, 20, 20),
         *_rounds(Quantity.OFFLINE, "tf", 4096, 10, 25, 50),
         *_rounds(Quantity.OFFLINE, "int8", 2048, 100, 110, 120),
@@ -129,10 +129,13 @@ def test_the_page_says_where_and_shows_bars_and_values() -> None:
 def test_each_kind_and_subject_is_measured_once_a_round() -> None:
     steps = steps_for(BARS, CAST)
     assert len({(step.kind, step.subject) for step in steps}) == len(steps)
-    assert Step(Kind.OFFLINE, "tf", (1, 2048, 4096)) in steps
-    assert Step(Kind.OFFLINE, "bf16", (1, 4096)) in steps
-    assert Step(Kind.ENGINE, "int8", (2048, 4096)) in steps
-    assert steps_for(["served-online"], CAST) == [Step(Kind.ONLINE, "int8"), Step(Kind.ENGINE, "int8", (2048,))]
+    assert RoundStep(StepKind.OFFLINE, "tf", (1, 2048, 4096)) in steps
+    assert RoundStep(StepKind.OFFLINE, "bf16", (1, 4096)) in steps
+    assert RoundStep(StepKind.ENGINE, "int8", (2048, 4096)) in steps
+    assert steps_for(["served-online"], CAST) == [
+        RoundStep(StepKind.ONLINE, "int8"),
+        RoundStep(StepKind.ENGINE, "int8", (2048,)),
+    ]
 
 
 def test_cores_between_the_clients_start_up_and_its_end() -> None:

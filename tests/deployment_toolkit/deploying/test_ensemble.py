@@ -3,14 +3,14 @@ from __future__ import annotations
 import pytest
 
 from deployment_toolkit.core import ModelSpec, TensorSpec
-from deployment_toolkit.deploying.ensemble import Ensemble, Step
+from deployment_toolkit.deploying.ensemble import Ensemble, EnsembleStep
 from deployment_toolkit.deploying.model_config import parse_config
 from deployment_toolkit.errors import UsageError
 
 RAW, BUCKET = TensorSpec("ad", "object", (1,)), TensorSpec("ad", "int32", (2,), (0, 9))
 AGE, SCORE = TensorSpec("age", "float32", (1,)), TensorSpec("score", "float32", (1,))
-FIRST = Step("first", 2, ModelSpec((RAW, AGE), (BUCKET,)))
-LAST = Step("last", 1, ModelSpec((BUCKET,), (SCORE,)))
+FIRST = EnsembleStep("first", 2, ModelSpec((RAW, AGE), (BUCKET,)))
+LAST = EnsembleStep("last", 1, ModelSpec((BUCKET,), (SCORE,)))
 
 
 def test_a_chain_of_two_models() -> None:
@@ -38,10 +38,18 @@ def test_a_chain_that_does_not_batch() -> None:
     [
         ("a b", LAST, "a model's name is made of"),
         ("last", LAST, "last is the name of one of its models"),
-        ("both", Step("last", 1, ModelSpec((AGE,), (SCORE,))), "last takes age, which no model before it makes"),
-        ("both", Step("last", 1, ModelSpec((RAW,), (SCORE,))), r"ad as object\[1\], but first makes ad as int32\[2\]"),
+        (
+            "both",
+            EnsembleStep("last", 1, ModelSpec((AGE,), (SCORE,))),
+            "last takes age, which no model before it makes",
+        ),
+        (
+            "both",
+            EnsembleStep("last", 1, ModelSpec((RAW,), (SCORE,))),
+            r"ad as object\[1\], but first makes ad as int32\[2\]",
+        ),
     ],
 )
-def test_what_is_no_chain_is_refused(name: str, last: Step, message: str) -> None:
+def test_what_is_no_chain_is_refused(name: str, last: EnsembleStep, message: str) -> None:
     with pytest.raises(UsageError, match=f"ensemble {name} can't be made: .*{message}"):
         Ensemble(name, (FIRST, last), 64)

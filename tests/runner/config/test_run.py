@@ -12,7 +12,7 @@ from deployment_toolkit.core import Batching, Format
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.triton_server.docker import built_image_name
 from runner.__main__ import read_command_line
-from runner.config.run import Config, load_config
+from runner.config.run import RunConfig, load_config
 from runner.experiment import Experiment
 from runner.report.task import to_plain
 from runner.workspace import create_workspace
@@ -149,7 +149,7 @@ MIXED = {
 }
 
 
-def _modes(config: Config) -> list[str]:
+def _modes(config: RunConfig) -> list[str]:
     return [str(config.launch_mode_of(item)) for item in config.configurations]
 
 

@@ -17,7 +17,7 @@ from deployment_toolkit.process import child, run
 from deployment_toolkit.results.performance import LATENCY_PARTS, PERFORMANCE_COLUMNS, THROUGHPUT, read_performance
 from deployment_toolkit.triton_performance_runner.model_analyzer import children, measuring
 from deployment_toolkit.triton_performance_runner.model_analyzer.job import AnalyzerJob
-from deployment_toolkit.triton_performance_runner.options import MeasurementMode, PerformanceOptions, Point
+from deployment_toolkit.triton_performance_runner.options import LoadPoint, MeasurementMode, PerformanceOptions
 from deployment_toolkit.triton_performance_runner.perf_data import InputData
 from deployment_toolkit.triton_performance_runner.shared_memory import SHARED_MEMORY
 from deployment_toolkit.triton_performance_runner.sweep import measure
@@ -108,8 +108,8 @@ def test_the_client_tells_why_it_could_not_measure(
         run([*argv, "-f", str(job.report_path), "--concurrency-range", "1"], log_path=tmp_path / "printed.txt")
     assert raised.value.returncode == 1
     with pytest.raises(PerformanceError, match=r"could not measure batch 1, concurrency 1: .*item outside the table"):
-        job.outcome(Point(1, 1))
-    assert job.has_begun(Point(1, 1)) and not job.report_path.exists()
+        job.outcome(LoadPoint(1, 1))
+    assert job.has_begun(LoadPoint(1, 1)) and not job.report_path.exists()
 
 
 def test_interrupted_it_leaves_nothing(options: Callable[..., PerformanceOptions], tmp_path: Path) -> None:
