@@ -87,6 +87,32 @@ class Executor:
         run(command.argv, env=self._env, log_path=log, watch=watch, stop_signal=signal.SIGINT)
 
 
+class StageShell:
+    """The shell of one stage. ``server_pid`` is the server's process, whose memory counts as the stage's, too."""
+
+    def __init__(self, executor: Executor, record: StageRecord, server_pid: int | None) -> None:
+        self._executor = executor
+        self._record = record
+        self._server_pid = server_pid
+        self._failed: list[Command] = []
+
+    def run(self, command: Command) -> None:
+        """Runs a command to its end. Raises ProcessError if it fails."""
+        try:
+            self._executor.run(self._record, command, self._server_pid)
+        except ProcessError:
+            self._failed.append(command)
+            raise
+
+    def tell(self, text: str) -> None:
+        """Shows a person a text."""
+        self._executor.tell(text)
+
+    def leave_failures_out(self) -> None:
+        """Once the stage has ended well: what repeats the run leaves out what it went on without."""
+        self._record.commands = [command for command in self._record.commands if command not in self._failed]
+
+
 def tree_memory_bytes(pid: int) -> int:
     """Proportional set size of a process and all its descendants: shared pages count once over all processes."""
     try:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import DeviceKind
@@ -27,7 +28,15 @@ class Command:
     argv: tuple[str, ...]
 
 
-Step = Command | str  # of a stage: what to run, or what to tell a person
+class Shell(Protocol):
+    """Runs the commands of a stage."""
+
+    def run(self, command: Command) -> None:
+        """Runs a command to its end. Raises ProcessError if it fails. A command that fails without ending the stage is
+        left out of what repeats the run."""
+
+    def tell(self, text: str) -> None:
+        """Shows a person a text."""
 
 
 @dataclass

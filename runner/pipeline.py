@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TextIO
 
-from deployment_toolkit.errors import ProcessError
 from runner.config.hosting import missing_here
 from runner.config.run import RunConfig
 from runner.console import Console
-from runner.executor import Executor
-from runner.experiment import Experiment, Step
-from runner.records import StageRecord, StageState
+from runner.executor import Executor, StageShell
+from runner.experiment import Experiment
+from runner.records import StageState
 from runner.report.page import save_report
 from runner.report.results import keep_configs
 from runner.report.system_info import read_system_info
@@ -101,36 +100,13 @@ def _run_experiment(experiment: Experiment, executor: Executor) -> None:
                 if stage.needs_server and experiment.server is None:
                     experiment.server = stack.enter_context(server_for(experiment))
                     stack.callback(keep_configs, experiment)  # before somebody else's server forgets the model
-                _run_steps(stage.commands(experiment), experiment, executor, record)
+                shell = StageShell(executor, record, experiment.server.pid if experiment.server else None)
+                stage.run(experiment, shell)
+                shell.leave_failures_out()
             if record.state is not StageState.OK:
                 for skipped in stages[done:]:
                     executor.note(skipped.name, experiment.number, StageState.SKIPPED, f"{stage.name} failed")
                 return
-
-
-def _run_steps(given: Iterable[Step], experiment: Experiment, executor: Executor, record: StageRecord) -> None:
-    """Raises the ProcessError of a command that fails, unless the stage goes on without it."""
-    steps = iter(given)
-    failed: ProcessError | None = None
-    while True:
-        try:
-            if failed is not None and isinstance(steps, Generator):
-                step = steps.throw(failed)
-                record.commands.pop()  # what repeats the run leaves it out too
-            elif failed is not None:
-                raise failed
-            else:
-                step = next(steps)
-        except StopIteration:
-            return
-        failed = None
-        if isinstance(step, str):
-            executor.tell(step)
-            continue
-        try:
-            executor.run(record, step, experiment.server.pid if experiment.server else None)
-        except ProcessError as error:
-            failed = error
 
 
 def _skip(experiment: Experiment, executor: Executor, reason: str) -> None:

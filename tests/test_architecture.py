@@ -54,7 +54,7 @@ HOMES = {
 }
 AT_IMPORT = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
 MOST_MODULES = 16
-# Triton's Python backend looks for the first; the second is in servers of other projects, each an environment of its own.
+# Triton's Python backend looks for the first; the second is in servers of other projects, which never meet.
 PRESCRIBED_CLASSES = ("TritonPythonModel", "WideDeep")
 ENVIRON_NAMES = ("environ", "environb", "getenv", "putenv", "unsetenv")
 

@@ -45,14 +45,6 @@ def find_repository_target(options: PerformanceOptions) -> Target:
     return shaped_target(options, ServerUrl.parse(options.server_url), spec, config.max_batch_size)
 
 
-def instance_kind(options: PerformanceOptions) -> str:
-    """Where the instances of the deployed model run, as ``config.pbtxt`` writes it, or where the server likes."""
-    assert options.model_repository is not None, "PerformanceOptions require one for this tool"
-    path = options.model_repository / options.model_name / "config.pbtxt"
-    groups = parse_config(path.read_text(), str(path)).instance_group
-    return next((str(group.Kind.Name(group.kind)) for group in groups), "KIND_AUTO")
-
-
 def _require_servable(config: Any, options: PerformanceOptions, path: Path) -> None:
     instead = "use --performance-tool perf_analyzer with a server that runs it"
     if config.WhichOneof("scheduling_choice") == "ensemble_scheduling":

@@ -216,7 +216,7 @@ class RunConfig:
             yield from server_problems(plan)
             if self.searches(plan.number):
                 assert self.search is not None, "else it searches nothing"
-                for problem in self.search.problems(plan.mode, plan.parameters, self.batching, self.performance_tool):
+                for problem in self.search.problems(plan.mode, plan.parameters, self.batching):
                     yield f"configuration {plan.number}: {problem}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from deployment_toolkit.core import Batching, PerformanceTool
+from deployment_toolkit.core import Batching
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.server_access.url import Scheme
 from runner.config.experiment import Parameters, TritonLaunchMode
@@ -54,9 +54,7 @@ class Search:
         """Whether experiment ``number`` is searched, if it runs."""
         return self.experiments is None or number in self.experiments
 
-    def problems(
-        self, mode: TritonLaunchMode, parameters: Parameters, batching: Batching, tool: PerformanceTool
-    ) -> Iterator[str]:
+    def problems(self, mode: TritonLaunchMode, parameters: Parameters, batching: Batching) -> Iterator[str]:
         """What keeps an experiment from being searched like this."""
         if batching is not Batching.DYNAMIC:
             yield f"search tunes dynamic batching, this run's batching is {batching}"
@@ -68,5 +66,3 @@ class Search:
         host = host_of(mode, parameters)
         if self.threads is not None and not takes_threads(host):
             yield f"search: threads are told to a host of this project, not to {host}: leave them out"
-        if tool is PerformanceTool.MODEL_ANALYZER and mode is not TritonLaunchMode.EMBEDDED:
-            yield "search: model_analyzer starts an embedded server of its own, use perf_analyzer"

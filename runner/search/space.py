@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from deployment_toolkit.core import Host
-from deployment_toolkit.triton_performance_runner.variant import Variant
 from runner.config.experiment import Parameters
 from runner.config.hosting import takes_threads
 from runner.config.search import Search
@@ -18,8 +17,33 @@ _OVERSUBSCRIPTION = 2
 
 
 @dataclass(frozen=True, order=True)
-class Candidate(Variant):
+class Candidate:
     """What distinguishes one way of serving a model from another. ``threads`` is None where the host takes none."""
+
+    instances: int
+    threads: int | None
+    preferred_batch_sizes: tuple[int, ...]
+    max_queue_delay_us: int
+
+    @property
+    def cells(self) -> dict[str, object]:
+        """As columns of a table; ``of_cells`` is its inverse."""
+        return {
+            "Instances": self.instances,
+            "Threads": self.threads,
+            "Preferred batch sizes": " ".join(map(str, self.preferred_batch_sizes)),
+            "Max queue delay (us)": self.max_queue_delay_us,
+        }
+
+    @classmethod
+    def of_cells(cls, line: Mapping[str, str]) -> Candidate:
+        """From a line of a table. Raises KeyError or ValueError."""
+        return cls(
+            int(line["Instances"]),
+            int(line["Threads"]) if line["Threads"] else None,
+            tuple(int(size) for size in line["Preferred batch sizes"].split()),
+            int(line["Max queue delay (us)"]),
+        )
 
     def over(self, parameters: Parameters) -> Parameters:
         """An experiment's parameters with these settings."""

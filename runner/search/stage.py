@@ -4,16 +4,13 @@ settings that it chose."""
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
 
-from deployment_toolkit.core import PerformanceTool
 from deployment_toolkit.errors import PerformanceError
 from deployment_toolkit.files.atomic import write_text
 from runner.config.hosting import host_of
 from runner.config.search import Search
-from runner.experiment import Experiment, Step
+from runner.experiment import Experiment, Shell
 from runner.search.algorithm import Round, walk
-from runner.search.analyzer import AnalyzerVisits
 from runner.search.results import SEARCH_TABLE, MeasuredCandidate, best_points, write_search
 from runner.search.space import Candidate, Space
 from runner.search.verdict import Verdict
@@ -22,10 +19,10 @@ from runner.search.visits import CONFIG, Visits
 FOLDER = "search"
 
 
-def search_settings(experiment: Experiment) -> Generator[Step, None, None]:
-    """The commands of the search, with what a person is told between them. What follows in the experiment has the
-    chosen settings. Raises PerformanceError if no candidate could be measured."""
-    yield from _Searcher(experiment, search_of(experiment)).run()
+def search_settings(experiment: Experiment, shell: Shell) -> None:
+    """Measures candidates and tells a person how it goes. What follows in the experiment has the chosen settings.
+    Raises PerformanceError if no candidate could be measured."""
+    _Searcher(experiment, search_of(experiment), shell).run()
 
 
 def search_of(experiment: Experiment) -> Search:
@@ -45,40 +42,38 @@ def space_of(experiment: Experiment) -> Space:
 class _Searcher:
     """The search of one experiment: has the walk's rounds measured, keeps what is known on disk, and decides."""
 
-    def __init__(self, experiment: Experiment, search: Search) -> None:
+    def __init__(self, experiment: Experiment, search: Search, shell: Shell) -> None:
         self._experiment = experiment
+        self._shell = shell
         self._search = search
         self._space = space_of(experiment)
         self._results = experiment.folders.results
         self._measured: list[MeasuredCandidate] = []
         self._configs: dict[Candidate, str] = {}
         self._asked: Round | None = None
-        ours = experiment.config.performance_tool is PerformanceTool.PERF_ANALYZER
-        searcher = Visits if ours else AnalyzerVisits
-        self._visits = searcher(experiment, search, self._results / FOLDER, self._found, self._tell)
+        self._visits = Visits(experiment, search, self._results / FOLDER, self._found, self._progress)
 
-    def run(self) -> Generator[Step, None, None]:
+    def run(self) -> None:
         (self._results / FOLDER).mkdir(exist_ok=True)
-        yield (
+        self._shell.tell(
             f"  {self._space.size} candidates, p99 of at most {self._search.p99_budget_ms:g} ms, about "
             f"{self._search.minutes:g} minutes; as configured: {self._space.start}"
         )
         rounds = walk(self._space, self._search)
         self._asked = next(rounds)
         while self._asked is not None:
-            answer = yield from self._visits.measure(self._asked)
+            answer = self._visits.measure(self._asked, self._shell)
             try:
                 self._asked = rounds.send(answer)
             except StopIteration:
                 self._asked = None
         if not self._measured:
             raise PerformanceError("no candidate of the search could be served and measured: see the logs")
-        yield self._decide()
+        self._shell.tell(self._decide())
 
-    def _found(self, visit: MeasuredCandidate, config_text: str | None) -> None:
+    def _found(self, visit: MeasuredCandidate, config_text: str) -> None:
         self._measured.append(visit)
-        if config_text is not None:
-            self._configs[visit.candidate] = config_text
+        self._configs[visit.candidate] = config_text
         self._save(decided=False)
 
     def _save(self, *, decided: bool) -> None:
@@ -89,12 +84,11 @@ class _Searcher:
         verdict = Verdict.of(self._measured, self._space.start, self._search)
         chosen = verdict.chosen.candidate
         self._save(decided=True)
-        if chosen in self._configs:  # else it could be visited by Model Analyzer only, and the deploy stage tells why
-            write_text(self._results / FOLDER / CONFIG, self._configs[chosen])
+        write_text(self._results / FOLDER / CONFIG, self._configs[chosen])
         self._experiment.parameters = chosen.over(self._experiment.parameters)
         return f"  {verdict.summary}\n  to keep it, write into the experiment's parameters:\n{verdict.yaml}"
 
-    def _tell(self, candidate: Candidate, position: int) -> str:
+    def _progress(self, candidate: Candidate, position: int) -> str:
         """The progress of the search, before a visit."""
         assert self._asked is not None, "a visit belongs to a round"
         left, made = self._asked.visits_left - position, len(self._measured)

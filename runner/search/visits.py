@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
 
 from deployment_toolkit.core import EvaluationMode, PerformanceTool
@@ -14,7 +14,7 @@ from deployment_toolkit.results.performance import read_performance
 from deployment_toolkit.server_access.url import Scheme
 from deployment_toolkit.triton_performance_runner.options import MeasurementMode
 from runner.config.search import Search
-from runner.experiment import Experiment, Step, make_command, script
+from runner.experiment import Experiment, Shell, make_command, script
 from runner.search.algorithm import Round
 from runner.search.results import MeasuredCandidate
 from runner.search.space import Candidate
@@ -22,55 +22,51 @@ from runner.stages.client import client_options
 from runner.stages.network import deploy, validation_rows
 
 CONFIG = "config.pbtxt"
-LEFT_OUT = "  left out, it could not be served or measured: {}: {}"
 _STABILITY_PERCENT = 10
-Found = Callable[[MeasuredCandidate, str | None], None]
-Tell = Callable[[Candidate, int], str]
+Found = Callable[[MeasuredCandidate, str], None]
+Progress = Callable[[Candidate, int], str]
 
 
 class Visits:
-    """Measures rounds. ``folder`` gets a CSV per visit; ``found`` is told each visit as soon as it is made, with the
-    ``config.pbtxt`` that it was deployed with, if it was; ``tell`` says what a person is told before each, by candidate
+    """Measures rounds. ``folder`` gets a CSV per visit; ``found`` takes each visit as soon as it is made, with the
+    ``config.pbtxt`` that it was deployed with; ``progress`` makes the line that a person sees before each, of candidate
     and position in its round."""
 
-    def __init__(self, experiment: Experiment, search: Search, folder: Path, found: Found, tell: Tell) -> None:
-        self.experiment = experiment
-        self.search = search
-        self.folder = folder
-        self.found = found
-        self.tell = tell
-        self.count = 0
+    def __init__(self, experiment: Experiment, search: Search, folder: Path, found: Found, progress: Progress) -> None:
+        self._experiment = experiment
+        self._search = search
+        self._folder = folder
+        self._found = found
+        self._progress = progress
+        self._count = 0
 
-    def measure(self, asked: Round) -> Generator[Step, None, list[MeasuredCandidate]]:
-        """The commands that measure a round. Returns what was measured; a candidate that can't be deployed or measured
-        is left out."""
+    def measure(self, asked: Round, shell: Shell) -> list[MeasuredCandidate]:
+        """What was measured of a round; a candidate that can't be deployed or measured is left out."""
         answer = []
         for position, candidate in enumerate(asked.candidates):
-            yield self.tell(candidate, position)
-            self.count += 1
-            tuned = dataclasses.replace(self.experiment, parameters=candidate.over(self.experiment.parameters))
-            table, started = self.folder / f"{self.count:02}.csv", time.monotonic()
+            shell.tell(self._progress(candidate, position))
             try:
-                yield from self._commands(tuned, f"search_{self.count:02}", table, asked.final)
+                answer.append(self._visit(candidate, asked, shell))
             except ProcessError as error:
-                yield LEFT_OUT.format(candidate, error)
-                continue
-            rows = tuple(read_performance(table))
-            visit = MeasuredCandidate(candidate, asked.number, asked.final, rows, time.monotonic() - started)
-            config = tuned.folders.model_store / tuned.config.model_name / CONFIG
-            self.found(visit, config.read_text())
-            answer.append(visit)
+                shell.tell(f"  left out, it could not be served or measured: {candidate}: {error}")
         return answer
 
-    def _commands(self, tuned: Experiment, name: str, table: Path, final: bool) -> Generator[Step, None, None]:
+    def _visit(self, candidate: Candidate, asked: Round, shell: Shell) -> MeasuredCandidate:
+        self._count += 1
+        tuned = dataclasses.replace(self._experiment, parameters=candidate.over(self._experiment.parameters))
+        name, table, started = f"search_{self._count:02}", self._folder / f"{self._count:02}.csv", time.monotonic()
         for command in deploy(tuned):
-            yield dataclasses.replace(command, name=f"{name}_deploy")
-        load = load_options(tuned, self.search, PerformanceTool.PERF_ANALYZER, final=final)
+            shell.run(dataclasses.replace(command, name=f"{name}_deploy"))
+        load = _load_options(tuned, self._search, final=asked.final)
         argv = [*script("run_performance_on_triton.py"), *load, "--result-path", table]
-        yield make_command(f"{name}_performance", argv)
+        shell.run(make_command(f"{name}_performance", argv))
+        rows = tuple(read_performance(table))
+        visit = MeasuredCandidate(candidate, asked.number, asked.final, rows, time.monotonic() - started)
+        self._found(visit, (tuned.folders.model_store / tuned.config.model_name / CONFIG).read_text())
+        return visit
 
 
-def load_options(experiment: Experiment, search: Search, tool: PerformanceTool, *, final: bool) -> list[object]:
+def _load_options(experiment: Experiment, search: Search, *, final: bool) -> list[object]:
     """The load of the search, on the deployed model: three windows per concurrency, the shortest that there are, or in
     the final ``window_ms`` long."""
     server = experiment.running_server
@@ -82,7 +78,7 @@ def load_options(experiment: Experiment, search: Search, tool: PerformanceTool, 
         *("--model-name", experiment.config.model_name, "--model-repository", experiment.folders.model_store),
         *validation_rows(experiment),
         *("--batch-sizes", search.rows_per_request, "--concurrency", *search.concurrency),
-        *("--evaluation-mode", EvaluationMode.ONLINE, "--performance-tool", tool),
+        *("--evaluation-mode", EvaluationMode.ONLINE, "--performance-tool", PerformanceTool.PERF_ANALYZER),
         *("--warmup", *windows, "--retries", 0, "--stability-percentage", _STABILITY_PERCENT),
         *client_options(experiment),
     ]

@@ -8,7 +8,7 @@ from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import EvaluationMode
 from runner.experiment import Command, Experiment, make_command, script
 from runner.stages.client import gate_command, inference_command, offline_sweep, online_sweep, performance_command
-from runner.stages.network import REFERENCE, Stage, feature_spec_options
+from runner.stages.network import REFERENCE, Stage, feature_spec_options, in_order
 from widedeep.preprocessing.dataset import WORKFLOW_NAME
 
 PREFIX = "ensemble_"  # of the commands' logs
@@ -55,10 +55,10 @@ def ensemble_online(experiment: Experiment) -> list[Command]:
 
 
 ENSEMBLE_STAGES = (
-    Stage("ensemble deploy", deploy_ensemble, needs_server=True),
-    Stage("ensemble correctness", ensemble_correctness, needs_server=True),
-    Stage("ensemble performance offline", ensemble_offline, needs_server=True, shares_memory=True),
-    Stage("ensemble performance online", ensemble_online, needs_server=True),
+    Stage("ensemble deploy", in_order(deploy_ensemble), needs_server=True),
+    Stage("ensemble correctness", in_order(ensemble_correctness), needs_server=True),
+    Stage("ensemble performance offline", in_order(ensemble_offline), needs_server=True, shares_memory=True),
+    Stage("ensemble performance online", in_order(ensemble_online), needs_server=True),
 )
 
 

@@ -12,7 +12,7 @@ from deployment_toolkit.core import EvaluationMode, Format, Precision
 from deployment_toolkit.triton_server.config_keys import THREADS
 from runner.config.hosting import host_of, is_reduced
 from runner.config.run import RunConfig
-from runner.experiment import Command, Experiment, Step, make_command, script
+from runner.experiment import Command, Experiment, Shell, make_command, script
 from runner.stages.client import (
     TRANSPORTS,
     MeasurementPoints,
@@ -29,15 +29,22 @@ REFERENCE = "framework"
 
 @dataclass(frozen=True)
 class Stage:
-    """A name and the commands it runs. The server is started before the first stage that needs it.
-
-    A stage whose next command depends on what the one before found gives a generator; a command of it that fails is
-    thrown into it as ProcessError, so that it may go on without."""
+    """A name and what it runs. The server is started before the first stage that needs it."""
 
     name: str
-    commands: Callable[[Experiment], Iterable[Step]]
+    run: Callable[[Experiment, Shell], None]
     needs_server: bool = False
     shares_memory: bool = False  # with the server, which must be on this host
+
+
+def in_order(commands: Callable[[Experiment], Iterable[Command]]) -> Callable[[Experiment, Shell], None]:
+    """Runs an experiment's commands one after the other; the first that fails ends the stage."""
+
+    def run(experiment: Experiment, shell: Shell) -> None:
+        for command in commands(experiment):
+            shell.run(command)
+
+    return run
 
 
 def export(experiment: Experiment) -> list[Command]:
@@ -132,12 +139,12 @@ def performance_online(experiment: Experiment) -> list[Command]:
 
 
 STAGES = (
-    Stage("export", export),
-    Stage("convert", convert),
-    Stage("deploy", deploy, needs_server=True),
-    Stage("correctness", correctness, needs_server=True),
-    Stage("performance offline", performance_offline, needs_server=True, shares_memory=True),
-    Stage("performance online", performance_online, needs_server=True),
+    Stage("export", in_order(export)),
+    Stage("convert", in_order(convert)),
+    Stage("deploy", in_order(deploy), needs_server=True),
+    Stage("correctness", in_order(correctness), needs_server=True),
+    Stage("performance offline", in_order(performance_offline), needs_server=True, shares_memory=True),
+    Stage("performance online", in_order(performance_online), needs_server=True),
 )
 
 

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from deployment_toolkit.checkout import ROOT
+from runner.experiment import Command
 from tests.small_outbrain import small_outbrain_spec
 from widedeep.features.outbrain import outbrain_spec
 from widedeep.features.spec import OUTPUT_NAME
@@ -80,6 +81,20 @@ def wait_for_stage(root: Path, earlier: Path | None, name: str, process: subproc
             return run
         time.sleep(0.2)
     raise AssertionError(f"stage {name} did not begin in {DEADLINE_S} s")
+
+
+class RecordingShell:
+    """Runs nothing: keeps the commands of a stage and what a person would have been told."""
+
+    def __init__(self) -> None:
+        self.commands: list[Command] = []
+        self.told: list[str] = []
+
+    def run(self, command: Command) -> None:
+        self.commands.append(command)
+
+    def tell(self, text: str) -> None:
+        self.told.append(text)
 
 
 @pytest.fixture(scope="session")

@@ -12,15 +12,14 @@ from typing import Any
 import pytest
 import yaml
 
-from deployment_toolkit.core import Host, PerformanceTool
+from deployment_toolkit.core import Host
 from deployment_toolkit.errors import PerformanceError, ProcessError, UsageError
 from deployment_toolkit.results.performance import PERFORMANCE_COLUMNS, SETTLED, PerformanceRow, write_performance
-from deployment_toolkit.results.tables import write_csv
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.__main__ import read_command_line
 from runner.config.run import load_config
 from runner.config.search import Search
-from runner.experiment import Experiment
+from runner.experiment import Command, Experiment
 from runner.pipeline import stages_of
 from runner.report.results import read_results
 from runner.report.search import search_plots, search_section
@@ -38,7 +37,7 @@ from runner.search.space import Candidate, Space
 from runner.search.stage import search_settings
 from runner.search.verdict import Verdict
 from runner.workspace import create_workspace
-from tests.runner.conftest import Plain, experiment
+from tests.runner.conftest import Plain, RecordingShell, experiment
 
 Surface = Callable[[Candidate, int], tuple[float, float]]  # candidate, concurrency -> inferences/s, p99 in ms
 CONFIGURED = Candidate(1, 2, (4096,), 0)
@@ -238,37 +237,29 @@ def test_the_verdict_tells_runner_up_and_noise() -> None:
     assert "differed by up to 20.0 % between its 3 visits" in told and "can't be told apart" in told
 
 
-class _Served:
-    """A mock of the server and of perf_analyzer: carries out the commands of the stage on a surface."""
+class _Served(RecordingShell):
+    """A mock of the server and of perf_analyzer: carries out the commands of the stage on a surface. Those at the
+    positions ``fails``, counted from 1, fail; a person interrupts the one after ``most``."""
 
-    def __init__(self, made: Experiment, fails: Sequence[int] = ()) -> None:
-        self.made, self.fails = made, fails
-        self.names: list[str] = []
-        self.analyzed: list[list[Candidate]] = []
-        self.told: list[str] = []
+    def __init__(self, made: Experiment, fails: Sequence[int] = (), most: int | None = None) -> None:
+        super().__init__()
+        self._made, self._fails, self._most = made, fails, most
         self._settings: Any = {}
 
-    def run(self, steps: Any, commands: int | None = None) -> None:
-        failed: ProcessError | None = None
-        while commands is None or len(self.names) < commands:
-            try:
-                step = next(steps) if failed is None else steps.throw(failed)
-            except StopIteration:
-                return
-            failed = None
-            if isinstance(step, str):
-                self.told.append(step)
-                continue
-            self.names.append(step.name)
-            if len(self.names) in self.fails:
-                failed = ProcessError("out of memory", returncode=1)
-            elif step.name.endswith("deploy"):
-                self._deploy(step.argv)
-            elif step.name.endswith("model_analyzer"):
-                self._analyze(step.argv)
-            else:
-                self._measure(step.argv)
-        steps.close()
+    @property
+    def names(self) -> list[str]:
+        return [command.name for command in self.commands]
+
+    def run(self, command: Command) -> None:
+        if len(self.commands) == self._most:
+            raise KeyboardInterrupt
+        super().run(command)
+        if len(self.commands) in self._fails:
+            raise ProcessError("out of memory", returncode=1)
+        if command.name.endswith("deploy"):
+            self._deploy(command.argv)
+        else:
+            self._measure(command.argv)
 
     def _deploy(self, argv: Sequence[str]) -> None:
         words = list(argv)
@@ -284,25 +275,9 @@ class _Served:
             (int(after("--preferred-batch-sizes")),),
             int(after("--max-queue-delay-us")),
         )
-        config = self.made.folders.model_store / "WidenDeep" / "config.pbtxt"
+        config = self._made.folders.model_store / "WidenDeep" / "config.pbtxt"
         config.parent.mkdir(exist_ok=True)
         config.write_text(str(self._settings))
-
-    def _analyze(self, argv: Sequence[str]) -> None:
-        words = " ".join(argv)
-
-        def after(flag: str) -> list[int]:
-            return [int(word) for word in words.partition(f" {flag} ")[2].partition(" --")[0].split()]
-
-        sizes = [(size,) for size in after("--preferred-batch-sizes")]
-        grid = itertools.product(after("--instances"), after("--threads"), sizes, after("--max-queue-delays-us"))
-        self.analyzed.append([Candidate(*values) for values in grid])
-        cells = [
-            {**item.cells, **{column.name: column.cell(line[column.name]) for column in PERFORMANCE_COLUMNS}}
-            for item in self.analyzed[-1]
-            for line in (row(*surface(item, number), number) for number in (16, 64))
-        ]
-        write_csv(Path(argv[-1]), cells)
 
     def _measure(self, argv: Sequence[str]) -> None:
         path = Path(argv[-1])
@@ -324,7 +299,7 @@ def made(small_config: Plain, tmp_path: Path) -> Iterator[Experiment]:
 def test_the_stage_leaves_the_experiment_with_what_it_chose(made: Experiment) -> None:
     assert [stage.name for stage in stages_of(made)][:4] == ["export", "convert", "search", "deploy"]
     served = _Served(made, fails=[3, 6])
-    served.run(search_settings(made))
+    search_settings(made, served)
     folder = made.folders.results
     assert served.names[:3] == ["search_01_deploy", "search_01_performance", "search_02_deploy"]
     assert sum("left out, it could not be served or measured" in line for line in served.told) == 2
@@ -339,7 +314,8 @@ def test_the_stage_leaves_the_experiment_with_what_it_chose(made: Experiment) ->
 
 
 def test_what_was_measured_before_an_interruption_is_kept_and_reported(made: Experiment) -> None:
-    _Served(made).run(search_settings(made), commands=5)
+    with pytest.raises(KeyboardInterrupt):
+        search_settings(made, _Served(made, most=5))
     (result,) = read_results(made, [])
     assert (len(result.search), result.searched) == (2, False)
     assert made.parameters == made.configuration.parameters
@@ -347,26 +323,9 @@ def test_what_was_measured_before_an_interruption_is_kept_and_reported(made: Exp
     assert search_plots([result], "a host")["search_1.png"].startswith(b"\x89PNG")
 
 
-def test_model_analyzer_explores_grids_and_the_final_takes_turns(made: Experiment) -> None:
-    config = dataclasses.replace(made.config, performance_tool=PerformanceTool.MODEL_ANALYZER)
-    made.config = config
-    served = _Served(made)
-    served.run(search_settings(made))
-    exploring = [name for name in served.names if name.endswith("model_analyzer")]
-    assert served.names[:2] == ["deploy", "search_01_model_analyzer"], "it serves what is in the repository"
-    assert 3 <= len(exploring) <= 8
-    assert len(served.analyzed[0]) == 4, "the first axis is one grid of instances and threads"
-    asked = [item for grid in served.analyzed for item in grid]
-    measured, decided = read_search(made.folders.results / "search.csv")
-    assert decided and {visit.candidate for visit in measured} == set(asked)
-    finals = [visit for visit in measured if visit.final]
-    assert len(finals) == 9 and served.names[-1].endswith("performance")
-    assert made.parameters == Candidate(2, 1, (512,), 1000).over(made.configuration.parameters)
-
-
 def test_no_candidate_at_all_is_an_error(made: Experiment) -> None:
     with pytest.raises(PerformanceError, match="no candidate of the search could be served"):
-        _Served(made, fails=range(1, 999)).run(search_settings(made))
+        search_settings(made, _Served(made, fails=range(1, 999)))
 
 
 @pytest.mark.parametrize(

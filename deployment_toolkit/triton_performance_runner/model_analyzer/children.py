@@ -23,9 +23,7 @@ from deployment_toolkit.triton_performance_runner.model_analyzer.job import Anal
 from deployment_toolkit.triton_performance_runner.options import LoadPoint
 from deployment_toolkit.triton_performance_runner.perf_analyzer import PerfAnalyzer
 from deployment_toolkit.triton_performance_runner.target import Assignment
-from deployment_toolkit.triton_performance_runner.variant import Variant, VariantPoint
 from deployment_toolkit.triton_server.installation import Installation
-from deployment_toolkit.triton_server.remote import TritonServer
 from deployment_toolkit.triton_server.starting import require_restricted
 
 SERVER = "server"
@@ -58,10 +56,6 @@ def measure(job: AnalyzerJob, arguments: Sequence[str]) -> int:
     named, _ = parser.parse_known_args(arguments)
     point = LoadPoint(named.batch, named.concurrency)
     first = not any(map(job.has_begun, job.options.points))
-    if job.varied:
-        target = job.target
-        served = TritonServer.from_url(str(target.url)).model_config(target.name, target.version)
-        point = VariantPoint(point.batch, point.concurrency, Variant.of_config(served))
     job.begin(point)
     with tempfile.TemporaryDirectory(dir=job.folder) as folder:
         try:

@@ -24,7 +24,7 @@ GPUS = "CUDA_VISIBLE_DEVICES"
 class AnalyzerJob:
     """``target`` names the server that ``server_command`` starts. ``cuda_visible_devices`` is what server and client
     are to find in the environment variable of that name, None for no such variable; Model Analyzer itself is told of no
-    GPU. ``folder`` is for this job alone. ``varied`` says that the model is measured in several variants."""
+    GPU. ``folder`` is for this job alone."""
 
     folder: Path
     options: PerformanceOptions
@@ -32,7 +32,6 @@ class AnalyzerJob:
     data: InputData
     server_command: Sequence[str]
     cuda_visible_devices: str | None
-    varied: bool = False
 
     def write(self) -> None:
         """Leaves the job in its folder."""

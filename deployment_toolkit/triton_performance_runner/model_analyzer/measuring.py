@@ -3,8 +3,7 @@ loads the model, and has every point measured, one after the other.
 
 Model Analyzer's own tables lack the median, the client's send and receive times and whether a measurement settled, so
 the rows are those of the perf_analyzer that it starts and whose CSV it reads (``children``). Its automatic
-search of configurations is off: the model is measured as its ``config.pbtxt`` deploys it, or in every combination of
-the settings of given variants.
+search of configurations is off: the model is measured as its ``config.pbtxt`` deploys it.
 
 It is installed apart (``scripts/install.sh --model-analyzer``), in a virtual environment over this project's, which so
 stays without its packages.
@@ -22,7 +21,6 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 import yaml
@@ -38,10 +36,9 @@ from deployment_toolkit.server_access.url import Scheme, ServerUrl
 from deployment_toolkit.triton_performance_runner.model_analyzer import children
 from deployment_toolkit.triton_performance_runner.model_analyzer.job import GPUS, AnalyzerJob
 from deployment_toolkit.triton_performance_runner.options import LoadPoint, PerformanceOptions
-from deployment_toolkit.triton_performance_runner.repository_target import find_repository_target, instance_kind
+from deployment_toolkit.triton_performance_runner.repository_target import find_repository_target
 from deployment_toolkit.triton_performance_runner.shared_memory import no_shared_memory_left
 from deployment_toolkit.triton_performance_runner.target import Assignment, Target
-from deployment_toolkit.triton_performance_runner.variant import Variant, model_config_parameters
 from deployment_toolkit.triton_server.installation import Installation
 
 PYTHON = ROOT / ".venv-model-analyzer" / "bin" / "python"
@@ -71,10 +68,9 @@ def find_served_model(options: PerformanceOptions) -> Target:
 
 class ModelAnalyzer:
     """Model Analyzer, aimed at a model of a repository. Not to be used while another measurement runs on this
-    machine. The server at ``--server-url`` is left alone. With ``variants`` it is asked for ``VariantPoint``s."""
+    machine. The server at ``--server-url`` is left alone."""
 
-    def __init__(self, assignment: Assignment, variants: Sequence[Variant] = ()) -> None:
-        self._variants = variants
+    def __init__(self, assignment: Assignment) -> None:
         self._options = assignment.options
         self._target = assignment.target
         self._data = assignment.data
@@ -143,7 +139,6 @@ class ModelAnalyzer:
             data=self._data,
             server_command=[*command, *served, *port_options(ports)],
             cuda_visible_devices=self._env.get(GPUS),
-            varied=bool(self._variants),
         )
         job.write()
         return job
@@ -153,7 +148,9 @@ class ModelAnalyzer:
         options, folder = self._options, self._folder
         config = {
             "model_repository": str(_describe_repository(options, folder / "repository")),
-            "profile_models": {options.model_name: self._describe_model(job)},
+            "profile_models": {
+                options.model_name: {"perf_analyzer_flags": {"latency-report-file": str(job.report_path)}}
+            },
             "run_config_search_disable": True,
             "batch_sizes": sorted(set(options.batch_sizes)),
             "concurrency": sorted(set(options.concurrency)),
@@ -171,19 +168,13 @@ class ModelAnalyzer:
             "duration_seconds": 0,  # of looking at the idle server
             "skip_summary_reports": True,
             "skip_detailed_reports": True,
-            "output_model_repository_path": str(folder / "variants"),
+            "output_model_repository_path": str(folder / "models"),
             "checkpoint_directory": str(folder / "checkpoints"),
             "export_path": str(folder / "export"),
         }
         path = folder / "config.yaml"
         path.write_text(yaml.safe_dump(config))
         return path
-
-    def _describe_model(self, job: AnalyzerJob) -> dict[str, Any]:
-        told: dict[str, Any] = {"perf_analyzer_flags": {"latency-report-file": str(job.report_path)}}
-        if self._variants:
-            told["model_config_parameters"] = model_config_parameters(self._variants, instance_kind(self._options))
-        return told
 
 
 def _describe_repository(options: PerformanceOptions, folder: Path) -> Path:
