@@ -23,13 +23,8 @@ from deployment_toolkit.server_access.key_files import kept_key
 from deployment_toolkit.server_access.ports import LOOPBACK, require_free
 from deployment_toolkit.server_access.private_options import build_library, preload, variable
 from deployment_toolkit.triton_server.remote import TritonServer
-from deployment_toolkit.triton_server.starting import (
-    COMMON_OPTIONS,
-    repository_options,
-    require_restricted,
-    wait_ready,
-    what_it_says,
-)
+from deployment_toolkit.triton_server.server_options import COMMON_OPTIONS, repository_options
+from deployment_toolkit.triton_server.starting import require_restricted, wait_ready, what_it_says
 
 logger = logging.getLogger("triton")
 

@@ -18,7 +18,7 @@ import deployment_toolkit
 from deployment_toolkit.cpp_host.library import BACKEND, LIBRARY_NAME, build_library
 from deployment_toolkit.errors import BuildError, ServerError
 from deployment_toolkit.process import environment
-from deployment_toolkit.triton_server.starting import COMMON_OPTIONS
+from deployment_toolkit.triton_server.server_options import COMMON_OPTIONS
 
 logger = logging.getLogger("triton")
 

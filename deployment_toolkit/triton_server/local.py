@@ -20,7 +20,8 @@ from deployment_toolkit.server_access.ports import LOOPBACK, choose_free, port_o
 from deployment_toolkit.server_access.private_options import with_private_options
 from deployment_toolkit.triton_server.installation import Installation
 from deployment_toolkit.triton_server.remote import TritonServer
-from deployment_toolkit.triton_server.starting import repository_options, require_restricted, wait_ready, what_it_says
+from deployment_toolkit.triton_server.server_options import repository_options
+from deployment_toolkit.triton_server.starting import require_restricted, wait_ready, what_it_says
 
 logger = logging.getLogger("triton")
 

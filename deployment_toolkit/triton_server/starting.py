@@ -6,9 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-from deployment_toolkit.core import LoadMethod
 from deployment_toolkit.errors import ServerError
 from deployment_toolkit.process import last_lines
 from deployment_toolkit.server_access.key import REFUSED
@@ -74,20 +72,3 @@ def what_it_says(log: str) -> str:
     lines = [line for line in log.splitlines() if not line.startswith(("+", "|")) and "CudaDriverHelper" not in line]
     errors = [line for line in lines if re.match(r"E\d{4} |error: ", line)]
     return last_lines("\n".join(errors or lines))
-
-
-_REPOSITORY_POLL_S = 1
-_EXIT_TIMEOUT_S = 5  # for requests in flight when the server is told to end
-COMMON_OPTIONS = (
-    f"--exit-timeout-secs={_EXIT_TIMEOUT_S}",
-    # Configurations are complete. Completing them would start every model twice, and might add a scheduler.
-    "--disable-auto-complete-config",
-)
-
-
-def repository_options(model_repository: Path, load_method: LoadMethod) -> list[str]:
-    """What a server is told of its models. Raises ServerError if the repository is missing."""
-    if not model_repository.is_dir():
-        raise ServerError(f"there is no model repository at {model_repository}: give an existing folder")
-    options = [f"--model-repository={model_repository.resolve()}", f"--model-control-mode={load_method}"]
-    return [*options, f"--repository-poll-secs={_REPOSITORY_POLL_S}"] if load_method == LoadMethod.POLL else options

@@ -1,0 +1,25 @@
+"""Options of every tritonserver that is started here, embedded or in a container. An image that only serves imports
+them, too: it has no client library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deployment_toolkit.core import LoadMethod
+from deployment_toolkit.errors import ServerError
+
+_REPOSITORY_POLL_S = 1
+_EXIT_TIMEOUT_S = 5  # for requests in flight when the server is told to end
+COMMON_OPTIONS = (
+    f"--exit-timeout-secs={_EXIT_TIMEOUT_S}",
+    # Configurations are complete. Completing them would start every model twice, and might add a scheduler.
+    "--disable-auto-complete-config",
+)
+
+
+def repository_options(model_repository: Path, load_method: LoadMethod) -> list[str]:
+    """What a server is told of its models. Raises ServerError if the repository is missing."""
+    if not model_repository.is_dir():
+        raise ServerError(f"there is no model repository at {model_repository}: give an existing folder")
+    options = [f"--model-repository={model_repository.resolve()}", f"--model-control-mode={load_method}"]
+    return [*options, f"--repository-poll-secs={_REPOSITORY_POLL_S}"] if load_method == LoadMethod.POLL else options
