@@ -1,0 +1,86 @@
+"""Keeps what people read of a run, under ``reports/``.
+
+    python -m runner.keep_report RUN NAME
+
+copies report.md, task.yaml, the summaries, the pictures and, of each experiment, its tables and ``config.pbtxt``. What
+repeats those tables or only runs on the host that made them stays behind. Names of files lose the checkout's own path.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from deployment_toolkit.checkout import ROOT
+from deployment_toolkit.errors import UsageError
+from deployment_toolkit.files.atomic import replace_when_complete
+from deployment_toolkit.options.params import make_parser, run_entry_point
+
+logger = logging.getLogger("keep_report")
+
+KEPT = (
+    "report.md",
+    "task.yaml",
+    "*_summary.csv",
+    "plots/*.png",
+    "experiment_*/correctness.csv",
+    "experiment_*/triton_performance_*.csv",
+    "experiment_*/search.csv",
+    "experiment_*/config.pbtxt",
+    "experiment_*/ensemble/*.csv",
+    "experiment_*/ensemble/config.pbtxt",
+)
+_TEXTS = (".md", ".yaml", ".csv", ".pbtxt")
+_REPLAY = " Each experiment's `replay.sh` repeats its commands."
+_CHOSEN = re.compile(r"\]\((experiment_\d+)/search/config\.pbtxt\)")  # the deployed configuration, once more
+
+
+@dataclass(frozen=True)
+class KeepOptions:
+    """``run`` is a folder of ``runner_workspace/runs``; ``name`` that of the folder to make in ``reports``, in the
+    place of one of that name."""
+
+    run: Path
+    name: str
+    reports: Path
+
+    def __post_init__(self) -> None:
+        if not (self.run / "task.yaml").is_file():
+            raise UsageError(f"{self.run} is no run (it has no task.yaml): give a folder of runner_workspace/runs")
+        if not re.fullmatch(r"[a-z0-9_]+", self.name):
+            raise UsageError(f"name {self.name}: use lower case letters, digits and _")
+
+
+def keep(options: KeepOptions) -> Path:
+    """Copies a run by the rule; the folder that is made. Raises DataError if it can't be written."""
+    run, place = options.run.resolve(), options.reports / options.name
+    with replace_when_complete(place) as beside:
+        for path in sorted({path for pattern in KEPT for path in run.glob(pattern)}):
+            target = beside / path.relative_to(run)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            content = path.read_bytes()
+            target.write_bytes(_portable(content.decode()).encode() if path.suffix in _TEXTS else content)
+    return place
+
+
+def _portable(text: str) -> str:
+    """Without the checkout's path, and without words about files that are not kept."""
+    text = text.replace(f"{ROOT}/", "").replace(str(ROOT), ".")
+    return _CHOSEN.sub(r"](\1/config.pbtxt)", text.replace(_REPLAY, ""))
+
+
+def main(argv: list[str]) -> None:
+    parser = make_parser(__doc__ or "")
+    parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser.add_argument("name", help="of the folder in reports/")
+    parser.add_argument("--reports-dir", type=Path, default=ROOT / "reports", help="folder of all kept runs")
+    given = parser.parse_args(argv)
+    place = keep(KeepOptions(given.run, given.name, given.reports_dir))
+    files = [path for path in place.rglob("*") if path.is_file()]
+    logger.info("%d files, %.1f MB: %s", len(files), sum(path.stat().st_size for path in files) / 1e6, place)
+
+
+if __name__ == "__main__":
+    run_entry_point(main)
