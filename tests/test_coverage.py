@@ -41,7 +41,7 @@ COMMANDS: dict[str, tuple[str, list[str]]] = {
 }
 # Files whose text a test runs, beside its own and the fixtures above it.
 RUNS = {
-    "tests/test_readme.py": ["README.md"],
+    "tests/test_readme.py": ["README.md", "docs/step-by-step.md"],
     "tests/test_original_commands.py": ["tests/original_commands.txt"],
     "tests/test_bring_your_own_data.py": ["docs/bring-your-own-data.md"],
     "tests/test_ensemble.py": ["docs/ensemble.md"],

@@ -1,5 +1,5 @@
-"""The README's commands, as printed, in a copy of the checkout: only the amount of demo data and the length of the
-measurements are cut. Its figures are those of the kept run."""
+"""The commands of the README and of the pages it leads to, as printed, in a copy of the checkout, with less data and
+shorter measurements. The README's figures are those of the kept run."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from deployment_toolkit.checkout import ROOT
 from tests.checkout import copy_checkout, run_block, server_by_hand
 
-README = (ROOT / "README.md").read_text()
+PAGES = {name: (ROOT / name).read_text() for name in ("README.md", "docs/step-by-step.md", "docs/gpu.md")}
+README = PAGES["README.md"]
 RUN = ROOT / "reports" / "cpu_2_cores"
 CUTS = {
     "--displays 40000": "--displays 400",
@@ -31,14 +33,12 @@ AROUND = (
     "./scripts/install.sh",
     "less runner_workspace/runs/latest/report.md",
 )
-LINK = re.compile(r"\]\(([^)#:]+)(?:#[\w-]*)?\)")
+LINK = re.compile(r"\]\(([^)#:]*)(?:#([\w-]*))?\)")
 
 
-def _blocks(heading: str) -> list[str]:
-    """The commands under a heading of any level, up to the next of that level."""
-    level, body = re.search(rf"^(#+) {re.escape(heading)}\n(.*)", README, flags=re.MULTILINE | re.DOTALL).groups()  # type: ignore[union-attr]
-    chapter = re.split(rf"^#{{1,{len(level)}}} ", body, flags=re.MULTILINE)[0]
-    return re.findall(r"^```bash\n(.*?)^```", chapter, flags=re.MULTILINE | re.DOTALL)
+def _blocks(text: str) -> list[str]:
+    """Its commands."""
+    return re.findall(r"^```bash\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def _on_another_host(block: str) -> bool:
 
 
 def test_step_by_step(checkout: Path) -> None:
-    setup, *blocks = [block for block in _blocks("Step by step deployment process") if not _on_another_host(block)]
+    setup, *blocks = [block for block in _blocks(PAGES["docs/step-by-step.md"]) if not _on_another_host(block)]
     (server,) = [block for block in blocks if "triton_server" in block]
     before, after = blocks[: blocks.index(server)], blocks[blocks.index(server) + 1 :]
 
@@ -80,13 +80,13 @@ def test_step_by_step(checkout: Path) -> None:
 
 
 def _for_other_hosts() -> list[str]:
-    everything = re.findall(r"^```bash\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+    everything = [block for text in PAGES.values() for block in _blocks(text)]
     lines = {line for block in everything if _on_another_host(block) for line in block.splitlines()}
     return sorted(lines - set(AROUND))
 
 
 def test_a_gpu_host_takes_four_commands() -> None:
-    first, *_ = _blocks("On a GPU host")
+    first, *_ = _blocks(PAGES["docs/gpu.md"])
     assert [line for line in first.splitlines() if not _on_another_host(line)] == list(AROUND)
     assert len(first.splitlines()) == 4
 
@@ -103,16 +103,19 @@ def test_commands_for_other_hosts_say_at_once_what_is_missing(command: str, tmp_
 
 
 def test_every_command_is_run() -> None:
-    quick_start = [line for block in _blocks("On a CPU") for line in block.splitlines()]
-    assert quick_start == [MAIN_JOB, TESTS]
-    assert all(os.access(ROOT / command, os.X_OK) for command in quick_start)
-    everything = re.findall(r"^```bash\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
-    run = _blocks("On a CPU") + _blocks("Step by step deployment process")
-    assert [block for block in everything if block not in run and not _on_another_host(block)] == []
+    here = [line for block in _blocks(README) if not _on_another_host(block) for line in block.splitlines()]
+    assert here == [MAIN_JOB, MAIN_JOB, TESTS]
+    assert all(os.access(ROOT / command, os.X_OK) for command in here)
+    assert [block for block in _blocks(PAGES["docs/gpu.md"]) if not _on_another_host(block)] == []
+
+
+def test_readme_is_short_enough_to_be_read() -> None:
+    assert 10_000 <= len(README.encode()) <= 12 * 1024
 
 
 def test_commands_within_the_text_are_there() -> None:
-    programs = re.findall(r"`((?:\./)?[\w/]+\.(?:sh|py)|python -m [\w.]+|python [\w/]+\.py)[^`]*`", README)
+    text = "".join(PAGES.values())
+    programs = re.findall(r"`((?:\./)?[\w/]+\.(?:sh|py)|python -m [\w.]+|python [\w/]+\.py)[^`]*`", text)
     assert len(set(programs)) > 8
     for program in set(programs) - {"replay.sh"}:  # which a run writes
         name = program.removeprefix("python -m ").removeprefix("python ").removeprefix("./")
@@ -120,23 +123,29 @@ def test_commands_within_the_text_are_there() -> None:
         assert any(path.is_file() for path in paths), program
 
 
-def test_links_lead_somewhere() -> None:
-    links = LINK.findall(README)
-    assert len(links) > 10
-    assert [link for link in links if not (ROOT / link).exists()] == []
-    anchors = {
-        re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in re.findall(r"^#+ (.*)", README, re.M)
-    }
-    assert set(re.findall(r"\]\(#([\w-]+)\)", README)) <= anchors
+def _anchors(text: str) -> set[str]:
+    return {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in re.findall(r"^#+ (.*)", text, re.M)}
+
+
+@pytest.mark.parametrize("page", sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]))
+def test_links_lead_somewhere(page: Path) -> None:
+    for link, anchor in LINK.findall(page.read_text()):
+        target = page.parent / link if link else page
+        assert target.exists(), link
+        assert not anchor or anchor in _anchors(target.read_text()), f"{link}#{anchor}"
 
 
 @pytest.mark.parametrize("mode", ["offline", "online"])
 def test_the_tables_are_those_of_the_kept_run(mode: str) -> None:
     """Latencies are microseconds in the CSV and milliseconds in the table."""
-    titles = re.findall(rf"^\*\*{mode.capitalize()}: .*\n\n((?:\|.*\n)+)", README, flags=re.MULTILINE)
-    files = sorted(RUN.glob(f"experiment_*/triton_performance_{mode}.csv"))
-    assert len(titles) == len(files) >= 2
-    for table, path in zip(titles, files, strict=True):
+    pattern = rf"^\*\*{mode.capitalize()}: (.*) (.*)\*\*\n\n((?:\|.*\n)+)"
+    tables = re.findall(pattern, README, flags=re.MULTILINE)
+    assert len(tables) == 1
+    configurations = yaml.safe_load((RUN / "task.yaml").read_text())["config"]["configurations"]
+    ran = [(item["parameters"]["format"], item["parameters"]["precision"]) for item in configurations]
+    for model_format, precision, table in tables:
+        number = ran.index((model_format, precision)) + 1
+        path = RUN / f"experiment_{number}" / f"triton_performance_{mode}.csv"
         header, _, *lines = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in table.splitlines()]
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))
