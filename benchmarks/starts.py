@@ -40,7 +40,7 @@ from deployment_toolkit.rows.sample import random_rows
 from deployment_toolkit.triton_inference_runner.base import open_session
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
-from runner.report.system_info import read_system_info
+from runner.serving import read_system_info
 
 logger = logging.getLogger("starts")
 

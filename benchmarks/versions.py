@@ -37,7 +37,7 @@ from deployment_toolkit.server_access.ports import LOOPBACK, choose_free
 from deployment_toolkit.server_access.url import ServerUrl
 from deployment_toolkit.triton_inference_runner.grpc import GrpcTransport
 from deployment_toolkit.triton_server.remote import TritonServer
-from runner.report.system_info import read_system_info
+from runner.serving import read_system_info
 
 CSV_FILE, PAGE_FILE = "versions.csv", "versions.md"
 BEFORE, AGAIN, NOW = "before", "before, once more", "now"

@@ -76,6 +76,14 @@ def the_toolkit_knows_no_user_of_it(project: Project) -> Iterator[str]:
             yield from (_told(name, imported) for imported in _imports(tree) if _package(imported) in users)
 
 
+def benchmarks_know_one_module_of_the_runner(project: Project) -> Iterator[str]:
+    for name, tree in project.items():
+        if name.startswith("benchmarks."):
+            for imported in _imports(tree):
+                if _package(imported) == "runner" and _module_of(project, imported[0]) != "runner.serving":
+                    yield _told(name, imported)
+
+
 def root_scripts_do_not_know_each_other(project: Project) -> Iterator[str]:
     scripts = _root_scripts(project)
     for name in scripts:
@@ -197,6 +205,7 @@ RULES: tuple[Rule, ...] = (
     core_and_errors_import_only_numpy,
     metrics_know_only_numpy_and_the_core,
     the_toolkit_knows_no_user_of_it,
+    benchmarks_know_one_module_of_the_runner,
     root_scripts_do_not_know_each_other,
     the_runner_never_loads_tensorflow,
     packages_are_imported_only_at_home,
@@ -229,6 +238,7 @@ VIOLATIONS: tuple[tuple[Rule, dict[str, str]], ...] = (
     (the_toolkit_knows_no_user_of_it, {"deployment_toolkit.x": "from widedeep import network"}),
     (the_toolkit_knows_no_user_of_it, {"deployment_toolkit.a.x": "def f():\n    import runner.config.run"}),
     (the_toolkit_knows_no_user_of_it, {"deployment_toolkit.x": "import metrics", "metrics": ""}),
+    (benchmarks_know_one_module_of_the_runner, {"benchmarks.a": "from runner.workspace import Workspace"}),
     (root_scripts_do_not_know_each_other, {"export_model": "import model", "model": ""}),
     (root_scripts_do_not_know_each_other, {"export_model": "from navigator.options import ModelOptions"}),
     (root_scripts_do_not_know_each_other, {"widedeep.x": "from metrics import MetricsCalculator", "metrics": ""}),

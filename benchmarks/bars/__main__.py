@@ -31,8 +31,7 @@ from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Host
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
-from runner.config.run import RunConfig, load_config
-from runner.report.system_info import read_system_info
+from runner.serving import RunConfig, load_config, read_system_info
 
 logger = logging.getLogger("bars")
 

@@ -6,18 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from deployment_toolkit.core import Format, Host, Precision
 from deployment_toolkit.errors import UsageError
-from runner.config.experiment import Parameters, TritonLaunchMode
-from runner.config.run import RunConfig
-from runner.records import StageState
-from runner.workspace import Workspace
-
-_GATE = "correctness"
+from runner.serving import Parameters, RunConfig, is_embedded, kept_models
 
 
 @dataclass(frozen=True)
@@ -61,20 +53,7 @@ def of_run(config: RunConfig, run: Path) -> list[Contestant]:
 
     Raises UsageError if the run isn't there or was made with other experiments, or if none of its models is left.
     """
-    run = run.resolve()
-    try:
-        task = yaml.safe_load((run / "task.yaml").read_text())
-    except OSError as error:
-        raise UsageError(f"--run {run} is no run ({error.strerror}): give a folder of runner_workspace/runs") from error
-    _require_same(config, task["config"]["configurations"], run)
-    passed = {
-        stage["experiment"]
-        for stage in task["stages"]
-        if stage["name"] == _GATE and stage["state"] in (StageState.OK, StageState.REUSED)
-    }
-    workspace = Workspace(run.parent.parent, run.name)
-    models = {number: workspace.experiment(number).converted for number in sorted(passed)}
-    left = {number: path for number, path in models.items() if path.exists()}
+    left = kept_models(config, run)
     if not left:
         raise UsageError(f"run {run} has no models that passed the gate and were kept: run again with --keep-models")
     return of_paths(config, left)
@@ -90,9 +69,8 @@ def of_paths(config: RunConfig, models: Mapping[int, Path]) -> list[Contestant]:
         if not path.exists():
             raise UsageError(f"--models {number}={path}: there is no such file or folder")
         configuration = config.configurations[number - 1]
-        mode = config.launch_mode_of(configuration)
-        if mode is not TritonLaunchMode.EMBEDDED:
-            raise UsageError(f"experiment {number} is served by {mode}: the bars are for the embedded server")
+        if not is_embedded(config, number):
+            raise UsageError(f"experiment {number} has another server: the bars are for the embedded one")
         found.append(Contestant(number, configuration.parameters, path.resolve()))
     titles = [contestant.title for contestant in found]
     if len(set(titles)) < len(titles):
@@ -100,11 +78,3 @@ def of_paths(config: RunConfig, models: Mapping[int, Path]) -> list[Contestant]:
     if sum(contestant.is_baseline for contestant in found) != 1 or len(found) < 2:
         raise UsageError(f"the bars compare tf-savedmodel fp32 with other formats; the models are {', '.join(titles)}")
     return found
-
-
-def _require_same(config: RunConfig, ran: list[dict[str, Any]], run: Path) -> None:
-    """The run's experiments must be those of the configuration."""
-    theirs = [(item["parameters"]["format"], item["parameters"]["precision"]) for item in ran]
-    ours = [(item.parameters.format, item.parameters.precision) for item in config.configurations]
-    if theirs != ours:
-        raise UsageError(f"run {run} was of other experiments than the configuration: give its --config-path")

@@ -29,7 +29,7 @@ from deployment_toolkit.errors import DeploymentError, UsageError
 from deployment_toolkit.files.atomic import replace_when_complete, write_text
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from deployment_toolkit.progress import progress_bar
-from runner.report.system_info import read_system_info
+from runner.serving import read_system_info
 from widedeep.features.options import read_feature_spec
 
 logger = logging.getLogger("growth")

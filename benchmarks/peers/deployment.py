@@ -13,22 +13,15 @@ from pathlib import Path
 from benchmarks.peers.sample import SAMPLE_ROWS, Sample
 from benchmarks.peers.served import Served
 from benchmarks.peers.wire import KSERVE_BINARY
-from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import DataloaderFn, EvaluationMode, Format, Host
 from deployment_toolkit.errors import DataError, UsageError
-from deployment_toolkit.files.atomic import replace_when_complete
-from deployment_toolkit.process import run
 from deployment_toolkit.results.performance import BATCH, CONCURRENCY, P99, THROUGHPUT, US_PER_MS
 from deployment_toolkit.rows.dump import Dump
 from deployment_toolkit.triton_performance_runner.options import PerformanceOptions
 from deployment_toolkit.triton_performance_runner.sweep import measure
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
-from runner.config.hosting import missing_here
-from runner.config.run import load_config
-from runner.experiment import Command, Experiment, make_command, script
-from runner.stages.network import convert, deploy, export, hidden_unit_options, spec_options
-from runner.workspace import ExperimentFolders, Workspace
+from runner.serving import StandaloneExperiment, load_config, missing_here
 
 _RUN = "peers"
 _STEP_TIMEOUT_S = 900
@@ -58,13 +51,19 @@ class PeerDeployment:
             raise DataError(f"there is no model at {path}")
         self.name = name
         number = config.configurations.index(experiments[name]) + 1
-        places = Workspace(workspace.resolve(), _RUN)
-        folders = ExperimentFolders(places.run, places.root / _RUN, places.root / _RUN)
         parameters = dataclasses.replace(experiments[name].parameters, host=str(host))
-        self._experiment = Experiment(number, config, parameters, places, folders)
-        self.format = Format(self._experiment.parameters.format)
+        folder = workspace.resolve() / _RUN
+        self._experiment = StandaloneExperiment(
+            *(config, number, parameters),
+            workspace=workspace.resolve(),
+            folder=folder,
+            model_store=folder,
+            logs=folder,
+            timeout_s=_STEP_TIMEOUT_S,
+        )
+        self.format = Format(parameters.format)
         suffix = ".onnx" if self.format is Format.ONNX else f".{self.format}"
-        made = places.root / _RUN / f"{name.replace(':', '_')}{suffix}"
+        made = folder / f"{name.replace(':', '_')}{suffix}"
         self.model = made if path is None else path.resolve()
 
     @property
@@ -88,29 +87,13 @@ class PeerDeployment:
         """Exports and converts, if the model is not there. Raises ProcessError."""
         if self.model.exists():
             return
-        with (
-            replace_when_complete(self.model) as beside,
-            tempfile.TemporaryDirectory(prefix=".making_", dir=self.model.parent) as made,
-        ):
-            folders = dataclasses.replace(self._experiment.folders, shared=Path(made))
-            experiment = dataclasses.replace(self._experiment, folders=folders)
-            for command in (*export(experiment), *convert(experiment)):
-                _run(command, logs)
-            folders.converted.replace(beside)
+        self.model.parent.mkdir(parents=True, exist_ok=True)
+        dataclasses.replace(self._experiment, logs=logs).make_model(self.model)
 
     def sample(self, folder: Path) -> Sample:
         """Rows of the validation data with what the trained checkpoint answers to them in TensorFlow. Raises
         ProcessError."""
-        config, parameters = self._experiment.config, self._experiment.parameters
-        argv = [
-            *script("run_inference_on_fw.py", "--input-path", ROOT / "model.py", "--input-type", Format.TF_KERAS),
-            *("--checkpoint-dir", self._experiment.workspace.checkpoint(parameters.checkpoint), "--precision", "fp32"),
-            *hidden_unit_options(config),
-            *("--dataloader", ROOT / "dataloader.py", "--data-pattern", self._experiment.valid_pattern),
-            *("--batch-size", parameters.max_batch_size, *spec_options(config)),
-            *("--output-dir", folder / "framework", "--dump-inputs"),
-        ]
-        _run(make_command("framework", argv), folder)
+        dataclasses.replace(self._experiment, logs=folder).framework_answers(folder / "framework")
         first = next(Dump(folder / "framework").predictions(SAMPLE_ROWS))
         return Sample(first.batch.x, next(iter(first.y_pred.values())).reshape(-1))
 
@@ -120,13 +103,10 @@ class PeerDeployment:
         with tempfile.TemporaryDirectory(prefix="peers_") as folder:
             repository = Path(folder) / "repository"
             repository.mkdir()
-            shared = Path(folder) / "shared"
-            shared.mkdir()
-            (shared / "converted_model").symlink_to(self.model)
-            folders = dataclasses.replace(self._experiment.folders, shared=shared, model_store=repository)
+            place = Path(folder) / "shared"
+            experiment = dataclasses.replace(self._experiment, folder=place, model_store=repository, logs=log.parent)
             with local_server(repository, log_path=log) as server:
-                for command in deploy(dataclasses.replace(self._experiment, folders=folders, server=server)):
-                    _run(command, log.parent)
+                experiment.deploy(server, self.model)
                 assert server.pid is not None, "the embedded server is a child of this process"
                 name = self._experiment.config.model_name
                 port = int(server.http_url.rpartition(":")[2])
@@ -148,8 +128,3 @@ class PeerDeployment:
         )
         measured = measure(options, dataloader_fn)
         return {(row[BATCH], row[CONCURRENCY]): PerfPoint(row[THROUGHPUT], row[P99] / US_PER_MS) for row in measured}
-
-
-def _run(command: Command, logs: Path) -> None:
-    logs.mkdir(parents=True, exist_ok=True)
-    run(command.argv, timeout_s=_STEP_TIMEOUT_S, log_path=logs / f"{command.name}.log")
