@@ -28,7 +28,7 @@ class ExportPrecision(Mnemonic):
 
 @dataclass(frozen=True)
 class ModelOptions(NetworkOptions):
-    """What ``get_model`` takes."""
+    """Options of ``get_model``."""
 
     precision: ExportPrecision = option("number format that the network computes in", ExportPrecision.FP16)
     checkpoint_dir: Path | None = option("folder of the checkpoint; without one the weights are random", None)

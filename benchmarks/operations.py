@@ -1,4 +1,4 @@
-"""Where an OpenVINO model's time goes: the share of each kind of operation, as the CPU plugin's own clock tells it.
+"""Time of an OpenVINO model by kind of operation, as the CPU plugin's own clock tells it.
 
 Run from the repository's root: ``python -m benchmarks.operations --input-path MODEL --dataloader dataloader.py …``
 Operations of one inference run one after the other, each on all threads, so their times add up to the inference's.

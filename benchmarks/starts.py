@@ -71,7 +71,7 @@ class StartsOptions:
 
 @dataclass(frozen=True)
 class Start:
-    """What came of one. ``wrong`` counts the batches with a row that was answered wrong, ``largest_difference`` is of
+    """Result of a start. ``wrong`` counts the batches with a row that was answered wrong, ``largest_difference`` is of
     all rows; a start that did not get that far has an ``error`` and no batches."""
 
     model: str

@@ -1,1 +1,1 @@
-"""What any model could use: plug-in contracts, runtimes, Triton sessions, servers, measurements and reports."""
+"""Parts for any model: plug-in contracts, runtimes, Triton sessions, servers, measurements and reports."""

@@ -73,14 +73,14 @@ class Batching(Mnemonic):
 
 
 class DeviceKind(Mnemonic):
-    """Where an instance group runs."""
+    """Device kind of an instance group."""
 
     CPU = "cpu"
     GPU = "gpu"
 
 
 class Host(Mnemonic):
-    """Who runs a model inside the server: the native backend of its format, the Python backend with a framework, or
+    """Host of a model inside the server: the native backend of its format, the Python backend with a framework, or
     this project's own backend in C++ with OpenVINO."""
 
     NATIVE = "native"
@@ -103,7 +103,7 @@ class EvaluationMode(Mnemonic):
 
 
 class PerformanceTool(Mnemonic):
-    """Who measures."""
+    """The load generator."""
 
     PERF_ANALYZER = "perf_analyzer"
     MODEL_ANALYZER = "model_analyzer"

@@ -1,4 +1,4 @@
-"""What this machine's CPU computes with, and in which number formats by itself.
+"""This machine's CPU, with the number formats that it has instructions for, and its NVIDIA GPUs.
 
 OpenVINO's own list (``OPTIMIZATION_CAPABILITIES``) names INT8 on every CPU, and BF16 on those that have to emulate it,
 which are slower so than in float32; int8 without dot products of its own also overflows. So the instructions decide.

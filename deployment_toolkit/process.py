@@ -29,7 +29,7 @@ _UNLESS_ORPHANED = 'test "$PPID" = "$0" && exec "$@"'
 
 @dataclass(frozen=True)
 class Completed:
-    """What a child that exited with 0 printed."""
+    """Output of a child that exited with 0."""
 
     argv: tuple[str, ...]
     stdout: str

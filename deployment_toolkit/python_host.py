@@ -31,7 +31,7 @@ _SMALL = 32  # elements up to which Python's own min and max beat numpy's
 
 
 class TritonPythonModel:
-    """What the Python backend asks a model for: ``initialize``, ``execute``, ``finalize``."""
+    """The class that the Python backend looks for: ``initialize``, ``execute``, ``finalize``."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Loads the model that the configuration's parameters name, onto this instance's device: a GPU, or the CPU with

@@ -1,4 +1,4 @@
-"""Which conversions the options of ``convert`` ask for: a chain of steps for each."""
+"""Conversions that the options of ``convert`` ask for: a chain of steps for each."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Variant = tuple[str, dict[str, Any]]  # what it is called, and the converter's o
 
 
 class PrecisionsMode(Mnemonic):
-    """What a number format allows a TensorRT builder: itself and all wider ones, itself alone, or an attempt each."""
+    """Precisions that a format allows the builder: itself and all wider ones, itself alone, or an attempt each."""
 
     HIERARCHY = "hierarchy"
     SINGLE = "single"
@@ -42,7 +42,7 @@ class PrecisionsMode(Mnemonic):
 
 @dataclass(frozen=True)
 class TargetOptions:
-    """What to make."""
+    """Options of the targets."""
 
     target_formats: list[Format] = option("formats to make, the best first", [Format.ONNX], nargs="+")
     onnx_opsets: list[int] = option("ONNX operator sets to try, an attempt each", [13], type=int, nargs="+")

@@ -20,7 +20,7 @@ _ROWS_A_BATCH = 2048
 
 @dataclass(frozen=True)
 class CalibrationOptions:
-    """What int8 is made with."""
+    """Options of int8."""
 
     calibration_data_pattern: str | None = option(
         "int8: the --dataloader's --data-pattern for training data to calibrate on", None

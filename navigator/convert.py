@@ -48,14 +48,14 @@ RESULTS, STATE, CONVERTED = "convert_model_results.yaml", "convert_model_state.y
 
 
 class LaunchMode(Mnemonic):
-    """Where conversions run."""
+    """Place of conversions."""
 
     LOCAL = "local"
     DOCKER = "docker"
 
 
 class ConversionState(Mnemonic):
-    """What became of a conversion."""
+    """State of a conversion."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -63,7 +63,7 @@ class ConversionState(Mnemonic):
 
 @dataclass(frozen=True)
 class ConverterLaunchOptions:
-    """Where conversions run and what becomes of them."""
+    """Options: the place of conversions, and what becomes of their containers."""
 
     output_path: Path | None = option("where the first success goes", None, aliases=("-o",))
     launch_mode: LaunchMode = option("where conversions run", LaunchMode.LOCAL)
@@ -139,7 +139,7 @@ def convert(args: argparse.Namespace) -> None:
 
 @dataclass(frozen=True)
 class _Job:
-    """What the attempts of a call share."""
+    """State that the attempts of a call share."""
 
     source: Made
     signature: Signature

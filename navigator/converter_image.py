@@ -55,7 +55,7 @@ if not tensorflow.sysconfig.get_build_info().get("is_tensorrt_build", False):
 
 @dataclass(frozen=True)
 class ConverterImage:
-    """What converts between ``formats``, wanted as a variant of the image ``base``."""
+    """Image that converts between ``formats``, based on the image ``base``."""
 
     base: str
     formats: Collection[Format]

@@ -1,4 +1,4 @@
-"""What ``triton-config-model`` makes of its options: deployments, the one to prefer first."""
+"""Deployments that the options of ``triton-config-model`` allow, the preferred one first."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _PRECISIONS = (Precision.INT8, Precision.FP16, Precision.FP32)
 
 
 class HostChoice(Mnemonic):
-    """Who is to run the model: ``Host``, or whichever the server can."""
+    """Host of the model: ``Host``, or whichever the server can."""
 
     AUTO = "auto"
     NATIVE = "native"

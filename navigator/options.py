@@ -1,4 +1,4 @@
-"""What both commands ask: the model, its signature, the workspace, containers, TensorRT's memory."""
+"""Options of both commands: the model, its signature, the workspace, containers, TensorRT's memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FORMATS = (Format.TORCHSCRIPT, Format.TF_SAVEDMODEL, Format.TF_TRT, Format.ONNX,
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Which model."""
+    """Options that name the model."""
 
     model_name: str = option("name of the model", aliases=["-n"])
     model_path: Path = option("file or folder of the model", aliases=["-p"])
@@ -76,7 +76,7 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class WorkspaceOptions:
-    """Where a command keeps its results and logs."""
+    """Options of the workspace: results and logs."""
 
     workspace_path: Path = option("folder for results and logs", Path("navigator_workspace"))
     override_workspace: bool = option("remove the command's earlier results first, reuse nothing", False)

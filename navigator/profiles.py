@@ -1,4 +1,4 @@
-"""Which shapes a converted model is made for and compared on."""
+"""Shapes that a converted model is made for and compared on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was made in a workspace and of what, so that a second call does not make it again."""
+"""Ledger of a workspace: what was made of what, so that a second call does not make it again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What options of both commands are made of: tensors, and values given by name or for all."""
+"""Values of options: tensors, and values given by name or for all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person sees of a run while it goes on: a line per stage, and the progress of the running one."""
+"""Console output of a run: a line per stage, and the progress of the running one."""
 
 from __future__ import annotations
 

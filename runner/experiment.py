@@ -70,7 +70,7 @@ class Experiment:
 
     @property
     def launch_mode(self) -> TritonLaunchMode:
-        """Where its server runs."""
+        """Launch mode of its server."""
         return self.config.launch_mode_of(self.configuration)
 
     @property

@@ -1,4 +1,4 @@
-"""What became of each stage."""
+"""Records of stages: state, time, memory, message."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runner.experiment import Command
 
 
 class StageState(Mnemonic):
-    """What became of a stage."""
+    """State of a stage."""
 
     RUNNING = "running"
     OK = "ok"

@@ -13,7 +13,7 @@ from deployment_toolkit.files.atomic import remove
 
 @dataclass(frozen=True)
 class ExperimentFolders:
-    """Where one experiment reads and writes. ``results`` is kept; ``shared`` and ``model_store`` hold models and
+    """Folders of one experiment. ``results`` is kept; ``shared`` and ``model_store`` hold models and
     dumps."""
 
     results: Path

@@ -1,1 +1,1 @@
-"""What only this model knows: its features, its data, its network and its training."""
+"""Parts of this model alone: its features, its data, its network and its training."""

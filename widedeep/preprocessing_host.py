@@ -18,7 +18,7 @@ from widedeep.preprocessing.raw_features import FEATURE_SPEC, WORKFLOW, load_raw
 
 
 class TritonPythonModel(python_host.TritonPythonModel):
-    """What the Python backend asks a model for."""
+    """The class that the Python backend looks for."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Loads the workflow and the specification that lie in the model's version folder."""

@@ -35,7 +35,7 @@ TRAIN_DAYS = np.array([1.0] * 11 + [0.5] * 2)
 
 @dataclass(frozen=True)
 class SyntheticOptions:
-    """What ``python -m widedeep.synthetic`` is asked for."""
+    """Options of ``python -m widedeep.synthetic``."""
 
     output_dir: Path = option("folder to make; must not exist, or be empty")
     displays: int = option("number of displays (page views with ads, one click each)", 40_000)

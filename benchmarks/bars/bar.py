@@ -14,7 +14,7 @@ SCOUTING = 0  # the round that chooses who is measured in the others
 
 
 class Quantity(Mnemonic):
-    """What a sample is a value of, with its unit."""
+    """Quantity of a sample, with its unit."""
 
     OFFLINE = "offline, inferences/s"
     OFFLINE_P99 = "offline, p99 in us"
@@ -43,7 +43,7 @@ class BarSample:
 
 
 class Samples:
-    """What was measured so far."""
+    """Samples so far."""
 
     def __init__(self, samples: Iterable[BarSample] = ()) -> None:
         self.all = list(samples)
@@ -79,7 +79,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class Cast:
-    """Who plays which part, by titles, and at which points. ``batches`` are measured offline, the largest last."""
+    """Roles by titles, and the points to measure. ``batches`` are measured offline, the largest last."""
 
     baseline: str
     offline: str  # most inferences/s at the largest batch

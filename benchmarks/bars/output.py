@@ -1,4 +1,4 @@
-"""What was measured as files: every value as CSV, the bars as markdown, and two pictures."""
+"""Result files: every value as CSV, the bars as markdown, and two pictures."""
 
 from __future__ import annotations
 

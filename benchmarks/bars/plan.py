@@ -1,4 +1,4 @@
-"""What has to be measured for which bar."""
+"""Measurements that each bar needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was measured at one size, and the table of it that is kept between runs."""
+"""Measurements at one size, and their table, which is kept between runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from deployment_toolkit.results.tables import write_csv
 
 
 class Axis(Mnemonic):
-    """What grows."""
+    """Axis of growth."""
 
     ROWS = "rows"
     TABLES = "tables"

@@ -11,7 +11,7 @@ from benchmarks.growth.point import Axis, GrowthPoint, exponent
 
 @dataclass(frozen=True)
 class GrowthQuantity:
-    """What is shown of a point."""
+    """Quantity of a point that is shown."""
 
     title: str
     value: Callable[[GrowthPoint], float]

@@ -36,8 +36,8 @@ _MIB = 2**20
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured: each system ``passes`` times with each model, each cell for ``seconds`` after ``warmup_s``, or
-    longer, until every connection was answered several times.
+    """Plan: each system ``passes`` times with each model, each cell for ``seconds`` after ``warmup_s``, or longer,
+    until every connection was answered several times.
     ``tolerance`` is the largest difference of a probability from the framework's that counts as an answer, by model."""
 
     deployments: Sequence[PeerDeployment]
@@ -55,7 +55,7 @@ Keep = Callable[["CampaignOutcome"], None]
 
 @dataclass
 class CampaignOutcome:
-    """What was measured so far."""
+    """Results so far."""
 
     runs: list[Run]
     failures: list[Failure]

@@ -29,7 +29,7 @@ _STEP_TIMEOUT_S = 900
 
 @dataclass(frozen=True)
 class PerfPoint:
-    """What perf_analyzer measured."""
+    """Result of perf_analyzer at one point."""
 
     rows_per_s: float
     p99_ms: float

@@ -27,7 +27,7 @@ _LONGEST_S = 40
 
 @dataclass(frozen=True)
 class Load:
-    """What was answered to requests of ``rows`` rows, ``concurrency`` at a time; ``errors`` counts those that were not
+    """Answers to requests of ``rows`` rows, ``concurrency`` at a time; ``errors`` counts those that were not
     answered, or not well."""
 
     rows: int

@@ -18,7 +18,7 @@ _BATCH_WAIT_S = 0.0001
 
 @dataclass(frozen=True)
 class Launch:
-    """What a peer's server is started with: its environment's interpreter, the model file or folder, a port, and an
+    """Arguments of a peer's server: its environment's interpreter, the model file or folder, a port, and an
     empty folder of its own with a short path."""
 
     python: Path

@@ -1,4 +1,4 @@
-"""What was measured: a row a run, and what of it counts."""
+"""Results: a row for each run, and the values that count."""
 
 from __future__ import annotations
 

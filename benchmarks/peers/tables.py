@@ -15,7 +15,7 @@ LOST = "✗ lost"
 
 @dataclass(frozen=True)
 class SystemNote:
-    """What a reader has to know of a system: its release, how it was set, how rows travel to it."""
+    """Note about a system: its release, how it was set, how rows travel to it."""
 
     title: str
     version: str

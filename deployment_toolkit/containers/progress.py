@@ -1,4 +1,4 @@
-"""What a container engine says while it pulls or builds an image."""
+"""Progress that a container engine reports while it pulls or builds an image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a container is to be: image, command, what it sees of this host, and what it may do."""
+"""Settings of a container: image, command, mounted folders, devices, user and limits."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _LINK = ("-shared", "-static-libstdc++", "-static-libgcc", "-Wl,-z,nodelete")
 
 @dataclass(frozen=True)
 class OpenVino:
-    """What the host is compiled and linked against: the files of the openvino wheel."""
+    """Files of the openvino wheel that the host is compiled and linked against."""
 
     include: Path
     library: Path

@@ -1,4 +1,4 @@
-"""What a server is to be told of a model, and which of it makes sense together."""
+"""Settings of a deployed model, and the checks between them."""
 
 from __future__ import annotations
 

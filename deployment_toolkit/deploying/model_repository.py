@@ -153,7 +153,7 @@ def _copy(source: Path, target: Path) -> None:
 
 @dataclass(frozen=True)
 class RepositoryOptions:
-    """Where a model goes and who loads it."""
+    """Options: the model repository, and who loads the model."""
 
     model_repository: Path = option("the server's model repository")
     load_model: bool = option("have the server load the model, and ask it for one row", False)

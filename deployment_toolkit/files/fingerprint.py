@@ -1,4 +1,4 @@
-"""What tells whether content changed: SHA-256 of files, folders and arrays."""
+"""Fingerprints that tell whether content changed: SHA-256 of files, folders and arrays."""
 
 from __future__ import annotations
 

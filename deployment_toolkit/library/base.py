@@ -1,4 +1,4 @@
-"""What every runtime shares: a public guard that checks the batch, then the runtime's own ``infer_impl``."""
+"""Base of every runtime: a public guard that checks the batch, then the runtime's own ``infer_impl``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which class does what for which format; its module is imported when it is asked for."""
+"""Registry of loaders, savers and converters by format; a module is imported when it is asked for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which shapes of an input an engine is built for."""
+"""Shape profiles: the shapes of an input that an engine is built for."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def call_plugin(plugin: Plugin, module: Any, args: argparse.Namespace) -> Any:
 
 @dataclass(frozen=True)
 class CommandLine:
-    """What a command line gave: option groups by their class, and the plug-ins it named."""
+    """Values of a command line: option groups by their class, and the plug-ins it named."""
 
     parser: argparse.ArgumentParser
     args: argparse.Namespace

@@ -25,7 +25,7 @@ UNSETTLED_NOTE = f"{UNSETTLED_MARK} This measurement never settled: the values a
 
 
 class Unit(Mnemonic):
-    """What a column counts."""
+    """Unit of a column."""
 
     COUNT = "count"
     PER_SECOND = "1/s"

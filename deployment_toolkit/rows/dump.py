@@ -41,7 +41,7 @@ class DumpFormat(Mnemonic):
 
 @dataclass(frozen=True)
 class DumpOptions:
-    """Where predictions are written and which of their parts."""
+    """Options of a dump: its folder, and the parts that are written."""
 
     output_dir: Path = option("folder of the dump; an earlier dump there is replaced when this one is complete")
     dump_labels: bool = option("write the labels too; metrics need them", False)

@@ -1,4 +1,4 @@
-"""Where keys are kept: a file for each address, for its owner's eyes only, in memory, while the server runs.
+"""Key files: one for each address, for its owner's eyes only, in memory, while the server runs.
 
 A client that knows an address finds the key by itself: in the folder of the variable TRITON_KEY_FOLDER, for servers of
 somebody else or elsewhere, then in the user's own, where what starts a server puts it. A file is named by the address,

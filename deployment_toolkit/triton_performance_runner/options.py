@@ -1,4 +1,4 @@
-"""What is to be measured, and how; the options of ``run_performance_on_triton.py``."""
+"""Options of ``run_performance_on_triton.py``: the points to measure, and how."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ZERO_DATA = "zero"
 
 
 class MeasurementMode(Mnemonic):
-    """What ends a measurement window: a number of requests, or a time."""
+    """End of a measurement window: a number of requests, or a time."""
 
     COUNT_WINDOWS = "count_windows"
     TIME_WINDOWS = "time_windows"
@@ -143,5 +143,5 @@ class PerformanceOptions:
 
     @property
     def log_path(self) -> Path:
-        """Where the tool's streams go."""
+        """File of the tool's streams."""
         return self.result_path.with_suffix(".log")

@@ -41,7 +41,7 @@ _END_S = 2.0
 
 
 class InputData:
-    """What ``--input-data`` of perf_analyzer is given for each point: rows, or what the user named."""
+    """Value of perf_analyzer's ``--input-data`` for each point: rows, or what the user named."""
 
     def __init__(
         self, options: PerformanceOptions, spec: ModelSpec, scheme: Scheme, dataloader_fn: DataloaderFn | None

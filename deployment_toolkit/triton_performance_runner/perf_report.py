@@ -49,7 +49,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Report:
-    """What one run of perf_analyzer measured."""
+    """Result of one run of perf_analyzer."""
 
     row: PerformanceRow
     passes: list[tuple[float, float]]  # throughput in inferences per second, average latency in us

@@ -33,7 +33,7 @@ class Meter(Protocol):
 
 @dataclass(frozen=True)
 class Tool:
-    """Who describes the model, and who measures it."""
+    """A tool: the function that describes the model, and the class that measures it."""
 
     find_target: Callable[[PerformanceOptions], Target]
     meter: Callable[[Assignment], Meter]

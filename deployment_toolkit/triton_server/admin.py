@@ -1,4 +1,4 @@
-"""What is asked of a server beside inference, alike over both protocols."""
+"""Model control, health and metadata calls, over HTTP and gRPC."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _SHARED_MEMORY = Path("/dev/shm")
 
 @dataclass(frozen=True)
 class Installation:
-    """Where the wheel and the interpreter keep what the server needs."""
+    """Places of the wheel and the interpreter that the server needs."""
 
     package: Path  # pytriton
     libpython: Path  # folder of the interpreter's shared library, which the model processes embed

@@ -18,7 +18,7 @@ COMMON_OPTIONS = (
 
 
 def repository_options(model_repository: Path, load_method: LoadMethod) -> list[str]:
-    """What a server is told of its models. Raises ServerError if the repository is missing."""
+    """Options of a server about its models. Raises ServerError if the repository is missing."""
     if not model_repository.is_dir():
         raise ServerError(f"there is no model repository at {model_repository}: give an existing folder")
     options = [f"--model-repository={model_repository.resolve()}", f"--model-control-mode={load_method}"]

@@ -13,7 +13,7 @@ AUTO_HOST = "auto"  # native, and python where the server turns out to have no b
 
 
 class TritonLaunchMode(Mnemonic):
-    """Where the server runs: the one that comes with the requirements, without Docker; one in a container; or one that
+    """Place of the server: the one that comes with the requirements, without Docker; one in a container; or one that
     somebody else has started."""
 
     EMBEDDED = "embedded"
@@ -23,7 +23,7 @@ class TritonLaunchMode(Mnemonic):
 
 @dataclass(frozen=True)
 class Parameters:
-    """What distinguishes one experiment from another.
+    """Parameters of an experiment.
 
     ``host`` is one of ``Host`` or ``auto``, by default whichever the launch mode's server has. ``threads`` are those of
     an instance in the Python host, of the whole model in the C++ host. Preferred sizes and delay are those of dynamic

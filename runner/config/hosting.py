@@ -1,4 +1,4 @@
-"""Who runs an experiment's model inside the server, and what that host can be told."""
+"""Hosts of an experiment's model inside the server, and the settings that each takes."""
 
 from __future__ import annotations
 

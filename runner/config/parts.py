@@ -13,7 +13,7 @@ _SCHEMES = ("https", "file", "http")
 
 
 class Framework(Mnemonic):
-    """What the checkpoints were trained with."""
+    """Framework that the checkpoints were trained with."""
 
     TENSORFLOW2 = "TensorFlow2"
 

@@ -107,7 +107,7 @@ class RunConfig:
             ClientUser.parse(self.triton_client_user)
 
     def launch_mode_of(self, configuration: ExperimentConfig) -> TritonLaunchMode:
-        """Where the server of an experiment runs."""
+        """Launch mode of an experiment's server."""
         containers = any(keys_given(part, CONTAINER_KEYS) for part in (self, configuration))
         mode = configuration.triton_launch_mode or self.triton_launch_mode
         return mode or (TritonLaunchMode.DOCKER if containers else TritonLaunchMode.EMBEDDED)
@@ -132,7 +132,7 @@ class RunConfig:
         return self.search is not None and self.search.chooses(number)
 
     def server_plan(self, number: int) -> ServerPlan:
-        """Where and what serves experiment ``number``."""
+        """Server of experiment ``number``."""
         configuration = self.configurations[number - 1]
         return ServerPlan(
             number=number,

@@ -1,4 +1,4 @@
-"""What a search of serving settings is to try, under which load, and within which time: the key ``search`` of a run."""
+"""The key ``search`` of a run: the settings to try, the load, and the time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What contradicts itself in a configuration's words about where an experiment's server runs."""
+"""Servers of a configuration, and the contradictions between their keys."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _KEYS = (
 
 @dataclass(frozen=True)
 class ServerPlan:
-    """Where and what serves experiment ``number``, the run's keys and its own put together.
+    """Server of experiment ``number``, by the run's keys and its own.
 
     ``image`` is the container's by name, None if it is built of a Dockerfile (``builds``) or there is none;
     ``release`` is NVIDIA's that it is of, None if that isn't told.

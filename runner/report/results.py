@@ -1,4 +1,4 @@
-"""What an experiment measured, read from the files its stages wrote."""
+"""Results of an experiment, read from the files that its stages wrote."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ METRIC_TITLES = {METRIC: "MAP@12", AUC: "ROC AUC", "log_loss": "log loss"}
 
 @dataclass(frozen=True)
 class ExperimentResult:
-    """What was measured of the network, or of the ensemble around it. ``correctness`` holds a row per dump, the
+    """Results of the network, or of the ensemble around it. ``correctness`` holds a row per dump, the
     framework's first; what was not measured is empty."""
 
     experiment: Experiment

@@ -1,4 +1,4 @@
-"""Which settings to measure next: a walk along one axis at a time with short windows, then a final between the best
+"""Search algorithm: a walk along one axis at a time with short windows, then a final between the best
 with long ones. It measures nothing itself, so that it can be fed by any searcher, or by a made-up surface.
 
 Every round measures what it compares in one go, the incumbent among it, in an order that changes; what decides are
@@ -45,7 +45,7 @@ def walk(space: Space, search: Search) -> Walk:
 
 
 class _State:
-    """What the search knows so far."""
+    """State of a search."""
 
     def __init__(self, space: Space, search: Search, generator: random.Random) -> None:
         self._space = space

@@ -18,7 +18,7 @@ _OVERSUBSCRIPTION = 2
 
 @dataclass(frozen=True, order=True)
 class Candidate:
-    """What distinguishes one way of serving a model from another. ``threads`` is None where the host takes none."""
+    """Serving settings of a model. ``threads`` is None where the host takes none."""
 
     instances: int
     threads: int | None

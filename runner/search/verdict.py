@@ -1,4 +1,4 @@
-"""What a search chose, and why, in words."""
+"""The choice of a search, and the reasons in words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run needs before its experiments: a data set and its checkpoints, made where they are missing."""
+"""Preparation of a run: a data set and its checkpoints, made where they are missing."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ _USUAL_FILES = {TRAIN: "train/*.parquet", TEST: "valid/*.parquet"}
 
 @dataclass(frozen=True)
 class DatasetFolder:
-    """What the folder ``path`` says of itself."""
+    """A data set's folder."""
 
     path: Path
 

@@ -16,7 +16,7 @@ from widedeep.features.spec import PADDING_ID, Feature, FeatureSpec
 
 
 class FeatureKind(Enum):
-    """What a column is to the network."""
+    """Kind of a column, to the network."""
 
     NUMBER = "a number"
     ID = "an id"

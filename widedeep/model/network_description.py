@@ -1,5 +1,5 @@
-"""What a network looks like, and where that is written: the command line, then ``network.yaml`` in the folder of the
-checkpoint, then the data set that is trained on, then the original's network over the Outbrain features."""
+"""Description of a network, from the first place that has one: the command line, then ``network.yaml`` in the folder of
+the checkpoint, then the data set that is trained on, then the original's network over the Outbrain features."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ _PARTITION_SIZE = "64MB"
 
 @dataclass(frozen=True)
 class PreprocessingOptions:
-    """What ``scripts/preproc.sh`` is asked for."""
+    """Options of ``scripts/preproc.sh``."""
 
     raw_dir: Path = option("folder with Outbrain's CSV files, unzipped")
     output_dir: Path = option("folder to make; must not exist, or be empty")

@@ -1,4 +1,4 @@
-"""What is known of ads and documents, held in memory and looked up by id."""
+"""Tables of ads and documents, held in memory and looked up by id."""
 
 from __future__ import annotations
 

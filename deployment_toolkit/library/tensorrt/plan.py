@@ -1,4 +1,4 @@
-"""What lies on disk for a TensorRT model: a folder with ``model.plan``, its signature and what built it.
+"""Files of a TensorRT model: a folder with ``model.plan``, its signature and what built it.
 
 A plan carries no metadata, and whoever serves it reads the whole file; so signature and value ranges lie beside it
 (``model_spec.yaml``), and in ``build.yaml`` what it can be loaded by: nothing but the TensorRT version and the kind of

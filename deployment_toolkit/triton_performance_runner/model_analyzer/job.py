@@ -1,4 +1,4 @@
-"""What Model Analyzer's children are to do, and what they did: a folder shared by them and the process that started it
+"""Job and results of Model Analyzer's child processes: a folder shared by them and the process that started it
 all."""
 
 from __future__ import annotations
