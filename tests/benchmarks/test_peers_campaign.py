@@ -45,6 +45,12 @@ class Slow(BaseHTTPRequestHandler):
         pass
 
 
+class SlowServer(ThreadingHTTPServer):
+    """A full queue of connections would reset the next one."""
+
+    request_queue_size = 128
+
+
 @dataclass(frozen=True)
 class SlowDeployment:
     """What a campaign asks of a deployment."""
@@ -54,7 +60,7 @@ class SlowDeployment:
 
     @contextlib.contextmanager
     def running(self, log: Path) -> Iterator[tuple[Served, None]]:
-        with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        with SlowServer(("127.0.0.1", 0), Slow) as server:
             thread = threading.Thread(target=server.serve_forever)
             thread.start()
             try:
