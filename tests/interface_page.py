@@ -1,0 +1,153 @@
+"""docs/coverage.md, made of the commands' own parsers and of the original's interface.
+
+``python -m tests.interface_page`` writes it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import enum
+import importlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import yaml
+
+from deployment_toolkit.checkout import ROOT
+from deployment_toolkit.core import Format
+from deployment_toolkit.files.atomic import write_text
+from deployment_toolkit.results.performance import PERFORMANCE_COLUMNS
+
+PAGE = ROOT / "docs" / "coverage.md"
+ORIGINAL = yaml.safe_load((ROOT / "tests" / "original_interface.yaml").read_text())
+
+MODEL = ["--input-path", str(ROOT / "model.py")]
+ROWS = ["--dataloader", str(ROOT / "dataloader.py")]
+# How each command is asked for its help, with the plug-ins whose options join its own.
+COMMANDS: dict[str, tuple[str, list[str]]] = {
+    "export_model.py": ("export_model", [*MODEL, *ROWS]),
+    "run_inference_on_fw.py": ("run_inference_on_fw", [*MODEL, *ROWS, "--input-type", "tf-keras"]),
+    "run_inference_on_triton.py": ("run_inference_on_triton", ROWS),
+    "calculate_metrics.py": ("calculate_metrics", ["--metrics", str(ROOT / "metrics.py")]),
+    "run_performance_on_triton.py": ("run_performance_on_triton", ROWS),
+    "model-navigator convert": ("navigator.__main__", ["convert", *ROWS]),
+    "model-navigator triton-config-model": ("navigator.__main__", ["triton-config-model"]),
+    "python -m runner": ("runner.__main__", []),
+    "check_correctness.py": ("check_correctness", ["--metrics", str(ROOT / "metrics.py")]),
+    "deploy_ensemble.py": ("deploy_ensemble", []),
+    "python -m deployment_toolkit.triton_server": ("deployment_toolkit.triton_server.__main__", []),
+    "python -m widedeep.synthetic": ("widedeep.synthetic", []),
+    "scripts/preproc.sh": ("widedeep.preprocessing.__main__", []),
+    "scripts/train.sh": ("widedeep.training", []),
+    "python -m runner.published": ("runner.published", []),
+    "python -m runner.keep_report": ("runner.keep_report", []),
+}
+_HEAD = """# Coverage
+
+This page lists what the original's users call, write and read, and what this project adds. It is generated from the
+commands' own options (`python -m tests.interface_page`); `tests/test_coverage.py` compares it, and the commands
+themselves, with the original's interface (`tests/original_interface.yaml`).
+
+What differs from the original:
+
+- `model-navigator convert --launch-mode` is `local` by default, which needs no Docker.
+- `tf-trt` and `trt` are tested against mocks of the real interfaces: [gpu-checklist.md](gpu-checklist.md) lists what
+  remains to be run on a GPU.
+- The original's commands run as its README prints them, or say at once what they need.
+
+In the tables *ours* marks what the original does not have.
+"""
+
+
+def options_of(command: str) -> list[argparse.Action]:
+    """The options of a command, as its own parser has them when it is asked for help."""
+    parsers: list[argparse.ArgumentParser] = []
+
+    def keep(parser: argparse.ArgumentParser, file: object = None) -> None:
+        parsers.append(parser)
+
+    module, argv = COMMANDS[command]
+    with mock.patch.object(argparse.ArgumentParser, "print_help", keep), contextlib.suppress(SystemExit):
+        importlib.import_module(module).main([*argv, "--help"])
+    return [action for action in parsers[-1]._actions if not isinstance(action, argparse._HelpAction)]
+
+
+def page() -> str:
+    """The whole text."""
+    return "\n".join([_HEAD, *_lines()])
+
+
+def _lines() -> Iterator[str]:
+    yield "## Commands\n"
+    for command in COMMANDS:
+        known = ORIGINAL["commands"].get(command)
+        yield f"### `{command}`\n"
+        if known is None:
+            yield "Ours.\n"
+        rows = [_row(action, known) for action in options_of(command)]
+        yield from _table(("option", "default", "", "what"), rows)
+    yield "## Formats\n"
+    formats = [(str(item), "" if str(item) in ORIGINAL["formats"] else "ours") for item in Format]
+    yield from _table(("format", ""), [(f"`{name}`", origin) for name, origin in formats])
+    yield "## Configuration of a run\n\n[configuration.md](configuration.md) explains every key. The original's are:\n"
+    keys = [
+        key for name in ORIGINAL if name.endswith("_keys") and name != "feature_spec_keys" for key in ORIGINAL[name]
+    ]
+    yield ", ".join(f"`{key}`" for key in dict.fromkeys(keys)) + ".\n"
+    yield "## Feature specification\n\nThe original's keys:\n"
+    yield ", ".join(f"`{key}`" for key in ORIGINAL["feature_spec_keys"]) + ".\n"
+    yield "## Scripts\n\nThe original's:\n"
+    yield ", ".join(f"`{name}`" for name in ORIGINAL["scripts"]) + ".\n"
+    yield "## Environment\n\nVariables that `scripts/setup_environment.sh` sets:\n"
+    yield ", ".join(f"`{name}`" for name in ORIGINAL["environment"]) + ".\n"
+    yield "## Performance CSV\n\nLatencies are microseconds.\n"
+    columns = [
+        (column.name, "" if column.name in ORIGINAL["performance_columns"] else "ours")
+        for column in PERFORMANCE_COLUMNS
+    ]
+    yield from _table(("column", ""), [(f"`{name}`", origin) for name, origin in columns])
+
+
+def _row(action: argparse.Action, known: Sequence[str] | None) -> tuple[str, ...]:
+    flags = action.option_strings or [action.dest]
+    ours = known is not None and not set(flags) & set(known)
+    help_text = (action.help or "").partition(" (default")[0]
+    choices = [str(choice) for choice in action.choices or []]
+    if choices:
+        help_text = f"{help_text}: {', '.join(f'`{choice}`' for choice in choices)}"
+    shown = ", ".join(f"`{flag}`" for flag in flags if not str(flag).startswith("--no-"))
+    return shown, _default(action), "ours" if ours else "", " ".join(help_text.split())
+
+
+def _default(action: argparse.Action) -> str:
+    if action.required:
+        return "required"
+    text = _plain(action.default)
+    return f"`{text}`" if text else ""
+
+
+def _plain(value: Any) -> str:
+    if value is None or value is argparse.SUPPRESS or value == []:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return " ".join(map(_plain, value))
+    if isinstance(value, Path) or (isinstance(value, str) and os.sep in value):
+        return str(value).replace(f"{ROOT}/", "")
+    return str(value.value) if isinstance(value, enum.Enum) else str(value)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield f"| {' | '.join('---' for _ in head)} |"
+    for row in rows:
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
+    yield ""
+
+
+if __name__ == "__main__":
+    write_text(PAGE, page())
