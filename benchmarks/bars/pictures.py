@@ -1,24 +1,35 @@
-"""Pictures of the bars, as PNG bytes. The Agg canvas is used directly, so that no display and no global state of
-matplotlib is involved."""
+"""Pictures of the bars, as PNG bytes."""
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Mapping, Sequence
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.bars.bar import BarOutcome
 from benchmarks.bars.cpu_share import GROUPS
+from deployment_toolkit.results.canvas import (
+    BLUE,
+    CYAN,
+    GREEN,
+    GRID,
+    INK,
+    PINK,
+    PURPLE,
+    SUBTITLE,
+    YELLOW,
+    new_figure,
+    open_frame,
+    png,
+)
 
-_MET, _MISSED, _INK = "#228833", "#ee6677", "#222222"
-_SHARE_COLOURS = dict(zip(GROUPS, ("#4477aa", "#ccbb44", "#66ccee", "#aa3377", "#dddddd"), strict=True))
+_MET, _MISSED = GREEN, PINK
+_SHARE_COLOURS = dict(zip(GROUPS, (BLUE, YELLOW, CYAN, PURPLE, GRID), strict=True))
 _WIDTH_INCHES, _ROW_INCHES, _HEAD_INCHES = 10.0, 0.55, 1.9
 _LONGEST = 2.0  # shares beyond are cut off: beside them the others could not be told apart
 _LABEL_CHARACTERS, _PROVENANCE_CHARACTERS = 52, 130
-_DPI = 110
 
 
 def draw_bars(outcomes: Sequence[BarOutcome], provenance: str) -> bytes:
@@ -28,16 +39,16 @@ def draw_bars(outcomes: Sequence[BarOutcome], provenance: str) -> bytes:
     axes = figure.add_subplot()
     for place, item in enumerate(outcomes):
         if item.failure or item.skipped:
-            said, colour = ("failed", _MISSED) if item.failure else ("skipped", _INK)
+            said, colour = ("failed", _MISSED) if item.failure else ("skipped", INK)
             axes.text(0.02, place, said, va="center", color=colour, fontsize=9)
             continue
         low, middle, high = (_reached(item, value) for value in (min(item.ratios), item.median, max(item.ratios)))
         axes.barh(place, middle, color=_MET if item.met else _MISSED, height=0.62)
-        axes.plot([low, high], [place, place], color=_INK, linewidth=1.6, marker="|", markersize=8)
+        axes.plot([low, high], [place, place], color=INK, linewidth=1.6, marker="|", markersize=8)
         cut_off = "» " if middle == _LONGEST else ""
         goal = f"{cut_off}{item.median:.3g}  ({'≤' if item.bar.at_most else '≥'} {item.bar.goal:g})"
-        axes.text(max(low, middle, high, 1.0) + 0.02, place, goal, va="center", fontsize=9, color=_INK)
-    axes.axvline(1.0, color=_INK, linestyle="--", linewidth=1.2)
+        axes.text(max(low, middle, high, 1.0) + 0.02, place, goal, va="center", fontsize=9, color=INK)
+    axes.axvline(1.0, color=INK, linestyle="--", linewidth=1.2)
     labels = ["\n".join(textwrap.wrap(item.what, _LABEL_CHARACTERS)) for item in outcomes]
     axes.set_yticks(range(len(outcomes)), labels, fontsize=8.5)
     axes.set_xlim(0, max(axes.get_xlim()[1], 1.1) * 1.12)
@@ -69,17 +80,13 @@ def _reached(item: BarOutcome, value: float) -> float:
 
 
 def _figure(rows: int) -> Figure:
-    figure = Figure(figsize=(_WIDTH_INCHES, _HEAD_INCHES + _ROW_INCHES * rows), dpi=_DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    return new_figure(_WIDTH_INCHES, _HEAD_INCHES + _ROW_INCHES * rows, constrained=True)
 
 
-def _finish(figure: Figure, axes: object, title: str, provenance: str) -> bytes:
-    axes.invert_yaxis()  # type: ignore[attr-defined]
-    axes.spines[["top", "right"]].set_visible(False)  # type: ignore[attr-defined]
+def _finish(figure: Figure, axes: Axes, title: str, provenance: str) -> bytes:
+    axes.invert_yaxis()
+    open_frame(axes)
     figure.suptitle(title, x=0.02, ha="left", fontsize=13, weight="bold")
     text = "\n".join(textwrap.wrap(provenance, _PROVENANCE_CHARACTERS))
-    axes.set_title(text, loc="right", fontsize=8.5, color="#555555")  # type: ignore[attr-defined]
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    axes.set_title(text, loc="right", fontsize=8.5, color=SUBTITLE)
+    return png(figure)

@@ -1,24 +1,19 @@
-"""A picture per axis, as PNG bytes. The Agg canvas is used directly, so that no display and no global state of
-matplotlib is involved."""
+"""A picture per axis, as PNG bytes."""
 
 from __future__ import annotations
 
-import io
 import math
 import textwrap
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from benchmarks.growth.point import GrowthPoint
 from benchmarks.growth.tables import GrowthQuantity
+from deployment_toolkit.results.canvas import GRID, LINES, new_figure, open_frame, png
 
-_COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#aa3377", "#66ccee")
 _PANEL_INCHES = (5.4, 4.6)
 _PROVENANCE_CHARACTERS = 120
-_DPI = 110
 _DECADES, _DECADE = 100, 10
 
 
@@ -28,19 +23,18 @@ def draw(
     """A panel per quantity, a line per subject. What spans decades has a logarithmic axis; where both do, what is
     proportional to the size runs beside the dotted line. Other axes begin at zero."""
     width, height = _PANEL_INCHES
-    figure = Figure(figsize=(width * len(quantities), height), dpi=_DPI, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(width * len(quantities), height, constrained=True)
     sizes = sorted({point.size for point in points})
     subjects = list(dict.fromkeys(point.subject for point in points))
     for number, quantity in enumerate(quantities, 1):
         axes = figure.add_subplot(1, len(quantities), number)
-        for colour, subject in zip(_COLOURS * len(subjects), subjects, strict=False):
+        for colour, subject in zip(LINES * len(subjects), subjects, strict=False):
             own = [point for point in points if point.subject == subject and not math.isnan(quantity.value(point))]
             values = [quantity.value(point) for point in own]
             axes.plot([point.size for point in own], values, marker="o", color=colour, label=subject)
         axes.set_xlabel(size_title)
         axes.set_title(quantity.title, loc="left", fontsize=10)
-        axes.spines[["top", "right"]].set_visible(False)
+        open_frame(axes)
         if sizes[-1] >= _DECADES * sizes[0]:
             axes.set_xscale("log")
         else:
@@ -52,14 +46,12 @@ def draw(
             _guide(axes)
         else:
             axes.set_ylim(0, top * 1.1)
-        axes.grid(which="major", color="#dddddd")
+        axes.grid(which="major", color=GRID)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False, fontsize=9)
     text = "\n".join(textwrap.wrap(provenance, _PROVENANCE_CHARACTERS))
     figure.suptitle(f"{title}\n{text}", x=0.01, ha="left", fontsize=9)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    return png(figure)
 
 
 def _guide(axes: Axes) -> None:

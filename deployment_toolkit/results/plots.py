@@ -1,20 +1,34 @@
-"""The pictures of a performance report, from rows to PNG bytes. The Agg canvas is used directly, so that no display
-and no global state of matplotlib is involved."""
+"""The pictures of a performance report, from rows to PNG bytes."""
 
 from __future__ import annotations
 
-import io
 import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import StrMethodFormatter
 
+from deployment_toolkit.results.canvas import (
+    BLUE,
+    CYAN,
+    GREEN,
+    GREY,
+    GRID,
+    INK,
+    LINES,
+    PINK,
+    PURPLE,
+    RED,
+    SUBTITLE,
+    YELLOW,
+    new_figure,
+    open_frame,
+    png,
+)
 from deployment_toolkit.results.performance import (
     BATCH,
     CONCURRENCY,
@@ -33,10 +47,7 @@ THROUGHPUT_VS_BATCH = "throughput_vs_batch.png"
 LATENCY_VS_BATCH = "latency_vs_batch.png"
 LATENCY_VS_CONCURRENCY = "latency_vs_concurrency.png"
 
-# Paul Tol's bright scheme, told apart with any kind of colour vision; the order of LATENCY_PARTS.
-_PART_COLOURS = ("#4477aa", "#66ccee", "#ccbb44", "#aa3377", "#ee6677", "#bbbbbb", "#228833")
-_LINE_COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#aa3377", "#66ccee")
-_INK = "#222222"
+_PART_COLOURS = (BLUE, CYAN, YELLOW, PURPLE, PINK, GREY, GREEN)  # in the order of LATENCY_PARTS
 _UNSETTLED = "never settled"
 _MAX_PANEL_COLUMNS = 2
 _PANEL_INCHES = (7.2, 4.2)
@@ -46,7 +57,6 @@ _TITLE_INCHES = 0.6
 _SUBTITLE_LINE_INCHES = 0.19
 _SUBTITLE_CHARACTERS = 105  # that fit on the width of one panel
 _HEADROOM = 1.08
-_DPI = 110
 _MAX_TICKS = 12
 
 
@@ -58,8 +68,8 @@ def offline_plots(experiments: Experiments, provenance: str) -> dict[str, bytes]
         experiments = _split(experiments, CONCURRENCY, "{} requests at a time")
     latency = _panels(experiments, "Offline: latency by batch size", provenance, BATCH, "batch size, rows", _add_p99)
     return {
-        THROUGHPUT_VS_BATCH: _png(_throughput_figure(experiments, provenance)),
-        LATENCY_VS_BATCH: _png(latency),
+        THROUGHPUT_VS_BATCH: png(_throughput_figure(experiments, provenance)),
+        LATENCY_VS_BATCH: png(latency),
     }
 
 
@@ -69,7 +79,7 @@ def online_plots(experiments: Experiments, provenance: str) -> dict[str, bytes]:
     title = "Online: latency and throughput by concurrency"
     split = _split(experiments, BATCH, "{} rows a request")
     figure = _panels(split, title, provenance, CONCURRENCY, "concurrent requests", _add_throughput)
-    return {LATENCY_VS_CONCURRENCY: _png(figure)}
+    return {LATENCY_VS_CONCURRENCY: png(figure)}
 
 
 def _split(experiments: Experiments, column: str, suffix: str) -> dict[str, list[PerformanceRow]]:
@@ -81,11 +91,11 @@ def _split(experiments: Experiments, column: str, suffix: str) -> dict[str, list
 
 
 def _throughput_figure(experiments: Experiments, provenance: str) -> Figure:
-    figure = _figure(1, 1)
+    figure = new_figure(_PANEL_INCHES[0] * 1, _PANEL_INCHES[1] * 1)
     axes = figure.add_subplot()
     for index, (name, rows) in enumerate(experiments.items()):
         ordered = in_order(rows)
-        colour = _LINE_COLOURS[index % len(_LINE_COLOURS)]
+        colour = LINES[index % len(LINES)]
         batches, rates = [row[BATCH] for row in ordered], [row[THROUGHPUT] for row in ordered]
         axes.plot(batches, rates, marker="o", color=colour, label=name)
         _mark_unsettled(axes, ordered, batches, rates)
@@ -108,7 +118,7 @@ def _panels(
     """A panel per experiment on common scales: stacked latency parts as bars, and a line on top."""
     columns = min(_MAX_PANEL_COLUMNS, len(experiments))
     rows_of_panels = math.ceil(len(experiments) / columns)
-    figure = _figure(columns, rows_of_panels)
+    figure = new_figure(_PANEL_INCHES[0] * columns, _PANEL_INCHES[1] * rows_of_panels)
     panels: list[Axes] = []
     lines: list[Axes] = []  # the axes that hold the lines
     for index, (name, rows) in enumerate(experiments.items()):
@@ -142,7 +152,7 @@ def _stack_parts(axes: Axes, rows: Sequence[PerformanceRow]) -> None:
 def _add_p99(axes: Axes, rows: Sequence[PerformanceRow]) -> Axes:
     """The p99 latency on the same axis as its parts."""
     latencies_ms = [row[P99] / US_PER_MS for row in rows]
-    axes.plot(range(len(rows)), latencies_ms, color=_INK, marker="o", label="p99 latency")
+    axes.plot(range(len(rows)), latencies_ms, color=INK, marker="o", label="p99 latency")
     _mark_unsettled(axes, rows, range(len(rows)), latencies_ms)
     return axes
 
@@ -151,7 +161,7 @@ def _add_throughput(axes: Axes, rows: Sequence[PerformanceRow]) -> Axes:
     """Inferences per second on an axis of their own."""
     second = axes.twinx()
     rates = [row[THROUGHPUT] for row in rows]
-    second.plot(range(len(rows)), rates, color=_INK, marker="o", label="inferences per second (right)")
+    second.plot(range(len(rows)), rates, color=INK, marker="o", label="inferences per second (right)")
     _mark_unsettled(second, rows, range(len(rows)), rates)
     second.set_ylabel("inferences per second")
     _finish(second)
@@ -166,13 +176,7 @@ def _mark_unsettled(
     points = [point for row, point in zip(rows, zip(positions, values, strict=True), strict=True) if not row[SETTLED]]
     if points:
         x, y = zip(*points, strict=True)
-        axes.scatter(x, y, s=110, facecolors="none", edgecolors="#cc0000", linewidths=1.8, zorder=5, label=_UNSETTLED)
-
-
-def _figure(columns: int, rows: int) -> Figure:
-    figure = Figure(figsize=(_PANEL_INCHES[0] * columns, _PANEL_INCHES[1] * rows), dpi=_DPI)
-    FigureCanvasAgg(figure)
-    return figure
+        axes.scatter(x, y, s=110, facecolors="none", edgecolors=RED, linewidths=1.8, zorder=5, label=_UNSETTLED)
 
 
 def _arrange(figure: Figure, all_axes: Sequence[Axes], title: str, provenance: str) -> None:
@@ -190,7 +194,7 @@ def _arrange(figure: Figure, all_axes: Sequence[Axes], title: str, provenance: s
     panels_box = (0.01, footer / height, 0.98, panels_height / height)
     figure.set_layout_engine(ConstrainedLayoutEngine(rect=panels_box))
     figure.text(0.02, 1 - 0.2 / height, title, fontsize=13, weight="bold", va="top")
-    figure.text(0.02, 1 - 0.5 / height, "\n".join(subtitle), fontsize=8.5, color="#555555", va="top")
+    figure.text(0.02, 1 - 0.5 / height, "\n".join(subtitle), fontsize=8.5, color=SUBTITLE, va="top")
     figure.legend(
         list(entries.values()), list(entries), loc="lower center", ncols=legend_columns, frameon=False, fontsize=9
     )
@@ -206,9 +210,9 @@ def _ticks(values: Sequence[int]) -> tuple[list[int], list[str]]:
 def _finish(axes: Axes) -> None:
     axes.set_ylim(0, axes.dataLim.y1 * _HEADROOM)
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.4g}" if axes.get_ylim()[1] < 10 else "{x:,.0f}"))
-    axes.grid(axis="y", color="#dddddd", linewidth=0.8)
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    open_frame(axes)
 
 
 def _legend_entries(all_axes: Sequence[Axes]) -> dict[str, Any]:
@@ -220,9 +224,3 @@ def _legend_entries(all_axes: Sequence[Axes]) -> dict[str, Any]:
     if _UNSETTLED in entries:
         entries[_UNSETTLED] = entries.pop(_UNSETTLED)
     return entries
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
+from deployment_toolkit.results.canvas import (
+    BLUE,
+    CYAN,
+    GREEN,
+    GREY,
+    GRID,
+    INK,
+    PURPLE,
+    RED,
+    SUBTITLE,
+    YELLOW,
+    new_figure,
+    open_frame,
+    png,
+)
 from deployment_toolkit.results.performance import markdown_table
 from runner.config.search import Search
 from runner.report.results import ExperimentResult
@@ -87,12 +100,9 @@ def _row(point: ServingPoint, chosen: bool) -> dict[str, object]:
     }
 
 
-# Paul Tol's bright scheme, told apart with any kind of colour vision.
-_COLOURS = ("#4477aa", "#ccbb44", "#aa3377", "#66ccee", "#228833", "#bbbbbb")
+_COLOURS = (BLUE, YELLOW, PURPLE, CYAN, GREEN, GREY)
 _MARKERS = ("o", "s", "^", "D", "v", "P")
-_INK, _RED = "#222222", "#cc0000"
 _SIZE_INCHES = (8.6, 5.6)
-_DPI = 110
 _SUBTITLE_CHARACTERS = 125
 
 
@@ -101,8 +111,7 @@ def search_plot(
 ) -> bytes:
     """A PNG: every point, the frontier as a line, the budget, and, if there is a verdict, the chosen point and the one
     that was configured."""
-    figure = Figure(figsize=_SIZE_INCHES, dpi=_DPI)
-    FigureCanvasAgg(figure)
+    figure = new_figure(*_SIZE_INCHES)
     axes = figure.add_axes((0.095, 0.195, 0.88, 0.63))
     concurrencies = sorted({point.concurrency for point in known})
     for index, concurrency in enumerate(concurrencies):
@@ -120,9 +129,9 @@ def search_plot(
     axes.plot(
         [point.p99_ms for point in best],
         [point.throughput for point in best],
-        color=_INK, linewidth=1.2, drawstyle="steps-post", label="frontier", zorder=2,
+        color=INK, linewidth=1.2, drawstyle="steps-post", label="frontier", zorder=2,
     )  # fmt: skip
-    axes.axvline(search.p99_budget_ms, color=_RED, linestyle="--", linewidth=1.2, label="p99 budget")
+    axes.axvline(search.p99_budget_ms, color=RED, linestyle="--", linewidth=1.2, label="p99 budget")
     if verdict is not None:
         _mark_verdict(axes, verdict)
     axes.set_xlabel("p99 latency, ms")
@@ -130,14 +139,12 @@ def search_plot(
     axes.set_xlim(0, 1.06 * max([search.p99_budget_ms, *(point.p99_ms for point in known)]))
     axes.set_ylim(0, 1.12 * max(point.throughput for point in known))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    axes.grid(color="#dddddd", linewidth=0.8)
+    axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    open_frame(axes)
     _head(figure, search, title, provenance)
     figure.legend(loc="lower center", ncols=4, frameon=False, fontsize=8.5)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    return png(figure)
 
 
 def _mark_verdict(axes: Axes, verdict: Verdict) -> None:
@@ -146,11 +153,11 @@ def _mark_verdict(axes: Axes, verdict: Verdict) -> None:
     if start is not None:
         axes.scatter(
             [start.p99_ms], [start.throughput],
-            s=430, facecolors="none", edgecolors=_INK, linewidths=1.4, label="as configured", zorder=4,
+            s=430, facecolors="none", edgecolors=INK, linewidths=1.4, label="as configured", zorder=4,
         )  # fmt: skip
     axes.scatter(
         [chosen.p99_ms], [chosen.throughput],
-        s=300, marker="*", facecolors="#ffdd55", edgecolors=_INK, linewidths=1.0, label="chosen", zorder=5,
+        s=300, marker="*", facecolors="#ffdd55", edgecolors=INK, linewidths=1.0, label="chosen", zorder=5,
     )  # fmt: skip
 
 
@@ -160,4 +167,4 @@ def _head(figure: Figure, search: Search, title: str, provenance: str) -> None:
     )
     lines = [load, *textwrap.wrap(provenance, _SUBTITLE_CHARACTERS)]
     figure.text(0.02, 0.975, f"{title}: throughput against p99", fontsize=13, weight="bold", va="top")
-    figure.text(0.02, 0.92, "\n".join(lines), fontsize=8.5, color="#555555", va="top")
+    figure.text(0.02, 0.92, "\n".join(lines), fontsize=8.5, color=SUBTITLE, va="top")
