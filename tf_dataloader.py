@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import tensorflow as tf
 
 from deployment_toolkit.core import Array, Arrays
-from deployment_toolkit.errors import DataError, UsageError
+from deployment_toolkit.errors import DataError, require_at_least
 from widedeep.data.parquet import ParquetDataset
 from widedeep.features.spec import FeatureSpec
 
@@ -30,8 +30,7 @@ def train_input_fn(
     ``seed``; otherwise it is that of the files. The cardinality of the dataset is its number of batches. Raises
     DataError as ``ParquetDataset`` does; see ``data_errors`` for values that are found wrong while reading.
     """
-    if batch_size < 1:
-        raise UsageError(f"the batch size must be at least 1, not {batch_size}")
+    require_at_least("the batch size", batch_size, 1)
     source = ParquetDataset(data_pattern, feature_spec.for_training)
     label = feature_spec.label
 

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from deployment_toolkit.errors import UsageError
+from deployment_toolkit.errors import require_options_at_least
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from deployment_toolkit.process import run
 from deployment_toolkit.results.tables import write_csv
@@ -40,9 +40,7 @@ class BenchmarkOptions:
     measure: bool = option("measure one pattern and print JSON; how the benchmark calls itself", False)
 
     def __post_init__(self) -> None:
-        for name in ("rows", "repeats"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"--{name} must be at least 1, not {getattr(self, name)}")
+        require_options_at_least(self, ("rows", "repeats"), 1)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ DeploymentError               one line: what, where, what to do; exit code 1
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class DeploymentError(Exception):
     """Base of the family. The message is one line: what is wrong, where, and what to do."""
@@ -92,3 +94,15 @@ class ProcessError(DeploymentError):
         self.returncode = returncode
         self.stdout = stdout
         self.stderr = stderr
+
+
+def require_at_least(name: str, value: float, least: int) -> None:
+    """Raises UsageError if a value, which ``name`` names to people, is below ``least``."""
+    if value < least:
+        raise UsageError(f"{name} must be at least {least}, not {value}")
+
+
+def require_options_at_least(options: object, names: Iterable[str], least: int) -> None:
+    """``require_at_least`` for fields of an option group, named as on the command line."""
+    for name in names:
+        require_at_least(f"--{name.replace('_', '-')}", getattr(options, name), least)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deployment_toolkit.core import Arrays, Precision
-from deployment_toolkit.errors import UsageError
+from deployment_toolkit.errors import UsageError, require_options_at_least
 from deployment_toolkit.files import fingerprint
 from deployment_toolkit.options.command_line import DATALOADER, call_plugin
 from deployment_toolkit.options.params import from_args, load_module, option
@@ -35,8 +35,7 @@ class CalibrationOptions:
     )
 
     def __post_init__(self) -> None:
-        if self.calibration_rows < 2:
-            raise UsageError(f"--calibration-rows must be at least 2, not {self.calibration_rows}")
+        require_options_at_least(self, ["calibration_rows"], 2)
         if not self.max_quantization_noise > 0:
             raise UsageError(f"--max-quantization-noise must be above 0, not {self.max_quantization_noise:g}")
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from deployment_toolkit.containers.images import FRAMEWORK_IMAGE, TRITON_IMAGE
 from deployment_toolkit.core import Format
 from deployment_toolkit.errors import ModelError, UsageError
 from deployment_toolkit.library.model_files import format_of, require_format
@@ -17,8 +18,6 @@ from navigator.values import GivenTensor, parse_tensor
 
 logger = logging.getLogger("model-navigator")
 
-FRAMEWORK_IMAGE = "nvcr.io/nvidia/tensorflow:{}-tf2-py3"
-TRITON_IMAGE = "nvcr.io/nvidia/tritonserver:{}-py3"
 FORMATS = (Format.TORCHSCRIPT, Format.TF_SAVEDMODEL, Format.TF_TRT, Format.ONNX, Format.TRT, Format.OPENVINO)
 
 

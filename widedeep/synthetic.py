@@ -20,7 +20,8 @@ from deployment_toolkit.core import Array
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files.atomic import replace_when_complete
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
-from widedeep.synthetic_world import DAY_MS, PLATFORMS, THEMES, Tags, World, make_world
+from widedeep.preprocessing.raw_csv import DAY_MS
+from widedeep.synthetic_world import PLATFORMS, THEMES, Tags, World, make_world
 
 LOGGER = logging.getLogger("synthetic")
 

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from deployment_toolkit.core import Array
+from widedeep.preprocessing.raw_csv import DAY_MS, EPOCH_MS
 
 PAGES, LANDING_PAGES = 20_000, 4_000
 ADS, CAMPAIGNS, ADVERTISERS = 11_000, 1_000, 250
 PUBLISHERS, SOURCES, THEMES = 400, 1_500, 20
 LARGEST_AD_ID, LARGEST_DOCUMENT_ID = 349_000, 1_800_000
 PLATFORMS = 3
-DAY_MS = 86_400_000
-EPOCH_MS = 1_465_876_799_998  # Outbrain's timestamps count from here, in milliseconds since 1970
 
 _FREQUENT_COUNTRIES = ("US", "CA", "GB", "AU", "IN", "ZA", "DE", "PH", "SG", "NZ", "IE", "MY")
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Array, Arrays, Batch, MetricsModule
-from deployment_toolkit.errors import UsageError
+from deployment_toolkit.errors import require_options_at_least
 from deployment_toolkit.files.atomic import replace_when_complete, require_free_space
 from deployment_toolkit.options.params import (
     add_dataclass,
@@ -63,9 +63,7 @@ class TrainingOptions(NetworkOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
+        require_options_at_least(self, ("epochs", "batch_size"), 1)
 
 
 def main(argv: list[str]) -> None:

@@ -29,7 +29,7 @@ from benchmarks.bars.output import Provenance, bars_table, write_results
 from benchmarks.bars.session import BarSession
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Host
-from deployment_toolkit.errors import UsageError
+from deployment_toolkit.errors import UsageError, require_options_at_least
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from runner.serving import RunConfig, load_config, read_system_info
 
@@ -76,9 +76,7 @@ class BarOptions:
     retries: int = option("how often perf_analyzer repeats what did not settle", 0)
 
     def __post_init__(self) -> None:
-        for name in ("rounds", "online_batch", "concurrency", "pipeline_rows"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
+        require_options_at_least(self, ("rounds", "online_batch", "concurrency", "pipeline_rows"), 1)
         if not self.batches or min(self.batches) < 2:
             raise UsageError(f"--batches needs sizes from 2 on, not {self.batches}")
         if self.seconds <= 0:

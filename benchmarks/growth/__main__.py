@@ -25,7 +25,7 @@ from benchmarks.growth.rows import WORKS, rows_jobs
 from benchmarks.growth.served import GrowthServed, in_flight_jobs, instances_jobs, tables_jobs
 from benchmarks.growth.tables import SHOWN, section
 from deployment_toolkit.core import Host
-from deployment_toolkit.errors import DeploymentError, UsageError
+from deployment_toolkit.errors import DeploymentError, UsageError, require_options_at_least
 from deployment_toolkit.files.atomic import replace_when_complete, write_text
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from deployment_toolkit.progress import progress_bar
@@ -65,9 +65,7 @@ class GrowthOptions:
         for name in ("rows", "factors", "instances", "request_rows", "concurrency", "hidden_units"):
             if not getattr(self, name) or min(getattr(self, name)) < 1:
                 raise UsageError(f"--{name.replace('_', '-')} needs whole numbers from 1 on, not {getattr(self, name)}")
-        for name in ("repeats", "batch_size", "instances_batch", "requests"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
+        require_options_at_least(self, ("repeats", "batch_size", "instances_batch", "requests"), 1)
 
 
 def main(argv: list[str]) -> int:

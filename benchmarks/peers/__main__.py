@@ -30,7 +30,7 @@ from benchmarks.peers.tables import PeerComparison, SystemNote, comparison_markd
 from benchmarks.peers.wire import KSERVE_BINARY
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Host
-from deployment_toolkit.errors import PerformanceError, UsageError
+from deployment_toolkit.errors import PerformanceError, UsageError, require_options_at_least
 from deployment_toolkit.files.atomic import replace_when_complete, write_text
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from deployment_toolkit.results.tables import write_csv
@@ -80,9 +80,7 @@ class PeersOptions:
     update_readme: bool = option("put the result into benchmarks/README.md", False)
 
     def __post_init__(self) -> None:
-        for name in ("passes", "seconds", "warmup_seconds"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
+        require_options_at_least(self, ("passes", "seconds", "warmup_seconds"), 1)
         for name in ("models", "rows", "concurrency"):
             if not getattr(self, name):
                 raise UsageError(f"--{name} needs at least one value")

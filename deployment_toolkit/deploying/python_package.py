@@ -12,7 +12,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from deployment_toolkit.core import ModelSpec
 from deployment_toolkit.deploying.model_config import HOST_FILE, complete_text, set_signature
 from deployment_toolkit.deploying.model_repository import Package
-from deployment_toolkit.errors import UsageError
+from deployment_toolkit.errors import UsageError, require_at_least
 
 _SOURCE = '''"""Run by Triton's Python backend."""
 
@@ -43,8 +43,7 @@ class PythonPackage:
         if not re.fullmatch(r"\w[\w.-]*", self.name):
             raise UsageError(f"model {self.name}: a name is made of letters, digits, '_', '-' and '.'")
         for name, least in (("max_batch_size", 0), ("instances", 1), ("max_queue_delay_us", 0)):
-            if getattr(self, name) < least:
-                raise UsageError(f"model {self.name}: {name} must be at least {least}, not {getattr(self, name)}")
+            require_at_least(f"model {self.name}: {name}", getattr(self, name), least)
 
     @property
     def package(self) -> Package:

@@ -25,6 +25,12 @@ def stored_spec(folder: Path) -> ModelSpec | None:
     return None if path is None else ModelSpec.from_dict(yaml.safe_load(path.read_text()))
 
 
+def store_spec(path: Path, spec: ModelSpec) -> None:
+    """Leaves the signature in the file ``path``, ``SPEC_FILE`` or ``PLAIN_SPEC_FILE`` of a model's folder."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(yaml.safe_dump(spec.to_dict(), sort_keys=False))
+
+
 class FrameworkSession(ABC):
     """A model loaded into this process."""
 

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from deployment_toolkit.core import Array, Arrays, Batch
-from deployment_toolkit.errors import UsageError
+from deployment_toolkit.errors import require_at_least
 
 
 class Dataset(Protocol):
@@ -25,8 +25,7 @@ class BatchStream:
     there are. Raises UsageError for a batch size below 1."""
 
     def __init__(self, dataset: Dataset, batch_size: int) -> None:
-        if batch_size < 1:
-            raise UsageError(f"--batch-size must be at least 1, not {batch_size}")
+        require_at_least("--batch-size", batch_size, 1)
         self.num_rows = dataset.num_rows
         self._dataset = dataset
         self._batch_size = batch_size

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from deployment_toolkit.core import Accelerator, DeviceKind, Format, Host, Mnemonic, Precision
-from deployment_toolkit.errors import UsageError
+from deployment_toolkit.errors import UsageError, require_at_least
 
 _RELEASE = r"\d\d\.\d\d"
 AUTO_HOST = "auto"  # native, and python where the server turns out to have no backend of the format
@@ -48,9 +48,8 @@ class Parameters:
 
     def __post_init__(self) -> None:
         for name in ("max_batch_size", "number_of_model_instances", "threads"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"{name} must be at least 1, not {value}")
+            if getattr(self, name) is not None:
+                require_at_least(name, getattr(self, name), 1)
         hosts = [*map(str, Host), AUTO_HOST]
         if self.host is not None and self.host not in hosts:
             raise UsageError(f"host: {self.host!r} is none of {', '.join(hosts)}")

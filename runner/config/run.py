@@ -9,8 +9,9 @@ from pathlib import Path
 import yaml
 
 from deployment_toolkit.checkout import ROOT
+from deployment_toolkit.containers.images import TRITON_IMAGE
 from deployment_toolkit.core import Batching, LoadMethod, PerformanceTool
-from deployment_toolkit.errors import UsageError
+from deployment_toolkit.errors import UsageError, require_at_least
 from deployment_toolkit.options.mapping import from_mapping
 from deployment_toolkit.server_access.url import Scheme, ServerUrl
 from deployment_toolkit.triton_performance_runner.client_user import ClientUser
@@ -26,8 +27,6 @@ from runner.config.servers import (
     release_of,
     server_problems,
 )
-
-TRITON_IMAGE = "nvcr.io/nvidia/tritonserver:{}-py3"
 
 
 @dataclass(frozen=True)
@@ -84,8 +83,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         for name in ("measurement_steps_offline", "measurement_steps_online"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
+            require_at_least(name, getattr(self, name), 1)
         for name in ("datasets", "checkpoints", "configurations"):
             if not getattr(self, name):
                 raise UsageError(f"{name} must hold at least one entry")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from deployment_toolkit.core import Batching
-from deployment_toolkit.errors import UsageError
+from deployment_toolkit.errors import UsageError, require_at_least
 from deployment_toolkit.server_access.url import Scheme
 from runner.config.experiment import Parameters, TritonLaunchMode
 from runner.config.hosting import host_of, takes_threads
@@ -42,8 +42,7 @@ class Search:
             if values is not None and (not values or min(values) < least):
                 raise UsageError(f"{name} needs whole numbers from {least} on, not {values}")
         for name in ("rows_per_request", "rounds", "window_ms"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
+            require_at_least(name, getattr(self, name), 1)
         if self.finalists < 2:
             raise UsageError(f"finalists must be at least 2, not {self.finalists}: a choice needs a runner-up")
         for name in ("p99_budget_ms", "minutes"):

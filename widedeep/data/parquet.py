@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deployment_toolkit.core import Array, Arrays, Batch
-from deployment_toolkit.errors import DataError, UsageError
+from deployment_toolkit.errors import DataError, require_at_least
 from deployment_toolkit.rows.batches import exact_batches
 from deployment_toolkit.rows.prefetch import prefetched
 from widedeep.features.columns import FeatureColumn, columns_of
@@ -56,8 +56,7 @@ class ParquetDataset:
         views. The next chunk is read in a background thread, which ends when the iterator is exhausted, closed or
         dropped. Raises DataError naming file, column, row and value for what a feature can't take.
         """
-        if batch_size < 1:
-            raise UsageError(f"the batch size must be at least 1, not {batch_size}")
+        require_at_least("the batch size", batch_size, 1)
         parts = [_Part(path, tuple(range(len(rows))), 0) for path, rows in self._group_rows.items() if rows]
         chunk_rows = max(1, _CHUNK_ROWS // batch_size) * min(batch_size, _CHUNK_ROWS)
         yield from self._batches(exact_batches(prefetched(self._chunks(parts, chunk_rows)), batch_size))
@@ -65,8 +64,7 @@ class ParquetDataset:
     def shuffled_batches(self, batch_size: int, *, seed: int, pool_rows: int = 4 * _CHUNK_ROWS) -> Iterator[Batch]:
         """Like ``batches``, in a random order that depends on ``seed``: the row groups are taken in random order, and
         rows are mixed within every ``pool_rows`` of that. Without a group id ``ids`` count the rows as they come."""
-        if batch_size < 1:
-            raise UsageError(f"the batch size must be at least 1, not {batch_size}")
+        require_at_least("the batch size", batch_size, 1)
         generator = np.random.default_rng(seed)
         parts = [
             _Part(path, (number,), sum(rows[:number]))

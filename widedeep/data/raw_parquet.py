@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from deployment_toolkit.core import Array, Arrays, Batch
-from deployment_toolkit.errors import DataError, UsageError
+from deployment_toolkit.errors import DataError, require_at_least
 from deployment_toolkit.rows.batches import exact_batches
 from deployment_toolkit.rows.prefetch import prefetched
 from widedeep.data.parquet import find_files, open_parquet, read_chunks
@@ -41,8 +41,7 @@ class RawParquet:
         """Batches of ``batch_size`` rows, only the last may be shorter: ``ids`` [B] (the numbers of the rows, if the
         specification has no group id), ``x`` {raw feature: [B, 1]}, ``y``
         {label: [B, 1]}. Raises DataError naming file, column and row for a null where there must be none."""
-        if batch_size < 1:
-            raise UsageError(f"the batch size must be at least 1, not {batch_size}")
+        require_at_least("the batch size", batch_size, 1)
         label, group_id = self._spec.label.name, self._spec.group_id
         first_row = 0
         for arrays in exact_batches(prefetched(self._chunks()), batch_size):

@@ -19,13 +19,12 @@ from tqdm import tqdm
 from deployment_toolkit.core import Array, Arrays
 from deployment_toolkit.errors import DataError
 from widedeep.preprocessing.documents import UNKNOWN_ID, IdIndex, LookupTable
-from widedeep.preprocessing.raw_csv import CLICKS, EVENTS, SCHEMAS, stream
+from widedeep.preprocessing.raw_csv import CLICKS, DAY_MS, EVENTS, SCHEMAS, stream
 
 LOGGER = logging.getLogger("preprocessing")
 
 DISPLAYS_PER_BUCKET = 1 << 17
 ROW_GROUP_ROWS = 1 << 17
-DAY_MS = 86_400_000
 # The validation set: a fifth of the displays of the first eleven days and all later ones.
 LAST_TRAIN_DAY, VALID_SHARE = 10, 0.2
 DEFAULT_PLATFORM = 1

@@ -19,9 +19,8 @@ from nvtabular.ops import Operator, StatOperator
 
 from deployment_toolkit.core import Array
 from widedeep.preprocessing.documents import UNKNOWN_ID, DocumentTags, IdIndex, hash_ids
+from widedeep.preprocessing.raw_csv import DAY_MS, EPOCH_MS
 
-DAY_MS = 86_400_000
-EPOCH_MS = 1_465_876_799_998  # Outbrain's timestamps count from here, in milliseconds since 1970
 LONGEST_AGE_DAYS = 10 * 365
 
 

@@ -16,6 +16,8 @@ from deployment_toolkit.errors import DataError
 
 CLICKS, EVENTS, PROMOTED = "clicks_train.csv", "events.csv", "promoted_content.csv"
 META = "documents_meta.csv"
+DAY_MS = 86_400_000
+EPOCH_MS = 1_465_876_799_998  # Outbrain's timestamps count from here, in milliseconds since 1970
 TAGS = {kind: f"documents_{kind}.csv" for kind in ("categories", "topics", "entities")}
 TAG_LISTS = {"categories": "category_id_list", "topics": "topic_id_list", "entities": "entity_id_list"}
 

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
-import yaml
 
-from deployment_toolkit.library.base import SPEC_FILE
+from deployment_toolkit.library.base import SPEC_FILE, store_spec
 from deployment_toolkit.library.tensorflow.session import SavedModelSession
 
 
@@ -38,6 +37,4 @@ class RenamedSavedModel:
         module.model = session.model
         module.serve = tf.function(serve, autograph=False).get_concrete_function(**signature)
         tf.saved_model.save(module, str(target), signatures=module.serve)
-        spec_path = target / SPEC_FILE
-        spec_path.parent.mkdir(exist_ok=True)
-        spec_path.write_text(yaml.safe_dump(spec.to_dict(), sort_keys=False))
+        store_spec(target / SPEC_FILE, spec)

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
-import yaml
 from tensorflow.core.protobuf import saved_model_pb2
 
 from deployment_toolkit.core import Arrays, ModelModule, ModelSpec, Precision, TensorSpec, ValueRange
 from deployment_toolkit.errors import ModelError
 from deployment_toolkit.files.atomic import require_free_space
-from deployment_toolkit.library.base import SPEC_FILE, FrameworkSession, Loader, stored_spec
+from deployment_toolkit.library.base import SPEC_FILE, FrameworkSession, Loader, store_spec, stored_spec
 from deployment_toolkit.library.tensorflow.packed import PackedFunction
 from deployment_toolkit.library.tensorflow.to_onnx import write_onnx
 from deployment_toolkit.options.params import load_module, select_keywords
@@ -127,9 +126,7 @@ class SavedModelFromKeras:
         require_free_space(path.parent, weights_bytes, "the SavedModel")
         module.serve = session.function
         tf.saved_model.save(module, str(path), signatures=session.function)
-        spec_path = path / SPEC_FILE
-        spec_path.parent.mkdir(exist_ok=True)
-        spec_path.write_text(yaml.safe_dump(session.spec.to_dict(), sort_keys=False))
+        store_spec(path / SPEC_FILE, session.spec)
 
 
 class OnnxFromKeras:

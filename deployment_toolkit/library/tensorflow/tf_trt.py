@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import yaml
 
 from deployment_toolkit.core import Arrays, ModelSpec, Precision
 from deployment_toolkit.errors import ConversionError, ModelError, UsageError
 from deployment_toolkit.files.atomic import require_free_space, size_bytes
 from deployment_toolkit.hardware import require_gpu
-from deployment_toolkit.library.base import SPEC_FILE, FrameworkSession
+from deployment_toolkit.library.base import SPEC_FILE, FrameworkSession, store_spec
 from deployment_toolkit.library.shape_profile import Shape, ShapeProfile
 from deployment_toolkit.library.tensorflow.session import SIGNATURE, SavedModelLoader
 
@@ -88,9 +87,7 @@ class TfTrtFromSavedModel:
             converter.save(str(target))
         except (tf.errors.OpError, RuntimeError, ValueError, TypeError) as error:  # whichever stage it fails in
             raise ConversionError(f"TF-TRT of TensorFlow {tf.__version__} can't convert {source}: {error}") from error
-        spec_path = target / SPEC_FILE
-        spec_path.parent.mkdir(exist_ok=True)
-        spec_path.write_text(yaml.safe_dump(spec.to_dict(), sort_keys=False))
+        store_spec(target / SPEC_FILE, spec)
 
     def _inputs(self, spec: ModelSpec) -> Iterator[Arrays]:
         """One batch of each of the profiles' three shapes, of values the model can take."""

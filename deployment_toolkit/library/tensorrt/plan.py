@@ -15,7 +15,7 @@ import yaml
 
 from deployment_toolkit.core import Format, ModelSpec
 from deployment_toolkit.errors import ModelError
-from deployment_toolkit.library.base import PLAIN_SPEC_FILE
+from deployment_toolkit.library.base import PLAIN_SPEC_FILE, store_spec
 from deployment_toolkit.library.model_files import MAIN_FILES
 
 PLAN_FILE = MAIN_FILES[Format.TRT]
@@ -72,6 +72,6 @@ def write_plan(path: Path, plan: memoryview, spec: ModelSpec, build: PlanBuild) 
     """Writes the folder ``path``, which must not exist."""
     path.mkdir(parents=True)
     (path / PLAN_FILE).write_bytes(plan)
-    (path / PLAIN_SPEC_FILE).write_text(yaml.safe_dump(spec.to_dict(), sort_keys=False))
+    store_spec(path / PLAIN_SPEC_FILE, spec)
     plain = asdict(build) | {"precisions": list(build.precisions)}
     (path / _BUILD_FILE).write_text(yaml.safe_dump(plain, sort_keys=False))
