@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from deployment_toolkit.errors import UsageError
+from deployment_toolkit.options.located_yaml import Located, load_yaml
 from deployment_toolkit.options.params import OneLineParser, Plugin, add_plugins
 
 _TENSOR_KEYS = {"name", "shape", "dtype"}
@@ -21,47 +20,42 @@ def parse_options(
     parser: argparse.ArgumentParser, argv: Sequence[str], plugins: Sequence[Plugin]
 ) -> argparse.Namespace:
     """Parses a command line whose defaults the YAML file of ``--config-path`` may set; what is on the command line
-    wins. Raises UsageError, with file and key, for what is no option or no value of it."""
+    wins. Raises UsageError or DataError, with file, line and key, for what is no option or no value of it."""
     parser.add_argument("--config-path", type=Path, help="YAML file with defaults of options, the plug-in's too")
     first = OneLineParser(prog=parser.prog, add_help=False, allow_abbrev=False)
     first.add_argument("--config-path", type=Path)
     path = first.parse_known_args(argv)[0].config_path
-    plain = {} if path is None else _read(path)
-    named = [f"--{plugin.name}={plain[plugin.name]}" for plugin in plugins if plugin.name in plain]
+    entries = {} if path is None else _read(path)
+    named = [f"--{plugin.name}={entries[plugin.name].plain}" for plugin in plugins if plugin.name in entries]
     add_plugins(parser, [*named, *argv], plugins)
-    _set_defaults(parser, plain, f"configuration {path}")
+    _set_defaults(parser, entries)
     args = parser.parse_args(argv)
     if args.verbose:
         logging.getLogger().setLevel(logging.DEBUG)  # the file may ask for it
     return args
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        plain = yaml.safe_load(path.read_text()) or {}
-    except OSError as error:
-        raise UsageError(f"configuration {path} can't be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"configuration {path} is not YAML: {error}") from error
-    if not isinstance(plain, dict):
+def _read(path: Path) -> dict[str, Located]:
+    found = load_yaml(path, empty_keys=True)
+    if found.value is not None and not isinstance(found.value, dict):
         raise UsageError(f"configuration {path} must map options to values, as in model_name: WidenDeep")
-    return {str(key).replace("-", "_"): value for key, value in plain.items()}
+    return {key.replace("-", "_"): entry for key, entry in (found.value or {}).items()}
 
 
-def _set_defaults(parser: argparse.ArgumentParser, plain: Mapping[str, Any], where: str) -> None:
+def _set_defaults(parser: argparse.ArgumentParser, entries: Mapping[str, Located]) -> None:
     actions = {
         flag.removeprefix("--").replace("-", "_"): action
         for action in parser._actions
         if action.dest not in ("help", "config_path")
         for flag in action.option_strings
     }
-    for key, value in plain.items():
+    for key, entry in entries.items():
         if key not in actions:
             near = difflib.get_close_matches(key, actions, 1)
             hint = f"did you mean {near[0]}?" if near else "see --help for the options"
-            raise UsageError(f"{where}: unknown key {key}; {hint}")
+            raise UsageError(f"{entry.where}: unknown key {key}; {hint}")
         action = actions[key]
-        parser.set_defaults(**{action.dest: _converted(parser, action, value, f"{where}: {key}")})
+        parser.set_defaults(**{action.dest: _converted(parser, action, entry.plain, f"{entry.where}: {key}")})
         action.required = False
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ from typing import Any
 import yaml
 
 from deployment_toolkit.errors import DataError
-from deployment_toolkit.options.mapping import nearest
 
 _MOST_VALUES = 1_000_000  # aliases of aliases can stand for more than fits in memory
 _MERGE = "tag:yaml.org,2002:merge"
@@ -70,6 +70,13 @@ class Located:
                 raise entry.error(f"{what}: unknown key {key!r}{nearest(key, known)}")
 
     @property
+    def plain(self) -> Any:
+        """The value without places."""
+        if isinstance(self.value, dict):
+            return {key: entry.plain for key, entry in self.value.items()}
+        return [item.plain for item in self.value] if isinstance(self.value, list) else self.value
+
+    @property
     def shown(self) -> str:
         """The value in a few words, for an error."""
         kinds = {dict: "keys and values", list: "a list", type(None): "nothing"}
@@ -79,8 +86,15 @@ class Located:
         return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def load_yaml(path: Path) -> Located:
-    """The one document of a YAML or JSON file.
+def nearest(word: str, known: Iterable[str]) -> str:
+    """``, did you mean X?`` if a known word is near, else the list of the known ones; for the end of an error."""
+    known = sorted(known)
+    matches = difflib.get_close_matches(word, known, n=1)
+    return f", did you mean {matches[0]}?" if matches else f"; known are {', '.join(known)}"
+
+
+def load_yaml(path: Path, *, empty_keys: bool = False) -> Located:
+    """The one document of a YAML or JSON file; with ``empty_keys`` the text "" may be a key.
 
     Raises DataError with the line if it can't be read, is no YAML, gives a key twice, has a key that is no text, or
     refers to itself.
@@ -90,7 +104,7 @@ def load_yaml(path: Path) -> Located:
         if path.suffix == ".json":
             text = text.replace("\t", " ")  # YAML knows no tabs between values, JSON has no others
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        return Located(None, path, 1) if node is None else _Converter(path).convert(node, _line(node))
+        return Located(None, path, 1) if node is None else _Converter(path, empty_keys).convert(node, _line(node))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} can't be read: {error}") from error
     except yaml.YAMLError as error:
@@ -99,14 +113,15 @@ def load_yaml(path: Path) -> Located:
         line = 1 if mark is None else mark.line + 1
         raise DataError(f"{path}:{line}: not YAML: {' '.join(str(problem).split())}") from error
     except RecursionError:
-        raise DataError(f"{path}:1: nested too deeply: a feature specification has four levels") from None
+        raise DataError(f"{path}:1: nested too deeply: a few levels are enough") from None
 
 
 class _Converter:
     """YAML nodes -> ``Located``, with duplicate keys and endless documents refused."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, empty_keys: bool) -> None:
         self._path = path
+        self._empty_keys = empty_keys
         self._scalars = yaml.constructor.SafeConstructor()
         self._open: set[int] = set()
         self._values = 0
@@ -134,9 +149,9 @@ class _Converter:
                 merged |= self._merged(self.convert(value_node, line))
                 continue
             key = self.convert(key_node, line)
-            name = key.text("a key") if not isinstance(key.value, int | float) else None
-            if name is None:
+            if isinstance(key.value, int | float):
                 raise key.error(f"the key {key.shown} is no text: put it into quotes")
+            name = "" if self._empty_keys and key.value == "" else key.text("a key")
             if name in entries:
                 raise key.error(f"key {name!r} is there twice, first in line {entries[name].line}: leave one out")
             entries[name] = self.convert(value_node, line)

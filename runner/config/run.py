@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.containers.images import TRITON_IMAGE
 from deployment_toolkit.core import Batching, LoadMethod, PerformanceTool
 from deployment_toolkit.errors import UsageError, require_at_least
+from deployment_toolkit.options.located_yaml import load_yaml
 from deployment_toolkit.options.mapping import from_mapping
 from deployment_toolkit.server_access.url import Scheme, ServerUrl
 from deployment_toolkit.triton_performance_runner.client_user import ClientUser
@@ -224,15 +223,9 @@ def load_config(
     """Reads a configuration, of which the given experiments are to be run, all of them if none are given. ``change`` is
     applied before it is checked whether they can be launched.
 
-    Raises UsageError, naming the file and the key, if it can't be used.
+    Raises UsageError or DataError, naming file, line and key, if it can't be used.
     """
-    try:
-        plain = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise UsageError(f"configuration {path} can't be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"configuration {path} is not YAML: {error}") from error
-    config = change(from_mapping(RunConfig, plain, str(path)))
+    config = change(from_mapping(RunConfig, load_yaml(path)))
     for number in experiments:
         if number not in config.experiment_numbers:
             raise UsageError(f"experiment {number}: {path} has the experiments 1 to {len(config.configurations)}")

@@ -19,7 +19,7 @@ import yaml
 
 from deployment_toolkit.core import LoadMethod, ModelSpec, TensorSpec
 from deployment_toolkit.deploying.model_config import parse_config
-from deployment_toolkit.errors import DataError, DeploymentError, ModelError, ServerError, UsageError
+from deployment_toolkit.errors import DataError, DeploymentError, ModelError, ServerError
 from deployment_toolkit.library.tensorrt.plan import PlanBuild, write_plan
 from deployment_toolkit.options.params import run_entry_point
 from deployment_toolkit.process import run
@@ -338,19 +338,20 @@ def test_defaults_from_a_file_yield_to_the_command_line(model: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("max_bach_size: 3", "options.yaml: unknown key max_bach_size; did you mean max_batch_size?"),
-        ("max_batch_size: many", "options.yaml: max_batch_size: invalid int value: 'many'"),
+        ("max_bach_size: 3", "options.yaml:1: unknown key max_bach_size; did you mean max_batch_size?"),
+        ("max_batch_size: many", "options.yaml:1: max_batch_size: invalid int value: 'many'"),
         ("max_batch_size: [1, 2]", "max_batch_size: one value is wanted"),
         ("batching: sometimes", "batching: invalid choice: 'sometimes'"),
         ("load_model: maybe", "load_model: maybe is neither true nor false"),
         ("- a", "must map options to values"),
-        ("a: [", "is not YAML"),
+        ("a: [", "options.yaml:1: not YAML"),
+        ("batching: static\nmax_batch_size: 3\nbatching: dynamic", "options.yaml:3: key 'batching' is there twice"),
     ],
 )
 def test_bad_defaults_name_file_and_key(
     text: str, message: str, model: Path, tmp_path: Path, arguments: Arguments
 ) -> None:
     (tmp_path / "options.yaml").write_text(text)
-    with pytest.raises(UsageError) as failure:
+    with pytest.raises(DeploymentError) as failure:
         main(arguments(model, tmp_path / "store", "--config-path", "options.yaml"))
     assert message in str(failure.value)

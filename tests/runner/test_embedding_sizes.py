@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from deployment_toolkit.options.mapping import from_mapping
-from runner.config.run import RunConfig
+from runner.config.run import load_config
 from runner.stages.network import spec_options
 from runner.stages.preparation import preparation_stages
 from runner.workspace import Workspace
@@ -19,7 +19,9 @@ def plain(tmp_path: Path, small_config: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_widths_go_through_preprocessing_to_every_command(plain: dict[str, Any], tmp_path: Path) -> None:
-    config = from_mapping(RunConfig, plain, "config")
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(plain))
+    config = load_config(path)
     stages = preparation_stages(config, Workspace(tmp_path, "run"))
     command = next(stage for stage in stages if stage.name == "preprocessing").command()
     assert command.argv[command.argv.index("--embedding-sizes") + 1] == "sizes.yaml"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from deployment_toolkit.options.located_yaml import Located
-from deployment_toolkit.options.mapping import nearest
+from deployment_toolkit.options.located_yaml import Located, nearest
 
 TRAIN, TEST = "train", "test"
 MAPPINGS = (TRAIN, TEST, "valid")

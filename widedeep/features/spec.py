@@ -18,8 +18,7 @@ import numpy as np
 import yaml
 
 from deployment_toolkit.core import ModelSpec, TensorSpec, ValueRange
-from deployment_toolkit.options.located_yaml import Located, load_yaml
-from deployment_toolkit.options.mapping import nearest
+from deployment_toolkit.options.located_yaml import Located, load_yaml, nearest
 from widedeep.features.source_spec import read_source_spec
 
 # What a feature is read as where its ``dtype`` is left out, by channel.

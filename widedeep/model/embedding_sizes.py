@@ -7,8 +7,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from deployment_toolkit.options.located_yaml import Located, load_yaml
-from deployment_toolkit.options.mapping import nearest
+from deployment_toolkit.options.located_yaml import Located, load_yaml, nearest
 from widedeep.features.outbrain import embedding_widths
 from widedeep.features.spec import FeatureSpec
 

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from deployment_toolkit.core import Batching
-from deployment_toolkit.errors import UsageError
+from deployment_toolkit.errors import DataError, DeploymentError, UsageError
+from deployment_toolkit.options.located_yaml import load_yaml
 from deployment_toolkit.options.mapping import from_mapping
 
 
@@ -38,7 +38,10 @@ GOOD = "{name: a, folder: data/x, limits: [{atol: 1e-4}, {atol: 2, rows: 3}]"
 
 
 def read(text: str) -> Config:
-    return from_mapping(Config, yaml.safe_load(text), "config.yaml")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.yaml"
+        path.write_text(text)
+        return from_mapping(Config, load_yaml(path))
 
 
 def test_a_mapping_becomes_its_dataclass() -> None:
@@ -55,24 +58,40 @@ def test_flags_may_be_0_and_1_as_the_original_has_them() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (GOOD + ", bathcing: static}", "config.yaml: unknown key bathcing, did you mean batching?"),
-        (GOOD + ", xyzzy: 1}", "config.yaml: unknown key xyzzy; known are batching, fast, folder, limits,"),
-        ("{name: a, limits: []}", "config.yaml: key folder is missing, add it"),
-        (GOOD + ", one: {rows: 3}}", "config.yaml: one: key atol is missing"),
-        (GOOD + ", one: {atol: 1, rows: 0}}", "config.yaml: one: rows must be at least 1, not 0"),
-        ("{name: a, folder: b, limits: [{atol: 1}, {atol: x}]}", "limits[2]: atol: expected float, found 'x'"),
-        ("{name: a, folder: b, limits: [3]}", "config.yaml: limits[1]: expected keys and values, found int"),
-        (GOOD + ", batching: fast}", "config.yaml: batching: 'fast' is none of disabled, static, dynamic"),
-        (GOOD + ", port: x}", "config.yaml: port: expected int, found 'x'"),
-        (GOOD + ", port: true}", "config.yaml: port: expected int, found True"),
-        (GOOD + ", units: 8}", "config.yaml: units: expected a list, found 8"),
-        (GOOD + ", fast: 2}", "config.yaml: fast: expected bool, found 2"),
-        ("[a, b]", "config.yaml: expected keys and values, found list"),
-        ("", "config.yaml: expected keys and values, found NoneType"),
+        (GOOD + ", bathcing: static}", "config.yaml:1: unknown key bathcing, did you mean batching?"),
+        (GOOD + ",\n xyzzy: 1}", "config.yaml:2: unknown key xyzzy; known are batching, fast, folder, limits,"),
+        ("{name: a, limits: []}", "config.yaml:1: key folder is missing, add it"),
+        (GOOD + ",\n\n one: {rows: 3}}", "config.yaml:3: one: key atol is missing"),
+        (GOOD + ",\n one: {atol: 1, rows: 0}}", "config.yaml:2: one: rows must be at least 1, not 0"),
+        (
+            "{name: a, folder: b, limits: [{atol: 1}, \n{atol: x}]}",
+            "yaml:2: limits[2]: atol: expected float, found 'x'",
+        ),
+        ("{name: a, folder: b, limits: [3]}", "config.yaml:1: limits[1]: expected keys and values, found 3"),
+        (GOOD + ", batching: fast}", "config.yaml:1: batching: 'fast' is none of disabled, static, dynamic"),
+        (GOOD + ", port: x}", "config.yaml:1: port: expected int, found 'x'"),
+        (GOOD + ", port: true}", "config.yaml:1: port: expected int, found True"),
+        (GOOD + ", units: 8}", "config.yaml:1: units: expected a list, found 8"),
+        (GOOD + ", fast: 2}", "config.yaml:1: fast: expected bool, found 2"),
+        (GOOD + ", one: {atol: .inf}}", "config.yaml:1: one: atol: inf is no finite number"),
+        (GOOD + f", one: {{atol: {'9' * 400}}}}}", "config.yaml:1: one: atol: expected float, found 9999"),
+        (GOOD + ",\n name: b}", "config.yaml:2: key 'name' is there twice, first in line 1: leave one out"),
+        ("[a, b]", "config.yaml:1: expected keys and values, found a list"),
+        ("", "config.yaml:1: expected keys and values, found nothing"),
+        ("a: [", "not YAML"),
     ],
 )
-def test_what_does_not_fit_is_named_with_its_place(text: Any, message: str) -> None:
-    with pytest.raises(UsageError) as raised:
+def test_mapping_that_does_not_fit_is_named_with_file_and_line(text: str, message: str) -> None:
+    with pytest.raises(DeploymentError) as raised:
         read(text)
     assert message in str(raised.value)
-    assert str(raised.value).count("config.yaml") == 1
+    assert str(raised.value).count("config.yaml:") == 1
+
+
+def test_mapping_may_have_a_byte_order_mark_and_nothing_else_but_utf_8(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(b"\xef\xbb\xbf" + (GOOD + "}").encode())
+    assert from_mapping(Config, load_yaml(path)).name == "a"
+    path.write_bytes((GOOD + "}").replace("name: a", "name: é").encode("latin-1"))
+    with pytest.raises(DataError, match="can't be read"):
+        load_yaml(path)
