@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files.atomic import replace_when_complete
 from deployment_toolkit.options.params import make_parser, run_entry_point
+from runner.report.page import REPLAY_NOTE
 
 logger = logging.getLogger("keep_report")
 
@@ -33,29 +33,17 @@ KEPT = (
     "experiment_*/ensemble/config.pbtxt",
 )
 _TEXTS = (".md", ".yaml", ".csv", ".pbtxt")
-_REPLAY = " Each experiment's `replay.sh` repeats its commands."
 _CHOSEN = re.compile(r"\]\((experiment_\d+)/search/config\.pbtxt\)")  # the deployed configuration, once more
 
 
-@dataclass(frozen=True)
-class KeepOptions:
-    """``run`` is a folder of ``runner_workspace/runs``; ``name`` that of the folder to make in ``reports``, in the
-    place of one of that name."""
-
-    run: Path
-    name: str
-    reports: Path
-
-    def __post_init__(self) -> None:
-        if not (self.run / "task.yaml").is_file():
-            raise UsageError(f"{self.run} is no run (it has no task.yaml): give a folder of runner_workspace/runs")
-        if not re.fullmatch(r"[a-z0-9_]+", self.name):
-            raise UsageError(f"name {self.name}: use lower case letters, digits and _")
-
-
-def keep(options: KeepOptions) -> Path:
-    """Copies a run by the rule; the folder that is made. Raises DataError if it can't be written."""
-    run, place = options.run.resolve(), options.reports / options.name
+def keep(run: Path, name: str, reports: Path) -> Path:
+    """Copies the run in the folder ``run`` to ``reports/name``, in the place of one of that name; returns that folder.
+    Raises UsageError if there is no run or the name is none, DataError if the folder can't be written."""
+    if not (run / "task.yaml").is_file():
+        raise UsageError(f"{run} is no run (it has no task.yaml): give a folder of runner_workspace/runs")
+    if not re.fullmatch(r"[a-z0-9_]+", name):
+        raise UsageError(f"name {name}: use lower case letters, digits and _")
+    run, place = run.resolve(), reports / name
     with replace_when_complete(place) as beside:
         for path in sorted({path for pattern in KEPT for path in run.glob(pattern)}):
             target = beside / path.relative_to(run)
@@ -68,7 +56,7 @@ def keep(options: KeepOptions) -> Path:
 def _portable(text: str) -> str:
     """Without the checkout's path, and without words about files that are not kept."""
     text = text.replace(f"{ROOT}/", "").replace(str(ROOT), ".")
-    return _CHOSEN.sub(r"](\1/config.pbtxt)", text.replace(_REPLAY, ""))
+    return _CHOSEN.sub(r"](\1/config.pbtxt)", text.replace(REPLAY_NOTE, ""))
 
 
 def main(argv: list[str]) -> None:
@@ -77,7 +65,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("name", help="of the folder in reports/")
     parser.add_argument("--reports-dir", type=Path, default=ROOT / "reports", help="folder of all kept runs")
     given = parser.parse_args(argv)
-    place = keep(KeepOptions(given.run, given.name, given.reports_dir))
+    place = keep(given.run, given.name, given.reports_dir)
     files = [path for path in place.rglob("*") if path.is_file()]
     logger.info("%d files, %.1f MB: %s", len(files), sum(path.stat().st_size for path in files) / 1e6, place)
 

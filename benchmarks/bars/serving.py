@@ -46,7 +46,9 @@ class Serving:
         number, shared = contestant.number, self.folder / f"shared_{contestant.number}"
         config = dataclasses.replace(self.config, model_name=f"{self.config.model_name}_{number}")
         return StandaloneExperiment(
-            *(config, number, contestant.parameters),
+            config,
+            number,
+            contestant.parameters,
             workspace=self.folder,
             folder=shared,
             model_store=_store(self.folder),

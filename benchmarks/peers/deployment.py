@@ -54,7 +54,9 @@ class PeerDeployment:
         parameters = dataclasses.replace(experiments[name].parameters, host=str(host))
         folder = workspace.resolve() / _RUN
         self._experiment = StandaloneExperiment(
-            *(config, number, parameters),
+            config,
+            number,
+            parameters,
             workspace=workspace.resolve(),
             folder=folder,
             model_store=folder,

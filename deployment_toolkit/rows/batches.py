@@ -1,4 +1,4 @@
-"""A dataset as what ``--dataloader`` asks for."""
+"""Streams of batches: a dataset as ``--dataloader`` asks for it, and chunks cut into batches of one exact size."""
 
 from __future__ import annotations
 

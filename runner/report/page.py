@@ -20,6 +20,7 @@ from runner.report.task import Task
 from runner.workspace import Workspace
 
 REPLAY = "replay.sh"
+REPLAY_NOTE = f" Each experiment's `{REPLAY}` repeats its commands."
 _PLOT_TITLES = {
     "throughput_vs_batch.png": "Offline throughput by batch size",
     "latency_vs_batch.png": "Offline latency by batch size",
@@ -66,7 +67,7 @@ def report_markdown(task: Task, results: Sequence[ExperimentResult], plots: Sequ
 
 _STAGES_NOTE = (
     "Memory is the largest proportional set size of a stage's processes together, from the deploy stage on with the "
-    "server's. Each experiment's `replay.sh` repeats its commands.\n"
+    f"server's.{REPLAY_NOTE}\n"
 )
 
 _LATENCY_NOTE = (

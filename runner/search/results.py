@@ -1,4 +1,4 @@
-"""``search.csv``: every visit of every candidate with all performance columns, and what it says."""
+"""Measurements of candidates: their points, the frontier, and ``search.csv``, a row per visit and concurrency."""
 
 from __future__ import annotations
 
