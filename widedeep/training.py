@@ -114,7 +114,7 @@ def train(network: Any, dataset: ParquetDataset, description: NetworkDescription
     label = description.spec.label.name
     step = _make_step(network.model, options)
     started = time.monotonic()
-    with progress_bar("training", total, "row") as bar:
+    with progress_bar("training", total, " rows") as bar:
         for epoch in range(options.epochs):
             losses = []
             for batch in dataset.shuffled_batches(options.batch_size, seed=options.seed + epoch):
@@ -177,7 +177,7 @@ def evaluate(
 
 
 def _with_progress(dataset: ParquetDataset) -> Iterator[Batch]:
-    with progress_bar("evaluating", dataset.num_rows, "row") as bar:
+    with progress_bar("evaluating", dataset.num_rows, " rows") as bar:
         for batch in dataset.batches(_EVALUATION_BATCH):
             yield batch
             bar.update(len(batch))
