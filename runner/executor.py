@@ -13,8 +13,8 @@ import psutil
 
 from deployment_toolkit.errors import DeploymentError, ProcessError
 from deployment_toolkit.process import Child, last_lines, run
+from runner.command import Command
 from runner.console import Console
-from runner.experiment import Command
 from runner.records import StageRecord, StageState
 
 _SAMPLE_S = 0.5

@@ -1,15 +1,12 @@
-"""One configuration on its way through the stages, and the commands that a stage runs."""
+"""The experiment that the stages work on."""
 
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import DeviceKind
 from deployment_toolkit.library.model_files import SUFFIXES
 from deployment_toolkit.server_access.url import ServerUrl
@@ -17,26 +14,9 @@ from deployment_toolkit.triton_server.docker import built_image_name
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.config.experiment import ExperimentConfig, Parameters, TritonLaunchMode
 from runner.config.run import RunConfig
+from runner.networks.network import Network
+from runner.networks.registry import network_of
 from runner.workspace import ExperimentFolders, Workspace
-
-
-@dataclass(frozen=True)
-class Command:
-    """A child process and the name of its log."""
-
-    name: str
-    argv: tuple[str, ...]
-
-
-class Shell(Protocol):
-    """Runs the commands of a stage."""
-
-    def run(self, command: Command) -> None:
-        """Runs a command to its end. Raises ProcessError if it fails. A command that fails without ending the stage is
-        left out of what repeats the run."""
-
-    def tell(self, text: str) -> None:
-        """Shows a person a text."""
 
 
 @dataclass
@@ -106,32 +86,17 @@ class Experiment:
         return self.folders.exported.with_suffix(SUFFIXES.get(self.parameters.export_format, ""))
 
     @property
-    def valid_pattern(self) -> str:
-        """Parquet files of the validation data."""
-        return str(self.dataset_dir / "valid" / "*.parquet")
+    def network(self) -> Network:
+        """The network that it deploys."""
+        return network_of(self.config)
 
     @property
-    def train_pattern(self) -> str:
-        """Parquet files of the training data."""
-        return str(self.dataset_dir / "train" / "*.parquet")
-
-    @property
-    def dataset_dir(self) -> Path:
-        """The preprocessed data set."""
-        return self.config.dataset_dir
+    def checkpoint_dir(self) -> Path:
+        """Folder of its checkpoint."""
+        return self.workspace.checkpoint(self.parameters.checkpoint)
 
     @property
     def running_server(self) -> TritonServer:
         """The running server."""
         assert self.server is not None, "the deploy stage starts the server"
         return self.server
-
-
-def script(name: str, *options: object) -> list[object]:
-    """The start of a script's command line."""
-    return [sys.executable, ROOT / name, *options]
-
-
-def make_command(name: str, argv: Sequence[object]) -> Command:
-    """A command of any printable parts."""
-    return Command(name, tuple(str(part) for part in argv))

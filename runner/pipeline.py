@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TextIO
 
+from deployment_toolkit.errors import DataError
 from runner.config.hosting import missing_here
 from runner.config.run import RunConfig
 from runner.console import Console
 from runner.executor import Executor, StageShell
 from runner.experiment import Experiment
+from runner.networks.network import PreparationStage, relative
 from runner.records import StageState
 from runner.report.page import save_report
 from runner.report.results import keep_configs
@@ -21,7 +23,7 @@ from runner.search.stage import search_settings
 from runner.servers import server_for
 from runner.stages.ensemble import ENSEMBLE_STAGES
 from runner.stages.network import STAGES, Stage
-from runner.stages.preparation import PreparationStage, preparation_lock, preparation_stages, relative
+from runner.stages.preparation import preparation_lock, preparation_stages
 from runner.workspace import Workspace
 
 
@@ -84,6 +86,8 @@ def _make(stage: PreparationStage, executor: Executor) -> bool:
         executor.tell(stage.advice)
     with executor.stage(stage.name, None) as record:
         executor.run(record, stage.command())
+        if not stage.product.exists():
+            raise DataError(f"{record.name} ended well but did not make {stage.product}: see its log, {record.log}")
     return record.state is StageState.OK
 
 

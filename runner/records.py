@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deployment_toolkit.core import Mnemonic
-from runner.experiment import Command
+from runner.command import Command
 
 
 class StageState(Mnemonic):

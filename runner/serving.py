@@ -13,21 +13,22 @@ from pathlib import Path
 
 import yaml
 
-from deployment_toolkit.checkout import ROOT
-from deployment_toolkit.core import EvaluationMode, Format
+from deployment_toolkit.core import EvaluationMode, Precision
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files.atomic import replace_when_complete
 from deployment_toolkit.process import Child, run
 from deployment_toolkit.results.performance import PerformanceRow, read_performance
 from deployment_toolkit.triton_server.remote import TritonServer
+from runner.command import Command, make_command, script
 from runner.config.experiment import Parameters, TritonLaunchMode
 from runner.config.hosting import missing_here
 from runner.config.run import RunConfig, load_config
-from runner.experiment import Command, Experiment, make_command, script
+from runner.experiment import Experiment
+from runner.networks.registry import network_of
 from runner.records import StageState
 from runner.report.system_info import SystemInfo, read_system_info
 from runner.stages.client import MeasurementPoints, performance_command
-from runner.stages.network import convert, deploy, export, hidden_unit_options, spec_options
+from runner.stages.network import convert, deploy, export
 from runner.workspace import ExperimentFolders, Workspace
 
 __all__ = [
@@ -74,10 +75,9 @@ class StandaloneExperiment:
     def framework_answers(self, folder: Path) -> None:
         """Dumps the validation rows with what the checkpoint answers to them in TensorFlow. Raises ProcessError."""
         experiment = self._experiment()
-        checkpoint = experiment.workspace.checkpoint(self.parameters.checkpoint)
         argv = [
-            *script("run_inference_on_fw.py", "--input-path", ROOT / "model.py", "--input-type", Format.TF_KERAS),
-            *("--checkpoint-dir", checkpoint, "--precision", "fp32", *hidden_unit_options(self.config)),
+            *script("run_inference_on_fw.py"),
+            *experiment.network.model_arguments(experiment.checkpoint_dir, Precision.FP32),
             *data_options(self.config, self.parameters.max_batch_size),
             *("--output-dir", folder, "--dump-inputs"),
         ]
@@ -121,9 +121,7 @@ class StandaloneExperiment:
 
 def data_options(config: RunConfig, batch_size: int, pattern: str | None = None) -> list[object]:
     """Options with which a script reads the configuration's validation data, or other files with the same columns."""
-    pattern = pattern or str(config.dataset_dir / "valid" / "*.parquet")
-    options = ["--dataloader", ROOT / "dataloader.py", "--data-pattern", pattern, "--batch-size", batch_size]
-    return [*options, *spec_options(config)]
+    return network_of(config).row_arguments(batch_size, pattern)
 
 
 def is_embedded(config: RunConfig, number: int) -> bool:

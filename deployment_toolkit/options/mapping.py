@@ -57,6 +57,11 @@ def _convert(hint: Any, found: Located, what: str) -> Any:
         if not isinstance(found.value, list):
             raise UsageError(f"{_place(found, what)}: expected a list, found {found.shown}")
         return [_convert(choices[0], item, f"{what}[{number}]") for number, item in enumerate(found.value, 1)]
+    if origin is dict:
+        entries = found.entries(what)
+        return {key: _convert(choices[1], item, f"{what}: {key}") for key, item in entries.items()}
+    if hint is Any:
+        return found.plain
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return from_mapping(hint, found, what)
     return _scalar(hint, found, what)

@@ -10,6 +10,8 @@ from deployment_toolkit.core import Mnemonic
 from deployment_toolkit.errors import UsageError
 
 _SCHEMES = ("https", "file", "http")
+_MAP_LOSS = 1e-4
+_REDUCED_LOSS = 1e-3
 
 
 class Framework(Mnemonic):
@@ -60,17 +62,62 @@ class Training:
 
 
 @dataclass(frozen=True)
+class MetricLimits:
+    """By how much a metric may be worse than the framework's, in fp32 and in a reduced precision (None: it is not
+    gated there), and its name in reports (None: its name in the CSV)."""
+
+    max_loss: float | None = None
+    reduced_precision_max_loss: float | None = None
+    title: str | None = None
+
+
+@dataclass(frozen=True)
 class Correctness:
-    """When the deployed model counts as the framework's: ``|a - b| <= atol + rtol * |b|`` in every row, and MAP@12
-    within ``max_map_loss``. For OpenVINO in bf16 and int8: ``|a - b| <= reduced_precision_atol`` in every row, which
-    finds what is broken, and MAP@12 and ROC AUC each within ``reduced_precision_max_metric_loss``."""
+    """When the deployed model counts as the framework's: ``|a - b| <= atol + rtol * |b|`` in every row, and the
+    metrics within their limits. For OpenVINO in bf16 and int8: ``|a - b| <= reduced_precision_atol`` in every row,
+    which finds what is broken, and the metrics within their limits for that.
+
+    ``metrics`` are the limits by metric. Without them they are Wide & Deep's: MAP@12 within ``max_map_loss``, in a
+    reduced precision MAP@12 and ROC AUC each within ``reduced_precision_max_metric_loss``.
+    """
 
     atol: float = 1e-5
     rtol: float = 1e-4
-    max_map_loss: float = 1e-4
+    max_map_loss: float = _MAP_LOSS
     reduced_precision_atol: float = 0.1
-    reduced_precision_max_metric_loss: float = 1e-3
+    reduced_precision_max_metric_loss: float = _REDUCED_LOSS
     batch_size: int = 4096
+    metrics: dict[str, MetricLimits] | None = None
+
+    def __post_init__(self) -> None:
+        if self.metrics == {}:
+            raise UsageError("metrics must name at least one metric")
+        if self.metrics and (self.max_map_loss, self.reduced_precision_max_metric_loss) != (_MAP_LOSS, _REDUCED_LOSS):
+            raise UsageError(
+                "max_map_loss and reduced_precision_max_metric_loss are limits where metrics gives none: leave them "
+                "out, or metrics"
+            )
+
+    @property
+    def gated(self) -> dict[str, MetricLimits]:
+        """The limits by metric."""
+        reduced = self.reduced_precision_max_metric_loss
+        return self.metrics or {
+            "map12": MetricLimits(self.max_map_loss, reduced, "MAP@12"),
+            "roc_auc": MetricLimits(None, reduced, "ROC AUC"),
+        }
+
+    def largest_losses(self, *, reduced: bool) -> dict[str, float]:
+        """The limit of each metric that is gated in fp32, or in a reduced precision."""
+        limits = {
+            name: item.reduced_precision_max_loss if reduced else item.max_loss for name, item in self.gated.items()
+        }
+        return {name: limit for name, limit in limits.items() if limit is not None}
+
+    def title(self, metric: str) -> str:
+        """The name of a metric in reports."""
+        limits = self.gated.get(metric)
+        return (limits and limits.title) or metric.replace("_", " ")
 
 
 @dataclass(frozen=True)

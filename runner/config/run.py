@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.containers.images import TRITON_IMAGE
@@ -15,6 +17,7 @@ from deployment_toolkit.options.mapping import from_mapping
 from deployment_toolkit.server_access.url import Scheme, ServerUrl
 from deployment_toolkit.triton_performance_runner.client_user import ClientUser
 from runner.config.experiment import ExperimentConfig, TritonLaunchMode, require_release
+from runner.config.network import NetworkConfig
 from runner.config.parts import Checkpoint, Correctness, DatasetConfig, DemoData, Framework, MeasurementConfig, Training
 from runner.config.search import Search
 from runner.config.servers import (
@@ -25,6 +28,15 @@ from runner.config.servers import (
     needless,
     release_of,
     server_problems,
+)
+
+_WIDE_DEEP_KEYS = (
+    "deep_hidden_units",
+    "feature_spec",
+    "embedding_sizes",
+    "demo_data",
+    "training",
+    "ensemble_model_name",
 )
 
 
@@ -45,6 +57,8 @@ class RunConfig:
 
     With ``ensemble_model_name`` each experiment also deploys, compares and measures the network behind its
     preprocessing.
+
+    With ``network`` another network than Wide & Deep is deployed; it takes none of Wide & Deep's own keys.
     """
 
     model_name: str
@@ -71,6 +85,7 @@ class RunConfig:
     measurement_steps_online: int = 32
     measurement: MeasurementConfig = field(default_factory=MeasurementConfig)
     search: Search | None = None
+    network: NetworkConfig | None = None
     deep_hidden_units: list[int] | None = None
     feature_spec: Path | None = None
     embedding_sizes: Path | None = None
@@ -97,11 +112,27 @@ class RunConfig:
             raise UsageError(f"ensemble_model_name {self.ensemble_model_name!r}: give a name that is not model_name")
         if self.ensemble_model_name and self.performance_tool is not PerformanceTool.PERF_ANALYZER:
             raise UsageError(f"ensemble_model_name: {self.performance_tool} measures no ensembles, use perf_analyzer")
+        if self.network is not None:
+            self._require_own_keys()
         require_release(self.container_version)
         for scheme in Scheme:
             self._remote_url(scheme)
         if self.triton_client_user:
             ClientUser.parse(self.triton_client_user)
+
+    def _require_own_keys(self) -> None:
+        """Raises UsageError for a key that means nothing to a configured network, or for missing limits."""
+        fields = {item.name: item for item in dataclasses.fields(self)}
+        for name in _WIDE_DEEP_KEYS:
+            default: Any = fields[name].default
+            if default is dataclasses.MISSING:
+                default = fields[name].default_factory()  # type: ignore[misc]
+            if getattr(self, name) != default:
+                raise UsageError(
+                    f"{name} is a key of Wide & Deep, network describes another one: leave one of them out"
+                )
+        if self.correctness.metrics is None:
+            raise UsageError("network: the gate needs limits for its metrics, give correctness: metrics")
 
     def launch_mode_of(self, configuration: ExperimentConfig) -> TritonLaunchMode:
         """Launch mode of an experiment's server."""
@@ -226,6 +257,8 @@ def load_config(
     Raises UsageError or DataError, naming file, line and key, if it can't be used.
     """
     config = change(from_mapping(RunConfig, load_yaml(path)))
+    if config.network is not None:
+        config = dataclasses.replace(config, network=config.network.located(path.parent))
     for number in experiments:
         if number not in config.experiment_numbers:
             raise UsageError(f"experiment {number}: {path} has the experiments 1 to {len(config.configurations)}")

@@ -10,11 +10,12 @@ from deployment_toolkit.files.atomic import replace_when_complete, write_text
 from deployment_toolkit.results.performance import markdown_table, performance_markdown
 from deployment_toolkit.results.plots import offline_plots, online_plots
 from deployment_toolkit.results.tables import write_csv
+from runner.config.parts import Correctness
 from runner.console import Console
 from runner.experiment import Experiment
 from runner.records import StageRecord, StageState
 from runner.report.replay import replay_script
-from runner.report.results import METRIC_TITLES, ExperimentResult, read_results
+from runner.report.results import ExperimentResult, metrics_of, read_results
 from runner.report.search import search_plots, search_section
 from runner.report.task import Task
 from runner.workspace import Workspace
@@ -79,16 +80,16 @@ _LATENCY_NOTE = (
 
 _GATE_NOTE = (
     "`framework` is the checkpoint in TensorFlow; the others are the deployed model, asked over each protocol one "
-    "request at a time (sync) and many at once (async). The largest difference is that of any row's probability.\n"
+    "request at a time (sync) and many at once (async). The largest difference is that of any row's answer.\n"
 )
 
 
-def _readable(row: Mapping[str, str]) -> dict[str, str]:
+def _readable(row: Mapping[str, str], limits: Correctness) -> dict[str, str]:
     """A line of correctness.csv without its derived columns."""
     return {
         "model": row["name"],
         "rows": f"{int(row['rows']):,}",
-        **{name: f"{float(row[metric]):.6f}" for metric, name in METRIC_TITLES.items() if metric in row},
+        **{limits.title(metric): f"{float(row[metric]):.6f}" for metric in metrics_of(row)},
         "largest difference": f"{float(row['max_abs_diff']):.1e}" if row["max_abs_diff"] else "not comparable",
         "tolerance": row["tolerance"].replace("|", "∣"),
         "rows out of tolerance": row["rows_out_of_tolerance"],
@@ -153,7 +154,12 @@ def _experiment(result: ExperimentResult) -> list[str]:
     parts += [f"Converted: {result.conversion}.\n"] if result.conversion else []
     parts += search_section(result)
     if result.correctness:
-        parts += ["### Correctness\n", markdown_table([_readable(row) for row in result.correctness]), _GATE_NOTE]
+        limits = result.experiment.config.correctness
+        parts += [
+            "### Correctness\n",
+            markdown_table([_readable(row, limits) for row in result.correctness]),
+            _GATE_NOTE,
+        ]
     for mode, name in ((EvaluationMode.OFFLINE, "Offline"), (EvaluationMode.ONLINE, "Online")):
         if result.performance(mode):
             parts += [f"### {name}\n", performance_markdown(result.performance(mode)), _LATENCY_NOTE]

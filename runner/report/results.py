@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,14 @@ from deployment_toolkit.results.performance import (
 )
 from runner.config.experiment import TritonLaunchMode
 from runner.config.hosting import host_of
+from runner.config.parts import Correctness
 from runner.experiment import Experiment
 from runner.records import StageRecord, StageState
 from runner.search.results import SEARCH_TABLE, MeasuredCandidate, read_search
 from runner.stages.ensemble import ENSEMBLE_STAGES
 from runner.stages.network import REFERENCE
 
-METRIC, AUC = "map12", "roc_auc"
-METRIC_TITLES = {METRIC: "MAP@12", AUC: "ROC AUC", "log_loss": "log loss"}
+DIFFERENCE = "_difference"  # of a metric's column in correctness.csv
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class ExperimentResult:
         return {
             "experiment": self.title,
             "result": self.outcome,
-            **_correctness_summary(self.correctness),
+            **_correctness_summary(self.correctness, self.experiment.config.correctness),
             "offline, batch 1: p99 (ms)": _of_row(_smallest(self.offline), P99, 1 / US_PER_MS, ".2f"),
             **_peak("offline", self.offline, BATCH, "batch"),
             **_peak("online", self.online, CONCURRENCY, "concurrency"),
@@ -160,16 +161,22 @@ def _read_conversion(experiment: Experiment) -> str:
     return "; ".join(f"{attempt['name']}: {attempt['status']['message']}" for attempt in attempts)
 
 
-def _correctness_summary(rows: list[dict[str, str]]) -> dict[str, str]:
-    """Of each ranking metric the framework's and the worst that was served."""
+def metrics_of(row: Mapping[str, str]) -> list[str]:
+    """The metrics in a line of correctness.csv."""
+    return [name for name in row if f"{name}{DIFFERENCE}" in row]
+
+
+def _correctness_summary(rows: list[dict[str, str]], limits: Correctness) -> dict[str, str]:
+    """Each gated metric of the framework, and of the served dump that differs most from it."""
     reference = next((row for row in rows if row["name"] == REFERENCE), None)
     served = [row for row in rows if row["name"] != REFERENCE]
     summary = {}
-    for metric in (METRIC, AUC):
-        title = METRIC_TITLES[metric]
-        worst = min((row[metric] for row in served), key=float, default="")
-        summary[f"{title} framework"] = f"{float(reference[metric]):.6f}" if reference and worst else ""
-        summary[f"{title} served"] = f"{float(worst):.6f}" if reference and worst else ""
+    for metric in limits.gated:
+        title = limits.title(metric)
+        values = [row[metric] for row in served if reference and metric in row]
+        farthest = max(values, key=lambda value: abs(float(value) - float(reference[metric])), default="")
+        summary[f"{title} framework"] = f"{float(reference[metric]):.6f}" if reference and farthest else ""
+        summary[f"{title} served"] = f"{float(farthest):.6f}" if farthest else ""
     differences = [float(row["max_abs_diff"]) for row in served if row["max_abs_diff"]]
     return {**summary, "largest difference": f"{max(differences):.1e}" if differences else ""}
 

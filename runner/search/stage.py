@@ -7,9 +7,10 @@ import os
 
 from deployment_toolkit.errors import PerformanceError
 from deployment_toolkit.files.atomic import write_text
+from runner.command import Shell
 from runner.config.hosting import host_of
 from runner.config.search import Search
-from runner.experiment import Experiment, Shell
+from runner.experiment import Experiment
 from runner.search.algorithm import Round, walk
 from runner.search.results import SEARCH_TABLE, MeasuredCandidate, best_points, write_search
 from runner.search.space import Candidate, Space

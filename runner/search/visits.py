@@ -13,13 +13,14 @@ from deployment_toolkit.errors import ProcessError
 from deployment_toolkit.results.performance import read_performance
 from deployment_toolkit.server_access.url import Scheme
 from deployment_toolkit.triton_performance_runner.options import MeasurementMode
+from runner.command import Shell, make_command, script
 from runner.config.search import Search
-from runner.experiment import Experiment, Shell, make_command, script
+from runner.experiment import Experiment
 from runner.search.algorithm import Round
 from runner.search.results import MeasuredCandidate
 from runner.search.space import Candidate
 from runner.stages.client import client_options
-from runner.stages.network import deploy, validation_rows
+from runner.stages.network import deploy
 
 CONFIG = "config.pbtxt"
 _STABILITY_PERCENT = 10
@@ -76,7 +77,7 @@ def _load_options(experiment: Experiment, search: Search, *, final: bool) -> lis
     return [
         *("--server-url", server.http_url if search.protocol is Scheme.HTTP else server.grpc_url),
         *("--model-name", experiment.config.model_name, "--model-repository", experiment.folders.model_store),
-        *validation_rows(experiment),
+        *experiment.network.row_arguments(experiment.parameters.max_batch_size),
         *("--batch-sizes", search.rows_per_request, "--concurrency", *search.concurrency),
         *("--evaluation-mode", EvaluationMode.ONLINE, "--performance-tool", PerformanceTool.PERF_ANALYZER),
         *("--warmup", *windows, "--retries", 0, "--stability-percentage", _STABILITY_PERCENT),

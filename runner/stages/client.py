@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Accelerator, Batching, EvaluationMode
 from deployment_toolkit.rows.request_sizes import request_sizes
 from deployment_toolkit.triton_server.docker import server_user
+from runner.command import Command, make_command, script
 from runner.config.experiment import TritonLaunchMode
 from runner.config.hosting import is_reduced
 from runner.config.parts import Correctness
-from runner.experiment import Command, Experiment, make_command, script
+from runner.experiment import Experiment
 
 TRANSPORTS = {
     "grpc_async": ("grpc", []),
@@ -58,7 +58,7 @@ def _request_rows(experiment: Experiment) -> list[object]:
 def gate_command(experiment: Experiment, name: str, reference: Path, served: Sequence[Path], csv: Path) -> Command:
     """Dumps of a served model against that of the framework."""
     argv = [
-        *script("check_correctness.py", "--metrics", ROOT / "metrics.py", "--reference-dump-dir", reference),
+        *script("check_correctness.py", "--metrics", experiment.network.metrics, "--reference-dump-dir", reference),
         *(part for dump in served for part in ("--dump-dir", dump)),
         *_limits(experiment.config.correctness, reduced=is_reduced(experiment.parameters)),
         *("--csv", csv),
@@ -67,11 +67,10 @@ def gate_command(experiment: Experiment, name: str, reference: Path, served: Seq
 
 
 def _limits(limits: Correctness, *, reduced: bool) -> list[object]:
-    if not reduced:
-        return ["--atol", limits.atol, "--rtol", limits.rtol, "--max-metric-loss", f"map12={limits.max_map_loss}"]
-    largest = limits.reduced_precision_max_metric_loss
-    losses = (part for metric in ("map12", "roc_auc") for part in ("--max-metric-loss", f"{metric}={largest}"))
-    return ["--atol", limits.reduced_precision_atol, "--rtol", 0, *losses]
+    tolerance = (limits.reduced_precision_atol, 0) if reduced else (limits.atol, limits.rtol)
+    largest = limits.largest_losses(reduced=reduced)
+    losses = (part for name, loss in largest.items() for part in ("--max-metric-loss", f"{name}={loss}"))
+    return ["--atol", tolerance[0], "--rtol", tolerance[1], *losses]
 
 
 def offline_sweep(experiment: Experiment) -> MeasurementPoints:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import EvaluationMode
-from runner.experiment import Command, Experiment, make_command, script
+from runner.command import Command, make_command, script
+from runner.experiment import Experiment
+from runner.networks.wide_deep import WideDeep
 from runner.stages.client import gate_command, inference_command, offline_sweep, online_sweep, performance_command
-from runner.stages.network import REFERENCE, Stage, feature_spec_options, in_order
-from widedeep.preprocessing.dataset import WORKFLOW_NAME
+from runner.stages.network import REFERENCE, Stage, in_order
 
 PREFIX = "ensemble_"  # of the commands' logs
 ASKED_BY = ("grpc_async", "http_async")  # what differs between sync and async was compared with the network
@@ -17,11 +17,11 @@ ASKED_BY = ("grpc_async", "http_async")  # what differs between sync and async w
 
 def deploy_ensemble(experiment: Experiment) -> list[Command]:
     """The data set's workflow and the chain beside the deployed network, loaded and answering."""
-    config, parameters = experiment.config, experiment.parameters
+    config, parameters, network = experiment.config, experiment.parameters, _network(experiment)
     argv = [
         *script("deploy_ensemble.py", "--ensemble-model-name", config.ensemble_model_name),
         *("--model-name", config.model_name, "--model-repository", experiment.folders.model_store),
-        *("--workflow-path", config.dataset_dir / WORKFLOW_NAME, *feature_spec_options(config)),
+        *("--workflow-path", network.workflow, *network.specification_options()),
         *("--preprocessing-instances", parameters.number_of_model_instances),
         *("--model-control-mode", config.triton_load_model_method, "--load-model", "--load-model-timeout-s", "120"),
         *("--server-url", experiment.running_server.grpc_url),
@@ -32,7 +32,8 @@ def deploy_ensemble(experiment: Experiment) -> list[Command]:
 def ensemble_correctness(experiment: Experiment) -> list[Command]:
     """Raw validation rows through the ensemble; the gate against the framework on the preprocessed ones."""
     dumps = experiment.folders.dumps
-    rows = _rows(experiment, min(experiment.config.correctness.batch_size, experiment.parameters.max_batch_size))
+    batch_size = min(experiment.config.correctness.batch_size, experiment.parameters.max_batch_size)
+    rows = _network(experiment).raw_row_arguments(batch_size)
     commands = [
         inference_command(
             experiment, f"{PREFIX}inference_{name}", _name(experiment), name, rows, _dump(experiment, name)
@@ -64,7 +65,7 @@ ENSEMBLE_STAGES = (
 
 def _performance(experiment: Experiment, mode: EvaluationMode) -> Command:
     points = (offline_sweep if mode is EvaluationMode.OFFLINE else online_sweep)(experiment)
-    rows = _rows(experiment, experiment.parameters.max_batch_size)
+    rows = _network(experiment).raw_row_arguments(experiment.parameters.max_batch_size)
     csv = experiment.folders.ensemble_results / f"triton_performance_{mode}.csv"
     return performance_command(experiment, f"{PREFIX}performance_{mode}", _name(experiment), mode, points, rows, csv)
 
@@ -78,7 +79,7 @@ def _dump(experiment: Experiment, transport: str) -> Path:
     return experiment.folders.dumps / "ensemble" / transport
 
 
-def _rows(experiment: Experiment, batch_size: int) -> list[object]:
-    pattern = experiment.config.raw_rows_dir / "valid" / "*.parquet"
-    options: list[object] = ["--dataloader", ROOT / "raw_dataloader.py", "--data-pattern", pattern]
-    return [*options, "--batch-size", batch_size, *feature_spec_options(experiment.config)]
+def _network(experiment: Experiment) -> WideDeep:
+    network = experiment.network
+    assert isinstance(network, WideDeep), "no other network has an ensemble"
+    return network

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import EvaluationMode, Format, Precision
 from deployment_toolkit.triton_server.config_keys import THREADS
+from runner.command import Command, Shell, make_command, script
 from runner.config.hosting import host_of, is_reduced
-from runner.config.run import RunConfig
-from runner.experiment import Command, Experiment, Shell, make_command, script
+from runner.experiment import Experiment
 from runner.stages.client import (
     TRANSPORTS,
     MeasurementPoints,
@@ -22,7 +21,6 @@ from runner.stages.client import (
     online_sweep,
     performance_command,
 )
-from widedeep.data.dataset_folder import DatasetFolder
 
 REFERENCE = "framework"
 
@@ -51,10 +49,11 @@ def export(experiment: Experiment) -> list[Command]:
     """Checkpoint -> exported model."""
     parameters = experiment.parameters
     argv = [
-        *script("export_model.py", *_network_options(experiment, str(parameters.export_precision))),
+        *script("export_model.py"),
+        *experiment.network.model_arguments(experiment.checkpoint_dir, parameters.export_precision),
         *("--output-path", experiment.exported, "--output-type", parameters.export_format),
         *("--torch-jit", parameters.torch_jit, "--ignore-unknown-parameters"),
-        *_rows(experiment, _batch_size(experiment)),
+        *_rows(experiment),
     ]
     return [make_command("export", argv)]
 
@@ -70,7 +69,7 @@ def convert(experiment: Experiment) -> list[Command]:
         *("--override-workspace", "--max-batch-size", parameters.max_batch_size),
         *("--atol", correctness.atol, "--rtol", correctness.rtol),
         *_reduced_precision(experiment),
-        *_rows(experiment, _batch_size(experiment)),
+        *_rows(experiment),
     ]
     return [make_command("convert", argv)]
 
@@ -103,12 +102,13 @@ def deploy(experiment: Experiment) -> list[Command]:
 def correctness(experiment: Experiment) -> list[Command]:
     """The validation data through the framework and, four ways, through the server; metrics of each; the gate."""
     limits, dumps = experiment.config.correctness, experiment.folders.dumps
-    rows = _rows(experiment, min(limits.batch_size, _batch_size(experiment)))
+    rows = experiment.network.row_arguments(min(limits.batch_size, experiment.parameters.max_batch_size))
     commands = [
         make_command(
             "inference_framework",
             [
-                *script("run_inference_on_fw.py", *_network_options(experiment, "fp32")),
+                *script("run_inference_on_fw.py"),
+                *experiment.network.model_arguments(experiment.checkpoint_dir, Precision.FP32),
                 *rows,
                 *("--output-dir", dumps / REFERENCE, "--dump-labels"),
             ],
@@ -119,7 +119,7 @@ def correctness(experiment: Experiment) -> list[Command]:
         commands.append(inference_command(experiment, f"inference_{name}", model, name, rows, dumps / name))
     for name in (REFERENCE, *TRANSPORTS):
         argv = [
-            *script("calculate_metrics.py", "--metrics", ROOT / "metrics.py"),
+            *script("calculate_metrics.py", "--metrics", experiment.network.metrics),
             *("--dump-dir", dumps / name, "--csv", experiment.folders.results / f"metrics_{name}.csv"),
         ]
         commands.append(make_command(f"metrics_{name}", argv))
@@ -155,7 +155,7 @@ def _reduced_precision(experiment: Experiment) -> list[object]:
         return []
     options: list[object] = ["--reduced-precision-atol", experiment.config.correctness.reduced_precision_atol]
     calibrated = parameters.precision is Precision.INT8
-    return [*options, *(("--calibration-data-pattern", experiment.train_pattern) if calibrated else ())]
+    return [*options, *(("--calibration-data-pattern", experiment.network.train_pattern) if calibrated else ())]
 
 
 def _converter(experiment: Experiment) -> list[object]:
@@ -170,50 +170,13 @@ def _converter(experiment: Experiment) -> list[object]:
 
 
 def _performance(experiment: Experiment, mode: EvaluationMode, points: MeasurementPoints) -> Command:
-    rows, csv = (
-        _rows(experiment, _batch_size(experiment)),
-        experiment.folders.results / f"triton_performance_{mode}.csv",
-    )
-    return performance_command(experiment, f"performance_{mode}", experiment.config.model_name, mode, points, rows, csv)
+    model, csv = experiment.config.model_name, experiment.folders.results / f"triton_performance_{mode}.csv"
+    return performance_command(experiment, f"performance_{mode}", model, mode, points, _rows(experiment), csv)
 
 
-def _network_options(experiment: Experiment, precision: str) -> list[object]:
-    checkpoint = experiment.workspace.checkpoint(experiment.parameters.checkpoint)
-    options: list[object] = ["--input-path", ROOT / "model.py", "--input-type", Format.TF_KERAS]
-    options += ["--checkpoint-dir", checkpoint, "--precision", precision]
-    return [*options, *hidden_unit_options(experiment.config)]
-
-
-def hidden_unit_options(config: RunConfig) -> list[object]:
-    """The network's own hidden layers, unless the configuration has others."""
-    return [] if config.deep_hidden_units is None else ["--deep-hidden-units", *config.deep_hidden_units]
-
-
-def _rows(experiment: Experiment, batch_size: int) -> list[object]:
-    pattern = experiment.valid_pattern
-    options = ["--dataloader", ROOT / "dataloader.py", "--data-pattern", pattern, "--batch-size", batch_size]
-    return [*options, *spec_options(experiment.config)]
-
-
-def spec_options(config: RunConfig) -> list[object]:
-    """The specification and the embedding widths beside the data set; one without them has the Outbrain features."""
-    sizes = DatasetFolder(config.dataset_dir).sizes_path
-    return [*feature_spec_options(config), *([] if sizes is None else ["--embedding-sizes", sizes])]
-
-
-def feature_spec_options(config: RunConfig) -> list[object]:
-    """The specification beside the data set, where there is one."""
-    path = DatasetFolder(config.dataset_dir).spec_path
-    return [] if path is None else ["--feature-spec", path]
-
-
-def validation_rows(experiment: Experiment) -> list[object]:
-    """What makes a script read the validation data in the model's largest batches."""
-    return _rows(experiment, _batch_size(experiment))
-
-
-def _batch_size(experiment: Experiment) -> int:
-    return experiment.parameters.max_batch_size
+def _rows(experiment: Experiment) -> list[object]:
+    """Arguments with which a script reads the validation data in the model's largest batches."""
+    return experiment.network.row_arguments(experiment.parameters.max_batch_size)
 
 
 def _navigator(command: str, experiment: Experiment) -> list[object]:

@@ -1,0 +1,44 @@
+"""Commands of a stage, and the shell that runs them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from deployment_toolkit.checkout import ROOT
+
+
+@dataclass(frozen=True)
+class Command:
+    """A child process and the name of its log."""
+
+    name: str
+    argv: tuple[str, ...]
+
+
+class Shell(Protocol):
+    """Runs the commands of a stage."""
+
+    def run(self, command: Command) -> None:
+        """Runs a command to its end. Raises ProcessError if it fails. A command that fails without ending the stage is
+        left out of what repeats the run."""
+
+    def tell(self, text: str) -> None:
+        """Shows a text to the person at the terminal."""
+
+
+def script(name: str, *options: object) -> list[object]:
+    """The start of a root script's command line."""
+    return [sys.executable, ROOT / name, *options]
+
+
+def make_command(name: str, argv: Sequence[object]) -> Command:
+    """A command of any printable parts."""
+    return Command(name, tuple(str(part) for part in argv))
+
+
+def module_command(name: str, module: str, *options: object) -> Command:
+    """A command that runs a module of this project."""
+    return make_command(name, (sys.executable, "-m", module, *options))

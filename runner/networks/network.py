@@ -1,0 +1,66 @@
+"""The interface of a network to the stages."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from deployment_toolkit.checkout import ROOT
+from deployment_toolkit.core import Format
+from runner.command import Command
+
+
+@dataclass(frozen=True)
+class PreparationStage:
+    """A stage that makes ``product``; it is left out if the product is there already. ``command`` is made after the
+    stages before it have run. ``advice`` is shown before the stage runs: how a user can provide the product instead."""
+
+    name: str
+    product: Path
+    command: Callable[[], Command]
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class Network(ABC):
+    """Three plug-ins and a data set. ``valid_pattern`` and ``train_pattern`` are the data files for the gate and the
+    measurements, and those for training and calibration."""
+
+    model: Path
+    dataloader: Path
+    metrics: Path
+    valid_pattern: str
+    train_pattern: str
+
+    def model_arguments(self, checkpoint_dir: Path, precision: str) -> list[object]:
+        """Arguments with which a script loads the checkpoint as a Keras model."""
+        start: list[object] = ["--input-path", self.model, "--input-type", Format.TF_KERAS]
+        return [*start, "--checkpoint-dir", checkpoint_dir, "--precision", precision, *self.model_options()]
+
+    def row_arguments(self, batch_size: int, pattern: str | None = None) -> list[object]:
+        """Arguments with which a script reads the validation data, or other files with the same columns."""
+        start: list[object] = ["--dataloader", self.dataloader, "--data-pattern", pattern or self.valid_pattern]
+        return [*start, "--batch-size", batch_size, *self.dataloader_options()]
+
+    @abstractmethod
+    def model_options(self) -> list[object]:
+        """Further arguments of ``model``."""
+
+    @abstractmethod
+    def dataloader_options(self) -> list[object]:
+        """Further arguments of ``dataloader``, once the data set is there."""
+
+    @abstractmethod
+    def data_stages(self) -> list[PreparationStage]:
+        """Stages that make the data set."""
+
+    @abstractmethod
+    def training_stage(self, checkpoint: str, folder: Path) -> PreparationStage:
+        """The stage that trains a checkpoint into ``folder``."""
+
+
+def relative(path: Path) -> str:
+    """A path as the report shows it: from the project's root if it is inside."""
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
