@@ -47,9 +47,9 @@ _LONG_GROUPS = ("runner", "containers", "default ports")
 
 
 def _group(item: pytest.Item) -> str:
-    """Tests that one worker runs. Usually these are the tests of one file. All tests of the runner are one group,
-    because they share runs. So are both files whose commands use the default ports, and all tests that share the
-    container engine and its images."""
+    """Name of the group of tests that one worker runs. Usually these are the tests of one file. All tests of the runner
+    are one group, because they share runs. So are both files whose commands use the default ports, and all tests that
+    share the container engine and its images."""
     if "container_engine" in getattr(item, "fixturenames", ()):
         return "containers"
     if item.path.name in ("test_readme.py", "test_original_commands.py"):

@@ -80,7 +80,7 @@ class Deployed:
         return self.folder / "models"
 
     def arguments(self, **changes: object) -> list[str]:
-        """Of deploy_ensemble.py."""
+        """Arguments of deploy_ensemble.py."""
         options = {
             "ensemble_model_name": NAME,
             "model_name": "WidenDeep",

@@ -97,7 +97,7 @@ class Form:
         return re.sub(r"(?<!\w)triton/", "", printed) if self.in_root else printed
 
     def folder(self, above: Path) -> Path:
-        """Where it is given."""
+        """Folder in which the command runs."""
         return above / "triton" if self.in_root else above
 
 

@@ -83,7 +83,7 @@ def gate(reference: Path, dump: Path) -> None:
 
 
 @pytest.mark.parametrize(("scheme", "flags"), WAYS)
-def test_wrong_request_size_is_found_and_named(
+def test_request_size_with_wrong_answers_is_found_by_the_gate(
     server: TritonServer, dataloader: Path, reference: Path, tmp_path: Path, scheme: str, flags: list[str]
 ) -> None:
     gate(reference, ask(server, dataloader, tmp_path / "largest", scheme, *flags))

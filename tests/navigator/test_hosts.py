@@ -60,7 +60,7 @@ def test_original_command_falls_back_to_the_python_host(
     assert "has no backend" not in caplog.text
 
 
-def test_polling_server_without_the_backend_is_noticed_early(
+def test_missing_backend_of_a_polling_server_is_noticed_early(
     model: Path, tmp_path: Path, arguments: Arguments, outcome: Outcome
 ) -> None:
     repository = tmp_path / "repository"

@@ -1,4 +1,4 @@
-"""ONNX files in fp16, by ``convert``."""
+"""ONNX files in fp16, converted by ``convert``."""
 
 from __future__ import annotations
 

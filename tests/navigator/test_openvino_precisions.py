@@ -1,4 +1,4 @@
-"""OpenVINO in bf16 and int8, by ``convert``."""
+"""OpenVINO models in bf16 and int8, converted by ``convert``."""
 
 from __future__ import annotations
 

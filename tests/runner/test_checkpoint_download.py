@@ -94,7 +94,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """Serves the archive of a checkpoint."""
+    """A web server with the archive of a checkpoint."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     served = Site(_zip({f"model/checkpoint/{name}": content for name, content in FILES.items()}))
 
@@ -249,7 +249,7 @@ def test_unsafe_urls_are_refused(tmp_path: Path, url: str, message: str) -> None
         download(url, tmp_path / "archive")
 
 
-def test_file_url_is_unpacked_without_a_copy(tmp_path: Path) -> None:
+def test_archive_of_a_file_url_is_unpacked(tmp_path: Path) -> None:
     members = [(_member(f"./{name}"), content) for name, content in FILES.items()]
     archive = _tar(tmp_path / "my checkpoint.tar.gz", [(_member(".", tarfile.DIRTYPE), b""), *members])
     folder = tmp_path / "checkpoint"

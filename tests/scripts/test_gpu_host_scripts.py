@@ -84,13 +84,13 @@ class Host:
         )
 
     def arguments(self, command: str, **env: str) -> list[str]:
-        """What the command makes docker, or python, do."""
+        """Arguments with which the command calls docker or python."""
         done = self.run(command, **env)
         assert done.returncode == 0, done.stderr
         return Path(self.env["MOCK_LOG"]).read_text().splitlines()
 
     def error(self, command: str, **env: str) -> str:
-        """The one line that a command fails with."""
+        """The one line of error of a command that fails."""
         done = self.run(command, **env)
         assert done.returncode == 1
         (line,) = done.stderr.splitlines()

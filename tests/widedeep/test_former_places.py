@@ -1,4 +1,4 @@
-"""Workflows that were saved before modules moved still load: their pickles name the former modules."""
+"""Workflows saved before modules moved still load: their pickles name the former modules."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class OriginalsLinear(tf.keras.layers.Layer):  # type: ignore[misc]
 
 
 class OriginalsDense(tf.keras.layers.Layer):  # type: ignore[misc]
-    """Embeddings and numbers in one row, sorted by the names of TensorFlow's feature columns."""
+    """Embeddings and numbers, concatenated in the order of the names of TensorFlow's feature columns."""
 
     def __init__(self, spec: FeatureSpec, widths: Mapping[str, int], combiner: Combiner) -> None:
         super().__init__(name="deep_embedded")

@@ -1,4 +1,4 @@
-"""How containers get GPUs: bodies of the Docker Engine API compared with expected ones, and the requests to an
+"""GPU access of containers: bodies of the Docker Engine API compared with expected ones, and the requests to an
 engine."""
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ TYPES = {"float32": TensorProto.FLOAT, "int32": TensorProto.INT32, "int64": Tens
 
 
 def write_onnx(path: Path) -> Path:
-    """``score = 10 * item + the sum of tags + the sum of wide``, ``twice = 2 * item``."""
+    """Writes a model: ``score = 10 * item + the sum of tags + the sum of wide``, ``twice = 2 * item``."""
     nodes = [
         helper.make_node("Gather", ["table", "item"], ["looked_up"]),
         helper.make_node("Cast", ["tags"], ["numbers"], to=TensorProto.FLOAT),

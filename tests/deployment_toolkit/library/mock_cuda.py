@@ -105,7 +105,7 @@ class MockDriver:
         return 0
 
     def enqueue(self, stream: int, work: Callable[[], Any]) -> None:
-        """What is asked of a stream happens when it is waited for, in its order."""
+        """Work of a stream runs in order, when the stream is synchronised."""
         assert stream == STREAM
         self._pending.append(work)
 

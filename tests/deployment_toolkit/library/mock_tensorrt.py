@@ -245,7 +245,7 @@ class MockTensorRT:
         return NUMPY[trt_type]
 
     def mock_classes(self) -> list[type]:
-        """What a test compares with the real names."""
+        """Classes that a test compares with the real names."""
         own = [BuilderFlag, NetworkDefinitionCreationFlag, MemoryPoolType, TensorIOMode, LayerType, DataType, ILogger]
         own += [IHostMemory, ITensor, ILayer, INetworkDefinition, ParserError, OnnxParser, IOptimizationProfile]
         return [*own, IBuilderConfig, IExecutionContext, ICudaEngine, self.Builder, self.Runtime]

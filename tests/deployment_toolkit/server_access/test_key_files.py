@@ -40,7 +40,7 @@ def test_key_file_is_private_and_belongs_to_its_address(memory: Path) -> None:
     assert find_key(URL) is None and list(own_folder().iterdir()) == []
 
 
-def test_key_folder_that_others_can_change_is_refused(memory: Path) -> None:
+def test_key_folder_that_is_not_private_is_refused(memory: Path) -> None:
     own_folder().mkdir(mode=0o700)
     with kept_key(ServerKey.new(), [URL]):
         own_folder().chmod(0o755)
