@@ -1,4 +1,4 @@
-"""Images for tests: a plain Debian 12, and what the project's Dockerfile makes of it."""
+"""Images for tests: a plain Debian 12, and the project's image built on it by the Dockerfile."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ CERTIFICATES = Path("/usr/local/share/host-certificates.crt")
 
 @contextlib.contextmanager
 def open_base_image() -> Iterator[str]:
-    """Name of an image that is Debian 12, minimal: made by debootstrap and removed when the block is left, or Debian's
-    own where there is no debootstrap or this is not root. pip trusts in it whom this host trusts."""
+    """Context with a minimal Debian 12 image; gives its name. debootstrap makes the image, and it is removed at the
+    end. Without debootstrap or without root, Docker Hub's Debian image is used. pip in the image trusts the same
+    certificates as this host."""
     if shutil.which("debootstrap") is None or os.getuid():
         with ContainerEngine.connect() as engine:
             engine.require_image(DEBIAN)
@@ -50,7 +51,8 @@ def open_base_image() -> Iterator[str]:
 
 @contextlib.contextmanager
 def open_project_image(base_image: str) -> Iterator[str]:
-    """Name of the image that the project's Dockerfile makes of another; it is removed when the block is left."""
+    """Context with the image that the project's Dockerfile builds on a base image; gives its name and removes it at the
+    end."""
     name = f"localhost/wide-deep-project:{os.getpid()}"
     with ContainerEngine.connect() as engine:
         engine.build_image(ROOT / "Dockerfile", name, {"FROM_IMAGE_NAME": base_image})
@@ -76,7 +78,7 @@ def _debootstrap(folder: Path) -> None:
 
 
 def _certificates() -> Path:
-    """The file with the certificate authorities that this host trusts."""
+    """File with the certificate authorities that this host trusts."""
     paths = ssl.get_default_verify_paths()
     candidates = (os.environ.get("PIP_CERT"), paths.cafile, "/etc/ssl/certs/ca-certificates.crt")
     return next(Path(path) for path in candidates if path and Path(path).is_file())

@@ -1,4 +1,4 @@
-"""A copy of this checkout, and commands given in it as a person would."""
+"""A copy of this checkout, and commands run in it as a user would run them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Env = Mapping[str, str]
 
 
 def copy_checkout(folder: Path) -> Path:
-    """This checkout, without what is made in it, as ``folder``."""
+    """Copies this checkout to ``folder``, without files that are generated in it."""
     shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*NOT_COPIED))
     return folder
 
@@ -50,7 +50,8 @@ def run_block(block: str, folder: Path, env: Env) -> None:
 
 @contextmanager
 def server_by_hand(block: str, folder: Path, env: Env) -> Iterator[None]:
-    """The server that a line of bash starts, ready, on the default ports; test runs of one machine take turns."""
+    """The server that a line of bash starts, ready, on the default ports. A lock lets only one test run of the machine
+    use these ports at a time."""
     ready = folder / "ready"
     with (Path(tempfile.gettempdir()) / "triton_default_ports.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -38,7 +38,8 @@ parameters { key: "model_spec" value { string_value: '%s' } }
 
 
 def pytest_configure() -> None:
-    """Ctrl-C is an interrupt to the tests and their children, also where a script started them in the background."""
+    """Makes Ctrl-C an interrupt for the tests and their child processes, also where a script started them in the
+    background."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -46,8 +47,9 @@ _LONG_GROUPS = ("runner", "containers", "default ports")
 
 
 def _group(item: pytest.Item) -> str:
-    """A worker takes a file at a time. One takes all of the runner's tests, which share their runs, one both files
-    whose commands use the default ports, and one what shares the container engine and its images."""
+    """Name of the group of tests that one worker runs. Usually these are the tests of one file. All tests of the runner
+    are one group, because they share runs. So are both files whose commands use the default ports, and all tests that
+    share the container engine and its images."""
     if "container_engine" in getattr(item, "fixturenames", ()):
         return "containers"
     if item.path.name in ("test_readme.py", "test_original_commands.py"):
@@ -57,7 +59,7 @@ def _group(item: pytest.Item) -> str:
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest groups are begun first, so that no worker is left alone with one at the end."""
+    """Starts the longest groups first, so that no worker runs one of them alone at the end."""
     groups = {item: _group(item) for item in items}
     for item, group in groups.items():
         item.add_marker(pytest.mark.xdist_group(group))
@@ -87,7 +89,7 @@ def adder_server(adder_repository: Path, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="session")
 def container_engine() -> Iterator[None]:
-    """An engine that the Docker SDK and Docker's command find; its tests are one worker's."""
+    """A container engine that the Docker SDK and the ``docker`` command find; its tests run in one worker."""
     with open_engine():
         yield
 
@@ -101,14 +103,14 @@ def container_image(container_engine: None) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def base_image(container_engine: None) -> Iterator[str]:
-    """Name of an image that is a plain Debian 12."""
+    """Name of a plain Debian 12 image."""
     with open_base_image() as name:
         yield name
 
 
 @pytest.fixture(scope="session")
 def project_image(base_image: str) -> Iterator[str]:
-    """Name of the image that the project's Dockerfile makes of ``base_image``: some minutes."""
+    """Name of the image that the project's Dockerfile builds on ``base_image``; it takes some minutes."""
     with open_project_image(base_image) as name:
         yield name
 
@@ -135,8 +137,8 @@ def write_parquet() -> WriteParquet:
 @pytest.fixture(scope="session")
 def tiny_onnx() -> TinyOnnx:
     """Writes an ONNX model: ``score = amount + 10 * item + the sum of tags``, ``item`` an id below 10, ``tags`` three
-    ids below 5 or -1. ``declared_items`` is the number of items it says it has: with more than 10 it fails on the
-    others."""
+    ids below 5 or -1. ``declared_items`` is the cardinality in the model's specification: with more than 10 the model
+    fails for ids from 10 on."""
 
     def write(path: Path, declared_items: int = 10) -> Path:
         inputs = (
@@ -194,7 +196,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory, write_parquet: WritePa
 
 @pytest.fixture(scope="session")
 def tiny_options(tiny_folder: Path) -> list[str]:
-    """What makes a script read the network of ``tiny_folder``."""
+    """Options with which a script reads the network of ``tiny_folder``."""
     options = ["--input-path", str(ROOT / "model.py"), "--input-type", "tf-keras", "--precision", "fp32"]
     options += ["--feature-spec", str(tiny_folder / "feature_spec.yaml"), "--deep-hidden-units", "8", "8"]
     return [*options, "--checkpoint-dir", str(tiny_folder / "checkpoint")]
@@ -202,7 +204,8 @@ def tiny_options(tiny_folder: Path) -> list[str]:
 
 @pytest.fixture(scope="session")
 def tiny_rows(tiny_folder: Path) -> list[str]:
-    """What makes a script read the rows of ``tiny_folder``, beside its feature specification."""
+    """Options with which a script reads the rows of ``tiny_folder``; the feature specification is among
+    ``tiny_options``."""
     return ["--dataloader", str(ROOT / "dataloader.py"), "--data-pattern", str(tiny_folder / "rows.parquet")]
 
 

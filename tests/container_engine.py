@@ -1,4 +1,5 @@
-"""The Docker-compatible engine of the tests: the machine's own if one answers, else podman's, for the tests alone."""
+"""Docker-compatible engine of the tests: the machine's engine if one answers, else a podman service for the tests
+alone."""
 
 from __future__ import annotations
 
@@ -40,8 +41,8 @@ _STOP_S = 20.0
 
 @contextlib.contextmanager
 def open_engine() -> Iterator[None]:
-    """While the block runs an engine answers where the Docker SDK and Docker's command look for it. Skips the test with
-    the reason if none does and none can be started."""
+    """Context in which an engine answers at the address that the Docker SDK and the ``docker`` command use. Skips the
+    test with the reason if no engine answers and none can be started."""
     if _answers():
         yield
         return
@@ -63,7 +64,7 @@ def _answers() -> bool:
 
 
 def why_no_podman() -> str | None:
-    """Why podman can't be run here, None if it can."""
+    """Reason why podman cannot run here; None if it can."""
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
     if missing:
         return f"{', '.join(missing)} can't be found"
@@ -72,8 +73,8 @@ def why_no_podman() -> str | None:
 
 @contextlib.contextmanager
 def _podman_service() -> Iterator[str]:
-    """Address of podman's service. Its storage is its own and goes with it, so that nothing of the machine's podman is
-    touched and no run of the tests depends on an earlier one; a base image takes half a minute to make."""
+    """Address of a podman service. It has separate storage, which is deleted at the end: the machine's podman is not
+    touched, and no run of the tests depends on an earlier one. Making a base image takes half a minute."""
     run, storage = Path(tempfile.mkdtemp(prefix="wd", dir="/run")), Path(tempfile.mkdtemp(prefix="wd", dir="/var/tmp"))
     try:
         (run / "containers.conf").write_text(CONFIGURATION.format(run=run, storage=storage))
@@ -118,7 +119,8 @@ def _reap(process: subprocess.Popen[bytes]) -> None:
 
 
 def _end_monitors(storage: Path) -> None:
-    """Those of commands in containers wait five minutes before they tidy up, and would make the storage anew."""
+    """Ends podman's monitors of commands in containers. Otherwise they wait five minutes before they clean up, and
+    create the storage again."""
     monitors = [
         item for item in psutil.process_iter(["cmdline"]) if str(storage) in " ".join(item.info["cmdline"] or ())
     ]
@@ -129,7 +131,7 @@ def _end_monitors(storage: Path) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """The folder and what is mounted in it."""
+    """Removes the folder and unmounts everything mounted in it."""
     mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
     for place in reversed([place for place in mounted if place.startswith(f"{folder}/")]):
         subprocess.run(["umount", "--lazy", place], check=True)

@@ -1,5 +1,5 @@
-"""An image for tests, made of this host's own files: Python with numpy, a shell and the wheel's tritonserver. No
-registry and no network takes part."""
+"""Container image for tests, made of this host's files: Python with numpy, a shell and the wheel's tritonserver. It
+needs no registry and no network."""
 
 from __future__ import annotations
 
@@ -33,10 +33,9 @@ _LEFT_OUT = (
 
 @contextlib.contextmanager
 def open_test_image() -> Iterator[str]:
-    """The image's name; it is removed when the block is left.
+    """Context with the test image; gives its name and removes it at the end.
 
-    In a container that sees this checkout its Python also has the packages of the checkout's virtual environment.
-    """
+    In a container that sees this checkout, its Python also has the packages of the checkout's virtual environment."""
     reading, writing = os.pipe()
     writer = threading.Thread(target=_write_image, args=(writing,))
     writer.start()
@@ -47,7 +46,8 @@ def open_test_image() -> Iterator[str]:
 
 @contextlib.contextmanager
 def imported(stream: IO[bytes], repository: str, environment: Iterable[str]) -> Iterator[str]:
-    """Name of an image of a tar's files, in this repository; it is removed when the block is left."""
+    """Context with an image made of the files of a tar, in this repository; gives its name and removes it at the
+    end."""
     tag = str(os.getpid())
     with contextlib.closing(docker.from_env(timeout=600)) as client:
         answer = client.api.import_image_from_stream(stream, changes=[f"ENV {item}" for item in environment])
@@ -73,7 +73,7 @@ def _write_image(descriptor: int) -> None:
 
 
 def _files() -> Iterator[tuple[Path, str]]:
-    """What the image holds, and where."""
+    """Files of the image: source and target."""
     installation, site = Installation.find(), Path(sysconfig.get_path("purelib"))
     yield Path("/bin/bash"), "/bin/bash"
     yield Path("/bin/bash"), "/bin/sh"
@@ -98,7 +98,7 @@ def _tree(source: Path, target: str) -> Iterator[tuple[Path, str]]:
 
 
 def _add_text(tar: tarfile.TarFile, name: str, text: str | None, mode: int) -> None:
-    """A file, or a folder without text."""
+    """Adds a file, or a folder if ``text`` is None."""
     entry = tarfile.TarInfo(name)
     entry.mode, entry.type = mode, tarfile.REGTYPE if text is not None else tarfile.DIRTYPE
     entry.size = len((text or "").encode())
@@ -106,7 +106,7 @@ def _add_text(tar: tarfile.TarFile, name: str, text: str | None, mode: int) -> N
 
 
 def _system_libraries(programs: Iterable[Path]) -> set[Path]:
-    """The host's libraries that programs and other libraries need, by the paths that the linker looks for."""
+    """Libraries of the host that programs and other libraries need, by the paths that the linker looks for."""
     binaries = [str(path) for path in programs if ".so" in path.name or path.parent.name in ("bin", "3.11")]
     listed = subprocess.run(["ldd", *binaries], capture_output=True, text=True, check=False).stdout
     words = {word for line in listed.splitlines() if line.startswith("\t") for word in line.split()}

@@ -1,4 +1,4 @@
-"""docs/coverage.md, made of the commands' own parsers and of the original's interface.
+"""docs/coverage.md, generated from the parsers of the commands and the interface of the original.
 
 ``python -m tests.interface_page`` writes it."""
 
@@ -63,7 +63,7 @@ In the tables *ours* marks what the original does not have.
 
 
 def options_of(command: str) -> list[argparse.Action]:
-    """The options of a command, as its own parser has them when it is asked for help."""
+    """Options of a command, from the parser that it uses for its help."""
     parsers: list[argparse.ArgumentParser] = []
 
     def keep(parser: argparse.ArgumentParser, file: object = None) -> None:
@@ -76,7 +76,7 @@ def options_of(command: str) -> list[argparse.Action]:
 
 
 def page() -> str:
-    """The whole text."""
+    """The complete text of the page."""
     return "\n".join([_HEAD, *_lines()])
 
 

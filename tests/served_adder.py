@@ -1,5 +1,5 @@
-"""A model of the Python backend for tests: y = x1 + sum(x2); the id 666 is answered with an error, and an x1 of 1000 or
-more waits for the seconds above 1000."""
+"""A model of the Python backend for tests: y = x1 + sum(x2). The id 666 is answered with an error. An x1 above 1000
+delays the answer by x1 - 1000 seconds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import triton_python_backend_utils as backend  # type: ignore[import-not-found]
 
 
 class TritonPythonModel:
-    """Answers each request by itself."""
+    """Answers each request separately."""
 
     def execute(self, requests: list[Any]) -> list[Any]:
         return [_answer(request) for request in requests]

@@ -1,5 +1,5 @@
-"""A model of the Python backend for tests: y = 2 * x, and 0.99 in a batch of 100 rows, like an engine that is wrong in
-one size; a batch is what the server has joined."""
+"""A model of the Python backend for tests: y = 2 * x, but 0.99 in a batch of 100 rows, like an engine that is wrong in
+one size. The batch is the requests that the server has joined."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WRONG_SIZE = 100
 
 
 class TritonPythonModel:
-    """Answers what the server gives it together."""
+    """Answers the joined requests together."""
 
     def execute(self, requests: list[Any]) -> list[Any]:
         given = [backend.get_input_tensor_by_name(request, "x").as_numpy() for request in requests]

@@ -1,4 +1,4 @@
-"""The key of a server, for tests that talk to it with a client of their own."""
+"""Key of a server, for tests that use a separate client."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from deployment_toolkit.triton_server.remote import TritonServer
 
 
 def key_headers(server: TritonServer, scheme: Scheme = Scheme.HTTP) -> dict[str, str]:
-    """What a restricted request over the protocol carries."""
+    """Headers of a restricted request over the protocol."""
     found = find_key(ServerUrl.parse(server.http_url))
     assert found is not None
     return found[1].headers(scheme)

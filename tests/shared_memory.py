@@ -1,4 +1,4 @@
-"""What Triton's Python backend leaves in shared memory, for tests that see that nothing is left."""
+"""Shared memory of Triton's Python backend, for tests that check that nothing remains."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def regions() -> set[str]:
 
 
 def orphaned(names: Iterable[str]) -> list[str]:
-    """Those that no process mentions; a region of a running server has one that does."""
+    """Names that no process mentions. A region of a running server is mentioned by its processes."""
     return [name for name in names if not processes_with(name)]
 
 
 def processes_with(text: str) -> list[str]:
-    """Command lines of the processes that mention it."""
+    """Command lines of the processes that mention the text."""
     lines = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
     return [line for line in lines if text in line]

@@ -9,7 +9,7 @@ from widedeep.features.spec import Feature, FeatureSpec
 
 
 def small_outbrain_spec(largest: int) -> FeatureSpec:
-    """No cardinality is above ``largest``."""
+    """Outbrain specification with no cardinality above ``largest``."""
 
     def cut(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
         return tuple(dataclasses.replace(item, cardinality=min(item.cardinality or 0, largest)) for item in features)

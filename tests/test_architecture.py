@@ -1,4 +1,4 @@
-"""Who may know whom (docs/architecture.md), read from the sources without importing them."""
+"""Rules for imports and structure (docs/architecture.md), checked in the sources without importing them."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def there_are_no_path_tricks_and_no_shells(project: Project) -> Iterator[str]:
 
 
 def rooms_know_each_other_in_one_direction(project: Project) -> Iterator[str]:
-    """A room is a folder of a package with all below it, or a module beside such folders."""
+    """A room is a folder of a package with everything below it, or a module next to such folders."""
     yield from _circles(project, _room, late=True)
 
 
@@ -312,22 +312,22 @@ def project() -> Project:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-def test_the_project_keeps_the_rule(rule: Rule, project: Project) -> None:
+def test_project_follows_the_rule(rule: Rule, project: Project) -> None:
     assert len(project) > 50
     assert list(rule(project)) == []
 
 
 @pytest.mark.parametrize(("rule", "sources"), VIOLATIONS)
-def test_the_rule_catches_a_violation(rule: Rule, sources: dict[str, str]) -> None:
+def test_rule_finds_a_violation(rule: Rule, sources: dict[str, str]) -> None:
     assert list(rule({name: ast.parse(text) for name, text in sources.items()}))
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-def test_the_rule_lets_good_code_pass(rule: Rule) -> None:
+def test_rule_accepts_good_code(rule: Rule) -> None:
     assert list(rule({name: ast.parse(text) for name, text in GOOD.items()})) == []
 
 
-def test_every_rule_is_proved() -> None:
+def test_rules_all_have_a_violation_test() -> None:
     assert {rule for rule, _ in VIOLATIONS} == set(RULES)
 
 
@@ -339,7 +339,7 @@ def _outside(project: Project, names: tuple[str, ...], allowed: set[str]) -> Ite
 
 
 def _circles(project: Project, place: Callable[[str], str], *, late: bool) -> Iterator[str]:
-    """The first circle of imports between places; ``late`` counts those inside functions and for types, too."""
+    """First circle of imports between places; ``late`` also counts imports inside functions and for types."""
     known: dict[str, dict[str, Import]] = {}
     for name, tree in project.items():
         for imported in _imports(tree, types=late, functions=late):
@@ -359,7 +359,7 @@ def _room(name: str) -> str:
 
 
 def _module_of(project: Project, imported: str) -> str | None:
-    """The module that an imported name is, or is of; None for other packages'."""
+    """Module that an imported name is or belongs to; None for other packages."""
     parts = imported.split(".")
     return next((name for size in (len(parts), len(parts) - 1) if (name := ".".join(parts[:size])) in project), None)
 
@@ -399,8 +399,8 @@ def _imports(tree: ast.Module, *, types: bool = True, functions: bool = True) ->
 
 
 def _paths_to(project: Project, start: str, forbidden: set[str]) -> Iterator[list[str]]:
-    """Chains of imports from a module to the forbidden packages; beyond the module itself only what is imported with
-    it counts."""
+    """Chains of imports from a module to the forbidden packages. In the other modules of a chain, only imports at
+    import time count."""
     seen = {start}
     pending = [[start]]
     while pending:
@@ -420,7 +420,7 @@ def _is_environment(node: ast.AST) -> bool:
 
 
 def _environment_reads(tree: ast.Module) -> Iterator[ast.AST]:
-    """``os.environ`` where it is looked into or copied: ``os.environ["A"]``, ``.get("A")``, ``{**os.environ}``,
+    """``os.environ`` where it is read or copied: ``os.environ["A"]``, ``.get("A")``, ``{**os.environ}``,
     ``dict(os.environ)``."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Subscript | ast.Attribute):

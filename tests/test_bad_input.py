@@ -1,5 +1,4 @@
-"""Each kind of bad input, through the command that a person would give: one line, exit code 1, no traceback, nothing
-half-written."""
+"""Kinds of bad input, through the commands that a user runs: one line, exit code 1, no traceback, no partial files."""
 
 from __future__ import annotations
 
@@ -54,7 +53,7 @@ COLUMNS: dict[str, Any] = {
 
 @pytest.fixture
 def fail(capfd: pytest.CaptureFixture[str]) -> Fail:
-    """Runs a command that must fail, and gives the one line that it said."""
+    """Runs a command that must fail, and returns its one line of error."""
 
     def call(main: Main, *argv: object) -> str:
         capfd.readouterr()
@@ -82,7 +81,7 @@ def _files(folder: Path) -> set[Path]:
         ({"model_name": None}, "key model_name is missing"),
     ],
 )
-def test_configuration(change: dict[str, Any], message: str, fail: Fail, tmp_path: Path) -> None:
+def test_bad_configuration_is_one_line(change: dict[str, Any], message: str, fail: Fail, tmp_path: Path) -> None:
     plain = yaml.safe_load((ROOT / "runner" / "config_CPU.yaml").read_text()) | change
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump({key: value for key, value in plain.items() if value is not None}))
@@ -104,7 +103,7 @@ def test_configuration(change: dict[str, Any], message: str, fail: Fail, tmp_pat
     ],
     ids=["missing", "type", "nulls", "id above", "id below", "list id above", "null number"],
 )
-def test_parquet(
+def test_bad_parquet_column_is_one_line(
     column: str, values: Any, message: str, fail: Fail, tmp_path: Path, tiny_onnx: Callable[..., Path]
 ) -> None:
     columns = COLUMNS | {column: values}
@@ -115,11 +114,11 @@ def test_parquet(
     assert message in line
 
 
-def test_parquet_without_rows(fail: Fail, tmp_path: Path, tiny_onnx: Callable[..., Path]) -> None:
+def test_parquet_without_rows_is_one_line(fail: Fail, tmp_path: Path, tiny_onnx: Callable[..., Path]) -> None:
     assert "no rows" in _infer(pa.table(COLUMNS).slice(0, 0), fail, tmp_path, tiny_onnx)
 
 
-def test_truncated_parquet(fail: Fail, tmp_path: Path, tiny_onnx: Callable[..., Path]) -> None:
+def test_truncated_parquet_is_one_line(fail: Fail, tmp_path: Path, tiny_onnx: Callable[..., Path]) -> None:
     path = _write(pa.table(COLUMNS), tmp_path)
     path.write_bytes(path.read_bytes()[:-100])
     line = fail(run_inference_on_fw.main, *_inference(path, tmp_path, tiny_onnx))
@@ -128,7 +127,7 @@ def test_truncated_parquet(fail: Fail, tmp_path: Path, tiny_onnx: Callable[..., 
     assert not (tmp_path / "dump").exists()
 
 
-def test_pattern_that_matches_nothing(fail: Fail, tmp_path: Path, tiny_onnx: Callable[..., Path]) -> None:
+def test_pattern_that_matches_no_file_is_one_line(fail: Fail, tmp_path: Path, tiny_onnx: Callable[..., Path]) -> None:
     pattern = tmp_path / "*.parkett"
     assert f"data pattern '{pattern}' matches no file" in fail(
         run_inference_on_fw.main, *_inference(pattern, tmp_path, tiny_onnx)
@@ -159,7 +158,7 @@ def _inference(pattern: Path, folder: Path, tiny_onnx: Callable[..., Path]) -> l
 
 
 @pytest.mark.parametrize("kind", ["empty", "other"])
-def test_checkpoint(kind: str, fail: Fail, tmp_path: Path) -> None:
+def test_bad_checkpoint_is_one_line(kind: str, fail: Fail, tmp_path: Path) -> None:
     spec = tmp_path / "spec.yaml"
     spec.write_text(SPEC)
     checkpoint, output = tmp_path / "checkpoint", tmp_path / "exported.savedmodel"
@@ -181,7 +180,7 @@ def test_checkpoint(kind: str, fail: Fail, tmp_path: Path) -> None:
     assert not output.exists()
 
 
-def test_port_in_use(fail: Fail, tmp_path: Path) -> None:
+def test_port_in_use_is_one_line(fail: Fail, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -192,7 +191,7 @@ def test_port_in_use(fail: Fail, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
-def test_model_that_is_not_there(scheme: str, fail: Fail, tmp_path: Path, adder_server: TritonServer) -> None:
+def test_missing_model_is_one_line(scheme: str, fail: Fail, tmp_path: Path, adder_server: TritonServer) -> None:
     url = adder_server.grpc_url if scheme == "grpc" else adder_server.http_url
     line = fail(run_inference_on_triton.main, *_served(url, "WidenDeep", tmp_path))
     assert "no model WidenDeep" in line
@@ -201,7 +200,7 @@ def test_model_that_is_not_there(scheme: str, fail: Fail, tmp_path: Path, adder_
 
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
 @pytest.mark.parametrize("flags", [[], ["--synchronous"]])
-def test_server_that_is_not_there(scheme: str, flags: list[str], fail: Fail, tmp_path: Path) -> None:
+def test_missing_server_is_one_line(scheme: str, flags: list[str], fail: Fail, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"{scheme}://127.0.0.1:{free.getsockname()[1]}"
@@ -217,7 +216,7 @@ def _served(url: str, name: str, folder: Path) -> list[object]:
     return ["--server-url", url, "--model-name", name, *rows, "--feature-spec", spec, "--output-dir", folder / "dump"]
 
 
-def test_too_little_disk_for_the_run(fail: Fail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_for_a_run_is_one_line(fail: Fail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: DiskUsage(2**40, 2**40, 2**20))
     workspace = tmp_path / "workspace"
     line = fail(runner, "--config-path", ROOT / "runner" / "config_CPU.yaml", "--workspace-path", workspace)
@@ -225,7 +224,7 @@ def test_too_little_disk_for_the_run(fail: Fail, tmp_path: Path, monkeypatch: py
     assert not workspace.exists()
 
 
-def test_too_little_disk_for_a_model(
+def test_full_disk_for_a_model_is_one_line(
     fail: Fail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_onnx: Callable[..., Path]
 ) -> None:
     model = tiny_onnx(tmp_path / "model.onnx")
@@ -236,7 +235,7 @@ def test_too_little_disk_for_a_model(
     assert not (tmp_path / "converted").exists()
 
 
-def test_dump_that_is_not_there(fail: Fail, tmp_path: Path) -> None:
+def test_missing_dump_is_one_line(fail: Fail, tmp_path: Path) -> None:
     argv = ["--metrics", ROOT / "metrics.py", "--dump-dir", tmp_path / "nowhere", "--csv", tmp_path / "metrics.csv"]
     assert f"there is no dump at {tmp_path / 'nowhere'}" in fail(calculate_metrics.main, *argv)
     assert not (tmp_path / "metrics.csv").exists()

@@ -1,5 +1,5 @@
-"""Other data sets than Outbrain's, by the commands of docs/bring-your-own-data.md as printed, against one real server.
-The commands are the same for every data set: only the folder that they find the descriptions in differs."""
+"""Data sets other than Outbrain, with the commands of docs/bring-your-own-data.md as printed, on one real server. The
+commands are the same for every data set; only the folder with the descriptions differs."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def shop(
     write_parquet: WriteParquet,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
-    """A folder to work in, with this checkout's plug-ins and the data set ``datasets/shop``."""
+    """A working folder with this checkout's plug-ins and the data set ``datasets/shop``."""
     for name in ("model.py", "dataloader.py", "metrics.py"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "model_store").symlink_to(store)
@@ -115,7 +115,7 @@ def shop(
 
 
 def run_block(block: str, name: str, server: TritonServer | None = None) -> None:
-    """Runs each command by its entry point, in this process; models of several data sets have names of their own."""
+    """Runs each command by its entry point, in this process. Models of different data sets get different names."""
     for line in filter(None, block.replace("\\\n", " ").splitlines()):
         program, *argv = (name if part == "shop" else part for part in shlex.split(line))
         if program == "python":
@@ -128,7 +128,9 @@ def run_block(block: str, name: str, server: TritonServer | None = None) -> None
         assert not module.main(argv), line
 
 
-def test_from_parquet_to_a_served_model(shop: Path, server: TritonServer, request: pytest.FixtureRequest) -> None:
+def test_own_data_go_from_parquet_to_a_served_model(
+    shop: Path, server: TritonServer, request: pytest.FixtureRequest
+) -> None:
     spec = load_feature_spec(shop / "feature_spec.yaml")
     name = f"shop_{request.node.callspec.id}"
     assert SERVE.split() == ["python", "-m", "deployment_toolkit.triton_server", "--model-repository", "model_store"]
@@ -158,7 +160,7 @@ def test_from_parquet_to_a_served_model(shop: Path, server: TritonServer, reques
 @pytest.mark.parametrize(
     "shop", [(a,) for a in CHANNELS] + list(itertools.combinations(CHANNELS, 2)), ids="-".join, indirect=True
 )
-def test_any_input_channel_may_be_empty(shop: Path, server: TritonServer, request: pytest.FixtureRequest) -> None:
+def test_input_channels_may_be_empty(shop: Path, server: TritonServer, request: pytest.FixtureRequest) -> None:
     name = f"shop_{request.node.callspec.id}"
     spec = load_feature_spec(shop / "feature_spec.yaml")
     description = NetworkDescription(spec, load_embedding_sizes(None, spec), (4,))
@@ -198,7 +200,7 @@ def _spec(text: str) -> FeatureSpec:
     return load_feature_spec(path)
 
 
-def test_what_one_may_be_told_is_told(documented: FeatureSpec, write_parquet: WriteParquet) -> None:
+def test_documented_messages_are_the_real_messages(documented: FeatureSpec, write_parquet: WriteParquet) -> None:
     told = []
 
     def fails(call: Callable[[], object]) -> None:
@@ -237,7 +239,7 @@ def test_what_one_may_be_told_is_told(documented: FeatureSpec, write_parquet: Wr
         ("price", pa.array([[1.0]] * 20), "column price is of type list"),
     ],
 )
-def test_parquet_that_contradicts_the_specification_is_told_with_its_line(
+def test_parquet_error_names_the_line_of_the_specification(
     documented: FeatureSpec, write_parquet: WriteParquet, column: str, values: pa.Array | None, message: str
 ) -> None:
     write_parquet(Path("datasets/shop/valid/part.parquet"), 20, spec=documented, **{column: values})

@@ -14,7 +14,7 @@ from deployment_toolkit.rows.dump import DumpOptions, DumpWriter
 
 
 def calculate(tmp_path: Path, *options: str, labels: bool = True) -> list[list[str]]:
-    """The rows of the CSV that the script writes for a dump of two displays."""
+    """Rows of the CSV that the script writes for a dump of two displays."""
     batch = Batch(np.array([1, 1, 2, 2]), {}, {"clicked": np.array([[1], [0], [1], [0]])})
     prediction = Prediction(batch, {"wide_deep_model": np.array([[0.9], [0.1], [0.2], [0.3]], np.float32)})
     with DumpWriter(DumpOptions(tmp_path / "dump", dump_labels=labels)) as dump:
@@ -27,7 +27,7 @@ def calculate(tmp_path: Path, *options: str, labels: bool = True) -> list[list[s
         return list(csv.reader(file))
 
 
-def test_one_header_and_one_row(tmp_path: Path) -> None:
+def test_metrics_csv_has_one_header_and_one_row(tmp_path: Path) -> None:
     header, row = calculate(tmp_path, "--output-used-for-metrics", "wide_deep_model")
     assert header == ["map12", "roc_auc", "log_loss"]
     assert [float(cell) for cell in row] == pytest.approx([0.75, 0.75, -np.log(0.9 * 0.9 * 0.2 * 0.7) / 4])

@@ -39,7 +39,7 @@ Gate = Callable[..., tuple[int | None, str, list[dict[str, str]]]]
 
 @pytest.fixture
 def gate(tmp_path: Path) -> Gate:
-    """Compares dumps with the reference: exit code, the last line of stderr, and the rows of the table."""
+    """Compares dumps with the reference: exit code, last line of stderr, and rows of the table."""
     reference = write(tmp_path / "reference")
 
     def check(*dumps: Path, options: tuple[str, ...] = ()) -> tuple[int | None, str, list[dict[str, str]]]:
@@ -58,7 +58,7 @@ def gate(tmp_path: Path) -> Gate:
     return check
 
 
-def test_dumps_that_agree_pass(tmp_path: Path, gate: Gate) -> None:
+def test_dumps_that_agree_pass_the_gate(tmp_path: Path, gate: Gate) -> None:
     near = np.nextafter(SCORES, np.float32(1)).astype(np.float32)
     dumps = [write(tmp_path / "grpc", near), write(tmp_path / "http", dump_format=DumpFormat.JSON)]
     code, _, rows = gate(*dumps, options=("--max-metric-loss", "map12=1e-4"))
@@ -93,7 +93,7 @@ def test_rows_out_of_tolerance_are_counted_and_the_worst_named(tmp_path: Path, g
     assert gate(write(tmp_path / "fair", wrong), options=("--atol", "0.5"))[0] == 0
 
 
-def test_a_metric_may_not_lose_more_than_allowed_but_may_gain(tmp_path: Path, gate: Gate) -> None:
+def test_metric_may_gain_but_not_lose_more_than_allowed(tmp_path: Path, gate: Gate) -> None:
     loose = ("--atol", "1")
     worse, better = (np.where(CLICKS == 1, SCORES + change, SCORES).astype(np.float32) for change in (-0.2, 0.2))
     dumps = [write(tmp_path / "worse", worse.clip(0, 1)), write(tmp_path / "better", better.clip(0, 1))]
@@ -110,7 +110,7 @@ def test_a_metric_may_not_lose_more_than_allowed_but_may_gain(tmp_path: Path, ga
     assert "better: " not in line
 
 
-def test_rows_that_are_not_the_same_cannot_pass(tmp_path: Path, gate: Gate) -> None:
+def test_dumps_of_different_rows_fail_the_gate(tmp_path: Path, gate: Gate) -> None:
     other_ids, other_clicks = IDS.copy(), CLICKS.copy()
     other_ids[321] += 1
     other_clicks[654] = 1 - other_clicks[654]
@@ -127,7 +127,7 @@ def test_rows_that_are_not_the_same_cannot_pass(tmp_path: Path, gate: Gate) -> N
     assert [(row["passed"], row["max_abs_diff"]) for row in rows[1:]] == [("False", "")] * 3
 
 
-def test_what_cannot_be_compared_is_one_line(tmp_path: Path, gate: Gate) -> None:
+def test_dumps_that_cannot_be_compared_are_one_line(tmp_path: Path, gate: Gate) -> None:
     good = write(tmp_path / "good")
     for dumps, options, message in (
         ([tmp_path / "none"], (), "error: there is no dump at"),

@@ -1,4 +1,4 @@
-"""docs/containers.md: its commands are taken, and what it says of images is what the configurations have."""
+"""docs/containers.md: its commands are valid, and its images are those of the configurations."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ SCRIPTS = [line.split()[-1] for line in LINES if "scripts/docker/" in line]  # t
 ENGINE = [line for line in LINES if line.startswith("docker ")]
 
 
-def test_every_command_is_of_a_kind_that_is_tested() -> None:
+def test_commands_of_the_page_are_all_of_tested_kinds() -> None:
     assert len(RUNS) + len(SCRIPTS) + len(ENGINE) == len(LINES)
 
 
 @pytest.mark.parametrize("options", RUNS)
-def test_the_runner_takes_the_command(options: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runner_accepts_the_command_of_the_page(options: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     config, numbers, _ = read_command_line(shlex.split(options))
     modes = {config.launch_mode_of(config.configurations[number - 1]) for number in numbers}
@@ -39,24 +39,24 @@ def test_the_runner_takes_the_command(options: str, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_the_script_is_there(script: str) -> None:
+def test_script_of_the_page_exists(script: str) -> None:
     assert os.access(ROOT / script, os.X_OK)
 
 
-def test_what_is_left_is_found_by_its_label_and_names() -> None:
+def test_cleanup_commands_use_the_right_label_and_names() -> None:
     containers, images = ENGINE
     assert f"label={LABEL})" in containers
     names = {"wide-deep-tritonserver", "wide-deep-converter"}
     assert set(re.findall(r"--quiet (wide-deep-\w+)", images)) == names
 
 
-def test_every_launch_mode_has_its_row() -> None:
+def test_launch_modes_all_have_a_row() -> None:
     table = TEXT.partition("\n\nThe keys of each mode")[0]
     assert re.findall(r"^\| `(\w+)` \| ", table, flags=re.MULTILINE) == [str(mode) for mode in TritonLaunchMode]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "runner").glob("config_NVIDIA-*.yaml")), ids=lambda path: path.stem)
-def test_the_images_of_the_gpu_hosts_are_explained(path: Path) -> None:
+def test_images_of_the_gpu_hosts_are_explained(path: Path) -> None:
     config = load_config(path)
     images = {config.triton_image(item) for item in config.configurations} - {None}
     assert images

@@ -1,4 +1,4 @@
-"""The commands have what the original's users call (original_interface.yaml), and docs/coverage.md lists it."""
+"""Commands have the interface of the original (original_interface.yaml), and docs/coverage.md lists it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.interface_page import ORIGINAL, PAGE, options_of, page
 
 
 @pytest.mark.parametrize("command", ORIGINAL["commands"])
-def test_command_has_what_the_original_has(command: str) -> None:
+def test_command_has_the_options_of_the_original(command: str) -> None:
     actions = {flag: action for action in options_of(command) for flag in action.option_strings}
     assert set(ORIGINAL["commands"][command]) <= actions.keys()
     for flag, values in ORIGINAL["choices"].get(command, {}).items():
@@ -32,7 +32,7 @@ def test_coverage_page_is_generated_from_the_commands() -> None:
     assert PAGE.read_text() == page(), "python -m tests.interface_page writes it anew"
 
 
-def test_formats_are_the_original_s_and_more() -> None:
+def test_formats_include_those_of_the_original() -> None:
     assert set(ORIGINAL["formats"]) <= {str(item) for item in Format}
 
 
@@ -41,6 +41,6 @@ def test_performance_csv_starts_with_the_columns_of_the_original() -> None:
     assert own[: len(ORIGINAL["performance_columns"])] == ORIGINAL["performance_columns"]
 
 
-def test_scripts_are_there_and_can_be_run() -> None:
+def test_scripts_of_the_original_exist() -> None:
     for script in ORIGINAL["scripts"]:
         assert (ROOT / script).is_file(), script

@@ -17,7 +17,7 @@ DATALOADER = ROOT / "dataloader.py"
 WriteParquet = Callable[..., Path]
 
 
-def test_the_command_line_leads_to_batches_that_the_model_takes(tmp_path: Path, write_parquet: WriteParquet) -> None:
+def test_dataloader_options_give_batches_for_the_model(tmp_path: Path, write_parquet: WriteParquet) -> None:
     write_parquet(tmp_path / "a.parquet", 500)
     argv = ["--dataloader", str(DATALOADER), "--data-pattern", str(tmp_path / "*.parquet"), "--batch-size", "200"]
     plugin = Plugin("dataloader", DataloaderModule, "get_dataloader_fn")
@@ -35,7 +35,7 @@ def test_the_command_line_leads_to_batches_that_the_model_takes(tmp_path: Path, 
         assert [y["clicked"].shape for _, _, y in batches] == [(200, 1), (200, 1), (100, 1)]
 
 
-def test_a_specification_brings_its_own_features(tmp_path: Path, write_parquet: WriteParquet) -> None:
+def test_dataloader_uses_the_features_of_the_specification(tmp_path: Path, write_parquet: WriteParquet) -> None:
     label, group = Feature("bought", "float32"), Feature("session", "int64")
     spec = FeatureSpec((), (Feature("item", "int64", 100),), (), label, group)
     (tmp_path / "spec.yaml").write_text(spec.to_yaml())

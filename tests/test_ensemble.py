@@ -1,5 +1,5 @@
-"""Raw features through the served chain of preprocessing and network, against the batch path: preprocessed parquet
-through the network in its framework."""
+"""Ensemble: raw features through the served chain of preprocessing and network, compared with the batch path:
+preprocessed parquet through the network in its framework."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Deployed:
-    """A served ensemble around ``WidenDeep``, and what it was made of."""
+    """A served ensemble of preprocessing and ``WidenDeep``, and the files that it was made from."""
 
     folder: Path
     server: TritonServer
@@ -80,7 +80,7 @@ class Deployed:
         return self.folder / "models"
 
     def arguments(self, **changes: object) -> list[str]:
-        """Of deploy_ensemble.py."""
+        """Arguments of deploy_ensemble.py."""
         options = {
             "ensemble_model_name": NAME,
             "model_name": "WidenDeep",
@@ -97,7 +97,7 @@ class Deployed:
 
 
 def documented(script: str, folder: Path, server: TritonServer | None = None) -> list[str]:
-    """The options of a command on the ensembles' page, for this folder and this server."""
+    """Options of a command on the page about ensembles, for this folder and this server."""
     (command,) = re.findall(rf"^python {re.escape(script)} ((?:.*\\\n)*.*)$", PAGE, re.MULTILINE)
     places = {
         "${DATASETS_DIR}/outbrain_raw": folder / "csv",
@@ -115,7 +115,8 @@ def documented(script: str, folder: Path, server: TritonServer | None = None) ->
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Raw CSVs, the data preprocessed from them, the rows before, and an exported network with random weights."""
+    """Folder with raw CSVs, the preprocessed data, the rows before preprocessing, and an exported network with random
+    weights."""
     folder = tmp_path_factory.mktemp("ensemble")
     spec = small_outbrain_spec(50)
     (folder / "spec.yaml").write_text(spec.to_yaml())
@@ -161,7 +162,7 @@ def reference(folder: Path) -> Dump:
 
 
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
-def test_every_row_is_answered_as_by_the_batch_path(scheme: str, deployed: Deployed, reference: Dump) -> None:
+def test_ensemble_answers_equal_the_batch_path(scheme: str, deployed: Deployed, reference: Dump) -> None:
     argv = documented("run_inference_on_triton.py", deployed.folder, deployed.server)
     changes = ["--feature-spec", str(deployed.spec_path), "--batch-size", "100"]
     if scheme == "http":
@@ -177,7 +178,7 @@ def test_every_row_is_answered_as_by_the_batch_path(scheme: str, deployed: Deplo
     assert theirs.y_pred[OUTPUT_NAME].std() > 0.01
 
 
-def test_odd_values_are_answered_as_by_the_batch_path(deployed: Deployed, tmp_path: Path) -> None:
+def test_ensemble_answers_to_odd_values_equal_the_batch_path(deployed: Deployed, tmp_path: Path) -> None:
     frame = pd.DataFrame({name: array.ravel() for name, array in deployed.first_rows(12).x.items()})
     frame["clicked"], frame["display_id"] = np.int32(0), np.arange(12, dtype=np.int32)
     frame.loc[0, ["publish_time", "publish_time_promo"]] = np.nan
@@ -208,7 +209,7 @@ def _ask(deployed: Deployed, x: Arrays, name: str = NAME) -> Any:
         return next(session.predict([Batch(np.arange(rows), x)])).y_pred[OUTPUT_NAME]
 
 
-def test_a_row_that_cannot_be_taken_is_answered_to_its_sender_alone(deployed: Deployed) -> None:
+def test_invalid_row_fails_only_its_own_request(deployed: Deployed) -> None:
     good = deployed.first_rows(3).x
     bad = good | {"geo_location": np.array([[b"US"], [b"\xff\xfe"], [b""]], dtype=object)}
     expected = _ask(deployed, good)
@@ -231,14 +232,14 @@ def test_a_row_that_cannot_be_taken_is_answered_to_its_sender_alone(deployed: De
         ({"geo_location": np.zeros((3, 1), np.float32)}, "the model takes object"),
     ],
 )
-def test_a_request_of_other_columns_is_refused(change: dict[str, Any], message: str, deployed: Deployed) -> None:
+def test_request_with_other_columns_is_refused(change: dict[str, Any], message: str, deployed: Deployed) -> None:
     x = {name: array for name, array in (deployed.first_rows(3).x | change).items() if array is not None}
     with pytest.raises(InputError, match=message):
         _ask(deployed, x)
 
 
 @pytest.mark.parametrize("mode", ["offline", "online"])
-def test_performance_is_measured(mode: str, deployed: Deployed) -> None:
+def test_ensemble_performance_is_measured(mode: str, deployed: Deployed) -> None:
     argv = documented("run_performance_on_triton.py", deployed.folder)
     argv += ["--feature-spec", str(deployed.spec_path), "--evaluation-mode", mode, "--concurrency", "2"]
     argv += ["--measurement-mode", "time_windows", "--measurement-interval", "300", "--retries", "0"]
@@ -267,7 +268,9 @@ def test_performance_is_measured(mode: str, deployed: Deployed) -> None:
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_what_does_not_fit_is_refused(change: dict[str, Any], message: str, deployed: Deployed, tmp_path: Path) -> None:
+def test_ensemble_of_parts_that_do_not_fit_is_refused(
+    change: dict[str, Any], message: str, deployed: Deployed, tmp_path: Path
+) -> None:
     spec = deployed.spec
     hotter = tuple(dataclasses.replace(item, max_hotness=5) for item in spec.multihot)
     others = {
@@ -284,7 +287,7 @@ def test_what_does_not_fit_is_refused(change: dict[str, Any], message: str, depl
     assert {path: path.stat().st_mtime_ns for path in deployed.repository.rglob("*")} == before
 
 
-def test_how_preprocessing_is_to_run(deployed: Deployed) -> None:
+def test_preprocessing_options_reach_its_configuration(deployed: Deployed) -> None:
     changes = {"ensemble_model_name": "Other", "max_batch_size": 32}
     deploy_ensemble.main(deployed.arguments(**changes, preprocessing_instances=3, max_queue_delay_us=500))
     config = parse_config((deployed.repository / "Other_preprocessing" / "config.pbtxt").read_text())
@@ -293,7 +296,7 @@ def test_how_preprocessing_is_to_run(deployed: Deployed) -> None:
     assert parse_config((deployed.repository / "Other" / "config.pbtxt").read_text()).max_batch_size == 32
 
 
-def test_a_network_without_batching(deployed: Deployed) -> None:
+def test_network_without_batching_makes_an_ensemble_without_batching(deployed: Deployed) -> None:
     argv = ["triton-config-model", "--model-name", "Single", "--model-path", str(deployed.folder / "model.onnx")]
     argv += ["--model-repository", str(deployed.repository), "--workspace-path", str(deployed.folder / "navigator")]
     navigator([*argv, "--batching", "disabled", "--host", "python"])
@@ -306,7 +309,7 @@ def test_a_network_without_batching(deployed: Deployed) -> None:
         deployed.server.unload_model(name)
 
 
-def test_the_example_of_the_documentation(deployed: Deployed, capsys: pytest.CaptureFixture[str]) -> None:
+def test_documented_client_example_works(deployed: Deployed, capsys: pytest.CaptureFixture[str]) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     assert '"localhost:8001"' in code
     exec(code.replace("localhost:8001", ServerUrl.parse(deployed.server.grpc_url).address), {})
@@ -321,14 +324,14 @@ def test_the_example_of_the_documentation(deployed: Deployed, capsys: pytest.Cap
         ("clicked", [0, 2], "column clicked, row 1 holds 2"),
     ],
 )
-def test_rows_that_cannot_be_sent(column: str, values: Any, message: str, tmp_path: Path) -> None:
+def test_raw_rows_that_cannot_be_sent_are_refused(column: str, values: Any, message: str, tmp_path: Path) -> None:
     frame = pd.DataFrame({"display_id": [1, 1], "clicked": [0, 1], "ad_id": [5, 6]}).assign(**{column: values})
     frame.to_parquet(tmp_path / "rows.parquet")
     with pytest.raises(DataError, match=f"rows.parquet: {message}"):
         list(get_dataloader_fn(data_pattern=str(tmp_path / "*.parquet"))())
 
 
-def test_unknown_values_of_a_file(tmp_path: Path) -> None:
+def test_raw_dataloader_reads_unknown_values(tmp_path: Path) -> None:
     frame = {"display_id": [1, 1], "clicked": [0, 1], "geo_location": ["US", None], "publish_time": [None, 2.5]}
     pd.DataFrame(frame).to_parquet(tmp_path / "rows.parquet")
     loader = get_dataloader_fn(data_pattern=str(tmp_path / "*.parquet"))

@@ -24,7 +24,7 @@ def get_dataloader_fn(*, rows: int = 0):
 """
 
 
-def test_both_formats_answer_alike_with_the_signature_of_the_features(
+def test_exported_formats_have_equal_answers_and_signatures(
     tiny_options: list[str], tiny_rows: list[str], tiny_folder: Path, tmp_path: Path
 ) -> None:
     spec = load_feature_spec(tiny_folder / "feature_spec.yaml").model_spec
@@ -55,7 +55,7 @@ def test_both_formats_answer_alike_with_the_signature_of_the_features(
         (["--dataloader", str(ROOT / "metrics.py")], "metrics.py does not define get_dataloader_fn"),
     ],
 )
-def test_what_cannot_be_exported_is_told(
+def test_model_that_cannot_be_exported_is_reported(
     tiny_options: list[str], tmp_path: Path, options: list[str], message: str
 ) -> None:
     argv = [*tiny_options, "--output-path", str(tmp_path / "model"), "--output-type", "onnx", *options]
@@ -64,7 +64,7 @@ def test_what_cannot_be_exported_is_told(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_options_of_nobody_may_be_left_out(tiny_options: list[str], tmp_path: Path) -> None:
+def test_unknown_options_may_be_ignored(tiny_options: list[str], tmp_path: Path) -> None:
     argv = [*tiny_options, "--output-path", str(tmp_path / "model"), "--output-type", "onnx", "--torch-jit", "none"]
     main([*argv, "--ignore-unknown-parameters", "--nonsense", "1"])
     assert (tmp_path / "model").is_file()
@@ -74,7 +74,7 @@ def test_options_of_nobody_may_be_left_out(tiny_options: list[str], tmp_path: Pa
     ("rows", "error", "message"),
     [("0", DataError, "loader.py yields no rows"), ("2", InputError, r"missing \['ad_age', 'price', 'tags', 'zone'\]")],
 )
-def test_a_model_that_cannot_answer_the_rows_is_not_written(
+def test_model_that_cannot_answer_the_rows_is_not_written(
     tiny_options: list[str], tmp_path: Path, rows: str, error: type[DeploymentError], message: str
 ) -> None:
     (tmp_path / "loader.py").write_text(BAD_LOADER)
@@ -86,7 +86,7 @@ def test_a_model_that_cannot_answer_the_rows_is_not_written(
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["loader.py", "model"]
 
 
-def test_a_mistake_in_the_command_is_one_line_at_once(tmp_path: Path) -> None:
+def test_command_line_error_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "triton").symlink_to(ROOT)
     argv: list[str | Path] = [
         sys.executable,

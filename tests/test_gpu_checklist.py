@@ -1,5 +1,4 @@
-"""The commands of docs/gpu-checklist.md, as far as a machine without a GPU and without their files goes: every option
-is one that the command takes."""
+"""Commands of docs/gpu-checklist.md. Without a GPU and their files, the tests check that each option is valid."""
 
 from __future__ import annotations
 
@@ -19,7 +18,8 @@ PROGRAMS = {"model-navigator": "navigator.__main__"}
 
 
 def commands() -> list[list[str]]:
-    """Program and options of each command of ours, a table's rows of options behind the command they belong to."""
+    """Program and options of each command of the project. The options in the rows of a table are added to the command
+    they belong to."""
     blocks = re.findall(r"^```bash\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
     lines = [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     found = [re.search(r"(?:python |^)(?:\.venv/bin/)?(model-navigator|\w+\.py) .*", line) for line in lines]
@@ -33,12 +33,12 @@ def commands() -> list[list[str]]:
     return asked + [[*open_end[:-1], *path, *shlex.split(row)] for row in rows]
 
 
-def test_there_are_commands() -> None:
+def test_gpu_checklist_has_commands() -> None:
     assert [argv[0] for argv in commands()].count("model-navigator") >= 8
 
 
 @pytest.mark.parametrize("argv", commands(), ids=lambda argv: " ".join(argv)[-60:])
-def test_every_option_is_known(argv: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_checklist_has_valid_options(argv: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(hardware, "gpu_names", lambda: [])
     program, *options = [str(ROOT / part) if part in ("dataloader.py", "metrics.py") else part for part in argv]

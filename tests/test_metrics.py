@@ -36,7 +36,7 @@ def average_precision(clicks: tuple[bool, ...], ranks: int) -> float:
 
 
 def mean_over_orders(rows: list[tuple[float, bool]], ranks: int) -> float:
-    """AP of every order of the rows in which the scores don't rise."""
+    """Mean of the AP over all orders of the rows in which the scores do not increase."""
     orders = [
         order for order in itertools.permutations(rows) if all(a[0] >= b[0] for a, b in itertools.pairwise(order))
     ]
@@ -47,9 +47,7 @@ ROW = st.tuples(st.integers(0, 3), st.sampled_from([0.0, 0.25, 0.5]), st.boolean
 
 
 @given(rows=st.lists(ROW, min_size=1, max_size=12), ranks=st.integers(1, 4))
-def test_map_is_the_mean_of_the_definition_over_all_orders_of_ties(
-    rows: list[tuple[int, float, bool]], ranks: int
-) -> None:
+def test_map_is_the_mean_over_all_orders_of_ties(rows: list[tuple[int, float, bool]], ranks: int) -> None:
     displays = [[row[1:] for row in rows if row[0] == display][:5] for display in range(4)]
     kept = [(display, *row) for display, group in enumerate(displays) for row in group]
     kept.sort(key=lambda row: rows.index(row))  # displays lie mixed
@@ -72,7 +70,7 @@ def test_auc_counts_pairs(rows: list[tuple[int, bool]]) -> None:
         assert math.isnan(actual)
 
 
-def test_known_values() -> None:
+def test_metrics_have_known_values() -> None:
     # Display 7: clicks at ranks 2 and 3 of 3, (1/2 + 2/3) / 2. Display 9: at rank 1. Display 8: no click, no AP.
     metrics = calculate([7, 9, 7, 8, 7, 9], [0.9, 0.8, 0.6, 0.5, 0.2, 0.1], [0, 1, 1, 0, 1, 0], batch_size=4)
     assert metrics["map12"] == pytest.approx(((1 / 2 + 2 / 3) / 2 + 1) / 2)
@@ -81,14 +79,14 @@ def test_known_values() -> None:
     assert metrics["log_loss"] == pytest.approx(-math.log(likelihood) / 6, rel=1e-6)
 
 
-def test_a_click_beyond_rank_12_earns_nothing_however_many_ads_there_are() -> None:
+def test_map_ignores_a_click_beyond_rank_12() -> None:
     scores = np.linspace(0.9, 0.1, 50)
     for rank, expected in ((12, 1 / 12), (13, 0.0), (50, 0.0)):
         clicks = np.arange(1, 51) == rank
         assert calculate([1] * 50, scores, clicks)["map12"] == pytest.approx(expected)
 
 
-def test_row_order_and_batches_make_no_difference() -> None:
+def test_metrics_do_not_depend_on_row_order_or_batches() -> None:
     generator = np.random.default_rng(0)
     ids, scores, clicks = generator.integers(0, 40, 300), generator.integers(0, 4, 300) / 4, generator.random(300) < 0.3
     expected = calculate(ids, scores, clicks)
@@ -101,7 +99,7 @@ def test_row_order_and_batches_make_no_difference() -> None:
 
 
 @pytest.mark.parametrize("block_rows", [1, 7, 100])
-def test_blocks_cut_no_group(monkeypatch: pytest.MonkeyPatch, block_rows: int) -> None:
+def test_blocks_do_not_split_groups(monkeypatch: pytest.MonkeyPatch, block_rows: int) -> None:
     generator = np.random.default_rng(1)
     ids = np.repeat(np.arange(150), generator.integers(1, 30, 150))
     scores, clicks = generator.integers(0, 9, len(ids)) / 8, generator.random(len(ids)) < 0.2
@@ -110,7 +108,7 @@ def test_blocks_cut_no_group(monkeypatch: pytest.MonkeyPatch, block_rows: int) -
     assert calculate(ids, scores, clicks) == pytest.approx(expected, rel=1e-12)
 
 
-def test_rows_take_some_twenty_bytes() -> None:
+def test_metrics_need_less_than_twenty_bytes_per_row() -> None:
     def peak_bytes(rows: int) -> int:
         calculator = module.MetricsCalculator()
         generator = np.random.default_rng(0)
@@ -128,7 +126,7 @@ def test_rows_take_some_twenty_bytes() -> None:
     assert (peak_bytes(many) - peak_bytes(few)) / (many - few) < 20
 
 
-def test_what_is_not_defined_is_nan() -> None:
+def test_undefined_metrics_are_nan() -> None:
     assert math.isnan(calculate([1, 1], [0.5, 0.6], [0, 0])["map12"])
     alone = calculate([1, 2, 3], [0.5, 0.6, 0.7], [0, 1, 0])  # each row a group of its own
     assert math.isnan(alone["map12"]) and alone["roc_auc"] == 0.5
@@ -137,7 +135,7 @@ def test_what_is_not_defined_is_nan() -> None:
     assert math.isfinite(calculate([1, 1], [0.0, 1.0], [1, 0])["log_loss"])
 
 
-def test_outputs_and_labels_must_be_there() -> None:
+def test_missing_outputs_and_labels_are_refused() -> None:
     ids, one = np.zeros(2, np.int32), np.ones((2, 1), np.float32)
     calculator = module.MetricsCalculator(output_used_for_metrics="other")
     with pytest.raises(
@@ -153,7 +151,7 @@ def test_outputs_and_labels_must_be_there() -> None:
     calculator.update(ids, {"other": one}, None, {"a": one, "other": one})
 
 
-def test_a_million_rows_take_seconds() -> None:
+def test_metrics_of_a_million_rows_take_seconds() -> None:
     generator = np.random.default_rng(0)
     ids, scores = generator.permutation(1_000_000) // 5, generator.random(1_000_000)
     started = time.perf_counter()

@@ -20,7 +20,7 @@ MODEL = ROOT / "model.py"
 
 
 def options(*argv: str) -> dict[str, Any]:
-    """The options of the module as a script reads them."""
+    """Options of the module as a script reads them."""
     parser = make_parser("")
     parser.add_argument("--input-path")
     parser.add_argument("--input-type")
@@ -33,7 +33,7 @@ def module() -> Any:
     return load_module(MODEL, ModelModule)
 
 
-def test_the_defaults_are_those_of_the_original(module: Any) -> None:
+def test_model_defaults_equal_those_of_the_original(module: Any) -> None:
     values = options()
     assert (values["deep_dropout"], str(values["precision"])) == (0.1, "fp16")
     described = describe_network(NetworkOptions())
@@ -44,7 +44,7 @@ def test_the_defaults_are_those_of_the_original(module: Any) -> None:
     assert (ranges["ad_id"], ranges["platform"], ranges["topic_id_list"]) == ((0, 249_999), (0, 3), (-1, 349))
 
 
-def test_a_checkpoint_answers_in_both_precisions(module: Any, tiny_options: list[str], tiny_folder: Path) -> None:
+def test_checkpoint_answers_in_both_precisions(module: Any, tiny_options: list[str], tiny_folder: Path) -> None:
     spec = load_feature_spec(tiny_folder / "feature_spec.yaml")
     x = random_rows(spec.model_spec, 50, seed=1)
     answers = {}
@@ -59,7 +59,9 @@ def test_a_checkpoint_answers_in_both_precisions(module: Any, tiny_options: list
     assert 0 < np.abs(answers["fp32"] - answers["fp16"]).max() < 5e-3
 
 
-def test_what_does_not_fit_the_checkpoint_is_told(module: Any, tiny_options: list[str], tmp_path: Path) -> None:
+def test_options_that_do_not_fit_the_checkpoint_are_refused(
+    module: Any, tiny_options: list[str], tmp_path: Path
+) -> None:
     with pytest.raises(ModelError, match="belongs to another model"):
         module.get_model(**options(*tiny_options, "--deep-hidden-units", "8"))
     with pytest.raises(ModelError, match="there is no checkpoint in"):

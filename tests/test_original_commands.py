@@ -1,5 +1,5 @@
-"""The original's commands as its README prints them, from the folder above a checkout named ``triton``, and without
-``triton/`` from its root. Those for Docker or a GPU fail at once, the others run to the end on small tables."""
+"""Commands of the original as its README prints them: from the folder above a checkout named ``triton``, and from its
+root without ``triton/``. Commands for Docker or a GPU fail at once. The others run to the end on small tables."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ TOOLS = ("bash", "cat", "cp", "df", "dirname", "grep", "id", "mkdir", "python3",
 
 @dataclass(frozen=True)
 class Command:
-    """A command, over as many lines as it is printed on, and the heading it stands under."""
+    """A command, with all lines it is printed on, and the heading above it."""
 
     heading: str
     text: str
 
 
 def read_commands(text: str) -> list[Command]:
-    """The commands of the original's README, or of the list of them beside this file."""
+    """Commands of the original's README, or of the list of them next to this file."""
     commands, heading = [], ""
     lines = iter(text.splitlines())
     for line in lines:
@@ -80,24 +80,24 @@ COMMANDS = read_commands(PRINTED.read_text())
 
 
 def _under(heading: str) -> str:
-    """The one command of a chapter."""
+    """The only command of a chapter."""
     (command,) = [item.text for item in COMMANDS if item.heading == heading]
     return command
 
 
 @dataclass(frozen=True)
 class Form:
-    """Where the commands are given: in the folder above the checkout, or in the checkout without ``triton/``."""
+    """Folder of the commands: the folder above the checkout, or the checkout itself, without ``triton/``."""
 
     name: str
     in_root: bool
 
     def command(self, printed: str) -> str:
-        """The command as it is given there."""
+        """The command in the form for this folder."""
         return re.sub(r"(?<!\w)triton/", "", printed) if self.in_root else printed
 
     def folder(self, above: Path) -> Path:
-        """Where it is given."""
+        """Folder in which the command runs."""
         return above / "triton" if self.in_root else above
 
 
@@ -105,14 +105,14 @@ FORMS = (Form("as printed", False), Form("from the root", True))
 each_form = pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
 
 
-def test_the_list_is_what_the_original_prints() -> None:
+def test_command_list_equals_the_original_readme() -> None:
     readme = os.environ.get("ORIGINAL_README")
     if not readme:
         pytest.skip("the original's README is not part of this project: ORIGINAL_README=its text compares the lists")
     assert read_commands(Path(readme).read_text()) == COMMANDS
 
 
-def test_every_command_is_run_or_is_the_fetching_of_the_original() -> None:
+def test_original_commands_are_all_run_except_the_download() -> None:
     seen = {item.text for item in COMMANDS}
     quick_start = {_quick_start(start) for start in ("mkdir", "cp")}
     steps = {_under(heading) for heading in (*STEPS, *MEASUREMENTS)}
@@ -133,7 +133,7 @@ FOR_OTHER_HOSTS = sorted({item.text for item in COMMANDS if item.text.startswith
 
 @pytest.fixture
 def bare_host(tmp_path: Path) -> dict[str, str]:
-    """The environment of a machine without NVIDIA driver and Docker."""
+    """Environment variables of a machine without NVIDIA driver and Docker."""
     for tool in TOOLS:
         found = shutil.which(tool)
         assert found is not None
@@ -144,7 +144,7 @@ def bare_host(tmp_path: Path) -> dict[str, str]:
 
 @each_form
 @pytest.mark.parametrize("printed", FOR_OTHER_HOSTS)
-def test_what_needs_a_gpu_or_docker_says_so_at_once(
+def test_original_commands_for_gpu_or_docker_fail_at_once(
     printed: str, form: Form, bare_host: dict[str, str], tmp_path: Path
 ) -> None:
     above = tmp_path / "above"
@@ -170,7 +170,8 @@ def test_what_needs_a_gpu_or_docker_says_so_at_once(
 
 @pytest.fixture(scope="module")
 def outbrain(tmp_path_factory: pytest.TempPathFactory, write_parquet: Callable[..., Path]) -> Path:
-    """Data as the original's preprocessing leaves them, and a checkpoint: the Outbrain features with small tables."""
+    """Data like the result of the original's preprocessing, and a checkpoint: the Outbrain features with small
+    tables."""
     from widedeep.model.checkpoint import save_checkpoint
     from widedeep.model.network import build_network
     from widedeep.model.network_description import NetworkDescription
@@ -188,7 +189,7 @@ def outbrain(tmp_path_factory: pytest.TempPathFactory, write_parquet: Callable[.
 
 @pytest.fixture(scope="module")
 def above(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder above a checkout named ``triton``, whose requirements are installed."""
+    """The folder above a checkout named ``triton``, with installed requirements."""
     folder = tmp_path_factory.mktemp("above")
     checkout = copy_checkout(folder / "triton")
     (checkout / ".venv").symlink_to(sys.prefix)
@@ -196,7 +197,7 @@ def above(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @each_form
-def test_every_step_on_the_cpu(form: Form, above: Path, outbrain: Path) -> None:
+def test_original_steps_run_on_the_cpu(form: Form, above: Path, outbrain: Path) -> None:
     folder = form.folder(above)
     kept = {name: value for name, value in os.environ.items() if name in ("HOME", "LANG", "TMPDIR")}
     env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(above / "triton"), "HOST_OUTBRAIN_PATH": str(outbrain)} | kept

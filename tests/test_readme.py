@@ -1,5 +1,5 @@
-"""The commands of the README and of the pages it leads to, as printed, in a copy of the checkout, with less data and
-shorter measurements. The README's figures are those of the kept run."""
+"""Commands of the README and the pages it links to, as printed, in a copy of the checkout, with less data and shorter
+measurements. The README's figures are those of the kept run."""
 
 from __future__ import annotations
 
@@ -37,27 +37,27 @@ LINK = re.compile(r"\]\(([^)#:]*)(?:#([\w-]*))?\)")
 
 
 def _blocks(text: str) -> list[str]:
-    """Its commands."""
+    """Commands of a text."""
     return re.findall(r"^```bash\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of this checkout without what is made in it."""
+    """A copy of this checkout without generated files."""
     return copy_checkout(tmp_path / "checkout")
 
 
 def _environment() -> dict[str, str]:
-    """That of a terminal with this interpreter's environment active."""
+    """Environment variables of a terminal in which this interpreter's environment is active."""
     return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "TF_CPP_MIN_LOG_LEVEL": "2"}
 
 
 def _on_another_host(block: str) -> bool:
-    """Whether it needs a GPU or Docker."""
+    """True if the commands need a GPU or Docker."""
     return "scripts/docker/" in block or "start_NVIDIA" in block or "-docker.sh" in block
 
 
-def test_step_by_step(checkout: Path) -> None:
+def test_step_by_step_commands_run(checkout: Path) -> None:
     setup, *blocks = [block for block in _blocks(PAGES["docs/step-by-step.md"]) if not _on_another_host(block)]
     (server,) = [block for block in blocks if "triton_server" in block]
     before, after = blocks[: blocks.index(server)], blocks[blocks.index(server) + 1 :]
@@ -85,14 +85,14 @@ def _for_other_hosts() -> list[str]:
     return sorted(lines - set(AROUND))
 
 
-def test_a_gpu_host_takes_four_commands() -> None:
+def test_gpu_page_starts_with_four_commands() -> None:
     first, *_ = _blocks(PAGES["docs/gpu.md"])
     assert [line for line in first.splitlines() if not _on_another_host(line)] == list(AROUND)
     assert len(first.splitlines()) == 4
 
 
 @pytest.mark.parametrize("command", _for_other_hosts())
-def test_commands_for_other_hosts_say_at_once_what_is_missing(command: str, tmp_path: Path) -> None:
+def test_commands_for_other_hosts_report_missing_parts_at_once(command: str, tmp_path: Path) -> None:
     for tool in ("bash", "dirname"):
         (tmp_path / tool).symlink_to(f"/usr/bin/{tool}")
     done = subprocess.run(
@@ -102,7 +102,7 @@ def test_commands_for_other_hosts_say_at_once_what_is_missing(command: str, tmp_
     assert re.fullmatch(r"error: .* needs (an NVIDIA GPU|Docker) .*\n", done.stderr)
 
 
-def test_every_command_is_run() -> None:
+def test_readme_commands_are_all_tested() -> None:
     here = [line for block in _blocks(README) if not _on_another_host(block) for line in block.splitlines()]
     assert here == [MAIN_JOB, MAIN_JOB, TESTS]
     assert all(os.access(ROOT / command, os.X_OK) for command in here)
@@ -113,7 +113,7 @@ def test_readme_is_short_enough_to_be_read() -> None:
     assert 10_000 <= len(README.encode()) <= 12 * 1024
 
 
-def test_commands_within_the_text_are_there() -> None:
+def test_commands_within_the_text_exist() -> None:
     text = "".join(PAGES.values())
     programs = re.findall(r"`((?:\./)?[\w/]+\.(?:sh|py)|python -m [\w.]+|python [\w/]+\.py)[^`]*`", text)
     assert len(set(programs)) > 8
@@ -128,7 +128,7 @@ def _anchors(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("page", sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]))
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_have_existing_targets(page: Path) -> None:
     for link, anchor in LINK.findall(page.read_text()):
         target = page.parent / link if link else page
         assert target.exists(), link
@@ -136,7 +136,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["offline", "online"])
-def test_the_tables_are_those_of_the_kept_run(mode: str) -> None:
+def test_readme_tables_equal_the_kept_run(mode: str) -> None:
     """Latencies are microseconds in the CSV and milliseconds in the table."""
     pattern = rf"^\*\*{mode.capitalize()}: (.*) (.*)\*\*\n\n((?:\|.*\n)+)"
     tables = re.findall(pattern, README, flags=re.MULTILINE)

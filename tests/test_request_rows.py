@@ -1,4 +1,4 @@
-"""An engine that is wrong in one size of request: served, asked and compared as the runner's correctness stage does."""
+"""A model that is wrong in one size of request: served, called and compared like in the runner's correctness stage."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ WAYS = [(scheme, flags) for scheme in ("grpc", "http") for flags in ([], ["--syn
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
-    """It waits for requests to join, two of 50 rows to one of 100 too."""
+    """A server that waits for requests to join. Two requests of 50 rows would also become one batch of 100."""
     folder = tmp_path_factory.mktemp("one_size")
     spec = ModelSpec((TensorSpec("x", "float32", (1,)),), (TensorSpec("y", "float32", (1,)),))
     package = PythonPackage(
@@ -83,7 +83,7 @@ def gate(reference: Path, dump: Path) -> None:
 
 
 @pytest.mark.parametrize(("scheme", "flags"), WAYS)
-def test_a_size_that_is_wrong_is_found_where_it_is_asked_and_the_row_leads_to_it(
+def test_request_size_with_wrong_answers_is_found_by_the_gate(
     server: TritonServer, dataloader: Path, reference: Path, tmp_path: Path, scheme: str, flags: list[str]
 ) -> None:
     gate(reference, ask(server, dataloader, tmp_path / "largest", scheme, *flags))
@@ -99,10 +99,10 @@ def test_a_size_that_is_wrong_is_found_where_it_is_asked_and_the_row_leads_to_it
     assert f"100 of {ROWS} rows differ" in str(caught.value)
 
 
-def test_the_sizes_come_first_each_alone_and_the_rest_in_the_dataloaders_batches(
+def test_request_sizes_come_first_and_are_sent_separately(
     server: TritonServer, dataloader: Path, tmp_path: Path
 ) -> None:
-    """Two requests of 50 rows that were under way together would become a wrong batch."""
+    """Two requests of 50 rows, sent at the same time, would become a wrong batch."""
     halves = ["--request-rows", "50", "50", "50", "50"]
     dump = ask(server, dataloader, tmp_path / "halves", "grpc", *halves, "--batch-size", "200")
     y = np.concatenate([prediction.y_pred["y"] for prediction in Dump(dump).predictions()])
@@ -113,7 +113,7 @@ def test_the_sizes_come_first_each_alone_and_the_rest_in_the_dataloaders_batches
     assert (y == np.float32(0.99)).any(), "the server joins nothing: the test shows nothing"
 
 
-def test_sizes_without_rows_are_told_and_nothing_is_lost(
+def test_request_sizes_without_rows_are_logged_and_no_row_is_lost(
     server: TritonServer, dataloader: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     dump = ask(server, dataloader, tmp_path / "few", "http", "--rows", "90", "--request-rows", *SIZES)
@@ -125,7 +125,7 @@ def test_sizes_without_rows_are_told_and_nothing_is_lost(
 
 
 @pytest.mark.parametrize("rows", ["0", "257"])
-def test_a_size_that_the_model_cannot_take_is_refused(
+def test_request_size_outside_the_limits_of_the_model_is_refused(
     server: TritonServer, dataloader: Path, tmp_path: Path, rows: str
 ) -> None:
     with pytest.raises(UsageError, match=f"a request of {rows} rows can't be sent: model model takes 1 to 256"):

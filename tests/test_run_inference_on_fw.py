@@ -36,7 +36,7 @@ def answers(path: Path) -> Array:
     return np.concatenate([prediction.y_pred["wide_deep_model"] for prediction in Dump(path).predictions()])
 
 
-def test_every_format_answers_every_row_alike(
+def test_formats_all_give_equal_answers(
     tiny_options: list[str],
     tiny_rows: list[str],
     tiny_folder: Path,
@@ -69,7 +69,7 @@ def test_every_format_answers_every_row_alike(
     assert np.array_equal(dumped.batch.y["clicked"], rows.y["clicked"]) and dumped.batch.x == {}
 
 
-def test_inputs_are_dumped_where_asked(
+def test_inputs_are_dumped_by_option(
     onnx_model: Path, tiny_rows: list[str], spec_option: list[str], tmp_path: Path
 ) -> None:
     argv = ["--input-path", str(onnx_model), "--input-type", "onnx", *tiny_rows, *spec_option]
@@ -79,7 +79,7 @@ def test_inputs_are_dumped_where_asked(
     assert dumped.batch.x["tags"].shape == (700, 3) and dumped.batch.y == {}
 
 
-def test_formats_of_a_gpu_host_are_answered_there(
+def test_gpu_formats_run_on_a_gpu_host(
     onnx_model: Path,
     tiny_savedmodel: Path,
     tiny_rows: list[str],
@@ -87,7 +87,7 @@ def test_formats_of_a_gpu_host_are_answered_there(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The driver and TensorRT are mocks; TensorFlow only says that it has TensorRT."""
+    """The driver and TensorRT are mocks. TensorFlow only claims to have TensorRT."""
     mock_gpu_host(monkeypatch)
     monkeypatch.setattr(tf.sysconfig, "get_build_info", lambda: {"is_tensorrt_build": True})
     shapes = {tensor.name: tensor.shape for tensor in OnnxLoader().read_spec(onnx_model).inputs}
@@ -115,7 +115,7 @@ def test_formats_of_a_gpu_host_are_answered_there(
         (["--checkpoint-dir", "x"], UsageError, "unrecognized arguments: --checkpoint-dir x"),
     ],
 )
-def test_what_cannot_be_run_is_told(
+def test_model_that_cannot_run_is_reported(
     onnx_model: Path,
     tiny_rows: list[str],
     spec_option: list[str],
@@ -132,7 +132,7 @@ def test_what_cannot_be_run_is_told(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_rows_that_the_model_cannot_take_leave_no_dump(
+def test_rows_outside_the_signature_leave_no_dump(
     onnx_model: Path, tiny_rows: list[str], tiny_folder: Path, tmp_path: Path
 ) -> None:
     text = (tiny_folder / "feature_spec.yaml").read_text()

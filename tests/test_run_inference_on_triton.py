@@ -38,7 +38,7 @@ def dataloader(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
 @pytest.mark.parametrize("flags", [[], ["--synchronous"], ["--max-unresponded-requests", "2"]])
-def test_dump_of_a_dataset(
+def test_inference_on_triton_writes_a_dump(
     adder_server: TritonServer, dataloader: Path, tmp_path: Path, scheme: str, flags: list[str]
 ) -> None:
     url = adder_server.grpc_url.removeprefix("grpc://") if scheme == "grpc" else adder_server.http_url
@@ -64,7 +64,7 @@ def test_failed_batch_leaves_no_dump(adder_server: TritonServer, dataloader: Pat
 
 
 @pytest.mark.parametrize("flags", [[], ["--synchronous"]])
-def test_an_answer_is_waited_for_as_long_as_told(
+def test_response_wait_time_limits_the_wait(
     adder_server: TritonServer, dataloader: Path, tmp_path: Path, flags: list[str]
 ) -> None:
     argv = ["--server-url", adder_server.grpc_url, "--model-name", "adder", "--dataloader", str(dataloader), *flags]
@@ -77,7 +77,7 @@ def test_an_answer_is_waited_for_as_long_as_told(
 
 
 @pytest.mark.parametrize("dump_format", ["json", "npy"])
-def test_inputs_are_dumped_where_asked(
+def test_inputs_are_dumped_by_option(
     adder_server: TritonServer, dataloader: Path, tmp_path: Path, dump_format: str
 ) -> None:
     argv = ["--server-url", adder_server.grpc_url, "--model-name", "adder", "--dataloader", str(dataloader)]
@@ -88,7 +88,7 @@ def test_inputs_are_dumped_where_asked(
     np.testing.assert_allclose(x1[:, 0], np.arange(40) / 4)
 
 
-def test_model_that_is_not_there_is_one_line(adder_server: TritonServer, dataloader: Path, tmp_path: Path) -> None:
+def test_missing_model_is_one_line(adder_server: TritonServer, dataloader: Path, tmp_path: Path) -> None:
     argv: list[str | Path] = [
         sys.executable,
         SCRIPT,

@@ -38,7 +38,9 @@ def arguments(server: TritonServer, result_path: Path, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
-def test_the_commands_of_the_readme(adder_server: TritonServer, adder_repository: Path, tmp_path: Path) -> None:
+def test_performance_commands_of_the_readme_run(
+    adder_server: TritonServer, adder_repository: Path, tmp_path: Path
+) -> None:
     offline, online = tmp_path / "offline.csv", tmp_path / "online.csv"
     common = ["--model-repository", str(adder_repository), "--performance-tool", "perf_analyzer", "--warmup"]
     more = [*common, "--input-data", "zero", "--evaluation-mode", "offline", "--batch-sizes", "1", "16"]
@@ -69,7 +71,9 @@ def test_the_commands_of_the_readme(adder_server: TritonServer, adder_repository
         (["--model-version", "9"], "has no version 9"),
     ],
 )
-def test_errors_are_one_line(adder_server: TritonServer, tmp_path: Path, more: list[str], message: str) -> None:
+def test_performance_command_errors_are_one_line(
+    adder_server: TritonServer, tmp_path: Path, more: list[str], message: str
+) -> None:
     (tmp_path / "rows.py").write_text(DATALOADER)
     more = [str(tmp_path / "rows.py") if item == "rows.py" else item for item in more]
     with pytest.raises(ProcessError) as raised:
@@ -88,13 +92,13 @@ def test_shared_memory_of_a_gpu_needs_a_gpu(adder_server: TritonServer, tmp_path
     assert not (tmp_path / "latency.log").exists()
 
 
-def test_verbose_tells_the_commands(adder_server: TritonServer, tmp_path: Path) -> None:
+def test_verbose_option_logs_the_commands(adder_server: TritonServer, tmp_path: Path) -> None:
     completed = run(arguments(adder_server, tmp_path / "latency.csv", "-v"), log_path=tmp_path / "log.txt")
     assert re.search(r"DEBUG performance running \S*perf_analyzer -m adder -x 1 ", completed.stderr)
 
 
-def test_defaults() -> None:
-    """Those of the original's command line."""
+def test_performance_defaults_equal_those_of_the_original() -> None:
+    """Defaults of the original's command line."""
     options = PerformanceOptions(model_name="WidenDeep", result_path=Path("latency.csv"))
     assert (options.server_url, options.model_version) == ("http://127.0.0.1:8000", "1")
     assert (options.input_data, options.input_shapes) == ("random", [])
@@ -103,7 +107,7 @@ def test_defaults() -> None:
     assert options.output_shared_memory_size == 102400
 
 
-def test_interrupted_it_keeps_what_was_measured(adder_server: TritonServer, tmp_path: Path) -> None:
+def test_interrupted_measurement_keeps_its_results(adder_server: TritonServer, tmp_path: Path) -> None:
     result_path = tmp_path / "latency.csv"
     log_path = tmp_path / "log.txt"
     shared_memory = set(Path("/dev/shm").iterdir())

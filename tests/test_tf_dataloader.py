@@ -18,7 +18,7 @@ def ads(dataset: tf.data.Dataset) -> list[int]:
     return [int(ad) for x, _ in dataset for ad in x["ad_id"][:, 0]]
 
 
-def test_batches_are_those_that_the_model_takes(tmp_path: Path, write_parquet: WriteParquet) -> None:
+def test_training_batches_fit_the_model(tmp_path: Path, write_parquet: WriteParquet) -> None:
     spec = outbrain_spec()
     write_parquet(tmp_path / "a.parquet", 250)
     dataset = train_input_fn(data_pattern=str(tmp_path / "*.parquet"), feature_spec=spec, batch_size=100, shuffle=False)
@@ -29,7 +29,7 @@ def test_batches_are_those_that_the_model_takes(tmp_path: Path, write_parquet: W
     assert np.concatenate([y.numpy() for _, y in batches])[:, 0].tolist() == [int(row % 5 == 0) for row in range(250)]
 
 
-def test_epochs_are_shuffled_each_in_its_own_way_and_reproducibly(tmp_path: Path, write_parquet: WriteParquet) -> None:
+def test_epochs_are_shuffled_differently_and_reproducibly(tmp_path: Path, write_parquet: WriteParquet) -> None:
     for number in range(2):
         write_parquet(tmp_path / f"{number}.parquet", 300, seed=number, row_group_rows=100)
 
@@ -62,7 +62,7 @@ def test_training_needs_no_group_ids(tmp_path: Path, write_parquet: WriteParquet
     assert len(ads(train_input_fn(data_pattern=str(path), feature_spec=outbrain_spec(), batch_size=20))) == 50
 
 
-def test_a_wrong_value_is_reported_as_the_reader_does(tmp_path: Path, write_parquet: WriteParquet) -> None:
+def test_wrong_value_in_training_data_is_reported_with_its_row(tmp_path: Path, write_parquet: WriteParquet) -> None:
     platform = np.ones(100, np.int32)
     platform[42] = 4
     path = write_parquet(tmp_path / "a.parquet", 100, platform=platform)

@@ -1,4 +1,4 @@
-"""A model that is right but for one size of batch."""
+"""A model with wrong answers for one batch size only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ ERROR = 0.5
 
 
 def write_wrong_for(size: int, folder: Path) -> Path:
-    """An OpenVINO model in ``folder``, which is made: ``y = x`` [B, 1], but ``x + ERROR`` where B is ``size``."""
+    """Writes an OpenVINO model in ``folder``, which is created: ``y = x`` [B, 1], but ``x + ERROR`` where B is
+    ``size``."""
     nodes = [
         helper.make_node("Shape", ["x"], ["shape"]),
         helper.make_node("Gather", ["shape", "first"], ["rows"]),

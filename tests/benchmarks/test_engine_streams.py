@@ -1,4 +1,4 @@
-"""The program that looks for wrong answers of streams: it is compiled, and counts what is right and what is wrong."""
+"""The program that checks the answers of parallel streams: it compiles, and counts right and wrong answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.wrong_for_size import write_wrong_for
 SOURCE = ROOT / "benchmarks" / "engine_streams.cpp"
 
 
-def test_tries_are_counted_and_wrong_ones_told(tmp_path: Path) -> None:
+def test_engine_streams_counts_right_and_wrong_answers(tmp_path: Path) -> None:
     openvino = OpenVino.find()
     (library,) = openvino.library.parent.glob("libopenvino.so.*")
     program = tmp_path / "engine_streams"

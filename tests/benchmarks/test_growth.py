@@ -36,7 +36,7 @@ def table(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_rows_are_measured_once_and_shown(tmp_path: Path) -> None:
+def test_points_over_rows_are_measured_once_and_shown(tmp_path: Path) -> None:
     printed = growth(tmp_path, *ROWS)
     points = table(tmp_path)
     assert [(point["subject"], int(point["size"])) for point in points] == [
@@ -55,7 +55,7 @@ def test_rows_are_measured_once_and_shown(tmp_path: Path) -> None:
     assert table(tmp_path) == points
 
 
-def test_a_network_with_larger_tables_is_made_and_served(tmp_path: Path) -> None:
+def test_network_with_larger_tables_is_made_and_served(tmp_path: Path) -> None:
     (tmp_path / "spec.yaml").write_text(SPEC.to_yaml())
     options = "--axes tables --factors 30 --hidden-units 4 --batch-size 16 --requests 10".split()
     options += ["--feature-spec", str(tmp_path / "spec.yaml"), "--workspace", str(tmp_path / "networks")]
@@ -68,7 +68,7 @@ def test_a_network_with_larger_tables_is_made_and_served(tmp_path: Path) -> None
     assert float(point["rows_per_s"]) > 0 and float(point["p99_ms"]) > 0
 
 
-def test_what_fails_is_told_and_the_rest_is_measured(tmp_path: Path) -> None:
+def test_failed_point_is_reported_and_the_rest_is_measured(tmp_path: Path) -> None:
     (tmp_path / "model.xml").write_text("no model")
     options = ["--instances", "1", "--model", str(tmp_path / "model.xml"), "--rows", "100", "--works", "dumps"]
     with pytest.raises(ProcessError) as failure:
@@ -79,7 +79,7 @@ def test_what_fails_is_told_and_the_rest_is_measured(tmp_path: Path) -> None:
     assert "| dumps | 100 |" in page
 
 
-def test_points_of_another_machine_or_setting_do_not_count(tmp_path: Path) -> None:
+def test_points_of_another_machine_or_setting_are_not_reused(tmp_path: Path) -> None:
     path = tmp_path / "growth.csv"
     job = GrowthJob(Axis.ROWS, "loader", 10, "batch 4096", lambda: GrowthMeasurement(1, 2, 3))
     Points(path, "here", fresh=False).add(job, GrowthMeasurement(1.5, 2, 3), "today")
@@ -93,7 +93,7 @@ def test_points_of_another_machine_or_setting_do_not_count(tmp_path: Path) -> No
         Points(path, "here", fresh=False)
 
 
-def test_exponent_of_the_largest_decades() -> None:
+def test_exponent_is_that_of_the_largest_decades() -> None:
     def point(size: int, seconds: float) -> GrowthPoint:
         return GrowthPoint("rows", "loader", size, "", "", "", seconds, 1, 1, math.nan)
 
@@ -103,7 +103,7 @@ def test_exponent_of_the_largest_decades() -> None:
     assert math.isnan(exponent(points[:1], lambda item: item.seconds))
 
 
-def test_tables_grow_and_nothing_else() -> None:
+def test_scaled_specification_changes_cardinalities_only() -> None:
     spec, larger = outbrain_spec(), scaled(outbrain_spec(), 2)
     assert [item.cardinality for item in larger.onehot] == [2 * (item.cardinality or 0) for item in spec.onehot]
     assert [item.max_hotness for item in larger.multihot] == [item.max_hotness for item in spec.multihot]

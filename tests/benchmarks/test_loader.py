@@ -10,7 +10,7 @@ from deployment_toolkit.process import run
 BENCHMARK = ROOT / "benchmarks" / "loader.py"
 
 
-def test_speed_and_peak_memory_of_two_sizes(tmp_path: Path) -> None:
+def test_loader_benchmark_measures_speed_and_peak_memory(tmp_path: Path) -> None:
     argv: list[str | Path] = [
         sys.executable,
         BENCHMARK,

@@ -13,7 +13,7 @@ from tests.benchmarks.bars.test_command import SPEC
 from tests.conftest import TinyOnnx, WriteParquet
 
 
-def test_the_operations_of_a_model_are_timed(
+def test_operations_of_a_model_are_timed(
     tmp_path: Path, tiny_onnx: TinyOnnx, write_parquet: WriteParquet, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "tiny.openvino").mkdir()
@@ -32,7 +32,7 @@ def test_the_operations_of_a_model_are_timed(
         main([*argv, "--rows-per-call", "400"])
 
 
-def test_what_takes_hardly_anything_is_one_line() -> None:
+def test_operations_with_little_time_share_one_line() -> None:
     table = as_table({"MatMul": 9.0, "Gather": 0.96, "Add": 0.03, "Less": 0.01}, 4096).splitlines()
     assert table[2:] == [
         "| MatMul | 9.000 | 90.0% |",

@@ -40,7 +40,7 @@ RUNS = [
 ]
 
 
-def test_the_median_counts_and_a_cell_that_is_lost_is_found() -> None:
+def test_cell_value_is_the_median_and_lost_cells_are_found() -> None:
     values = values_of(RUNS, "onnx:fp32")
     one, many = Cell(1, 64), Cell(32, 64)
     assert values[OURS][one].rows_per_s == 110.0
@@ -51,7 +51,7 @@ def test_the_median_counts_and_a_cell_that_is_lost_is_found() -> None:
     assert values_of(RUNS, "another") == {}
 
 
-def test_the_table_shows_the_first_the_lost_the_errors_and_what_could_not_be_measured() -> None:
+def test_comparison_shows_best_lost_errors_and_failures() -> None:
     notes = [SystemNote(name, "1", "settings", "payload") for name in (OURS, "FastAPI", "LitServe", "Ray Serve")]
     failures = [Failure("onnx:fp32", "Ray Serve", "can't be installed"), Failure("onnx:fp32", "FastAPI", "it died", 2)]
     skipped = {"openvino:int8": "this CPU has no instructions"}
@@ -71,20 +71,20 @@ def test_the_table_shows_the_first_the_lost_the_errors_and_what_could_not_be_mea
     assert "- date: today" in text
 
 
-def test_the_picture_is_a_png() -> None:
+def test_comparison_picture_is_a_png() -> None:
     values = values_of(RUNS, "onnx:fp32")
     picture = comparison_png(values, [OURS, "FastAPI", "LitServe"], "ONNX", "here")
     assert picture.startswith(b"\x89PNG")
 
 
-def test_rows_as_records_are_read_back() -> None:
+def test_records_encoding_is_read_back_unchanged() -> None:
     record = np.dtype([("ad", "<i4", (1,)), ("price", "<f4", (1,)), ("tags", "<i4", (3,))])
     rows = np.frombuffer(RECORDS.encode(X).content, record)
     for name, array in X.items():
         np.testing.assert_array_equal(rows[name], array)
 
 
-def test_each_protocol_carries_the_same_numbers() -> None:
+def test_protocols_carry_the_same_numbers() -> None:
     numbers = np.array(json.loads(NUMBERS.encode(X).content)["rows"], np.float32)
     np.testing.assert_array_equal(numbers, np.hstack([X["ad"], X["price"], X["tags"]]).astype(np.float32))
     body = KSERVE_BINARY.encode(X)
@@ -99,7 +99,7 @@ def test_each_protocol_carries_the_same_numbers() -> None:
     assert (element["shape"], element["parameters"]) == ([1], {"content_type": "base64"})
 
 
-def test_bodies_differ_from_request_to_request(tmp_path: Path) -> None:
+def test_request_bodies_differ_from_each_other(tmp_path: Path) -> None:
     many = {name: np.repeat(array, 40, axis=0) for name, array in X.items()}
     sample = Sample(many, np.zeros(120, np.float32))
     files = write_bodies(sample, KSERVE_BINARY, 32, tmp_path)
@@ -107,7 +107,7 @@ def test_bodies_differ_from_request_to_request(tmp_path: Path) -> None:
     assert len({path.read_bytes() for path in files.paths}) == 3
 
 
-def test_the_load_generators_report() -> None:
+def test_load_generator_report_is_read() -> None:
     report = {"duration_us": 2_000_000, "requests": 100, "p50_us": 1500, "p99_us": 9000, "mean_us": 1600}
     errors = {"socket_errors": 1, "status_errors": 3, "timeouts": 0}
     load = read_report("Running …\n" + json.dumps(report | errors), 32, 8)
@@ -120,7 +120,7 @@ def test_the_load_generators_report() -> None:
         read_report("unable to connect", 32, 8)
 
 
-def test_the_readmes_place_is_replaced_and_nothing_else(tmp_path: Path) -> None:
+def test_readme_text_is_replaced_between_the_markers_only(tmp_path: Path) -> None:
     page = tmp_path / "README.md"
     page.write_text(f"before\n{START}\nold\n{END}\nafter\n")
     put_between_markers(page, r"new \1")
@@ -131,7 +131,7 @@ def test_the_readmes_place_is_replaced_and_nothing_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
-def test_every_peer_is_pinned_and_starts_the_model_it_is_given(peer: object, tmp_path: Path) -> None:
+def test_peer_is_pinned_and_starts_the_given_model(peer: object, tmp_path: Path) -> None:
     found = next(item for item in PEERS if item is peer)
     assert pinned_version(found.requirements, found.package)[0].isdigit()
     lines = [line for line in found.requirements.read_text().splitlines() if not line.startswith("#")]
@@ -143,7 +143,7 @@ def test_every_peer_is_pinned_and_starts_the_model_it_is_given(peer: object, tmp
     assert "4711" in said
 
 
-def test_a_peer_that_cannot_be_installed_says_why(tmp_path: Path) -> None:
+def test_peer_that_cannot_be_installed_is_reported(tmp_path: Path) -> None:
     requirements = tmp_path / "requirements.txt"
     requirements.write_text(f"nothing @ file://{tmp_path}/missing.whl\n")
     with pytest.raises(PerformanceError, match="can't be installed"):

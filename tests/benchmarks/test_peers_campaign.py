@@ -1,4 +1,4 @@
-"""How long a cell is measured: a real wrk, and a server that answers slowly."""
+"""Duration of the measurement of a cell: a real wrk, and a slow server."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WRK = shutil.which("wrk")
 
 
 class Slow(BaseHTTPRequestHandler):
-    """Answers 0 to its one row after half a second; closed connections are no news."""
+    """Answers 0 to its one row after half a second. Closed connections are not logged."""
 
     protocol_version = "HTTP/1.1"
 
@@ -46,14 +46,14 @@ class Slow(BaseHTTPRequestHandler):
 
 
 class SlowServer(ThreadingHTTPServer):
-    """A full queue of connections would reset the next one."""
+    """Server with a long queue: a full queue of connections would reset the next one."""
 
     request_queue_size = 128
 
 
 @dataclass(frozen=True)
 class SlowDeployment:
-    """What a campaign asks of a deployment."""
+    """The part of a deployment that a campaign uses."""
 
     name: str = "slow:fp32"
     format: str = "slow"
@@ -71,7 +71,7 @@ class SlowDeployment:
 
 
 @pytest.mark.skipif(WRK is None, reason="the load generator is not there: apt-get install wrk")
-def test_a_cell_is_measured_until_every_connection_was_answered_several_times(tmp_path: Path) -> None:
+def test_cell_is_measured_until_each_connection_has_several_answers(tmp_path: Path) -> None:
     sample = Sample({"ad": np.zeros((64, 1), np.int32)}, np.zeros(64, np.float32))
     deployments: list[Any] = [SlowDeployment()]
     plan = Plan(

@@ -1,4 +1,4 @@
-"""The whole comparison, of a small network, with the one peer whose environment is quickly made."""
+"""The whole comparison of a small network, with the one peer that installs quickly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHECKPOINT = "tiny"
 
 
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="the load generator is not there: apt-get install wrk")
-def test_this_deployment_and_fastapi_answer_the_same_rows(tiny_folder: Path, tmp_path: Path) -> None:
+def test_triton_deployment_and_fastapi_answer_the_same_rows(tiny_folder: Path, tmp_path: Path) -> None:
     data = tmp_path / "datasets" / "tiny"
     (data / "valid").mkdir(parents=True)
     shutil.copyfile(tiny_folder / "rows.parquet", data / "valid" / "rows.parquet")

@@ -21,7 +21,7 @@ time.sleep(60)
 """
 
 
-def test_shared_pages_count_once_and_children_count(tmp_path: Path) -> None:
+def test_tree_memory_counts_shared_pages_once_and_child_processes(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     with child([sys.executable, "-c", PARENT, str(ready)], stdout=tmp_path / "log") as parent:
         while not ready.exists():
@@ -34,7 +34,7 @@ def test_shared_pages_count_once_and_children_count(tmp_path: Path) -> None:
     assert 64 * MIB < peak < 160 * MIB  # the write's bytes were there too for a moment
 
 
-def test_a_process_that_is_gone_holds_nothing(tmp_path: Path) -> None:
+def test_ended_process_has_no_memory(tmp_path: Path) -> None:
     with child([sys.executable, "-c", ""], stdout=tmp_path / "log") as process:
         process.wait()
     assert tree_memory(process.pid).processes == 0

@@ -9,7 +9,7 @@ from benchmarks.repeated_rows import write_repeated
 from widedeep.features.outbrain import outbrain_spec
 
 
-def test_rows_repeat_with_groups_of_their_own(tmp_path: Path, write_parquet: Callable[..., Path]) -> None:
+def test_repeated_rows_get_new_group_ids(tmp_path: Path, write_parquet: Callable[..., Path]) -> None:
     source = write_parquet(tmp_path / "a.parquet", 100)
     repeated = pq.read_table(write_repeated(source, tmp_path / "b.parquet", 250, outbrain_spec()))
     once = pq.read_table(source)

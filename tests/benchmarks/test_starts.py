@@ -1,4 +1,5 @@
-"""Starts of the real server with models that are right, wrong where the host can't know, and refused by it."""
+"""Starts of the real server with three models: a right one, one with wrong answers that the host cannot notice, and one
+that the host refuses."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_pieces_add_up_and_orders_and_protocols_differ(tmp_path: Path) -> None:
+def test_repeated_runs_add_up_and_orders_and_protocols_vary(tmp_path: Path) -> None:
     model = write_wrong_for(7, tmp_path / "right")  # which is computed as 8
     first = starts(tmp_path, model, 2)
     second = starts(tmp_path, model, 2)
@@ -38,13 +39,14 @@ def test_pieces_add_up_and_orders_and_protocols_differ(tmp_path: Path) -> None:
 
 
 def test_wrong_answers_are_counted(tmp_path: Path) -> None:
-    """Thirty rows at once are what the expected answers are made of: all of these are wrong, and the host's right."""
+    """The expected answers come from thirty rows at once. The model is wrong for thirty rows, so all of the expected
+    answers are wrong and those of the host are right."""
     done = starts(tmp_path, write_wrong_for(30, tmp_path / "wrong"), 1)
     assert "| tiny | 1 | 3 | 3 | 0 | 0.5 |" in done.stdout and "code 1" in done.stdout
     assert "tiny, start 1: 30 rows were answered wrong" in done.stderr
 
 
-def test_a_start_that_fails_is_counted_and_its_log_kept(tmp_path: Path) -> None:
+def test_failed_start_is_counted_and_its_log_is_kept(tmp_path: Path) -> None:
     done = starts(tmp_path, write_wrong_for(16, tmp_path / "refused"), 1)
     assert "| tiny | 1 | 0 | 0 | 1 |" in done.stdout and "code 1" in done.stdout
     assert "asked for 16 rows at once" in done.stdout

@@ -1,4 +1,4 @@
-"""Two servers of this checkout as before and now, really started, loaded and asked."""
+"""Comparison of two servers of this checkout, one as the old and one as the new version, both started and loaded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def versions(folder: Path, *arguments: str | Path) -> Completed:
     return run(argv, env=env, log_path=folder / "versions.log", timeout_s=300)
 
 
-def test_servers_are_compared_in_each_size_and_their_loads_too(tmp_path: Path) -> None:
+def test_versions_are_compared_in_each_batch_size_and_load_time(tmp_path: Path) -> None:
     model = write_wrong_for(7, tmp_path / "right")  # which is computed as 8
     arguments: list[str | Path] = [
         "--before",
@@ -45,7 +45,7 @@ def test_servers_are_compared_in_each_size_and_their_loads_too(tmp_path: Path) -
     assert done.stdout.count("\n| tiny |") == 4
 
 
-def test_page_has_the_medians_over_the_starts() -> None:
+def test_page_shows_medians_over_the_starts() -> None:
     speeds = {BEFORE: [1.0, 1.0, 1.0], AGAIN: [0.9, 1.0, 1.1], NOW: [1.2, 0.5, 1.4]}
     measured = [
         VersionMeasurement("m", start, "8 rows", server, seconds, speed)
@@ -57,6 +57,6 @@ def test_page_has_the_medians_over_the_starts() -> None:
     assert "a machine. Made by `a command`" in text
 
 
-def test_a_folder_that_is_no_checkout_is_refused(tmp_path: Path) -> None:
+def test_folder_without_a_checkout_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ProcessError, match=r"error: --before \S+: no checkout of this project is there"):
         versions(tmp_path, "--before", tmp_path, "--models", "tiny=x")

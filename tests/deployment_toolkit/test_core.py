@@ -28,7 +28,7 @@ def rows(**replaced: Any) -> Arrays:
     return {name: array for name, array in (good | replaced).items() if array is not None}
 
 
-def test_a_batch_inside_the_signature_passes() -> None:
+def test_batch_inside_the_signature_passes() -> None:
     assert SPEC.check_inputs(rows()) == 2
     assert SPEC.check_inputs({name: array[:0] for name, array in rows().items()}) == 0
 
@@ -47,16 +47,16 @@ def test_a_batch_inside_the_signature_passes() -> None:
         ({"tags": np.full((2, 3), -2, np.int32)}, r"tags holds id -2, outside -1 \.\. 4 \(cardinality 5\)"),
     ],
 )
-def test_a_batch_outside_the_signature_is_refused(replaced: dict[str, Any], message: str) -> None:
+def test_batch_outside_the_signature_is_refused(replaced: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         SPEC.check_inputs(rows(**replaced))
 
 
-def test_a_specification_survives_json() -> None:
+def test_model_spec_is_unchanged_by_json() -> None:
     assert ModelSpec.from_dict(json.loads(json.dumps(SPEC.to_dict()))) == SPEC
     assert [spec.name for spec in SPEC.inputs] == ["item", "picture", "tags"]
 
 
-def test_value_ranges_replace_those_of_the_inputs_they_name() -> None:
+def test_value_ranges_replace_those_of_named_inputs() -> None:
     changed = SPEC.with_value_ranges({"item": (0, 3), "nothing": (0, 1)})
     assert changed.value_ranges == {"item": (0, 3), "tags": (-1, 4)}

@@ -13,7 +13,7 @@ from runner.report.system_info import read_system_info
 
 @pytest.fixture
 def mock_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A stand-in for ``nvidia-smi``, first on the PATH: this machine may have no GPU."""
+    """A mock of ``nvidia-smi``, first on the PATH, for machines without a GPU."""
     program = tmp_path / "nvidia-smi"
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     yield program
@@ -24,12 +24,12 @@ def _write(program: Path, script: str) -> None:
     program.chmod(0o755)
 
 
-def test_names_are_the_drivers(mock_driver: Path) -> None:
+def test_gpu_names_come_from_the_driver(mock_driver: Path) -> None:
     _write(mock_driver, 'echo "NVIDIA A30"; echo "Tesla T4"')
     assert gpu_names() == require_gpu("a test") == ["NVIDIA A30", "Tesla T4"]
 
 
-def test_a_run_s_host_is_described_with_its_gpus(mock_driver: Path) -> None:
+def test_system_info_describes_the_gpus(mock_driver: Path) -> None:
     _write(
         mock_driver, '[ "$1" = --query-gpu=name,memory.total,driver_version ] && echo "NVIDIA A30, 24576 MiB, 580.1"'
     )
@@ -38,7 +38,7 @@ def test_a_run_s_host_is_described_with_its_gpus(mock_driver: Path) -> None:
 
 
 @pytest.mark.parametrize("script", ["exit 9", "true"])
-def test_without_a_gpu_the_error_says_what_needs_one(mock_driver: Path, script: str) -> None:
+def test_missing_gpu_error_names_the_part_that_needs_it(mock_driver: Path, script: str) -> None:
     _write(mock_driver, script)
     assert gpu_names() == []
     with pytest.raises(DeviceError, match=r"TensorRT needs an NVIDIA GPU .* none \(nvidia-smi\)"):

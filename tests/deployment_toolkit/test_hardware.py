@@ -15,7 +15,7 @@ def mock_cpuinfo(monkeypatch: pytest.MonkeyPatch, path: Path, flags: str) -> Non
     monkeypatch.setattr(hardware, "_CPUINFO", path)
 
 
-def test_a_precision_that_the_cpu_lacks_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_precision_that_the_cpu_lacks_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     mock_cpuinfo(monkeypatch, tmp_path / "cpuinfo", "fpu sse4_2 avx512f avx512_vnni")
     assert missing_instructions(Precision.INT8) == missing_instructions(Precision.FP32) == ""
     assert missing_instructions(Precision.BF16) == (
@@ -25,7 +25,7 @@ def test_a_precision_that_the_cpu_lacks_is_told(monkeypatch: pytest.MonkeyPatch,
         require_precision(Precision.BF16, "a test")
 
 
-def test_the_flags_are_those_of_linux(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_cpu_flags_are_read_from_linux(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert cpu_flags()  # of this machine
     mock_cpuinfo(monkeypatch, tmp_path / "cpuinfo", "avx2 bf16")
     assert cpu_flags() == {"avx2", "bf16"}

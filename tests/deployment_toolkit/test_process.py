@@ -18,7 +18,7 @@ SLEEP = "import time; time.sleep(1000)"
 
 
 def ended(pid: int) -> bool:
-    """Whether a process that need not be our child ends soon; it is gone afterwards."""
+    """True if a process, child or not, ends soon; it is killed otherwise."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -33,7 +33,7 @@ def ended(pid: int) -> bool:
 
 
 def first_line(path: Path, process: Child) -> str:
-    """What a running child printed first; the child is waited for, not the clock."""
+    """First line of the output of a running child. Waits for the child, not for a fixed time."""
     while not path.exists() or "\n" not in path.read_text():
         assert process.wait(0.02) is None, process.output()
     return path.read_text().split("\n")[0]
@@ -43,7 +43,7 @@ def python(text: str) -> list[str]:
     return [sys.executable, "-c", text]
 
 
-def test_both_streams_and_the_exit_code_are_kept(tmp_path: Path) -> None:
+def test_run_keeps_both_streams_and_the_exit_code(tmp_path: Path) -> None:
     text = "import sys; print('out'); print('err', file=sys.stderr); sys.exit(int(sys.argv[1]))"
     completed = run([*python(text), "0"], log_path=tmp_path / "a.log")
     assert (completed.stdout, completed.stderr) == ("out\n", "err\n")
@@ -55,7 +55,7 @@ def test_both_streams_and_the_exit_code_are_kept(tmp_path: Path) -> None:
     assert (tmp_path / "a.log.err").read_text() == "err\nerr\n"
 
 
-def test_arguments_and_environment_arrive_as_they_are(tmp_path: Path) -> None:
+def test_arguments_and_environment_reach_the_program_unchanged(tmp_path: Path) -> None:
     text = "import os, sys; print(sys.argv[1:], os.environ['A'], 'B' in os.environ)"
     arguments = ["two words", "a=b", "$HOME", "*"]
     env = environment({"A": "old"}, prepend={"A": [tmp_path]})
@@ -64,12 +64,12 @@ def test_arguments_and_environment_arrive_as_they_are(tmp_path: Path) -> None:
     )
 
 
-def test_what_cannot_be_started_is_named(tmp_path: Path) -> None:
+def test_program_that_cannot_be_started_is_named(tmp_path: Path) -> None:
     with pytest.raises(ProcessError, match="no-such-program can't be started: .*is it installed"):
         run(["no-such-program"], log_path=tmp_path / "log")
 
 
-def test_a_timeout_ends_the_whole_group_and_keeps_what_was_printed(tmp_path: Path) -> None:
+def test_timeout_ends_the_process_group_and_keeps_the_output(tmp_path: Path) -> None:
     text = f"""if True:
         import os, signal, sys
         signal.signal(signal.SIGINT, lambda *_: sys.exit("stopped"))
@@ -84,7 +84,7 @@ def test_a_timeout_ends_the_whole_group_and_keeps_what_was_printed(tmp_path: Pat
     assert ended(int(raised.value.stdout))
 
 
-def test_an_interrupt_stops_the_child_first(tmp_path: Path) -> None:
+def test_interrupt_stops_the_child_first(tmp_path: Path) -> None:
     text = f"""if True:
         import signal, sys
         signal.signal(signal.SIGINT, lambda *_: sys.exit("stopped"))
@@ -100,7 +100,7 @@ def test_an_interrupt_stops_the_child_first(tmp_path: Path) -> None:
     assert (tmp_path / "log.err").read_text() == "stopped\n"
 
 
-def test_a_child_can_be_interrupted_also_where_its_parent_ignores_it(tmp_path: Path) -> None:
+def test_child_can_be_interrupted_even_if_its_parent_ignores_it(tmp_path: Path) -> None:
     text = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -110,7 +110,7 @@ def test_a_child_can_be_interrupted_also_where_its_parent_ignores_it(tmp_path: P
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_while_a_child_is_started_is_not_lost(tmp_path: Path, number: signal.Signals) -> None:
+def test_interrupt_during_the_start_of_a_child_is_not_lost(tmp_path: Path, number: signal.Signals) -> None:
     text = f"""if True:
         import os, signal, subprocess, sys
         from pathlib import Path
@@ -132,7 +132,7 @@ def test_an_interrupt_while_a_child_is_started_is_not_lost(tmp_path: Path, numbe
 
 
 def test_fork_handlers_of_libraries_are_not_called(tmp_path: Path) -> None:
-    """gRPC's, in a child, now and then abort it."""
+    """gRPC's fork handlers sometimes abort a child."""
     text = """if True:
         import os, sys
         from pathlib import Path
@@ -154,7 +154,7 @@ def interrupt_soon() -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def test_a_second_interrupt_ends_the_patience(tmp_path: Path) -> None:
+def test_second_interrupt_kills_the_child(tmp_path: Path) -> None:
     deaf = f"import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); print('ready', flush=True); {SLEEP}"
     process = Child(python(deaf), env=None, stdout=tmp_path / "log", stderr=tmp_path / "log")
     first_line(tmp_path / "log", process)
@@ -163,7 +163,7 @@ def test_a_second_interrupt_ends_the_patience(tmp_path: Path) -> None:
     assert process.wait(PATIENCE_S) == -signal.SIGKILL
 
 
-def test_a_deaf_child_is_gone_when_the_block_is_left(tmp_path: Path) -> None:
+def test_child_that_ignores_signals_is_killed_at_the_end_of_the_block(tmp_path: Path) -> None:
     deaf = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); {SLEEP}"
     process = Child(python(deaf), env=None, stdout=tmp_path / "log", stderr=tmp_path / "log")
     first_line(tmp_path / "log", process)
@@ -174,7 +174,7 @@ def test_a_deaf_child_is_gone_when_the_block_is_left(tmp_path: Path) -> None:
     assert sleeper.poll() == -signal.SIGTERM
 
 
-def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
+def test_child_ends_with_its_parent(tmp_path: Path) -> None:
     text = f"""if True:
         from pathlib import Path
         from deployment_toolkit.process import child

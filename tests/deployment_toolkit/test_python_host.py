@@ -29,8 +29,8 @@ JOINED_ROWS = 8
 
 @pytest.fixture(scope="module")
 def server(tiny_onnx: Write, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
-    """``joined`` collects 8 rows before it runs, ``pair`` has two instances, ``silent`` doesn't say how many items it
-    has, ``lying`` says more than it has, ``broken`` is no ONNX."""
+    """Server with five models: ``joined`` collects 8 rows before it runs; ``pair`` has two instances; ``silent`` does
+    not say how many items it has; ``lying`` says more than it has; ``broken`` is no ONNX file."""
     folder = tmp_path_factory.mktemp("host")
     sources = {name: tiny_onnx(folder / f"{name}.onnx") for name in ("joined", "pair", "silent", "broken")}
     sources["lying"] = tiny_onnx(folder / "lying.onnx", declared_items=20)
@@ -71,7 +71,7 @@ def score(x: Arrays) -> Array:
 
 
 def ask(server: TritonServer, model: str, batches: list[Arrays]) -> list[Arrays | InferenceError]:
-    """Sends all requests at once; what each was answered."""
+    """Sends all requests at once and returns the answer to each."""
     answers: list[Arrays | InferenceError] = []
     with closing(GrpcTransport(ServerUrl.parse(server.grpc_url), model, "1", len(batches))) as transport:
         for response in [transport.send(x) for x in batches]:
@@ -87,7 +87,7 @@ def executions(server: TritonServer, model: str) -> int:
         return int(json.load(answer)["model_stats"][0]["execution_count"])
 
 
-def test_a_bad_id_is_answered_to_its_own_request_while_the_rest_of_the_batch_is_served(server: TritonServer) -> None:
+def test_bad_id_fails_its_request_and_not_the_rest_of_the_batch(server: TritonServer) -> None:
     batches = [rows(1, 0), rows(3, 1), rows(2, 2), rows(1, 3), rows(1, 4)]
     batches[1]["item"][2] = 10
     batches[3]["tags"][0, 1] = -2
@@ -103,14 +103,14 @@ def test_a_bad_id_is_answered_to_its_own_request_while_the_rest_of_the_batch_is_
     assert "input tags holds id -2, outside -1 .. 4 (cardinality 5)" in str(answers[3])
 
 
-def test_a_batch_of_bad_ids_only_is_answered(server: TritonServer) -> None:
+def test_batch_of_only_bad_ids_is_answered(server: TritonServer) -> None:
     batches = [rows(4, 0), rows(4, 1)]
     for x in batches:
         x["item"][:] = 999
     assert [str(answer).count("holds id 999") for answer in ask(server, "joined", batches)] == [1, 1]
 
 
-def test_every_request_of_a_batch_that_fails_in_the_runtime_is_told_and_the_server_goes_on(
+def test_failed_batch_is_reported_to_each_request(
     server: TritonServer,
 ) -> None:
     batches = [rows(4, 0), rows(4, 1)]
@@ -122,13 +122,13 @@ def test_every_request_of_a_batch_that_fails_in_the_runtime_is_told_and_the_serv
         np.testing.assert_allclose(answer["score"], score(x), rtol=1e-6)  # type: ignore[index]
 
 
-def test_requests_of_many_sizes_on_two_instances_get_their_own_rows(server: TritonServer) -> None:
+def test_concurrent_requests_on_two_instances_get_their_rows(server: TritonServer) -> None:
     batches = [rows(count, count) for count in (1, 2, 10, 11, 100, 512, 7, 1, 64, 333)]
     for x, answer in zip(batches, ask(server, "pair", batches), strict=True):
         np.testing.assert_allclose(answer["score"], score(x), rtol=1e-6)  # type: ignore[index]
 
 
-def test_threads_are_those_asked_for_or_the_instances_share(server: TritonServer) -> None:
+def test_threads_are_those_configured_or_a_share_of_the_cores(server: TritonServer) -> None:
     assert server.log_path is not None
     share = max(1, len(os.sched_getaffinity(0)) // 2)
     log = server.log_path.read_text()
@@ -136,12 +136,12 @@ def test_threads_are_those_asked_for_or_the_instances_share(server: TritonServer
     assert f"pair_0_1: model.onnx with {share} threads" in log
 
 
-def test_a_model_that_cannot_be_read_fails_to_load_with_the_runtimes_words(server: TritonServer) -> None:
+def test_unreadable_model_fails_to_load_with_the_runtime_error(server: TritonServer) -> None:
     with pytest.raises(ServerError, match=r"broken.*can't be loaded by onnxruntime"):
         server.load_model("broken", timeout_s=60)
 
 
-def test_a_model_that_fails_in_its_own_ranges_is_not_loaded(server: TritonServer) -> None:
+def test_model_that_fails_within_its_value_ranges_is_not_loaded(server: TritonServer) -> None:
     with pytest.raises(
         ServerError, match=r"a request of \d rows, tried before the model is ready, fails: .*idx=1\d must be"
     ):

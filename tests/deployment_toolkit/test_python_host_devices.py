@@ -1,5 +1,5 @@
-"""Which device an instance of the Python host takes. The server's own arguments are written down here: no server starts
-an instance on a GPU that isn't there (tests/navigator/test_triton_config_model.py)."""
+"""Device of an instance of the Python host. The tests give the server's arguments themselves: no server starts an
+instance on a missing GPU (tests/navigator/test_triton_config_model.py)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HOST = "deployment_toolkit.python_host"
 
 
 class MockBackendUtils(ModuleType):
-    """A mock of the module that only the backend's processes have."""
+    """A mock of the module ``triton_python_backend_utils``, which exists only in the backend's processes."""
 
     def __init__(self) -> None:
         super().__init__("triton_python_backend_utils")
@@ -46,7 +46,7 @@ def mock_backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[MockBackendUtils]:
 
 @pytest.fixture
 def arguments(tiny_onnx: Write, tmp_path: Path) -> Callable[..., dict[str, str]]:
-    """What the server tells an instance of an ONNX model."""
+    """Arguments that the server passes to an instance of an ONNX model."""
     source = tmp_path / "model" / "1" / "model.onnx"
     source.parent.mkdir(parents=True)
     spec = loader(Format.ONNX)().read_spec(tiny_onnx(source))
@@ -78,7 +78,7 @@ def new_model() -> Any:
     return importlib.import_module(HOST).TritonPythonModel()
 
 
-def test_an_instance_on_a_gpu_runs_there(
+def test_instance_on_a_gpu_runs_there(
     arguments: Callable[..., dict[str, str]], mock_backend: MockBackendUtils, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mock = MockCudaProvider(monkeypatch)
@@ -95,14 +95,14 @@ def test_an_instance_on_a_gpu_runs_there(
     model.finalize()
 
 
-def test_an_instance_on_the_cpu_asks_for_no_gpu(
+def test_instance_on_the_cpu_uses_no_gpu(
     arguments: Callable[..., dict[str, str]], mock_backend: MockBackendUtils
 ) -> None:
     new_model().initialize(arguments("CPU", "0", threads="2"))
     assert mock_backend.mock_log[0] == "model_0_0: model.onnx with 2 threads"
 
 
-def test_a_gpu_that_cannot_be_had_fails_the_instance(
+def test_instance_on_an_unavailable_gpu_fails(
     arguments: Callable[..., dict[str, str]], mock_backend: MockBackendUtils, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     MockCudaProvider(monkeypatch, "CUDA failure 100: no CUDA-capable device is detected")

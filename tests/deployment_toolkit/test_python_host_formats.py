@@ -1,4 +1,4 @@
-"""Every format that the Python host takes, in every batching mode, by the real server."""
+"""Formats that the Python host takes, in each batching mode, on the real server."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def served(server: TritonServer, name: str, batches: list[Arrays]) -> list[Array
 
 
 @pytest.mark.parametrize(("model_format", "batching"), CASES)
-def test_the_server_answers_as_the_savedmodel(
+def test_python_host_answers_like_the_savedmodel(
     model_format: Format, batching: Batching, server: TritonServer, tiny_savedmodel: Path
 ) -> None:
     reference = SavedModelLoader().load(tiny_savedmodel)
@@ -82,8 +82,8 @@ def test_the_server_answers_as_the_savedmodel(
 
 
 @pytest.mark.parametrize("model_format", [Format.OPENVINO, Format.TF_SAVEDMODEL])
-def test_an_id_outside_its_table_is_refused(model_format: Format, server: TritonServer, tiny_savedmodel: Path) -> None:
-    """OpenVINO itself answers such an id with whatever lies in memory there."""
+def test_id_outside_its_table_is_refused(model_format: Format, server: TritonServer, tiny_savedmodel: Path) -> None:
+    """Without the check OpenVINO answers such an id with other memory content."""
     x = random_rows(SavedModelLoader().read_spec(tiny_savedmodel), 3, seed=1)
     x["ad"][1] = 20
     with pytest.raises(InferenceError, match=r"input ad holds id 20, outside 0 \.\. 19 \(cardinality 20\)"):

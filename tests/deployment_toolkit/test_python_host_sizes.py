@@ -1,5 +1,5 @@
-"""Models that are wrong in requests of one size are refused by the Python host as they are loaded, in every format, by
-the real server; the same models without that load."""
+"""Check of batch sizes at load: the Python host on the real server refuses models that are wrong in requests of one
+size, in each format. The models themselves are checked without the server."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ROUNDING = 0.02
 
 
 def write_onnx(path: Path, wrong_size: int, error: float = ERROR, error_dtype: str = "float32") -> Path:
-    """``score = amount + item``, and ``error``, a weight, more in a request of ``wrong_size`` rows."""
+    """Writes ``score = amount + item``, plus ``error``, a weight, in a request of ``wrong_size`` rows."""
     nodes = [
         helper.make_node("Cast", ["item"], ["number"], to=TensorProto.FLOAT),
         helper.make_node("Shape", ["amount"], ["shape"]),
@@ -64,7 +64,7 @@ def write_onnx(path: Path, wrong_size: int, error: float = ERROR, error_dtype: s
 
 
 def write_savedmodel(path: Path, wrong_size: int) -> Path:
-    """The same."""
+    """Writes the same model as a SavedModel."""
     signature = [tf.TensorSpec([None, 1], tensor.dtype, tensor.name) for tensor in SPEC.inputs]
 
     def serve(amount: tf.Tensor, item: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -92,8 +92,8 @@ def write(model_format: Format, folder: Path, wrong_size: int) -> Path:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
-    """Per format a model that is right, one that is wrong in 64 rows, and one that is wrong in its largest batch; two
-    that differ in 64 rows by as little as float16 may; and one that is wrong and not batched."""
+    """Server with these models: for each format a right one, one that is wrong in 64 rows, and one that is wrong in its
+    largest batch; two that differ in 64 rows by as little as float16 may; and one that is wrong and not batched."""
     folder = tmp_path_factory.mktemp("sizes")
     for model_format in FORMATS:
         for name, wrong_size in (("right", 0), ("wrong", WRONG_SIZE), ("largest", MAX_BATCH_SIZE)):
@@ -113,8 +113,8 @@ def add(folder: Path, name: str, model_format: Format, source: Path, options: di
     add_model(folder / "repository", deployment, source)
 
 
-def test_the_graphs_are_wrong_in_one_size_alone(tmp_path: Path) -> None:
-    """Or the tests below would show nothing."""
+def test_models_of_these_tests_are_wrong_in_one_size_only(tmp_path: Path) -> None:
+    """The tests below depend on this."""
     for model_format in FORMATS:
         with loader(model_format)().load(write(model_format, tmp_path / model_format, WRONG_SIZE)) as session:
             for rows in (1, 63, 64, 65, 512):
@@ -124,9 +124,7 @@ def test_the_graphs_are_wrong_in_one_size_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model_format", FORMATS)
-def test_a_model_that_is_wrong_in_one_size_is_not_loaded_and_the_size_is_named(
-    model_format: Format, server: TritonServer
-) -> None:
+def test_model_that_is_wrong_in_one_size_is_not_loaded(model_format: Format, server: TritonServer) -> None:
     server.load_model(f"{model_format}_right", timeout_s=120)
     with open_session(
         server.grpc_url,
@@ -151,12 +149,12 @@ def test_a_model_that_is_wrong_in_one_size_is_not_loaded_and_the_size_is_named(
             server.require_model(f"{model_format}_{name}", "1")
 
 
-def test_a_model_that_is_not_batched_is_asked_too(server: TritonServer) -> None:
+def test_model_without_batching_is_checked_too(server: TritonServer) -> None:
     with pytest.raises(ServerError, match="requests of 64 rows are answered wrongly"):
         server.load_model("whole", timeout_s=60)
 
 
-def test_a_model_in_float16_may_differ_by_more(server: TritonServer) -> None:
+def test_model_in_float16_has_a_larger_tolerance(server: TritonServer) -> None:
     server.load_model("float16", timeout_s=60)
     server.require_model("float16", "1")
     with pytest.raises(ServerError, match=r"requests of 64 rows are answered wrongly: .* differs by 0\.02 .*"):

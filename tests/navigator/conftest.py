@@ -15,7 +15,7 @@ from deployment_toolkit.triton_server.remote import TritonServer
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TritonServer, Path]]:
-    """A server that is told what to load, and its repository."""
+    """A server with explicit model loading, and its repository."""
     folder = tmp_path_factory.mktemp("config_model")
     (folder / "repository").mkdir()
     with local_server(folder / "repository", log_path=folder / "server.log") as running:
@@ -24,14 +24,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TritonSer
 
 @pytest.fixture
 def model(tiny_onnx: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A model in the working directory, which is a fresh one."""
+    """A model in the working directory, which is a new one."""
     monkeypatch.chdir(tmp_path)
     return tiny_onnx(tmp_path / "exported.onnx")
 
 
 @pytest.fixture
 def arguments() -> Callable[..., list[str]]:
-    """``triton-config-model`` with a model, a repository and more options."""
+    """Arguments of ``triton-config-model``: a model, a repository and more options."""
 
     def make(model: Path, repository: Path, *options: str, name: str = "tiny") -> list[str]:
         own = ["--model-name", name, "--model-path", str(model), "--model-repository", str(repository)]
@@ -42,7 +42,7 @@ def arguments() -> Callable[..., list[str]]:
 
 @pytest.fixture
 def outcome() -> Callable[[], dict[str, Any]]:
-    """Reads what the last ``triton-config-model`` recorded in the working directory."""
+    """Reads the record of the last ``triton-config-model`` in the working directory."""
 
     def read() -> dict[str, Any]:
         path = Path("navigator_workspace") / "triton_config_model_results.yaml"
@@ -67,7 +67,7 @@ def real_rows(tiny_rows: list[str], tiny_folder: Path) -> list[str]:
 
 @pytest.fixture
 def results(tmp_path: Path) -> Callable[[], list[dict[str, Any]]]:
-    """Reads what the last ``convert`` recorded."""
+    """Reads the record of the last ``convert``."""
 
     def read() -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = yaml.safe_load(
@@ -80,7 +80,7 @@ def results(tmp_path: Path) -> Callable[[], list[dict[str, Any]]]:
 
 @pytest.fixture
 def open_model(tmp_path: Path) -> Path:
-    """``y = x`` for float rows of any length."""
+    """A model ``y = x`` for float rows of any length."""
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", "length"]) for name in ("x", "y"))
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "open", [x], [y])
     path = tmp_path / "open.onnx"

@@ -31,14 +31,14 @@ def attempts(source: Format = Format.ONNX, workspace: int = 4 * 2**30, **options
         ),
     ],
 )
-def test_a_precisions_mode_says_what_the_builder_may_use(
+def test_precisions_mode_sets_the_precisions_of_the_builder(
     mode: PrecisionsMode, asked: list[Precision], allowed: dict[str, tuple[Precision, ...]]
 ) -> None:
     made = attempts(target_formats=[Format.TRT], tensorrt_precisions=asked, tensorrt_precisions_mode=mode)
     assert {attempt.name: attempt.steps[-1].options["precisions"] for attempt in made} == allowed
 
 
-def test_the_builders_options_reach_it() -> None:
+def test_tensorrt_options_reach_the_builder() -> None:
     (made,) = attempts(
         target_formats=[Format.TRT],
         workspace=7,
@@ -56,7 +56,7 @@ def test_the_builders_options_reach_it() -> None:
     assert made.needs_gpu
 
 
-def test_a_format_without_a_converter_of_its_own_goes_through_onnx() -> None:
+def test_format_without_a_direct_converter_goes_through_onnx() -> None:
     made = attempts(
         Format.TF_SAVEDMODEL,
         target_formats=[Format.TRT, Format.ONNX, Format.OPENVINO],
@@ -75,7 +75,7 @@ def test_a_format_without_a_converter_of_its_own_goes_through_onnx() -> None:
     assert [attempt.needs_gpu for attempt in made] == [True, True, False, False, False, False]
 
 
-def test_tf_trt_is_made_of_the_savedmodel_itself() -> None:
+def test_tf_trt_is_converted_from_the_savedmodel() -> None:
     (made,) = attempts(Format.TF_SAVEDMODEL, target_formats=[Format.TF_TRT], tensorrt_precisions=[FP16], workspace=9)
     assert [dataclasses.astuple(step)[:4] for step in made.steps] == [
         (
@@ -87,7 +87,7 @@ def test_tf_trt_is_made_of_the_savedmodel_itself() -> None:
     ]
 
 
-def test_a_precision_is_for_the_targets_that_have_one(caplog: pytest.LogCaptureFixture) -> None:
+def test_target_precisions_apply_to_formats_with_precisions(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     targets = [Format.TF_TRT, Format.TF_SAVEDMODEL, Format.ONNX, Format.OPENVINO]
     made = attempts(Format.TF_SAVEDMODEL, target_formats=targets, tensorrt_precisions=[FP16, INT8])
@@ -98,7 +98,7 @@ def test_a_precision_is_for_the_targets_that_have_one(caplog: pytest.LogCaptureF
     assert "onnx is made in fp16, fp32, no attempt at int8" in caplog.text
 
 
-def test_an_onnx_file_in_fp16_is_made_of_the_one_as_exported() -> None:
+def test_onnx_fp16_is_made_from_the_exported_onnx_file() -> None:
     options: dict[str, Any] = {"target_formats": [Format.ONNX], "tensorrt_precisions": [FP16, FP32]}
     made = attempts(Format.TF_SAVEDMODEL, **options)
     assert [[step.name for step in attempt.steps] for attempt in made] == [
@@ -120,12 +120,12 @@ def test_an_onnx_file_in_fp16_is_made_of_the_one_as_exported() -> None:
         (Format.TORCHSCRIPT, "this is a TensorFlow model: use tf-savedmodel or onnx"),
     ],
 )
-def test_what_can_not_be_made_is_refused(target: Format, message: str) -> None:
+def test_impossible_target_is_refused(target: Format, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         attempts(target_formats=[target], tensorrt_precisions=[TF32])
 
 
-def test_options_that_concern_no_target_are_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_options_without_effect_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     attempts(
         target_formats=[Format.ONNX],

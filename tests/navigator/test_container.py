@@ -35,7 +35,7 @@ MENDED = "ARG FROM_IMAGE_NAME\nFROM ${FROM_IMAGE_NAME}\nENV PYTHONHOME=/opt/pyth
 
 @pytest.fixture
 def crippled_image(container_image: str, tmp_path: Path) -> Iterator[str]:
-    """An image whose Python doesn't run; what is built on it is removed with it."""
+    """An image with a broken Python. Images built on it are removed with it."""
     dockerfile = tmp_path / "crippled" / "Dockerfile"
     dockerfile.parent.mkdir()
     dockerfile.write_text(CRIPPLED.format(container_image))
@@ -55,7 +55,7 @@ def no_container_left() -> Iterator[None]:
         assert not [item for item in left if item.attrs["Config"]["Cmd"][0] == "python3"]
 
 
-def test_a_container_makes_the_same_file_and_results(
+def test_convert_in_a_container_gives_the_same_file_and_results(
     container_image: str, model: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -73,7 +73,7 @@ def test_a_container_makes_the_same_file_and_results(
     assert _log("here") == _log("there") != ""
 
 
-def test_its_exit_code_and_error_are_passed_on(
+def test_exit_code_and_error_of_the_container_are_passed_on(
     container_image: str, model: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     options = ("--launch-mode", "docker", "--framework-docker-image", container_image, "--atol", "nosuch=1")
@@ -83,7 +83,7 @@ def test_its_exit_code_and_error_are_passed_on(
     ]
 
 
-def test_what_can_be_read_and_written_inside(container_image: str, model: Path, tmp_path: Path) -> None:
+def test_container_can_write_only_its_output_folder(container_image: str, model: Path, tmp_path: Path) -> None:
     job = ContainerJob(["-n", "tiny"], Format.ONNX, [Format.ONNX], [tmp_path / "made"], [model])
     (tmp_path / "made").mkdir()
     spec = job.spec(container_image, [])
@@ -98,7 +98,7 @@ def test_what_can_be_read_and_written_inside(container_image: str, model: Path, 
     assert (tmp_path / "made" / "new").exists()
 
 
-def test_an_image_that_cant_convert_is_built_upon_until_it_or_the_requirements_change(
+def test_converter_image_is_rebuilt_when_its_inputs_change(
     crippled_image: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     dockerfile = tmp_path / "mended" / "Dockerfile"
@@ -126,7 +126,7 @@ def test_an_image_that_cant_convert_is_built_upon_until_it_or_the_requirements_c
     assert [builds(), builds()] == [1, 0]
 
 
-def test_an_image_that_still_cant_convert_when_it_is_built_upon_is_told(
+def test_converter_image_that_still_cannot_convert_is_reported(
     crippled_image: str,
     model: Path,
     tmp_path: Path,
@@ -144,7 +144,7 @@ def test_an_image_that_still_cant_convert_when_it_is_built_upon_is_told(
     )
 
 
-def test_tf_trt_is_built_on_the_tensorflow_of_the_image(
+def test_tf_trt_uses_the_tensorflow_of_the_image(
     crippled_image: str,
     model: Path,
     tmp_path: Path,
@@ -162,7 +162,7 @@ def test_tf_trt_is_built_on_the_tensorflow_of_the_image(
     assert "its TensorFlow is built without TensorRT); give NVIDIA's TensorFlow image, 24.11 to 25.02" in told
 
 
-def test_nothing_is_built_for_a_gpu_that_is_not_there(
+def test_missing_gpu_is_reported_before_an_image_is_built(
     model: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
@@ -172,9 +172,7 @@ def test_nothing_is_built_for_a_gpu_that_is_not_there(
     assert not Path("there").exists()
 
 
-def test_an_image_that_nothing_can_be_installed_on_is_told(
-    crippled_image: str, model: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_image_without_apt_get_is_reported(crippled_image: str, model: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert _convert("there", model, "--launch-mode", "docker", "--framework-docker-image", crippled_image) == 1
     told = capfd.readouterr().err
     assert re.search(
@@ -184,7 +182,7 @@ def test_an_image_that_nothing_can_be_installed_on_is_told(
     )
 
 
-def test_an_interrupt_removes_the_container(container_image: str, model: Path, tmp_path: Path) -> None:
+def test_interrupt_removes_the_container(container_image: str, model: Path, tmp_path: Path) -> None:
     argv = _arguments("there", model, "--launch-mode", "docker", "--framework-docker-image", container_image)
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     with child([sys.executable, "-m", "navigator", *argv], env=env, stdout=tmp_path / "log") as process:
@@ -213,23 +211,23 @@ def test_an_interrupt_removes_the_container(container_image: str, model: Path, t
         ),
     ],
 )
-def test_the_image_by_options_and_targets(options: dict[str, str], targets: list[str], image: str) -> None:
+def test_image_follows_from_options_and_targets(options: dict[str, str], targets: list[str], image: str) -> None:
     defaults: dict[str, Any] = {"container_version": None, "framework_docker_image": None, "triton_docker_image": None}
     assert base_image(ContainerOptions(**{**defaults, **options}), [Format(name) for name in targets]) == image
 
 
-def test_what_two_images_make_is_not_made_in_one() -> None:
+def test_targets_of_different_images_are_refused_together() -> None:
     options = ContainerOptions("25.02", None, None)
     with pytest.raises(UsageError, match="trt is made in the server's image, tf-trt in the framework's"):
         base_image(options, [Format.TRT, Format.TF_TRT])
 
 
-def test_without_an_image_it_is_asked_for(model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_docker_launch_mode_needs_an_image(model: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert _convert("there", model, "--launch-mode", "docker") == 1
     assert "error: --launch-mode docker needs an image: give --framework-docker-image" in capfd.readouterr().err
 
 
-def test_gpus_by_index_or_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_are_given_by_index_or_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mock_nvidia_smi = tmp_path / "nvidia-smi"
     mock_nvidia_smi.write_text("#!/bin/sh\necho NVIDIA A30\necho NVIDIA A30\n")
     mock_nvidia_smi.chmod(0o755)
@@ -249,7 +247,7 @@ def test_gpus_by_index_or_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         find_gpus(["0"])
 
 
-def test_what_lies_beside_a_file_or_pattern_is_mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_of_a_file_or_pattern_is_mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work = tmp_path / "work"
     for folder in (work, tmp_path / "data" / "valid", tmp_path / "models" / "m.savedmodel"):
         folder.mkdir(parents=True)
@@ -259,7 +257,7 @@ def test_what_lies_beside_a_file_or_pattern_is_mounted(tmp_path: Path, monkeypat
     assert set(read_folders(["/usr", "/usr/lib"])) == {Path("/usr"), Path("/usr/lib")}
 
 
-def test_what_says_where_to_run_stays_outside() -> None:
+def test_launch_options_are_not_passed_into_the_container() -> None:
     outside = [
         "--launch-mode",
         "docker",
@@ -273,7 +271,7 @@ def test_what_says_where_to_run_stays_outside() -> None:
 
 
 def _remove_images(*names: str) -> None:
-    """Those whose name begins so."""
+    """Removes the images whose names begin with one of these."""
     with contextlib.closing(docker.from_env()) as client:
         for tag in sorted({tag for image in client.images.list() for tag in image.tags}):  # children first
             if tag.removeprefix("docker.io/library/").removeprefix("localhost/").startswith(names):
@@ -286,7 +284,7 @@ def _arguments(folder: str, model: Path, *options: str) -> list[str]:
 
 
 def _mend_with(dockerfile: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has converter images built with a small Dockerfile in the place of the project's."""
+    """Replaces the project's Dockerfile of converter images by a small one."""
     dockerfile.parent.mkdir()
     dockerfile.write_text(MENDED)
     monkeypatch.setattr(converter_image, name, dockerfile)

@@ -21,13 +21,13 @@ Results = Callable[[], list[dict[str, Any]]]
 
 
 def exit_code(argv: list[str]) -> object:
-    """The exit code of the command as it is installed."""
+    """Exit code of the command as it is installed."""
     with pytest.raises(SystemExit) as raised:
         run_entry_point(main, argv)
     return raised.value.code
 
 
-def test_a_savedmodel_becomes_onnx_that_answers_real_rows_alike(
+def test_savedmodel_becomes_onnx_with_equal_answers_to_real_rows(
     command: list[str],
     tiny_savedmodel: Path,
     real_rows: list[str],
@@ -59,7 +59,7 @@ def test_a_savedmodel_becomes_onnx_that_answers_real_rows_alike(
     np.testing.assert_allclose(made.infer(x)["wide_deep_model"], source.infer(x)["wide_deep_model"], rtol=0, atol=1e-6)
 
 
-def test_without_a_dataloader_random_rows_in_range_are_compared(
+def test_random_rows_are_compared_without_a_dataloader(
     command: list[str], tiny_savedmodel: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, results: Results
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -70,7 +70,7 @@ def test_without_a_dataloader_random_rows_in_range_are_compared(
     assert registry.loader(Format.TF_SAVEDMODEL)().read_spec(tmp_path / "out.onnx").value_ranges["ad"] == (0, 19)
 
 
-def test_fewer_rows_than_the_batches_need_are_enough(
+def test_comparison_accepts_fewer_rows_than_its_batches(
     command: list[str], tiny_savedmodel: Path, real_rows: list[str], tmp_path: Path, results: Results
 ) -> None:
     main([*command, "--model-path", str(tiny_savedmodel), *real_rows, "--max-batch-size", "4096"])
@@ -98,7 +98,7 @@ def test_answers_out_of_tolerance_fail_and_show_the_worst_rows(
     assert converted == {f"onnx-opset{number}.{suffix}" for number in (13, 14) for suffix in ("onnx", "log")}
 
 
-def test_one_opset_that_fails_does_not_stop_the_next(
+def test_failed_opset_does_not_stop_the_next(
     command: list[str], tiny_savedmodel: Path, tmp_path: Path, results: Results
 ) -> None:
     main([*command, "--model-path", str(tiny_savedmodel), "--onnx-opsets", "99", "13"])
@@ -110,7 +110,7 @@ def test_one_opset_that_fails_does_not_stop_the_next(
     assert onnx.load(str(tmp_path / "out.onnx")).opset_import[0].version == 13
 
 
-def test_a_workspace_is_overridden_only_where_asked(
+def test_workspace_is_overridden_by_option_only(
     command: list[str], tiny_onnx: TinyOnnx, tmp_path: Path, results: Results
 ) -> None:
     path = tiny_onnx(tmp_path / "model.onnx")
@@ -158,7 +158,7 @@ def test_tolerances_are_given_by_output(
         (["--dataloader", "none.py"], ModelError, "there is no module at none.py"),
     ],
 )
-def test_a_wrong_command_is_told_and_leaves_nothing(
+def test_wrong_command_is_reported_and_leaves_nothing(
     command: list[str],
     tiny_onnx: TinyOnnx,
     tmp_path: Path,
@@ -172,7 +172,7 @@ def test_a_wrong_command_is_told_and_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
 
-def test_value_ranges_may_be_given_where_the_model_has_none(
+def test_value_ranges_option_replaces_missing_ranges_of_the_model(
     command: list[str], tiny_onnx: TinyOnnx, tmp_path: Path, results: Results
 ) -> None:
     path = tiny_onnx(tmp_path / "model.onnx")

@@ -23,11 +23,11 @@ Results = Callable[[], list[dict[str, Any]]]
 
 @pytest.fixture
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine as this one usually is."""
+    """A machine without a GPU."""
     monkeypatch.setattr(hardware, "gpu_names", list)
 
 
-def test_openvino_is_made_through_onnx_and_answers_alike(
+def test_openvino_is_made_through_onnx_with_equal_answers(
     command: list[str],
     tiny_savedmodel: Path,
     real_rows: list[str],
@@ -46,13 +46,13 @@ def test_openvino_is_made_through_onnx_and_answers_alike(
     assert (tmp_path / "out.onnx" / "model.xml").is_file()
 
 
-def test_a_step_on_the_way_that_fails_is_named(command: list[str], tiny_savedmodel: Path) -> None:
+def test_failed_intermediate_step_is_named(command: list[str], tiny_savedmodel: Path) -> None:
     options = ["--target-formats", "openvino", "--onnx-opsets", "99"]
     with pytest.raises(ConversionError, match="openvino-opset99-fp32: onnx-opset99, on the way, failed: tf2onnx"):
         main([*command, "-p", str(tiny_savedmodel), *options])
 
 
-def test_without_a_gpu_its_formats_fail_at_once_and_the_others_are_made(
+def test_gpu_formats_fail_without_a_gpu_and_others_are_made(
     no_gpu: None, command: list[str], tiny_onnx: TinyOnnx, tmp_path: Path, results: Results
 ) -> None:
     path = tiny_onnx(tmp_path / "model.onnx")
@@ -64,7 +64,7 @@ def test_without_a_gpu_its_formats_fail_at_once_and_the_others_are_made(
     assert (tmp_path / "out.onnx").read_bytes() == path.read_bytes()
 
 
-def test_without_a_gpu_and_without_other_targets_nothing_is_begun(
+def test_gpu_formats_alone_fail_at_once_without_a_gpu(
     no_gpu: None, command: list[str], tiny_savedmodel: Path, tmp_path: Path, results: Results
 ) -> None:
     rows = tmp_path / "rows.py"
@@ -76,7 +76,7 @@ def test_without_a_gpu_and_without_other_targets_nothing_is_begun(
     assert not (tmp_path / "out.onnx").exists()
 
 
-def test_shapes_bound_what_is_compared(
+def test_shape_options_bound_the_compared_rows(
     command: list[str], open_model: Path, results: Results, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -104,7 +104,7 @@ def test_shapes_bound_what_is_compared(
         (["--tensorrt-max-workspace-size", "0"], UsageError, "must be at least 1, not 0"),
     ],
 )
-def test_what_does_not_fit_the_model_is_told(
+def test_options_that_do_not_fit_the_model_are_refused(
     options: list[str],
     error: type[DeploymentError],
     message: str,
@@ -124,7 +124,9 @@ def test_what_does_not_fit_the_model_is_told(
     assert not (tmp_path / "workspace").exists()
 
 
-def test_ids_have_whole_bounds_inside_the_models(command: list[str], tiny_onnx: TinyOnnx, tmp_path: Path) -> None:
+def test_value_ranges_of_ids_are_integers_inside_those_of_the_model(
+    command: list[str], tiny_onnx: TinyOnnx, tmp_path: Path
+) -> None:
     path = str(tiny_onnx(tmp_path / "model.onnx"))
     with pytest.raises(UsageError, match=r"item=0.5,1: input item takes ids, give whole numbers"):
         main([*command, "-p", path, "--value-ranges", "item=0.5,1"])
@@ -139,7 +141,7 @@ RENAMED = [
 
 
 @pytest.mark.parametrize("target", [Format.ONNX, Format.TF_SAVEDMODEL])
-def test_tensors_get_other_names(
+def test_tensors_are_renamed_by_option(
     target: Format, command: list[str], tiny_savedmodel: Path, real_rows: list[str], tmp_path: Path, results: Results
 ) -> None:
     options = [*RENAMED, "--target-formats", str(target), "--atol", "probability=1e-5", *real_rows]
@@ -156,7 +158,7 @@ def test_tensors_get_other_names(
     np.testing.assert_allclose(made.infer(renamed)["probability"], expected, rtol=0, atol=1e-6)
 
 
-def test_a_new_name_must_be_free(command: list[str], tiny_onnx: TinyOnnx, tmp_path: Path) -> None:
+def test_new_tensor_name_must_be_free(command: list[str], tiny_onnx: TinyOnnx, tmp_path: Path) -> None:
     path = str(tiny_onnx(tmp_path / "model.onnx"))
     with pytest.raises(ConversionError, match=r"has a tensor looked_up inside: choose another new name"):
         main([*command, "-p", path, "--inputs", "looked_up=item:-1,1:int32"])
@@ -164,7 +166,7 @@ def test_a_new_name_must_be_free(command: list[str], tiny_onnx: TinyOnnx, tmp_pa
         main([*command, "-p", path, "--inputs", "amount=item:-1,1:int32"])
 
 
-def test_container_options_are_told_where_nothing_is_started(
+def test_container_options_without_effect_are_logged(
     command: list[str], tiny_onnx: TinyOnnx, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -177,7 +179,7 @@ def test_container_options_are_told_where_nothing_is_started(
     ) in caplog.text
 
 
-def test_the_file_of_defaults_may_name_a_plug_in_and_its_options(
+def test_config_file_may_name_a_plugin_and_its_options(
     command: list[str], tiny_savedmodel: Path, real_rows: list[str], tmp_path: Path, results: Results
 ) -> None:
     loader, pattern, spec = real_rows[1::2]
@@ -197,7 +199,7 @@ def test_the_file_of_defaults_may_name_a_plug_in_and_its_options(
     assert "cost" in {tensor.name for tensor in registry.loader(Format.ONNX)().read_spec(tmp_path / "out.onnx").inputs}
 
 
-def test_a_files_unknown_option_of_a_plug_in_is_told(
+def test_config_file_with_an_unknown_plugin_option_is_refused(
     command: list[str], tiny_savedmodel: Path, real_rows: list[str], tmp_path: Path
 ) -> None:
     (tmp_path / "options.yaml").write_text(f"dataloader: {real_rows[1]}\ndata_patern: x\n")
@@ -205,7 +207,7 @@ def test_a_files_unknown_option_of_a_plug_in_is_told(
         main([*command, "-p", str(tiny_savedmodel), "--config-path", str(tmp_path / "options.yaml")])
 
 
-def test_without_an_output_path_the_conversion_stays_in_the_workspace(
+def test_conversion_stays_in_the_workspace_without_an_output_path(
     tiny_onnx: TinyOnnx, tmp_path: Path, results: Results
 ) -> None:
     path = tiny_onnx(tmp_path / "model.onnx")
@@ -216,7 +218,7 @@ def test_without_an_output_path_the_conversion_stays_in_the_workspace(
 
 
 @pytest.mark.parametrize("name", ["convert", "triton-config-model"])
-def test_help_says_what_shared_options_mean_to_the_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_explains_shared_options_for_each_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main([name, "--help"])
     text = "".join(capsys.readouterr().out.split())  # lines are broken at hyphens too

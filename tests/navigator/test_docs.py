@@ -11,7 +11,7 @@ DOCS = ROOT / "docs" / "model-navigator.md"
 
 
 @pytest.mark.parametrize("name", ["convert", "triton-config-model"])
-def test_the_page_has_every_option(
+def test_navigator_page_has_every_option(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "1000")

@@ -1,4 +1,4 @@
-"""The way to TensorRT and TF-TRT, with mocks of the GPU, the converters and the engines."""
+"""Conversion to TensorRT and TF-TRT, with mocks of the GPU, the converters and the engines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SIZES = {"price": 1, "ad_age": 1, "zone": 1, "ad": 1, "tags": 3}
 
 
 class MockConverter:
-    """Copies its source and remembers its options."""
+    """A mock of a converter. It copies its source and keeps its options."""
 
     seen: ClassVar[list[dict[str, Any]]]
 
@@ -39,7 +39,7 @@ class MockConverter:
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Options of the mock converters, on a mock GPU; "engines" are run by the runtime of what they were made of."""
+    """Options of the mock converters, on a mock GPU. The loader of the source format runs the "engines"."""
     module = ModuleType("mock_converters")
     module.MockConverter = MockConverter  # type: ignore[attr-defined]
     MockConverter.seen = []
@@ -52,7 +52,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return MockConverter.seen
 
 
-def test_every_option_reaches_the_converters_and_counts_for_reuse(
+def test_options_reach_the_gpu_converters_and_decide_reuse(
     seen: list[dict[str, Any]],
     command: list[str],
     tiny_savedmodel: Path,
@@ -86,8 +86,8 @@ def test_every_option_reaches_the_converters_and_counts_for_reuse(
     assert len(seen) == 6 and [entry["conversion"] for entry in results()] == ["made", "made"]
 
 
-def test_the_converters_take_these_options(tiny_savedmodel: Path, tmp_path: Path) -> None:
-    """What the mock was given, the real ones accept as far as they go without a GPU."""
+def test_real_gpu_converters_accept_the_options(tiny_savedmodel: Path, tmp_path: Path) -> None:
+    """The real converters accept the options of the mock, as far as they can without a GPU."""
     profiles = {"x": ShapeProfile((1, 1), (2, 1), (2, 1))}
     registry.converter(Format.TF_SAVEDMODEL, Format.TF_TRT)(
         precision=Precision.FP16, max_workspace_size_bytes=1000, profiles=profiles
@@ -102,7 +102,7 @@ def test_the_converters_take_these_options(tiny_savedmodel: Path, tmp_path: Path
     )
 
 
-def test_open_dimensions_need_bounds(
+def test_free_dimensions_need_max_shapes(
     seen: list[dict[str, Any]], command: list[str], tmp_path: Path, open_model: Path
 ) -> None:
     with pytest.raises(UsageError, match="trt-fp32-hierarchy needs bounds of every dimension: give --max-shapes of x"):

@@ -1,4 +1,4 @@
-"""Who runs a model: ``--host``; and what of a deployment is written again."""
+"""Option ``--host``, and the parts of a deployment that are written again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DEPLOY = """
 """
 
 
-def test_the_originals_command_deploys_where_the_backend_is_missing(
+def test_original_command_falls_back_to_the_python_host(
     server: tuple[TritonServer, Path],
     tiny_savedmodel: Path,
     tmp_path: Path,
@@ -60,7 +60,7 @@ def test_the_originals_command_deploys_where_the_backend_is_missing(
     assert "has no backend" not in caplog.text
 
 
-def test_a_polling_server_without_the_backend_is_not_waited_for(
+def test_missing_backend_of_a_polling_server_is_noticed_early(
     model: Path, tmp_path: Path, arguments: Arguments, outcome: Outcome
 ) -> None:
     repository = tmp_path / "repository"
@@ -75,7 +75,7 @@ def test_a_polling_server_without_the_backend_is_not_waited_for(
             main(arguments(model, repository, *native, name="native"))
 
 
-def test_without_loading_the_configuration_is_a_native_one(
+def test_configuration_is_native_without_loading(
     model: Path, tmp_path: Path, arguments: Arguments, outcome: Outcome, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -89,7 +89,7 @@ def test_without_loading_the_configuration_is_a_native_one(
     assert "--server-url: no effect here, they are for --load-model" in caplog.text
 
 
-def test_a_python_host_leaves_out_the_parameters_of_a_backend(
+def test_python_host_leaves_out_backend_parameters(
     server: tuple[TritonServer, Path],
     model: Path,
     arguments: Arguments,
@@ -107,7 +107,7 @@ def test_a_python_host_leaves_out_the_parameters_of_a_backend(
     assert "has no backend" in caplog.text and outcome()["config"] == "written"
 
 
-def test_only_what_changed_is_written_again(
+def test_deployment_writes_only_changed_parts_again(
     model: Path, tmp_path: Path, arguments: Arguments, outcome: Outcome, tiny_onnx: Write
 ) -> None:
     def deploy(*options: str) -> tuple[str, str]:
@@ -133,7 +133,7 @@ def test_only_what_changed_is_written_again(
     assert [path.name for path in version.iterdir()] == ["model.onnx"]
 
 
-def test_options_without_effect_are_told(
+def test_options_without_effect_are_logged(
     model: Path, tmp_path: Path, arguments: Arguments, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -160,7 +160,7 @@ def test_options_without_effect_are_told(
     ]
 
 
-def test_the_tensorrt_accelerator_gets_its_options(model: Path, tmp_path: Path, arguments: Arguments) -> None:
+def test_tensorrt_accelerator_gets_its_options(model: Path, tmp_path: Path, arguments: Arguments) -> None:
     options = ["--backend-accelerator", "trt", "--tensorrt-precision", "fp16", "--tensorrt-max-workspace-size", "1000"]
     main(arguments(model, tmp_path / "store", *options, "--engine-count-per-device", "gpu=1"))
     config = parse_config((tmp_path / "store" / "tiny" / "config.pbtxt").read_text())
@@ -169,7 +169,7 @@ def test_the_tensorrt_accelerator_gets_its_options(model: Path, tmp_path: Path, 
     assert dict(accelerator.parameters) == {"precision_mode": "FP16", "max_workspace_size_bytes": "1000"}
 
 
-def test_the_cpp_host_computes_in_the_precision_that_the_model_asks_for(
+def test_cpp_host_uses_the_precision_of_the_model(
     server: tuple[TritonServer, Path], model: Path, arguments: Arguments, outcome: Outcome, tmp_path: Path
 ) -> None:
     running, repository = server
@@ -211,7 +211,7 @@ def test_the_cpp_host_computes_in_the_precision_that_the_model_asks_for(
         (["--triton-backend-parameters", "inference_precision=f16"], "inference_precision=f16: use f32 or bf16"),
     ],
 )
-def test_what_the_cpp_host_cannot_do_is_refused(
+def test_cpp_host_refuses_impossible_options(
     options: list[str], problem: str, model: Path, tmp_path: Path, arguments: Arguments
 ) -> None:
     with pytest.raises(UsageError, match=re.escape(problem)):

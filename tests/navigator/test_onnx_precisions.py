@@ -1,4 +1,4 @@
-"""ONNX files in fp16, by ``convert``."""
+"""ONNX files in fp16, converted by ``convert``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from navigator.__main__ import main
 Results = Callable[[], list[dict[str, Any]]]
 
 
-def test_fp16_is_made_of_the_file_as_exported_compared_and_reused(
+def test_onnx_fp16_is_made_from_the_exported_file_compared_and_reused(
     command: list[str], tiny_savedmodel: Path, real_rows: list[str], tmp_path: Path, results: Results
 ) -> None:
     argv = [*command, "-p", str(tiny_savedmodel), *real_rows, "--target-precisions", "fp16", "fp32", "--atol", "1e-3"]
@@ -32,7 +32,7 @@ def test_fp16_is_made_of_the_file_as_exported_compared_and_reused(
     assert [(entry["conversion"], entry["comparison"]) for entry in results()] == [("reused", "reused")] * 2
 
 
-def test_fp16_is_held_to_the_tolerances(command: list[str], tiny_savedmodel: Path, results: Results) -> None:
+def test_onnx_fp16_must_meet_the_tolerances(command: list[str], tiny_savedmodel: Path, results: Results) -> None:
     with pytest.raises(ConversionError, match="onnx-opset13-fp16: .* rows out of tolerance"):
         main([*command, "-p", str(tiny_savedmodel), "--target-precisions", "fp16"])
     assert results()[0]["status"]["state"] == "failed"

@@ -1,4 +1,4 @@
-"""OpenVINO in bf16 and int8, by ``convert``."""
+"""OpenVINO models in bf16 and int8, converted by ``convert``."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def test_int8_is_calibrated_on_the_training_data(
     assert [entry["conversion"] for entry in results()] == ["made", "reused", "reused"]
 
 
-def test_narrower_precisions_have_a_tolerance_of_their_own(argv: list[str], results: Results) -> None:
+def test_reduced_precisions_have_a_separate_tolerance(argv: list[str], results: Results) -> None:
     main([*argv, "bf16", "--atol", "0", "--rtol", "0"])
     with pytest.raises(ConversionError, match="bf16: .* rows out of tolerance"):
         main([*argv, "bf16", "--reduced-precision-atol", "1e-7"])
     assert results()[0]["conversion"] == "reused"
 
 
-def test_calibration_that_is_missing_is_told_before_anything_is_made(
+def test_missing_calibration_is_reported_before_the_conversion(
     argv: list[str], command: list[str], tiny_savedmodel: Path, tmp_path: Path
 ) -> None:
     for options in ([], ["--calibration-data-pattern", str(tmp_path / "train.parquet")]):

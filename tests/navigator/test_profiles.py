@@ -19,14 +19,14 @@ def shapes(**by_input: tuple[int, ...]) -> list[Named[tuple[int, ...]]]:
     return [Named(name, shape) for name, shape in by_input.items()]
 
 
-def test_the_defaults_are_one_row_and_the_largest_batch() -> None:
+def test_default_bounds_are_one_row_and_the_largest_batch() -> None:
     bounds = find_bounds(ShapeOptions(max_batch_size=64), SPEC)
     assert bounds.profiles == {"a": ShapeProfile((1, 3), (64, 3), (64, 3))}
     with pytest.raises(UsageError, match="trt needs bounds of every dimension: give --max-shapes of b"):
         bounds.require_all(SPEC, "trt")
 
 
-def test_given_shapes_bound_every_input_of_the_batch() -> None:
+def test_given_shapes_bound_all_inputs_of_the_batch() -> None:
     options = ShapeOptions(
         min_shapes=shapes(b=(2, 2)), opt_shapes=shapes(a=(8, 3)), max_shapes=shapes(b=(16, 5)), max_batch_size=4096
     )
@@ -70,6 +70,6 @@ def test_bounds_are_in_order_or_refused(low: int, middle: int, high: int) -> Non
         ),
     ],
 )
-def test_shapes_that_the_model_does_not_have_are_told(options: ShapeOptions, message: str) -> None:
+def test_shapes_that_the_model_does_not_have_are_refused(options: ShapeOptions, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         find_bounds(options, SPEC)

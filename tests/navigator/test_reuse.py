@@ -1,4 +1,4 @@
-"""What a second ``convert`` makes again, and what it finds."""
+"""Reuse: the parts that a second ``convert`` makes again or reuses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Results = Callable[[], list[dict[str, Any]]]
 
 @pytest.fixture
 def done(results: Results) -> Callable[[], list[tuple[str, str]]]:
-    """What the last call did, by attempt: the conversion, the comparison."""
+    """Work of the last call, by attempt: the conversion, the comparison."""
     return lambda: [(entry["conversion"], entry["comparison"]) for entry in results()]
 
 
@@ -39,7 +39,7 @@ NEW, OLD = ("made", "made"), ("reused", "reused")
 Done = Callable[[], list[tuple[str, str]]]
 
 
-def test_a_second_call_makes_nothing_again(
+def test_second_convert_reuses_everything(
     command: list[str],
     tiny_savedmodel: Path,
     real_rows: list[str],
@@ -62,7 +62,7 @@ def test_a_second_call_makes_nothing_again(
     assert Path(first[1]["status"]["log_path"]).read_text().startswith(log)
 
 
-def test_a_changed_source_is_converted_anew(command: list[str], model: Path, done: Done, tmp_path: Path) -> None:
+def test_changed_source_is_converted_again(command: list[str], model: Path, done: Done, tmp_path: Path) -> None:
     main([*command, "-p", str(model)])
     times = model.stat()
     changed = onnx.load(str(model))
@@ -75,7 +75,7 @@ def test_a_changed_source_is_converted_anew(command: list[str], model: Path, don
     assert (tmp_path / "out.onnx").read_bytes() == model.read_bytes()
 
 
-def test_an_option_counts_for_the_attempts_that_it_concerns(
+def test_changed_option_repeats_only_the_steps_that_use_it(
     command: list[str], tiny_savedmodel: Path, done: Done, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -92,7 +92,7 @@ def test_an_option_counts_for_the_attempts_that_it_concerns(
 
 
 @pytest.mark.parametrize("harm", ["shorter", "other", "gone"])
-def test_a_damaged_conversion_is_made_again(
+def test_damaged_conversion_is_made_again(
     harm: str, command: list[str], model: Path, done: Done, tmp_path: Path
 ) -> None:
     main([*command, "-p", str(model)])
@@ -106,7 +106,7 @@ def test_a_damaged_conversion_is_made_again(
     assert made.read_bytes() == content
 
 
-def test_other_versions_of_the_tools_make_it_anew(
+def test_other_tool_versions_repeat_the_conversion(
     command: list[str], model: Path, done: Done, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     main([*command, "-p", str(model)])
@@ -115,13 +115,13 @@ def test_other_versions_of_the_tools_make_it_anew(
     assert done() == [NEW]
 
 
-def test_an_overridden_workspace_starts_clean(command: list[str], model: Path, done: Done) -> None:
+def test_overridden_workspace_starts_clean(command: list[str], model: Path, done: Done) -> None:
     main([*command, "-p", str(model)])
     main([*command, "-p", str(model), "--override-workspace"])
     assert done() == [NEW]
 
 
-def test_a_failed_attempt_is_tried_again(
+def test_failed_attempt_is_tried_again(
     command: list[str],
     model: Path,
     tmp_path: Path,
@@ -143,7 +143,7 @@ def test_a_failed_attempt_is_tried_again(
 
 
 @pytest.mark.parametrize("text", ["- a", "a: 1", "a: [", "a: {from: 1, outcome: 2}", "\x00"])
-def test_a_damaged_record_reuses_nothing(
+def test_damaged_record_reuses_nothing(
     text: str, command: list[str], model: Path, done: Done, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     main([*command, "-p", str(model)])
@@ -155,7 +155,7 @@ def test_a_damaged_record_reuses_nothing(
     assert f"{state} can't be read: nothing is reused" in caplog.text
 
 
-def test_a_fingerprint_is_of_content_and_names(tmp_path: Path, tiny_savedmodel: Path) -> None:
+def test_fingerprint_depends_on_content_and_names(tmp_path: Path, tiny_savedmodel: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(tiny_savedmodel, copy)
     assert fingerprint.same_content(tiny_savedmodel, copy)

@@ -38,7 +38,7 @@ def served_config(server: TritonServer, name: str) -> dict[str, Any]:
         return dict(json.load(answer))
 
 
-def test_configures_and_loads(
+def test_triton_config_model_configures_and_loads(
     server: tuple[TritonServer, Path], model: Path, arguments: Arguments, outcome: Outcome
 ) -> None:
     running, repository = server
@@ -62,7 +62,7 @@ def test_configures_and_loads(
     assert served["max_batch_size"] == 1
 
 
-def test_a_second_version_is_served_beside_what_is_there(
+def test_second_version_is_served_next_to_the_first(
     server: tuple[TritonServer, Path], model: Path, arguments: Arguments
 ) -> None:
     running, repository = server
@@ -73,7 +73,7 @@ def test_a_second_version_is_served_beside_what_is_there(
     assert sorted(path.name for path in (repository / "versions").iterdir()) == ["1", "2", "config.pbtxt"]
 
 
-def test_a_polling_server_is_waited_for(model: Path, tmp_path: Path, arguments: Arguments) -> None:
+def test_polling_server_is_waited_for(model: Path, tmp_path: Path, arguments: Arguments) -> None:
     repository = tmp_path / "repository"
     repository.mkdir()
     with local_server(repository, log_path=tmp_path / "server.log", load_method=LoadMethod.POLL) as running:
@@ -91,7 +91,7 @@ def test_a_polling_server_is_waited_for(model: Path, tmp_path: Path, arguments: 
         (["--engine-count-per-device", "gpu=1"], "no GPU for the engines of model refused: give "),
     ],
 )
-def test_what_the_server_cannot_run_is_an_error_and_recorded(
+def test_model_that_the_server_cannot_run_is_a_recorded_error(
     options: list[str],
     message: str,
     server: tuple[TritonServer, Path],
@@ -107,7 +107,7 @@ def test_what_the_server_cannot_run_is_an_error_and_recorded(
     assert message in outcome()["status"]["message"]
 
 
-def test_another_repository_than_the_servers_is_an_error(
+def test_wrong_repository_is_an_error(
     server: tuple[TritonServer, Path], model: Path, tmp_path: Path, arguments: Arguments
 ) -> None:
     url = ["--load-model", "--server-url", server[0].http_url]
@@ -147,7 +147,9 @@ def test_readme_command_makes_a_native_configuration_without_tensorflow(
     assert (stored / "variables" / "variables.index").read_bytes() == b"weights"
 
 
-def test_signature_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: Arguments) -> None:
+def test_signature_is_taken_from_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: Arguments
+) -> None:
     monkeypatch.chdir(tmp_path)
     plan = tmp_path / "model.plan"
     plan.write_bytes(b"engine")
@@ -161,7 +163,7 @@ def test_signature_from_the_command_line(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.fixture
 def image_with_tensorrt(container_engine: None) -> Iterator[Callable[[str | None], str]]:
-    """Makes images of nothing but the environment of NVIDIA's, by TensorRT version."""
+    """Makes images, by TensorRT version, that have only the environment variables of NVIDIA's images."""
     with contextlib.closing(docker.from_env()) as client:
         made: list[str] = []
 
@@ -182,7 +184,7 @@ def image_with_tensorrt(container_engine: None) -> Iterator[Callable[[str | None
 
 @pytest.fixture
 def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A plan folder as a conversion in NVIDIA's Triton 25.07 on an A30 leaves it, in the working directory."""
+    """A plan folder in the working directory, like the result of a conversion in NVIDIA's Triton 25.07 on an A30."""
     monkeypatch.chdir(tmp_path)
     ad, score = TensorSpec("ad", "int32", (1,)), TensorSpec("score", "float32", (1,))
     build = PlanBuild("10.11.0.33", "NVIDIA A30", ("fp16",))
@@ -191,7 +193,7 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("version", ["10.4.0.26", "10.11.1.33", "10.13.3.9+cuda12.9", "11.1.0.106"])
-def test_a_plan_of_another_tensorrt_than_the_servers_image_is_refused_untouched(
+def test_plan_of_another_tensorrt_version_is_refused(
     version: str,
     image_with_tensorrt: Callable[[str], str],
     plan: Path,
@@ -214,14 +216,14 @@ def test_a_plan_of_another_tensorrt_than_the_servers_image_is_refused_untouched(
 
 
 @pytest.mark.parametrize("version", ["10.11.0.33", "10.11.0.33+cuda12.9", "10.11.0"])
-def test_a_plan_of_the_same_tensorrt_as_the_servers_image_is_deployed(
+def test_plan_of_the_tensorrt_version_of_the_image_is_deployed(
     version: str, image_with_tensorrt: Callable[[str], str], plan: Path, arguments: Arguments
 ) -> None:
     assert main(arguments(plan, Path("store"), "--triton-docker-image", image_with_tensorrt(version))) == 0
     assert Path("store/tiny/1/model.plan").read_bytes() == b"plan"
 
 
-def test_a_plan_of_another_gpu_is_refused_untouched(
+def test_plan_of_another_gpu_is_refused(
     image_with_tensorrt: Callable[[str], str], plan: Path, arguments: Arguments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan_check, "gpu_names", lambda: ["Mock T4", "Mock T4"])
@@ -230,7 +232,7 @@ def test_a_plan_of_another_gpu_is_refused_untouched(
     assert not Path("store").exists()
 
 
-def test_what_can_not_be_told_of_a_plans_server_is_said_and_passes(
+def test_plan_with_an_unknown_server_is_deployed_with_a_warning(
     image_with_tensorrt: Callable[[str | None], str],
     plan: Path,
     arguments: Arguments,
@@ -257,7 +259,7 @@ def test_what_can_not_be_told_of_a_plans_server_is_said_and_passes(
     assert "no container engine answers" in told(plan, "--triton-docker-image", silent)
 
 
-def test_too_little_disk_leaves_the_repository_as_it_was(
+def test_full_disk_leaves_the_repository_unchanged(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: Arguments
 ) -> None:
     usage = namedtuple("usage", "total used free")
@@ -267,7 +269,7 @@ def test_too_little_disk_leaves_the_repository_as_it_was(
     assert not (tmp_path / "store" / "tiny").exists()
 
 
-def test_a_copy_that_fails_leaves_the_earlier_version(
+def test_failed_copy_keeps_the_earlier_version(
     model: Path, tmp_path: Path, tiny_onnx: Write, monkeypatch: pytest.MonkeyPatch, arguments: Arguments
 ) -> None:
     repository = tmp_path / "store"
@@ -287,7 +289,7 @@ def _disk_full(*args: Any) -> int:
     raise OSError(28, "No space left on device")
 
 
-def test_the_repositorys_copy_is_its_own(model: Path, tmp_path: Path, arguments: Arguments) -> None:
+def test_repository_has_a_separate_copy_of_the_model(model: Path, tmp_path: Path, arguments: Arguments) -> None:
     main(arguments(model, tmp_path / "store"))
     before = model.read_bytes()
     with model.open("r+b") as file:
@@ -323,7 +325,7 @@ def test_bad_options_are_one_line(
     assert not (tmp_path / "store").exists()
 
 
-def test_defaults_from_a_file_yield_to_the_command_line(model: Path, tmp_path: Path) -> None:
+def test_command_line_wins_over_defaults_from_a_file(model: Path, tmp_path: Path) -> None:
     (tmp_path / "options.yaml").write_text(
         "model_name: tiny\nmodel-path: exported.onnx\nbatching: dynamic\nmax_batch_size: 128\n"
         "preferred_batch_sizes: [16, 32]\nengine_count_per_device: {gpu: 2}\ntensorrt_capture_cuda_graph: true\n"

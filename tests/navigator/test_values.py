@@ -26,12 +26,12 @@ NUMBERS = st.integers(-(10**6), 10**6).map(float) | st.sampled_from([0.5, 1e-5, 
 
 
 @given(st.lists(st.integers(1, 10**9), min_size=1).map(tuple))
-def test_a_shape_is_read_as_it_is_written(shape: tuple[int, ...]) -> None:
+def test_shape_is_read_as_it_is_written(shape: tuple[int, ...]) -> None:
     assert parse_shape(",".join(map(str, shape))) == shape
 
 
 @given(st.text("0123456789,-. ab"))
-def test_what_is_no_shape_is_refused_or_is_one(text: str) -> None:
+def test_shape_parser_accepts_shapes_only(text: str) -> None:
     try:
         assert ",".join(map(str, parse_shape(text))) == text
     except ValueError as error:
@@ -39,19 +39,19 @@ def test_what_is_no_shape_is_refused_or_is_one(text: str) -> None:
 
 
 @given(NAMES, NAMES, st.lists(st.just(-1) | st.integers(1, 99)), st.sampled_from(["int32", "int64", "float16"]))
-def test_a_tensor_is_read_as_it_is_written(new: str, name: str, shape: list[int], dtype: str) -> None:
+def test_tensor_is_read_as_it_is_written(new: str, name: str, shape: list[int], dtype: str) -> None:
     tensor = GivenTensor(name, TensorSpec(new, dtype, tuple(shape)))
     assert parse_tensor(repr(tensor)) == tensor
 
 
 @pytest.mark.parametrize("text", ["x", "x:1:int32", "x:-1,0:int32", ":-1:int32", "x:-1,1:int33", "x:-1,1,:int32"])
-def test_what_is_no_tensor_is_refused(text: str) -> None:
+def test_invalid_tensor_is_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match=text):
         parse_tensor(text)
 
 
 @given(st.just("") | NAMES, NUMBERS, NUMBERS)
-def test_a_range_is_read_as_it_is_written_and_in_order(name: str, one: float, other: float) -> None:
+def test_value_range_is_read_as_it_is_written_and_in_order(name: str, one: float, other: float) -> None:
     given_range = Named(name, (min(one, other), max(one, other)))
     assert named(parse_range)(repr(given_range)) == given_range
     if one > other:
@@ -60,30 +60,30 @@ def test_a_range_is_read_as_it_is_written_and_in_order(name: str, one: float, ot
 
 
 @pytest.mark.parametrize("text", ["-1", "nan", "1e", ""])
-def test_what_is_no_tolerance_is_refused(text: str) -> None:
+def test_invalid_tolerance_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a number|is at least 0"):
         parse_tolerance(text)
 
 
-def test_a_dtype_has_numpys_name() -> None:
+def test_dtype_has_the_numpy_name() -> None:
     assert (parse_dtype("f4"), parse_dtype("int32")) == ("float32", "int32")
 
 
 @given(st.lists(st.tuples(st.sampled_from(["", "a", "b"]), st.integers())))
-def test_a_named_value_wins_over_that_for_all_and_a_later_one_over_an_earlier(values: list[tuple[str, int]]) -> None:
+def test_named_value_wins_over_the_default_and_later_over_earlier(values: list[tuple[str, int]]) -> None:
     found = by_name("--flag", [Named(*item) for item in values], ["a", "b", "c"])
     last = dict(values)
     expected = {name: last.get(name, last.get("")) for name in ("a", "b", "c")}
     assert found == {name: value for name, value in expected.items() if value is not None}
 
 
-def test_an_unknown_name_is_told_as_it_was_written() -> None:
+def test_unknown_name_is_reported_as_it_was_written() -> None:
     with pytest.raises(UsageError, match=r"--atol d=0.5: the model has no output d, only a, b"):
         by_name("--atol", [Named("d", 0.5)], ["a", "b"], "output")
 
 
 @given(NAMES, st.integers())
-def test_a_pair_is_split_at_its_first_equals_sign(key: str, value: int) -> None:
+def test_key_value_pair_is_split_at_the_first_equals_sign(key: str, value: int) -> None:
     assert key_value(str, int)(f"{key}={value}") == (key, value)
     assert key_value()(f"{key}=a=b") == (key, "a=b")
     for text in (key, f"={value}", f"{key}=x"):

@@ -55,7 +55,7 @@ def experiment(**changes: Any) -> Plain:
 
 
 def task(run: Path) -> Plain:
-    """What task.yaml says."""
+    """Content of task.yaml."""
     return dict(yaml.safe_load((run / "task.yaml").read_text()))
 
 
@@ -71,8 +71,8 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def wait_for_stage(root: Path, earlier: Path | None, name: str, process: subprocess.Popen[str]) -> Path:
-    """The folder of the run of ``process`` in a workspace, when the stage of its first experiment has begun; its latest
-    run before was ``earlier``."""
+    """Waits until the stage ``name`` of the first experiment has begun in the run of ``process``; returns the folder of
+    this run. ``earlier`` is the latest run in the workspace before it."""
     deadline = time.monotonic() + DEADLINE_S
     while time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()[0]
@@ -84,7 +84,7 @@ def wait_for_stage(root: Path, earlier: Path | None, name: str, process: subproc
 
 
 class RecordingShell:
-    """Runs nothing: keeps the commands of a stage and what a person would have been told."""
+    """A mock of the shell. It runs nothing, and keeps the commands of a stage and its messages to the user."""
 
     def __init__(self) -> None:
         self.commands: list[Command] = []
@@ -99,7 +99,8 @@ class RecordingShell:
 
 @pytest.fixture(scope="session")
 def small_config(tmp_path_factory: pytest.TempPathFactory) -> Plain:
-    """A run over small tables, with its data and checkpoint still to be made; its folders are shared by the session."""
+    """A run over small tables. Its data and checkpoint do not exist yet; its folders are shared by the whole test
+    run."""
     folder = tmp_path_factory.mktemp("runner")
     (folder / "small_spec.yaml").write_text(small_outbrain_spec(200).to_yaml())
     return {
@@ -120,7 +121,7 @@ def small_config(tmp_path_factory: pytest.TempPathFactory) -> Plain:
 
 @pytest.fixture(scope="session")
 def workspace_root(small_config: Plain) -> Path:
-    """The workspace that goes with ``small_config``."""
+    """The workspace of ``small_config``."""
     return Path(small_config["datasets_dir"]).parent / "workspace"
 
 
@@ -128,8 +129,8 @@ def workspace_root(small_config: Plain) -> Path:
 def finished_runs(
     small_config: Plain, workspace_root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> list[tuple[Path, str]]:
-    """Two whole runs at once in one workspace, of two experiments and of one that is searched and has an ensemble, that
-    find neither data nor checkpoint: the folder of each and what it printed."""
+    """Two complete runs at the same time in one workspace. One has two experiments; the other has one, with a search
+    and an ensemble. Both start without data and checkpoint. Gives the folder and the output of each."""
     folder = tmp_path_factory.mktemp("config")
     configs = {
         "two": small_config | {"configurations": [experiment(format="tf-savedmodel"), experiment()]},
@@ -162,13 +163,13 @@ def finished_runs(
 
 @pytest.fixture(scope="session")
 def finished_run(finished_runs: list[tuple[Path, str]]) -> tuple[Path, str]:
-    """The run of two experiments."""
+    """The run with two experiments."""
     return finished_runs[0]
 
 
 @pytest.fixture
 def start_runner(tmp_path: Path, workspace_root: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts ``python -m runner`` as a person would, with options; it is gone when the test ends."""
+    """Starts ``python -m runner`` with options, as a user would; the process is ended after the test."""
     started: list[subprocess.Popen[str]] = []
 
     def start(config: Plain, *options: object) -> subprocess.Popen[str]:
@@ -195,7 +196,7 @@ def start_runner(tmp_path: Path, workspace_root: Path) -> Iterator[Callable[...,
 
 @pytest.fixture
 def nothing_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Fails if a process or shared memory of ours outlives the test."""
+    """Fails if a process or shared memory of the runs remains after the test."""
     before, folder = _regions(), tmp_path_factory.getbasetemp() / "runner"
     yield
     deadline = time.monotonic() + 10
@@ -209,13 +210,14 @@ def nothing_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def _regions() -> set[str]:
-    """Names of shared memory that perf_analyzer makes."""
+    """Names of the shared memory that perf_analyzer creates."""
     tensors = (*(feature.name for feature in outbrain_spec().inputs), OUTPUT_NAME)
     return {name for name in os.listdir("/dev/shm") if name.startswith(tensors)}
 
 
 def _processes_of(folder: Path) -> list[psutil.Process]:
-    """Those whose command names the folder, which is this worker's: others have runs of their own."""
+    """Processes whose command names the folder. The folder belongs to this test worker; other workers have other
+    runs."""
     found = []
     for process in psutil.process_iter():
         try:

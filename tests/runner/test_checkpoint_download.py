@@ -43,8 +43,8 @@ FILES = {"checkpoint": STATE, "ckpt-1.index": b"index", "ckpt-1.data-00000-of-00
 
 @dataclass
 class Site:
-    """A web server with one file. It closes a connection after ``cut`` bytes, as often as ``cuts`` says, and is out of
-    order ``outages`` times first."""
+    """A web server with one file. It closes a connection after ``cut`` bytes, ``cuts`` times. Before this it is
+    unavailable ``outages`` times."""
 
     content: bytes
     tag: str | None = '"one"'
@@ -94,7 +94,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """Serves the archive of a checkpoint."""
+    """A web server with the archive of a checkpoint."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     served = Site(_zip({f"model/checkpoint/{name}": content for name, content in FILES.items()}))
 
@@ -137,7 +137,7 @@ def _member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile
 
 
 def _leave_partial(path: Path, site: Site, content: bytes) -> None:
-    """What an interrupted download leaves."""
+    """Writes the files that an interrupted download leaves."""
     path.with_name(f"{path.name}.partial").write_bytes(content)
     path.with_name(f"{path.name}.partial.json").write_text(json.dumps({"url": site.url, "validator": '"one"'}))
 
@@ -146,7 +146,7 @@ def _contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_a_checkpoint_comes_whole_from_a_server_that_breaks_off(site: Site, tmp_path: Path) -> None:
+def test_checkpoint_download_continues_after_broken_connections(site: Site, tmp_path: Path) -> None:
     site.cut, site.cuts = 400_000, 2
     folder = tmp_path / "name" / "checkpoint"
     checksum = hashlib.sha256(site.content).hexdigest().upper()
@@ -156,7 +156,7 @@ def test_a_checkpoint_comes_whole_from_a_server_that_breaks_off(site: Site, tmp_
     assert [path.name for path in folder.parent.iterdir()] == ["checkpoint"]
 
 
-def test_what_came_before_an_end_is_gone_on_from_by_the_next_call(site: Site, tmp_path: Path) -> None:
+def test_next_download_continues_a_partial_file(site: Site, tmp_path: Path) -> None:
     path = tmp_path / "archive"
     site.cut, site.cuts = 0, 100
     with pytest.raises(DataError, match="try again later$"):
@@ -169,7 +169,7 @@ def test_what_came_before_an_end_is_gone_on_from_by_the_next_call(site: Site, tm
     assert path.read_bytes() == site.content
 
 
-def test_a_whole_file_that_was_not_put_in_place_is_not_fetched_again(site: Site, tmp_path: Path) -> None:
+def test_complete_partial_file_is_not_fetched_again(site: Site, tmp_path: Path) -> None:
     path = tmp_path / "archive"
     _leave_partial(path, site, site.content)
     download(site.url, path, pause_s=0)
@@ -179,7 +179,7 @@ def test_a_whole_file_that_was_not_put_in_place_is_not_fetched_again(site: Site,
 
 
 @pytest.mark.parametrize("way", ["no ranges", "other bytes"])
-def test_a_server_that_can_not_go_on_begins_anew(site: Site, tmp_path: Path, way: str) -> None:
+def test_download_restarts_if_the_server_cannot_continue(site: Site, tmp_path: Path, way: str) -> None:
     site.cut, site.cuts = 400_000, 1
     site.knows_ranges, site.shift = way != "no ranges", 7 if way == "other bytes" else 0
     download(site.url, tmp_path / "archive", pause_s=0)
@@ -187,7 +187,7 @@ def test_a_server_that_can_not_go_on_begins_anew(site: Site, tmp_path: Path, way
     assert site.ranges == [None, "bytes=400000-", *([None] if site.shift else [])]
 
 
-def test_a_server_that_is_out_of_order_is_asked_again(site: Site, tmp_path: Path) -> None:
+def test_download_is_repeated_if_the_server_is_unavailable(site: Site, tmp_path: Path) -> None:
     site.outages = 3
     download(site.url, tmp_path / "archive", pause_s=0)
     assert (tmp_path / "archive").read_bytes() == site.content
@@ -201,7 +201,7 @@ def test_a_server_that_is_out_of_order_is_asked_again(site: Site, tmp_path: Path
 
 
 @pytest.mark.parametrize("tag", ['"two"', None, 'W/"weak"'])
-def test_another_file_of_the_server_is_fetched_from_its_start(site: Site, tmp_path: Path, tag: str | None) -> None:
+def test_changed_file_is_fetched_from_its_start(site: Site, tmp_path: Path, tag: str | None) -> None:
     path = tmp_path / "archive"
     if tag == '"two"':
         _leave_partial(path, site, b"of an older file")
@@ -213,21 +213,21 @@ def test_another_file_of_the_server_is_fetched_from_its_start(site: Site, tmp_pa
     assert path.read_bytes() == site.content
 
 
-def test_a_wrong_checksum_leaves_nothing(site: Site, tmp_path: Path) -> None:
+def test_wrong_checksum_leaves_nothing(site: Site, tmp_path: Path) -> None:
     folder = tmp_path / "checkpoint"
     with pytest.raises(DataError, match=f"its SHA-256 is {hashlib.sha256(site.content).hexdigest()}, not {'0' * 64}"):
         main(["--url", site.url, "--checkpoint-dir", str(folder), "--sha256", "0" * 64])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_file_is_told_at_once(site: Site, tmp_path: Path) -> None:
+def test_missing_file_is_reported_at_once(site: Site, tmp_path: Path) -> None:
     site.status = 404
     with pytest.raises(DataError, match="the server answers 404"):
         download(site.url, tmp_path / "archive", pause_s=0)
     assert len(site.ranges) == 1
 
 
-def test_what_can_not_be_fetched_says_where_else_a_checkpoint_comes_from(site: Site, tmp_path: Path) -> None:
+def test_failed_download_names_other_ways_to_a_checkpoint(site: Site, tmp_path: Path) -> None:
     site.status = 404
     folder = tmp_path / "checkpoint"
     for url in (site.url, f"file://{tmp_path}/none.zip"):
@@ -249,7 +249,7 @@ def test_unsafe_urls_are_refused(tmp_path: Path, url: str, message: str) -> None
         download(url, tmp_path / "archive")
 
 
-def test_a_file_url_is_unpacked_where_it_lies(tmp_path: Path) -> None:
+def test_archive_of_a_file_url_is_unpacked(tmp_path: Path) -> None:
     members = [(_member(f"./{name}"), content) for name, content in FILES.items()]
     archive = _tar(tmp_path / "my checkpoint.tar.gz", [(_member(".", tarfile.DIRTYPE), b""), *members])
     folder = tmp_path / "checkpoint"
@@ -298,7 +298,7 @@ def test_hostile_zip_archives_are_refused(tmp_path: Path) -> None:
         assert [path.name for path in tmp_path.iterdir()] == ["evil.zip"]
 
 
-def test_more_than_the_disk_holds_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_archive_larger_than_the_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = tmp_path / "archive"
     archive.write_bytes(_zip(FILES))
     monkeypatch.setattr("shutil.disk_usage", lambda path: mock.Mock(free=1_000_000))
@@ -307,7 +307,7 @@ def test_more_than_the_disk_holds_is_refused(tmp_path: Path, monkeypatch: pytest
     assert not (tmp_path / "folder").exists()
 
 
-def test_permissions_of_an_archive_are_not_taken_over(tmp_path: Path) -> None:
+def test_permissions_of_an_archive_are_ignored(tmp_path: Path) -> None:
     info = _member("program")
     info.mode = 0o6777
     unpack(_tar(tmp_path / "a.tar", [(info, b"x")], "w"), tmp_path / "folder")
@@ -319,7 +319,7 @@ def test_permissions_of_an_archive_are_not_taken_over(tmp_path: Path) -> None:
     [(b"neither", "neither a zip nor a tar"), (_zip(FILES)[:-5000] + b"PK\5\6" + bytes(18), "none")],
     ids=["other", "without an index"],  # an archive's bytes hold the time
 )
-def test_what_is_no_archive_of_a_checkpoint_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+def test_archive_without_a_checkpoint_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     archive = tmp_path / "archive"
     archive.write_bytes(content)
     with pytest.raises((DataError, ModelError), match=message):
@@ -329,7 +329,7 @@ def test_what_is_no_archive_of_a_checkpoint_is_refused(tmp_path: Path, content: 
 
 @pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
 @pytest.mark.parametrize("damage", ["cut short", "changed"])
-def test_a_damaged_archive_is_refused(tmp_path: Path, mode: str, damage: str) -> None:
+def test_damaged_archive_is_refused(tmp_path: Path, mode: str, damage: str) -> None:
     files = FILES | {"ckpt-1.data-00000-of-00001": random.Random(1).randbytes(10**6)}
     archive = _tar(tmp_path / "archive", [(_member(name), content) for name, content in files.items()], mode)
     content = archive.read_bytes()
@@ -340,14 +340,14 @@ def test_a_damaged_archive_is_refused(tmp_path: Path, mode: str, damage: str) ->
     assert [path.name for path in tmp_path.iterdir()] == ["archive"]
 
 
-def test_two_checkpoints_in_an_archive_are_named(tmp_path: Path) -> None:
+def test_archive_with_two_checkpoints_is_refused(tmp_path: Path) -> None:
     archive = tmp_path / "archive"
     archive.write_bytes(_zip({f"{epoch}/{name}": content for epoch in "ab" for name, content in FILES.items()}))
     with pytest.raises(ModelError, match="found a, b: unpack it by hand"):
         install(archive, tmp_path / "checkpoint")
 
 
-def test_a_run_downloads_what_is_missing_and_has_a_url(
+def test_run_downloads_a_missing_checkpoint_with_a_url(
     site: Site, small_config: dict[str, Any], tmp_path: Path
 ) -> None:
     checkpoints = [{"name": "small", "url": site.url, "sha256": hashlib.sha256(site.content).hexdigest()}]
@@ -361,7 +361,7 @@ def test_a_run_downloads_what_is_missing_and_has_a_url(
 
 
 def _run(config: dict[str, Any], tmp_path: Path) -> tuple[Path, str]:
-    """Runs a configuration, of which only the preparation can be done: its folder, and what it printed."""
+    """Runs a configuration of which only the preparation can succeed; returns its folder and its output."""
     path, stream = tmp_path / "config.yaml", io.StringIO()
     path.write_text(yaml.safe_dump(config | {"datasets_dir": str(tmp_path / "datasets")}))
     workspace = create_workspace(tmp_path / "workspace")
@@ -370,7 +370,7 @@ def _run(config: dict[str, Any], tmp_path: Path) -> tuple[Path, str]:
     return workspace.run, stream.getvalue()
 
 
-def test_a_second_run_takes_what_the_first_downloaded(
+def test_second_run_reuses_the_downloaded_checkpoint(
     site: Site, small_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -383,9 +383,7 @@ def test_a_second_run_takes_what_the_first_downloaded(
     assert site.ranges == [None]
 
 
-def test_without_a_url_a_run_says_how_else_a_checkpoint_comes_there(
-    small_config: dict[str, Any], tmp_path: Path
-) -> None:
+def test_run_without_a_url_names_other_ways_to_a_checkpoint(small_config: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "datasets" / "outbrain" / "valid").mkdir(parents=True)
     folder = tmp_path / "workspace" / "checkpoints" / "small" / "checkpoint"
     run, printed = _run(small_config, tmp_path)
@@ -403,16 +401,16 @@ def test_without_a_url_a_run_says_how_else_a_checkpoint_comes_there(
         ({"sha256": "0" * 64}, "belongs to a url"),
     ],
 )
-def test_a_checkpoint_entry_that_can_not_be_used_is_refused(keys: dict[str, str], message: str) -> None:
+def test_invalid_checkpoint_entry_is_refused(keys: dict[str, str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Checkpoint("small", **keys)
 
 
-def test_an_empty_url_as_the_original_has_it_is_none() -> None:
+def test_empty_url_of_the_original_means_no_url() -> None:
     assert not Checkpoint("small", url="").url
 
 
-def test_the_command_shows_its_progress(site: Site, tmp_path: Path) -> None:
+def test_download_command_shows_its_progress(site: Site, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "runner.checkpoint_download", "--url", site.url]
     done = subprocess.run(
         [*command, "--checkpoint-dir", str(tmp_path / "checkpoint")],

@@ -1,4 +1,4 @@
-"""The configurations of the original's GPU hosts, the keys about containers, and runs that this machine can't do."""
+"""Configurations of the original's GPU hosts, keys about containers, and runs that are impossible on this machine."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "gpu_names", list)
 
 
-def test_every_gpu_host_of_the_original_has_a_configuration_and_a_start_script() -> None:
+def test_gpu_hosts_have_a_configuration_and_a_start_script() -> None:
     folder = ROOT / "runner"
     assert {path.stem.removeprefix("config_") for path in folder.glob("config_NVIDIA-*.yaml")} >= DEVICES.keys()
     assert {path.stem.removeprefix("start_") for path in folder.glob("start_NVIDIA-*.sh")} >= DEVICES.keys()
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_a_gpu_host_runs_the_two_published_experiments(device: str) -> None:
+def test_gpu_host_configuration_has_the_two_published_experiments(device: str) -> None:
     config = load_config(ROOT / "runner" / f"config_{device}.yaml")
     first, second = (item.parameters for item in config.configurations)
     assert (first.format, first.export_precision, first.precision) == (Format.TF_SAVEDMODEL, "fp32", Precision.FP32)
@@ -88,9 +88,7 @@ def test_a_gpu_host_runs_the_two_published_experiments(device: str) -> None:
     assert images == [f"nvcr.io/nvidia/tritonserver:{version}-py3" for version in DEVICES[device]]
 
 
-def test_a_configuration_written_for_the_original_loads_as_one_for_containers(
-    small_config: dict[str, Any], tmp_path: Path
-) -> None:
+def test_configuration_of_the_original_uses_containers(small_config: dict[str, Any], tmp_path: Path) -> None:
     config = _load(tmp_path, small_config | ORIGINALS_WAY)
     assert {config.launch_mode_of(item) for item in config.configurations} == {TritonLaunchMode.DOCKER}
     assert config.triton_image(config.configurations[0]) == "nvcr.io/nvidia/tritonserver:24.05-py3"
@@ -98,12 +96,12 @@ def test_a_configuration_written_for_the_original_loads_as_one_for_containers(
     assert _load(tmp_path, to_plain(config)) == config
 
 
-def test_without_a_word_about_containers_the_server_is_embedded(small_config: dict[str, Any], tmp_path: Path) -> None:
+def test_server_is_embedded_without_container_settings(small_config: dict[str, Any], tmp_path: Path) -> None:
     config = _load(tmp_path, small_config)
     assert config.launch_mode_of(config.configurations[0]) is TritonLaunchMode.EMBEDDED
 
 
-def test_the_image_of_an_experiment_is_its_own_else_the_run_s(small_config: dict[str, Any], tmp_path: Path) -> None:
+def test_image_of_an_experiment_wins_over_the_image_of_the_run(small_config: dict[str, Any], tmp_path: Path) -> None:
     dockerfile = tmp_path / "Dockerfile"
     dockerfile.touch()
     own = experiment() | {"container_version": "25.09"}
@@ -157,7 +155,7 @@ def test_the_image_of_an_experiment_is_its_own_else_the_run_s(small_config: dict
         ),
     ],
 )
-def test_what_contradicts_itself_is_refused_with_the_reason(
+def test_contradictory_settings_are_refused_with_the_reason(
     small_config: dict[str, Any], tmp_path: Path, keys: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
@@ -166,7 +164,7 @@ def test_what_contradicts_itself_is_refused_with_the_reason(
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_a_gpu_run_is_refused_before_anything_is_made(device: str, tmp_path: Path, no_gpu: None) -> None:
+def test_gpu_run_without_a_gpu_is_refused_at_once(device: str, tmp_path: Path, no_gpu: None) -> None:
     path = ROOT / "runner" / f"config_{device}.yaml"
     with pytest.raises(DeviceError, match="device_kind gpu.* needs an NVIDIA GPU"):
         main(["--config-path", str(path), "--devices", "0", "--workspace-path", str(tmp_path / "workspace")])
@@ -181,7 +179,7 @@ def test_a_gpu_run_is_refused_before_anything_is_made(device: str, tmp_path: Pat
         ("gpu", [0, 1], ContainerError, "no container engine answers: install Docker"),
     ],
 )
-def test_devices_are_those_of_the_machine(
+def test_devices_must_exist_on_the_machine(
     small_config: dict[str, Any],
     tmp_path: Path,
     two_t4: None,
@@ -203,7 +201,7 @@ def test_devices_are_those_of_the_machine(
     ("mode", "device_kind", "host"),
     [("docker", "gpu", "native"), ("docker", "cpu", "auto"), ("embedded", "cpu", "python")],
 )
-def test_who_runs_the_model_follows_from_where_the_server_runs(
+def test_host_follows_from_the_launch_mode_and_device(
     small_config: dict[str, Any], tmp_path: Path, mode: str, device_kind: str, host: str
 ) -> None:
     keys: dict[str, Any] = {"triton_launch_mode": mode, "configurations": [experiment(device_kind=device_kind)]}

@@ -1,4 +1,4 @@
-"""The main job with the server in a container of this project's image, by a real engine."""
+"""A complete run with the server in a container of this project's image, on a real engine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Plain = dict[str, Any]
 Start = Callable[..., subprocess.Popen[str]]
 
 
-def test_every_stage_passes_and_no_container_is_left(
+def test_docker_run_passes_all_stages_and_leaves_no_container(
     project_image: str, small_config: Plain, start_runner: Start, workspace_root: Path, nothing_left: None
 ) -> None:
     process = start_runner(
@@ -67,7 +67,7 @@ def test_ctrl_c_removes_the_container(
 
 
 def _containers(workspace_root: Path) -> list[Any]:
-    """Those that see something of the workspace."""
+    """Containers that mount a folder of the workspace."""
     with contextlib.closing(docker.from_env()) as client:
         found = client.containers.list(all=True, filters={"label": LABEL})
     return [item for item in found if any(str(workspace_root) in mount["Source"] for mount in item.attrs["Mounts"])]

@@ -18,7 +18,7 @@ def plain(tmp_path: Path, small_config: dict[str, Any]) -> dict[str, Any]:
     return small_config | {"datasets_dir": str(tmp_path / "datasets"), "embedding_sizes": "sizes.yaml"}
 
 
-def test_widths_go_through_preprocessing_to_every_command(plain: dict[str, Any], tmp_path: Path) -> None:
+def test_embedding_sizes_reach_every_command(plain: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(plain))
     config = load_config(path)

@@ -1,4 +1,5 @@
-"""One forced failure per stage: recorded, shown, the rest of its experiment skipped, other experiments untouched."""
+"""A forced failure in each stage: it is recorded and shown, the rest of its experiment is skipped, and other
+experiments continue."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ def _run(config: Plain, workspace: Workspace, tmp_path: Path) -> tuple[int, str]
     return code, stream.getvalue()
 
 
-def test_a_stage_that_fails_stops_its_experiment_alone(
+def test_failed_stage_stops_its_experiment_only(
     finished_run: tuple[Path, str], small_config: Plain, workspace_root: Path, tmp_path: Path, nothing_left: None
 ) -> None:
     workspace = create_workspace(workspace_root)
@@ -79,7 +80,7 @@ def test_a_stage_that_fails_stops_its_experiment_alone(
     assert "Not everything passed" in report
 
 
-def test_ctrl_c_between_two_stages_is_no_success(
+def test_ctrl_c_between_stages_is_no_success(
     finished_run: tuple[Path, str],
     small_config: Plain,
     workspace_root: Path,
@@ -100,7 +101,7 @@ def test_ctrl_c_between_two_stages_is_no_success(
 
 
 @pytest.mark.parametrize("flags", [[], ["--keep-models"]])
-def test_models_are_kept_where_asked(
+def test_models_are_kept_by_option(
     finished_run: tuple[Path, str],
     small_config: Plain,
     workspace_root: Path,
@@ -124,7 +125,7 @@ def test_models_are_kept_where_asked(
         ("training", "copy one to"),
     ],
 )
-def test_preparation_that_fails_skips_every_experiment(
+def test_failed_preparation_skips_all_experiments(
     small_config: Plain, tmp_path: Path, stage: str, message: str, nothing_left: None
 ) -> None:
     datasets = tmp_path / "datasets"
@@ -144,7 +145,7 @@ def test_preparation_that_fails_skips_every_experiment(
     assert message in printed
 
 
-def test_devices_that_the_embedded_server_lacks_are_refused(small_config: Plain, tmp_path: Path) -> None:
+def test_devices_without_a_gpu_experiment_are_refused(small_config: Plain, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(small_config))
     with pytest.raises(Exception, match="--devices"):

@@ -1,5 +1,5 @@
-"""What every shipped configuration with GPUs or containers comes to: its command lines and its server, compared with
-gpu_command_lines.yaml. No GPU and no engine takes part."""
+"""Command lines and servers of all shipped configurations with GPUs or containers, compared with
+gpu_command_lines.yaml. The tests use no GPU and no container engine."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ DEVICES = (0, 2)
 
 
 class _CapturedError(Exception):
-    """Instead of a container."""
+    """Raised in place of starting a container."""
 
 
 @pytest.fixture
 def experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[Experiment]]:
-    """The experiments of a shipped configuration, as an ordinary user's, with their server up."""
+    """Experiments of a shipped configuration, run by a user who is not root, with a ready server."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("os.getuid", lambda: 1000)
     monkeypatch.setattr("os.getgid", lambda: 1001)
@@ -68,7 +68,7 @@ def experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
 
 @pytest.fixture
 def mock_engine(monkeypatch: pytest.MonkeyPatch) -> mock.Mock:
-    """Has every image, builds any, and starts no container."""
+    """A mock of a container engine. It has every image, builds any, and starts no container."""
     engine = mock.Mock()
     engine.require_image.return_value = {}
     engine.container.side_effect = _CapturedError
@@ -81,12 +81,14 @@ def mock_engine(monkeypatch: pytest.MonkeyPatch) -> mock.Mock:
     return engine
 
 
-def test_every_shipped_configuration_is_expected() -> None:
+def test_shipped_configurations_have_expected_command_lines() -> None:
     assert set(SHIPPED) == {*EXPECTED, *ON_THE_CPU}
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_the_command_lines_of_a_configuration(name: str, experiments: Callable[[str], list[Experiment]]) -> None:
+def test_configuration_gives_the_expected_command_lines(
+    name: str, experiments: Callable[[str], list[Experiment]]
+) -> None:
     for experiment, values in zip(experiments(name), EXPECTED[name], strict=True):
         stages = {stage.name: stage for stage in STAGES}
         for stage, text in TABLE["commands"].items():
@@ -98,7 +100,7 @@ def test_the_command_lines_of_a_configuration(name: str, experiments: Callable[[
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_the_servers_of_a_configuration(
+def test_configuration_gives_the_expected_servers(
     name: str,
     experiments: Callable[[str], list[Experiment]],
     mock_engine: mock.Mock,
@@ -131,7 +133,7 @@ def test_the_servers_of_a_configuration(
 
 
 def _create_body(values: dict[str, Any], repository: Path, command: tuple[str, ...], key: str) -> dict[str, Any]:
-    """The body of ``POST /containers/create`` of an experiment's server."""
+    """Body of ``POST /containers/create`` for the server of an experiment."""
     assert command[0] == "tritonserver"
     assert {f"--model-repository={repository}", "--model-control-mode=explicit"} <= set(command)
     built = built_image_name(ROOT / "Dockerfile", values.get("built_on"))
@@ -167,7 +169,7 @@ def _create_body(values: dict[str, Any], repository: Path, command: tuple[str, .
 
 
 def _words(experiment: Experiment, argv: tuple[str, ...]) -> str:
-    """A command line with short names for what all have: programs, folders, the data."""
+    """A command line with short names for common parts: programs, folders, the data."""
     line = " ".join(argv)
     data = f"--dataloader {ROOT}/dataloader.py --data-pattern {experiment.valid_pattern}"
     for long, short in (

@@ -16,7 +16,7 @@ def _files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_keep_report_takes_what_people_read_without_the_host_s_paths(tmp_path: Path) -> None:
+def test_keep_report_copies_readable_files_without_host_paths(tmp_path: Path) -> None:
     run = tmp_path / "runs" / "20261124T025616Z"
     shutil.copytree(KEPT, run)
     for name in (
@@ -38,7 +38,7 @@ def test_keep_report_takes_what_people_read_without_the_host_s_paths(tmp_path: P
     assert _files(tmp_path / "mine") == expected, "what was kept is kept as it is"
 
 
-def test_keep_report_refuses_what_is_no_run(tmp_path: Path) -> None:
+def test_keep_report_refuses_a_folder_without_a_run(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is no run"):
         main([str(tmp_path), "mine", "--reports-dir", str(tmp_path)])
     with pytest.raises(UsageError, match="use lower case letters"):

@@ -15,7 +15,7 @@ from runner.published import PAGE, RESULTS, OwnRun, main, read_published
 REPORTS = ROOT / "reports"
 
 
-def test_every_published_row_is_read() -> None:
+def test_published_rows_are_all_read() -> None:
     sweeps = read_published(REPORTS / RESULTS)
     assert sum(len(sweep.rows) for sweep in sweeps) == 328
     assert len(sweeps) == 16
@@ -26,7 +26,7 @@ def test_every_published_row_is_read() -> None:
     assert sweeps[0].rows[0][P99] == pytest.approx(2170)
 
 
-def test_pictures_and_page_are_made(tmp_path: Path) -> None:
+def test_published_pictures_and_page_are_made(tmp_path: Path) -> None:
     shutil.copy(REPORTS / RESULTS, tmp_path)
     shutil.copytree(REPORTS / "cpu_2_cores", tmp_path / "cpu_2_cores")
     main(["--reports", str(tmp_path)])
@@ -48,7 +48,7 @@ def test_pictures_and_page_are_made(tmp_path: Path) -> None:
         assert f"{max(row[THROUGHPUT] for row in offline):,.0f}" in text
 
 
-def test_a_run_on_a_host_that_lacks_a_precision_is_beside_the_published_only_if_there_is_no_other(
+def test_complete_run_is_preferred_in_the_comparison(
     tmp_path: Path,
 ) -> None:
     newer = tmp_path / "newer"
@@ -66,14 +66,14 @@ def test_a_run_on_a_host_that_lacks_a_precision_is_beside_the_published_only_if_
     assert both.name == "older"
 
 
-def test_the_kept_page_is_the_current_one(tmp_path: Path) -> None:
+def test_kept_page_is_up_to_date(tmp_path: Path) -> None:
     copy = tmp_path / "reports"
     shutil.copytree(REPORTS, copy)
     main(["--reports", str(copy)])
     assert (copy / PAGE).read_text() == (REPORTS / PAGE).read_text()
 
 
-def test_a_broken_row_is_named(tmp_path: Path) -> None:
+def test_broken_row_is_named(tmp_path: Path) -> None:
     text = (REPORTS / RESULTS).read_text().splitlines()
     (tmp_path / RESULTS).write_text("\n".join([*text[:3], text[3].replace("offline", "sideways")]))
     with pytest.raises(DataError, match="line 4 is not a published result"):

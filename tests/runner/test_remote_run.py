@@ -1,4 +1,4 @@
-"""The main job with a server that somebody else has started."""
+"""A complete run with a server that already runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NEIGHBOUR = "neighbour"
 
 @pytest.fixture
 def theirs(adder_repository: Path, tmp_path: Path) -> Iterator[tuple[TritonServer, Path]]:
-    """Somebody else's server with a model, and the folder it serves."""
+    """A running server with a model, and its model repository."""
     repository = tmp_path / "theirs"
     folder = shutil.copytree(adder_repository / "adder", repository / NEIGHBOUR)
     (folder / "config.pbtxt").write_text((folder / "config.pbtxt").read_text().replace('"adder"', f'"{NEIGHBOUR}"'))
@@ -40,7 +40,7 @@ def theirs(adder_repository: Path, tmp_path: Path) -> Iterator[tuple[TritonServe
         yield server, repository
 
 
-def test_every_stage_passes_and_the_server_is_left_as_it_was(
+def test_remote_run_passes_and_leaves_the_server_unchanged(
     finished_run: tuple[Path, str],
     small_config: Plain,
     start_runner: Callable[..., subprocess.Popen[str]],
@@ -73,7 +73,7 @@ def test_every_stage_passes_and_the_server_is_left_as_it_was(
     assert [path.name for path in repository.iterdir()] == [NEIGHBOUR]
 
 
-def test_somebody_elses_model_stops_the_run_before_anything_is_made(
+def test_existing_model_on_the_server_stops_the_run_at_once(
     small_config: Plain, theirs: tuple[TritonServer, Path], tmp_path: Path
 ) -> None:
     server, repository = theirs
@@ -88,7 +88,7 @@ def test_somebody_elses_model_stops_the_run_before_anything_is_made(
     assert server.has_loaded(NEIGHBOUR)
 
 
-def test_offline_measurements_are_left_out_where_the_server_is_on_another_host(
+def test_offline_measurements_are_skipped_for_another_host(
     finished_run: tuple[Path, str],
     small_config: Plain,
     workspace_root: Path,

@@ -1,4 +1,4 @@
-"""The main job with small tables through a real tritonserver and a real perf_analyzer."""
+"""A complete run with small tables, on a real tritonserver and a real perf_analyzer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Start = Callable[[Plain], subprocess.Popen[str]]
 PNG = b"\x89PNG"
 
 
-def test_two_runs_at_once_share_what_is_prepared_and_nothing_else(finished_runs: list[tuple[Path, str]]) -> None:
+def test_parallel_runs_share_only_the_preparation(finished_runs: list[tuple[Path, str]]) -> None:
     (two, _), (one, _) = finished_runs
     prepared = [states(run, None)["training"] for run in (two, one)]
     assert sorted(prepared) == ["ok", "reused"]
@@ -32,7 +32,7 @@ def test_two_runs_at_once_share_what_is_prepared_and_nothing_else(finished_runs:
     assert metrics[0] == metrics[1]
 
 
-def test_every_stage_passes_and_is_recorded(finished_run: tuple[Path, str], nothing_left: None) -> None:
+def test_stages_all_pass_and_are_recorded(finished_run: tuple[Path, str], nothing_left: None) -> None:
     run, printed = finished_run
     record = task(run)
     assert [stage["name"] for stage in record["stages"]] == ["demo data", "preprocessing", "training", *STAGES, *STAGES]
@@ -49,7 +49,7 @@ def test_every_stage_passes_and_is_recorded(finished_run: tuple[Path, str], noth
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_an_experiment_leaves_its_results(finished_run: tuple[Path, str], number: int) -> None:
+def test_experiment_writes_its_results(finished_run: tuple[Path, str], number: int) -> None:
     folder = finished_run[0] / f"experiment_{number}"
     correctness = rows(folder / "correctness.csv")
     assert [row["name"] for row in correctness] == ["framework", "grpc_async", "grpc_sync", "http_async", "http_sync"]
@@ -66,7 +66,7 @@ def test_an_experiment_leaves_its_results(finished_run: tuple[Path, str], number
     assert "dynamic_batching" in config
 
 
-def test_the_run_is_summed_up(finished_run: tuple[Path, str], workspace_root: Path) -> None:
+def test_run_has_summaries_plots_and_a_report(finished_run: tuple[Path, str], workspace_root: Path) -> None:
     run, _ = finished_run
     for name in ("correctness", "triton_performance_offline", "triton_performance_online"):
         lines = rows(run / f"{name}_summary.csv")
@@ -80,7 +80,7 @@ def test_the_run_is_summed_up(finished_run: tuple[Path, str], workspace_root: Pa
     assert not (workspace_root / "model_store" / run.name).exists(), "models of a run that passed are not kept"
 
 
-def test_an_ensemble_is_deployed_compared_and_measured(finished_runs: list[tuple[Path, str]]) -> None:
+def test_ensemble_is_deployed_compared_and_measured(finished_runs: list[tuple[Path, str]]) -> None:
     (without, _), (run, printed) = finished_runs
     assert states(run, None)["raw rows"] == "ok"
     names = ["deploy", "correctness", "performance offline", "performance online"]
@@ -124,7 +124,7 @@ def test_settings_are_searched_deployed_and_measured(finished_runs: list[tuple[P
     assert "search/01.csv" in (folder / "replay.sh").read_text()
 
 
-def test_the_replay_script_repeats_an_experiment(
+def test_replay_script_repeats_an_experiment(
     finished_run: tuple[Path, str], tmp_path: Path, nothing_left: None
 ) -> None:
     folder = finished_run[0] / "experiment_2"
@@ -138,7 +138,7 @@ def test_the_replay_script_repeats_an_experiment(
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
-def test_ctrl_c_stops_everything_and_keeps_what_was_measured(
+def test_ctrl_c_stops_the_run_and_keeps_its_measurements(
     finished_run: tuple[Path, str], small_config: Plain, start_runner: Start, workspace_root: Path, nothing_left: None
 ) -> None:
     first, _ = finished_run

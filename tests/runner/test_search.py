@@ -1,4 +1,4 @@
-"""The search of serving settings: its walk over a made-up surface, its words, and the stage without a server."""
+"""Search of serving settings: its rounds over a synthetic surface, its texts, and the stage without a server."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def row(throughput: float, p99_ms: float, concurrency: int = 64) -> PerformanceR
 
 
 def surface(candidate: Candidate, concurrency: int) -> tuple[float, float]:
-    """Best within 100 ms: 2 instances of 1 thread, batches of 512, a delay of 1000 us, 64 at a time. Threads and
-    instances hang together, as they do."""
+    """Throughput and p99 latency of a candidate. The best within 100 ms is: 2 instances of 1 thread, batches of 512, a
+    delay of 1000 us, concurrency 64. Threads and instances depend on each other, as on a real server."""
     busy = candidate.instances * (candidate.threads or 1)
     rate = 20_000 * {1: 0.6, 2: 1.0, 4: 0.85}.get(busy, 0.5)
     rate *= 1.25 if candidate.instances == 2 else 1.0
@@ -70,7 +70,8 @@ def surface(candidate: Candidate, concurrency: int) -> tuple[float, float]:
 def ask(
     space: Space, search: Search, of: Surface, *, noise: float = 0.0, seed: int = 0, seconds: float = 10.0
 ) -> tuple[list[MeasuredCandidate], list[Round]]:
-    """A whole search on a surface, whose every visit is off by up to ``noise``, and which slows down for a while."""
+    """Runs a complete search on a surface. Each measurement is off by up to ``noise``, and the surface slows down for
+    some time."""
     generator, rounds, measured = random.Random(seed), walk(space, search), list[MeasuredCandidate]()
     asked, seen = next(rounds), list[Round]()
     while True:
@@ -92,13 +93,13 @@ def ask(
 
 @pytest.fixture
 def parameters(small_config: Plain, tmp_path: Path) -> Any:
-    """An experiment's parameters, with room for large batches."""
+    """Parameters of an experiment that allows large batches."""
     path = tmp_path / "parameters.yaml"
     path.write_text(yaml.safe_dump(small_config | {"configurations": [experiment(max_batch_size=4096)]}))
     return load_config(path).configurations[0].parameters
 
 
-def test_the_grid_follows_the_cores_and_the_load(parameters: Any) -> None:
+def test_search_space_depends_on_the_cores_and_the_load(parameters: Any) -> None:
     space = Space.of(Search(), parameters, Host.PYTHON, 2)
     assert space.start == CONFIGURED
     assert space.layouts == ((1, 1), (1, 2), (2, 1), (2, 2))
@@ -117,7 +118,7 @@ def test_the_grid_follows_the_cores_and_the_load(parameters: Any) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_best_is_found_under_noise(parameters: Any, seed: int) -> None:
+def test_search_finds_the_best_candidate_under_noise(parameters: Any, seed: int) -> None:
     search = Search()
     space = Space.of(search, parameters, Host.PYTHON, 2)
     measured, rounds = ask(space, search, surface, noise=0.05, seed=seed)
@@ -136,7 +137,7 @@ def test_the_best_is_found_under_noise(parameters: Any, seed: int) -> None:
     assert all(space.start in item.candidates and chosen in item.candidates for item in final)
 
 
-def test_without_noise_the_best_of_all_is_found_by_rounds_that_compare_with_the_incumbent(parameters: Any) -> None:
+def test_search_rounds_compare_with_the_best_candidate_so_far(parameters: Any) -> None:
     search = Search(minutes=60)
     space = Space.of(search, parameters, Host.PYTHON, 2)
     measured, rounds = ask(space, search, surface)
@@ -148,7 +149,7 @@ def test_without_noise_the_best_of_all_is_found_by_rounds_that_compare_with_the_
     assert len({visit.candidate for visit in measured}) <= space.size / 3
 
 
-def test_a_point_over_the_budget_is_not_chosen_however_fast(parameters: Any) -> None:
+def test_candidate_over_the_budget_is_not_chosen(parameters: Any) -> None:
     search = Search(p99_budget_ms=60, minutes=60)
     space = Space.of(search, parameters, Host.PYTHON, 2)
     measured, _ = ask(space, search, surface)
@@ -157,7 +158,7 @@ def test_a_point_over_the_budget_is_not_chosen_however_fast(parameters: Any) -> 
     assert max(point.throughput for point in points(measured)) > chosen.throughput
 
 
-def test_a_budget_that_nobody_meets_names_the_nearest(parameters: Any) -> None:
+def test_budget_that_no_candidate_meets_names_the_nearest(parameters: Any) -> None:
     search = Search(p99_budget_ms=5, minutes=60)
     space = Space.of(search, parameters, Host.PYTHON, 2)
     measured, _ = ask(space, search, surface)
@@ -168,7 +169,7 @@ def test_a_budget_that_nobody_meets_names_the_nearest(parameters: Any) -> None:
     assert "No candidate kept to the budget of 5 ms" in verdict.paragraph
 
 
-def test_what_there_is_no_time_for_is_left_out_but_not_the_final(parameters: Any) -> None:
+def test_search_out_of_time_still_measures_the_final_rounds(parameters: Any) -> None:
     search = Search(minutes=2)
     space = Space.of(search, parameters, Host.PYTHON, 2)
     measured, rounds = ask(space, search, surface, seconds=12)
@@ -190,7 +191,7 @@ def test_candidates_that_cannot_be_measured_are_left_out(parameters: Any) -> Non
     assert best_points(measured, 100)
 
 
-def test_the_frontier_is_what_no_other_point_beats_in_both() -> None:
+def test_frontier_has_points_that_no_other_beats_in_both_values() -> None:
     slow, middle, worse, fast = (
         ServingPoint(CONFIGURED, number, rate, p99_ms, 1, 0.0)
         for number, (rate, p99_ms) in enumerate([(10, 1), (20, 2), (15, 3), (30, 9)])
@@ -198,7 +199,7 @@ def test_the_frontier_is_what_no_other_point_beats_in_both() -> None:
     assert frontier([worse, fast, slow, middle]) == [slow, middle, fast]
 
 
-def test_the_table_can_be_read_again_and_is_flagged(tmp_path: Path) -> None:
+def test_search_table_is_read_back_and_has_flags(tmp_path: Path) -> None:
     other = Candidate(2, None, (256, 512), 1000)
     visits = [
         MeasuredCandidate(CONFIGURED, 1, False, (row(100, 50, 16), row(150, 120))),
@@ -220,7 +221,7 @@ def test_the_table_can_be_read_again_and_is_flagged(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_the_verdict_tells_runner_up_and_noise() -> None:
+def test_verdict_names_the_runner_up_and_the_noise() -> None:
     other = Candidate(2, 1, (512,), 1000)
     visits = [
         MeasuredCandidate(candidate, number, True, (row(rate, 80),))
@@ -238,8 +239,8 @@ def test_the_verdict_tells_runner_up_and_noise() -> None:
 
 
 class _Served(RecordingShell):
-    """A mock of the server and of perf_analyzer: carries out the commands of the stage on a surface. Those at the
-    positions ``fails``, counted from 1, fail; a person interrupts the one after ``most``."""
+    """A mock of the server and of perf_analyzer. It executes the commands of the stage on a surface. Commands at the
+    positions ``fails``, counted from 1, fail; the command after ``most`` is interrupted."""
 
     def __init__(self, made: Experiment, fails: Sequence[int] = (), most: int | None = None) -> None:
         super().__init__()
@@ -286,7 +287,7 @@ class _Served(RecordingShell):
 
 @pytest.fixture
 def made(small_config: Plain, tmp_path: Path) -> Iterator[Experiment]:
-    """An experiment to be searched, whose server is up."""
+    """An experiment with a search and a ready server."""
     path = tmp_path / "config.yaml"
     keys = {"configurations": [experiment(max_batch_size=4096)], "search": {"instances": [1, 2], "threads": [1, 2]}}
     path.write_text(yaml.safe_dump(small_config | keys))
@@ -296,7 +297,7 @@ def made(small_config: Plain, tmp_path: Path) -> Iterator[Experiment]:
     yield item
 
 
-def test_the_stage_leaves_the_experiment_with_what_it_chose(made: Experiment) -> None:
+def test_search_stage_sets_the_chosen_parameters(made: Experiment) -> None:
     assert [stage.name for stage in stages_of(made)][:4] == ["export", "convert", "search", "deploy"]
     served = _Served(made, fails=[3, 6])
     search_settings(made, served)
@@ -313,7 +314,7 @@ def test_the_stage_leaves_the_experiment_with_what_it_chose(made: Experiment) ->
     assert result.searched and result.parameters["threads"] == "1"
 
 
-def test_what_was_measured_before_an_interruption_is_kept_and_reported(made: Experiment) -> None:
+def test_interrupted_search_keeps_and_reports_its_measurements(made: Experiment) -> None:
     with pytest.raises(KeyboardInterrupt):
         search_settings(made, _Served(made, most=5))
     (result,) = read_results(made, [])
@@ -323,7 +324,7 @@ def test_what_was_measured_before_an_interruption_is_kept_and_reported(made: Exp
     assert search_plots([result], "a host")["search_1.png"].startswith(b"\x89PNG")
 
 
-def test_no_candidate_at_all_is_an_error(made: Experiment) -> None:
+def test_search_without_any_candidate_is_an_error(made: Experiment) -> None:
     with pytest.raises(PerformanceError, match="no candidate of the search could be served"):
         search_settings(made, _Served(made, fails=range(1, 999)))
 
@@ -343,9 +344,7 @@ def test_no_candidate_at_all_is_an_error(made: Experiment) -> None:
         ),
     ],
 )
-def test_a_search_that_cannot_be_is_refused(
-    small_config: Plain, tmp_path: Path, keys: dict[str, Any], message: str
-) -> None:
+def test_impossible_search_is_refused(small_config: Plain, tmp_path: Path, keys: dict[str, Any], message: str) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(small_config | keys))
     with pytest.raises(UsageError) as caught:
@@ -353,7 +352,7 @@ def test_a_search_that_cannot_be_is_refused(
     assert message in str(caught.value)
 
 
-def test_a_search_on_the_command_line(small_config: Plain, tmp_path: Path) -> None:
+def test_search_option_selects_experiments(small_config: Plain, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(small_config | {"configurations": [experiment(), experiment()]}))
     command = ["--config-path", str(path)]

@@ -23,7 +23,7 @@ from runner.workspace import create_workspace
 from tests.runner.conftest import experiment
 
 
-def test_the_server_comes_from_the_image_or_the_dockerfile(
+def test_server_uses_the_image_or_the_dockerfile(
     container_image: str, small_config: dict[str, Any], tmp_path: Path
 ) -> None:
     dockerfile = tmp_path / "server" / "Dockerfile"
@@ -45,15 +45,13 @@ def test_the_server_comes_from_the_image_or_the_dockerfile(
         client.images.remove(built_image(engine, dockerfile))
 
 
-def test_an_image_that_is_nowhere_is_told_before_anything_is_made(
-    container_image: str, small_config: dict[str, Any], tmp_path: Path
-) -> None:
+def test_missing_image_is_reported_at_once(container_image: str, small_config: dict[str, Any], tmp_path: Path) -> None:
     config = _config(tmp_path, small_config | {"triton_container_image": "127.0.0.1:1/none:1"})
     with pytest.raises(ContainerError, match="image 127.0.0.1:1/none:1 is not here and can't be pulled"):
         require_launchable(config, [0])
 
 
-def test_a_dockerfile_is_built_on_the_image_that_is_named(container_image: str, tmp_path: Path) -> None:
+def test_dockerfile_is_built_on_the_named_image(container_image: str, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("ARG FROM_IMAGE_NAME=none\nFROM ${FROM_IMAGE_NAME}\nENV BUILT_ON=here\n")
     with contextlib.closing(docker.from_env()) as client, ContainerEngine.connect() as engine:
         name = built_image(engine, tmp_path / "Dockerfile", container_image)
@@ -65,7 +63,7 @@ def test_a_dockerfile_is_built_on_the_image_that_is_named(container_image: str, 
             client.images.remove(name)
 
 
-def test_the_embedded_server_sees_the_gpus_of_a_gpu_experiment(
+def test_embedded_server_sees_the_gpus_of_a_gpu_experiment(
     small_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner.servers, "require_gpu", lambda what: ["a mock", "of two GPUs"])
@@ -81,7 +79,7 @@ def test_the_embedded_server_sees_the_gpus_of_a_gpu_experiment(
         assert told.get("CUDA_VISIBLE_DEVICES") == (devices or os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
-def test_only_the_experiments_that_run_must_be_launchable(
+def test_experiments_that_do_not_run_need_not_be_launchable(
     small_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")

@@ -8,7 +8,7 @@ from deployment_toolkit.errors import UsageError
 from runner.workspace import create_workspace
 
 
-def test_each_run_has_its_own_folders_and_latest_is_the_newest(tmp_path: Path) -> None:
+def test_runs_have_separate_folders_and_latest_is_the_newest(tmp_path: Path) -> None:
     runs = []
     for _ in range(3):  # within one second
         workspace = create_workspace(tmp_path)
@@ -25,7 +25,7 @@ def test_each_run_has_its_own_folders_and_latest_is_the_newest(tmp_path: Path) -
         assert (tmp_path / "model_store" / workspace.run_name).exists() == kept
 
 
-def test_a_root_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_workspace_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=r"workspace .*file can't be written: .*choose --workspace-path"):
         create_workspace(tmp_path / "file")

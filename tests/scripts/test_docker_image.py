@@ -1,4 +1,4 @@
-"""The image that the Dockerfile makes of a plain Debian, by a real container engine."""
+"""Image that the Dockerfile builds on a plain Debian, on a real container engine."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from deployment_toolkit.triton_server.docker import docker_server
 NOBODY = "65534:65534"
 
 
-def test_its_programs_run_as_any_user(project_image: str) -> None:
+def test_project_image_programs_run_as_any_user(project_image: str) -> None:
     assert "usage: model-navigator convert" in _said(project_image, "model-navigator", "convert", "--help")
     assert "usage: export_model.py" in _said(project_image, "python", "export_model.py", "--help")
     assert "Python 3.11" in _said(project_image, "python3", "--version")
 
 
-def test_its_server_runs_a_model(project_image: str, tiny_onnx: Callable[..., Path], tmp_path: Path) -> None:
+def test_project_image_serves_a_model(project_image: str, tiny_onnx: Callable[..., Path], tmp_path: Path) -> None:
     source, repository = tiny_onnx(tmp_path / "tiny.onnx"), tmp_path / "repository"
     deployment = Deployment("tiny", loader(Format.ONNX)().read_spec(source), Format.ONNX, host=Host.PYTHON)
     add_model(repository, deployment, source)
@@ -55,7 +55,7 @@ def test_its_server_runs_a_model(project_image: str, tiny_onnx: Callable[..., Pa
 
 @pytest.fixture
 def own_name(container_engine: None) -> Iterator[str]:
-    """For an image, which is removed."""
+    """Name for an image, which is removed at the end."""
     name = f"localhost/wide-deep-by-script:{os.getpid()}"
     yield name
     with contextlib.closing(docker.from_env(timeout=600)) as client, contextlib.suppress(docker.errors.NotFound):
@@ -63,7 +63,7 @@ def own_name(container_engine: None) -> Iterator[str]:
 
 
 @pytest.mark.skipif(shutil.which("docker") is None, reason="scripts/docker/build.sh needs a docker command")
-def test_the_script_builds_it(project_image: str, base_image: str, own_name: str) -> None:
+def test_build_script_builds_the_project_image(project_image: str, base_image: str, own_name: str) -> None:
     env = {**os.environ, "FROM_IMAGE_NAME": base_image, "IMAGE": own_name}
     command = [str(ROOT / "scripts" / "docker" / "build.sh"), "--network=host"]
     done = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600)
@@ -71,7 +71,7 @@ def test_the_script_builds_it(project_image: str, base_image: str, own_name: str
     assert "usage: model-navigator" in _said(own_name, "model-navigator", "--help")
 
 
-def test_builds_follow_dockerignore_and_show_their_steps(
+def test_docker_builds_follow_dockerignore_and_log_their_steps(
     base_image: str, own_name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("kept", "secret"):
@@ -89,7 +89,7 @@ def test_builds_follow_dockerignore_and_show_their_steps(
     assert names == {path.name for path in Path("/sys/class/net").iterdir()}  # this host's
 
 
-def test_a_program_that_fails_while_it_builds_is_shown(base_image: str, own_name: str, tmp_path: Path) -> None:
+def test_docker_build_error_includes_the_failed_program(base_image: str, own_name: str, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text(f"FROM {base_image}\nRUN apt-get install no-such-package\n")
     with (
         ContainerEngine.connect() as engine,
@@ -99,7 +99,7 @@ def test_a_program_that_fails_while_it_builds_is_shown(base_image: str, own_name
 
 
 def _said(image: str, *command: str) -> str:
-    """What a command prints in a container, as a user who has no home and can't write, without a network."""
+    """Output of a command in a container. Its user has no home and no write access, and there is no network."""
     printed: list[bytes] = []
     with (
         ContainerEngine.connect() as engine,

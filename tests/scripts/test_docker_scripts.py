@@ -1,4 +1,4 @@
-"""scripts/docker against a real container engine."""
+"""scripts/docker on a real container engine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(shutil.which("docker") is None, reason="there is
 
 @pytest.fixture
 def nothing_left(container_image: str) -> Iterator[None]:
-    """The test ends with the containers it began with, and no shared memory of a server that is gone."""
+    """Check after the test: no new container, and no shared memory of an ended server."""
     before, shared_memory = {item.id for item in containers(container_image)}, regions()
     yield
     assert {item.id for item in containers(container_image)} == before
@@ -38,7 +38,7 @@ def nothing_left(container_image: str) -> Iterator[None]:
 
 @pytest.fixture
 def ports() -> int:
-    """The first of three free ports."""
+    """First of three free ports."""
     while True:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             first = int(probe.getsockname()[1])
@@ -53,7 +53,7 @@ def containers(image: str) -> list[Container]:
         return list(client.containers.list(all=True, filters={"ancestor": image}))
 
 
-def test_interactive_runs_a_command_on_the_same_files_as_the_same_user(
+def test_interactive_script_keeps_files_and_user_of_the_host(
     nothing_left: None, container_image: str, tmp_path: Path
 ) -> None:
     (tmp_path / "seen").write_text("outside\n")
@@ -76,7 +76,7 @@ def test_interactive_runs_a_command_on_the_same_files_as_the_same_user(
     assert (tmp_path / "made").stat().st_uid == os.getuid()
 
 
-def test_triton_serves_until_it_is_interrupted(
+def test_triton_script_serves_until_an_interrupt(
     nothing_left: None, container_image: str, adder_repository: Path, ports: int, tmp_path: Path
 ) -> None:
     adder_repository.chmod(0o755)

@@ -1,5 +1,5 @@
-"""The scripts for GPU hosts and Docker, with a mock ``docker`` and a mock ``nvidia-smi``: what they check, and which
-command lines they come to."""
+"""Scripts for GPU hosts and Docker, with a mock ``docker`` and a mock ``nvidia-smi``: their checks and the command
+lines that they run."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _write(path: Path, text: str) -> None:
 
 @dataclass
 class Host:
-    """A mock GPU host with a copy of the scripts in ``triton``; commands are given in the folder above."""
+    """A mock GPU host with a copy of the scripts in ``triton``; commands run in the folder above."""
 
     above: Path
     env: dict[str, str] = field(default_factory=dict)
@@ -84,13 +84,13 @@ class Host:
         )
 
     def arguments(self, command: str, **env: str) -> list[str]:
-        """What the command makes docker, or python, do."""
+        """Arguments with which the command calls docker or python."""
         done = self.run(command, **env)
         assert done.returncode == 0, done.stderr
         return Path(self.env["MOCK_LOG"]).read_text().splitlines()
 
     def error(self, command: str, **env: str) -> str:
-        """The one line that a command fails with."""
+        """The one line of error of a command that fails."""
         done = self.run(command, **env)
         assert done.returncode == 1
         (line,) = done.stderr.splitlines()
@@ -129,7 +129,7 @@ def _values(arguments: list[str], option: str) -> list[str]:
     return [value for name, value in itertools.pairwise(arguments) if name == option]
 
 
-def test_build(host: Host) -> None:
+def test_build_script_passes_its_options_to_docker(host: Host) -> None:
     command, root = "./triton/scripts/docker/build.sh", str(host.root)
     start = ["build", "--file", f"{root}/Dockerfile", "--tag"]
     assert host.arguments(command) == [*start, "wide-deep-deployment", root]
@@ -137,7 +137,7 @@ def test_build(host: Host) -> None:
     assert arguments == [*start, "mine", "--build-arg", "FROM_IMAGE_NAME=debian:12", "--network=host", root]
 
 
-def test_interactive_sees_the_same_files_as_outside(host: Host) -> None:
+def test_interactive_script_mounts_the_folders_of_the_host(host: Host) -> None:
     arguments = host.arguments("./triton/scripts/docker/interactive.sh ls -l 'a b'")
     assert arguments[0] == "run"
     assert {f"{host.above}:{host.above}", f"{host.root}:{host.root}"} <= set(_values(arguments, "--volume"))
@@ -149,7 +149,7 @@ def test_interactive_sees_the_same_files_as_outside(host: Host) -> None:
     assert host.arguments("./triton/scripts/docker/interactive.sh")[-1] == "bash"
 
 
-def test_triton_listens_on_this_host_only(host: Host) -> None:
+def test_triton_script_listens_on_this_host_only(host: Host) -> None:
     arguments = host.arguments("./triton/scripts/docker/triton_inference_server.sh --log-verbose=1")
     repository = f"{host.above}/runner_workspace/model_store"
     assert _values(arguments, "--publish") == [f"127.0.0.1:{port}:{port}" for port in (8000, 8001, 8002)]
@@ -173,7 +173,7 @@ def test_triton_listens_on_this_host_only(host: Host) -> None:
 
 
 @pytest.mark.parametrize(("caller", "user"), [("1000", "1000:1000"), ("0", "65534:65534")])
-def test_triton_runs_as_the_caller_but_never_as_root(host: Host, caller: str, user: str) -> None:
+def test_triton_script_runs_as_the_caller_but_not_as_root(host: Host, caller: str, user: str) -> None:
     mock_id = Path(host.env["PATH"]) / "id"
     mock_id.unlink()
     _write(mock_id, f"#!/bin/bash\necho {caller}\n")
@@ -185,7 +185,7 @@ def test_triton_runs_as_the_caller_but_never_as_root(host: Host, caller: str, us
     assert (f"--client-user {user}" in host.run(command).stderr) == (caller == "0")
 
 
-def test_triton_has_a_key_or_is_not_started(host: Host) -> None:
+def test_triton_script_needs_a_key(host: Host) -> None:
     (host.root / ".venv" / "bin" / "python").unlink()
     assert "run scripts/install.sh first" in host.error("./triton/scripts/docker/triton_inference_server.sh")
 
@@ -194,7 +194,7 @@ CONTAINERS = ["interactive.sh", "triton_inference_server.sh"]
 
 
 @pytest.mark.parametrize("script", CONTAINERS)
-def test_gpus_of_a_container(host: Host, script: str) -> None:
+def test_container_gets_the_gpus_of_the_setting(host: Host, script: str) -> None:
     command, tools = f"./triton/scripts/docker/{script}", Path(host.env["PATH"])
     without_hook = host.arguments(command, GPUS="0,2")
     _write(tools / "nvidia-ctk", "")
@@ -218,7 +218,7 @@ def test_gpus_of_a_container(host: Host, script: str) -> None:
 
 
 @pytest.mark.parametrize("script", CONTAINERS)
-def test_a_container_without_its_means_says_what_is_missing(host: Host, script: str) -> None:
+def test_container_script_names_missing_requirements(host: Host, script: str) -> None:
     command = f"./triton/scripts/docker/{script}"
     assert "NVIDIA's Container Toolkit" in host.error(command, MOCK_RUNTIMES='{"runc":{}}')
     assert "its engine does not answer: no daemon" in host.error(command, MOCK_ENGINE_ERROR="no daemon")
@@ -229,7 +229,7 @@ def test_a_container_without_its_means_says_what_is_missing(host: Host, script: 
     assert "lists none" in host.error(command, MOCK_GPU="")
 
 
-def test_interactive_without_an_image_says_how_to_build_it(host: Host) -> None:
+def test_interactive_script_without_an_image_names_the_build_script(host: Host) -> None:
     assert "build it with scripts/docker/build.sh" in host.error(
         "./triton/scripts/docker/interactive.sh", MOCK_IMAGES=""
     )
@@ -253,15 +253,13 @@ def _start(name: str) -> str:
 
 @pytest.fixture
 def installing_host(host: Host) -> Host:
-    """One with a mock of the installation, of which tests/scripts/test_install.py has the real one."""
+    """A host with a mock of the installation; tests/scripts/test_install.py tests the real one."""
     _write(host.root / "scripts" / "install.sh", "#!/bin/bash\necho installed\n")
     return host
 
 
 @pytest.mark.parametrize("name", HOSTS)
-def test_a_start_script_runs_its_configuration_in_the_folder_it_is_called_from(
-    installing_host: Host, name: str
-) -> None:
+def test_start_script_runs_its_configuration_in_the_current_folder(installing_host: Host, name: str) -> None:
     gpu = GPUS[name] if name not in ON_CPUS else ""
     arguments = installing_host.arguments(f"{_start(name)} --keep-models", MOCK_GPU=f"{gpu}\nother")
     root, config = installing_host.root, f"{installing_host.root}/runner/config_{name}.yaml"
@@ -271,16 +269,14 @@ def test_a_start_script_runs_its_configuration_in_the_folder_it_is_called_from(
 
 
 @pytest.mark.parametrize("name", ON_CPUS)
-def test_the_cpu_s_start_script_installs_and_runs_in_the_folder_it_is_called_from(
-    installing_host: Host, name: str
-) -> None:
+def test_cpu_start_script_installs_and_runs_in_the_current_folder(installing_host: Host, name: str) -> None:
     done = installing_host.run(_start(name), MOCK_GPU="", MOCK_DRIVER_CODE="9")
     assert (done.returncode, done.stdout) == (0, "installed\n")
     assert f"PWD={installing_host.above}" in Path(installing_host.env["MOCK_LOG"]).read_text().splitlines()
 
 
 @pytest.mark.parametrize("name", GPUS)
-def test_start_scripts_refuse_another_gpu_unless_told(host: Host, name: str) -> None:
+def test_start_scripts_refuse_another_gpu_without_the_option(host: Host, name: str) -> None:
     for other in ("NVIDIA A100-PCIE-40GB", "NVIDIA H100 80GB HBM3", "Tesla V100-SXM2-16GB", "NVIDIA T400"):
         assert f"GPU is {other}, runner/start_" in host.error(_start(name), MOCK_GPU=other)
     arguments = host.arguments(f"{_start(name)} --any-gpu --keep-models", MOCK_GPU=other)
@@ -295,7 +291,7 @@ beside_containers = pytest.mark.skipif(
 
 @beside_containers
 @pytest.mark.parametrize("name", GPUS)
-def test_containers_are_checked_for(host: Host, name: str) -> None:
+def test_start_script_checks_the_container_engine(host: Host, name: str) -> None:
     gpu = GPUS[name]
     assert "NVIDIA's Container Toolkit" in host.error(_start(name), MOCK_GPU=gpu, MOCK_RUNTIMES='{"runc":{}}')
     silent = host.error(_start(name), MOCK_GPU=gpu, MOCK_ENGINE_ERROR="no daemon")
@@ -303,7 +299,7 @@ def test_containers_are_checked_for(host: Host, name: str) -> None:
 
 
 @beside_containers
-def test_without_docker_the_experiments_that_need_none_are_named_and_run(host: Host) -> None:
+def test_start_script_names_experiments_that_run_without_docker(host: Host) -> None:
     (Path(host.env["PATH"]) / "docker").unlink()
     without = host.error(_start("NVIDIA-H200"), MOCK_GPU="NVIDIA H200")
     assert "runner/start_NVIDIA-H200.sh needs Docker and there is no docker command: install it" in without
@@ -314,7 +310,7 @@ def test_without_docker_the_experiments_that_need_none_are_named_and_run(host: H
     assert "without it" not in host.run(_start("NVIDIA-A30")).stderr
 
 
-def test_onnxruntime_s_cuda_provider_is_checked_for_where_an_experiment_needs_it(host: Host) -> None:
+def test_start_script_checks_the_cuda_provider_where_it_is_needed(host: Host) -> None:
     command, env = _start("NVIDIA-H200"), {"MOCK_GPU": "NVIDIA H200", "MOCK_CUDA_CODE": "1"}
     missing = host.error(command, **env)
     assert "experiments 1 2 run without Docker, on onnxruntime's CUDA provider, which is not installed" in missing
@@ -324,14 +320,14 @@ def test_onnxruntime_s_cuda_provider_is_checked_for_where_an_experiment_needs_it
     assert host.arguments(_start("NVIDIA-A30"), MOCK_CUDA_CODE="1")
 
 
-def test_a_start_script_checks_what_the_run_needs(host: Host) -> None:
+def test_start_script_checks_packages_experiments_and_disk(host: Host) -> None:
     command = _start("NVIDIA-A30")
     assert "requirements are not installed: run scripts/install.sh" in host.error(command, MOCK_REQUIREMENTS_CODE="1")
     assert "experiment 3: " in host.error(f"{command} --experiments 3")
     assert "5 GB are free: make room" in host.error(command, MOCK_FULL=str(host.above))
 
 
-def test_the_disk_that_is_looked_at_is_the_folder_s(host: Host, tmp_path: Path) -> None:
+def test_disk_check_uses_the_disk_of_the_folder(host: Host, tmp_path: Path) -> None:
     _write_over(host, "df", f'#!/bin/bash\nexec {shutil.which("df")} "$@"\n')
     command = f"source triton/scripts/host_checks.sh; require_disk {tmp_path}"
     assert host.run(f"{command} 0 models").returncode == 0
@@ -340,7 +336,7 @@ def test_the_disk_that_is_looked_at_is_the_folder_s(host: Host, tmp_path: Path) 
     assert abs(int(told.split(", ")[1].split()[0]) - free_gb) <= 5, told
 
 
-def test_containers_on_a_cpu_are_checked_for(installing_host: Host, tmp_path: Path) -> None:
+def test_cpu_docker_start_script_checks_engine_and_disk(installing_host: Host, tmp_path: Path) -> None:
     host, command, engine = installing_host, _start("CPU-docker"), tmp_path / "engine"
     engine.mkdir()
     host.env["MOCK_ENGINE_FOLDER"] = str(engine)
@@ -367,14 +363,14 @@ def test_start_scripts_are_one_line_over_one_script() -> None:
         assert line.startswith(f'exec "$(dirname "${{BASH_SOURCE[0]}}")/start_gpu.sh" \'{device}\' ')
 
 
-def test_every_script_can_be_run_and_fits_a_screen() -> None:
+def test_shell_scripts_are_executable_and_short() -> None:
     scripts = [*(ROOT / "scripts" / "docker").glob("*.sh"), *(ROOT / "runner").glob("*.sh")]
     assert len(scripts) >= 9
     assert all(os.access(path, os.X_OK) for path in scripts)
     assert all(len(path.read_text().splitlines()) <= 40 for path in [*scripts, ROOT / "Dockerfile"])
 
 
-def test_the_image_has_the_libraries_that_the_installation_asks_for() -> None:
+def test_dockerfile_installs_the_libraries_that_install_sh_needs() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text()
     listed = re.findall(r"^lib\S+\.so\S* (\S+) ", (ROOT / "scripts" / "install.sh").read_text(), flags=re.MULTILINE)
     assert len(listed) >= 4

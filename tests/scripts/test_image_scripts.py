@@ -1,4 +1,5 @@
-"""What the Dockerfile and continuous integration call before Python is there, with mocks of the programs they call."""
+"""Scripts that the Dockerfile and continuous integration call before Python exists, with mocks of the programs they
+call."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ def _write(path: Path, text: str) -> None:
         ({}, None),
     ],
 )
-def test_the_image_gets_the_tensorrt_that_serves_in_it(
+def test_image_gets_the_tensorrt_version_of_its_server(
     image: dict[str, str], wanted: str | None, tmp_path: Path
 ) -> None:
     _write(tmp_path / ".venv" / "bin" / "python", MOCK)
@@ -61,7 +62,7 @@ def test_the_image_gets_the_tensorrt_that_serves_in_it(
         ((), 1, 0, "there is no apt-get to install podman runc buildah debootstrap"),
     ],
 )
-def test_an_engine_is_installed_where_that_can_be(
+def test_container_engine_is_installed_where_possible(
     there: tuple[str, ...], docker_code: int, uid: int, said: str, tmp_path: Path
 ) -> None:
     bash = shutil.which("bash")

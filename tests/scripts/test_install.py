@@ -34,7 +34,7 @@ TOOLS = ("bash", "cat", "sha256sum", "cut", "grep", "dirname", "rm")
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout without a .venv, and a folder ``bin`` of the tools that a minimal system has."""
+    """A checkout without a .venv, and a folder ``bin`` with the tools of a minimal system."""
     (tmp_path / "scripts").mkdir()
     shutil.copy(SCRIPT, tmp_path / "scripts")
     for name in (*BASE, *OTHERS):
@@ -57,7 +57,7 @@ def _install(checkout: Path, *options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_without_an_interpreter_its_package_is_named(checkout: Path) -> None:
+def test_missing_python_names_its_package(checkout: Path) -> None:
     done = _install(checkout)
     assert done.returncode == 1
     assert done.stderr.startswith("error: no Python 3.11 found")
@@ -65,7 +65,7 @@ def test_without_an_interpreter_its_package_is_named(checkout: Path) -> None:
     assert not (checkout / ".venv").exists()
 
 
-def test_without_a_library_its_package_is_named(checkout: Path) -> None:
+def test_missing_library_names_its_package(checkout: Path) -> None:
     (checkout / "bin" / "ldconfig").write_text("#!/bin/bash\necho 'libstdc++.so.6 libssl.so.3'\n")
     (checkout / "bin" / "ldconfig").chmod(0o755)
     (checkout / "bin" / "python3.11").write_text(
@@ -80,7 +80,7 @@ def test_without_a_library_its_package_is_named(checkout: Path) -> None:
 
 
 @pytest.mark.parametrize("compiler", ["", "clang++"])
-def test_a_compiler_comes_into_the_environment_where_the_host_has_none(checkout: Path, compiler: str) -> None:
+def test_compiler_is_installed_if_the_host_has_none(checkout: Path, compiler: str) -> None:
     libraries = "libpython3.11.so.1.0 libstdc++.so.6 libssl.so.3 libz.so.1"
     programs = {"ldconfig": f"#!/bin/bash\necho '{libraries}'\n"}
     programs["python3.11"] = INTERPRETER.format(python=sys.executable, root=checkout)
@@ -96,7 +96,7 @@ def test_a_compiler_comes_into_the_environment_where_the_host_has_none(checkout:
 
 @pytest.fixture
 def installed(checkout: Path) -> Path:
-    """A checkout with all of the base in its .venv."""
+    """A checkout with all base packages in its .venv."""
     digest = hashlib.sha256(b"".join((checkout / name).read_bytes() for name in BASE)).hexdigest()
     (checkout / ".venv" / "bin").mkdir(parents=True)
     (checkout / ".venv" / ".installed").write_text(f"base {digest}\n")
@@ -107,7 +107,7 @@ def installed(checkout: Path) -> Path:
 
 
 def _new_calls(checkout: Path, *options: str) -> list[str]:
-    """What the interpreter is called for by an installation, from pip's own command on."""
+    """Calls of the interpreter during an installation, without ``-m pip``."""
     calls = checkout / "calls.txt"
     calls.unlink(missing_ok=True)
     done = _install(checkout, *options)
@@ -115,7 +115,7 @@ def _new_calls(checkout: Path, *options: str) -> list[str]:
     return [line.removeprefix("-m pip ") for line in calls.read_text().splitlines()] if calls.exists() else []
 
 
-def test_the_onnxruntime_for_gpus_takes_the_place_of_the_other_until_that_is_asked_for(installed: Path) -> None:
+def test_gpu_option_replaces_onnxruntime_until_cpu_option(installed: Path) -> None:
     uninstall, install = _new_calls(installed, "--gpu")
     assert uninstall.startswith("uninstall --yes") and "onnxruntime -r requirements-gpu.txt" in uninstall
     assert install.startswith("install ") and install.endswith("-c constraints.txt -r requirements-gpu.txt")
@@ -130,7 +130,7 @@ def test_the_onnxruntime_for_gpus_takes_the_place_of_the_other_until_that_is_ask
     assert done.stderr == "error: --gpu and --cpu: there is one onnxruntime, give one of them\n"
 
 
-def test_a_driver_too_old_for_cuda_is_told_before_anything_is_installed(installed: Path) -> None:
+def test_old_nvidia_driver_is_reported_before_the_installation(installed: Path) -> None:
     (installed / "bin" / "nvidia-smi").write_text("#!/bin/bash\necho 550.54.15\n")
     (installed / "bin" / "nvidia-smi").chmod(0o755)
     done = _install(installed, "--gpu")
@@ -139,7 +139,7 @@ def test_a_driver_too_old_for_cuda_is_told_before_anything_is_installed(installe
     assert not (installed / "calls.txt").exists()
 
 
-def test_model_analyzer_lies_over_the_projects_packages(installed: Path) -> None:
+def test_model_analyzer_environment_is_on_top_of_the_project_packages(installed: Path) -> None:
     checkout = installed
     assert _install(checkout).returncode == 0
     assert not (checkout / "calls.txt").exists() and not (checkout / ".venv-model-analyzer").exists()
@@ -153,13 +153,13 @@ def test_model_analyzer_lies_over_the_projects_packages(installed: Path) -> None
     assert not (checkout / "calls.txt").exists()
 
 
-def test_an_unknown_option_is_named(checkout: Path) -> None:
+def test_unknown_option_is_named(checkout: Path) -> None:
     done = _install(checkout, "--model-analyser")
     assert done.returncode == 1
     assert done.stderr == "error: unknown option --model-analyser: use --gpu, --cpu, --model-analyzer, --dev or none\n"
 
 
-def test_model_analyzers_packages_are_pinned_and_hide_none_of_the_projects() -> None:
+def test_model_analyzer_packages_are_pinned_and_not_in_the_project() -> None:
     pins = _pins(MODEL_ANALYZER)
     assert pins["triton-model-analyzer"] == "1.58.0"
     assert not pins.keys() & (_pins(ROOT / "constraints.txt").keys() | _pins(ROOT / "requirements.txt").keys())
@@ -168,7 +168,7 @@ def test_model_analyzers_packages_are_pinned_and_hide_none_of_the_projects() -> 
     assert checked.returncode == 0, checked.stdout
 
 
-def test_the_packages_for_gpus_are_pinned_and_are_none_of_the_others() -> None:
+def test_gpu_packages_are_pinned_and_not_in_the_constraints() -> None:
     pins = _pins(ROOT / "requirements-gpu.txt")
     assert {"onnxruntime-gpu", "nvidia-cublas", "nvidia-cudnn-cu13"} <= pins.keys()
     assert not pins.keys() & _pins(ROOT / "constraints.txt").keys()

@@ -16,7 +16,7 @@ PRINT = "; printf '%s\\n' " + " ".join(f'"${name}"' for name in NAMES)
 
 @pytest.fixture
 def above(tmp_path: Path) -> Path:
-    """The folder above a checkout named ``triton``, with a blank in its path."""
+    """The folder above a checkout named ``triton``, with a space in its path."""
     folder = tmp_path / "the folder above"
     (folder / "triton" / "scripts").mkdir(parents=True)
     shutil.copy(SCRIPT, folder / "triton" / "scripts")
@@ -34,7 +34,7 @@ def _sourced(folder: Path, script: str = "./triton/scripts/setup_environment.sh"
     return dict(zip(NAMES, _bash(f"source {script}{PRINT}", folder, **env).splitlines(), strict=True))
 
 
-def test_everything_lies_below_the_folder_it_is_called_from(above: Path) -> None:
+def test_folders_are_below_the_current_folder(above: Path) -> None:
     workspace = above / "runner_workspace"
     expected = {
         "DATASETS_DIR": str(above / "datasets"),
@@ -51,7 +51,7 @@ def test_everything_lies_below_the_folder_it_is_called_from(above: Path) -> None
     assert not (root / "triton").exists()
 
 
-def test_what_is_set_stays(above: Path, tmp_path: Path) -> None:
+def test_variables_that_are_set_stay(above: Path, tmp_path: Path) -> None:
     given = {name: str(tmp_path / "mine" / name) for name in NAMES}
     assert _sourced(above, **given) == given
     assert _sourced(above, WORKDIR=str(tmp_path))["SHARED_DIR"] == str(tmp_path / "runner_workspace" / "shared_dir")
@@ -60,7 +60,7 @@ def test_what_is_set_stays(above: Path, tmp_path: Path) -> None:
     assert not (above / "runner_workspace").exists()
 
 
-def test_the_environment_of_the_checkout_comes_first_and_once(above: Path) -> None:
+def test_checkout_environment_is_first_on_the_path_and_only_once(above: Path) -> None:
     python = above / "triton" / ".venv" / "bin" / "python"
     source = "source ./triton/scripts/setup_environment.sh"
     assert _bash(f"{source}; echo $PATH", above) == "/usr/bin:/bin\n"
@@ -73,7 +73,7 @@ def test_the_environment_of_the_checkout_comes_first_and_once(above: Path) -> No
 
 
 @pytest.mark.parametrize("options", ["set +eu", "set -euo pipefail"])
-def test_the_shell_is_left_as_it_was(above: Path, options: str) -> None:
+def test_shell_is_unchanged_after_sourcing(above: Path, options: str) -> None:
     state = (
         "{ set +o; shopt; declare -F; compgen -v | grep -v -e '^BASH' -e '^FUNCNAME' -e '^PIPESTATUS' -e '^_$'; pwd; }"
     )
@@ -86,7 +86,7 @@ def test_the_shell_is_left_as_it_was(above: Path, options: str) -> None:
     assert printed == ""
 
 
-def test_run_instead_of_sourced_it_says_how_to_call_it(above: Path) -> None:
+def test_setup_environment_run_as_a_program_says_how_to_source_it(above: Path) -> None:
     script = above / "triton" / "scripts" / "setup_environment.sh"
     assert os.access(SCRIPT, os.X_OK)
     done = subprocess.run([str(script)], cwd=above, capture_output=True, text=True, check=False)

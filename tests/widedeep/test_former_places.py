@@ -1,4 +1,4 @@
-"""Workflows that were saved before modules moved still load: their pickles name the former modules."""
+"""Workflows saved before modules moved still load: their pickles name the former modules."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ import pytest
         *(("documents", name) for name in ("DocumentTags", "IdIndex", "LookupTable")),
     ],
 )
-def test_former_module_of_a_saved_workflow_gives_today_s_class(module: str, name: str) -> None:
+def test_former_module_of_a_saved_workflow_gives_the_current_class(module: str, name: str) -> None:
     found = pickle.loads(f"cwidedeep.{module}\n{name}\n.".encode())
     assert (found.__module__, found.__name__) == (f"widedeep.preprocessing.{module}", name)

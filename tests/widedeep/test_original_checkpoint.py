@@ -1,5 +1,6 @@
-"""Checkpoints of the original: a network built here from its description alone, with ``tf.keras.experimental``'s Wide &
-Deep model as the original's, trained a step and saved as the original saves it, is answered for by ``model.py``."""
+"""Checkpoints of the original. A network is built here from its description alone, with the Wide & Deep model of
+``tf.keras.experimental`` like the original. It is trained for one step and saved like the original. ``model.py`` must
+give the same answers."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ WIDTHS = {"shop": 6, "Zone": 3, "ad": 8, "tags": 5, "ad_tags": 2, "words": 4}
 
 
 class OriginalsLinear(tf.keras.layers.Layer):  # type: ignore[misc]
-    """A weight per category and per number, and a bias."""
+    """A weight for each category and number, and a bias."""
 
     def __init__(self, spec: FeatureSpec) -> None:
         super().__init__(name="wide_linear")
@@ -55,7 +56,7 @@ class OriginalsLinear(tf.keras.layers.Layer):  # type: ignore[misc]
 
 
 class OriginalsDense(tf.keras.layers.Layer):  # type: ignore[misc]
-    """Embeddings and numbers side by side, sorted by the names of TensorFlow's feature columns."""
+    """Embeddings and numbers, concatenated in the order of the names of TensorFlow's feature columns."""
 
     def __init__(self, spec: FeatureSpec, widths: Mapping[str, int], combiner: Combiner) -> None:
         super().__init__(name="deep_embedded")
@@ -78,7 +79,7 @@ class OriginalsDense(tf.keras.layers.Layer):  # type: ignore[misc]
 
 
 def present(ids: Any, count: int) -> Any:
-    """How often each category is in a row, ``[B, count]``; the padding is none."""
+    """Number of times that each category is in a row, ``[B, count]``; padding does not count."""
     return tf.reduce_sum(tf.one_hot(ids, count), 1)
 
 
@@ -98,7 +99,8 @@ def originals_network(spec: FeatureSpec, units: list[int], combiner: Combiner) -
 
 
 def train_and_save(network: Any, x: dict[str, Any], directory: Path) -> None:
-    """A step with an optimizer of each half, and all of it in one checkpoint, as after an epoch of the original."""
+    """Trains one step with an optimizer for each half, and saves all in one checkpoint, like an epoch of the
+    original."""
     wide, deep = tf.keras.optimizers.legacy.Ftrl(0.1), tf.keras.optimizers.legacy.RMSprop(0.001, rho=0.5)
     with tf.GradientTape(persistent=True) as tape:
         loss = tf.reduce_mean(tf.square(network(x, training=True) - 1))
@@ -143,7 +145,7 @@ def spec_of(channels: str) -> FeatureSpec:
 
 
 def rows_of(spec: FeatureSpec) -> dict[str, Any]:
-    """Random rows, the first with every list empty and the second with every list full."""
+    """Random rows. All lists of the first row are empty, and all lists of the second are full."""
     x = random_rows(spec.model_spec, ROWS, seed=5)
     for feature in spec.multihot:
         x[feature.name][0] = -1
@@ -153,7 +155,7 @@ def rows_of(spec: FeatureSpec) -> dict[str, Any]:
 
 @pytest.mark.parametrize("combiner", list(Combiner))
 @pytest.mark.parametrize("channels", SPECS)
-def test_the_answers_are_the_originals(channels: str, combiner: Combiner, tmp_path: Path) -> None:
+def test_original_checkpoint_gives_the_original_answers(channels: str, combiner: Combiner, tmp_path: Path) -> None:
     spec, units = spec_of(channels), [9, 7, 5][: 1 + len(channels) % 3]
     x = rows_of(spec)
     original = originals_network(spec, units, combiner)
@@ -165,7 +167,7 @@ def test_the_answers_are_the_originals(channels: str, combiner: Combiner, tmp_pa
     np.testing.assert_allclose(answer(x).numpy(), wanted, rtol=0, atol=1e-6)
 
 
-def test_what_was_different_in_training_is_said(tmp_path: Path) -> None:
+def test_checkpoint_error_names_the_different_training_options(tmp_path: Path) -> None:
     spec = spec_of("all")
     train_and_save(originals_network(spec, [9, 7], Combiner.SUM), rows_of(spec), tmp_path / "checkpoint")
     module = load_module(MODEL, ModelModule)

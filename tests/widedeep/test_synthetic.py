@@ -28,7 +28,7 @@ def events(raw_dir: Path) -> pd.DataFrame:
     return pd.read_csv(raw_dir / "events.csv", keep_default_na=False, dtype={"platform": str})
 
 
-def test_files_have_kaggles_columns(raw_dir: Path) -> None:
+def test_synthetic_files_have_the_columns_of_kaggle(raw_dir: Path) -> None:
     headers = {path.name: path.open().readline().strip() for path in raw_dir.iterdir()}
     assert headers == {
         "clicks_train.csv": "display_id,ad_id,clicked",
@@ -41,7 +41,7 @@ def test_files_have_kaggles_columns(raw_dir: Path) -> None:
     }
 
 
-def test_displays_are_shaped_like_the_real_ones(clicks: pd.DataFrame) -> None:
+def test_synthetic_displays_have_the_real_distribution(clicks: pd.DataFrame) -> None:
     sizes = clicks.groupby("display_id").size()
     assert len(sizes) == DISPLAYS
     measured = sizes.value_counts(normalize=True)
@@ -51,7 +51,7 @@ def test_displays_are_shaped_like_the_real_ones(clicks: pd.DataFrame) -> None:
     assert not clicks.duplicated(["display_id", "ad_id"]).any()
 
 
-def test_popularity_is_skewed_like_the_real_one(clicks: pd.DataFrame, events: pd.DataFrame) -> None:
+def test_synthetic_popularity_has_the_real_distribution(clicks: pd.DataFrame, events: pd.DataFrame) -> None:
     ads = clicks.ad_id[:10_000].value_counts()
     assert len(ads) == pytest.approx(4_319, rel=0.08)
     assert ads[:10].sum() / 10_000 == pytest.approx(0.04, abs=0.01)
@@ -61,7 +61,7 @@ def test_popularity_is_skewed_like_the_real_one(clicks: pd.DataFrame, events: pd
     assert documents[:10].sum() / 1_950 == pytest.approx(0.07, abs=0.015)
 
 
-def test_events_are_shaped_like_the_real_ones(raw_dir: Path, events: pd.DataFrame) -> None:
+def test_synthetic_events_have_the_real_distribution(raw_dir: Path, events: pd.DataFrame) -> None:
     platforms = events.platform.value_counts(normalize=True)
     for platform, share in {"1": 0.31, "2": 0.52, "3": 0.16}.items():
         assert platforms[platform] == pytest.approx(share, abs=0.025)
@@ -77,14 +77,16 @@ def test_events_are_shaped_like_the_real_ones(raw_dir: Path, events: pd.DataFram
     assert set(events.document_id) <= set(meta.document_id)
 
 
-def test_the_order_of_rows_does_not_tell_the_click(clicks: pd.DataFrame) -> None:
+def test_row_order_does_not_show_the_click(clicks: pd.DataFrame) -> None:
     size = clicks.groupby("display_id").ad_id.transform("size")
     position = clicks.groupby("display_id").cumcount() / (size - 1)
     assert position[clicks.clicked == 1].mean() == pytest.approx(0.5, abs=0.02)
 
 
-def test_clicks_prefer_ads_like_the_page(raw_dir: Path, clicks: pd.DataFrame, events: pd.DataFrame) -> None:
-    """The signal beyond popularity: a page and a landing page that share their first topic."""
+def test_clicks_prefer_ads_with_the_topic_of_the_page(
+    raw_dir: Path, clicks: pd.DataFrame, events: pd.DataFrame
+) -> None:
+    """The data have a signal besides popularity: a page and a landing page with the same first topic."""
     topics = (
         pd.read_csv(raw_dir / "documents_topics.csv").drop_duplicates("document_id").set_index("document_id").topic_id
     )
@@ -94,7 +96,7 @@ def test_clicks_prefer_ads_like_the_page(raw_dir: Path, clicks: pd.DataFrame, ev
     assert clicks.clicked[shared].mean() > 1.5 * clicks.clicked[~shared].mean()
 
 
-def test_the_seed_decides_every_byte(tmp_path: Path) -> None:
+def test_seed_determines_the_files_exactly(tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         generate(SyntheticOptions(tmp_path / name, 50, seed))
     contents = {
@@ -104,14 +106,14 @@ def test_the_seed_decides_every_byte(tmp_path: Path) -> None:
     assert all(contents["a"][name] != contents["c"][name] for name in contents["a"])
 
 
-def test_a_folder_with_files_is_not_overwritten(tmp_path: Path) -> None:
+def test_folder_with_files_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "mine.txt").write_text("mine")
     with pytest.raises(UsageError, match="holds files"):
         SyntheticOptions(tmp_path / "raw", 10, 1)
 
 
-def test_nothing_is_left_of_an_interrupted_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_run_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 

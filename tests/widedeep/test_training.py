@@ -24,8 +24,8 @@ SPEC = FeatureSpec(
 
 
 def planted(seed: int, rows: int) -> dict[str, Array]:
-    """Ads in displays of five; of each display the ad with the smallest odd remainder is clicked, which no number
-    tells."""
+    """Ads in displays of five. In each display the ad with the smallest ``ad * 7 % 40`` is clicked; the numeric feature
+    does not show it."""
     ads = np.random.default_rng(seed).integers(0, 40, rows).astype(np.int32)
     best = (ads * 7 % 40).reshape(-1, 5).argmin(axis=1)
     clicked = (np.arange(5) == best[:, None]).astype(np.int32)
@@ -52,7 +52,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def ranking(output: str, name: str) -> list[float]:
-    """MAP@12, ROC AUC and, of a model, log loss."""
+    """MAP@12, ROC AUC and, for a model, log loss."""
     (line,) = re.findall(rf"^{re.escape(name)} +(.*)$", output, re.MULTILINE)
     return [float(number) for number in line.split() if number != "-"]
 
@@ -64,7 +64,9 @@ def trained(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return checkpoint_dir
 
 
-def test_training_finds_what_the_data_holds(data_dir: Path, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_learns_the_pattern_of_the_data(
+    data_dir: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     main(options(data_dir, trained, "--evaluate"))
     output = capsys.readouterr().out
     assert output.splitlines()[0].split() == ["ranking", "map12", "roc_auc", "log_loss"]
@@ -78,7 +80,7 @@ def test_training_finds_what_the_data_holds(data_dir: Path, trained: Path, capsy
     assert np.ptp(tf.train.load_variable(str(trained), wide)) > 0.1  # the tables learn too
 
 
-def test_data_and_checkpoint_describe_themselves(
+def test_dataset_and_checkpoint_describe_themselves(
     data_dir: Path, trained: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     main(options(data_dir, trained, "--evaluate"))
@@ -93,7 +95,7 @@ def test_data_and_checkpoint_describe_themselves(
     assert shapes["model/dnn_model/layer_with_weights-1/kernel/.ATTRIBUTES/VARIABLE_VALUE"] == [5 + 1 + 64, 6]
 
 
-def test_the_same_seed_and_rates_train_the_same_checkpoint(data_dir: Path, tmp_path: Path) -> None:
+def test_training_with_the_same_seed_and_rates_is_reproducible(data_dir: Path, tmp_path: Path) -> None:
     changes = {"a": [], "b": [], "c": ["--seed", "2"], "d": ["--dense-learning-rate", "0.02"]}
     changes |= {"e": ["--table-learning-rate", "0.2"], "f": ["--deep-dropout", "0.2"]}
     for name, changed in changes.items():
@@ -103,7 +105,7 @@ def test_the_same_seed_and_rates_train_the_same_checkpoint(data_dir: Path, tmp_p
     assert len({a, *others}) == 1 + len(others)
 
 
-def test_a_checkpoint_is_replaced_whole_or_not_at_all(
+def test_checkpoint_is_replaced_completely_or_not_at_all(
     data_dir: Path, trained: Path, tmp_path: Path, write_parquet: WriteParquet
 ) -> None:
     checkpoint_dir = tmp_path / "here" / "checkpoint"
@@ -127,7 +129,7 @@ def test_a_checkpoint_is_replaced_whole_or_not_at_all(
     assert [path.name for path in checkpoint_dir.parent.iterdir()] == ["checkpoint"]
 
 
-def test_what_is_wrong_is_told_before_training(data_dir: Path, trained: Path, tmp_path: Path) -> None:
+def test_wrong_options_are_reported_before_training(data_dir: Path, trained: Path, tmp_path: Path) -> None:
     (tmp_path / "train").symlink_to(data_dir / "train")
     argv = [*options(tmp_path, tmp_path / "checkpoint"), "--feature-spec", str(data_dir / "feature_spec.yaml")]
     with pytest.raises(DataError, match=r"valid/\*\.parquet' matches no file"):

@@ -71,14 +71,14 @@ MEASURED = Samples(
         ("pipeline", [0.8, 0.86, 0.9], True),
     ],
 )
-def test_each_bar_is_its_ratio(key: str, ratios: list[float], met: bool) -> None:
+def test_bar_ratio_is_computed_from_measured_values(key: str, ratios: list[float], met: bool) -> None:
     found = outcome(BARS[key], MEASURED, CAST)
     assert found.failure == ""
     assert sorted(found.ratios) == pytest.approx(sorted(ratios))
     assert found.met is met
 
 
-def test_goals_are_at_least_or_at_most() -> None:
+def test_goal_is_a_minimum_or_a_maximum() -> None:
     memory = outcome(BARS["memory"], MEASURED, CAST)
     assert memory.bar.at_most
     assert memory.met
@@ -86,7 +86,7 @@ def test_goals_are_at_least_or_at_most() -> None:
     assert not dataclasses.replace(outcome(BARS["pipeline"], MEASURED, CAST), ratios=[0.9, 0.84, 0.8]).met
 
 
-def test_more_inferences_at_a_worse_p99_are_a_miss() -> None:
+def test_throughput_gain_with_a_worse_p99_misses_the_goal() -> None:
     slow = [dataclasses.replace(item, value=1e6) if item.value == 90 else item for item in MEASURED.all]
     found = outcome(BARS["online"], Samples(slow), CAST)
     assert found.median == pytest.approx(3)
@@ -94,7 +94,7 @@ def test_more_inferences_at_a_worse_p99_are_a_miss() -> None:
     assert bars_table([found]).endswith("| no: p99 is worse |")
 
 
-def test_what_was_not_measured_is_failed_and_not_missed() -> None:
+def test_missing_measurement_fails_the_bar() -> None:
     left = Samples(sample for sample in MEASURED.all if sample.quantity is not Quantity.PIPELINE)
     found = outcome(BARS["pipeline"], left, CAST)
     assert "pipeline, rows/s of int8 was not measured" in found.failure
@@ -106,7 +106,7 @@ def test_what_was_not_measured_is_failed_and_not_missed() -> None:
     assert outcome(BARS["offline"], MEASURED, CAST, "the server died").failure == "the server died"
 
 
-def test_what_this_cpu_lacks_is_skipped_and_no_failure() -> None:
+def test_bar_of_a_missing_cpu_instruction_is_skipped() -> None:
     found = outcome(BARS["products"], MEASURED, dataclasses.replace(CAST, bf16=None))
     assert not found.met
     assert found.failure == ""
@@ -117,7 +117,7 @@ def test_what_this_cpu_lacks_is_skipped_and_no_failure() -> None:
     assert exit_code([found]) == 0
 
 
-def test_the_page_says_where_and_shows_bars_and_values() -> None:
+def test_page_shows_machine_bars_and_values() -> None:
     outcomes = [outcome(bar, MEASURED, CAST) for bar in BARS.values()]
     provenance = Provenance("a CPU, 2 cores", "2026-11-24", "python -m benchmarks.bars", {"openvino": "1.2"}, rounds=3)
     text = page(outcomes, MEASURED, CAST, provenance)
@@ -126,7 +126,7 @@ def test_the_page_says_where_and_shows_bars_and_values() -> None:
     assert "| offline, inferences/s | tf | 4096 | 1 | 25.00 | 10.00 … 50.00 |" in text
 
 
-def test_each_kind_and_subject_is_measured_once_a_round() -> None:
+def test_round_measures_each_kind_and_subject_once() -> None:
     steps = steps_for(BARS, CAST)
     assert len({(step.kind, step.subject) for step in steps}) == len(steps)
     assert RoundStep(StepKind.OFFLINE, "tf", (1, 2048, 4096)) in steps
@@ -138,7 +138,7 @@ def test_each_kind_and_subject_is_measured_once_a_round() -> None:
     ]
 
 
-def test_cores_between_the_clients_start_up_and_its_end() -> None:
+def test_cpu_shares_leave_out_the_start_of_the_client() -> None:
     def snapshot(time_s: float, server: float, client: float) -> Snapshot:
         seconds = {SERVER: server, HOST: 0.0, CLIENT: client, OTHER: server + client + 0.1 * time_s, IDLE: 0.4 * time_s}
         return Snapshot(time_s, seconds)

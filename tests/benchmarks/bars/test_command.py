@@ -57,7 +57,7 @@ def config_path(tmp_path: Path, write_parquet: WriteParquet) -> Path:
     return path
 
 
-def test_a_bar_from_models_to_files(
+def test_command_measures_a_bar_and_writes_its_files(
     config_path: Path, tiny_onnx: TinyOnnx, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "unused.savedmodel").mkdir()  # no bar that is asked for needs the baseline
@@ -82,7 +82,7 @@ def test_a_bar_from_models_to_files(
         assert (tmp_path / "bars" / name).read_bytes().startswith(b"\x89PNG")
 
 
-def test_only_what_passed_the_gate_and_was_kept_takes_part(config_path: Path, tmp_path: Path) -> None:
+def test_models_of_a_run_are_those_that_passed_the_gate_and_were_kept(config_path: Path, tmp_path: Path) -> None:
     run = tmp_path / "workspace" / "runs" / "20260101T000000Z"
     run.mkdir(parents=True)
     config = load_config(config_path)

@@ -18,14 +18,14 @@ from benchmarks.bars.cpu_share import CLIENT, GROUPS, SERVER, CpuWatch
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A program of the name that is looked for, which keeps a core busy."""
+    """A program with the name of the load client, which keeps a core busy."""
     program = Path(shutil.copy("/bin/bash", tmp_path / CLIENT))
     with subprocess.Popen([program, "-c", "while :; do :; done"]) as process:
         yield process
         process.kill()
 
 
-def test_a_client_that_ends_while_it_is_looked_at_has_had_what_it_had(
+def test_client_that_ends_while_being_read_keeps_its_cpu_time(
     client: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program: Any = SimpleNamespace(pid=client.pid)

@@ -1,4 +1,4 @@
-"""What a container prints reaches its sink, once, whatever the engine loses while it is followed."""
+"""Output of a container reaches its sink completely and once, even if the engine loses parts of the log stream."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from deployment_toolkit.containers.spec import ContainerSpec
 
 
 @pytest.mark.parametrize("kept", [0, 1])
-def test_everything_printed_is_there_when_a_container_has_ended(
+def test_container_output_is_complete_after_its_end(
     container_image: str, monkeypatch: pytest.MonkeyPatch, kept: int
 ) -> None:
-    """``kept`` is how many parts come while it is followed."""
+    """``kept`` is the number of parts that the log stream delivers before it breaks."""
     complete = docker.APIClient.logs
 
     def losing(api: docker.APIClient, container_id: str, *, follow: bool, **options: Any) -> Iterator[bytes]:

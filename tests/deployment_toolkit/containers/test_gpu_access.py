@@ -1,4 +1,5 @@
-"""How containers get GPUs: bodies of the Docker Engine API compared with expected ones, and what an engine is asked."""
+"""GPU access of containers: bodies of the Docker Engine API compared with expected ones, and the requests to an
+engine."""
 
 from __future__ import annotations
 
@@ -54,7 +55,7 @@ WITHOUT_RUNTIME: dict[str, Any] = {"Runtimes": {"runc": {}}}
 
 
 class MockDocker:
-    """A Docker with an answer to each question, and a GPU driver or none."""
+    """A mock of Docker that answers each call, with or without a GPU driver."""
 
     def __init__(self, version: dict[str, Any], info: dict[str, Any], *, driver: bool) -> None:
         self.created: list[dict[str, Any]] = []
@@ -87,7 +88,7 @@ def start(mock: MockDocker) -> None:
         assert str(len(mock.created)) not in mock.removed
 
 
-def test_bodies() -> None:
+def test_api_body_names_gpus_by_device_request_or_runtime() -> None:
     assert SPEC.to_api() == SPEC.to_api(GpuAccess.DEVICE_REQUESTS) == BY_REQUESTS
     assert SPEC.to_api(GpuAccess.NVIDIA_RUNTIME) == BY_RUNTIME
 
@@ -101,7 +102,7 @@ def test_bodies() -> None:
         (OLD, WITH_RUNTIME, False, [BY_RUNTIME]),
     ],
 )
-def test_an_engine_is_asked_in_the_way_that_it_knows(
+def test_gpus_are_requested_in_the_way_the_engine_supports(
     version: dict[str, Any], info: dict[str, Any], driver: bool, bodies: list[dict[str, Any]]
 ) -> None:
     mock = MockDocker(version, info, driver=driver)
@@ -118,20 +119,20 @@ def test_an_engine_is_asked_in_the_way_that_it_knows(
         (PODMAN, WITH_RUNTIME, "podman .* without the GPUs .*: use Docker"),
     ],
 )
-def test_an_engine_without_a_way_is_told(version: dict[str, Any], info: dict[str, Any], message: str) -> None:
+def test_engine_without_gpu_support_is_reported(version: dict[str, Any], info: dict[str, Any], message: str) -> None:
     mock = MockDocker(version, info, driver=False)
     with pytest.raises(ContainerError, match=message):
         start(mock)
     assert mock.removed == [str(number) for number, _ in enumerate(mock.created, 1)]
 
 
-def test_a_container_without_gpus_asks_nothing() -> None:
+def test_container_without_gpus_has_no_gpu_request() -> None:
     mock = MockDocker({}, {}, driver=False)
     with ContainerEngine(mock).container(ContainerSpec("i", ("c",), "1:1"), lambda part: None):  # type: ignore[arg-type]
         assert "Runtime" not in mock.created[0]["HostConfig"] and "DeviceRequests" not in mock.created[0]["HostConfig"]
 
 
-def test_this_machines_engine_starts_nothing_without_the_gpus_that_it_is_asked_for(container_image: str) -> None:
+def test_real_engine_without_gpus_starts_no_gpu_container(container_image: str) -> None:
     if gpu_names():
         pytest.skip("this machine has a GPU")
     spec = ContainerSpec(container_image, ("bash", "-c", "exit"), "65534:65534", gpus=(0,))

@@ -10,7 +10,7 @@ from deployment_toolkit.containers.progress import EngineProgress
 from deployment_toolkit.errors import ContainerError
 
 
-def test_a_silent_build_is_told_with_its_step(caplog: pytest.LogCaptureFixture) -> None:
+def test_silent_build_is_logged_with_its_step(caplog: pytest.LogCaptureFixture) -> None:
     told = threading.Event()
 
     class Listener(logging.Handler):
@@ -37,7 +37,7 @@ def test_a_silent_build_is_told_with_its_step(caplog: pytest.LogCaptureFixture) 
     assert threading.active_count() == len([thread for thread in threading.enumerate() if "engine" not in thread.name])
 
 
-def test_an_error_comes_with_what_was_said_before() -> None:
+def test_build_error_includes_the_last_lines_of_output() -> None:
     parts = [{"status": f"layer {index}"} for index in range(9)]
     with pytest.raises(ContainerError, match=r"^layer 5 \| layer 6 \| layer 7 \| layer 8 \| disk full$"):
         EngineProgress("status").follow([*parts, {"error": "disk full"}])

@@ -1,4 +1,4 @@
-"""The C++ host inside the real server: the answers, and whose fault is told to whom."""
+"""The C++ host inside the real server: its answers, and errors that reach the right request."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ TYPES = {"float32": TensorProto.FLOAT, "int32": TensorProto.INT32, "int64": Tens
 
 
 def write_onnx(path: Path) -> Path:
-    """``score = 10 * item + the sum of tags + the sum of wide``, ``twice = 2 * item``."""
+    """Writes a model: ``score = 10 * item + the sum of tags + the sum of wide``, ``twice = 2 * item``."""
     nodes = [
         helper.make_node("Gather", ["table", "item"], ["looked_up"]),
         helper.make_node("Cast", ["tags"], ["numbers"], to=TensorProto.FLOAT),
@@ -70,7 +70,8 @@ def write_onnx(path: Path) -> Path:
 
 
 def write_reshaping(shape: list[int], folder: Path) -> Path:
-    """``y``, with one number a row, is made of ``x``, which may have any width: good for width 1 only."""
+    """Writes a model: ``y``, with one number a row, is made of ``x``, which may have any width. It works for width 1
+    only."""
     node = helper.make_node("Reshape", ["x", "shape"], ["y"])
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", None])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 1])
@@ -80,7 +81,8 @@ def write_reshaping(shape: list[int], folder: Path) -> Path:
 
 
 def write_products(folder: Path, size: int) -> Path:
-    """``y`` [B, 1] is made of ``x`` [B, 1] by layers of ``size`` numbers, for which OpenVINO takes oneDNN."""
+    """Writes a model: ``y`` [B, 1] is made of ``x`` [B, 1] by layers of ``size`` numbers, for which OpenVINO takes
+    oneDNN."""
     shapes = {"first": (1, size), "middle": (size, size), "last": (size, 1)}
     weights = [numpy_helper.from_array(np.full(shape, 0.001, np.float32), name) for name, shape in shapes.items()]
     nodes, last = [], "x"
@@ -109,8 +111,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
-    """``joined`` collects 8 rows before it runs, ``pair`` has two instances, one at a time with all threads, ``whole``
-    is not batched, ``single`` has one thread."""
+    """Server with four models: ``joined`` collects 8 rows before it runs; ``pair`` has two instances, and each batch
+    uses all threads; ``whole`` is not batched; ``single`` has one thread."""
     folder = tmp_path_factory.mktemp("host")
     repository = folder / "repository"
     collecting: dict[str, Any] = {"preferred_batch_sizes": (JOINED_ROWS,), "max_queue_delay_us": 20_000_000}
@@ -143,7 +145,7 @@ def rows(count: int, seed: int = 0, width: int = 5) -> Arrays:
 
 
 def ask(server: TritonServer, model: str, batches: list[Arrays]) -> list[Arrays | InferenceError]:
-    """Sends all requests at once; what each was answered."""
+    """Sends all requests at once and returns the answer to each."""
     answers: list[Arrays | InferenceError] = []
     with closing(GrpcTransport(ServerUrl.parse(server.grpc_url), model, "1", len(batches))) as transport:
         for response in [transport.send(x) for x in batches]:
@@ -168,14 +170,14 @@ def statistics(server: TritonServer, model: str) -> dict[str, Any]:
 
 
 def executions(server: TritonServer, model: str, at_least: int) -> int:
-    """The server counts a batch after it has answered."""
+    """Number of executed batches. The server counts a batch only after it has answered."""
     deadline = time.monotonic() + 10
     while (count := int(statistics(server, model)["execution_count"])) < at_least and time.monotonic() < deadline:
         time.sleep(0.02)
     return count
 
 
-def test_an_answer_is_that_of_the_engine_in_process_bit_for_bit(server: TritonServer, model: Path) -> None:
+def test_answer_equals_in_process_inference_bit_for_bit(server: TritonServer, model: Path) -> None:
     with OpenVinoLoader(threads=1).load(model) as session:
         for count in (1, 3, 64):
             x = rows(count, count)
@@ -187,7 +189,7 @@ def test_an_answer_is_that_of_the_engine_in_process_bit_for_bit(server: TritonSe
             }
 
 
-def test_many_requests_of_all_sizes_at_once_on_two_instances_get_their_own_rows(server: TritonServer) -> None:
+def test_concurrent_requests_on_two_instances_get_their_rows(server: TritonServer) -> None:
     random = np.random.default_rng(7)
     batches = [rows(int(count), seed) for seed, count in enumerate(random.integers(1, 90, 300))]
     batches += [rows(512, 1000), rows(1, 1001, width=30_000), rows(40, 1002, width=3_000), rows(1, 1003)]
@@ -202,7 +204,7 @@ def test_many_requests_of_all_sizes_at_once_on_two_instances_get_their_own_rows(
     assert all(parts) and sum(parts) <= times["success"]["ns"]
 
 
-def test_a_bad_id_is_answered_to_its_own_request_while_the_rest_of_the_batch_is_served(server: TritonServer) -> None:
+def test_bad_id_fails_its_request_and_not_the_rest_of_the_batch(server: TritonServer) -> None:
     batches = [rows(1, 0), rows(3, 1), rows(2, 2), rows(1, 3), rows(1, 4)]
     batches[1]["item"][2] = 2**40
     batches[3]["tags"][0, 1] = -2
@@ -216,7 +218,7 @@ def test_a_bad_id_is_answered_to_its_own_request_while_the_rest_of_the_batch_is_
     assert statistics(server, "joined")["inference_stats"]["fail"]["count"] == 2
 
 
-def test_a_batch_of_bad_ids_only_is_answered(server: TritonServer) -> None:
+def test_batch_of_only_bad_ids_is_answered(server: TritonServer) -> None:
     batches = [rows(4, 0), rows(4, 1)]
     for x in batches:
         x["item"][:] = 999
@@ -224,7 +226,7 @@ def test_a_batch_of_bad_ids_only_is_answered(server: TritonServer) -> None:
 
 
 def add_wrong_for(size: int, server: TritonServer, folder: Path, parameters: dict[str, str]) -> str:
-    """Name of a model in the server's repository, not loaded yet."""
+    """Adds a model to the server's repository without loading it; gives its name."""
     assert server.log_path is not None
     name = f"wrong_for_{size}_with_{len(parameters)}"
     x, y = TensorSpec("x", "float32", (1,)), TensorSpec("y", "float32", (1,))
@@ -243,7 +245,7 @@ def add_wrong_for(size: int, server: TritonServer, folder: Path, parameters: dic
         (512, {"threads": "1"}, "asked for 1, 2, 4, 8, 16, 32, 48, 64, 96,"),
     ],
 )
-def test_a_model_that_answers_wrong_for_one_size_is_not_loaded(
+def test_model_with_wrong_answers_for_one_size_is_not_loaded(
     server: TritonServer, tmp_path: Path, size: int, parameters: dict[str, str], told: str
 ) -> None:
     with pytest.raises(ServerError, match="the engine answers wrong, the model is not loaded") as raised:
@@ -251,7 +253,7 @@ def test_a_model_that_answers_wrong_for_one_size_is_not_loaded(
     assert told in str(raised.value) and "than the same rows are answered among 512" in str(raised.value)
 
 
-def test_a_size_that_is_no_bucket_is_never_asked(server: TritonServer, tmp_path: Path) -> None:
+def test_engine_gets_bucket_sizes_only(server: TritonServer, tmp_path: Path) -> None:
     name = add_wrong_for(7, server, tmp_path, {})
     server.load_model(name, timeout_s=60)
     x = {"x": rows(7)["wide"][:, :1].copy()}
@@ -265,11 +267,11 @@ def test_a_size_that_is_no_bucket_is_never_asked(server: TritonServer, tmp_path:
     ("name", "shape", "told"),
     [("failing", [0, 1], "inference: "), ("doubling", [-1, 1], "output y has not one row for each row of the batch")],
 )
-def test_a_batch_that_fails_in_the_engine_is_told_and_the_server_goes_on(
+def test_failed_batch_is_reported_and_the_server_continues(
     server: TritonServer, tmp_path: Path, name: str, shape: list[int], told: str, threads: str, undivided_rows: str
 ) -> None:
-    """On a stream's thread and in the caller's: with one thread in all, the latter would leave the answers of the batch
-    before."""
+    """The batch fails on a stream's thread and on the caller's thread. With one thread in all, the caller's thread
+    could return the answers of the batch before."""
     name = f"{name}_{threads}_{undivided_rows}"
     assert server.log_path is not None
     spec = ModelSpec((TensorSpec("x", "float32", (-1,)),), (TensorSpec("y", "float32", (1,)),))
@@ -293,8 +295,8 @@ def add_products(name: str, size: int, repository: Path, folder: Path) -> None:
     add_model(repository, deployment, write_products(folder / name, size))
 
 
-def test_nothing_is_built_while_requests_run_and_streams_share_nothing_built(tmp_path: Path) -> None:
-    """oneDNN's own log of what it creates and when, which the server leaves behind at its end."""
+def test_onednn_primitives_are_built_at_load_for_each_stream(tmp_path: Path) -> None:
+    """Reads oneDNN's log of the primitives that it creates, with times."""
     repository, log = tmp_path / "repository", tmp_path / "log"
     repository.mkdir()
     add_products("products", 64, repository, tmp_path)
@@ -330,7 +332,7 @@ def test_weights_are_in_huge_pages(server: TritonServer, tmp_path: Path) -> None
     assert huge_kib() - before > LARGE_SIZE**2 * 4 // 1024 // 2  # of the weights, as one engine keeps them
 
 
-def test_a_model_without_a_row_for_each_row_is_not_loaded(server: TritonServer, tmp_path: Path) -> None:
+def test_model_with_a_wrong_number_of_output_rows_is_not_loaded(server: TritonServer, tmp_path: Path) -> None:
     assert server.log_path is not None
     spec = ModelSpec((TensorSpec("x", "float32", (2,)),), (TensorSpec("y", "float32", (1,)),))
     deployment = Deployment("two_each", spec, Format.OPENVINO, host=Host.CPP)
@@ -340,8 +342,8 @@ def test_a_model_without_a_row_for_each_row_is_not_loaded(server: TritonServer, 
 
 
 @pytest.mark.parametrize("name", ["pair", "whole", "single"])
-def test_every_number_of_rows_gets_its_own_rows(server: TritonServer, name: str) -> None:
-    """Around the borders of buckets, where there is most padding and least, and past the largest."""
+def test_answers_are_right_for_each_number_of_rows(server: TritonServer, name: str) -> None:
+    """Sizes around the borders of buckets, where there is most padding and least, and past the largest."""
     borders = (1, 2, 4, 8, 16, 32, 48, 64, 80, 128, 160, 256, 384, 512, 1024)
     counts = {1, *(border + step for border in borders for step in (-1, 0, 1)), 1000} - {0}
     most = {"pair": 512, "single": 64}.get(name, 4000)
@@ -353,7 +355,7 @@ def test_every_number_of_rows_gets_its_own_rows(server: TritonServer, name: str)
         assert_right(ask(server, name, [large])[0], large)
 
 
-def test_without_batching_requests_are_taken_as_they_are(server: TritonServer) -> None:
+def test_model_without_batching_gets_requests_unchanged(server: TritonServer) -> None:
     x = rows(700)
     assert_right(ask(server, "whole", [x])[0], x)
     x["item"] = x["item"][:1]
@@ -361,7 +363,7 @@ def test_without_batching_requests_are_taken_as_they_are(server: TritonServer) -
     assert "the inputs of a request have [1, 700] rows: they must agree" in str(answer)
 
 
-def test_only_the_wanted_outputs_are_answered_over_both_protocols(server: TritonServer) -> None:
+def test_answer_has_only_the_requested_outputs(server: TritonServer) -> None:
     x = rows(3)
     for client, url in ((http, server.http_url), (grpc, server.grpc_url)):
         with closing(client.InferenceServerClient(url.partition("://")[2])) as connection:
@@ -373,7 +375,7 @@ def test_only_the_wanted_outputs_are_answered_over_both_protocols(server: Triton
             assert answer.as_numpy("score") is None
 
 
-def test_rows_undivided_are_none_or_some(server: TritonServer, model: Path) -> None:
+def test_undivided_rows_is_zero_or_more(server: TritonServer, model: Path) -> None:
     assert server.log_path is not None
     repository = server.log_path.parent / "repository"
     none = {"undivided_rows": "0", "threads": "2"}
@@ -388,8 +390,9 @@ def test_rows_undivided_are_none_or_some(server: TritonServer, model: Path) -> N
         server.load_model("divided", timeout_s=60)
 
 
-def test_large_inputs_in_shared_memory_are_read_where_they_are(server: TritonServer) -> None:
-    """They are not copied, so it must be seen when they change, move, or are followed by a small request."""
+def test_large_inputs_in_shared_memory_are_read_in_place(server: TritonServer) -> None:
+    """These inputs are not copied, so the host must notice when they change, move, or are followed by a small
+    request."""
     x = rows(40, 0, width=4_000)
     size = x["wide"].nbytes
     region = shared_memory.create_shared_memory_region("cpp_host_wide", "/cpp_host_wide", 2 * size)
@@ -414,7 +417,7 @@ def test_large_inputs_in_shared_memory_are_read_where_they_are(server: TritonSer
         shared_memory.destroy_shared_memory_region(region)
 
 
-def test_a_model_that_is_unloaded_is_gone_from_memory_and_can_come_back(server: TritonServer) -> None:
+def test_unloaded_model_leaves_memory_and_loads_again(server: TritonServer) -> None:
     maps = Path(f"/proc/{server.pid}/maps")
 
     def ask_at_once(count: int) -> Array:
@@ -431,9 +434,7 @@ def test_a_model_that_is_unloaded_is_gone_from_memory_and_can_come_back(server: 
         server.load_model("whole", timeout_s=60)
 
 
-def test_a_model_that_cannot_be_read_fails_to_load_with_the_engines_words(
-    server: TritonServer, tmp_path: Path, model: Path
-) -> None:
+def test_unreadable_model_fails_to_load_with_the_reason(server: TritonServer, tmp_path: Path, model: Path) -> None:
     assert server.log_path is not None
     repository = server.log_path.parent / "repository"
     add_model(repository, Deployment("broken", SPEC, Format.OPENVINO, host=Host.CPP), model)

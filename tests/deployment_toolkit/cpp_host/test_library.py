@@ -1,4 +1,4 @@
-"""The C++ host as a library: compiled once, by whichever compiler there is, and what is said where there is none."""
+"""Library of the C++ host: compiled once, with the compiler that is found; the error where there is none."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def program(folder: Path, text: str) -> Path:
     return path
 
 
-def test_it_compiles_without_a_warning_and_once(nothing_built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_library_compiles_once_and_without_warnings(nothing_built: Path, capsys: pytest.CaptureFixture[str]) -> None:
     compiler = shutil.which("g++")
     if compiler is None:
         pytest.skip("there is no g++")
@@ -50,12 +50,12 @@ def test_it_compiles_without_a_warning_and_once(nothing_built: Path, capsys: pyt
     assert find_library({"PATH": "/nowhere"}) == build_library({"PATH": "/nowhere"}) == built
 
 
-def test_the_command_prints_where_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_prints_the_path_of_the_library(capsys: pytest.CaptureFixture[str]) -> None:
     main([])
     assert Path(capsys.readouterr().out.strip()).name == "libtriton_cpp_host.so"
 
 
-def test_other_sources_are_another_library(
+def test_changed_sources_make_another_library(
     nothing_built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiler = program(tmp_path / "bin", 'for last; do :; done; echo built >"$last"; echo "$@" >>"$0.calls"')
@@ -71,7 +71,7 @@ def test_other_sources_are_another_library(
     assert len(compiler.with_name("c++.calls").read_text().splitlines()) == 2
 
 
-def test_the_compiler_of_cxx_comes_first_with_its_options(tmp_path: Path) -> None:
+def test_compiler_in_cxx_comes_first_with_its_options(tmp_path: Path) -> None:
     own = program(tmp_path / "bin", "")
     assert Compiler.find({"PATH": str(own.parent)}).command == (str(own),)
     assert Compiler.find({"PATH": "/nowhere", "CXX": f"{own} -g"}).command == (str(own), "-g")
@@ -79,14 +79,14 @@ def test_the_compiler_of_cxx_comes_first_with_its_options(tmp_path: Path) -> Non
         Compiler.find({"PATH": str(own.parent), "CXX": "/no/c++"})
 
 
-def test_what_does_not_compile_is_told_in_the_compilers_words(nothing_built: Path, tmp_path: Path) -> None:
+def test_compile_error_includes_the_output_of_the_compiler(nothing_built: Path, tmp_path: Path) -> None:
     program(tmp_path / "bin", "echo out of registers >&2; exit 1")
     with pytest.raises(BuildError, match=r"can't be compiled: .*out of registers"):
         build_library({"PATH": f"{tmp_path / 'bin'}:/bin"})
     assert not list(nothing_built.rglob("*.so*"))
 
 
-def test_a_server_without_a_compiler_serves_other_models_and_says_what_is_missing(
+def test_server_without_a_compiler_starts_without_the_cpp_host(
     nothing_built: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

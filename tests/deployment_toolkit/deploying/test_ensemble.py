@@ -13,7 +13,7 @@ FIRST = EnsembleStep("first", 2, ModelSpec((RAW, AGE), (BUCKET,)))
 LAST = EnsembleStep("last", 1, ModelSpec((BUCKET,), (SCORE,)))
 
 
-def test_a_chain_of_two_models() -> None:
+def test_ensemble_chains_two_models() -> None:
     package = Ensemble("both", (FIRST, LAST), 64, version=3).package
     config = parse_config(package.config)
     assert (config.name, config.platform, config.max_batch_size) == ("both", "ensemble", 64)
@@ -27,7 +27,7 @@ def test_a_chain_of_two_models() -> None:
     assert package.spec == ModelSpec((RAW, AGE), (SCORE,))
 
 
-def test_a_chain_that_does_not_batch() -> None:
+def test_ensemble_without_batching_has_free_first_dimensions() -> None:
     text = Ensemble("both", (FIRST, LAST), 0).package.config
     assert "max_batch_size: 0" in text
     assert [list(tensor.dims) for tensor in parse_config(text).input] == [[-1, 1], [-1, 1]]
@@ -50,6 +50,6 @@ def test_a_chain_that_does_not_batch() -> None:
         ),
     ],
 )
-def test_what_is_no_chain_is_refused(name: str, last: EnsembleStep, message: str) -> None:
+def test_ensemble_of_models_that_do_not_fit_is_refused(name: str, last: EnsembleStep, message: str) -> None:
     with pytest.raises(UsageError, match=f"ensemble {name} can't be made: .*{message}"):
         Ensemble(name, (FIRST, last), 64)

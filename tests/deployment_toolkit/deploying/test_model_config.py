@@ -170,7 +170,7 @@ def server(tiny_onnx: Callable[..., Path], tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.mark.parametrize("name", [*PYTHON, *ON_GPU, *NATIVE])
-def test_text_is_the_reviewed_one(name: str) -> None:
+def test_config_pbtxt_equals_the_expected_file(name: str) -> None:
     text = config_text((PYTHON | ON_GPU | NATIVE)[name])
     assert text == (EXPECTED / f"{name}.pbtxt").read_text()
     parsed = parse_config(text)
@@ -178,7 +178,7 @@ def test_text_is_the_reviewed_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PYTHON)
-def test_server_runs_what_was_asked(name: str, server: TritonServer) -> None:
+def test_server_uses_the_config_unchanged(name: str, server: TritonServer) -> None:
     asked = parse_config(config_text(PYTHON[name]))
     server.load_model(name, timeout_s=60)
     with urllib.request.urlopen(f"{server.http_url}/v2/models/{name}/config") as answer:
@@ -189,7 +189,7 @@ def test_server_runs_what_was_asked(name: str, server: TritonServer) -> None:
     assert served["max_batch_size"] == (0 if PYTHON[name].batching is Batching.DISABLED else 16)
 
 
-def test_differences_name_what_a_server_changed(server: TritonServer) -> None:
+def test_differences_name_the_settings_that_a_server_changed(server: TritonServer) -> None:
     server.load_model("python_dynamic_defaults", timeout_s=60)
     served = server.model_config("python_dynamic_defaults")
     changes: dict[str, Any] = {"batching": Batching.STATIC, "engine_count_per_device": {DeviceKind.CPU: 3}}
@@ -241,19 +241,19 @@ def test_differences_name_what_a_server_changed(server: TritonServer) -> None:
         ({"name": "../x"}, "a model's name is made of"),
     ],
 )
-def test_what_makes_no_sense_is_refused(changes: dict[str, Any], message: str) -> None:
+def test_impossible_deployment_is_refused(changes: dict[str, Any], message: str) -> None:
     options: dict[str, Any] = {"name": "model", "spec": SPEC, "format": Format.TF_SAVEDMODEL} | changes
     with pytest.raises(UsageError, match="can't be deployed") as failure:
         Deployment(**options)
     assert message in str(failure.value)
 
 
-def test_text_that_is_no_configuration_is_refused_with_its_place() -> None:
+def test_invalid_config_pbtxt_is_refused_with_its_position() -> None:
     with pytest.raises(ModelError, match=r'here\.pbtxt is not a model configuration: 2:1 .*no field named "max_batch"'):
         parse_config('name: "x"\nmax_batch: 3\n', "here.pbtxt")
 
 
-def test_sample_row_is_one_the_model_takes() -> None:
+def test_sample_row_is_valid_for_the_model() -> None:
     shifted = ModelSpec((TensorSpec("id", "int32", (2,), (5, 9)), *SPEC.inputs), SPEC.outputs)
     batch = sample_row(shifted)
     assert shifted.check_inputs(batch.x) == 1

@@ -1,4 +1,4 @@
-"""What holds for the configuration of any deployment, in Triton's own protobuf."""
+"""Properties of the configuration of any deployment, in Triton's protobuf."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def specs(dtypes: list[str]) -> st.SearchStrategy[ModelSpec]:
 
 @st.composite
 def deployments(draw: st.DrawFn) -> Deployment:
-    """Any combination of parts that don't contradict each other."""
+    """Any combination of settings that do not contradict each other."""
     model_format = draw(st.sampled_from(list(BACKENDS)))
     host = draw(st.sampled_from(HOSTS.get(model_format, [Host.NATIVE])))
     hosted_on = list(DeviceKind) if (model_format, host) == (Format.ONNX, Host.PYTHON) else [DeviceKind.CPU]
@@ -82,7 +82,7 @@ def deployments(draw: st.DrawFn) -> Deployment:
 
 @settings(derandomize=True, max_examples=200, deadline=None)
 @given(deployments())
-def test_a_configuration_says_what_was_asked_for_and_leaves_nothing_to_guess(deployment: Deployment) -> None:
+def test_config_pbtxt_is_complete(deployment: Deployment) -> None:
     event(f"{deployment.format} {deployment.host}")
     text = config_text(deployment)
     config = parse_config(text)

@@ -37,7 +37,7 @@ def write(folder: Path, names: list[str]) -> None:
         (Format.OPENVINO, Host.NATIVE, ["some.xml", "some.bin"], "some.xml", IR),
     ],
 )
-def test_the_version_folder_is_what_the_backend_looks_for(
+def test_version_folder_has_the_files_that_the_backend_loads(
     model_format: Format, host: Host, files: list[str], source: str, served: list[str], tmp_path: Path
 ) -> None:
     write(tmp_path / "model", files)
@@ -63,7 +63,7 @@ def test_the_version_folder_is_what_the_backend_looks_for(
         (["a"], "b", Format.TRT, "there is no model at .*b: export or convert it first"),
     ],
 )
-def test_what_is_no_such_model_leaves_the_repository_as_it_was(
+def test_invalid_model_leaves_the_repository_unchanged(
     files: list[str], source: str, model_format: Format, message: str, tmp_path: Path
 ) -> None:
     write(tmp_path / "model", files)

@@ -15,7 +15,7 @@ def names(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("before", ["nothing", "file", "folder", "link"])
-def test_a_folder_takes_the_place_of_what_was_there(tmp_path: Path, before: str) -> None:
+def test_folder_replaces_a_file_folder_or_link(tmp_path: Path, before: str) -> None:
     path = tmp_path / "below" / "model"
     (tmp_path / "elsewhere").mkdir()
     if before != "nothing":
@@ -35,7 +35,7 @@ def test_a_folder_takes_the_place_of_what_was_there(tmp_path: Path, before: str)
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_what_fails_halfway_leaves_the_old_and_nothing_beside_it(tmp_path: Path, there: bool) -> None:
+def test_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path: Path, there: bool) -> None:
     path = tmp_path / "model"
     if there:
         path.write_text("old")
@@ -45,7 +45,7 @@ def test_what_fails_halfway_leaves_the_old_and_nothing_beside_it(tmp_path: Path,
     assert [file.read_text() for file in tmp_path.iterdir()] == ["old"] * there
 
 
-def test_two_threads_that_write_the_same_file_each_write_their_own(tmp_path: Path) -> None:
+def test_threads_that_write_the_same_file_do_not_mix_content(tmp_path: Path) -> None:
     path, both = tmp_path / "library.so", threading.Barrier(2, timeout=10)
 
     def write(text: str) -> None:
@@ -59,7 +59,7 @@ def test_two_threads_that_write_the_same_file_each_write_their_own(tmp_path: Pat
     assert path.read_text() in ("one", "other") and names(tmp_path) == ["library.so"]
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="file/below/model can't be written: .*; choose another place"):
         write_text(tmp_path / "file" / "below" / "model", "text")
@@ -69,12 +69,12 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     assert names(tmp_path) == ["file", "folder"]
 
 
-def test_an_error_about_another_file_is_not_blamed_on_this_one(tmp_path: Path) -> None:
+def test_error_about_another_file_is_raised_unchanged(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), replace_when_complete(tmp_path / "a" / "model"):
         (tmp_path / "source").read_text()
 
 
-def test_removing_a_link_keeps_what_it_points_to(tmp_path: Path) -> None:
+def test_remove_keeps_the_target_of_a_link(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "file").write_text("12345")
     (tmp_path / "link").symlink_to(tmp_path / "folder")
@@ -86,7 +86,7 @@ def test_removing_a_link_keeps_what_it_points_to(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
-def test_a_full_disk_is_told_before_anything_is_written(tmp_path: Path) -> None:
+def test_full_disk_is_reported_before_writing(tmp_path: Path) -> None:
     require_free_space(tmp_path / "not" / "yet", 1, "a model")
     with pytest.raises(DataError, match=r"a model needs 1048576\.0 GiB on the disk of .*: make room"):
         require_free_space(tmp_path / "not" / "yet", 2**50, "a model")

@@ -1,4 +1,4 @@
-"""A mock of the NVIDIA driver's library, whose device memory is this process's own. For machines without a GPU."""
+"""A mock of the NVIDIA driver's library, for machines without a GPU. Its device memory is memory of this process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CONTEXT, STREAM = 0xC0, 0x57
 
 
 class MockFunction:
-    """A function of a C library: takes what its declared types take."""
+    """A function of a C library; it converts its arguments to their declared types."""
 
     def __init__(self, run: Callable[..., int]) -> None:
         self.argtypes: tuple[Any, ...] | None = None
@@ -32,7 +32,7 @@ class MockFunction:
 
 
 class MockDriver:
-    """Each function of the CUDA driver API that the project uses, by its name. ``live`` is the allocated memory."""
+    """The functions of the CUDA driver API that the project uses, by name. ``live`` is the allocated memory."""
 
     def __init__(self, device_name: str = "Mock GPU", memory_bytes: int = 2**30) -> None:
         self.live: dict[int, Any] = {}
@@ -105,7 +105,7 @@ class MockDriver:
         return 0
 
     def enqueue(self, stream: int, work: Callable[[], Any]) -> None:
-        """What is asked of a stream happens when it is waited for, in its order."""
+        """Work of a stream runs in order, when the stream is synchronised."""
         assert stream == STREAM
         self._pending.append(work)
 

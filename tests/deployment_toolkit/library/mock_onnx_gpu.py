@@ -1,5 +1,5 @@
-"""A mock of onnxruntime's CUDA provider for machines without a GPU: its sessions compute on the CPU and say that they
-are the GPU's. What the provider is told is kept in ``told``."""
+"""A mock of onnxruntime's CUDA provider for machines without a GPU: its sessions compute on the CPU and claim to run on
+the GPU. ``told`` has the options that the provider gets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ MOCK_CUDA = "CUDAExecutionProvider"
 
 
 class MockCudaProvider:
-    """In place of onnxruntime's own provider until the test's end; ``failure`` is what it raises at its start."""
+    """Replaces onnxruntime's CUDA provider until the end of the test; ``failure`` is the error that it raises at its
+    start."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, failure: str = "") -> None:
         self.told: dict[str, str] = {}
@@ -39,6 +40,6 @@ class MockCudaProvider:
 
 
 def mock_available_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    """onnxruntime says it was built for CUDA 13, as the one for GPUs does where there is none."""
+    """Makes onnxruntime say it was built for CUDA 13, as its build for GPUs does on a machine without a GPU."""
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [MOCK_CUDA, "CPUExecutionProvider"])
     monkeypatch.setattr(onnxruntime, "cuda_version", "13.0")

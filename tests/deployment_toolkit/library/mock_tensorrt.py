@@ -1,8 +1,7 @@
 """A mock of the module ``tensorrt`` for machines without it: its plans are ONNX files, and its engine is onnxruntime.
 
-It has nothing that TensorRT 10.13 has not (tensorrt_api.yaml; a test compares them), so that code which uses another
-name fails on it. What belongs to the mock alone begins with ``mock_``.
-"""
+It has only names that TensorRT 10.13 has (tensorrt/api.yaml; a test compares them), so code that uses another name
+fails on it. Names of the mock alone begin with ``mock_``."""
 
 from __future__ import annotations
 
@@ -246,14 +245,14 @@ class MockTensorRT:
         return NUMPY[trt_type]
 
     def mock_classes(self) -> list[type]:
-        """What a test compares with the real names."""
+        """Classes that a test compares with the real names."""
         own = [BuilderFlag, NetworkDefinitionCreationFlag, MemoryPoolType, TensorIOMode, LayerType, DataType, ILogger]
         own += [IHostMemory, ITensor, ILayer, INetworkDefinition, ParserError, OnnxParser, IOptimizationProfile]
         return [*own, IBuilderConfig, IExecutionContext, ICudaEngine, self.Builder, self.Runtime]
 
 
 def write_plan_of(path: Path, model: bytes, profile: dict[str, Any]) -> None:
-    """A plan file of another origin."""
+    """Writes a plan file of another origin."""
     path.write_bytes(MAGIC + json.dumps(profile).encode() + b"\n" + model)
 
 

@@ -51,7 +51,7 @@ NUMPY = {
 
 
 class Dims:
-    """What the real one is: no tuple, but a sequence."""
+    """A sequence that is no tuple, as in TensorRT."""
 
     def __init__(self, shape: Any) -> None:
         self._shape = tuple(shape)

@@ -10,11 +10,11 @@ from deployment_toolkit.library.model_files import MAIN_FILES, SUFFIXES, format_
 
 
 @pytest.mark.parametrize("model_format", [item for item in SUFFIXES if item is not Format.TF_TRT])
-def test_a_suffix_tells_the_format(model_format: Format) -> None:
+def test_format_follows_from_the_suffix(model_format: Format) -> None:
     assert format_of(Path(f"model{SUFFIXES[model_format]}")) is model_format
 
 
-def test_a_folder_tells_by_what_it_holds(tmp_path: Path) -> None:
+def test_format_of_a_folder_follows_from_its_files(tmp_path: Path) -> None:
     assert format_of(tmp_path) is None
     for model_format, name in MAIN_FILES.items():
         if model_format is not Format.TF_TRT:
@@ -36,7 +36,7 @@ def test_a_folder_tells_by_what_it_holds(tmp_path: Path) -> None:
         ("file", Format.TF_TRT, r"is no tf-trt: a model of this format is a folder with a saved_model\.pb"),
     ],
 )
-def test_what_is_not_of_a_format_is_told(name: str, model_format: Format, message: str, tmp_path: Path) -> None:
+def test_path_of_another_format_is_refused(name: str, model_format: Format, message: str, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_bytes(b"plan")
     with pytest.raises(ModelError, match=message):

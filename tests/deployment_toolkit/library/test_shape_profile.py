@@ -6,7 +6,7 @@ from deployment_toolkit.errors import UsageError
 from deployment_toolkit.library.shape_profile import ShapeProfile
 
 
-def test_shapes_in_order_make_a_profile() -> None:
+def test_shape_profile_has_min_opt_and_max() -> None:
     profile = ShapeProfile((1, 3), (64, 3), (64, 3))
     assert (profile.min, profile.opt, profile.max) == ((1, 3), (64, 3), (64, 3))
 
@@ -21,6 +21,6 @@ def test_shapes_in_order_make_a_profile() -> None:
         (((1, 3), (8, 3), (4, 3)), r"min \[1, 3\], opt \[8, 3\], max \[4, 3\]"),
     ],
 )
-def test_others_are_refused(shapes: tuple[tuple[int, ...], ...], message: str) -> None:
+def test_shape_profile_with_unordered_shapes_is_refused(shapes: tuple[tuple[int, ...], ...], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         ShapeProfile(*shapes)

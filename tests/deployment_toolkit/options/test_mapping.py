@@ -44,14 +44,14 @@ def read(text: str) -> Config:
         return from_mapping(Config, load_yaml(path))
 
 
-def test_a_mapping_becomes_its_dataclass() -> None:
+def test_mapping_becomes_its_dataclass() -> None:
     config = read(GOOD + ", batching: dynamic, port: null, units: [8, 9], fast: true, one: {atol: 3}}")
     limits = [Limits(1e-4), Limits(2.0, 3)]
     assert config == Config("a", Path("data/x"), limits, Batching.DYNAMIC, None, [8, 9], True, Limits(3.0))
     assert read(GOOD + "}").batching is Batching.STATIC
 
 
-def test_flags_may_be_0_and_1_as_the_original_has_them() -> None:
+def test_flags_accept_0_and_1_like_the_original() -> None:
     assert [read(GOOD + f", fast: {flag}}}").fast for flag in (0, 1)] == [False, True]
 
 
@@ -81,14 +81,14 @@ def test_flags_may_be_0_and_1_as_the_original_has_them() -> None:
         ("a: [", "not YAML"),
     ],
 )
-def test_mapping_that_does_not_fit_is_named_with_file_and_line(text: str, message: str) -> None:
+def test_mapping_error_names_file_and_line(text: str, message: str) -> None:
     with pytest.raises(DeploymentError) as raised:
         read(text)
     assert message in str(raised.value)
     assert str(raised.value).count("config.yaml:") == 1
 
 
-def test_mapping_may_have_a_byte_order_mark_and_nothing_else_but_utf_8(tmp_path: Path) -> None:
+def test_mapping_file_is_utf_8_with_or_without_a_byte_order_mark(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_bytes(b"\xef\xbb\xbf" + (GOOD + "}").encode())
     assert from_mapping(Config, load_yaml(path)).name == "a"

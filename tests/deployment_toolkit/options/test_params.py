@@ -43,7 +43,7 @@ def parse(*argv: str) -> Options:
     return from_args(Options, parser.parse_args(argv))
 
 
-def test_a_command_line_becomes_its_dataclass() -> None:
+def test_command_line_becomes_its_dataclass() -> None:
     assert parse("-p", "a") == Options(Path("a"))
     argv = "--model-path a --threads 2 --units 4 5 --batching dynamic --formats trt onnx --verbose-too --no-warmup"
     formats = [Format.TRT, Format.ONNX]
@@ -61,13 +61,13 @@ def test_a_command_line_becomes_its_dataclass() -> None:
         (["-p", "a", "--model-pat", "b"], "unrecognized arguments: --model-pat b"),
     ],
 )
-def test_a_wrong_command_line_is_one_line(argv: list[str], message: str) -> None:
+def test_command_line_error_is_one_line(argv: list[str], message: str) -> None:
     with pytest.raises(UsageError) as raised:
         parse(*argv)
     assert message in str(raised.value) and "\n" not in str(raised.value)
 
 
-def test_help_shows_choices_and_the_defaults_that_say_something() -> None:
+def test_help_shows_choices_and_defaults_except_none() -> None:
     parser = OneLineParser(prog="x", formatter_class=make_parser("").formatter_class)
     add_dataclass(parser, Options)
     told = " ".join(parser.format_help().split())
@@ -94,7 +94,7 @@ def get_model(**values):
 """
 
 
-def test_plugins_bring_their_options(tmp_path: Path) -> None:
+def test_plugins_add_their_options(tmp_path: Path) -> None:
     loader, model = plugin(tmp_path / "loader.py", LOADER), plugin(tmp_path / "model.py", MODEL)
     parser = make_parser("")
     add_dataclass(parser, Options)
@@ -112,7 +112,7 @@ def test_plugins_bring_their_options(tmp_path: Path) -> None:
         parse_with_plugins(parser, f"-p a --loader {loader}".split(), plugins)
 
 
-def test_an_option_that_two_plugins_take_is_shared() -> None:
+def test_option_of_two_plugins_is_shared() -> None:
     def first(*, feature_spec: Path | None = None) -> None: ...
 
     parser = make_parser("")
@@ -131,7 +131,7 @@ def test_an_option_that_two_plugins_take_is_shared() -> None:
 
 
 @pytest.mark.parametrize("ignore", [True, False])
-def test_unknown_options_are_refused_unless_asked_otherwise(ignore: bool) -> None:
+def test_unknown_options_are_refused_or_ignored_by_option(ignore: bool) -> None:
     parser = make_parser("")
     parser.add_argument("--ignore-unknown-parameters", action="store_true")
     argv = ["--nonsense", "1"] + ["--ignore-unknown-parameters"] * ignore
@@ -142,7 +142,7 @@ def test_unknown_options_are_refused_unless_asked_otherwise(ignore: bool) -> Non
             parse_with_plugins(parser, argv, [])
 
 
-def test_a_module_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+def test_module_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no module at .*none\.py"):
         load_module(tmp_path / "none.py", ModelModule)
     with pytest.raises(ModelError, match=r"notes\.txt is not a Python module"):
@@ -173,13 +173,15 @@ def raising(error: BaseException) -> Any:
         (raising(KeyboardInterrupt()), 130, "interrupted\n"),
     ],
 )
-def test_an_entry_point_ends_with_a_code(main: Any, code: int, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_entry_point_ends_with_an_exit_code(
+    main: Any, code: int, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as raised:
         run_entry_point(main, ["a", "b"])
     assert (raised.value.code, capsys.readouterr().err) == (code, told)
 
 
-def test_ctrl_c_is_not_lost_where_python_ignores_what_is_raised() -> None:
+def test_ctrl_c_in_a_finalizer_ends_the_program() -> None:
     program = """if True:
         import signal, time
         from deployment_toolkit.options.params import run_entry_point
@@ -194,13 +196,13 @@ def test_ctrl_c_is_not_lost_where_python_ignores_what_is_raised() -> None:
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
 
 
-def test_a_bug_shows_its_traceback() -> None:
+def test_bug_shows_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         run_entry_point(raising(ZeroDivisionError()), [])
 
 
 @pytest.mark.parametrize("flags, told", [([], False), (["-v"], True), (["--verbose"], True)])
-def test_every_command_logs_in_detail_where_asked(flags: list[str], told: bool) -> None:
+def test_verbose_option_logs_debug_messages(flags: list[str], told: bool) -> None:
     program = "import logging, sys; from deployment_toolkit.options.params import run_entry_point; "
     program += "run_entry_point(lambda argv: logging.getLogger('part').debug('a detail'))"
     done = subprocess.run(

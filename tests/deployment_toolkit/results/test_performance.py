@@ -43,7 +43,7 @@ def row(batch: int, concurrency: int = 1, **changes: Any) -> dict[str, Any]:
     }
 
 
-def test_csv_keeps_rows_in_order(tmp_path: Path) -> None:
+def test_performance_csv_has_sorted_rows(tmp_path: Path) -> None:
     rows: list[PerformanceRow] = [row(2, 8, Settled=False), row(2, 1), row(1, 8) | {"p50 latency": 1234567.0}]
     path = tmp_path / "latency.csv"
     write_performance(path, rows)
@@ -58,7 +58,7 @@ def test_csv_keeps_rows_in_order(tmp_path: Path) -> None:
     ]
 
 
-def test_csv_of_others_and_broken_ones(tmp_path: Path) -> None:
+def test_performance_csv_without_settled_is_read_and_damaged_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "latency.csv"
     write_performance(path, [row(1)])
     lines = path.read_text().splitlines()
@@ -71,7 +71,7 @@ def test_csv_of_others_and_broken_ones(tmp_path: Path) -> None:
         read_performance(tmp_path / "missing.csv")
 
 
-def test_people_see_milliseconds_and_what_never_settled() -> None:
+def test_performance_table_shows_milliseconds_and_unsettled_rows() -> None:
     text = performance_markdown([row(16384, Settled=False) | {"Client Send": 26.0}, row(1)])
     header, rule, first, second, *_ = text.splitlines()
     assert [cell.strip() for cell in header.strip("|").split("|")] == [
@@ -108,7 +108,7 @@ def has_colour(picture: Array, red: int, green: int, blue: int) -> bool:
     return bool((np.abs(picture[..., :3] - wanted).max(axis=-1) < 0.01).any())
 
 
-def test_plots_have_a_panel_per_experiment_and_mark_what_never_settled() -> None:
+def test_offline_plots_have_a_panel_per_experiment_and_mark_unsettled() -> None:
     settled = {"one": [row(1), row(512), row(1024)]}
     two = {**settled, "two": [row(1), row(512, Settled=False), row(1024)]}
     names = {THROUGHPUT_VS_BATCH, LATENCY_VS_BATCH}

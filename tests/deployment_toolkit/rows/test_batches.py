@@ -10,7 +10,7 @@ from deployment_toolkit.rows.batches import exact_batches
 
 
 @given(sizes=st.lists(st.integers(0, 9), max_size=8), batch_size=st.integers(1, 12))
-def test_every_row_once_in_order_and_only_the_last_batch_short(sizes: list[int], batch_size: int) -> None:
+def test_exact_batches_keep_rows_in_order_and_only_the_last_is_short(sizes: list[int], batch_size: int) -> None:
     rows = np.arange(sum(sizes))
     edges = np.cumsum([0, *sizes])
     chunks = [{"a": rows[i:j], "b": rows[i:j, None] * 2} for i, j in itertools.pairwise(edges)]

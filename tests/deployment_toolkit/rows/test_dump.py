@@ -39,7 +39,7 @@ def joined(parts: list[Prediction]) -> Arrays:
 
 
 @pytest.mark.parametrize("dump_format", list(DumpFormat))
-def test_what_is_read_is_what_was_written(tmp_path: Path, dump_format: DumpFormat) -> None:
+def test_dump_is_read_as_it_was_written(tmp_path: Path, dump_format: DumpFormat) -> None:
     given = joined(write(tmp_path / "d", 1000, dump_labels=True, dump_inputs=True, dump_format=dump_format))
     dump = Dump(tmp_path / "d")
     assert (dump.rows, dump.name) == (1000, "d")
@@ -62,7 +62,7 @@ def test_npy_files_open_in_numpy_without_pickle(tmp_path: Path) -> None:
         assert (array.dtype, array.tolist()) == (given[name].dtype, given[name].tolist())
 
 
-def test_inputs_and_labels_are_left_out_unless_asked_for(tmp_path: Path) -> None:
+def test_dump_has_inputs_and_labels_only_by_option(tmp_path: Path) -> None:
     write(tmp_path / "d", 10)
     (part,) = Dump(tmp_path / "d").predictions()
     assert (part.batch.x, part.batch.y) == ({}, {})
@@ -70,7 +70,7 @@ def test_inputs_and_labels_are_left_out_unless_asked_for(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("dump_format", list(DumpFormat))
-def test_which_rows_were_asked_together_can_be_read(tmp_path: Path, dump_format: DumpFormat) -> None:
+def test_dump_names_the_request_size_of_each_row(tmp_path: Path, dump_format: DumpFormat) -> None:
     write(tmp_path / "d", 200, dump_format=dump_format)  # 64 at a time
     assert (tmp_path / "d" / "requests.json").read_text() == "[[64, 3], [8, 1]]"
     requests = Dump(tmp_path / "d").requests
@@ -78,7 +78,7 @@ def test_which_rows_were_asked_together_can_be_read(tmp_path: Path, dump_format:
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "[1]", "[[64, 4]]", "[]", '[["a", 1]]'])
-def test_a_dump_that_does_not_tell_its_requests_is_read_all_the_same(tmp_path: Path, text: str | None) -> None:
+def test_dump_without_request_sizes_is_read_and_replaced(tmp_path: Path, text: str | None) -> None:
     write(tmp_path / "d", 200)
     if text is None:
         (tmp_path / "d" / "requests.json").unlink()
@@ -90,7 +90,7 @@ def test_a_dump_that_does_not_tell_its_requests_is_read_all_the_same(tmp_path: P
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_an_earlier_dump_stays_until_the_new_one_is_complete(tmp_path: Path, error: type[BaseException]) -> None:
+def test_earlier_dump_stays_until_the_new_one_is_complete(tmp_path: Path, error: type[BaseException]) -> None:
     write(tmp_path / "d", 10)
     with pytest.raises(error), DumpWriter(DumpOptions(tmp_path / "d")) as dump:
         dump.write(predictions(64)[0])
@@ -101,14 +101,14 @@ def test_an_earlier_dump_stays_until_the_new_one_is_complete(tmp_path: Path, err
     assert os.listdir(tmp_path) == ["d"]
 
 
-def test_a_folder_of_other_things_is_never_replaced(tmp_path: Path) -> None:
+def test_folder_with_other_files_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(UsageError, match=r"holds thesis\.txt, which is no dump: name a new or empty folder"):
         write(tmp_path, 10)
     assert (tmp_path / "thesis.txt").read_text() == "precious"
 
 
-def test_batches_must_fit_each_other(tmp_path: Path) -> None:
+def test_batches_with_different_signatures_are_refused(tmp_path: Path) -> None:
     first, *_ = predictions(64)
     wider = Prediction(first.batch, {"score": np.zeros((64, 2), np.float32)})
     shorter = Prediction(first.batch, {"score": np.zeros((63, 1), np.float32)})
@@ -126,7 +126,7 @@ def test_batches_must_fit_each_other(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_labels_that_are_not_there_cannot_be_dumped(tmp_path: Path) -> None:
+def test_dump_labels_needs_labels_in_the_batches(tmp_path: Path) -> None:
     (first,) = predictions(10)
     unlabelled = Prediction(Batch(first.batch.ids, first.batch.x), first.y_pred)
     with (
@@ -136,7 +136,7 @@ def test_labels_that_are_not_there_cannot_be_dumped(tmp_path: Path) -> None:
         dump.write(unlabelled)
 
 
-def test_bad_dumps_are_named(tmp_path: Path) -> None:
+def test_damaged_dump_is_reported_with_its_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"there is no dump at .*nowhere: make it with"):
         Dump(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()

@@ -8,7 +8,7 @@ import pytest
 from deployment_toolkit.rows.prefetch import prefetched
 
 
-def test_works_ahead_by_no_more_than_its_depth_and_closes_the_source() -> None:
+def test_prefetch_reads_at_most_its_depth_ahead_and_closes_the_source() -> None:
     made: list[int] = []
     closed = threading.Event()
 
@@ -28,7 +28,7 @@ def test_works_ahead_by_no_more_than_its_depth_and_closes_the_source() -> None:
     assert list(prefetched(source(), depth=2)) == list(range(100))
 
 
-def test_an_error_is_raised_where_its_item_would_be() -> None:
+def test_prefetch_raises_an_error_at_the_place_of_its_item() -> None:
     def source() -> Generator[int, None, None]:
         yield 1
         raise ValueError("the second one")

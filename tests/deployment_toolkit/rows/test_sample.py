@@ -35,7 +35,7 @@ def test_random_rows_are_seeded_and_fill_the_value_ranges() -> None:
     assert not np.array_equal(rows["item"], other["item"])
 
 
-def test_what_no_row_can_be_made_of_is_named() -> None:
+def test_random_rows_refuse_inputs_of_unknown_range_or_shape() -> None:
     with pytest.raises(DataError, match="input a takes ids and nothing says how many there are: give a --dataloader"):
         random_rows(ModelSpec((TensorSpec("a", "int32", (1,)),), ()), 1, seed=1)
     with pytest.raises(DataError, match=r"input a has rows of any shape \[-1\]: give a --dataloader"):
@@ -43,10 +43,10 @@ def test_what_no_row_can_be_made_of_is_named() -> None:
 
 
 @pytest.mark.parametrize(("wanted", "given"), [(3, 3), (6, 6), (100, 12)])
-def test_the_first_rows_are_taken_across_batches(wanted: int, given: int) -> None:
+def test_first_rows_come_from_several_batches(wanted: int, given: int) -> None:
     assert first_rows(dataloader, wanted)["item"].ravel().tolist() == list(range(given))
 
 
-def test_a_dataset_without_rows_is_told() -> None:
+def test_dataset_without_rows_is_reported() -> None:
     with pytest.raises(DataError, match="yields no rows"):
         first_rows(lambda: iter(()), 3)

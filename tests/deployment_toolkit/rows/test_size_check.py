@@ -1,4 +1,4 @@
-"""Answers in many sizes, by plain functions in place of a model."""
+"""Comparison of answers in many sizes; plain functions replace a model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def right(x: Arrays) -> Arrays:
 
 
 def wrong_in(sizes: set[int], harm: Callable[[Arrays], None]) -> Infer:
-    """A model whose answers are harmed in requests of these sizes."""
+    """A model with wrong answers in requests of these sizes."""
 
     def infer(x: Arrays) -> Arrays:
         y = right(x)
@@ -54,7 +54,7 @@ def put(name: str, row: int, value: float) -> Callable[[Arrays], None]:
     row=st.integers(0, 10**6),
     harm=st.sampled_from([("score", 0.5), ("score", 3e-4), ("score", np.nan), ("score", np.inf), ("place", 1)]),
 )
-def test_the_one_wrong_size_is_named_whichever_it_is_and_whichever_row_shows_it(
+def test_wrong_size_is_named_for_any_size_and_row(
     max_batch_size: int, chosen: int, row: int, harm: tuple[str, float]
 ) -> None:
     sizes = load_sizes(max_batch_size)
@@ -71,7 +71,7 @@ def test_the_one_wrong_size_is_named_whichever_it_is_and_whichever_row_shows_it(
     seed=st.integers(0, 2**32 - 1),
     constant=st.sampled_from([None, np.nan, np.inf, 0.0]),
 )
-def test_noise_below_the_tolerance_passes_and_is_told(
+def test_noise_below_the_tolerance_passes_and_is_returned(
     max_batch_size: int, noise: float, seed: int, constant: float | None
 ) -> None:
     generator = np.random.default_rng(seed)
@@ -89,7 +89,7 @@ def test_noise_below_the_tolerance_passes_and_is_told(
         assert largest == 0
 
 
-def test_the_message_says_how_much_and_what_was_allowed() -> None:
+def test_size_error_names_the_difference_and_the_limit() -> None:
     infer = wrong_in({64}, put("score", 3, 0.5))
     with pytest.raises(SizeError) as caught:
         check_sizes(infer, SPEC, load_sizes(4096), TOLERANCE)
@@ -105,19 +105,19 @@ def test_the_message_says_how_much_and_what_was_allowed() -> None:
         check_sizes(infer, SPEC, load_sizes(4096), TOLERANCE)
 
 
-def test_several_wrong_sizes_are_all_named() -> None:
+def test_wrong_sizes_are_all_named() -> None:
     with pytest.raises(
         SizeError, match="^requests of 63, 128 and 4096 rows are answered wrongly: output score of row 1 "
     ):
         check_sizes(wrong_in({63, 128, 4096}, put("score", 1, 1.0)), SPEC, load_sizes(4096), TOLERANCE)
 
 
-def test_between_two_sizes_nothing_tells_which_is_wrong() -> None:
+def test_size_error_with_only_two_sizes_names_both() -> None:
     with pytest.raises(SizeError, match="^requests of 1 and of 2 rows are answered differently, either may be wrong: "):
         check_sizes(wrong_in({2}, put("score", 0, 1.0)), SPEC, (1, 2), TOLERANCE)
 
 
-def test_what_was_wrong_only_once_is_still_wrong() -> None:
+def test_wrong_answer_that_occurs_only_once_is_an_error() -> None:
     asked: list[int] = []
 
     def infer(x: Arrays) -> Arrays:
@@ -133,7 +133,7 @@ def test_what_was_wrong_only_once_is_still_wrong() -> None:
 
 
 @pytest.mark.parametrize("max_batch_size", [0, 1, 2, 64, 1000, 4095, 4096, 131072])
-def test_it_costs_some_ten_thousand_rows(max_batch_size: int) -> None:
+def test_size_check_sends_at_most_ten_thousand_rows(max_batch_size: int) -> None:
     asked: list[int] = []
 
     def infer(x: Arrays) -> Arrays:
@@ -149,7 +149,7 @@ def test_it_costs_some_ten_thousand_rows(max_batch_size: int) -> None:
         assert max(sizes) == (max_batch_size if max_batch_size <= 4096 else 512)
 
 
-def test_a_slow_model_is_asked_in_fewer_sizes_and_still_compared() -> None:
+def test_slow_model_is_checked_in_fewer_sizes() -> None:
     def infer(x: Arrays) -> Arrays:
         time.sleep(0.001 * len(x["amount"]))
         return wrong_in({16}, put("score", 1, 1.0))(x)
@@ -166,7 +166,7 @@ def test_a_slow_model_is_asked_in_fewer_sizes_and_still_compared() -> None:
 
 
 @pytest.mark.parametrize("max_batch_size", [1, 2, 7, 64, 1000, 4096, 5000, 131072])
-def test_a_server_is_asked_in_the_largest_size_and_many_below_it(max_batch_size: int) -> None:
+def test_request_sizes_include_the_largest_and_bucket_borders(max_batch_size: int) -> None:
     sizes = request_sizes(max_batch_size)
     assert list(sizes) == sorted(set(sizes))
     assert sizes[0] == 1 and sizes[-1] == max_batch_size
@@ -177,7 +177,7 @@ def test_a_server_is_asked_in_the_largest_size_and_many_below_it(max_batch_size:
 
 
 @pytest.mark.parametrize("answer", [lambda a: a[:1], lambda a: np.float32(1), lambda a: a.reshape(-1, 2)])
-def test_an_answer_without_a_row_for_each_row_is_named_with_its_size(answer: Callable[[Array], Array]) -> None:
+def test_answer_with_a_wrong_number_of_rows_is_named_with_its_size(answer: Callable[[Array], Array]) -> None:
     def infer(x: Arrays) -> Arrays:
         y = right(x)
         return y | ({"score": answer(y["score"])} if len(x["amount"]) == 16 else {})
@@ -186,7 +186,7 @@ def test_an_answer_without_a_row_for_each_row_is_named_with_its_size(answer: Cal
         SizeComparison(infer, SPEC, load_sizes(64))
 
 
-def test_a_size_that_fails_is_named_with_the_runtimes_words() -> None:
+def test_failed_size_is_named_with_the_runtime_error() -> None:
     def infer(x: Arrays) -> Arrays:
         if len(x["amount"]) == 33:
             raise RuntimeError("no kernel")
@@ -197,7 +197,7 @@ def test_a_size_that_fails_is_named_with_the_runtimes_words() -> None:
 
 
 @pytest.mark.parametrize("free", [True, False])
-def test_outputs_of_free_shape_may_have_another_in_another_size(free: bool) -> None:
+def test_output_shape_may_depend_on_the_size_only_if_it_is_free(free: bool) -> None:
     spec = ModelSpec(SPEC.inputs, (TensorSpec("wide", "float32", (-1 if free else 2,)),))
 
     def infer(x: Arrays) -> Arrays:
@@ -213,7 +213,7 @@ def test_outputs_of_free_shape_may_have_another_in_another_size(free: bool) -> N
 DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "object")
 
 
-def test_rows_are_made_for_any_model_and_keep_to_its_ranges() -> None:
+def test_check_rows_fit_any_model_and_its_value_ranges() -> None:
     inputs = [TensorSpec(dtype, dtype, (-1, 2)) for dtype in DTYPES]
     inputs += [TensorSpec("ids", "int64", (1,), (-1, 2**40)), TensorSpec("unit", "float32", (1,), (-3, 4))]
     spec = ModelSpec(tuple(inputs), ())

@@ -18,7 +18,7 @@ def compared(tolerance: Tolerance, reference: Array, candidate: Array) -> Output
     return comparison
 
 
-def test_the_limit_is_atol_plus_rtol_of_the_reference() -> None:
+def test_tolerance_is_atol_plus_rtol_of_the_reference() -> None:
     tolerance = Tolerance(atol=0.25, rtol=0.5)  # of 4: 2.25
     assert compared(tolerance, column(4, 4, -4), column(6.25, 1.75, -6.25)).rows_out == 0
     assert compared(tolerance, column(4, 4, -4), column(6.3, 1.7, -6.3)).rows_out == 3
@@ -26,14 +26,14 @@ def test_the_limit_is_atol_plus_rtol_of_the_reference() -> None:
 
 
 @pytest.mark.parametrize(("reference", "candidate"), [(0.5, np.nan), (np.nan, 0.5), (np.nan, np.nan), (0.5, np.inf)])
-def test_what_is_no_number_never_agrees(reference: float, candidate: float) -> None:
+def test_nan_and_infinity_never_agree(reference: float, candidate: float) -> None:
     comparison = compared(Tolerance(atol=1e9), column(0.5, reference), column(0.5, candidate))
     assert comparison.rows_out == 1
     with pytest.raises(ToleranceError, match="row 1 of score"):
         comparison.require_agreement("onnx")
 
 
-def test_the_worst_rows_of_all_batches_are_shown_worst_first() -> None:
+def test_worst_rows_of_all_batches_are_shown_worst_first() -> None:
     comparison = OutputComparison({"a": Tolerance(0.1, 0), "b": Tolerance(10, 0)})
     zeros = np.zeros((10, 2))
     for start in (0, 10):
@@ -50,13 +50,13 @@ def test_the_worst_rows_of_all_batches_are_shown_worst_first() -> None:
     assert [row.row for row in comparison.worst[:4]] == [17, 16, 15, 14]
 
 
-def test_agreement_is_silent() -> None:
+def test_agreement_raises_nothing() -> None:
     comparison = compared(Tolerance(), column(1, 2), column(1, 2))
     comparison.require_agreement("onnx")
     assert (comparison.worst, comparison.max_abs_diff) == ([], 0.0)
 
 
-def test_other_names_or_shapes_are_a_difference() -> None:
+def test_outputs_of_other_names_or_shapes_are_a_difference() -> None:
     comparison = OutputComparison({"score": Tolerance()})
     with pytest.raises(ToleranceError, match=r"outputs differ: \['score'\] became \['other'\]"):
         comparison.update({"score": column(1)}, {"other": column(1)})

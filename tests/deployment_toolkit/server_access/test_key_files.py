@@ -1,4 +1,4 @@
-"""Which files are taken for a server's key, and which are not."""
+"""Files that are accepted as the key of a server, and files that are not."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ ELSEWHERE = ServerUrl.parse("grpc://gpu7:8001")
 
 @pytest.fixture
 def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Instead of /dev/shm."""
+    """Folder used in place of /dev/shm."""
     monkeypatch.setattr(key_files, "_MEMORY", tmp_path)
     return tmp_path
 
 
-def test_a_key_is_its_owners_alone_and_belongs_to_its_address(memory: Path) -> None:
+def test_key_file_is_private_and_belongs_to_its_address(memory: Path) -> None:
     key = ServerKey.new()
     assert key.value not in repr(key)
     assert find_key(URL) is None
@@ -40,7 +40,7 @@ def test_a_key_is_its_owners_alone_and_belongs_to_its_address(memory: Path) -> N
     assert find_key(URL) is None and list(own_folder().iterdir()) == []
 
 
-def test_another_users_folder_is_not_taken(memory: Path) -> None:
+def test_key_folder_that_is_not_private_is_refused(memory: Path) -> None:
     own_folder().mkdir(mode=0o700)
     with kept_key(ServerKey.new(), [URL]):
         own_folder().chmod(0o755)
@@ -58,7 +58,7 @@ def test_another_users_folder_is_not_taken(memory: Path) -> None:
         (memory / "aside").rename(own_folder())
 
 
-def test_a_file_that_is_a_link_or_for_others_too_is_not_taken(memory: Path) -> None:
+def test_key_file_that_is_a_link_or_readable_by_others_is_ignored(memory: Path) -> None:
     with kept_key(ServerKey.new(), [URL]) as path:
         path.chmod(0o640)
         assert find_key(URL) is None
@@ -71,7 +71,7 @@ def test_a_file_that_is_a_link_or_for_others_too_is_not_taken(memory: Path) -> N
         path.with_name("aside").rename(path)
 
 
-def test_the_keys_of_other_peoples_servers_are_in_a_folder_that_is_named(memory: Path, tmp_path: Path) -> None:
+def test_key_of_another_server_is_read_from_the_configured_folder(memory: Path, tmp_path: Path) -> None:
     folder = tmp_path / "keys"
     folder.mkdir()
     env = {FOLDER_VARIABLE: str(folder)}

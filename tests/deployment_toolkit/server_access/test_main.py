@@ -14,12 +14,12 @@ from deployment_toolkit.server_access.url import ServerUrl
 COMMAND = [sys.executable, "-m", "deployment_toolkit.server_access"]
 
 
-def test_without_a_command_it_prints_where_the_library_is() -> None:
+def test_server_access_without_a_command_prints_the_library_path() -> None:
     done = subprocess.run(COMMAND, capture_output=True, text=True, check=True)
     assert Path(done.stdout.strip()) == build_library()
 
 
-def test_a_command_has_a_key_as_long_as_it_runs(tmp_path: Path) -> None:
+def test_server_access_command_has_a_key_while_it_runs(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
         http, grpc = (item.getsockname()[1] for item in (first, second))
     url, made, go_on = ServerUrl.parse(f"grpc://localhost:{grpc}"), tmp_path / "made", tmp_path / "go_on"

@@ -1,4 +1,4 @@
-"""What another user of the host can do to a server: ask it for predictions, and nothing that changes it."""
+"""Access of another user of the host to a server: predictions work, changes are refused."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def server(adder_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @as_root
-def test_it_is_refused_whatever_would_change_the_server(server: TritonServer) -> None:
+def test_requests_of_another_user_cannot_change_the_server(server: TritonServer) -> None:
     made = Path("/var/tmp") / f"stranger_{os.getpid()}_{time.monotonic_ns()}"
     assert server.key_file is not None
     arguments = [server.http_url, server.grpc_url, str(made), str(server.key_file)]
@@ -96,7 +96,7 @@ def test_it_is_refused_whatever_would_change_the_server(server: TritonServer) ->
 
 
 @as_root
-def test_its_key_is_not_to_be_seen(server: TritonServer) -> None:
+def test_key_is_hidden_from_other_users(server: TritonServer) -> None:
     assert server.key_file is not None and server.pid is not None
     secret = key_of(server)
     for path in (server.key_file, *server.key_file.parent.iterdir()):
@@ -137,7 +137,7 @@ def test_perf_analyzer_registers_shared_memory_and_keeps_the_key(
     assert secret not in result_path.with_suffix(".log").read_text()
 
 
-def test_the_owner_finds_it_by_any_name_of_the_address_and_nobody_without_it(server: TritonServer) -> None:
+def test_key_is_found_by_its_owner_and_required_by_the_server(server: TritonServer) -> None:
     for url in (server.http_url, server.grpc_url):
         assert TritonServer.from_url(url).has_loaded("adder")
         assert TritonServer.from_url(url.replace("127.0.0.1", "localhost")).has_loaded("adder")
@@ -150,15 +150,15 @@ def test_the_owner_finds_it_by_any_name_of_the_address_and_nobody_without_it(ser
             path.with_name("hidden").rename(path)
 
 
-def test_by_hand_it_need_not_stand_in_a_command(server: TritonServer) -> None:
-    """As docs/server-access.md has it."""
+def test_key_can_be_given_to_curl_as_a_file(server: TritonServer) -> None:
+    """Uses the command of docs/server-access.md."""
     argv = ["curl", "--silent", "--request", "POST", f"{server.http_url}/v2/repository/index"]
     assert "restricted" in subprocess.run(argv, capture_output=True, text=True, check=True).stdout
     argv += ["--header", f"@{server.key_file}"]
     assert '"name":"adder"' in subprocess.run(argv, capture_output=True, text=True, check=True).stdout
 
 
-def test_each_start_has_another_key_and_takes_it_away(adder_repository: Path, tmp_path: Path) -> None:
+def test_key_is_new_at_each_start_and_removed_at_its_end(adder_repository: Path, tmp_path: Path) -> None:
     keys = set()
     for _ in range(2):
         with local_server(adder_repository, log_path=tmp_path / "server.log") as running:
@@ -170,8 +170,8 @@ def test_each_start_has_another_key_and_takes_it_away(adder_repository: Path, tm
     assert len(keys) == 2
 
 
-def test_what_a_killed_process_left_does_no_harm(adder_repository: Path, tmp_path: Path) -> None:
-    """Nor is it sent to whoever listens there now."""
+def test_key_file_of_a_killed_server_is_ignored_and_removed(adder_repository: Path, tmp_path: Path) -> None:
+    """The old key is not sent to another program that listens at the address now."""
     ready = tmp_path / "ready"
     argv = [sys.executable, "-m", "deployment_toolkit.triton_server", "--model-repository", str(adder_repository)]
     ports = {name: _free_port() for name in ("http", "grpc", "metrics")}
@@ -198,7 +198,7 @@ def test_what_a_killed_process_left_does_no_harm(adder_repository: Path, tmp_pat
 
 
 def as_nobody(argv: list[str]) -> str:
-    """What the command prints for a user that has no part in this project."""
+    """Output of a command that the user ``nobody`` runs."""
     assert shutil.which("setpriv") is not None
     user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"]
     done = subprocess.run(

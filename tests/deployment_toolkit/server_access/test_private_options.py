@@ -1,4 +1,4 @@
-"""Options that a program gets in no command line."""
+"""Options that a program receives without a command line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ print(json.dumps(told | {"options": sys.argv[1:], "inherited": dict(os.environ)}
 
 
 @pytest.mark.parametrize("name", ["tritonserver", "perf_analyzer", "another"])
-def test_only_the_programs_that_are_meant_take_them_and_nothing_stays(tmp_path: Path, name: str) -> None:
+def test_private_options_reach_only_the_intended_programs(tmp_path: Path, name: str) -> None:
     program = tmp_path / name
     program.symlink_to(Path(sys.executable).resolve())
     env = with_private_options({**os.environ, "LD_PRELOAD": "libm.so.6"}, ["--secret=two words", "-H", "name:secret"])
@@ -38,9 +38,7 @@ def test_only_the_programs_that_are_meant_take_them_and_nothing_stays(tmp_path: 
         assert "secret" not in str(told["inherited"]) + told["environ"]
 
 
-def test_without_a_compiler_no_server_is_started_and_the_remedy_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_server_without_a_compiler_is_refused_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(private_options, "_CACHE", tmp_path / "cache")
     monkeypatch.setenv("CXX", "/no/c++")
     with (
@@ -50,7 +48,7 @@ def test_without_a_compiler_no_server_is_started_and_the_remedy_is_told(
         pass
 
 
-def test_a_path_that_cannot_be_preloaded_is_told() -> None:
+def test_path_with_a_space_cannot_be_preloaded() -> None:
     assert preload(build_library(), Path("/b.so")) == {"LD_PRELOAD": f"{build_library()}:/b.so"}
     with pytest.raises(ServerError, match=r"/a b/c\.so can't be preloaded: move it"):
         preload(Path("/a b/c.so"))

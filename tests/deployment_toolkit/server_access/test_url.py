@@ -8,7 +8,7 @@ from deployment_toolkit.server_access.url import Scheme, ServerUrl
 from run_inference_on_triton import TritonOptions
 
 
-def test_default_of_the_script_is_an_address() -> None:
+def test_default_server_url_is_valid() -> None:
     parser = make_parser("")
     add_dataclass(parser, TritonOptions)
     options = from_args(TritonOptions, parser.parse_args(["--model-name", "m", "--dataloader", "d.py"]))
@@ -24,12 +24,12 @@ def test_default_of_the_script_is_an_address() -> None:
         ("[::1]:8001", ServerUrl(Scheme.GRPC, "::1", 8001)),
     ],
 )
-def test_both_protocols(text: str, expected: ServerUrl) -> None:
+def test_server_url_has_both_protocols(text: str, expected: ServerUrl) -> None:
     assert ServerUrl.parse(text) == expected
     assert ServerUrl.parse(str(expected)) == expected
 
 
 @pytest.mark.parametrize("text", ["ftp://host:1", "grpc://host:port", "http://:8000", "http://host:8000/v2", ""])
-def test_what_is_no_address_is_named(text: str) -> None:
+def test_invalid_server_url_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="server URL"):
         ServerUrl.parse(text)

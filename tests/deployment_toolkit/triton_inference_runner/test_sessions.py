@@ -23,7 +23,7 @@ WAYS = pytest.mark.parametrize(
 
 
 def _batches(*, delays_s: dict[int, float] | None = None, marked: int | None = None) -> Iterator[Batch]:
-    """Uneven batches; in some the first row makes the model wait or refuse."""
+    """Uneven batches; in some of them the first row makes the model wait or refuse."""
     random = np.random.default_rng(0)
     for number, size in enumerate(SIZES, start=1):
         x1 = random.random((size, 1), dtype=np.float32)
@@ -60,7 +60,7 @@ def _assert_all_right(session: TritonSession) -> None:
 
 
 @WAYS
-def test_answers_in_order_of_the_batches(adder_server: TritonServer, scheme: str, synchronous: bool) -> None:
+def test_answers_keep_the_order_of_the_batches(adder_server: TritonServer, scheme: str, synchronous: bool) -> None:
     with _session(adder_server, scheme, synchronous) as session:
         assert session.spec.value_ranges == {"x2": (-1, 999)}
         _assert_all_right(session)
@@ -71,7 +71,7 @@ def test_answers_in_order_of_the_batches(adder_server: TritonServer, scheme: str
 
 
 @WAYS
-def test_no_more_batches_in_memory_than_the_window(adder_server: TritonServer, scheme: str, synchronous: bool) -> None:
+def test_window_limits_the_batches_in_memory(adder_server: TritonServer, scheme: str, synchronous: bool) -> None:
     drawn = 0
 
     def counted() -> Iterator[Batch]:
@@ -87,7 +87,7 @@ def test_no_more_batches_in_memory_than_the_window(adder_server: TritonServer, s
 
 
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
-def test_window_keeps_several_requests_under_way(adder_server: TritonServer, scheme: str) -> None:
+def test_window_allows_several_requests_at_once(adder_server: TritonServer, scheme: str) -> None:
     delays_s = {number: 0.2 for number in range(1, 9)}
     seconds = {}
     for synchronous in (True, False):
@@ -99,7 +99,9 @@ def test_window_keeps_several_requests_under_way(adder_server: TritonServer, sch
 
 
 @WAYS
-def test_error_of_one_batch(adder_server: TritonServer, scheme: str, synchronous: bool) -> None:
+def test_error_of_a_batch_is_raised_and_the_session_continues(
+    adder_server: TritonServer, scheme: str, synchronous: bool
+) -> None:
     answered = 0
     with _session(adder_server, scheme, synchronous) as session:
         with pytest.raises(InferenceError, match="batch 6 of 64 rows: the server answered: id 666 is marked"):
@@ -110,7 +112,7 @@ def test_error_of_one_batch(adder_server: TritonServer, scheme: str, synchronous
 
 
 @WAYS
-def test_answer_that_does_not_come(adder_server: TritonServer, scheme: str, synchronous: bool) -> None:
+def test_late_answer_is_an_error_and_not_mixed_up(adder_server: TritonServer, scheme: str, synchronous: bool) -> None:
     with _session(adder_server, scheme, synchronous, wait_s=0.4) as session:
         started = time.monotonic()
         predictions = session.predict(_batches(delays_s={3: 1.0}))
@@ -124,7 +126,7 @@ def test_answer_that_does_not_come(adder_server: TritonServer, scheme: str, sync
 
 
 @WAYS
-def test_loop_left_early(adder_server: TritonServer, scheme: str, synchronous: bool) -> None:
+def test_loop_left_early_keeps_the_session_usable(adder_server: TritonServer, scheme: str, synchronous: bool) -> None:
     with _session(adder_server, scheme, synchronous) as session:
         predictions = session.predict(_batches(delays_s={3: 0.2}))
         next(iter(predictions))
@@ -132,7 +134,7 @@ def test_loop_left_early(adder_server: TritonServer, scheme: str, synchronous: b
         _assert_all_right(session)
 
 
-def test_server_gone_in_the_middle(adder_repository: Path, tmp_path: Path) -> None:
+def test_killed_server_is_reported(adder_repository: Path, tmp_path: Path) -> None:
     ways = [(scheme, synchronous) for scheme in ("grpc", "http") for synchronous in (True, False)]
     with local_server(adder_repository, log_path=tmp_path / "server.log") as server:
         server.load_model("adder", timeout_s=60)
@@ -155,7 +157,7 @@ def test_server_gone_in_the_middle(adder_repository: Path, tmp_path: Path) -> No
 
 
 @WAYS
-def test_what_is_not_there(adder_server: TritonServer, scheme: str, synchronous: bool) -> None:
+def test_missing_model_or_version_is_reported(adder_server: TritonServer, scheme: str, synchronous: bool) -> None:
     url = adder_server.grpc_url if scheme == "grpc" else adder_server.http_url
 
     def open_model(name: str, version: str) -> TritonSession:
@@ -173,7 +175,7 @@ def test_what_is_not_there(adder_server: TritonServer, scheme: str, synchronous:
         _assert_all_right(session)
 
 
-def test_batches_that_do_not_fit(adder_server: TritonServer) -> None:
+def test_batches_outside_the_signature_are_refused(adder_server: TritonServer) -> None:
     good = next(_batches())
     x1, x2 = good.x["x1"], good.x["x2"]
     for x, message in (
@@ -194,7 +196,7 @@ def test_batches_that_do_not_fit(adder_server: TritonServer) -> None:
         list(session.predict([large]))
 
 
-def test_window_and_wait_are_positive() -> None:
+def test_window_and_wait_time_must_be_positive() -> None:
     for window, wait_s in ((0, 1.0), (1, 0.0)):
         with pytest.raises(UsageError):
             open_session(

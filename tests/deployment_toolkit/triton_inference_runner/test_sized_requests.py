@@ -25,9 +25,7 @@ def batches(lengths: list[int]) -> Iterator[Batch]:
 
 @settings(derandomize=True, deadline=None)
 @given(lengths=st.lists(st.integers(1, 30), max_size=10), sizes=SIZES)
-def test_every_row_once_in_order_and_the_sizes_first_as_far_as_there_are_rows(
-    lengths: list[int], sizes: list[int]
-) -> None:
+def test_sized_requests_keep_rows_in_order_and_come_first(lengths: list[int], sizes: list[int]) -> None:
     sent = list(sized_requests(batches(lengths), sizes))
     ids = np.concatenate([np.zeros(0, int), *(batch.ids for batch, _ in sent)])
     assert ids.tolist() == list(range(sum(lengths)))
@@ -47,12 +45,12 @@ def test_every_row_once_in_order_and_the_sizes_first_as_far_as_there_are_rows(
 
 @settings(derandomize=True, deadline=None)
 @given(lengths=st.lists(st.integers(1, 30), max_size=10))
-def test_without_sizes_the_batches_are_those_that_come(lengths: list[int]) -> None:
+def test_batches_are_unchanged_without_sizes(lengths: list[int]) -> None:
     given_batches = list(batches(lengths))
     assert [batch for batch, _ in sized_requests(iter(given_batches), [])] == given_batches
 
 
-def test_no_more_is_held_than_the_size_and_a_batch() -> None:
+def test_sized_requests_hold_at_most_a_batch_more_than_their_size() -> None:
     drawn = 0
 
     def counted() -> Iterator[Batch]:
@@ -67,7 +65,7 @@ def test_no_more_is_held_than_the_size_and_a_batch() -> None:
         assert drawn < sent + 10
 
 
-def test_sizes_that_were_not_asked_are_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_sizes_without_enough_rows_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     list(sized_requests(batches([8, 8]), [3, 20, 7, 9]))
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
@@ -79,7 +77,7 @@ def test_sizes_that_were_not_asked_are_told(caplog: pytest.LogCaptureFixture) ->
     assert not caplog.records
 
 
-def test_rows_of_other_shapes_are_not_put_together() -> None:
+def test_rows_of_different_shapes_are_not_joined() -> None:
     widths = [Batch(np.arange(4), {"wide": np.ones((4, width))}) for width in (2, 3)]
     assert len(list(sized_requests(widths, [4, 4]))) == 2
     with pytest.raises(InputError, match="rows of several batches can't be sent in one request"):

@@ -28,7 +28,7 @@ instance_group [ {{ count: 1 kind: KIND_CPU }} ]
 
 @pytest.fixture(scope="session")
 def sampler_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sampler of served_sampler.py as ``sampler``, and in other guises."""
+    """A model repository with the model of served_sampler.py as ``sampler``, and variants of it under other names."""
     repository = tmp_path_factory.mktemp("sampler_repository")
     ranges = f"parameters {{ key: 'model_spec' value {{ string_value: '{json.dumps(SPEC.to_dict())}' }} }}"
     growing = "parameters { key: 'growing_delay' value { string_value: 'yes' } }"
@@ -50,7 +50,7 @@ def sampler_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def sampler_server(sampler_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
-    """A running server that has loaded every model of the repository."""
+    """A running server that has loaded all models of the repository."""
     log_path = tmp_path_factory.mktemp("sampler_server") / "server.log"
     with local_server(sampler_repository, log_path=log_path) as server:
         for model in sorted(path.name for path in sampler_repository.iterdir()):

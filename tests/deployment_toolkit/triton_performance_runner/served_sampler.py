@@ -1,5 +1,5 @@
-"""A model for Triton's Python backend that answers ``score = item``, refuses items outside its table, and writes down
-the items of every request. With the parameter ``growing_delay`` each answer takes longer than the one before."""
+"""A model for Triton's Python backend. It answers ``score = item``, refuses items outside its table, and writes the
+items of each request to a file. With the parameter ``growing_delay`` each answer takes longer than the one before."""
 
 from __future__ import annotations
 

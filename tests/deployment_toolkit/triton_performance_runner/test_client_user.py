@@ -1,4 +1,4 @@
-"""--client-user: perf_analyzer as the user of the server's container."""
+"""Option --client-user: perf_analyzer runs as the user of the server's container."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def owners(folder: Path) -> set[int]:
 
 
 def regions() -> list[str]:
-    """Shared memory of the other user; tests beside this one measure as root."""
+    """Shared memory of the other user. Tests that run at the same time measure as root."""
     names = []
     for path in SHARED_MEMORY.iterdir():
         with contextlib.suppress(FileNotFoundError):
@@ -65,7 +65,7 @@ def regions() -> list[str]:
 
 
 def wait_for(what: Callable[[], list[Any]], process: Child) -> list[Any]:
-    """What there is once there is something, while the process runs."""
+    """Result of ``what`` once it is not empty, while the process runs."""
     while not (there := what()):
         assert process.wait(0.005) is None, process.output()
     return there
@@ -73,7 +73,7 @@ def wait_for(what: Callable[[], list[Any]], process: Child) -> list[Any]:
 
 @pytest.fixture
 def closed(tmp_path: Path) -> Path:
-    """A folder that only its owner may look into."""
+    """A folder that only its owner may read."""
     folder = tmp_path / "closed"
     folder.mkdir(mode=0o700)
     return folder
@@ -81,7 +81,7 @@ def closed(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def container_server(adder_repository: Path, container_image: str, tmp_path: Path) -> Iterator[TritonServer]:
-    """A server in a container, of the user that such servers have, that has loaded ``adder``."""
+    """A server in a container, with the user that such servers have; it has loaded ``adder``."""
     adder_repository.chmod(0o755)
     with docker_server(adder_repository, image=container_image, log_path=tmp_path / "server.log") as running:
         running.load_model("adder", timeout_s=60)
@@ -89,7 +89,7 @@ def container_server(adder_repository: Path, container_image: str, tmp_path: Pat
 
 
 @ROOT_ONLY
-def test_the_shared_memory_is_that_users_and_the_results_are_the_callers(
+def test_shared_memory_belongs_to_client_user_and_results_to_caller(
     adder_server: TritonServer, closed: Path, tmp_path: Path
 ) -> None:
     result_path = closed / "results" / "latency.csv"
@@ -102,8 +102,8 @@ def test_the_shared_memory_is_that_users_and_the_results_are_the_callers(
     assert owners(closed) == {0}
 
 
-def test_the_user_of_a_container_can_be_measured_offline(container_server: TritonServer, closed: Path) -> None:
-    """As root with --client-user, as anybody else without it: the container then is the caller's."""
+def test_client_user_measures_a_container_offline(container_server: TritonServer, closed: Path) -> None:
+    """Root needs --client-user. Other users do not: the container runs as the caller."""
     user = ["--client-user", server_user(0, 0)] if os.geteuid() == 0 else []
     result_path = closed / "latency.csv"
     argv = command(container_server.http_url, result_path, *user, "--batch-sizes", "1", "64", "--warmup")
@@ -122,7 +122,9 @@ def test_the_user_of_a_container_can_be_measured_offline(container_server: Trito
 
 @ROOT_ONLY
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_it_leaves_nothing(number: signal.Signals, adder_server: TritonServer, tmp_path: Path) -> None:
+def test_interrupted_measurement_leaves_nothing(
+    number: signal.Signals, adder_server: TritonServer, tmp_path: Path
+) -> None:
     argv = command(adder_server.http_url, tmp_path / "latency.csv", "--client-user", USER)
     with child([*argv, "--measurement-interval", "1500"], stdout=tmp_path / "printed.txt") as process:
         wait_for(regions, process)
@@ -134,7 +136,7 @@ def test_interrupted_it_leaves_nothing(number: signal.Signals, adder_server: Tri
 
 
 @ROOT_ONLY
-def test_killed_it_takes_perf_analyzer_along(adder_server: TritonServer, tmp_path: Path) -> None:
+def test_killed_measurement_ends_perf_analyzer_too(adder_server: TritonServer, tmp_path: Path) -> None:
     argv = command(adder_server.http_url, tmp_path / "latency.csv", "--client-user", USER)
     argv += ["--evaluation-mode", "online", "--measurement-interval", "60000"]  # without regions to leave behind
     with child(argv, stdout=tmp_path / "printed.txt") as process:
@@ -147,12 +149,12 @@ def test_killed_it_takes_perf_analyzer_along(adder_server: TritonServer, tmp_pat
 
 
 @pytest.mark.parametrize("text", ["nobody", "65534", "65534:", "1:2:3", "-1:0", "1 :2", "4294967295:0"])
-def test_what_is_no_user_is_refused(text: str, tmp_path: Path) -> None:
+def test_invalid_client_user_is_refused(text: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--client-user .*: write the numbers of a user and a group, for example"):
         PerformanceOptions(result_path=tmp_path / "latency.csv", client_user=text, **QUICK)
 
 
-def test_without_its_means_it_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_client_user_needs_root_and_setpriv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = PerformanceOptions(result_path=tmp_path / "none" / "latency.csv", client_user=USER, **QUICK)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(UsageError, match="--client-user 65534:65534: only root can .* this is user 1000; leave it out"):
@@ -164,7 +166,7 @@ def test_without_its_means_it_says_what_is_missing(tmp_path: Path, monkeypatch: 
     assert not options.result_path.parent.exists()
 
 
-def test_a_region_that_another_user_left_is_named() -> None:
+def test_shared_memory_left_by_another_user_is_named() -> None:
     left, me = SHARED_MEMORY / f"left_{uuid.uuid4().hex}", os.geteuid()
     names = region_pattern([], [left.name])
     refusals = ("Unable to open shared memory region: '/x'", "unable to get shared memory descriptor for key '/x'")
@@ -180,7 +182,7 @@ def test_a_region_that_another_user_left_is_named() -> None:
     assert region_remedy("the model has no such input", names, me + 1) is None
 
 
-def test_other_users_can_wait_for_a_measurement_of_a_user_who_shares_nothing(tmp_path: Path) -> None:
+def test_lock_file_is_readable_by_other_users(tmp_path: Path) -> None:
     mask = os.umask(0o077)
     try:
         with machine_to_itself(tmp_path):

@@ -52,7 +52,7 @@ def options(tmp_path: Path, sampler_server: TritonServer) -> Options:
 
 @pytest.fixture
 def requests(sampler_repository: Path) -> Callable[[str], list[list[int]]]:
-    """The items of the requests that a model saw from here on."""
+    """Items of the requests that a model receives after the fixture is created."""
     starts = {path: len(path.read_text().splitlines()) for path in sampler_repository.glob("*/requests.txt")}
 
     def read(model: str = "sampler") -> list[list[int]]:
@@ -65,14 +65,14 @@ def requests(sampler_repository: Path) -> Callable[[str], list[list[int]]]:
 
 @pytest.fixture(autouse=True)
 def nothing_is_left(tmp_path: Path) -> Iterator[None]:
-    """After each test: no region of ours in /dev/shm, no file in the working directory."""
+    """Check after each test: no shared memory region of the test in /dev/shm, no file in the working directory."""
     before = {*SHARED_MEMORY.iterdir(), *Path.cwd().iterdir()}
     yield
     left = {*SHARED_MEMORY.iterdir(), *Path.cwd().iterdir()} - before
     assert not [path for path in left if path.name.startswith(("shopitem", "amount", "score")) or path.suffix == ".csv"]
 
 
-def test_offline_rows_are_inside_the_value_range_and_all_different(
+def test_offline_rows_are_in_the_value_range_and_different(
     options: Options, requests: Callable[..., list[list[int]]]
 ) -> None:
     measured = measure(options(batch_sizes=[16, 1], warmup=True))
@@ -127,7 +127,7 @@ def test_rows_of_a_dataset_are_sent(options: Options, requests: Callable[..., li
     assert all(len(set(request)) == 4 for request in seen)
 
 
-def test_a_dataset_that_the_model_cannot_take(options: Options) -> None:
+def test_dataset_outside_the_value_range_is_refused(options: Options) -> None:
     def batches() -> Iterator[tuple[Array, Arrays, Arrays]]:
         yield np.zeros(1), {"shop/item": np.array([[1000]], np.int32), "amount": np.zeros((1, 2), np.float32)}, {}
 
@@ -135,7 +135,9 @@ def test_a_dataset_that_the_model_cannot_take(options: Options) -> None:
         measure(options(), batches)
 
 
-def test_free_shapes_and_models_without_batching(options: Options, requests: Callable[..., list[list[int]]]) -> None:
+def test_measurement_works_with_free_shapes_and_without_batching(
+    options: Options, requests: Callable[..., list[list[int]]]
+) -> None:
     measure(options(model_name="free_shape", input_shapes=["amount:5"], batch_sizes=[3]))
     measure(options(model_name="unbatched"))
     assert {len(request) for request in requests("free_shape")} == {3}
@@ -146,13 +148,15 @@ def test_free_shapes_and_models_without_batching(options: Options, requests: Cal
         measure(options(model_name="free_shape"))
 
 
-def test_room_for_an_output_of_free_shape(options: Options) -> None:
+def test_output_of_free_shape_needs_enough_shared_memory(options: Options) -> None:
     with pytest.raises(PerformanceError, match=r"could not measure batch 4, concurrency 1: .*score"):
         measure(options(model_name="free_output", batch_sizes=[4], output_shared_memory_size=2))
     measure(options(model_name="free_output", batch_sizes=[4], output_shared_memory_size=4))
 
 
-def test_count_windows_of_zeros(options: Options, requests: Callable[..., list[list[int]]]) -> None:
+def test_count_windows_send_zeros_and_count_requests(
+    options: Options, requests: Callable[..., list[list[int]]]
+) -> None:
     counted = {"measurement_mode": MeasurementMode.COUNT_WINDOWS, "measurement_request_count": 70}
     measure(options(**counted, input_data="zero"))
     assert " --measurement-mode count_windows --measurement-request-count 70 " in options().log_path.read_text()
@@ -160,7 +164,7 @@ def test_count_windows_of_zeros(options: Options, requests: Callable[..., list[l
     assert len(seen) >= 3 * 70 and {item for request in seen for item in request} == {0}
 
 
-def test_own_input_data_is_passed_on(
+def test_input_data_file_is_passed_on(
     options: Options, requests: Callable[..., list[list[int]]], tmp_path: Path
 ) -> None:
     path = tmp_path / "my data.json"
@@ -169,7 +173,7 @@ def test_own_input_data_is_passed_on(
     assert {item for request in requests() for item in request} == {7, 8}
 
 
-def test_what_never_settles_is_marked_and_kept(options: Options, caplog: pytest.LogCaptureFixture) -> None:
+def test_unsettled_measurement_is_marked_and_kept(options: Options, caplog: pytest.LogCaptureFixture) -> None:
     settings = {"measurement_interval": 500, "stability_percentage": 5.0, "retries": 1}
     measure(options(model_name="growing", **settings))
     with options().result_path.open() as file:
@@ -180,7 +184,7 @@ def test_what_never_settles_is_marked_and_kept(options: Options, caplog: pytest.
     assert "never settled" in caplog.text
 
 
-def test_settled_is_the_rule_of_perf_analyzer() -> None:
+def test_settled_follows_the_rule_of_perf_analyzer() -> None:
     def settled(*passes: tuple[float, float]) -> bool:
         return Report({}, list(passes), 10).is_settled(10)
 
@@ -208,7 +212,7 @@ def test_settled_is_the_rule_of_perf_analyzer() -> None:
         ({"input_shapes": ["colour:3"]}, UsageError, "the model's inputs are amount, shop/item"),
     ],
 )
-def test_what_cannot_be_measured_is_said_at_once(
+def test_wrong_options_are_refused_at_once(
     options: Options, changes: dict[str, Any], error: type[DeploymentError], message: str
 ) -> None:
     with pytest.raises(error, match=message):
@@ -216,14 +220,14 @@ def test_what_cannot_be_measured_is_said_at_once(
     assert not (options().result_path).exists()
 
 
-def test_requests_that_the_model_refuses(options: Options, tmp_path: Path) -> None:
+def test_requests_refused_by_the_model_are_reported(options: Options, tmp_path: Path) -> None:
     path = tmp_path / "bad.json"
     path.write_text('{"data": [{"shop/item": [1000], "amount": [0.0, 1.0]}]}')
     with pytest.raises(PerformanceError, match=r"could not measure batch 1, concurrency 1: .*item outside the table"):
         measure(options(input_data=str(path)))
 
 
-def test_the_points_before_a_killed_one_are_kept(options: Options) -> None:
+def test_points_before_a_killed_measurement_are_kept(options: Options) -> None:
     stop = threading.Event()
 
     def kill_second_point() -> None:
@@ -249,13 +253,13 @@ def _has_regions() -> bool:
     return (SHARED_MEMORY / "shopitem_0_0").exists()
 
 
-def test_a_measurement_that_takes_too_long(options: Options) -> None:
+def test_measurement_timeout_is_reported(options: Options) -> None:
     with pytest.raises(PerformanceError, match=r"did not measure batch 1, concurrency 1 in 1 s: raise --timeout"):
         measure(options(measurement_interval=2000, timeout=1))
     assert "--measurement-interval 2000" in options().log_path.read_text()
 
 
-def test_a_second_measurement_waits(options: Options, caplog: pytest.LogCaptureFixture) -> None:
+def test_second_measurement_waits_for_the_first(options: Options, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     waiting = threading.Event()
     handler = logging.Handler()
@@ -273,7 +277,7 @@ def test_a_second_measurement_waits(options: Options, caplog: pytest.LogCaptureF
     assert len(read_performance(options().result_path)) == 1
 
 
-def test_only_regions_that_appeared_and_are_named_so_are_swept() -> None:
+def test_shared_memory_cleanup_removes_new_regions_of_these_names_only() -> None:
     before, ours, other = (SHARED_MEMORY / name for name in ("sweepin_0_1", "sweepin_0_2", "sweepin_0_2_more"))
     try:
         before.touch()

@@ -9,7 +9,7 @@ OPEN_FILES = 1024  # of a process, unless its user asked for more
 
 
 @given(batch=st.integers(1, 131072), inputs=st.integers(1, 200), most=st.sampled_from([400, 700]))
-def test_regions_stay_below_the_limit_of_open_files_and_take_turns(batch: int, inputs: int, most: int) -> None:
+def test_shared_memory_regions_stay_below_the_open_files_limit(batch: int, inputs: int, most: int) -> None:
     steps = region_steps(batch, most // inputs)
     assert steps >= 1
     assert steps * inputs < OPEN_FILES - 200 or steps == 1
@@ -17,7 +17,7 @@ def test_regions_stay_below_the_limit_of_open_files_and_take_turns(batch: int, i
         assert {request * batch % steps for request in range(steps)} == set(range(steps))
 
 
-def test_the_29_inputs_of_outbrain_are_offered_several_rows_at_batch_1() -> None:
+def test_outbrain_inputs_get_several_rows_at_batch_1() -> None:
     assert region_steps(1, 700 // 29) == 23
     assert region_steps(1, 400 // 29) == 13
 

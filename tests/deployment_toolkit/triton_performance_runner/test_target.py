@@ -10,7 +10,7 @@ from deployment_toolkit.triton_performance_runner.options import PerformanceOpti
 from deployment_toolkit.triton_performance_runner.target import _ranges_of_files
 
 
-def test_value_ranges_are_read_from_the_repositorys_own_files(tiny_onnx: Callable[..., Path], tmp_path: Path) -> None:
+def test_value_ranges_are_read_from_files_of_the_repository(tiny_onnx: Callable[..., Path], tmp_path: Path) -> None:
     version = tmp_path / "tiny" / "1"
     version.mkdir(parents=True)
     tiny_onnx(version / "model.onnx")

@@ -1,4 +1,4 @@
-"""A real server, started by the test as somebody else's."""
+"""Use of a running server: the test starts a real server as another user of the machine would."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _somebody_elses(repository: Path, method: LoadMethod = LoadMethod.EXPLICIT) 
 
 @pytest.fixture
 def repository(adder_repository: Path, tmp_path: Path) -> Path:
-    """A repository with somebody else's model ``adder``."""
+    """A repository that already has a model ``adder``."""
     folder = shutil.copytree(adder_repository / "adder", tmp_path / "models" / "adder")
     config = (folder / "config.pbtxt").read_text()
     (folder / "config.pbtxt").write_text(config.replace("count: 4", "count: 1"))
@@ -41,7 +41,7 @@ def _add(repository: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("method", LoadMethod)
-def test_what_the_block_put_there_is_taken_back_and_nothing_else(repository: Path, method: LoadMethod) -> None:
+def test_attached_server_removes_only_models_of_the_block(repository: Path, method: LoadMethod) -> None:
     with _somebody_elses(repository, method) as running:
         for names in (("first", "second"), ("second",)):  # a name is free again
             with (
@@ -64,7 +64,7 @@ def test_what_the_block_put_there_is_taken_back_and_nothing_else(repository: Pat
             running.wait_ready(30)  # it is not while it unloads
 
 
-def test_somebody_elses_model_is_not_overwritten(repository: Path) -> None:
+def test_existing_model_is_not_overwritten(repository: Path) -> None:
     before = (repository / "adder" / "config.pbtxt").stat().st_ino
     with _somebody_elses(repository) as running:
         http, grpc = running.http_url, running.grpc_url
@@ -85,7 +85,7 @@ def test_somebody_elses_model_is_not_overwritten(repository: Path) -> None:
     assert not (repository / "new").exists()
 
 
-def test_a_server_that_ends_meanwhile_is_told_and_its_folder_cleaned(
+def test_ended_server_is_reported_and_the_model_folder_removed(
     repository: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with contextlib.ExitStack() as theirs:
@@ -103,7 +103,7 @@ def test_a_server_that_ends_meanwhile_is_told_and_its_folder_cleaned(
     assert [path.name for path in repository.iterdir()] == ["adder"]
 
 
-def test_a_server_that_is_never_ready_is_given_up(repository: Path) -> None:
+def test_server_that_is_never_ready_is_reported(repository: Path) -> None:
     http, grpc = "http://127.0.0.1:1", "grpc://127.0.0.1:1"
     with (
         pytest.raises(ServerError, match="no server is ready at http://127.0.0.1:1 after 0.2 s: is it started there"),

@@ -31,7 +31,7 @@ from tests.shared_memory import SHARED_MEMORY, orphaned, regions
 
 @pytest.fixture(scope="module")
 def repository(adder_repository: Path) -> Path:
-    """The adder's, for all users to read and write."""
+    """The repository of ``adder``, readable and writable for all users."""
     adder_repository.chmod(0o777)
     (adder_repository / "adder" / "config.pbtxt").chmod(0o666)
     return adder_repository
@@ -39,7 +39,7 @@ def repository(adder_repository: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Some shared library, as custom operations."""
+    """Any shared library, used as custom operations."""
     path = tmp_path_factory.mktemp("operations") / "libcustom.so"
     shutil.copyfile(next((Installation.find().package.parent / "nvidia_pytriton.libs").glob("libb64-*")), path)
     path.chmod(0o666)
@@ -61,14 +61,14 @@ def server(
 
 @pytest.fixture
 def nothing_left(container_image: str) -> Iterator[None]:
-    """The test ends with the containers and the shared memory it began with."""
+    """Check after the test: no new container and no new shared memory."""
     containers, before = _containers(container_image), regions()
     yield
     assert _containers(container_image) == containers
     assert not orphaned(regions() - before)
 
 
-def test_the_server_answers_and_logs(server: TritonServer) -> None:
+def test_server_in_a_container_answers_and_logs(server: TritonServer) -> None:
     assert _ask(server) == [[1.5 + 6]]
     assert server.model_spec("adder").value_ranges == {"x2": (-1, 999)}
     assert TritonServer.from_url(server.grpc_url).is_ready()
@@ -80,12 +80,12 @@ def test_the_server_answers_and_logs(server: TritonServer) -> None:
         time.sleep(0.05)
 
 
-def test_its_processes_can_be_measured(server: TritonServer) -> None:
+def test_server_processes_are_visible_on_the_host(server: TritonServer) -> None:
     assert server.pid is not None
     assert len(psutil.Process(server.pid).children(recursive=True)) == 4  # a process per instance
 
 
-def test_it_sees_the_repository_read_only_and_is_not_root(
+def test_container_has_a_read_only_repository_and_no_root_rights(
     server: TritonServer, repository: Path, library: Path, container_image: str
 ) -> None:
     status = Path(f"/proc/{server.pid}/status").read_text()
@@ -98,7 +98,7 @@ def test_it_sees_the_repository_read_only_and_is_not_root(
     assert "No such file" in _inside(container_image, "cd /var/run/docker.sock || cd /run")
 
 
-def test_its_ports_are_on_loopback_only(server: TritonServer, container_image: str) -> None:
+def test_ports_of_the_container_are_on_loopback_only(server: TritonServer, container_image: str) -> None:
     (container,) = _containers(container_image).values()
     bindings = [binding for bound in container.ports.values() for binding in bound]
     assert len(bindings) == 3 and {binding["HostIp"] for binding in bindings} == {"127.0.0.1"}
@@ -114,7 +114,7 @@ def test_its_ports_are_on_loopback_only(server: TritonServer, container_image: s
             assert probe.connect_ex((address, int(bindings[0]["HostPort"]))) != 0
 
 
-def test_a_clients_shared_memory_reaches_it(server: TritonServer) -> None:
+def test_shared_memory_of_a_client_reaches_the_container(server: TritonServer) -> None:
     region = SHARED_MEMORY / f"region_{uuid.uuid4().hex}"
     region.write_bytes(np.array([[2.5]], np.float32).tobytes())
     region.chmod(0o666)  # a client of the same user needs no such thing
@@ -128,7 +128,7 @@ def test_a_clients_shared_memory_reaches_it(server: TritonServer) -> None:
         region.unlink()
 
 
-def test_who_has_no_key_is_refused(server: TritonServer, container_image: str) -> None:
+def test_request_without_the_key_is_refused(server: TritonServer, container_image: str) -> None:
     assert server.key_file is not None
     (secret,) = key_headers(server).values()
     with contextlib.closing(http.InferenceServerClient(server.http_url.removeprefix("http://"))) as client:
@@ -140,10 +140,10 @@ def test_who_has_no_key_is_refused(server: TritonServer, container_image: str) -
         assert secret not in str(process.cmdline()) + str(process.environ())
 
 
-def test_an_image_that_cannot_keep_a_key_gets_no_server(
+def test_image_that_cannot_protect_the_key_is_refused(
     nothing_left: None, repository: Path, container_image: str, tmp_path: Path
 ) -> None:
-    """As one of another architecture, whose loader passes over the library with a warning."""
+    """Like an image of another architecture, whose loader skips the library with a warning."""
     with (
         pytest.raises(ServerError, match="lets every user of this host load models, .* so use an image of this"),
         docker_server(repository, image=container_image, log_path=tmp_path / "log", env={"LD_PRELOAD": "/no.so"}),
@@ -152,7 +152,7 @@ def test_an_image_that_cannot_keep_a_key_gets_no_server(
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root's server runs as another user")
-def test_a_repository_for_roots_eyes_only(repository: Path, container_image: str, tmp_path: Path) -> None:
+def test_repository_readable_by_root_only_is_refused(repository: Path, container_image: str, tmp_path: Path) -> None:
     config = repository / "adder" / "config.pbtxt"
     config.chmod(0o600)
     try:
@@ -165,7 +165,7 @@ def test_a_repository_for_roots_eyes_only(repository: Path, container_image: str
         config.chmod(0o644)
 
 
-def test_it_is_gone_after_an_interrupt(
+def test_container_is_removed_after_an_interrupt(
     nothing_left: None, repository: Path, container_image: str, tmp_path: Path
 ) -> None:
     with (
@@ -177,7 +177,7 @@ def test_it_is_gone_after_an_interrupt(
     assert "All models are stopped" in (tmp_path / "server.log").read_text()  # it was asked, not killed
 
 
-def test_a_container_that_somebody_kills_is_told_and_removed(
+def test_killed_container_is_reported_and_removed(
     nothing_left: None, repository: Path, container_image: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = set(_containers(container_image))
@@ -192,7 +192,7 @@ def test_a_container_that_somebody_kills_is_told_and_removed(
     assert f"code 137; its log is {tmp_path / 'server.log'}" in caplog.text
 
 
-def test_a_container_that_somebody_removes_is_told(
+def test_removed_container_is_reported(
     nothing_left: None, repository: Path, container_image: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = set(_containers(container_image))
@@ -205,7 +205,7 @@ def test_a_container_that_somebody_removes_is_told(
     assert "has somebody removed it?" in caplog.text
 
 
-def test_one_that_ends_while_it_starts_shows_its_last_lines(
+def test_container_that_ends_at_its_start_shows_its_last_lines(
     nothing_left: None, container_image: str, tmp_path: Path
 ) -> None:
     model, log_path = tmp_path / "repository" / "broken", tmp_path / "server.log"
@@ -220,7 +220,7 @@ def test_one_that_ends_while_it_starts_shows_its_last_lines(
     assert str(log_path) in str(told.value) and "earlier run" not in str(told.value)
 
 
-def test_one_that_is_never_ready_is_given_up(
+def test_container_that_is_never_ready_is_reported(
     nothing_left: None, repository: Path, container_image: str, tmp_path: Path
 ) -> None:
     with (
@@ -230,7 +230,7 @@ def test_one_that_is_never_ready_is_given_up(
         pass
 
 
-def test_a_port_in_use_is_named(repository: Path, container_image: str, tmp_path: Path) -> None:
+def test_port_in_use_is_named(repository: Path, container_image: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with (
@@ -249,7 +249,7 @@ def test_given_ports_are_used(nothing_left: None, repository: Path, container_im
         assert running.is_ready()
 
 
-def test_a_wrong_image_is_named(container_image: str, repository: Path, tmp_path: Path) -> None:
+def test_missing_image_is_named(container_image: str, repository: Path, tmp_path: Path) -> None:
     with (
         pytest.raises(
             ContainerError, match="image 127.0.0.1:1/none:25.02 is not here and can't be pulled .*mend its name"
@@ -259,7 +259,7 @@ def test_a_wrong_image_is_named(container_image: str, repository: Path, tmp_path
         pass
 
 
-def test_an_image_without_a_server_is_named(
+def test_image_without_tritonserver_is_named(
     nothing_left: None, container_image: str, repository: Path, tmp_path: Path
 ) -> None:
     with (
@@ -271,7 +271,7 @@ def test_an_image_without_a_server_is_named(
         pass
 
 
-def test_a_dockerfile_that_fails_shows_its_last_lines(container_image: str, tmp_path: Path) -> None:
+def test_failed_docker_build_shows_its_last_lines(container_image: str, tmp_path: Path) -> None:
     dockerfile = tmp_path / "Dockerfile"
     dockerfile.write_text(f"FROM {container_image}\nRUN echo the disk is full; exit 3\n")
     with ContainerEngine.connect() as engine:
@@ -280,14 +280,14 @@ def test_a_dockerfile_that_fails_shows_its_last_lines(container_image: str, tmp_
         assert not engine.has_image("localhost/wide-deep-never")
 
 
-def test_missing_files_are_named(tmp_path: Path) -> None:
+def test_missing_repository_and_library_are_named(tmp_path: Path) -> None:
     with pytest.raises(ServerError, match="no model repository at"), _server_of(tmp_path / "none"):
         pass
     with pytest.raises(ServerError, match="no library"), _server_of(tmp_path, custom_operations=tmp_path / "none.so"):
         pass
 
 
-def test_without_an_engine_it_is_told_how_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_container_engine_error_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     repository = tmp_path / "repository"
     repository.mkdir()
@@ -298,7 +298,7 @@ def test_without_an_engine_it_is_told_how_to_get_one(tmp_path: Path, monkeypatch
         pass
 
 
-def test_gpus_are_asked_for_by_index() -> None:
+def test_gpus_are_requested_by_index() -> None:
     host = ContainerSpec(image="i", command=("c",), user="1:1", gpus=(0, 2)).to_api()["HostConfig"]
     assert host["DeviceRequests"] == [{"Driver": "", "DeviceIDs": ["0", "2"], "Capabilities": [["gpu"]]}]
     assert host["Ulimits"] == [
@@ -317,11 +317,11 @@ def test_gpus_are_asked_for_by_index() -> None:
         ({"PATH": "/bin"}, []),
     ],
 )
-def test_versions_that_must_be_told_to_allow_shared_memory_are(environment: dict[str, str], options: list[str]) -> None:
+def test_version_options_allow_client_shared_memory(environment: dict[str, str], options: list[str]) -> None:
     assert version_options(environment) == options
 
 
-def test_a_servers_container_is_the_callers_but_never_roots() -> None:
+def test_container_user_is_the_caller_but_not_root() -> None:
     assert server_user(1000, 100) == "1000:100"
     assert server_user(0, 0) == "65534:65534"
 
@@ -331,7 +331,7 @@ def _server_of(repository: Path, **options: Any) -> contextlib.AbstractContextMa
 
 
 def _ask(server: TritonServer, region: str | None = None) -> list[list[float]]:
-    """The answer to x1 = 1.5, or what is in a shared memory region, and x2 = 1, 2, 3."""
+    """The answer to x1 = 1.5, or the content of a shared memory region, and x2 = 1, 2, 3."""
     x1, x2 = http.InferInput("x1", [1, 1], "FP32"), http.InferInput("x2", [1, 3], "INT32")
     x2.set_data_from_numpy(np.array([[1, 2, 3]], np.int32))
     if region is None:
@@ -344,7 +344,7 @@ def _ask(server: TritonServer, region: str | None = None) -> list[list[float]]:
 
 
 def _inside(image: str, script: str) -> str:
-    """What a shell script in the running server's container prints."""
+    """Output of a shell script in the running server's container."""
     (container,) = _containers(image).values()
     return str(container.exec_run(["bash", "-c", script]).output.decode())
 

@@ -39,7 +39,7 @@ run_entry_point(main)
 
 @pytest.fixture(autouse=True)
 def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Every test here ends without a process, a temporary folder or a shared memory file of its servers."""
+    """Check after each test: no process, temporary folder or shared memory file of its servers."""
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
@@ -67,7 +67,7 @@ def test_models_load_answer_and_unload(adder_repository: Path, tmp_path: Path) -
     assert "successfully loaded 'adder'" in (tmp_path / "server.log").read_text()
 
 
-def test_a_server_sees_the_gpus_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_sees_the_given_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "repository").mkdir()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     for devices, visible in (((2, 0), "2,0"), ((), "7")):
@@ -77,7 +77,7 @@ def test_a_server_sees_the_gpus_it_is_given(tmp_path: Path, monkeypatch: pytest.
             assert inherited.get("CUDA_DEVICE_ORDER") == ("PCI_BUS_ID" if devices else None)
 
 
-def test_two_servers_at_once_and_an_exception(adder_repository: Path, tmp_path: Path) -> None:
+def test_servers_run_in_parallel_and_end_after_an_exception(adder_repository: Path, tmp_path: Path) -> None:
     def fail() -> None:
         with (
             local_server(adder_repository, log_path=tmp_path / "1.log") as first,
@@ -94,7 +94,7 @@ def test_two_servers_at_once_and_an_exception(adder_repository: Path, tmp_path: 
         fail()
 
 
-def test_server_that_dies_in_the_block(adder_repository: Path, tmp_path: Path) -> None:
+def test_killed_server_is_reported(adder_repository: Path, tmp_path: Path) -> None:
     with local_server(adder_repository, log_path=tmp_path / "server.log") as server:
         server.load_model("adder", timeout_s=60)
         assert server.pid is not None
@@ -107,7 +107,7 @@ def test_server_that_dies_in_the_block(adder_repository: Path, tmp_path: Path) -
                 TritonServer.from_url(url).wait_ready(timeout_s=0.3)
 
 
-def test_interrupted_holder(adder_repository: Path, tmp_path: Path) -> None:
+def test_interrupted_program_ends_its_server(adder_repository: Path, tmp_path: Path) -> None:
     script, out = tmp_path / "holder.py", tmp_path / "holder.out"
     script.write_text(HOLDER)
     argv: list[str | Path] = [sys.executable, script, adder_repository, tmp_path / "server.log"]
@@ -120,7 +120,7 @@ def test_interrupted_holder(adder_repository: Path, tmp_path: Path) -> None:
         assert not list((tmp_path / "temporary").iterdir())
 
 
-def test_given_port_in_use(adder_repository: Path, tmp_path: Path) -> None:
+def test_given_port_in_use_is_reported(adder_repository: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with (
@@ -131,7 +131,7 @@ def test_given_port_in_use(adder_repository: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "server.log").exists()
 
 
-def test_chosen_port_taken_before_the_server_binds_it(
+def test_chosen_port_that_is_taken_is_replaced(
     adder_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
@@ -149,7 +149,7 @@ def test_chosen_port_taken_before_the_server_binds_it(
         assert len(calls) == 2
 
 
-def test_server_that_ends_while_it_starts(tmp_path: Path) -> None:
+def test_server_that_ends_at_its_start_is_reported(tmp_path: Path) -> None:
     model = tmp_path / "repository" / "broken"
     (model / "1").mkdir(parents=True)
     (model / "config.pbtxt").write_text('backend: "python" max_batch_size: -5')
@@ -163,7 +163,7 @@ def test_server_that_ends_while_it_starts(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_server_that_is_not_ready_in_time(adder_repository: Path, tmp_path: Path) -> None:
+def test_server_that_is_not_ready_in_time_is_reported(adder_repository: Path, tmp_path: Path) -> None:
     version = tmp_path / "repository" / "slow" / "1"
     version.mkdir(parents=True)
     (version.parent / "config.pbtxt").write_text(
@@ -177,7 +177,7 @@ def test_server_that_is_not_ready_in_time(adder_repository: Path, tmp_path: Path
         pass
 
 
-def test_models_that_do_not_load(tmp_path: Path) -> None:
+def test_models_that_do_not_load_are_reported(tmp_path: Path) -> None:
     version = tmp_path / "repository" / "broken" / "1"
     version.mkdir(parents=True)
     (version / "model.py").write_text("raise ValueError('first line\\nsecond line')\n")
@@ -192,7 +192,7 @@ def test_models_that_do_not_load(tmp_path: Path) -> None:
             server.load_model("broken", timeout_s=60)
 
 
-def test_server_that_polls_finds_a_new_model(adder_repository: Path, tmp_path: Path) -> None:
+def test_polling_server_finds_a_new_model(adder_repository: Path, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     repository.mkdir()
     with local_server(repository, log_path=tmp_path / "server.log", load_method=LoadMethod.POLL) as server:
@@ -201,7 +201,7 @@ def test_server_that_polls_finds_a_new_model(adder_repository: Path, tmp_path: P
         server.require_model("adder", "1")
 
 
-def test_missing_repository(tmp_path: Path) -> None:
+def test_missing_repository_is_reported(tmp_path: Path) -> None:
     with (
         pytest.raises(ServerError, match="no model repository at .*/nowhere"),
         local_server(tmp_path / "nowhere", log_path=tmp_path / "server.log"),

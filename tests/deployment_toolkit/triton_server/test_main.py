@@ -29,7 +29,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_a_server_by_hand_until_it_is_told_to_end(adder_repository: Path, tmp_path: Path, ending: int) -> None:
+def test_triton_server_command_runs_until_a_signal(adder_repository: Path, tmp_path: Path, ending: int) -> None:
     http, grpc, metrics = _free_ports(3)
     ready, log = tmp_path / "ready", tmp_path / "server.log"
     command = [sys.executable, "-m", "deployment_toolkit.triton_server", "--model-repository", str(adder_repository)]
@@ -53,7 +53,7 @@ def test_a_server_by_hand_until_it_is_told_to_end(adder_repository: Path, tmp_pa
     assert not TritonServer.from_url(f"http://127.0.0.1:{http}").is_ready()
 
 
-def test_a_running_server_s_repository_is_lent_until_the_end(adder_repository: Path, tmp_path: Path) -> None:
+def test_triton_server_command_removes_models_from_a_remote_server(adder_repository: Path, tmp_path: Path) -> None:
     repository, ready = tmp_path / "models", tmp_path / "ready"
     repository.mkdir()
     with local_server(repository, log_path=tmp_path / "server.log") as running:
@@ -74,7 +74,7 @@ def test_a_running_server_s_repository_is_lent_until_the_end(adder_repository: P
         assert list(repository.iterdir()) == []
 
 
-def test_a_server_in_a_container_by_hand(
+def test_triton_server_command_starts_a_container(
     container_image: str, adder_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(adder_repository / "adder", tmp_path / "models" / "adder")  # for a server that is not root
@@ -97,7 +97,7 @@ def test_a_server_in_a_container_by_hand(
         main([*options, "--custom-operations", "nowhere.so"])
 
 
-def test_the_embedded_server_sees_the_devices_it_is_given(
+def test_embedded_server_sees_the_given_devices(
     adder_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     http, grpc, metrics = _free_ports(3)
@@ -121,6 +121,6 @@ def test_the_embedded_server_sees_the_devices_it_is_given(
         (["--custom-operations", "a.so"], "--custom-operations is for the server of --image"),
     ],
 )
-def test_options_that_contradict_each_other_are_refused(tmp_path: Path, options: list[str], message: str) -> None:
+def test_contradictory_options_are_refused(tmp_path: Path, options: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         main(["--model-repository", str(tmp_path), *options])

@@ -1,4 +1,4 @@
-"""bf16 and int8 in a run: how they are made and judged, and what becomes of them where the CPU lacks them."""
+"""bf16 and int8 in a run: conversion, correctness, and CPUs without the instructions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _mock_missing(precision: Precision) -> str:
     return f"this mock CPU has no instructions for {precision}"
 
 
-def test_a_precision_that_the_cpu_lacks_is_skipped_and_nothing_fails(
+def test_precision_that_the_cpu_lacks_is_skipped(
     finished_run: tuple[Path, str],
     small_config: Plain,
     workspace_root: Path,
@@ -62,7 +62,7 @@ def test_a_precision_that_the_cpu_lacks_is_skipped_and_nothing_fails(
     assert line.split() == ["result", "skipped", "skipped"]
 
 
-def test_int8_is_made_judged_by_metrics_and_told(
+def test_int8_is_converted_compared_by_metrics_and_reported(
     finished_run: tuple[Path, str],
     small_config: Plain,
     workspace_root: Path,

@@ -19,7 +19,7 @@ from runner.workspace import create_workspace
 from tests.runner.conftest import experiment
 
 
-def test_the_shipped_configuration_loads() -> None:
+def test_shipped_configurations_load() -> None:
     config = load_config(ROOT / "runner" / "config_CPU.yaml")
     assert [item.parameters.format for item in config.configurations][:2] == [Format.TF_SAVEDMODEL, Format.ONNX]
     assert config.batching is Batching.DYNAMIC
@@ -28,7 +28,7 @@ def test_the_shipped_configuration_loads() -> None:
     assert ensemble.configurations == config.configurations[1:2]
 
 
-def test_what_is_loaded_can_be_written_and_loaded_again(small_config: dict[str, Any], tmp_path: Path) -> None:
+def test_configuration_is_unchanged_after_writing_and_loading(small_config: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(small_config))
     config = load_config(path)
@@ -63,7 +63,7 @@ def _set(config: Any, dotted: str, value: Any) -> None:
         ("correctness", {"atol": "small"}, "correctness: atol: expected float, found 'small'"),
     ],
 )
-def test_a_wrong_value_is_named_with_its_place(
+def test_wrong_value_is_named_with_its_place(
     small_config: dict[str, Any], tmp_path: Path, key: str, value: Any, message: str
 ) -> None:
     plain = yaml.safe_load(yaml.safe_dump(small_config))
@@ -83,7 +83,7 @@ def test_a_wrong_value_is_named_with_its_place(
         ({"triton_launch_mode": "docker", "container_version": "25.02"}, "use triton_launch_mode embedded"),
     ],
 )
-def test_what_no_ensemble_goes_with_is_refused(
+def test_settings_that_exclude_an_ensemble_are_refused(
     small_config: dict[str, Any], tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     path = tmp_path / "config.yaml"
@@ -108,7 +108,7 @@ def test_what_no_ensemble_goes_with_is_refused(
         ({}, {"host": "python", "backend_accelerator": "amp"}, "host python: accelerator amp belongs to a native"),
     ],
 )
-def test_what_a_host_cannot_be_told_is_refused(
+def test_settings_that_the_host_does_not_support_are_refused(
     small_config: dict[str, Any], tmp_path: Path, changes: dict[str, Any], parameters: dict[str, Any], message: str
 ) -> None:
     plain = small_config | changes | {"configurations": [experiment(**parameters)]}
@@ -118,7 +118,7 @@ def test_what_a_host_cannot_be_told_is_refused(
 
 
 @pytest.mark.parametrize("key", ["model_name", "datasets_dir", "configurations"])
-def test_a_missing_key_is_named(small_config: dict[str, Any], tmp_path: Path, key: str) -> None:
+def test_missing_key_is_named(small_config: dict[str, Any], tmp_path: Path, key: str) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump({name: value for name, value in small_config.items() if name != key}))
     with pytest.raises(UsageError, match=rf"{path}:\d+: key {key} is missing"):
@@ -126,7 +126,7 @@ def test_a_missing_key_is_named(small_config: dict[str, Any], tmp_path: Path, ke
 
 
 @pytest.mark.parametrize(("text", "message"), [("a: [", "not YAML"), ("- a", "expected keys and values, found a list")])
-def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_configuration_that_is_no_mapping_is_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(text)
     with pytest.raises(DeploymentError, match=message):
@@ -151,7 +151,7 @@ def _modes(config: RunConfig) -> list[str]:
     return [str(config.launch_mode_of(item)) for item in config.configurations]
 
 
-def test_each_experiment_has_its_own_launch_mode(small_config: dict[str, Any], tmp_path: Path) -> None:
+def test_experiments_have_separate_launch_modes(small_config: dict[str, Any], tmp_path: Path) -> None:
     config = load_config(_write(tmp_path, small_config | MIXED))
     assert _modes(config) == ["embedded", "docker", "remote"]
     assert (str(config.http_server), str(config.grpc_server)) == ("http://far:1", "grpc://far:2")
@@ -164,7 +164,7 @@ def test_each_experiment_has_its_own_launch_mode(small_config: dict[str, Any], t
     assert _modes(config) == ["remote"]
 
 
-def test_a_launch_mode_on_the_command_line_is_that_of_every_experiment(
+def test_launch_mode_option_applies_to_all_experiments(
     small_config: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = _write(tmp_path, small_config | MIXED)
@@ -189,7 +189,7 @@ def test_a_launch_mode_on_the_command_line_is_that_of_every_experiment(
         read_command_line(["--config-path", str(path), "--experiments", "4"])
 
 
-def test_what_experiments_that_do_not_run_say_is_not_checked(small_config: dict[str, Any], tmp_path: Path) -> None:
+def test_experiments_that_do_not_run_are_not_checked(small_config: dict[str, Any], tmp_path: Path) -> None:
     experiments = [experiment(device_kind="gpu", format="trt", precision="fp16"), experiment()]
     path = _write(tmp_path, small_config | {"configurations": experiments})
     with pytest.raises(UsageError, match="configuration 1: device_kind gpu needs"):
@@ -197,7 +197,7 @@ def test_what_experiments_that_do_not_run_say_is_not_checked(small_config: dict[
     assert read_command_line(["--config-path", str(path), "--experiments", "2"])[1] == [2]
 
 
-def test_a_dockerfile_is_looked_for_here_and_then_in_the_project(
+def test_dockerfile_is_searched_here_and_then_in_the_project(
     small_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = small_config | {"triton_dockerfile": "Dockerfile", "from_image_name": "debian:12"}
@@ -228,7 +228,7 @@ def test_a_dockerfile_is_looked_for_here_and_then_in_the_project(
         ),
     ],
 )
-def test_what_does_not_go_with_a_launch_mode_is_refused(
+def test_settings_that_contradict_the_launch_mode_are_refused(
     small_config: dict[str, Any], tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UsageError) as caught:

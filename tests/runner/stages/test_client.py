@@ -1,4 +1,4 @@
-"""Commands that ask a model of the server."""
+"""Commands that send requests to a model of the server."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ REMOTE = {
         "root's run of a running server of another user",
     ],
 )
-def test_perf_analyzer_runs_as_the_user_of_the_servers_container(
+def test_perf_analyzer_runs_as_the_user_of_the_server_container(
     small_config: dict[str, Any],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -10,7 +10,7 @@ COUNTS = st.integers(1, 200_000)
 STEPS = st.integers(1, 64)
 
 
-def test_the_points_of_the_original() -> None:
+def test_measurement_points_equal_those_of_the_original() -> None:
     offline = offline_points(131072, 8, Batching.DYNAMIC)
     assert offline.batch_sizes == (1, 16384, 32768, 49152, 65536, 81920, 98304, 114688, 131072)
     assert offline.concurrency == (1,)
@@ -19,18 +19,18 @@ def test_the_points_of_the_original() -> None:
     assert online.concurrency == tuple(range(8, 257, 8))
 
 
-def test_a_maximum_below_the_steps_gives_a_short_list() -> None:
+def test_measurement_points_are_few_for_a_small_maximum() -> None:
     assert offline_points(3, 8, Batching.STATIC).batch_sizes == (1, 2, 3)
     assert online_points(1, 1, 32, Batching.DYNAMIC).concurrency == (1, 2)
 
 
-def test_without_batching_every_request_is_one_row() -> None:
+def test_requests_have_one_row_without_batching() -> None:
     assert offline_points(4096, 8, Batching.DISABLED).batch_sizes == (1,)
     assert online_points(4096, 1, 8, Batching.DISABLED).batch_sizes == (1,)
 
 
 @given(max_batch=COUNTS, instances=st.integers(1, 64), steps=STEPS, batching=st.sampled_from(list(Batching)))
-def test_points_are_always_ones_a_server_can_take(
+def test_measurement_points_are_valid_for_the_server(
     max_batch: int, instances: int, steps: int, batching: Batching
 ) -> None:
     offline = offline_points(max_batch, steps, batching)

@@ -1,4 +1,4 @@
-"""The command lines of conversion and deployment, by where the server runs."""
+"""Command lines of conversion, deployment and correctness, by the place of the server."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Make = Callable[..., Experiment]
 
 @pytest.fixture
 def make(small_config: Plain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
-    """An experiment of a configuration's keys, or of a configuration file, whose server is up."""
+    """Makes an experiment with a ready server, from the keys of a configuration or a configuration file."""
     monkeypatch.chdir(tmp_path)
 
     def experiment_of(keys: Plain | Path, number: int = 1, devices: tuple[int, ...] = (0,)) -> Experiment:
@@ -46,7 +46,7 @@ def make(small_config: Plain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return experiment_of
 
 
-def test_a_plan_is_made_in_the_servers_image_and_deployed_for_it(make: Make, tmp_path: Path) -> None:
+def test_plan_is_converted_in_the_image_of_the_server(make: Make, tmp_path: Path) -> None:
     made = make(A30, 2)
     navigator = Path(sys.executable).with_name("model-navigator")
     shared, store = made.folders.shared, made.folders.model_store
@@ -67,17 +67,17 @@ def test_a_plan_is_made_in_the_servers_image_and_deployed_for_it(make: Make, tmp
     )
 
 
-def test_the_converter_sees_the_gpus_of_the_run(make: Make) -> None:
+def test_converter_gets_the_gpus_of_the_run(make: Make) -> None:
     assert "--gpus 1 3 --override-workspace" in _line(convert(make(A30, 2, devices=(1, 3))))
 
 
-def test_what_tensorrt_does_not_make_is_converted_here(make: Make) -> None:
+def test_formats_without_tensorrt_are_converted_on_the_host(make: Make) -> None:
     made = make(A30, 1)
     assert "--target-formats tf-savedmodel --target-precisions fp32 --launch-mode local" in _line(convert(made))
     assert "--triton-docker-image" not in _line(deploy(made))
 
 
-def test_without_a_container_a_plan_is_made_here(make: Make) -> None:
+def test_plan_is_converted_on_the_host_without_a_container(make: Make) -> None:
     urls = {"triton_http_url": "127.0.0.1:8000", "triton_grpc_url": "127.0.0.1:8001", "triton_model_repository": "."}
     plan = experiment(format="trt", precision="fp16", device_kind="gpu")
     made = make({"configurations": [plan], "triton_launch_mode": "remote", **urls})
@@ -85,7 +85,7 @@ def test_without_a_container_a_plan_is_made_here(make: Make) -> None:
     assert "--triton-docker-image" not in _line(deploy(made))
 
 
-def test_an_experiments_own_settings_reach_the_server(make: Make) -> None:
+def test_settings_of_an_experiment_reach_the_server(make: Make) -> None:
     settings = {"preferred_batch_sizes": [16, 32], "max_queue_delay_us": 500, "threads": 3, "host": "python"}
     line = _line(deploy(make({"configurations": [experiment(**settings)]})))
     assert "--max-batch-size 64 --preferred-batch-sizes 16 32 --engine-count-per-device cpu=1 --host python" in line
@@ -103,13 +103,13 @@ def test_an_experiments_own_settings_reach_the_server(make: Make) -> None:
         {"triton_container_image": "mine:1", "container_version": "25.02"},
     ],
 )
-def test_tf_trt_is_made_in_the_framework_image_of_the_servers_release(make: Make, keys: dict[str, Any]) -> None:
+def test_tf_trt_is_converted_in_the_framework_image_of_the_release(make: Make, keys: dict[str, Any]) -> None:
     made = make({"configurations": [experiment(format="tf-trt", device_kind="gpu")], **keys})
     assert "--launch-mode docker --container-version 25.02 --gpus 0" in _line(convert(made))
 
 
 @pytest.mark.parametrize("way", TRANSPORTS)
-def test_correctness_is_asked_in_many_sizes_of_requests_over_every_way(make: Make, way: str) -> None:
+def test_correctness_uses_many_request_sizes_over_each_transport(make: Make, way: str) -> None:
     line = _lines(correctness(make({"configurations": [experiment()]})))[f"inference_{way}"]
     sizes = "1 2 3 5 7 8 9 15 16 17 31 32 33 48 63 64"
     assert "--batch-size 64 " in line and f" --request-rows {sizes} --output-dir " in line
@@ -122,7 +122,7 @@ def test_correctness_is_asked_in_many_sizes_of_requests_over_every_way(make: Mak
         assert borders in line
 
 
-def test_an_ensemble_is_asked_in_the_same_sizes(make: Make) -> None:
+def test_ensemble_correctness_uses_the_same_request_sizes(make: Make) -> None:
     lines = _lines(ensemble_correctness(make({"configurations": [experiment()], "ensemble_model_name": "Raw"})))
     for way in ("grpc_async", "http_async"):
         assert (
@@ -130,7 +130,7 @@ def test_an_ensemble_is_asked_in_the_same_sizes(make: Make) -> None:
         )
 
 
-def test_what_is_compiled_for_each_size_anew_is_asked_in_one(make: Make) -> None:
+def test_tensorrt_accelerator_is_checked_in_one_request_size(make: Make) -> None:
     trt = experiment(device_kind="gpu", backend_accelerator="trt")
     made = make({"configurations": [trt], "container_version": "25.02"})
     assert not [line for line in _lines(correctness(made)).values() if "--request-rows" in line]

@@ -22,7 +22,7 @@ def dataset(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("below", ["valid/*.parquet", "valid/part.parquet", "*.parquet", "part.parquet"])
-def test_files_belong_to_the_folder_that_describes_them(dataset: Path, below: str) -> None:
+def test_files_belong_to_the_folder_with_the_specification(dataset: Path, below: str) -> None:
     plain = dataset.with_name("shop")
     dataset.rename(plain)
     assert DatasetFolder.of_pattern(f"{plain}/{below}") == DatasetFolder(plain)
@@ -37,25 +37,25 @@ def test_patterns_are_relative_to_the_working_directory(dataset: Path, monkeypat
     assert DatasetFolder.of_pattern("*.parquet").spec(None) == SPEC
 
 
-def test_a_folder_without_a_specification_has_the_outbrain_features(tmp_path: Path) -> None:
+def test_folder_without_a_specification_has_the_outbrain_features(tmp_path: Path) -> None:
     folder = DatasetFolder.of_pattern(f"{tmp_path}/outbrain/valid/*.parquet")
     assert (folder.spec_path, folder.sizes_path, folder.spec(None)) == (None, None, outbrain_spec())
     assert DatasetFolder(tmp_path).patterns("train") == [f"{tmp_path}/train/*.parquet"]
     assert DatasetFolder(tmp_path).patterns("test") == [f"{tmp_path}/valid/*.parquet"]
 
 
-def test_a_command_line_has_the_say(dataset: Path, tmp_path: Path) -> None:
+def test_specification_on_the_command_line_wins(dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "other.yaml").write_text(outbrain_spec().to_yaml())
     assert DatasetFolder(dataset).spec(tmp_path / "other.yaml") == outbrain_spec()
 
 
-def test_the_specification_names_the_files(dataset: Path) -> None:
+def test_specification_names_the_files(dataset: Path) -> None:
     train, valid = DatasetFolder(dataset).patterns("train"), DatasetFolder(dataset).patterns("test")
     assert train == [f"{dataset.parent}/shop [[]new]/a.parquet", "/abs/b.parquet"]
     assert valid == [f"{dataset.parent}/shop [[]new]/c/*.parquet"]
 
 
-def test_widths_have_one_file(dataset: Path) -> None:
+def test_embedding_sizes_come_from_only_one_file(dataset: Path) -> None:
     (dataset / "embedding_sizes.yaml").touch()
     assert DatasetFolder(dataset).sizes_path == dataset / "embedding_sizes.yaml"
     (dataset / "embedding_sizes.json").touch()

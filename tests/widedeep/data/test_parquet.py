@@ -32,7 +32,7 @@ PADDED = [[-1, -1, -1], [4, -1, -1], [0, 1, -1], [2, 3, 4]]
 
 
 def write(path: Path, **columns: Any) -> Path:
-    """Four valid rows of ``SPEC``, in row groups of three."""
+    """Writes four valid rows of ``SPEC``, in row groups of three."""
     good = {"price": pa.array([0.5, 1.5, 2.5, 3.5], pa.float32()), "ad": pa.array([0, 9, 3, 4], pa.int32())}
     good |= {"topics": pa.array(TOPICS, pa.list_(pa.int32())), "clicked": pa.array([1, 0, 0, 1], pa.int32())}
     good |= {"display": pa.array([7, 7, 8, 8], pa.int32())}
@@ -42,13 +42,13 @@ def write(path: Path, **columns: Any) -> Path:
 
 
 def read(path: Path | str, batch_size: int = 100) -> Batch:
-    """All rows of few."""
+    """Reads all rows of a small file."""
     (batch,) = ParquetDataset(str(path), SPEC).batches(batch_size)
     return batch
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 1000, 1500, 10_000])
-def test_batches_hold_every_row_in_order(tmp_path: Path, write_parquet: WriteParquet, batch_size: int) -> None:
+def test_batches_hold_all_rows_in_order(tmp_path: Path, write_parquet: WriteParquet, batch_size: int) -> None:
     spec = outbrain_spec()
     rows = {"part_10": 1200, "part_2": 1100, "part_1": 0}  # in natural order: 1, 2, 10
     for seed, (name, count) in enumerate(rows.items()):
@@ -85,7 +85,7 @@ def test_batches_hold_every_row_in_order(tmp_path: Path, write_parquet: WritePar
     ],
     ids=["int64", "large_list", "fixed_size_list", "sliced"],
 )
-def test_wider_types_become_those_of_the_specification(tmp_path: Path, topics: pa.Array) -> None:
+def test_wider_types_are_converted_to_the_specification(tmp_path: Path, topics: pa.Array) -> None:
     path = write(
         tmp_path / "a.parquet",
         topics=topics,
@@ -102,7 +102,7 @@ def test_wider_types_become_those_of_the_specification(tmp_path: Path, topics: p
     assert batch.x["price"].dtype == np.float32
 
 
-def test_small_types_become_those_of_the_specification(tmp_path: Path) -> None:
+def test_narrower_types_are_converted_to_the_specification(tmp_path: Path) -> None:
     path = write(
         tmp_path / "a.parquet",
         topics=pa.array(TOPICS, pa.list_(pa.uint8())),
@@ -117,7 +117,7 @@ def test_small_types_become_those_of_the_specification(tmp_path: Path) -> None:
     assert batch.ids.tolist() == [7, 7, 8, 8]
 
 
-def test_reading_does_not_wait_for_pandas(tmp_path: Path, write_parquet: WriteParquet) -> None:
+def test_parquet_reading_does_not_import_pandas(tmp_path: Path, write_parquet: WriteParquet) -> None:
     write_parquet(tmp_path / "a.parquet", 100)
     program = (
         "import sys; from widedeep.data.parquet import ParquetDataset;"
@@ -129,7 +129,7 @@ def test_reading_does_not_wait_for_pandas(tmp_path: Path, write_parquet: WritePa
     assert printed.split() == ["100", "False"]
 
 
-def test_lists_that_are_all_empty_have_no_type(tmp_path: Path) -> None:
+def test_multihot_column_of_empty_lists_is_read(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", topics=pa.array([[]] * 4, pa.list_(pa.null())))
     assert read(path).x["topics"].tolist() == [[-1] * 3] * 4
 
@@ -204,13 +204,13 @@ def test_schemas_of_all_files_are_checked_first(tmp_path: Path) -> None:
         ParquetDataset(str(tmp_path / "*.parquet"), SPEC)
 
 
-def test_ids_in_the_specification_are_integers(tmp_path: Path) -> None:
+def test_ids_in_the_specification_must_be_integers(tmp_path: Path) -> None:
     spec = FeatureSpec(SPEC.numerical, (Feature("ad", "float32", 10),), SPEC.multihot, SPEC.label, SPEC.group_id)
     with pytest.raises(DataError, match="ad is an id, but its dtype is float32"):
         ParquetDataset(str(write(tmp_path / "a.parquet")), spec)
 
 
-def test_the_row_of_an_error_counts_from_the_start_of_its_file(tmp_path: Path, write_parquet: WriteParquet) -> None:
+def test_row_number_of_an_error_counts_from_the_start_of_its_file(tmp_path: Path, write_parquet: WriteParquet) -> None:
     spec = outbrain_spec()
     platform = np.ones(200_000, np.int32)
     write_parquet(tmp_path / "1.parquet", 10, spec=spec)
@@ -222,7 +222,7 @@ def test_the_row_of_an_error_counts_from_the_start_of_its_file(tmp_path: Path, w
             list(batches)
 
 
-def test_without_group_ids_rows_are_numbered(tmp_path: Path) -> None:
+def test_rows_are_numbered_without_group_ids(tmp_path: Path) -> None:
     for name in "ab":
         write(tmp_path / f"{name}.parquet", display=None)
     dataset = ParquetDataset(str(tmp_path / "*.parquet"), dataclasses.replace(SPEC, group_id=None))
@@ -230,7 +230,7 @@ def test_without_group_ids_rows_are_numbered(tmp_path: Path) -> None:
         assert [batch.ids.tolist() for batch in batches] == [[0, 1, 2], [3, 4, 5], [6, 7]]
 
 
-def test_no_thread_outlives_its_consumer(tmp_path: Path, write_parquet: WriteParquet) -> None:
+def test_reader_thread_ends_with_its_consumer(tmp_path: Path, write_parquet: WriteParquet) -> None:
     write_parquet(tmp_path / "a.parquet", 600_000, row_group_rows=50_000)
     dataset = ParquetDataset(str(tmp_path / "a.parquet"), outbrain_spec())
     before = threading.active_count()
@@ -241,7 +241,7 @@ def test_no_thread_outlives_its_consumer(tmp_path: Path, write_parquet: WritePar
     assert threading.active_count() == before
 
 
-def test_a_program_ends_with_a_batch_still_wanted(tmp_path: Path, write_parquet: WriteParquet) -> None:
+def test_program_ends_before_all_batches_are_read(tmp_path: Path, write_parquet: WriteParquet) -> None:
     write_parquet(tmp_path / "a.parquet", 600_000, row_group_rows=50_000)
     program = f"""
 from widedeep.features.outbrain import outbrain_spec

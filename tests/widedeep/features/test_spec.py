@@ -75,7 +75,7 @@ def changed(old: str, new: str, text: str = GOOD) -> str:
     return text.replace(old, new, 1)
 
 
-def test_a_specification_of_the_original_is_read(tmp_path: Path) -> None:
+def test_specification_of_the_original_is_read(tmp_path: Path) -> None:
     spec = load(tmp_path, GOOD)
     assert spec.numerical == (Feature("price", "float32"), Feature("age", "float32"))
     assert (spec.onehot, spec.multihot) == ((Feature("ad", "int32", 20),), (Feature("tags", "int32", 7, 3),))
@@ -83,7 +83,7 @@ def test_a_specification_of_the_original_is_read(tmp_path: Path) -> None:
     assert spec.files == {"train": ("train/part_0.parquet", "train/part_1.parquet"), "test": ("valid/part_0.parquet",)}
 
 
-def test_the_signature_has_shapes_and_ranges(tmp_path: Path) -> None:
+def test_signature_has_shapes_and_value_ranges(tmp_path: Path) -> None:
     spec = load(tmp_path, changed("    cardinality: 20\n", "    cardinality: 20\n    dtype: int64\n"))
     assert spec.model_spec == ModelSpec(
         inputs=(
@@ -96,7 +96,7 @@ def test_the_signature_has_shapes_and_ranges(tmp_path: Path) -> None:
     )
 
 
-def test_the_outbrain_specification_survives_its_file(tmp_path: Path) -> None:
+def test_outbrain_specification_is_unchanged_after_writing_and_loading(tmp_path: Path) -> None:
     spec = outbrain_spec({"train": ("train/*.parquet",), "test": ("valid/*.parquet",)})
     assert load(tmp_path, spec.to_yaml()) == spec
     kinds = (len(spec.numerical), len(spec.onehot), len(spec.multihot))
@@ -105,18 +105,18 @@ def test_the_outbrain_specification_survives_its_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("empty", ["  multihot_categorical: []\n", "  multihot_categorical:\n", ""])
-def test_a_channel_may_be_empty(tmp_path: Path, empty: str) -> None:
+def test_channel_may_be_empty(tmp_path: Path, empty: str) -> None:
     spec = load(tmp_path, changed("  multihot_categorical:\n  - tags\n", empty))
     assert spec.multihot == () and len(spec.inputs) == 3
 
 
-def test_there_may_be_no_group_id(tmp_path: Path) -> None:
+def test_group_id_is_optional(tmp_path: Path) -> None:
     spec = load(tmp_path, changed("  map:\n  - display\n", "  map: []\n"))
     assert spec.group_id is None
     assert load(tmp_path, spec.to_yaml()) == spec
 
 
-def test_values_may_be_merged_and_repeated_by_aliases(tmp_path: Path) -> None:
+def test_yaml_aliases_may_merge_and_repeat_values(tmp_path: Path) -> None:
     text = changed("  ad:\n    cardinality: 20\n", "  ad: &id\n    cardinality: 20\n    dtype: int64\n")
     text = changed("  tags:\n    cardinality: 7\n", "  tags:\n    <<: *id\n    cardinality: 7\n", text)
     assert load(tmp_path, text).multihot == (Feature("tags", "int64", 7, 3),)
@@ -268,7 +268,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_a_contradiction_is_told_with_its_line(tmp_path: Path, what: str) -> None:
+def test_specification_error_names_its_line(tmp_path: Path, what: str) -> None:
     text, line, message = BAD[what]
     with pytest.raises(DataError) as raised:
         load(tmp_path, text)
@@ -277,7 +277,7 @@ def test_a_contradiction_is_told_with_its_line(tmp_path: Path, what: str) -> Non
     assert "\n" not in str(raised.value)
 
 
-def test_a_file_that_cant_be_read_is_told(tmp_path: Path) -> None:
+def test_specification_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"spec\.yaml can't be read: .*No such file"):
         load_feature_spec(tmp_path / "spec.yaml")
     (tmp_path / "spec.yaml").write_bytes(b"\xff\xfe\x00")
@@ -318,7 +318,7 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 @given(place=st.sampled_from(PLACES), value=VALUES)
-def test_other_values_anywhere_give_a_specification_or_one_line(
+def test_random_values_give_a_specification_or_one_line(
     fuzzed: Path, place: tuple[str | int, ...], value: object
 ) -> None:
     plain = yaml.safe_load(GOOD)
@@ -335,9 +335,7 @@ def test_other_values_anywhere_give_a_specification_or_one_line(
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 @given(start=st.integers(0, len(GOOD)), length=st.integers(0, 40), text=st.text(max_size=8))
-def test_other_text_anywhere_gives_a_specification_or_one_line(
-    fuzzed: Path, start: int, length: int, text: str
-) -> None:
+def test_random_text_gives_a_specification_or_one_line(fuzzed: Path, start: int, length: int, text: str) -> None:
     (fuzzed / "spec.yaml").write_bytes((GOOD[:start] + text + GOOD[start + length :]).encode("utf-8", "surrogatepass"))
     try:
         load_feature_spec(fuzzed / "spec.yaml")

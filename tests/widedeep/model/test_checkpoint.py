@@ -26,7 +26,7 @@ WIDTHS = {"ad": 4, "tags": 4, "zone": 4}
 
 
 def network(seed: int = 0, spec: FeatureSpec = SPEC, widths: dict[str, int] = WIDTHS, **options: Any) -> Network:
-    """A network whose weights, the wide half's too, depend on the seed."""
+    """A network with weights that depend on the seed, in the wide half too."""
     made = build_network(spec, widths, **({"hidden_units": FIVE} | options))
     generator = np.random.default_rng(seed)
     for variable in checkpoint_names(made).values():
@@ -42,7 +42,7 @@ def halves(made: Network) -> dict[str, Any]:
     return {"linear_model": made.linear_model, "dnn_model": made.dnn_model}
 
 
-def test_the_variables_have_the_original_names(tmp_path: Path) -> None:
+def test_variables_have_the_names_of_the_original(tmp_path: Path) -> None:
     prefix = save_checkpoint(network(), tmp_path)
     names = {f"dnn_model/layer_with_weights-0/{feature}.Sembedding_weights" for feature in ("ad", "tags")}
     names |= {f"dnn_model/layer_with_weights-{layer}/{part}" for layer in range(1, 7) for part in ("kernel", "bias")}
@@ -55,7 +55,7 @@ def test_the_variables_have_the_original_names(tmp_path: Path) -> None:
     assert found["model/dnn_model/layer_with_weights-6/kernel/.ATTRIBUTES/VARIABLE_VALUE"] == [4, 1]
 
 
-def test_weights_survive_in_another_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_load_from_a_moved_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     saved = network(seed=1)
     save_checkpoint(saved, Path("here"))
@@ -66,7 +66,7 @@ def test_weights_survive_in_another_place(tmp_path: Path, monkeypatch: pytest.Mo
         assert all(map(np.array_equal, weights(loaded), weights(saved)))
 
 
-def test_the_latest_of_several_is_loaded(tmp_path: Path) -> None:
+def test_latest_of_several_checkpoints_is_loaded(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         checkpoint = tf.train.Checkpoint(model=tf.train.Checkpoint(**halves(network(number))))
         checkpoint.write(str(tmp_path / f"ckpt-{number}"))
@@ -79,7 +79,7 @@ def test_the_latest_of_several_is_loaded(tmp_path: Path) -> None:
     assert all(map(np.array_equal, weights(loaded), weights(network(2))))
 
 
-def test_what_a_training_leaves_beside_the_model_does_not_matter(tmp_path: Path) -> None:
+def test_optimizer_state_in_a_checkpoint_is_ignored(tmp_path: Path) -> None:
     saved = network(seed=1)
     optimizer = tf.keras.optimizers.legacy.Adam()  # its slots are stored under the variables' names
     variables = saved.model.trainable_variables
@@ -127,7 +127,7 @@ def test_what_a_training_leaves_beside_the_model_does_not_matter(tmp_path: Path)
         ),
     ],
 )
-def test_what_does_not_fit_is_named(tmp_path: Path, options: dict[str, Any], told: str) -> None:
+def test_variables_that_do_not_fit_are_named(tmp_path: Path, options: dict[str, Any], told: str) -> None:
     save_checkpoint(network(), tmp_path)
     other = network(seed=5, **options)
     before = weights(other)
@@ -137,14 +137,14 @@ def test_what_does_not_fit_is_named(tmp_path: Path, options: dict[str, Any], tol
     assert all(map(np.array_equal, weights(other), before))
 
 
-def test_a_checkpoint_of_something_else_is_shown(tmp_path: Path) -> None:
+def test_checkpoint_of_another_program_is_refused(tmp_path: Path) -> None:
     checkpoint = tf.train.Checkpoint(encoder=tf.Variable([1.0]))
     tf.train.CheckpointManager(checkpoint, str(tmp_path), max_to_keep=1).save()
     with pytest.raises(ModelError, match=r"18 missing: .*; 2 unexpected: encoder, save_counter\. .* no ch"):
         load_checkpoint(network(), tmp_path)
 
 
-def test_a_folder_without_a_checkpoint_is_told(tmp_path: Path) -> None:
+def test_folder_without_a_checkpoint_is_reported(tmp_path: Path) -> None:
     message = r"there is no checkpoint in .*: train one \(scripts/train.sh\) or give --checkpoint-dir"
     (tmp_path / "empty").mkdir()
     (tmp_path / "other").mkdir()
@@ -155,7 +155,7 @@ def test_a_folder_without_a_checkpoint_is_told(tmp_path: Path) -> None:
             load_checkpoint(network(), tmp_path / name)
 
 
-def test_a_damaged_checkpoint_is_told(tmp_path: Path) -> None:
+def test_damaged_checkpoint_is_reported(tmp_path: Path) -> None:
     save_checkpoint(network(), tmp_path)
     (data,) = tmp_path.glob("*.data-*")
     data.write_bytes(data.read_bytes()[:100])

@@ -30,7 +30,7 @@ DEFAULTS = {"ad": 64, "platform": 19, "tags": 64}
         ("empty.yaml", "", DEFAULTS),
     ],
 )
-def test_widths_are_the_files_or_the_defaults(
+def test_embedding_sizes_come_from_the_file_or_the_defaults(
     tmp_path: Path, name: str, text: str, widths: dict[str, int], caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / name).write_text(text)
@@ -56,7 +56,7 @@ def test_widths_are_the_files_or_the_defaults(
         ('{"ad": 3', "1: not YAML: "),
     ],
 )
-def test_a_wrong_file_is_told_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+def test_embedding_sizes_error_names_its_line(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "sizes.yaml"
     path.write_text(text)
     with pytest.raises(DataError) as raised:
@@ -72,7 +72,7 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 @given(text=st.one_of(st.text(), st.text("ad: {}[]-\n0123'\"&*!<#|>%@", max_size=30)))
-def test_any_text_gives_widths_or_one_line(fuzzed: Path, text: str) -> None:
+def test_random_text_gives_embedding_sizes_or_one_line(fuzzed: Path, text: str) -> None:
     fuzzed.write_bytes(text.encode("utf-8", "surrogatepass"))
     try:
         assert set(load_embedding_sizes(fuzzed, SPEC)) == set(DEFAULTS)

@@ -30,7 +30,7 @@ def spec_of(*features: Feature) -> FeatureSpec:
 
 
 def built(spec: FeatureSpec, **options: Any) -> tuple[Network, Weights]:
-    """A network with random weights, and these by their short names in a checkpoint."""
+    """A network with random weights, and the weights by their short names in a checkpoint."""
     network = build_network(spec, WIDTHS, hidden_units=(6, 5), **options)
     generator = np.random.default_rng(3)
     weights: Weights = {}
@@ -41,7 +41,7 @@ def built(spec: FeatureSpec, **options: Any) -> tuple[Network, Weights]:
 
 
 def expected(spec: FeatureSpec, weights: Weights, x: Arrays, combiner: Combiner) -> Array:
-    """The network in numpy, a row at a time."""
+    """The network in numpy, row by row."""
     numbers = [feature.name for feature in spec.numerical]
     categories = [feature.name for feature in (*spec.onehot, *spec.multihot)]
     answers = []
@@ -72,7 +72,7 @@ def expected(spec: FeatureSpec, weights: Weights, x: Arrays, combiner: Combiner)
 
 
 def inputs(spec: FeatureSpec) -> Arrays:
-    """Random rows in which some lists are empty and others full."""
+    """Random rows with some empty and some full lists."""
     x = random_rows(spec.model_spec, ROWS, seed=5)
     for feature in spec.multihot:
         x[feature.name][0] = -1
@@ -86,7 +86,7 @@ def inputs(spec: FeatureSpec) -> Arrays:
     [NUMERICAL + ONEHOT + MULTIHOT, ONEHOT + MULTIHOT, NUMERICAL + MULTIHOT, NUMERICAL + ONEHOT, NUMERICAL, MULTIHOT],
     ids=["all", "no numbers", "no one-hot", "no multi-hot", "only numbers", "only multi-hot"],
 )
-def test_the_answer_is_that_of_the_formula(features: tuple[Feature, ...], combiner: Combiner) -> None:
+def test_network_answers_equal_the_formula(features: tuple[Feature, ...], combiner: Combiner) -> None:
     spec = spec_of(*features)
     network, weights = built(spec, combiner=combiner)
     x = inputs(spec)
@@ -97,7 +97,7 @@ def test_the_answer_is_that_of_the_formula(features: tuple[Feature, ...], combin
     np.testing.assert_allclose(answer, wanted, rtol=0, atol=2e-6)
 
 
-def test_half_precision_computes_in_half_and_stores_in_full() -> None:
+def test_fp16_network_computes_in_fp16_and_stores_fp32() -> None:
     spec = spec_of(*NUMERICAL, *ONEHOT, *MULTIHOT)
     network, weights = built(spec, compute_dtype="float16")
     x = inputs(spec)

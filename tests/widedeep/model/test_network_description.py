@@ -33,22 +33,22 @@ def dataset(tmp_path: Path) -> DatasetFolder:
     return DatasetFolder(tmp_path / "data")
 
 
-def test_a_checkpoint_describes_itself(checkpoint_dir: Path, dataset: DatasetFolder) -> None:
+def test_checkpoint_describes_its_network(checkpoint_dir: Path, dataset: DatasetFolder) -> None:
     assert describe_network(NetworkOptions(), checkpoint_dir=checkpoint_dir) == STORED
     assert describe_network(NetworkOptions(), checkpoint_dir=checkpoint_dir, dataset=dataset) == STORED
 
 
-def test_a_checkpoint_without_a_description_is_the_originals(tmp_path: Path) -> None:
+def test_checkpoint_without_a_description_has_the_original_network(tmp_path: Path) -> None:
     original = NetworkDescription(outbrain_spec(), embedding_widths(outbrain_spec()), (1024,) * 5, Combiner.SUM)
     assert describe_network(NetworkOptions(), checkpoint_dir=tmp_path) == describe_network(NetworkOptions()) == original
 
 
-def test_a_new_network_is_over_the_data_set(dataset: DatasetFolder) -> None:
+def test_new_network_uses_the_features_of_the_dataset(dataset: DatasetFolder) -> None:
     made = describe_network(NetworkOptions(deep_hidden_units=[4]), dataset=dataset)
     assert made == NetworkDescription(SMALL_SHOP, {"ad": 7}, (4,), Combiner.SUM)
 
 
-def test_the_command_line_has_the_say(checkpoint_dir: Path, tmp_path: Path) -> None:
+def test_command_line_options_change_the_network(checkpoint_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "spec.yaml").write_text(SMALL_SHOP.to_yaml())
     (tmp_path / "sizes.yaml").write_text("ad: 11")
     spec, sizes = tmp_path / "spec.yaml", tmp_path / "sizes.yaml"
@@ -75,7 +75,7 @@ def test_the_command_line_has_the_say(checkpoint_dir: Path, tmp_path: Path) -> N
         ("combiner:", "joiner:", "4: network: unknown key 'joiner'"),
     ],
 )
-def test_a_wrong_description_is_told_with_its_line(checkpoint_dir: Path, old: str, new: str, message: str) -> None:
+def test_network_description_error_names_its_line(checkpoint_dir: Path, old: str, new: str, message: str) -> None:
     path = checkpoint_dir / "network.yaml"
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))

@@ -1,4 +1,4 @@
-"""The whole graph once on 1,500 generated displays, checked against plain pandas and numpy over the raw CSVs."""
+"""Preprocessing of 1,500 generated displays, compared with plain pandas and numpy on the raw CSVs."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def raw(raw_dir: Path, features: dict[str, pd.DataFrame]) -> dict[str, pd.DataFr
     return {split: joined[joined.display_id.isin(features[split].display_id)].reset_index() for split in SPLITS}
 
 
-def test_files_have_the_columns_and_types_of_the_feature_spec(output_dir: Path) -> None:
+def test_output_files_have_the_columns_and_types_of_the_feature_spec(output_dir: Path) -> None:
     spec = load_feature_spec(output_dir / "feature_spec.yaml")
     assert spec.columns == outbrain_spec().columns
     assert spec.files == {"train": ("train/*.parquet",), "test": ("valid/*.parquet",)}
@@ -83,7 +83,7 @@ def test_files_have_the_columns_and_types_of_the_feature_spec(output_dir: Path) 
             assert schema.field(feature.name).type == wanted, feature.name
 
 
-def test_there_are_no_nulls_and_ids_fit_their_tables(features: dict[str, pd.DataFrame]) -> None:
+def test_features_have_no_nulls_and_ids_are_below_the_cardinality(features: dict[str, pd.DataFrame]) -> None:
     for frame in features.values():
         assert not frame.isna().any().any()
         assert np.isfinite(frame[list(NUMERICAL)].to_numpy()).all()
@@ -96,7 +96,7 @@ def test_there_are_no_nulls_and_ids_fit_their_tables(features: dict[str, pd.Data
             assert np.concatenate(frame[name]).max() < cardinality
 
 
-def test_a_display_is_in_one_split_with_its_rows_in_the_files_order(
+def test_display_is_in_one_split_with_its_rows_in_order(
     raw_dir: Path, raw: dict[str, pd.DataFrame], features: dict[str, pd.DataFrame]
 ) -> None:
     train, valid = (set(features[split].display_id) for split in SPLITS)
@@ -134,7 +134,7 @@ def test_click_rates_come_from_frequent_values_of_the_training_rows(
 
 
 @pytest.mark.parametrize("key", ["ad_id", "document_id_promo"])
-def test_counts_are_logarithms_standardised_over_the_training_rows(
+def test_counts_are_standardised_logarithms_over_the_training_rows(
     raw: dict[str, pd.DataFrame], features: dict[str, pd.DataFrame], key: str
 ) -> None:
     counts = raw["train"][key].value_counts()
@@ -145,7 +145,9 @@ def test_counts_are_logarithms_standardised_over_the_training_rows(
 
 
 @pytest.mark.parametrize("column", ["publish_time", "publish_time_promo"])
-def test_days_since_published(raw: dict[str, pd.DataFrame], features: dict[str, pd.DataFrame], column: str) -> None:
+def test_days_since_published_equal_the_pandas_result(
+    raw: dict[str, pd.DataFrame], features: dict[str, pd.DataFrame], column: str
+) -> None:
     def age(frame: pd.DataFrame) -> pd.Series:
         shown = pd.to_datetime(frame.timestamp + 1_465_876_799_998, unit="ms")
         return (shown - pd.to_datetime(frame[column])).dt.days
@@ -162,7 +164,7 @@ def test_days_since_published(raw: dict[str, pd.DataFrame], features: dict[str, 
 
 
 @pytest.mark.parametrize("kind", ["topics", "categories", "entities"])
-def test_likeness_is_the_tf_idf_cosine(
+def test_similarity_is_the_tf_idf_cosine(
     raw_dir: Path, raw: dict[str, pd.DataFrame], features: dict[str, pd.DataFrame], kind: str
 ) -> None:
     table = pd.read_csv(raw_dir / f"documents_{kind}.csv")
@@ -185,7 +187,7 @@ def test_likeness_is_the_tf_idf_cosine(
     np.testing.assert_allclose(features["valid"][name], expected, rtol=1e-5, atol=1e-7)
 
 
-def test_ids_and_places_are_hashed_alike_in_both_splits(
+def test_ids_and_places_are_hashed_equally_in_both_splits(
     raw: dict[str, pd.DataFrame], features: dict[str, pd.DataFrame]
 ) -> None:
     for split in SPLITS:
@@ -219,7 +221,7 @@ def test_lists_hold_the_three_strongest_tags(
         assert 0 < without < SAMPLE
 
 
-def test_the_saved_workflow_gives_the_same_features_without_the_label(
+def test_saved_workflow_gives_the_same_features_without_the_label(
     raw_dir: Path, output_dir: Path, features: dict[str, pd.DataFrame], tmp_path: Path
 ) -> None:
     files = _join(raw_dir, tmp_path)
@@ -254,7 +256,7 @@ def test_joining_does_not_depend_on_chunks_or_on_the_order_of_displays(
         pd.testing.assert_frame_equal(joined, pq.read_table(whole[split][0]).to_pandas())
 
 
-def test_without_document_tables_their_features_are_empty(
+def test_features_of_missing_document_tables_are_empty(
     raw_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     bare = tmp_path / "raw"
@@ -275,7 +277,7 @@ def test_without_document_tables_their_features_are_empty(
     assert frame.ad_id_ctr.gt(0).any()
 
 
-def test_a_specification_chooses_sizes_and_dtypes_and_widths_are_kept(tmp_path: Path) -> None:
+def test_specification_and_embedding_sizes_are_used_and_kept(tmp_path: Path) -> None:
     generate(SyntheticOptions(tmp_path / "raw", 300, seed=3))
     text = outbrain_spec().to_yaml().replace("cardinality: 250000", "cardinality: 40").replace("    dtype:", "    #")
     (tmp_path / "spec.yaml").write_text(text)  # without dtypes, as the original writes it
@@ -309,11 +311,11 @@ def test_a_specification_chooses_sizes_and_dtypes_and_widths_are_kept(tmp_path: 
 
 
 @pytest.mark.parametrize("name", raw_csv.REQUIRED_FILES)
-def test_a_missing_click_or_event_file_is_an_error(raw_dir: Path, tmp_path: Path, name: str) -> None:
+def test_missing_click_or_event_file_is_an_error(raw_dir: Path, tmp_path: Path, name: str) -> None:
     _expect_error(raw_dir, tmp_path, {name: None}, name)
 
 
-def test_a_missing_column_is_named(raw_dir: Path, tmp_path: Path) -> None:
+def test_missing_column_is_named(raw_dir: Path, tmp_path: Path) -> None:
     text = (raw_dir / "promoted_content.csv").read_text().replace("campaign_id", "camp", 1)
     _expect_error(raw_dir, tmp_path, {"promoted_content.csv": text}, r"promoted_content\.csv lacks .* campaign_id")
 
@@ -329,7 +331,7 @@ def test_a_missing_column_is_named(raw_dir: Path, tmp_path: Path) -> None:
         ("clicks_train.csv", "display_id,ad_id,clicked\n1,2,1\n", r"clicks_train\.csv: no display falls into"),
     ],
 )
-def test_a_bad_file_is_named(raw_dir: Path, tmp_path: Path, name: str, text: str, message: str) -> None:
+def test_bad_raw_file_is_named(raw_dir: Path, tmp_path: Path, name: str, text: str, message: str) -> None:
     _expect_error(raw_dir, tmp_path, {name: text}, message)
 
 
@@ -347,7 +349,7 @@ def test_clicks_without_event_are_left_out_with_a_warning(
         assert 9_000 not in pq.read_table(path).column("display_id").to_pylist()
 
 
-def test_an_output_folder_with_files_is_replaced_only_when_forced(raw_dir: Path, tmp_path: Path) -> None:
+def test_output_folder_with_files_is_replaced_only_with_force(raw_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(UsageError, match="holds files.*--force"):
         PreprocessingOptions(raw_dir, tmp_path)
@@ -356,7 +358,7 @@ def test_an_output_folder_with_files_is_replaced_only_when_forced(raw_dir: Path,
     PreprocessingOptions(raw_dir, tmp_path, force=True)
 
 
-def test_the_script_ends_with_one_line_and_exit_code_1(tmp_path: Path) -> None:
+def test_preproc_script_error_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     options: list[str | Path] = ["--raw-dir", tmp_path / "nowhere", "--output-dir", tmp_path / "out"]
     with pytest.raises(ProcessError) as raised:
         run([ROOT / "scripts" / "preproc.sh", *options], log_path=tmp_path / "log")
@@ -374,7 +376,8 @@ def _join(raw_dir: Path, work_dir: Path) -> dict[str, list[Path]]:
 
 
 def _expect_error(raw_dir: Path, tmp_path: Path, changes: dict[str, str | None], message: str) -> None:
-    """A copy of the raw files with these texts, or without these files, is refused and leaves nothing behind."""
+    """Preprocesses a copy of the raw files with these texts, or without these files. It must fail and leave no
+    files."""
     changed = tmp_path / "raw"
     shutil.copytree(raw_dir, changed)
     for name, text in changes.items():

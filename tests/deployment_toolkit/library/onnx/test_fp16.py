@@ -37,7 +37,7 @@ def dtypes(path: Path) -> dict[str, int]:
     return {tensor.name: tensor.data_type for tensor in onnx.load(str(path)).graph.initializer}
 
 
-def test_a_network_answers_nearly_the_same_with_the_same_signature(exported: Path) -> None:
+def test_fp16_network_has_the_same_signature_and_nearly_equal_answers(exported: Path) -> None:
     half = to_half(exported)
     with OnnxLoader().load(exported) as whole_session, OnnxLoader().load(half) as half_session:
         assert half_session.spec == whole_session.spec
@@ -51,7 +51,7 @@ def test_a_network_answers_nearly_the_same_with_the_same_signature(exported: Pat
         assert 0 < np.abs(candidate - answer).max() < 2e-4
 
 
-def test_the_narrowest_numbers_are_told(exported: Path, tmp_path: Path) -> None:
+def test_precision_of_a_file_is_its_narrowest_dtype(exported: Path, tmp_path: Path) -> None:
     assert OnnxLoader().precision(exported) is Precision.FP32
     assert OnnxLoader().precision(to_half(exported)) is Precision.FP16
     model = onnx.load(str(exported))
@@ -63,7 +63,7 @@ def test_the_narrowest_numbers_are_told(exported: Path, tmp_path: Path) -> None:
         OnnxLoader().precision(tmp_path / "none.onnx")
 
 
-def test_weights_are_halved_but_for_what_makes_the_logits(exported: Path) -> None:
+def test_fp16_weights_exclude_the_wide_tables_and_the_logits(exported: Path) -> None:
     graph = onnx.load(str(to_half(exported))).graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
     kinds = {
@@ -85,7 +85,7 @@ def test_weights_are_halved_but_for_what_makes_the_logits(exported: Path) -> Non
     assert logits.op_type == "Add", "the logits are rounded to float16 before the sigmoid"
 
 
-def test_the_file_has_half_the_size_and_keeps_its_names(tmp_path: Path) -> None:
+def test_fp16_file_has_half_the_size_and_keeps_its_names(tmp_path: Path) -> None:
     table = numpy_helper.from_array(np.random.default_rng(1).normal(0, 1, (WIDE, WIDE)).astype(np.float32), "table")
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", WIDE])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", WIDE])
@@ -100,7 +100,7 @@ def test_the_file_has_half_the_size_and_keeps_its_names(tmp_path: Path) -> None:
     assert {entry.key: entry.value for entry in onnx.load(str(half)).metadata_props} == {"origin": "here"}
 
 
-def test_a_graph_without_a_product_is_converted_whole(tmp_path: Path, tiny_onnx: TinyOnnx) -> None:
+def test_graph_without_a_matrix_product_is_converted_completely(tmp_path: Path, tiny_onnx: TinyOnnx) -> None:
     source = tiny_onnx(tmp_path / "model.onnx")
     half = to_half(source)
     assert dtypes(half)["table"] == TensorProto.FLOAT16
@@ -111,12 +111,12 @@ def test_a_graph_without_a_product_is_converted_whole(tmp_path: Path, tiny_onnx:
     np.testing.assert_allclose(OnnxLoader().load(half).infer(x)["score"], expected, rtol=2e-3)
 
 
-def test_fp32_is_the_file_as_it_was_exported(exported: Path, tmp_path: Path) -> None:
+def test_fp32_is_a_copy_of_the_exported_file(exported: Path, tmp_path: Path) -> None:
     OnnxInPrecision().convert(exported, tmp_path / "copy.onnx")
     assert (tmp_path / "copy.onnx").read_bytes() == exported.read_bytes()
 
 
-def test_what_cannot_be_halved_is_told(tmp_path: Path) -> None:
+def test_file_that_cannot_become_fp16_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="onnx has no weights of int8: use fp32 or fp16"):
         OnnxInPrecision(precision=Precision.INT8)
     source = tmp_path / "model.onnx"

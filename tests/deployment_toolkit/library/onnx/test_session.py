@@ -31,7 +31,7 @@ SPEC = ModelSpec(
 
 
 @pytest.mark.parametrize("threads", [None, 1])
-def test_a_file_answers_and_tells_its_ranges(tmp_path: Path, tiny_onnx: TinyOnnx, threads: int | None) -> None:
+def test_onnx_file_answers_and_has_value_ranges(tmp_path: Path, tiny_onnx: TinyOnnx, threads: int | None) -> None:
     path = tiny_onnx(tmp_path / "model.onnx")
     assert OnnxLoader().read_spec(path) == SPEC
     with OnnxLoader(threads=threads).load(path) as session:
@@ -41,7 +41,7 @@ def test_a_file_answers_and_tells_its_ranges(tmp_path: Path, tiny_onnx: TinyOnnx
             session.infer(X | {"item": np.array([[0], [10]], np.int32)})
 
 
-def test_a_file_of_another_origin_has_no_ranges_and_sizes_of_any_kind(tmp_path: Path) -> None:
+def test_foreign_file_has_no_value_ranges_and_free_sizes(tmp_path: Path) -> None:
     names = {"x": ["batch", "length", 2], "y": ["batch", None, 2]}
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in names.items()]
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "relu", values[:1], values[1:])
@@ -53,7 +53,7 @@ def test_a_file_of_another_origin_has_no_ranges_and_sizes_of_any_kind(tmp_path: 
             assert session.infer({"x": np.full((3, length, 2), -1, np.float32)})["y"].shape == (3, length, 2)
 
 
-def test_what_is_no_onnx_file_is_told(tmp_path: Path, tiny_onnx: TinyOnnx) -> None:
+def test_missing_or_damaged_onnx_file_is_reported(tmp_path: Path, tiny_onnx: TinyOnnx) -> None:
     with pytest.raises(ModelError, match=r"there is no ONNX file at .*model\.onnx: convert the model first"):
         OnnxLoader().load(tmp_path / "model.onnx")
     whole = tiny_onnx(tmp_path / "model.onnx").read_bytes()
@@ -62,7 +62,7 @@ def test_what_is_no_onnx_file_is_told(tmp_path: Path, tiny_onnx: TinyOnnx) -> No
         OnnxLoader().load(tmp_path / "model.onnx")
 
 
-def test_a_tensor_that_no_request_can_carry_is_named(tmp_path: Path) -> None:
+def test_tensor_of_an_unsupported_type_is_named(tmp_path: Path) -> None:
     values = [helper.make_tensor_value_info(name, TensorProto.STRING, ["batch", 1]) for name in "xy"]
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "text", values[:1], values[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
@@ -71,7 +71,7 @@ def test_a_tensor_that_no_request_can_carry_is_named(tmp_path: Path) -> None:
         OnnxLoader().read_spec(tmp_path / "model.onnx")
 
 
-def test_a_gpu_is_chosen_by_its_index(tmp_path: Path, tiny_onnx: TinyOnnx, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_is_chosen_by_its_index(tmp_path: Path, tiny_onnx: TinyOnnx, monkeypatch: pytest.MonkeyPatch) -> None:
     mock = MockCudaProvider(monkeypatch)
     with OnnxLoader(threads=1, device=3).load(tiny_onnx(tmp_path / "model.onnx")) as session:
         assert session.spec == SPEC
@@ -81,20 +81,22 @@ def test_a_gpu_is_chosen_by_its_index(tmp_path: Path, tiny_onnx: TinyOnnx, monke
 
 
 @pytest.mark.skipif(MOCK_CUDA in onnxruntime.get_available_providers(), reason="this is the onnxruntime for GPUs")
-def test_the_onnxruntime_of_the_cpu_uses_no_gpu(tmp_path: Path, tiny_onnx: TinyOnnx) -> None:
+def test_onnxruntime_for_cpus_refuses_a_gpu(tmp_path: Path, tiny_onnx: TinyOnnx) -> None:
     with pytest.raises(DeviceError, match=r"can't run on GPU 0: .* one for the CPU, .* scripts/install\.sh --gpu"):
         OnnxLoader(device=0).load(tiny_onnx(tmp_path / "model.onnx"))
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider")
-def test_nothing_falls_back_to_the_cpu(tmp_path: Path, tiny_onnx: TinyOnnx, monkeypatch: pytest.MonkeyPatch) -> None:
-    """onnxruntime itself does, with a warning: this session is a real one."""
+def test_session_on_a_gpu_does_not_fall_back_to_the_cpu(
+    tmp_path: Path, tiny_onnx: TinyOnnx, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """onnxruntime falls back, with a warning: this test uses a real session."""
     mock_available_cuda(monkeypatch)
     with pytest.raises(DeviceError, match=r"GPU 1 \(.*driver 580 or newer .* CUDA 13, .* scripts/install\.sh --gpu"):
         OnnxLoader(device=1).load(tiny_onnx(tmp_path / "model.onnx"))
 
 
-def test_a_gpu_that_fails_is_told_with_its_words(
+def test_gpu_failure_is_reported_with_its_message(
     tmp_path: Path, tiny_onnx: TinyOnnx, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tiny_onnx(tmp_path / "model.onnx")

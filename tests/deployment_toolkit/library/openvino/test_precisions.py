@@ -1,4 +1,4 @@
-"""Real OpenVINO on a tiny Wide & Deep network: the leaner graph, bf16, int8."""
+"""Real OpenVINO on a tiny Wide & Deep network: the simplified graph, bf16, int8."""
 
 from __future__ import annotations
 
@@ -68,7 +68,9 @@ def kinds(path: Path) -> list[str]:
     return [node.get_type_name() for node in nodes(path)]
 
 
-def test_the_graph_has_less_to_do_for_the_same_answers(source: Path, x: Arrays, exact: Any, tmp_path: Path) -> None:
+def test_simplified_graph_has_fewer_operations_and_the_same_answers(
+    source: Path, x: Arrays, exact: Any, tmp_path: Path
+) -> None:
     made = convert(source, tmp_path / "made", Precision.FP32)
     core = openvino.Core()
     before = [node.get_type_name() for node in core.read_model(str(source)).get_ordered_ops()]
@@ -83,7 +85,7 @@ def test_the_graph_has_less_to_do_for_the_same_answers(source: Path, x: Arrays, 
     np.testing.assert_allclose(session.infer(x)[OUTPUT], exact, rtol=0, atol=1e-6)
 
 
-def test_a_graph_without_such_patterns_stays(tmp_path: Path) -> None:
+def test_graph_without_these_patterns_is_unchanged(tmp_path: Path) -> None:
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in "xy"]
     constants = [
         numpy_helper.from_array(np.array(value), name) for name, value in {"a": [0], "b": [2], "c": [1]}.items()
@@ -106,7 +108,7 @@ def test_a_graph_without_such_patterns_stays(tmp_path: Path) -> None:
     assert left == ["Parameter", "Slice", "Concat", "Result"]
 
 
-def test_bf16_is_the_arithmetic_that_the_file_asks_for(source: Path, x: Arrays, exact: Any, tmp_path: Path) -> None:
+def test_bf16_file_is_computed_in_bf16(source: Path, x: Arrays, exact: Any, tmp_path: Path) -> None:
     require(Precision.BF16)
     made = convert(source, tmp_path / "made", Precision.BF16)
     assert OpenVinoLoader().precision(made) is Precision.BF16
@@ -121,7 +123,7 @@ def test_bf16_is_the_arithmetic_that_the_file_asks_for(source: Path, x: Arrays, 
         OpenVinoLoader().load(made)
 
 
-def test_int8_moves_bytes_and_differs_little(
+def test_int8_tables_and_layers_are_bytes_with_nearly_equal_answers(
     source: Path, x: Arrays, exact: Any, batches: list[Arrays], tmp_path: Path
 ) -> None:
     require(Precision.INT8)
@@ -137,7 +139,7 @@ def test_int8_moves_bytes_and_differs_little(
 
 
 def quantized(path: Path) -> list[str]:
-    """The hidden layers whose weights are integers."""
+    """Names of the hidden layers with integer weights."""
     products = [node for node in nodes(path) if node.get_type_name() == "MatMul"]
     found = []
     for product in products:
@@ -149,7 +151,7 @@ def quantized(path: Path) -> list[str]:
     return found
 
 
-def test_layers_that_cost_too_much_stay_in_higher_precision(
+def test_layers_with_too_much_noise_stay_in_higher_precision(
     source: Path, batches: list[Arrays], tmp_path: Path
 ) -> None:
     require(Precision.INT8)
@@ -164,7 +166,7 @@ def test_layers_that_cost_too_much_stay_in_higher_precision(
     assert not (tmp_path / "none").exists()
 
 
-def test_what_int8_cannot_be_made_of_is_told(source: Path, batches: list[Arrays], tmp_path: Path) -> None:
+def test_int8_without_valid_calibration_rows_is_refused(source: Path, batches: list[Arrays], tmp_path: Path) -> None:
     require(Precision.INT8)
     with pytest.raises(UsageError, match="int8 needs rows to calibrate on: give --calibration-data-pattern"):
         OpenVinoFromOnnx(precision=Precision.INT8)
@@ -175,7 +177,9 @@ def test_what_int8_cannot_be_made_of_is_told(source: Path, batches: list[Arrays]
         convert(source, tmp_path / "made", Precision.INT8, calibration=outside)
 
 
-def test_a_cpu_without_the_instructions_is_told(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cpu_without_the_instructions_is_reported(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     require(Precision.BF16)
     made = convert(source, tmp_path / "made", Precision.BF16)
     (tmp_path / "mock_cpuinfo").write_text("flags : sse2\n")

@@ -35,7 +35,7 @@ def folder(tiny_onnx: TinyOnnx, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("precision", "atol"), [(Precision.FP32, 1e-5), (Precision.FP16, 1e-2)])
-def test_the_folder_answers_as_the_savedmodel_it_was_made_of(
+def test_openvino_folder_answers_like_its_source_savedmodel(
     tiny_savedmodel: Path, tmp_path: Path, precision: Precision, atol: float
 ) -> None:
     converter(Format.TF_SAVEDMODEL, Format.ONNX)().convert(tiny_savedmodel, tmp_path / "model.onnx")
@@ -52,7 +52,7 @@ def test_the_folder_answers_as_the_savedmodel_it_was_made_of(
             np.testing.assert_allclose(answer, source.infer(x)["wide_deep_model"], rtol=0, atol=atol)
 
 
-def test_half_precision_halves_the_weights(tiny_savedmodel: Path, tmp_path: Path) -> None:
+def test_fp16_halves_the_weights(tiny_savedmodel: Path, tmp_path: Path) -> None:
     converter(Format.TF_SAVEDMODEL, Format.ONNX)().convert(tiny_savedmodel, tmp_path / "model.onnx")
     sizes = []
     for precision in (Precision.FP32, Precision.FP16):
@@ -65,7 +65,7 @@ def test_half_precision_halves_the_weights(tiny_savedmodel: Path, tmp_path: Path
     assert sizes[1] < 0.6 * sizes[0]
 
 
-def test_arithmetic_is_single_precision_where_the_cpu_has_bfloat16(tmp_path: Path) -> None:
+def test_fp32_arithmetic_is_kept_on_a_cpu_with_bfloat16(tmp_path: Path) -> None:
     weights = np.random.default_rng(1).normal(0, 1, (512, 64)).astype(np.float32)
     values = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", size])
@@ -82,7 +82,7 @@ def test_arithmetic_is_single_precision_where_the_cpu_has_bfloat16(tmp_path: Pat
 
 
 @pytest.mark.parametrize(("flags", "kind"), [("avx2", "Maximum"), ("avx2 avx512f", "ReLU"), ("asimd", "ReLU")])
-def test_with_avx2_alone_activations_are_apart_from_their_products(
+def test_activations_are_separate_operations_on_a_cpu_with_avx2_only(
     tiny_savedmodel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, kind: str
 ) -> None:
     (tmp_path / "mock_cpuinfo").write_text(f"flags : {flags}\n")
@@ -97,7 +97,7 @@ def test_with_avx2_alone_activations_are_apart_from_their_products(
     np.testing.assert_allclose(answer, source.infer(x)["wide_deep_model"], rtol=0, atol=1e-5)
 
 
-def test_answers_are_the_callers_own_and_inputs_may_be_of_any_layout(folder: Path) -> None:
+def test_answers_are_copies_and_inputs_have_any_layout(folder: Path) -> None:
     with OpenVinoLoader().load(folder) as session:
         first = session.infer(X)["score"]
         twice = {name: np.repeat(array, 2, axis=0)[::2] for name, array in X.items()}
@@ -108,7 +108,7 @@ def test_answers_are_the_callers_own_and_inputs_may_be_of_any_layout(folder: Pat
     assert first.tolist() == second.tolist() == [[17.5], [100.5]]
 
 
-def test_ranges_travel_in_the_model_wherever_it_is_copied(folder: Path, tmp_path: Path) -> None:
+def test_value_ranges_are_kept_in_a_copied_model(folder: Path, tmp_path: Path) -> None:
     converter(Format.OPENVINO, Format.OPENVINO)().convert(folder, tmp_path / "copy.openvino")
     shutil.rmtree(folder)
     for path in (tmp_path / "copy.openvino", tmp_path / "copy.openvino" / "model.xml"):
@@ -118,7 +118,7 @@ def test_ranges_travel_in_the_model_wherever_it_is_copied(folder: Path, tmp_path
                 session.infer(X | {"item": np.array([[0], [10]], np.int32)})
 
 
-def test_a_file_of_another_origin_has_no_ranges_and_sizes_of_any_kind(tmp_path: Path) -> None:
+def test_foreign_file_has_no_value_ranges_and_free_sizes(tmp_path: Path) -> None:
     names = {"x": ["batch", "length", 2], "y": ["batch", None, 2]}
     values = [helper.make_tensor_value_info(name, TensorProto.INT64, shape) for name, shape in names.items()]
     graph = helper.make_graph([helper.make_node("Abs", ["x"], ["y"])], "absolute", values[:1], values[1:])
@@ -131,7 +131,7 @@ def test_a_file_of_another_origin_has_no_ranges_and_sizes_of_any_kind(tmp_path: 
             assert answer.shape == (3, length, 2) and answer.dtype == np.int64 and answer.min() == 1
 
 
-def test_what_is_no_model_is_told(folder: Path, tmp_path: Path) -> None:
+def test_missing_or_damaged_model_is_reported(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"none is no OpenVINO model \(there is no .*none/model\.xml\): convert"):
         OpenVinoLoader().load(tmp_path / "none")
     (folder / "model.xml").write_text("<net")
@@ -142,7 +142,7 @@ def test_what_is_no_model_is_told(folder: Path, tmp_path: Path) -> None:
         OpenVinoLoader().read_spec(folder)
 
 
-def test_what_cannot_be_converted_is_told(tmp_path: Path) -> None:
+def test_onnx_file_that_cannot_be_converted_is_reported(tmp_path: Path) -> None:
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 1]) for name in "xy"]
     node = helper.make_node("Nonsense", ["x"], ["y"], domain="unknown")
     graph = helper.make_graph([node], "nonsense", values[:1], values[1:])
@@ -157,7 +157,7 @@ def test_what_cannot_be_converted_is_told(tmp_path: Path) -> None:
     assert not (tmp_path / "made").exists()
 
 
-def test_an_interrupt_after_several_models_is_one(folder: Path, tmp_path: Path) -> None:
+def test_interrupt_after_several_models_is_raised_once(folder: Path, tmp_path: Path) -> None:
     program = f"""if True:
         import signal
         from pathlib import Path
@@ -173,8 +173,8 @@ def test_an_interrupt_after_several_models_is_one(folder: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_an_inference_that_fails_is_told_with_any_number_of_threads(tmp_path: Path, threads: int) -> None:
-    """With one, the engine's own way to infer in the caller's thread leaves the answers of the batch before."""
+def test_failed_inference_is_raised_with_any_number_of_threads(tmp_path: Path, threads: int) -> None:
+    """With one thread, the engine's inference in the caller's thread would return the answers of the batch before."""
     node = helper.make_node("Reshape", ["x", "shape"], ["y"])  # good for width 1 only
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", None])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 1])

@@ -48,7 +48,7 @@ def echo() -> Any:
 
 
 @pytest.mark.parametrize("count", [1, 5])
-def test_every_input_arrives_as_it_was(echo: Any, count: int) -> None:
+def test_packed_function_gets_inputs_unchanged(echo: Any, count: int) -> None:
     x = _rows(count, seed=count)
     answers = PackedFunction(echo, INPUTS)(x)
     assert answers.keys() == {f"{name} again" for name in x}
@@ -58,7 +58,7 @@ def test_every_input_arrives_as_it_was(echo: Any, count: int) -> None:
         assert np.array_equal(again, array)
 
 
-def test_the_inputs_of_a_dtype_are_handed_over_as_one(echo: Any) -> None:
+def test_inputs_of_one_dtype_are_packed_together(echo: Any) -> None:
     packed = PackedFunction(echo, INPUTS)
     assert len(packed.groups) == 5  # float32, int64, and by themselves what is free, of bool, or strings
     assert sorted(spec.name for group in packed.groups if len(group) > 1 for spec in group) == [

@@ -50,13 +50,13 @@ SPEC = ModelSpec(
 )
 
 
-def test_a_module_becomes_a_session_with_its_names_and_ranges(two_outputs: KerasSession) -> None:
+def test_keras_module_becomes_a_session_with_names_and_value_ranges(two_outputs: KerasSession) -> None:
     assert two_outputs.spec == SPEC
     answers = two_outputs.infer(X)
     assert (answers["total"].tolist(), answers["product"].tolist()) == ([[4, 5], [6, 7]], [[3, 6], [9, 12]])
 
 
-def test_a_savedmodel_answers_as_its_source(two_outputs: KerasSession, tmp_path: Path) -> None:
+def test_savedmodel_answers_like_its_source(two_outputs: KerasSession, tmp_path: Path) -> None:
     SavedModelFromKeras().save(two_outputs, tmp_path / "model")
     assert SavedModelLoader().read_spec(tmp_path / "model") == SPEC
     with SavedModelLoader().load(tmp_path / "model") as session:
@@ -70,9 +70,7 @@ def test_a_savedmodel_answers_as_its_source(two_outputs: KerasSession, tmp_path:
             session.infer(X | {"b": np.full((2, 1), 4, np.int32)})
 
 
-def test_a_savedmodel_of_another_origin_has_its_signature_and_no_ranges(
-    two_outputs: KerasSession, tmp_path: Path
-) -> None:
+def test_foreign_savedmodel_has_a_signature_and_no_value_ranges(two_outputs: KerasSession, tmp_path: Path) -> None:
     SavedModelFromKeras().save(two_outputs, tmp_path / "model")
     shutil.rmtree(tmp_path / "model" / "assets.extra")
     spec = SavedModelLoader().read_spec(tmp_path / "model")
@@ -116,13 +114,15 @@ def no_signature(path: Path) -> None:
         (no_signature, r"has no signature serving_default, only \[\]"),
     ],
 )
-def test_what_is_no_savedmodel_is_told(make: Callable[[Path], Any], message: str, tmp_path: Path) -> None:
+def test_folder_without_a_valid_savedmodel_is_reported(
+    make: Callable[[Path], Any], message: str, tmp_path: Path
+) -> None:
     make(tmp_path / "model")
     with pytest.raises(ModelError, match=message):
         SavedModelLoader().load(tmp_path / "model")
 
 
-def test_a_savedmodel_without_its_weights_is_told(tiny_savedmodel: Path, tmp_path: Path) -> None:
+def test_savedmodel_with_damaged_weights_is_reported(tiny_savedmodel: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_savedmodel, tmp_path / "model")
     (data,) = (tmp_path / "model" / "variables").glob("*.data-*")
     data.write_bytes(data.read_bytes()[:100])
@@ -133,7 +133,7 @@ def test_a_savedmodel_without_its_weights_is_told(tiny_savedmodel: Path, tmp_pat
 @pytest.mark.parametrize(
     ("dtype", "narrowest"), [("float32", Precision.FP32), ("float16", Precision.FP16), ("bfloat16", Precision.BF16)]
 )
-def test_the_narrowest_numbers_of_a_savedmodel_are_told(dtype: str, narrowest: Precision, tmp_path: Path) -> None:
+def test_precision_of_a_savedmodel_is_its_narrowest_dtype(dtype: str, narrowest: Precision, tmp_path: Path) -> None:
     def serve(x: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"y": tf.cast(tf.cast(x, dtype) * 2, tf.float32)}
 

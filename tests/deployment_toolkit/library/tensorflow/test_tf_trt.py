@@ -25,8 +25,8 @@ REAL = tf.experimental.tensorrt.Converter
 
 
 class MockConverter:
-    """Takes what the real class takes, in its order of calls; its "engines" are the SavedModel itself, which answers
-    the rows that engines would be built with."""
+    """A mock of the TF-TRT converter. It takes the arguments and the order of calls of the real class. Its "engines"
+    are the SavedModel itself, which answers the rows that engines would be built with."""
 
     made: list[MockConverter]
 
@@ -57,7 +57,7 @@ class MockConverter:
 
 @pytest.fixture
 def gpu_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with a GPU and a TensorFlow that says it is built with TensorRT, both of them mocks."""
+    """A machine with a GPU and a TensorFlow that claims to be built with TensorRT, both of them mocks."""
     monkeypatch.setattr(hardware, "gpu_names", lambda: ["Mock A30"])
     monkeypatch.setattr(tf.sysconfig, "get_build_info", lambda: {"is_tensorrt_build": True})
 
@@ -70,7 +70,7 @@ def mock(gpu_host: None, monkeypatch: pytest.MonkeyPatch) -> type[MockConverter]
 
 
 @pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16])
-def test_the_converter_is_told_everything(
+def test_tf_trt_converter_gets_all_options_and_profiles(
     precision: Precision, mock: type[MockConverter], tiny_savedmodel: Path, tmp_path: Path
 ) -> None:
     made = TfTrtFromSavedModel(precision=precision, max_workspace_size_bytes=2**20, profiles=PROFILES)
@@ -91,7 +91,7 @@ def test_the_converter_is_told_everything(
     assert told.built_for == sizes
 
 
-def test_the_result_is_a_savedmodel_with_its_ranges_wherever_it_is_copied(
+def test_tf_trt_model_keeps_its_value_ranges_when_copied(
     mock: type[MockConverter], tiny_savedmodel: Path, tmp_path: Path
 ) -> None:
     converter(Format.TF_SAVEDMODEL, Format.TF_TRT)(profiles=PROFILES).convert(tiny_savedmodel, tmp_path / "made")
@@ -104,7 +104,7 @@ def test_the_result_is_a_savedmodel_with_its_ranges_wherever_it_is_copied(
         assert np.array_equal(session.infer(x)["wide_deep_model"], source.infer(x)["wide_deep_model"])
 
 
-def test_without_a_gpu_nothing_is_begun(tiny_savedmodel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tf_trt_needs_a_gpu(tiny_savedmodel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "gpu_names", lambda: [])
     with pytest.raises(DeviceError, match="TF-TRT needs an NVIDIA GPU and this machine shows none"):
         TfTrtFromSavedModel(profiles=PROFILES).convert(tiny_savedmodel, tmp_path / "made")
@@ -113,7 +113,7 @@ def test_without_a_gpu_nothing_is_begun(tiny_savedmodel: Path, tmp_path: Path, m
     assert TfTrtLoader().read_spec(tiny_savedmodel).value_ranges["ad"] == (0, 19)
 
 
-def test_a_tensorflow_without_tensorrt_says_so(
+def test_tensorflow_without_tensorrt_is_reported(
     tiny_savedmodel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hardware, "gpu_names", lambda: ["Mock A30"])
@@ -123,8 +123,8 @@ def test_a_tensorflow_without_tensorrt_says_so(
         TfTrtLoader().load(tiny_savedmodel)
 
 
-def test_the_converters_own_words_are_told(gpu_host: None, tiny_savedmodel: Path, tmp_path: Path) -> None:
-    """This TensorFlow's real class, which finds no TensorRT."""
+def test_converter_error_is_reported_with_its_message(gpu_host: None, tiny_savedmodel: Path, tmp_path: Path) -> None:
+    """Uses the real class of this TensorFlow, which finds no TensorRT."""
     with pytest.raises(
         ConversionError, match=r"TF-TRT of TensorFlow 2\.15\.1 can't convert .*: Tensorflow has not been"
     ):
@@ -132,7 +132,7 @@ def test_the_converters_own_words_are_told(gpu_host: None, tiny_savedmodel: Path
     assert not (tmp_path / "made").exists()
 
 
-def test_what_makes_no_sense_is_refused(mock: type[MockConverter], tiny_savedmodel: Path, tmp_path: Path) -> None:
+def test_impossible_options_are_refused(mock: type[MockConverter], tiny_savedmodel: Path, tmp_path: Path) -> None:
     for precision in (Precision.INT8, Precision.TF32):
         with pytest.raises(UsageError, match=f"tf-trt can't be made as {precision}: use fp32 or fp16"):
             TfTrtFromSavedModel(precision=precision, profiles=PROFILES)

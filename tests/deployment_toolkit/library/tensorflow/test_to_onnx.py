@@ -37,7 +37,7 @@ def network_options(tiny_folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("opset", [13, 17])
-def test_the_file_answers_as_the_savedmodel_it_was_made_of(tiny_savedmodel: Path, tmp_path: Path, opset: int) -> None:
+def test_onnx_file_answers_like_its_source_savedmodel(tiny_savedmodel: Path, tmp_path: Path, opset: int) -> None:
     path = tmp_path / "model.onnx"
     OnnxFromSavedModel(opset=opset).convert(tiny_savedmodel, path)
     source, made = SavedModelLoader().load(tiny_savedmodel), OnnxLoader().load(path)
@@ -54,7 +54,7 @@ def test_the_file_answers_as_the_savedmodel_it_was_made_of(tiny_savedmodel: Path
 
 
 @pytest.mark.parametrize("combiner", ["sum", "mean"])
-def test_the_file_answers_as_the_keras_model(network_options: dict[str, Any], tmp_path: Path, combiner: str) -> None:
+def test_onnx_file_answers_like_the_keras_model(network_options: dict[str, Any], tmp_path: Path, combiner: str) -> None:
     from widedeep.features.options import Combiner
 
     source = KerasLoader(**network_options, combiner=Combiner(combiner)).load(ROOT / "model.py")
@@ -75,7 +75,7 @@ def test_outputs_keep_their_names(tmp_path: Path) -> None:
     assert {name: answer.tolist() for name, answer in answers.items()} == wanted
 
 
-def test_the_weights_are_in_the_file_once(tiny_savedmodel: Path, tmp_path: Path) -> None:
+def test_weights_are_stored_once(tiny_savedmodel: Path, tmp_path: Path) -> None:
     OnnxFromSavedModel().convert(tiny_savedmodel, tmp_path / "model.onnx")
     graph = onnx.load(tmp_path / "model.onnx").graph
     tables = [list(tensor.dims) for tensor in graph.initializer if tensor.dims and tensor.dims[0] == 20]
@@ -83,7 +83,7 @@ def test_the_weights_are_in_the_file_once(tiny_savedmodel: Path, tmp_path: Path)
     assert [value.name for value in graph.input] == ["ad", "ad_age", "price", "tags", "zone"]
 
 
-def test_weights_that_one_file_cannot_hold_are_refused(
+def test_weights_too_large_for_one_file_are_refused(
     tiny_savedmodel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tf_to_onnx, "_MOST_WEIGHTS_BYTES", 10_000)
@@ -93,7 +93,7 @@ def test_weights_that_one_file_cannot_hold_are_refused(
 
 
 @pytest.mark.parametrize("opset", [3, 99])
-def test_an_opset_that_cannot_be_written_is_named(tiny_savedmodel: Path, tmp_path: Path, opset: int) -> None:
+def test_unsupported_opset_is_refused(tiny_savedmodel: Path, tmp_path: Path, opset: int) -> None:
     with pytest.raises(ConversionError, match=rf"tf2onnx 1\.17\.\S+ can't write opset {opset}: \w+"):
         OnnxFromSavedModel(opset=opset).convert(tiny_savedmodel, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []

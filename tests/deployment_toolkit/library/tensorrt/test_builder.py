@@ -35,7 +35,7 @@ def flags(mock: MockTensorRT) -> set[BuilderFlag]:
         ((Precision.TF32, Precision.FP16), {BuilderFlag.TF32, BuilderFlag.FP16}),
     ],
 )
-def test_precisions_are_the_builders_flags(
+def test_precisions_set_the_builder_flags(
     precisions: tuple[Precision, ...], wanted: set[BuilderFlag], source: Path, mock: MockTensorRT, tmp_path: Path
 ) -> None:
     TensorRTFromOnnx(precisions=precisions, profiles=PROFILES).convert(source, tmp_path / "made")
@@ -47,7 +47,7 @@ def test_precisions_are_the_builders_flags(
     assert profile.mock_shapes == {name: [told.min, told.opt, told.max] for name, told in PROFILES.items()}
 
 
-def test_sparse_weights_and_workspace_are_asked_for(source: Path, mock: MockTensorRT, tmp_path: Path) -> None:
+def test_sparse_weights_and_workspace_reach_the_builder(source: Path, mock: MockTensorRT, tmp_path: Path) -> None:
     made = TensorRTFromOnnx(sparse_weights=True, max_workspace_size_bytes=2**20, profiles=PROFILES)
     made.convert(source, tmp_path / "made")
     assert flags(mock) == {BuilderFlag.SPARSE_WEIGHTS}
@@ -55,7 +55,7 @@ def test_sparse_weights_and_workspace_are_asked_for(source: Path, mock: MockTens
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [(Precision.FP16, DataType.HALF), (Precision.FP32, DataType.FLOAT)])
-def test_strict_types_bind_the_computing_layers(
+def test_strict_types_set_the_precision_of_computing_layers(
     precision: Precision, dtype: DataType, source: Path, mock: MockTensorRT, tmp_path: Path
 ) -> None:
     TensorRTFromOnnx(precisions=(precision,), strict_types=True, profiles=PROFILES).convert(source, tmp_path / "made")
@@ -67,7 +67,7 @@ def test_strict_types_bind_the_computing_layers(
     assert {layers[name].precision for name in bound} == {dtype}
 
 
-def test_explicit_precision_is_a_strongly_typed_network(source: Path, mock: MockTensorRT, tmp_path: Path) -> None:
+def test_explicit_precision_makes_a_strongly_typed_network(source: Path, mock: MockTensorRT, tmp_path: Path) -> None:
     precisions = (Precision.FP16, Precision.TF32)
     TensorRTFromOnnx(precisions=precisions, explicit_precision=True, profiles=PROFILES).convert(
         source, tmp_path / "made"
@@ -75,7 +75,7 @@ def test_explicit_precision_is_a_strongly_typed_network(source: Path, mock: Mock
     assert (mock.mock_built[-1][0].flags, flags(mock)) == (1 << 1, {BuilderFlag.TF32})
 
 
-def test_int8_takes_a_quantised_file_only(source: Path, mock: MockTensorRT, tmp_path: Path) -> None:
+def test_int8_needs_a_quantised_file(source: Path, mock: MockTensorRT, tmp_path: Path) -> None:
     asked = TensorRTFromOnnx(precisions=(Precision.INT8, Precision.FP16), profiles=PROFILES)
     with pytest.raises(
         ConversionError, match=r"model\.onnx has no QuantizeLinear node: quantise it first, or use fp16"
@@ -122,7 +122,7 @@ def test_profiles_that_do_not_fit_are_refused(
     assert not (tmp_path / "made").exists() and driver.live == {}
 
 
-def test_tensorrts_own_words_are_told(source: Path, mock: MockTensorRT, tmp_path: Path) -> None:
+def test_tensorrt_errors_are_reported_with_their_message(source: Path, mock: MockTensorRT, tmp_path: Path) -> None:
     asked = TensorRTFromOnnx(max_workspace_size_bytes=1, profiles=PROFILES)
     with pytest.raises(
         ConversionError, match=r"TensorRT 10\.13\.0\.35 can't build a plan of .*: Could not find any imple"
@@ -149,6 +149,6 @@ def test_tensorrts_own_words_are_told(source: Path, mock: MockTensorRT, tmp_path
         ({"max_workspace_size_bytes": 0}, "workspace of 0 bytes: use 1 or more"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:
+def test_impossible_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         TensorRTFromOnnx(**options, profiles=PROFILES)

@@ -40,7 +40,7 @@ X: Arrays = {
 }
 
 
-def test_the_mock_has_nothing_that_tensorrt_has_not(mock: MockTensorRT) -> None:
+def test_mock_has_only_names_of_tensorrt(mock: MockTensorRT) -> None:
     api = yaml.safe_load(API.read_text())
     assert api["version"] == mock.__version__
     names = {
@@ -59,7 +59,7 @@ def test_the_mock_has_nothing_that_tensorrt_has_not(mock: MockTensorRT) -> None:
                 assert name in real["attributes"], f"{mocked.__name__}.{name}"
 
 
-def test_a_plan_answers_as_the_savedmodel_it_came_from(
+def test_plan_answers_like_its_source_savedmodel(
     tiny_savedmodel: Path, mock: MockTensorRT, driver: MockDriver, tmp_path: Path
 ) -> None:
     reference = SavedModelLoader().load(tiny_savedmodel)
@@ -86,13 +86,13 @@ def test_a_plan_answers_as_the_savedmodel_it_came_from(
     assert driver.live == {}
 
 
-def test_the_folder_tells_what_built_the_plan(plan: Path) -> None:
+def test_plan_folder_names_the_tensorrt_version_and_gpu(plan: Path) -> None:
     assert sorted(path.name for path in plan.iterdir()) == ["build.yaml", "model.plan", "model_spec.yaml"]
     assert plan_build(plan) == PlanBuild("10.13.0.35", "Mock A30", ("fp16",))
     assert TensorRTLoader().read_spec(plan).value_ranges == {"item": (0, 9), "tags": (-1, 4)}
 
 
-def test_without_a_gpu_nothing_is_begun(plan: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plan_needs_a_gpu_to_build_and_to_load(plan: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "gpu_names", lambda: [])
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(DeviceError, match="a TensorRT plan needs an NVIDIA GPU and this machine shows none"):
@@ -101,7 +101,7 @@ def test_without_a_gpu_nothing_is_begun(plan: Path, source: Path, monkeypatch: p
         TensorRTFromOnnx(profiles=PROFILES).convert(source, plan.parent / "made")
 
 
-def test_without_tensorrt_10_the_package_is_named(
+def test_missing_tensorrt_10_is_reported_with_its_package(
     plan: Path, source: Path, mock: MockTensorRT, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
@@ -115,7 +115,7 @@ def test_without_tensorrt_10_the_package_is_named(
 
 
 @pytest.mark.parametrize(("version", "device"), [("10.9.0.34", "Mock A30"), ("10.13.0.35", "Mock T4")])
-def test_a_plan_of_another_version_or_gpu_is_refused_before_it_is_loaded(
+def test_plan_of_another_tensorrt_version_or_gpu_is_refused(
     version: str, device: str, plan: Path, mock: MockTensorRT, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mock.__version__ = version
@@ -129,7 +129,7 @@ def test_a_plan_of_another_version_or_gpu_is_refused_before_it_is_loaded(
     assert mock.mock_loads == 0
 
 
-def test_a_plan_of_another_origin_runs_and_tells_its_signature_where_it_can_be_loaded(
+def test_foreign_plan_has_a_signature_on_a_gpu_host_only(
     source: Path, mock: MockTensorRT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "other.plan"
@@ -145,7 +145,7 @@ def test_a_plan_of_another_origin_runs_and_tells_its_signature_where_it_can_be_l
         TensorRTLoader().read_spec(path)
 
 
-def test_a_batch_outside_the_profile_is_refused_with_its_limits(plan: Path, mock: MockTensorRT) -> None:
+def test_batch_outside_the_shape_profile_is_refused(plan: Path, mock: MockTensorRT) -> None:
     with TensorRTLoader().load(plan) as session:
         many = {name: np.repeat(array, 9, axis=0) for name, array in X.items()}
         with pytest.raises(InputError, match=r"has shape \[18, 1\], the plan was built for \[1, 1\] \.\. \[16, 1\]"):
@@ -153,7 +153,9 @@ def test_a_batch_outside_the_profile_is_refused_with_its_limits(plan: Path, mock
         assert session.infer(X)["score"].tolist() == [[17.5], [100.5]]
 
 
-def test_what_is_no_plan_is_told(plan: Path, mock: MockTensorRT, driver: MockDriver, tmp_path: Path) -> None:
+def test_missing_or_damaged_plan_is_reported(
+    plan: Path, mock: MockTensorRT, driver: MockDriver, tmp_path: Path
+) -> None:
     with pytest.raises(ModelError, match=r"there is no TensorRT plan at .*none: convert the model first"):
         TensorRTLoader().load(tmp_path / "none")
     (plan / "model.plan").write_bytes(b"something else")
@@ -164,7 +166,7 @@ def test_what_is_no_plan_is_told(plan: Path, mock: MockTensorRT, driver: MockDri
         TensorRTLoader(threads=1)
 
 
-def test_a_full_gpu_is_told(
+def test_full_gpu_memory_is_reported(
     plan: Path, mock: MockTensorRT, driver: MockDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with TensorRTLoader().load(plan) as session:
@@ -178,7 +180,7 @@ def test_a_full_gpu_is_told(
 
 
 @pytest.mark.parametrize("dtype", [TensorProto.INT64, TensorProto.FLOAT16, TensorProto.BFLOAT16])
-def test_tensors_keep_their_types(dtype: int, mock: MockTensorRT, tmp_path: Path) -> None:
+def test_tensors_keep_their_dtypes(dtype: int, mock: MockTensorRT, tmp_path: Path) -> None:
     values = [helper.make_tensor_value_info(name, dtype, ["batch", 2]) for name in "xy"]
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "same", values[:1], values[1:])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), tmp_path / "x.onnx")
@@ -194,9 +196,7 @@ def test_tensors_keep_their_types(dtype: int, mock: MockTensorRT, tmp_path: Path
     assert answer.dtype == x.dtype and answer.tolist() == x.tolist()
 
 
-def test_a_driver_that_cannot_be_loaded_is_told(
-    plan: Path, mock: MockTensorRT, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_nvidia_driver_is_reported(plan: Path, mock: MockTensorRT, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str, *args: Any) -> None:
         raise OSError(f"{name}: cannot open shared object file")
 

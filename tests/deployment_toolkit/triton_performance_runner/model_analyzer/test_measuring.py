@@ -38,7 +38,7 @@ input [ {{ name: "amount" data_type: {dtype} dims: [ {size} ] }} ]
 
 @pytest.fixture
 def options(tmp_path: Path, sampler_repository: Path) -> Callable[..., PerformanceOptions]:
-    """Options of a quick measurement of ``sampler`` by Model Analyzer, in windows of which any will do."""
+    """Options of a quick measurement of ``sampler`` by Model Analyzer, which accepts any time window as stable."""
 
     def make(**changes: Any) -> PerformanceOptions:
         defaults = {
@@ -55,7 +55,7 @@ def options(tmp_path: Path, sampler_repository: Path) -> Callable[..., Performan
     return make
 
 
-def test_both_tools_give_the_same_columns_and_like_figures(
+def test_performance_tools_give_the_same_columns_and_similar_values(
     options: Callable[..., PerformanceOptions], sampler_server: TritonServer, sampler_repository: Path, tmp_path: Path
 ) -> None:
     ours = options()
@@ -87,7 +87,7 @@ def test_both_tools_give_the_same_columns_and_like_figures(
     assert not [name for name in left if name.startswith(("shopitem", "amount", "score"))]
 
 
-def test_the_client_tells_why_it_could_not_measure(
+def test_client_error_names_the_reason(
     options: Callable[..., PerformanceOptions], sampler_server: TritonServer, tmp_path: Path
 ) -> None:
     path = tmp_path / "bad.json"
@@ -112,7 +112,7 @@ def test_the_client_tells_why_it_could_not_measure(
     assert job.has_begun(LoadPoint(1, 1)) and not job.report_path.exists()
 
 
-def test_interrupted_it_leaves_nothing(options: Callable[..., PerformanceOptions], tmp_path: Path) -> None:
+def test_interrupted_model_analyzer_leaves_nothing(options: Callable[..., PerformanceOptions], tmp_path: Path) -> None:
     wanted = options()
     argv = [sys.executable, SCRIPT, "--model-name", "sampler", "--result-path", wanted.result_path]
     argv += ["--performance-tool", "model_analyzer", "--model-repository", wanted.model_repository]
@@ -130,14 +130,14 @@ def test_interrupted_it_leaves_nothing(options: Callable[..., PerformanceOptions
     assert not temporary.exists()
 
 
-def test_a_server_that_cannot_load_the_model(options: Callable[..., PerformanceOptions], tmp_path: Path) -> None:
+def test_model_that_cannot_be_loaded_is_reported(options: Callable[..., PerformanceOptions], tmp_path: Path) -> None:
     repository = _tiny_repository(tmp_path)
     (repository / "tiny" / "1" / "model.py").write_text("raise RuntimeError('no table of items')")
     with pytest.raises(PerformanceError, match=r"server could not load model tiny: .*no table of items"):
         measure(options(model_name="tiny", model_repository=repository))
 
 
-def test_it_takes_too_long_to_come_to_a_point(options: Callable[..., PerformanceOptions]) -> None:
+def test_timeout_before_a_load_point_is_reported(options: Callable[..., PerformanceOptions]) -> None:
     with pytest.raises(
         PerformanceError, match=r"did not come to measure batch 1, concurrency 1 in 1 s: raise --timeout"
     ):
@@ -145,7 +145,7 @@ def test_it_takes_too_long_to_come_to_a_point(options: Callable[..., Performance
 
 
 def _tiny_repository(folder: Path, **changes: Any) -> Path:
-    """Two versions of a model ``tiny`` of which there is little more than the configuration."""
+    """A repository with two versions of a model ``tiny``, which has little more than the configuration."""
     defaults = {
         "backend": 'backend: "python"',
         "policy": "version_policy { specific { versions: 1 } }",
@@ -183,7 +183,7 @@ def _tiny_repository(folder: Path, **changes: Any) -> Path:
         ({}, {"backend": "nonsense"}, ModelError, "is not a model configuration"),
     ],
 )
-def test_what_cannot_be_measured_is_said_at_once(
+def test_model_that_cannot_be_measured_is_refused_at_once(
     options: Callable[..., PerformanceOptions],
     tmp_path: Path,
     changes: dict[str, Any],
@@ -197,7 +197,9 @@ def test_what_cannot_be_measured_is_said_at_once(
     assert not options().result_path.parent.exists()
 
 
-def test_every_version_may_be_served(options: Callable[..., PerformanceOptions], tmp_path: Path) -> None:
+def test_version_is_found_if_all_versions_are_served(
+    options: Callable[..., PerformanceOptions], tmp_path: Path
+) -> None:
     repository = _tiny_repository(tmp_path, policy="version_policy { all { } }")
     find = measuring.find_served_model
     assert find(options(model_name="tiny", model_repository=repository, model_version="1")).version == "1"
@@ -207,7 +209,9 @@ def test_every_version_may_be_served(options: Callable[..., PerformanceOptions],
         find(options(model_name="tiny", model_repository=repository, model_version="2"))
 
 
-def test_not_installed(options: Callable[..., PerformanceOptions], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_model_analyzer_names_the_install_command(
+    options: Callable[..., PerformanceOptions], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(measuring, "PYTHON", Path("/nowhere/bin/python"))
     with pytest.raises(UsageError, match=r"is not installed: run scripts/install.sh --model-analyzer$"):
         measure(options())
