@@ -14,7 +14,7 @@ from deployment_toolkit.triton_server.docker import built_image_name
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.config.experiment import ExperimentConfig, Parameters, TritonLaunchMode
 from runner.config.run import RunConfig
-from runner.networks.network import Network
+from runner.networks.network import DeployedNetwork
 from runner.networks.registry import network_of
 from runner.workspace import ExperimentFolders, Workspace
 
@@ -86,7 +86,7 @@ class Experiment:
         return self.folders.exported.with_suffix(SUFFIXES.get(self.parameters.export_format, ""))
 
     @property
-    def network(self) -> Network:
+    def network(self) -> DeployedNetwork:
         """The network that it deploys."""
         return network_of(self.config)
 

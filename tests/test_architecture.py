@@ -13,7 +13,7 @@ import pytest
 
 from deployment_toolkit.checkout import ROOT
 
-PACKAGES = ("benchmarks", "deployment_toolkit", "navigator", "runner", "widedeep")
+PACKAGES = ("benchmarks", "deployment_toolkit", "examples", "navigator", "runner", "widedeep")
 
 Project = Mapping[str, ast.Module]  # modules by dotted name; a root script has no dot
 Rule = Callable[[Project], Iterator[str]]
@@ -30,6 +30,7 @@ TENSORFLOW = (
     "model",
     "tf_dataloader",
     "widedeep.*",
+    "examples.dcn.*",
     "deployment_toolkit.library.tensorflow.*",
     "benchmarks.bars.tf_products",
 )
@@ -54,8 +55,8 @@ HOMES = {
 }
 AT_IMPORT = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
 MOST_MODULES = 16
-# Triton's Python backend looks for the first; the second is in servers of other projects, which never meet.
-PRESCRIBED_CLASSES = ("TritonPythonModel", "WideDeep")
+# Triton's Python backend looks for the first, --metrics for the second; the third is in servers that never meet.
+PRESCRIBED_CLASSES = ("TritonPythonModel", "MetricsCalculator", "WideDeep")
 ENVIRON_NAMES = ("environ", "environb", "getenv", "putenv", "unsetenv")
 
 
@@ -97,6 +98,19 @@ def the_runner_never_loads_tensorflow(project: Project) -> Iterator[str]:
         if name.split(".")[0] == "runner":
             for path in _paths_to(project, name, {"tensorflow", "keras", "tf2onnx"}):
                 yield f"{name}: {' -> '.join(path)}"
+
+
+def the_runner_knows_no_network(project: Project) -> Iterator[str]:
+    for name, tree in project.items():
+        if name.split(".")[0] == "runner":
+            yield from (_told(name, item) for item in _imports(tree) if _package(item) in ("widedeep", "examples"))
+
+
+def examples_know_only_the_toolkit(project: Project) -> Iterator[str]:
+    packages = {*PACKAGES, *_root_scripts(project)} - {"deployment_toolkit"}
+    for name, tree in project.items():
+        if name.startswith("examples."):
+            yield from (_told(name, item) for item in _imports(tree) if _package(item) in packages)
 
 
 def packages_are_imported_only_at_home(project: Project) -> Iterator[str]:
@@ -208,6 +222,8 @@ RULES: tuple[Rule, ...] = (
     benchmarks_know_one_module_of_the_runner,
     root_scripts_do_not_know_each_other,
     the_runner_never_loads_tensorflow,
+    the_runner_knows_no_network,
+    examples_know_only_the_toolkit,
     packages_are_imported_only_at_home,
     argparse_lives_at_entry_points,
     logging_is_set_up_in_params,
@@ -251,6 +267,10 @@ VIOLATIONS: tuple[tuple[Rule, dict[str, str]], ...] = (
         the_runner_never_loads_tensorflow,
         {"runner.x": "import widedeep.a", "widedeep": "import tf2onnx", "widedeep.a": ""},
     ),
+    (the_runner_knows_no_network, {"runner.x": "def f():\n    from widedeep.data import dataset_folder"}),
+    (the_runner_knows_no_network, {"runner.a.x": "import examples.dcn.model"}),
+    (examples_know_only_the_toolkit, {"examples.a.model": "from runner.config.run import RunConfig"}),
+    (examples_know_only_the_toolkit, {"examples.a.model": "import metrics", "metrics": ""}),
     (packages_are_imported_only_at_home, {"navigator.x": "import tensorflow as tf"}),
     (
         packages_are_imported_only_at_home,
@@ -298,7 +318,7 @@ GOOD = {
     "deployment_toolkit.process": "import os, subprocess\ndef f(base):\n    return dict(os.environ if base else 1)",
     "metrics": "import numpy as np\nfrom deployment_toolkit.core import Array",
     "widedeep.training": f"import argparse\n{MAIN}def f():\n    import tensorflow",
-    "runner.x": "import widedeep.training\nfrom deployment_toolkit import registry",
+    "runner.x": "from deployment_toolkit import registry",
     "runner.__main__": "import os\ndef f():\n    return {**os.environ, 'A': os.environ.get('B'), 'C': os.environ['D']}",
     "script": f"import sys\n{MAIN}if __name__ == '__main__':\n    main(sys.argv)",
 }

@@ -128,9 +128,7 @@ class RunConfig:
             if default is dataclasses.MISSING:
                 default = fields[name].default_factory()  # type: ignore[misc]
             if getattr(self, name) != default:
-                raise UsageError(
-                    f"{name} is a key of Wide & Deep, network describes another one: leave one of them out"
-                )
+                raise UsageError(f"{name} is for Wide & Deep, and network describes another: leave one of them out")
         if self.correctness.metrics is None:
             raise UsageError("network: the gate needs limits for its metrics, give correctness: metrics")
 

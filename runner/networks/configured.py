@@ -10,11 +10,11 @@ from pathlib import Path
 from deployment_toolkit.errors import DataError
 from runner.command import Command, make_command
 from runner.config.network import NetworkConfig, filled, option_arguments
-from runner.networks.network import Network, PreparationStage, relative
+from runner.networks.network import DeployedNetwork, PreparationStage, relative
 
 
 @dataclass(frozen=True)
-class ConfiguredNetwork(Network):
+class ConfiguredNetwork(DeployedNetwork):
     """Plug-ins and commands of a configuration."""
 
     config: NetworkConfig

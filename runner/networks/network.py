@@ -24,7 +24,7 @@ class PreparationStage:
 
 
 @dataclass(frozen=True)
-class Network(ABC):
+class DeployedNetwork(ABC):
     """Three plug-ins and a data set. ``valid_pattern`` and ``train_pattern`` are the data files for the gate and the
     measurements, and those for training and calibration."""
 

@@ -10,21 +10,21 @@ from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import DataError
 from runner.command import Command, module_command
 from runner.config.run import RunConfig
-from runner.networks.network import Network, PreparationStage, relative
+from runner.networks.network import DeployedNetwork, PreparationStage, relative
 
 _SPECIFICATION = "feature_spec.yaml"
 _WIDTHS = ("embedding_sizes.json", "embedding_sizes.yaml")
 
 
 @dataclass(frozen=True)
-class WideDeep(Network):
+class WideDeepNetwork(DeployedNetwork):
     """The network of ``model.py``. The data set's folder may hold a feature specification and embedding widths, which
     go to every plug-in; a folder without them has the Outbrain features."""
 
     config: RunConfig
 
     @classmethod
-    def of(cls, config: RunConfig) -> WideDeep:
+    def of(cls, config: RunConfig) -> WideDeepNetwork:
         """The network of a run."""
         dataset = config.dataset_dir
         valid, train = (str(dataset / part / "*.parquet") for part in ("valid", "train"))

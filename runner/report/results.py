@@ -170,13 +170,13 @@ def _correctness_summary(rows: list[dict[str, str]], limits: Correctness) -> dic
     """Each gated metric of the framework, and of the served dump that differs most from it."""
     reference = next((row for row in rows if row["name"] == REFERENCE), None)
     served = [row for row in rows if row["name"] != REFERENCE]
-    summary = {}
+    summary: dict[str, str] = {}
     for metric in limits.gated:
-        title = limits.title(metric)
-        values = [row[metric] for row in served if reference and metric in row]
-        farthest = max(values, key=lambda value: abs(float(value) - float(reference[metric])), default="")
-        summary[f"{title} framework"] = f"{float(reference[metric]):.6f}" if reference and farthest else ""
-        summary[f"{title} served"] = f"{float(farthest):.6f}" if farthest else ""
+        shown = {"framework": "", "served": ""}
+        if reference is not None and served:
+            farthest = max(served, key=lambda row: abs(float(row[f"{metric}{DIFFERENCE}"])))
+            shown = {"framework": f"{float(reference[metric]):.6f}", "served": f"{float(farthest[metric]):.6f}"}
+        summary |= {f"{limits.title(metric)} {name}": value for name, value in shown.items()}
     differences = [float(row["max_abs_diff"]) for row in served if row["max_abs_diff"]]
     return {**summary, "largest difference": f"{max(differences):.1e}" if differences else ""}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from deployment_toolkit.core import EvaluationMode
 from runner.command import Command, make_command, script
 from runner.experiment import Experiment
-from runner.networks.wide_deep import WideDeep
+from runner.networks.wide_deep import WideDeepNetwork
 from runner.stages.client import gate_command, inference_command, offline_sweep, online_sweep, performance_command
 from runner.stages.network import REFERENCE, Stage, in_order
 
@@ -79,7 +79,7 @@ def _dump(experiment: Experiment, transport: str) -> Path:
     return experiment.folders.dumps / "ensemble" / transport
 
 
-def _network(experiment: Experiment) -> WideDeep:
+def _network(experiment: Experiment) -> WideDeepNetwork:
     network = experiment.network
-    assert isinstance(network, WideDeep), "no other network has an ensemble"
+    assert isinstance(network, WideDeepNetwork), "no other network has an ensemble"
     return network

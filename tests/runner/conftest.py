@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from deployment_toolkit.checkout import ROOT
-from runner.experiment import Command
+from runner.command import Command
 from tests.small_outbrain import small_outbrain_spec
 from widedeep.features.outbrain import outbrain_spec
 from widedeep.features.spec import OUTPUT_NAME

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from runner.config.run import load_config
-from runner.stages.network import spec_options
+from runner.networks.registry import network_of
 from runner.stages.preparation import preparation_stages
 from runner.workspace import Workspace
 from widedeep.features.outbrain import outbrain_spec
@@ -28,10 +28,10 @@ def test_embedding_sizes_reach_every_command(plain: dict[str, Any], tmp_path: Pa
 
     dataset = config.dataset_dir
     dataset.mkdir(parents=True)
-    assert spec_options(config) == []
+    assert network_of(config).dataloader_options() == []
     (dataset / "feature_spec.yaml").write_text(outbrain_spec().to_yaml())
     (dataset / "embedding_sizes.json").write_text("{}")
-    assert [str(part) for part in spec_options(config)] == [
+    assert [str(part) for part in network_of(config).dataloader_options()] == [
         *("--feature-spec", str(dataset / "feature_spec.yaml")),
         *("--embedding-sizes", str(dataset / "embedding_sizes.json")),
     ]

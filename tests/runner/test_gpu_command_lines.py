@@ -171,7 +171,7 @@ def _create_body(values: dict[str, Any], repository: Path, command: tuple[str, .
 def _words(experiment: Experiment, argv: tuple[str, ...]) -> str:
     """A command line with short names for common parts: programs, folders, the data."""
     line = " ".join(argv)
-    data = f"--dataloader {ROOT}/dataloader.py --data-pattern {experiment.valid_pattern}"
+    data = f"--dataloader {ROOT}/dataloader.py --data-pattern {experiment.network.valid_pattern}"
     for long, short in (
         (str(Path(sys.executable).with_name("model-navigator")), "model-navigator"),
         (sys.executable, "python"),

@@ -17,9 +17,10 @@ from deployment_toolkit.errors import PerformanceError, ProcessError, UsageError
 from deployment_toolkit.results.performance import PERFORMANCE_COLUMNS, SETTLED, PerformanceRow, write_performance
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.__main__ import read_command_line
+from runner.command import Command
 from runner.config.run import load_config
 from runner.config.search import Search
-from runner.experiment import Command, Experiment
+from runner.experiment import Experiment
 from runner.pipeline import stages_of
 from runner.report.results import read_results
 from runner.report.search import search_plots, search_section
