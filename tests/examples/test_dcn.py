@@ -19,6 +19,8 @@ from deployment_toolkit.options.params import load_module
 EXAMPLE = ROOT / "examples" / "dcn"
 INT8 = 4  # number of the experiment
 DEADLINE_S = 600
+PAGE = (ROOT / "docs" / "another-network.md").read_text()
+COMMAND = ".venv/bin/python -m runner --config-path examples/dcn/config.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +40,7 @@ def config() -> dict[str, Any]:
 
 
 def test_example_runs_to_its_report(config: dict[str, Any], tmp_path: Path) -> None:
+    assert f"```bash\n{COMMAND}\n```" in PAGE
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(config | {"datasets_dir": str(tmp_path / "datasets")}))
     command = [sys.executable, "-m", "runner", "--config-path", str(path), "--experiments", str(INT8)]
