@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +49,6 @@ REPLACED = {
     "--measurement-request-count 100": "--measurement-request-count 5 --retries 0",
     "--measurement-request-count 500": "--measurement-request-count 5 --retries 0",
 }
-FEWER_POINTS = {"--batch-sizes 1 64": "--batch-sizes 64", "--concurrency 8 16": "--concurrency 8"}
 TOOLS = ("bash", "cat", "cp", "df", "dirname", "grep", "id", "mkdir", "python3", "stat", "tail", "tr")
 
 
@@ -196,39 +196,57 @@ def above(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@each_form
-def test_original_steps_run_on_the_cpu(form: Form, above: Path, outbrain: Path) -> None:
-    folder = form.folder(above)
-    kept = {name: value for name, value in os.environ.items() if name in ("HOME", "LANG", "TMPDIR")}
-    env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(above / "triton"), "HOST_OUTBRAIN_PATH": str(outbrain)} | kept
-    replaced = REPLACED | (FEWER_POINTS if form.in_root else {})
-    setup = form.command("source ./triton/scripts/setup_environment.sh\n")
+class _Terminal:
+    """Runs the original's commands in one form, with what a CPU can do in a test's time."""
 
-    def run(printed: str) -> None:
-        for old, new in replaced.items():
+    def __init__(self, form: Form, above: Path, outbrain: Path) -> None:
+        kept = {name: value for name, value in os.environ.items() if name in ("HOME", "LANG", "TMPDIR")}
+        own = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(above / "triton"), "HOST_OUTBRAIN_PATH": str(outbrain)}
+        self.folder = form.folder(above)
+        self._form, self._env = form, own | kept
+        self._setup = form.command("source ./triton/scripts/setup_environment.sh\n")
+
+    def run(self, printed: str) -> None:
+        """Runs a printed command; it must succeed."""
+        for old, new in REPLACED.items():
             printed = printed.replace(old, new)
-        run_block(setup + form.command(printed), folder, env)
+        run_block(self._setup + self._form.command(printed), self.folder, self._env)
 
-    for start in ("mkdir", "cp"):
-        run(_quick_start(start))
-    copied = "${CHECKPOINTS_DIR}/widedeep_tf2_amp_base_128k_nvtabular"
-    run(f"mkdir {copied}\ncp -R ${{HOST_OUTBRAIN_PATH}}/checkpoint {copied}")
-    run(_under("Export Model"))
-    run(_under("Convert Model"))
-    with server_by_hand(f"bash -c '{setup.strip()} && exec {SERVER} \"$@\"' _", folder, env):
-        run(_under("Deploy Model"))
+    def export(self) -> Path:
+        """Copies data and checkpoint and exports the model. Returns the workspace."""
+        for start in ("mkdir", "cp"):
+            self.run(_quick_start(start))
+        copied = "${CHECKPOINTS_DIR}/widedeep_tf2_amp_base_128k_nvtabular"
+        self.run(f"mkdir {copied}\ncp -R ${{HOST_OUTBRAIN_PATH}}/checkpoint {copied}")
+        self.run(_under("Export Model"))
+        workspace = self.folder / "runner_workspace"
+        assert (workspace / "shared_dir" / "exported_model.savedmodel" / "saved_model.pb").is_file()
+        return workspace
+
+    def server(self) -> AbstractContextManager[None]:
+        """A server on the default ports."""
+        return server_by_hand(f"bash -c '{self._setup.strip()} && exec {SERVER} \"$@\"' _", self.folder, self._env)
+
+
+def test_original_steps_run_on_the_cpu(above: Path, outbrain: Path) -> None:
+    terminal = _Terminal(FORMS[0], above, outbrain)
+    workspace = terminal.export()
+    terminal.run(_under("Convert Model"))
+    with terminal.server():
+        terminal.run(_under("Deploy Model"))
         for heading in MEASUREMENTS:
-            run(_under(heading))
-    workspace = folder / "runner_workspace"
-    assert (workspace / "shared_dir" / "exported_model.savedmodel" / "saved_model.pb").is_file()
+            terminal.run(_under(heading))
     assert (workspace / "shared_dir" / "converted_model" / "saved_model.pb").is_file()
     assert "max_batch_size: 131072" in (workspace / "model_store" / "WidenDeep" / "config.pbtxt").read_text()
-    points = {"offline": [("64", "1")], "online": [("16", "8")]}
-    if not form.in_root:
-        points = {"offline": [("1", "1"), ("64", "1")], "online": [("16", "8"), ("16", "16")]}
+    points = {"offline": [("1", "1"), ("64", "1")], "online": [("16", "8"), ("16", "16")]}
     for mode, expected in points.items():
         with (workspace / "shared_dir" / f"triton_performance_{mode}.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
         assert [(row["Batch"], row["Concurrency"]) for row in rows] == expected
         assert list(rows[0]) == [column.name for column in PERFORMANCE_COLUMNS]
         assert all(float(row["Inferences/Second"]) > 0 for row in rows)
+
+
+def test_original_steps_start_from_the_root_too(above: Path, outbrain: Path) -> None:
+    """Later steps from the root are those of docs/step-by-step.md, which its test runs."""
+    _Terminal(FORMS[1], above, outbrain).export()

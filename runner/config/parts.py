@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from deployment_toolkit.core import Mnemonic
-from deployment_toolkit.errors import UsageError
+from deployment_toolkit.errors import UsageError, require_at_least
 
 _SCHEMES = ("https", "file", "http")
 _MAP_LOSS = 1e-4
@@ -122,9 +122,15 @@ class Correctness:
 
 @dataclass(frozen=True)
 class MeasurementConfig:
-    """How a point is measured: three windows of ``request_count`` requests (a second at least); it settled if they
-    differ by at most ``stability_percentage``, else it is repeated up to ``retries`` times, each twice as long."""
+    """How a point is measured: three windows of ``request_count`` requests (a second at least), or of ``window_ms``
+    milliseconds if that is given; it settled if they differ by at most ``stability_percentage``, else it is repeated up
+    to ``retries`` times, each twice as long."""
 
     request_count: int = 17
     stability_percentage: float = 10.0
     retries: int = 1
+    window_ms: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.window_ms is not None:
+            require_at_least("window_ms", self.window_ms, 1)

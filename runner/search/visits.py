@@ -12,14 +12,13 @@ from deployment_toolkit.core import EvaluationMode, PerformanceTool
 from deployment_toolkit.errors import ProcessError
 from deployment_toolkit.results.performance import read_performance
 from deployment_toolkit.server_access.url import Scheme
-from deployment_toolkit.triton_performance_runner.options import MeasurementMode
 from runner.command import Shell, make_command, script
 from runner.config.search import Search
 from runner.experiment import Experiment
 from runner.search.algorithm import Round
 from runner.search.results import MeasuredCandidate
 from runner.search.space import Candidate
-from runner.stages.client import client_options
+from runner.stages.client import client_options, window_options
 from runner.stages.network import deploy
 
 CONFIG = "config.pbtxt"
@@ -71,15 +70,15 @@ def _load_options(experiment: Experiment, search: Search, *, final: bool) -> lis
     """The load of the search, on the deployed model: three windows per concurrency, the shortest that there are, or in
     the final ``window_ms`` long."""
     server = experiment.running_server
-    windows: list[object] = ["--measurement-request-count", experiment.config.measurement.request_count]
+    measurement = experiment.config.measurement
     if final:
-        windows = ["--measurement-mode", MeasurementMode.TIME_WINDOWS, "--measurement-interval", search.window_ms]
+        measurement = dataclasses.replace(measurement, window_ms=search.window_ms)
     return [
         *("--server-url", server.http_url if search.protocol is Scheme.HTTP else server.grpc_url),
         *("--model-name", experiment.config.model_name, "--model-repository", experiment.folders.model_store),
         *experiment.network.row_arguments(experiment.parameters.max_batch_size),
         *("--batch-sizes", search.rows_per_request, "--concurrency", *search.concurrency),
         *("--evaluation-mode", EvaluationMode.ONLINE, "--performance-tool", PerformanceTool.PERF_ANALYZER),
-        *("--warmup", *windows, "--retries", 0, "--stability-percentage", _STABILITY_PERCENT),
+        *("--warmup", *window_options(measurement), "--retries", 0, "--stability-percentage", _STABILITY_PERCENT),
         *client_options(experiment),
     ]

@@ -14,11 +14,12 @@ from pathlib import Path
 
 from deployment_toolkit.core import Accelerator, Batching, EvaluationMode
 from deployment_toolkit.rows.request_sizes import request_sizes
+from deployment_toolkit.triton_performance_runner.options import MeasurementMode
 from deployment_toolkit.triton_server.docker import server_user
 from runner.command import Command, make_command, script
 from runner.config.experiment import TritonLaunchMode
 from runner.config.hosting import is_reduced
-from runner.config.parts import Correctness
+from runner.config.parts import Correctness, MeasurementConfig
 from runner.experiment import Experiment
 
 TRANSPORTS = {
@@ -105,12 +106,20 @@ def performance_command(
         *rows,
         *("--batch-sizes", *points.batch_sizes, "--concurrency", *points.concurrency),
         *("--evaluation-mode", mode, "--performance-tool", experiment.config.performance_tool, "--warmup"),
-        *("--measurement-request-count", measurement.request_count, "--retries", measurement.retries),
+        *window_options(measurement),
+        *("--retries", measurement.retries),
         *("--stability-percentage", measurement.stability_percentage),
         *client_options(experiment),
         *("--result-path", csv),
     ]
     return make_command(name, argv)
+
+
+def window_options(measurement: MeasurementConfig) -> list[object]:
+    """The three windows of a point."""
+    if measurement.window_ms is None:
+        return ["--measurement-request-count", measurement.request_count]
+    return ["--measurement-mode", MeasurementMode.TIME_WINDOWS, "--measurement-interval", measurement.window_ms]
 
 
 def client_options(experiment: Experiment) -> list[str]:

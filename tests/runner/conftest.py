@@ -36,7 +36,7 @@ SMALL_SEARCH = {  # of two candidates, the configured one among them
     "minutes": 0.05,
     "finalists": 2,
     "rounds": 1,
-    "window_ms": 500,
+    "window_ms": 200,
 }
 
 
@@ -113,8 +113,8 @@ def small_config(tmp_path_factory: pytest.TempPathFactory) -> Plain:
         "deep_hidden_units": [16, 16],
         "demo_data": {"displays": 600, "seed": 1},
         "training": {"epochs": 1, "batch_size": 256},
-        "measurement": {"retries": 0},
-        "measurement_steps_offline": 2,
+        "measurement": {"retries": 0, "window_ms": 200},
+        "measurement_steps_offline": 1,
         "measurement_steps_online": 2,
     }
 
@@ -135,7 +135,7 @@ def finished_runs(
     configs = {
         "two": small_config | {"configurations": [experiment(format="tf-savedmodel"), experiment()]},
         "one": small_config
-        | {"measurement_steps_offline": 1, "measurement_steps_online": 1, "ensemble_model_name": ENSEMBLE}
+        | {"measurement_steps_online": 1, "ensemble_model_name": ENSEMBLE}
         | {"search": SMALL_SEARCH},
     }
     processes = []

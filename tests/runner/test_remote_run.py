@@ -50,7 +50,7 @@ def test_remote_run_passes_and_leaves_the_server_unchanged(
     server, repository = theirs
     configured = {"configurations": [experiment(format="tf-savedmodel"), experiment()], "http_port": 1}
     process = start_runner(
-        small_config | configured | {"measurement_steps_offline": 1, "measurement_steps_online": 1},
+        small_config | configured | {"measurement_steps_online": 1},
         *("--triton-launch-mode", "remote", "--experiments", 2, "--triton-model-repository", repository),
         *("--triton-http-url", server.http_url, "--triton-grpc-url", server.grpc_url.removeprefix("grpc://")),
     )
