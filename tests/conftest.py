@@ -88,30 +88,31 @@ def adder_server(adder_repository: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="session")
-def container_engine() -> Iterator[None]:
-    """A container engine that the Docker SDK and the ``docker`` command find; its tests run in one worker."""
-    with open_engine():
-        yield
+def container_engine() -> Iterator[bool]:
+    """A container engine that the Docker SDK and the ``docker`` command find; its tests run in one worker. True if
+    images stay in it for later test runs."""
+    with open_engine() as keeps_images:
+        yield keeps_images
 
 
 @pytest.fixture(scope="session")
-def container_image(container_engine: None) -> Iterator[str]:
+def container_image(container_engine: bool) -> Iterator[str]:
     """Name of an image with Python and the embedded server as ``tritonserver``."""
     with open_test_image() as name:
         yield name
 
 
 @pytest.fixture(scope="session")
-def base_image(container_engine: None) -> Iterator[str]:
+def base_image(container_engine: bool) -> Iterator[str]:
     """Name of a plain Debian 12 image."""
-    with open_base_image() as name:
+    with open_base_image(keep=container_engine) as name:
         yield name
 
 
 @pytest.fixture(scope="session")
-def project_image(base_image: str) -> Iterator[str]:
-    """Name of the image that the project's Dockerfile builds on ``base_image``; it takes some minutes."""
-    with open_project_image(base_image) as name:
+def project_image(container_engine: bool, base_image: str) -> Iterator[str]:
+    """Name of the image that the project's Dockerfile builds on ``base_image``; the first time takes some minutes."""
+    with open_project_image(base_image, keep=container_engine) as name:
         yield name
 
 

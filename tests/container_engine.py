@@ -4,6 +4,7 @@ alone."""
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
@@ -35,24 +36,28 @@ volume_path = "{storage}/volumes"
 [network]
 network_config_dir = "{storage}/networks"
 """
+KEPT_IMAGES = Path(f"/var/tmp/wide-deep-test-images-{os.getuid()}")
+# Containers, layers that no image needs any more, and images of a month ago.
+_TIDYING = ("rm --all --force --time=0", "image prune --force", "image prune --force --all --filter=until=720h")
 _START_S = 60.0
 _STOP_S = 20.0
 
 
 @contextlib.contextmanager
-def open_engine() -> Iterator[None]:
-    """Context in which an engine answers at the address that the Docker SDK and the ``docker`` command use. Skips the
-    test with the reason if no engine answers and none can be started."""
+def open_engine() -> Iterator[bool]:
+    """Context in which an engine answers at the address that the Docker SDK and the ``docker`` command use; gives True
+    if images stay in it for later test runs. Skips the test with the reason if no engine answers and none can be
+    started."""
     if _answers():
-        yield
+        yield False
         return
     reason = why_no_podman()
     if reason:
         pytest.skip(f"no container engine answers, and {reason}: {INSTALL}")
-    with _podman_service() as address, pytest.MonkeyPatch.context() as environment:
+    with _images() as (images, kept), _podman_service(images) as address, pytest.MonkeyPatch.context() as environment:
         environment.setenv("DOCKER_HOST", address)
         environment.setenv("DOCKER_BUILDKIT", "0")  # which podman has not
-        yield
+        yield kept
 
 
 def _answers() -> bool:
@@ -72,14 +77,32 @@ def why_no_podman() -> str | None:
 
 
 @contextlib.contextmanager
-def _podman_service() -> Iterator[str]:
-    """Address of a podman service. It has separate storage, which is deleted at the end: the machine's podman is not
-    touched, and no run of the tests depends on an earlier one. Making a base image takes half a minute."""
+def _images() -> Iterator[tuple[Path, bool]]:
+    """Folder of images, and True if it stays for later test runs. A second test run at the same time has a folder of
+    its own, which is deleted at its end."""
+    KEPT_IMAGES.mkdir(mode=0o700, exist_ok=True)
+    with (KEPT_IMAGES / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            folder = Path(tempfile.mkdtemp(prefix="wd", dir="/var/tmp"))
+            try:
+                yield folder, False
+            finally:
+                remove_folder(folder)
+        else:
+            yield KEPT_IMAGES / "storage", True
+
+
+@contextlib.contextmanager
+def _podman_service(images: Path) -> Iterator[str]:
+    """Address of a podman service with separate storage: the machine's podman is not touched. Only images outlast
+    it."""
     run, storage = Path(tempfile.mkdtemp(prefix="wd", dir="/run")), Path(tempfile.mkdtemp(prefix="wd", dir="/var/tmp"))
     try:
         (run / "containers.conf").write_text(CONFIGURATION.format(run=run, storage=storage))
         environment = {**os.environ, "CONTAINERS_CONF": str(run / "containers.conf"), "TMPDIR": str(storage)}
-        podman = ["podman", "--root", str(storage / "images"), "--runroot", str(run / "root")]
+        podman = ["podman", "--root", str(images), "--runroot", str(run / "root")]
         address = f"unix://{run}/podman.sock"
         service = ["setpriv", "--pdeathsig=TERM", *podman, "system", "service", "--time=0", address]
         # Away from the terminal: at Ctrl-C it is still needed to remove what it runs.
@@ -90,7 +113,8 @@ def _podman_service() -> Iterator[str]:
                 _wait_for(address, process, run / "log")
                 yield address
             finally:
-                subprocess.run([*podman, "rm", "--all", "--force", "--time=0"], env=environment, stdout=log, stderr=log)
+                for command in _TIDYING:
+                    subprocess.run([*podman, *command.split()], env=environment, stdout=log, stderr=log)
                 process.terminate()
                 _reap(process)
     finally:

@@ -39,24 +39,28 @@ def open_test_image() -> Iterator[str]:
     reading, writing = os.pipe()
     writer = threading.Thread(target=_write_image, args=(writing,))
     writer.start()
-    with os.fdopen(reading, "rb") as stream, imported(stream, "localhost/wide-deep-test", ENVIRONMENT) as name:
+    with (
+        os.fdopen(reading, "rb") as stream,
+        imported(stream, f"localhost/wide-deep-test:{os.getpid()}", ENVIRONMENT) as name,
+    ):
         writer.join()
         yield name
 
 
 @contextlib.contextmanager
-def imported(stream: IO[bytes], repository: str, environment: Iterable[str]) -> Iterator[str]:
-    """Context with an image made of the files of a tar, in this repository; gives its name and removes it at the
-    end."""
-    tag = str(os.getpid())
+def imported(stream: IO[bytes], name: str, environment: Iterable[str], *, keep: bool = False) -> Iterator[str]:
+    """Context with an image of this name made of the files of a tar; gives its name. It is removed at the end unless
+    it is to be kept."""
+    repository, _, tag = name.rpartition(":")
     with contextlib.closing(docker.from_env(timeout=600)) as client:
         answer = client.api.import_image_from_stream(stream, changes=[f"ENV {item}" for item in environment])
         image = client.images.get(answer.strip().splitlines()[-1].partition("sha256:")[2][:64])
         try:
             image.tag(repository, tag)
-            yield f"{repository}:{tag}"
+            yield name
         finally:
-            client.images.remove(image.id, force=True)
+            if not keep:
+                client.images.remove(image.id, force=True)
 
 
 def _write_image(descriptor: int) -> None:

@@ -162,7 +162,7 @@ def test_signature_is_taken_from_the_command_line(
 
 
 @pytest.fixture
-def image_with_tensorrt(container_engine: None) -> Iterator[Callable[[str | None], str]]:
+def image_with_tensorrt(container_engine: bool) -> Iterator[Callable[[str | None], str]]:
     """Makes images, by TensorRT version, that have only the environment variables of NVIDIA's images."""
     with contextlib.closing(docker.from_env()) as client:
         made: list[str] = []

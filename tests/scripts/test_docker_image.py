@@ -54,7 +54,7 @@ def test_project_image_serves_a_model(project_image: str, tiny_onnx: Callable[..
 
 
 @pytest.fixture
-def own_name(container_engine: None) -> Iterator[str]:
+def own_name(container_engine: bool) -> Iterator[str]:
     """Name for an image, which is removed at the end."""
     name = f"localhost/wide-deep-by-script:{os.getpid()}"
     yield name
