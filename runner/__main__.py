@@ -7,6 +7,7 @@ import logging
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +45,10 @@ class RunnerOptions:
         metavar="N",
     )
 
+    print_launch_modes: bool = option(
+        "run nothing: print a line per launch mode, with the numbers of its experiments", False
+    )
+
     def with_search(self, config: RunConfig) -> RunConfig:
         """The configuration with the search that these options ask for."""
         if self.search is None:
@@ -53,7 +58,12 @@ class RunnerOptions:
 
 
 def main(argv: list[str]) -> int:
+    if "--print-launch-modes" in argv:
+        logging.disable(logging.INFO)  # the run itself logs the keys that it ignores
     config, numbers, options = read_command_line(argv)
+    if options.print_launch_modes:
+        _print_launch_modes(config, numbers)
+        return 0
     require_launchable(config, options.devices, numbers)
     require_free_space(options.workspace_path, _needed_bytes(len(numbers)), "this run")
     workspace = create_workspace(options.workspace_path)
@@ -87,6 +97,14 @@ def read_command_line(argv: list[str]) -> tuple[RunConfig, list[int], RunnerOpti
         if number not in numbers:
             raise UsageError(f"--search {number}: this run has the experiments {', '.join(map(str, numbers))}")
     return config, numbers, options
+
+
+def _print_launch_modes(config: RunConfig, numbers: Sequence[int]) -> None:
+    by_mode: dict[str, list[str]] = {}
+    for number in numbers:
+        by_mode.setdefault(config.launch_mode_of(config.configurations[number - 1]), []).append(str(number))
+    for mode, listed in by_mode.items():
+        print(mode, *listed)
 
 
 def _needed_bytes(experiments: int) -> int:

@@ -23,7 +23,7 @@ export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 options=(--config-path "$root/runner/config_$device.yaml" --devices 0 "$@")
 
 embedded="" docker="" # numbers of the chosen experiments that need the one and the other
-listed=$("$python" -m runner.launch_modes "${options[@]}")
+listed=$("$python" -m runner --print-launch-modes "${options[@]}")
 while read -r mode numbers; do
   case $mode in embedded) embedded=$numbers ;; docker) docker=$numbers ;; esac
 done <<<"$listed"

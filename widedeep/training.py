@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -40,6 +41,15 @@ logger = logging.getLogger("train")
 Scorer = Callable[[Batch], Array]
 _EVALUATION_BATCH = 4096
 POPULARITY = ("ad_id_ctr", "ad_id_count")
+
+
+@runtime_checkable
+class TrainingDataModule(Protocol):
+    """The functions of ``tf_dataloader.py``."""
+
+    def train_input_fn(self, **options: Any) -> Any: ...
+
+    def data_errors(self) -> AbstractContextManager[None]: ...
 
 
 @dataclass(frozen=True)
@@ -82,9 +92,10 @@ def main(argv: list[str]) -> None:
         network = build(description, options)
         load_checkpoint(network, options.checkpoint_dir)
     else:
-        rows = ParquetDataset(dataset.patterns(TRAIN), spec.for_training)
+        patterns = dataset.patterns(TRAIN)
+        rows = ParquetDataset(patterns, spec.for_training).num_rows
         network = build(description, options)
-        train(network, rows, description, options)
+        train(network, patterns, rows, description, options)
     report(evaluate(network.model, valid, spec, options))
 
 
@@ -104,22 +115,30 @@ def build(description: NetworkDescription, options: TrainingOptions) -> Any:
     )
 
 
-def train(network: Any, dataset: ParquetDataset, description: NetworkDescription, options: TrainingOptions) -> None:
-    """Fits the network to a dataset and writes the checkpoint with its description; an earlier one is replaced at the
-    end."""
+def train(
+    network: Any, patterns: Sequence[str], rows: int, description: NetworkDescription, options: TrainingOptions
+) -> None:
+    """Fits the network to the ``rows`` rows of the files that match the patterns, read by ``tf_dataloader.py``, and
+    writes the checkpoint with its description; an earlier one is replaced at the end."""
     from widedeep.model.checkpoint import save_checkpoint
 
+    module = load_module(ROOT / "tf_dataloader.py", TrainingDataModule)
     require_free_space(options.checkpoint_dir, 4 * network.model.count_params() * 2, "a checkpoint")
-    total = dataset.num_rows * options.epochs
-    label = description.spec.label.name
+    total = rows * options.epochs
     step = _make_step(network.model, options)
     started = time.monotonic()
-    with progress_bar("training", total, " rows") as bar:
+    with progress_bar("training", total, " rows") as bar, module.data_errors():
         for epoch in range(options.epochs):
             losses = []
-            for batch in dataset.shuffled_batches(options.batch_size, seed=options.seed + epoch):
-                losses.append(step(_tensors(batch.x), _tensors(batch.y)[label]))
-                bar.update(len(batch))
+            batches = module.train_input_fn(
+                data_pattern=patterns,
+                feature_spec=description.spec,
+                batch_size=options.batch_size,
+                seed=options.seed + epoch,
+            )
+            for x, y in batches:
+                losses.append(step(x, y))
+                bar.update(len(y))
             logger.info("epoch %d of %d: mean loss %.4f", epoch + 1, options.epochs, np.mean(losses))
     seconds = time.monotonic() - started
     logger.info("trained on %d rows in %.0f s (%.0f rows/s)", total, seconds, total / seconds)

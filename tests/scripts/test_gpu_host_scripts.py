@@ -36,11 +36,11 @@ esac
 """
 MOCK_NVIDIA_SMI = '#!/bin/bash\necho "$MOCK_GPU"\nexit "${MOCK_DRIVER_CODE:-0}"\n'
 MOCK_PYTHON = f"""#!/bin/bash
-case "$1 $2" in
+case "$1 $2 $3" in
   "-c "*onnxruntime*) exit "${{MOCK_CUDA_CODE:-0}}" ;;
   "-c "*) exit "${{MOCK_REQUIREMENTS_CODE:-0}}" ;;
-  "-m runner.launch_modes") exec {sys.executable} "$@" ;;
-  "-m deployment_toolkit.server_access")
+  "-m runner --print-launch-modes") exec {sys.executable} "$@" ;;
+  "-m deployment_toolkit.server_access"*)
     [ $# -gt 2 ] || {{ echo /mock/library.so; exit; }}
     shift 2
     [ "$1 $3 $5" = "--http-port --grpc-port --" ] && shift 5 && exec "$@" ;;
