@@ -1,7 +1,7 @@
 """CPU of this machine, with the number formats that it has instructions for, and NVIDIA GPUs.
 
-OpenVINO's own list (``OPTIMIZATION_CAPABILITIES``) names INT8 on every CPU, and BF16 also on CPUs that emulate it, which
-is slower than float32. Int8 on a CPU without int8 dot products also overflows. So the instructions decide.
+OpenVINO's list (``OPTIMIZATION_CAPABILITIES``) names INT8 on every CPU, and BF16 also on CPUs that emulate it, which is
+slower than float32. Int8 on a CPU without int8 dot products also overflows. So the instructions decide.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Options of ``run_performance_on_triton.py``: the points to measure, and how."""
+"""Options of ``run_performance_on_triton.py``: the points to measure, and the measurement."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class MeasurementMode(Mnemonic):
 
 
 class OfflineMode(Mnemonic):
-    """Whose memory client and server share offline."""
+    """Kind of memory that client and server share offline."""
 
     SYSTEM = "system"
     CUDA = "cuda"
@@ -38,7 +38,7 @@ class LoadPoint:
 
     @property
     def key(self) -> str:
-        """Names it in a file's name."""
+        """Text for the point in file names."""
         return f"{self.batch}_{self.concurrency}"
 
     def __str__(self) -> str:
@@ -47,7 +47,7 @@ class LoadPoint:
 
 @dataclass(frozen=True)
 class PerformanceOptions:
-    """Raises UsageError for values that can't be measured."""
+    """Options of a measurement. Raises UsageError for values that can't be measured."""
 
     model_name: str = option("model of the server")
     result_path: Path = option("CSV to write; what the tool prints goes beside it, to a file with the suffix .log")
@@ -92,13 +92,13 @@ class PerformanceOptions:
         metavar="UID:GID",
     )
     performance_tool: PerformanceTool = option(
-        "who measures: perf_analyzer the server at the URL; model_analyzer (installed by scripts/install.sh "
-        "--model-analyzer) a server that it starts on the model repository",
+        "load generator: perf_analyzer measures the server at the URL; model_analyzer (installed by scripts/install.sh "
+        "--model-analyzer) measures a server that it starts on the model repository",
         PerformanceTool.PERF_ANALYZER,
     )
     model_repository: Path | None = option(
-        "the server's model repository: what model_analyzer serves, and where value ranges are read from the model's "
-        "files if its configuration has none",
+        "the server's model repository: model_analyzer serves it, and value ranges are read from the model's files "
+        "there if its configuration has none",
         None,
     )
     warmup: bool = option("send unrecorded requests of every batch size first", False)
@@ -132,16 +132,16 @@ class PerformanceOptions:
 
     @property
     def points(self) -> list[LoadPoint]:
-        """Every batch size with every concurrency, sorted, each once."""
+        """Points of every batch size with every concurrency, sorted, each once."""
         pairs = itertools.product(sorted(set(self.batch_sizes)), sorted(set(self.concurrency)))
         return [LoadPoint(batch, concurrency) for batch, concurrency in pairs]
 
     @property
     def client(self) -> ClientUser | None:
-        """The user of perf_analyzer's process, None for the caller."""
+        """User of perf_analyzer's process, None for the caller."""
         return None if self.client_user is None else ClientUser.parse(self.client_user)
 
     @property
     def log_path(self) -> Path:
-        """File of the tool's streams."""
+        """File of the tool's output streams."""
         return self.result_path.with_suffix(".log")

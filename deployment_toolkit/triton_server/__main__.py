@@ -1,4 +1,4 @@
-"""Runs the embedded tritonserver, or one in a container, until Ctrl-C, for work by hand; or lends a running server's
+"""Runs the embedded tritonserver, or one in a container, until Ctrl-C, for work by hand; or uses a running server's
 repository until then: ``python -m deployment_toolkit.triton_server``."""
 
 from __future__ import annotations
