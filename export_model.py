@@ -1,4 +1,4 @@
-"""Exports a checkpoint as a stored model: ``model.py`` + checkpoint -> SavedModel or ONNX."""
+"""Exports a checkpoint to a stored model: ``model.py`` + checkpoint -> SavedModel or ONNX."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger("export")
 
 
 class TorchJit(Mnemonic):
-    """How a PyTorch model would be compiled; this project exports TensorFlow models, so only ``none`` is taken."""
+    """Compilation of a PyTorch model; this project exports TensorFlow models, so only ``none`` is accepted."""
 
     NONE = "none"
     TRACE = "trace"
@@ -53,7 +53,7 @@ def main(argv: list[str]) -> None:
 
 
 def export(options: ExportOptions, saver: Any, command: CommandLine) -> None:
-    """Loads, tries the first batch if there is a dataloader, and writes."""
+    """Loads the model, checks the first batch if there is a dataloader, and writes the model."""
     started = time.monotonic()
     logger.info("loading %s", options.input_path)
     session = command.make(registry.loader(options.input_type)).load(options.input_path)

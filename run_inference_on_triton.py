@@ -1,4 +1,4 @@
-"""Answers a dataset by a model on a Triton server: batches + server -> dumps."""
+"""Runs a model on a Triton server on a dataset: batches + server -> dumps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deployment_toolkit.triton_inference_runner.base import open_session
 
 @dataclass(frozen=True)
 class TritonOptions:
-    """Options of this script beside those of the dump and the dataloader."""
+    """Options of this script, in addition to those of the dump and the dataloader."""
 
     model_name: str = option("name of the model on the server")
     dataloader: Path = option("module with get_dataloader_fn")

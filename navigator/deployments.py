@@ -46,7 +46,7 @@ _PRECISIONS = (Precision.INT8, Precision.FP16, Precision.FP32)
 
 
 class HostChoice(Mnemonic):
-    """Host of the model: ``Host``, or whichever the server can."""
+    """Host of the model: a value of ``Host``, or ``auto`` for the one that the server has."""
 
     AUTO = "auto"
     NATIVE = "native"
@@ -56,7 +56,7 @@ class HostChoice(Mnemonic):
 
 @dataclass(frozen=True)
 class ConfigOptions:
-    """How the server runs the model."""
+    """Options of the model on the server."""
 
     host: HostChoice = option(
         "native: the server's own backend for the format; python: the framework in the Python backend, for servers "
@@ -100,7 +100,7 @@ class ConfigOptions:
 
 @dataclass(frozen=True)
 class Choice:
-    """A deployment, the options that it can't follow, and the format of the model that it is made of."""
+    """A deployment, the options that it drops, and the format of its source model."""
 
     deployment: Deployment
     source_format: Format
@@ -108,8 +108,8 @@ class Choice:
 
 
 def find_choices(args: argparse.Namespace) -> list[Choice]:
-    """The deployment that the options describe; with ``--host auto`` the native one, then that of the Python host where
-    there is one. Raises UsageError or ModelError where the options make none."""
+    """Deployments for the options: one, or with ``--host auto`` the native one, then the Python host's if there is one.
+    Raises UsageError or ModelError if the options give no valid deployment."""
     model, config = from_args(ModelOptions, args), from_args(ConfigOptions, args)
     tensorrt = from_args(TensorRTOptions, args)
     model_format = model.find_format()
@@ -127,12 +127,12 @@ def find_choices(args: argparse.Namespace) -> list[Choice]:
 
 
 def _hosted(config: ConfigOptions) -> tuple[Format, ...]:
-    """What the Python host runs on these engines."""
+    """Formats that the Python host runs on these devices."""
     return GPU_HOSTED if DeviceKind.GPU in dict(config.engine_count_per_device) else HOSTED
 
 
 def _for_cpp(config: ConfigOptions, model: ModelOptions, model_format: Format) -> ConfigOptions:
-    """The arithmetic that the model asks for, unless the options name one."""
+    """Options for the C++ host: with the model's arithmetic, unless the options name one."""
     if INFERENCE_PRECISION in dict(config.triton_backend_parameters):
         return config
     wanted = arithmetic(model.model_path) if model_format is Format.OPENVINO else CPP_PRECISIONS[0]
@@ -141,7 +141,7 @@ def _for_cpp(config: ConfigOptions, model: ModelOptions, model_format: Format) -
 
 
 def _for_native(config: ConfigOptions) -> tuple[ConfigOptions, list[str]]:
-    """Accelerators are a GPU's: engines on the CPU alone go without."""
+    """Options for the native backend, and the dropped ones: engines on the CPU only have no accelerator."""
     on_cpu = {device for device, _ in config.engine_count_per_device} == {DeviceKind.CPU}
     if config.backend_accelerator is Accelerator.NONE or not on_cpu:
         return config, []
@@ -150,7 +150,7 @@ def _for_native(config: ConfigOptions) -> tuple[ConfigOptions, list[str]]:
 
 
 def _for_python(config: ConfigOptions) -> tuple[ConfigOptions, list[str]]:
-    """What belongs to a native backend is left out."""
+    """Options for the Python host, and the dropped ones, which apply only to a native backend."""
     dropped = []
     if config.backend_accelerator is not Accelerator.NONE:
         dropped.append(f"--backend-accelerator {config.backend_accelerator}")
@@ -211,7 +211,7 @@ def _tell_unused(config: ConfigOptions, tensorrt: TensorRTOptions, model_format:
 
 
 def _find_spec(model: ModelOptions, model_format: Format) -> ModelSpec:
-    """From the options, with the value ranges that an export left in the model's folder, else from the model itself."""
+    """Signature from the options, with value ranges that an export stored with the model, else from the model."""
     if model_format not in MODEL_FILES:
         raise UsageError(f"no server here runs {model_format}: {INSTEAD.get(model_format, 'use tf-savedmodel')}")
     if bool(model.inputs) != bool(model.outputs):
@@ -228,13 +228,13 @@ MADE = "hosted"  # folder in the workspace
 
 @dataclass(frozen=True)
 class Sources:
-    """The model ``given``, and what is made of it in ``workspace``."""
+    """The model ``given``, and converted models in ``workspace``."""
 
     given: Path
     workspace: Path
 
     def model_for(self, choice: Choice) -> Path:
-        """The path of the model that a deployment serves. Raises what the converter raises."""
+        """Path of the model that a deployment serves, converted if necessary. Raises the errors of the converter."""
         source, wanted = choice.source_format, choice.deployment.format
         if source is wanted:
             return self.given
