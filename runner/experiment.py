@@ -1,4 +1,4 @@
-"""One configuration on its way through the stages, and the commands that a stage runs."""
+"""Experiment of a run: one configuration in its stages, and the commands of a stage."""
 
 from __future__ import annotations
 
@@ -22,27 +22,26 @@ from runner.workspace import ExperimentFolders, Workspace
 
 @dataclass(frozen=True)
 class Command:
-    """A child process and the name of its log."""
+    """Command line of a child process and the name of its log."""
 
     name: str
     argv: tuple[str, ...]
 
 
 class Shell(Protocol):
-    """Runs the commands of a stage."""
+    """Shell that runs the commands of a stage."""
 
     def run(self, command: Command) -> None:
-        """Runs a command to its end. Raises ProcessError if it fails. A command that fails without ending the stage is
-        left out of what repeats the run."""
+        """Runs a command to its end. Raises ProcessError if it fails. The replay script skips a command that fails
+        without ending the stage."""
 
     def tell(self, text: str) -> None:
-        """Shows a person a text."""
+        """Shows a text to the user."""
 
 
 @dataclass
 class Experiment:
-    """One configuration on its way through the stages. ``server`` is there from the deploy stage on;
-    ``devices`` are the GPUs that a run was given."""
+    """One configuration in its stages. ``server`` is set from the deploy stage on; ``devices`` are the run's GPUs."""
 
     number: int
     config: RunConfig
@@ -54,8 +53,8 @@ class Experiment:
 
     @classmethod
     def create(cls, config: RunConfig, number: int, workspace: Workspace, devices: Sequence[int]) -> Experiment:
-        """Experiment ``number`` of a run, with its folders. The models of a server that somebody else has started lie
-        where it looks for them."""
+        """Makes experiment ``number`` of a run, with its folders. For a server that somebody else has started, the
+        models are in its repository."""
         configuration = config.configurations[number - 1]
         folders = workspace.experiment(number)
         if config.launch_mode_of(configuration) is TritonLaunchMode.REMOTE:
@@ -65,23 +64,23 @@ class Experiment:
 
     @property
     def configuration(self) -> ExperimentConfig:
-        """Its entry in the configuration of the run."""
+        """Entry of the experiment in the configuration of the run."""
         return self.config.configurations[self.number - 1]
 
     @property
     def launch_mode(self) -> TritonLaunchMode:
-        """Launch mode of its server."""
+        """Launch mode of the experiment's server."""
         return self.config.launch_mode_of(self.configuration)
 
     @property
     def distant_server(self) -> ServerUrl | None:
-        """Address of its server, if that is on another host."""
+        """Address of the experiment's server, if it is on another host."""
         url = self.config.grpc_server if self.launch_mode is TritonLaunchMode.REMOTE else None
         return None if url is None or url.is_loopback else url
 
     @property
     def server_image(self) -> str | None:
-        """Name of the image of its server's container, the engine unasked; None without a container."""
+        """Name of the image of the server's container, without a request to the engine; None without a container."""
         if self.launch_mode is not TritonLaunchMode.DOCKER:
             return None
         image, dockerfile = self.config.triton_image(self.configuration), self.config.dockerfile
@@ -92,32 +91,32 @@ class Experiment:
 
     @property
     def server_devices(self) -> tuple[int, ...]:
-        """GPUs that a server which the run starts is to see."""
+        """GPUs that a server started by the run sees."""
         return self.devices if self.parameters.device_kind is DeviceKind.GPU else ()
 
     @property
     def server_log(self) -> Path:
-        """Log of a server that the run starts."""
+        """Log of a server started by the run."""
         return self.workspace.logs / f"experiment_{self.number}_tritonserver.log"
 
     @property
     def exported(self) -> Path:
-        """The exported model, with its format's suffix."""
+        """Path of the exported model, with its format's suffix."""
         return self.folders.exported.with_suffix(SUFFIXES.get(self.parameters.export_format, ""))
 
     @property
     def valid_pattern(self) -> str:
-        """Parquet files of the validation data."""
+        """Pattern of the validation data's parquet files."""
         return str(self.dataset_dir / "valid" / "*.parquet")
 
     @property
     def train_pattern(self) -> str:
-        """Parquet files of the training data."""
+        """Pattern of the training data's parquet files."""
         return str(self.dataset_dir / "train" / "*.parquet")
 
     @property
     def dataset_dir(self) -> Path:
-        """The preprocessed data set."""
+        """Folder of the preprocessed data set."""
         return self.config.dataset_dir
 
     @property
@@ -128,10 +127,10 @@ class Experiment:
 
 
 def script(name: str, *options: object) -> list[object]:
-    """The start of a script's command line."""
+    """Start of a script's command line."""
     return [sys.executable, ROOT / name, *options]
 
 
 def make_command(name: str, argv: Sequence[object]) -> Command:
-    """A command of any printable parts."""
+    """Makes a command of any printable parts."""
     return Command(name, tuple(str(part) for part in argv))

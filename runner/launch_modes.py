@@ -1,5 +1,5 @@
-"""Prints where the servers of a run's experiments run, for the start scripts: a line per launch mode, with the numbers
-of its experiments. Takes the runner's command line."""
+"""Prints the launch modes of a run's servers for the start scripts: a line per launch mode, with the numbers of its
+experiments. Takes the runner's command line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runner.__main__ import read_command_line
 
 
 def main(argv: list[str]) -> None:
-    logging.disable(logging.INFO)  # what is ignored of a configuration is told by the run
+    logging.disable(logging.INFO)  # the run logs the ignored keys of the configuration
     config, numbers, _ = read_command_line(argv)
     by_mode: dict[str, list[str]] = {}
     for number in numbers:

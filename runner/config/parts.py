@@ -61,7 +61,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Correctness:
-    """When the deployed model counts as the framework's: ``|a - b| <= atol + rtol * |b|`` in every row, and MAP@12
+    """Gate of the deployed model against the framework: ``|a - b| <= atol + rtol * |b|`` in every row, and MAP@12
     within ``max_map_loss``. For OpenVINO in bf16 and int8: ``|a - b| <= reduced_precision_atol`` in every row, which
     finds what is broken, and MAP@12 and ROC AUC each within ``reduced_precision_max_metric_loss``."""
 
@@ -75,7 +75,7 @@ class Correctness:
 
 @dataclass(frozen=True)
 class MeasurementConfig:
-    """How a point is measured: three windows of ``request_count`` requests (a second at least); it settled if they
+    """Measurement of a point: three windows of ``request_count`` requests (a second at least); it settled if they
     differ by at most ``stability_percentage``, else it is repeated up to ``retries`` times, each twice as long."""
 
     request_count: int = 17
