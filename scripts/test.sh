@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing, checks style and types, runs every test: a file per worker, two at once, since a worker with
-# TensorFlow and a server takes some GiB.
+# Installs missing packages, checks style and types, runs every test: a file per worker, two workers at once, since a
+# worker with TensorFlow and a server takes some GiB.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/install.sh --dev
