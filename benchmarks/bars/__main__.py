@@ -1,13 +1,13 @@
-"""Measures the bars: the best served format beside TensorFlow, beside its own engine, and beside the machine's limits.
+"""Measures the bars: the best served format against TensorFlow, its own engine and the machine's limits.
 
 Run from the repository's root, after a run of the runner that kept its models:
 
   ./runner/start_CPU.sh --keep-models
   python -m benchmarks.bars
 
-Every experiment that passed the correctness gate is deployed as its configuration says, all on one embedded server.
-With several formats beside TensorFlow a first look finds the best. What fails is shown as failed, and makes the exit
-code 1; a bar that is missed is a result.
+Every experiment that passed the correctness gate is deployed with its configuration, all on one embedded server. With
+several formats in addition to TensorFlow, a scouting round finds the best. A failed measurement is shown as failed and
+makes the exit code 1; a missed bar is a valid result.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def main(argv: list[str]) -> int:
 
 
 def exit_code(outcomes: list[BarOutcome]) -> int:
-    """0 if every bar was measured, met or not."""
+    """Exit code: 0 if every bar was measured, met or not."""
     return int(any(item.failure for item in outcomes))
 
 

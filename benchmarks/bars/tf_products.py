@@ -1,5 +1,5 @@
-"""Rows per second of matrix products alone in bfloat16, multiplied by TensorFlow: beside OpenVINO's, lest that is not
-the limit. Prints a number.
+"""Measures rows per second of matrix products alone in bfloat16 with TensorFlow, a second limit in addition to
+OpenVINO's, which may be lower. Prints a number.
 
 Run from the repository's root: ``python -m benchmarks.bars.tf_products --shapes 1472,1024 1024,1024 …``
 """

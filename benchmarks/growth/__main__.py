@@ -1,9 +1,9 @@
-"""Measures how time and memory grow, and shows it as tables and pictures.
+"""Measures the growth of time and memory, and writes tables and pictures.
 
-Run from the repository's root: ``python -m benchmarks.growth``. What was measured before on this machine with the same
-settings is kept; ``--fresh`` measures it again.
+Run from the repository's root: ``python -m benchmarks.growth``. Points that were measured before on this machine with
+the same settings are kept; ``--fresh`` measures them again.
 
-  rows       preprocessing, loader, dumps and metrics against rows of data, each in a process of its own
+  rows       preprocessing, loader, dumps and metrics against rows of data, each in a separate process
   tables     load time, memory and throughput of the served network against the number of ids in its embedding tables
   instances  the same against the number of instances, in the C++ and in the Python host
   in-flight  throughput, p99 and memory of a server against concurrent requests times their rows
@@ -108,7 +108,7 @@ def _jobs(axis: Axis, options: GrowthOptions) -> list[GrowthJob]:
 
 
 def _measure(jobs: Sequence[GrowthJob], points: Points) -> list[str]:
-    """Does what isn't done yet and gives what failed; the CSV has every point as soon as it is measured."""
+    """Measures the missing points and returns the failures; each point is written to the CSV when it is measured."""
     failures = []
     todo = [job for job in jobs if points.find(job) is None]
     if len(todo) < len(jobs):
@@ -128,7 +128,7 @@ def _measure(jobs: Sequence[GrowthJob], points: Points) -> list[str]:
 def _write(
     folder: Path, jobs: Mapping[Axis, Sequence[GrowthJob]], points: Points, provenance: str, failures: Sequence[str]
 ) -> str:
-    """The page and a picture per axis; returns the page."""
+    """Writes the page and a picture per axis; returns the page."""
     parts = ["# Growth", "", f"{provenance}.", ""]
     for axis, planned in jobs.items():
         measured = points.of(planned)
