@@ -45,9 +45,9 @@ class GateOptions:
     dump_dir: list[Path] = option("dump to compare, named by its folder; repeatable", nargs=None, action="append")
     csv: Path = option("file to write, also when the gate fails", Path("correctness.csv"))
     atol: float = option("largest absolute difference from the reference in any row", 1e-5)
-    rtol: float = option("tolerated beside it: this times the reference", 1e-4)
+    rtol: float = option("relative tolerance, added to it: this times the reference", 1e-4)
     max_metric_loss: list[tuple[str, float]] = option(
-        "by how much a metric may be worse than the reference's; repeatable",
+        "largest loss of a metric against the reference's; repeatable",
         [],
         type=_limit,
         nargs=None,

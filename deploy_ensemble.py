@@ -33,11 +33,11 @@ class EnsembleOptions:
     workflow_path: Path = option("folder of the fitted workflow that preprocessing saved")
     model_version: int = option("version of the network", 1)
     feature_spec: Path | None = option(
-        "feature specification (YAML); default: the one beside the workflow, else the Outbrain features", None
+        "feature specification (YAML); default: the one next to the workflow, else the Outbrain features", None
     )
     max_batch_size: int | None = option("largest batch; by default, and at most, the network's", None)
-    preprocessing_instances: int = option("processes that preprocess side by side", 1)
-    max_queue_delay_us: int = option("how long preprocessing may hold a request back to join it with others", 0)
+    preprocessing_instances: int = option("preprocessing processes that run in parallel", 1)
+    max_queue_delay_us: int = option("longest time that preprocessing may delay a request to join it with others", 0)
 
 
 def main(argv: list[str]) -> None:

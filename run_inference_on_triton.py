@@ -20,7 +20,7 @@ class TritonOptions:
     server_url: str = option("grpc://host:port or http://host:port; without a protocol gRPC", "localhost:8001")
     model_version: str = option("version of the model", "1")
     response_wait_time: float = option("seconds to wait for the answer of the oldest request", 120.0)
-    max_unresponded_requests: int = option("requests that may be under way at once", 128)
+    max_unresponded_requests: int = option("largest number of requests in flight", 128)
     synchronous: bool = option("send a request only after the answer to the one before it", False)
     request_rows: list[int] = option(
         "sizes of the first requests, each sent alone, so that the model runs in this size; the other rows follow in "

@@ -60,7 +60,7 @@ class VersionsOptions:
     models: list[str] = option("NAME=FOLDER of each OpenVINO model", nargs="+", type=str)
     batch_sizes: list[int] = option("rows of the requests", [1, 32, 512, 4096], nargs="+", type=int)
     starts: int = option("times that the servers are started with each model", 3)
-    seconds: float = option("how long the three servers are asked in each batch size", 15.0)
+    seconds: float = option("seconds of requests to the three servers for each batch size", 15.0)
     output_dir: Path = option("folder of the results", Path("versions"))
 
     def __post_init__(self) -> None:

@@ -47,22 +47,22 @@ class TargetOptions:
     target_formats: list[Format] = option("formats to make, the best first", [Format.ONNX], nargs="+")
     onnx_opsets: list[int] = option("ONNX operator sets to try, an attempt each", [13], type=int, nargs="+")
     tensorrt_precisions: list[Precision] = option(
-        "number formats to make, an attempt each; for trt, tf-trt, openvino and onnx, the other targets keep the one "
-        "they were exported with; of onnx fp32 is the file as exported, fp16 has its inputs and outputs in float32; of "
-        "openvino bf16 and int8 are arithmetic of the CPU, which must have it, int8 with --calibration-data-pattern",
+        "number formats to make, an attempt each, for trt, tf-trt, openvino and onnx; the other targets keep the "
+        "exported model's; onnx: fp32 is the file as exported, fp16 has inputs and outputs in float32; openvino: "
+        "bf16 and int8 are arithmetic that the CPU must have, int8 needs --calibration-data-pattern",
         [Precision.FP32],
         aliases=("--target-precisions",),
         nargs="+",
     )
     tensorrt_precisions_mode: PrecisionsMode = option(
-        "what a number format allows the builder of trt: hierarchy: itself and every wider one (int8, fp16, tf32, "
-        "fp32); single: itself alone; mixed: an attempt of each kind",
+        "number formats that the builder of trt may use: hierarchy: the given one and every wider one (int8, fp16, "
+        "tf32, fp32); single: only the given one; mixed: an attempt of each kind",
         PrecisionsMode.HIERARCHY,
         aliases=("--target-precisions-mode",),
     )
     tensorrt_explicit_precision: bool = option("trt: the model's own quantisation nodes decide the precision", False)
-    tensorrt_strict_types: bool = option("trt: keep to the precision asked for, even where another is faster", False)
-    tensorrt_sparse_weights: bool = option("trt: use kernels for sparse weights where the weights are", False)
+    tensorrt_strict_types: bool = option("trt: use only the requested precision, even if another is faster", False)
+    tensorrt_sparse_weights: bool = option("trt: use kernels for sparse weights where weights are sparse", False)
 
 
 @dataclass(frozen=True)

@@ -50,8 +50,8 @@ class ComparisonOptions:
         metavar="[OUTPUT=]VALUE",
     )
     reduced_precision_atol: list[Named[float]] = option(
-        "absolute tolerance of openvino in bf16 and int8, in place of the two above; it finds what is broken, what the "
-        "precision costs is for check_correctness.py to say, by metrics",
+        "absolute tolerance of openvino in bf16 and int8, in place of the two above; it finds broken models; the cost "
+        "of the precision is measured by check_correctness.py with metrics",
         [Named("", _REDUCED_TOLERANCE)],
         type=named(parse_tolerance),
         nargs="+",

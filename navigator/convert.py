@@ -36,8 +36,8 @@ logger = logging.getLogger("convert")
 PLUGINS = (DATALOADER,)
 NOTES = {
     "model_version": "noted in the results only",
-    "inputs": "the model tells its own; here to rename them in what is made, or to fix open dimensions",
-    "outputs": "the model tells its own; here to rename them in what is made",
+    "inputs": "the model has a signature; here to rename inputs of the result, or to fix open dimensions",
+    "outputs": "the model has a signature; here to rename outputs of the result",
     "container_version": "for --launch-mode docker only",
     "framework_docker_image": "for --launch-mode docker only",
     "triton_docker_image": "for --launch-mode docker only",
@@ -65,9 +65,9 @@ class ConversionState(Mnemonic):
 class ConverterLaunchOptions:
     """Options of the place of conversions and of their containers."""
 
-    output_path: Path | None = option("where the first success goes", None, aliases=("-o",))
-    launch_mode: LaunchMode = option("where conversions run", LaunchMode.LOCAL)
-    override_conversion_container: bool = option("build the container anew; for --launch-mode docker only", False)
+    output_path: Path | None = option("path for the first successful conversion", None, aliases=("-o",))
+    launch_mode: LaunchMode = option("place of the conversions", LaunchMode.LOCAL)
+    override_conversion_container: bool = option("build the container again; for --launch-mode docker only", False)
     dataloader: Path | None = option("module with get_dataloader_fn: real rows to compare on", None)
 
 

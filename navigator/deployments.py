@@ -60,17 +60,17 @@ class ConfigOptions:
 
     host: HostChoice = option(
         "native: the server's own backend for the format; python: the framework in the Python backend, for servers "
-        "without such a backend; cpp: OpenVINO in this project's own backend, of the embedded server; auto: native, "
-        "and python where --load-model finds that the server has no such backend",
+        "without such a backend; cpp: OpenVINO in this project's own backend, in the embedded server; auto: native, "
+        "and python if --load-model finds that the server has no such backend",
         HostChoice.AUTO,
     )
     batching: Batching = option(
-        "disabled: the model sees requests as they are; static: as batches, one by one; dynamic: the server joins them",
+        "disabled: the model gets requests unchanged; static: as batches, one by one; dynamic: the server joins them",
         Batching.STATIC,
     )
     max_batch_size: int = option("largest batch", 1)
     preferred_batch_sizes: list[int] = option("sizes that dynamic batching aims at", [], nargs="+")
-    max_queue_delay_us: int = option("how long dynamic batching may hold a request back, in microseconds", 0)
+    max_queue_delay_us: int = option("longest time that dynamic batching may delay a request, in microseconds", 0)
     engine_count_per_device: list[tuple[DeviceKind, int]] = option(
         "instances on a kind of device",
         [],
@@ -88,9 +88,9 @@ class ConfigOptions:
     )
     tensorrt_capture_cuda_graph: bool = option("run TensorRT plans as CUDA graphs", False)
     triton_backend_parameters: list[tuple[str, str]] = option(
-        "parameters of the backend; the Python host takes threads=N, the threads of an instance; the C++ host "
-        "threads=N, those of all instances, streams=N, into which they are divided, undivided_rows=N, up to which a "
-        "batch is computed by all threads together, and inference_precision=f32|bf16, by default the model's",
+        "parameters of the backend; the Python host takes threads=N, the threads of an instance; the C++ host takes "
+        "threads=N, the threads of all instances, streams=N, the number of groups of threads, undivided_rows=N, the "
+        "largest batch that all threads compute together, and inference_precision=f32|bf16, by default the model's",
         [],
         type=key_value(),
         nargs="+",

@@ -35,14 +35,14 @@ class ModelOptions:
     )
     model_version: int = option("version of the model", 1)
     inputs: list[GivenTensor] = option(
-        "inputs, where the model does not tell them",
+        "inputs, if the model has no signature",
         [],
         type=parse_tensor,
         nargs="+",
         metavar="[NEW=]NAME:SHAPE:DTYPE",
     )
     outputs: list[GivenTensor] = option(
-        "outputs, where the model does not tell them",
+        "outputs, if the model has no signature",
         [],
         type=parse_tensor,
         nargs="+",

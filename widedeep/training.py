@@ -47,7 +47,7 @@ class TrainingOptions(NetworkOptions):
     """Options of the command."""
 
     data_dir: Path = option(
-        "preprocessed data: what its feature_spec.yaml names, else train/*.parquet, valid/*.parquet",
+        "preprocessed data: files that its feature_spec.yaml names, else train/*.parquet, valid/*.parquet",
         Path("datasets/outbrain"),
     )
     checkpoint_dir: Path = option(

@@ -61,19 +61,19 @@ class BarOptions:
     )
     output_dir: Path = option("folder of the results", Path("bars"))
     bars: list[str] = option("only these", list(BARS), choices=list(BARS), nargs="+", type=str)
-    rounds: int = option("how often everything is measured", 3)
-    batches: list[int] = option("batch sizes offline beside 1", [2048, 4096])
+    rounds: int = option("rounds of measurements", 3)
+    batches: list[int] = option("batch sizes offline in addition to 1", [2048, 4096])
     online_batch: int = option("rows of an online request", 32)
     concurrency: int = option("concurrent requests online", 64)
-    seconds: float = option("how long a rate in process is measured", 3.0)
+    seconds: float = option("seconds that a rate in process is measured", 3.0)
     pipeline_rows: int = option("rows that the pipeline is timed with", 500_000)
     host: Host | None = option(
-        "who runs the models in the server, but for TensorFlow's; default: as configured",
+        "host of the models in the server, except TensorFlow's; default: as configured",
         None,
         choices=[Host.PYTHON, Host.CPP],
         type=Host,
     )
-    retries: int = option("how often perf_analyzer repeats what did not settle", 0)
+    retries: int = option("repetitions by perf_analyzer of a measurement that did not settle", 0)
 
     def __post_init__(self) -> None:
         require_options_at_least(self, ("rounds", "online_batch", "concurrency", "pipeline_rows"), 1)

@@ -30,7 +30,7 @@ class EngineOptions:
     dataloader: Path = option("module with get_dataloader_fn")
     rows_per_call: list[int] = option("batch sizes")
     threads: int | None = option("threads of one inference; default: the runtime's choice", None)
-    seconds: float = option("how long each batch size is measured", 3.0)
+    seconds: float = option("seconds that each batch size is measured", 3.0)
 
 
 def main(argv: list[str]) -> None:

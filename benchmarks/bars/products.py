@@ -35,7 +35,7 @@ class ProductOptions:
     input_path: Path = option("OpenVINO model whose matrix products are meant")
     rows: int = option("rows of the operand", 4096)
     threads: int | None = option("threads; default: the runtime's choice", None)
-    seconds: float = option("how long it is measured", 3.0)
+    seconds: float = option("seconds of the measurement", 3.0)
 
 
 def main(argv: list[str]) -> None:

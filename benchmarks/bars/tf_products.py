@@ -22,7 +22,7 @@ class TensorFlowProductOptions:
     shapes: list[str] = option("length,columns of each matrix", nargs="+", metavar="LENGTH,COLUMNS")
     rows: int = option("rows of the operand", 4096)
     threads: int | None = option("threads; default: TensorFlow's choice", None)
-    seconds: float = option("how long it is measured", 3.0)
+    seconds: float = option("seconds of the measurement", 3.0)
 
 
 def main(argv: list[str]) -> None:

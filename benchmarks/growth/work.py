@@ -43,11 +43,11 @@ _MIB = 2**20
 class WorkOptions:
     """Options of the work."""
 
-    name: str = option("what to do")
-    folder: Path = option("where its data is")
+    name: str = option("kind of work")
+    folder: Path = option("folder of its data")
     rows: int = option("rows of data", 10_000)
     batch_size: int = option("rows of a batch", 4096)
-    repeats: int = option("how often it is done; the median counts", 1)
+    repeats: int = option("repetitions; the median counts", 1)
 
 
 def main(argv: list[str]) -> None:

@@ -56,7 +56,7 @@ class PeersOptions:
         ROOT / "runner" / "config_CPU.yaml",
     )
     host: Host = option(
-        "who runs this deployment's models: cpp is its fastest host, with OpenVINO for ONNX files too; python has "
+        "host of this deployment's models: cpp is its fastest host, with OpenVINO for ONNX files too; python has "
         "onnxruntime for them, as the peers have",
         Host.CPP,
         choices=[Host.CPP, Host.PYTHON],

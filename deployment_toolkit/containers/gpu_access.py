@@ -45,7 +45,7 @@ def gpu_ways(version: Mapping[str, Any], info: Mapping[str, Any]) -> list[GpuAcc
     engine = f"{version.get('Version', '')} (API {version.get('ApiVersion', '')})"
     if any(part.get("Name") == _PODMAN for part in version.get("Components") or ()):
         raise ContainerError(
-            f"podman {engine} starts containers without the GPUs that they are asked to have through Docker's API: use "
+            f"podman {engine} starts containers without the GPUs that are requested through Docker's API: use "
             "Docker with the NVIDIA container toolkit"
         )
     ways = []

@@ -53,8 +53,8 @@ def _without_cpp_host() -> str:
     try:
         build_library()
     except BuildError as reason:
-        return f"{reason}; then start the server anew"
-    return "here it is compiled, so start the embedded server anew; no other server has it: deploy with --host python"
+        return f"{reason}; then restart the server"
+    return "here it is compiled, so restart the embedded server; no other server has it: deploy with --host python"
 
 
 def is_running(url: str, deployment: Deployment) -> bool:

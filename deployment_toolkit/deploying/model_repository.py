@@ -156,9 +156,9 @@ class RepositoryOptions:
     """Options of the model repository and of loading the model."""
 
     model_repository: Path = option("the server's model repository")
-    load_model: bool = option("have the server load the model, and ask it for one row", False)
-    load_model_timeout_s: float = option("how long loading may take, in seconds", 100.0)
+    load_model: bool = option("load the model on the server, and send a request of one row", False)
+    load_model_timeout_s: float = option("time limit of loading, in seconds", 100.0)
     model_control_mode: LoadMethod = option(
-        "explicit: the server is told to load; poll: it looks into its repository", LoadMethod.EXPLICIT
+        "explicit: the server gets a load request; poll: it watches its repository", LoadMethod.EXPLICIT
     )
     server_url: str = option("the server, as grpc://host:port or http://host:port", "grpc://localhost:8001")

@@ -32,7 +32,7 @@ TOLERANCES = {
 GPU_TOLERANCE = 1e-4  # for float32 on a GPU, where libraries split long sums by batch size
 _SEED = 512
 _FREE = (0, 1)  # for integers without a range: valid for a table of any length and for a flag
-_REMEDY = "load it again, and if it stays so convert the model anew or serve it in another format"
+_REMEDY = "load it again; if the error stays, convert the model again or serve it in another format"
 
 
 def check_sizes(infer: Callable[[Arrays], Arrays], spec: ModelSpec, sizes: Sequence[int], tolerance: float) -> float:

@@ -50,7 +50,7 @@ class PerformanceOptions:
     """Options of a measurement. Raises UsageError for values that can't be measured."""
 
     model_name: str = option("model of the server")
-    result_path: Path = option("CSV to write; what the tool prints goes beside it, to a file with the suffix .log")
+    result_path: Path = option("CSV to write; the tool's output goes to a file next to it with the suffix .log")
     server_url: str = option(
         "http://host:port or grpc://host:port; with model_analyzer only the protocol counts", "http://127.0.0.1:8000"
     )
@@ -69,7 +69,7 @@ class PerformanceOptions:
     batch_sizes: list[int] = option("rows per request", [1])
     concurrency: list[int] = option("requests in flight", [1])
     measurement_mode: MeasurementMode = option(
-        "what ends a window; a measurement is three of them", MeasurementMode.COUNT_WINDOWS
+        "end of a window; a measurement is three windows", MeasurementMode.COUNT_WINDOWS
     )
     measurement_interval: int = option("length of a time window in ms", 5000)
     measurement_request_count: int = option(
@@ -78,13 +78,13 @@ class PerformanceOptions:
     stability_percentage: float = option(
         "settled: throughput and average latency of the three windows differ by no more than this", 10.0
     )
-    retries: int = option("how often a measurement that did not settle is repeated, each with windows twice as long", 2)
+    retries: int = option("repetitions of a measurement that did not settle, each with windows twice as long", 2)
     evaluation_mode: EvaluationMode = option(
         "offline: shared memory; online: the protocol of the URL", EvaluationMode.OFFLINE
     )
     offline_mode: OfflineMode = option("shared memory of the offline mode", OfflineMode.SYSTEM)
     output_shared_memory_size: int = option(
-        "bytes of one row of an output whose shape is free; others take what they need", 102400
+        "bytes of one row of an output whose shape is free; other outputs need no option", 102400
     )
     client_user: str | None = option(
         "user of perf_analyzer's process, so that a server of that user can open its shared memory; needs root",
@@ -103,7 +103,7 @@ class PerformanceOptions:
     )
     warmup: bool = option("send unrecorded requests of every batch size first", False)
     timeout: int = option(
-        "seconds that one run of perf_analyzer may take, and that Model Analyzer may take to come to the next point",
+        "seconds that one run of perf_analyzer may take, and that Model Analyzer may take to reach the next point",
         600,
     )
 

@@ -49,8 +49,8 @@ def _require_servable(config: Any, options: PerformanceOptions, path: Path) -> N
     instead = "use --performance-tool perf_analyzer with a server that runs it"
     if config.WhichOneof("scheduling_choice") == "ensemble_scheduling":
         raise UsageError(
-            f"{options.model_name} is an ensemble, through which Model Analyzer searches ways of its own rather than "
-            f"measure given points: {instead}"
+            f"{options.model_name} is an ensemble, for which Model Analyzer runs its own search and measures no "
+            f"given points: {instead}"
         )
     if config.backend not in _BACKENDS:
         backend = config.backend or config.platform or "none"

@@ -69,7 +69,7 @@ def docker_server(
     """
     options = repository_options(model_repository, load_method)
     if custom_operations is not None and not custom_operations.is_file():
-        raise ServerError(f"there is no library of custom operations at {custom_operations}: mend its path")
+        raise ServerError(f"there is no library of custom operations at {custom_operations}: fix its path")
     user = server_user(os.getuid(), os.getgid())
     if user == _NOBODY:
         _require_readable(model_repository.resolve())

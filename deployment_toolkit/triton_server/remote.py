@@ -217,7 +217,7 @@ def described_ranges(name: str, parameters: Mapping[str, Any]) -> dict[str, Valu
     try:
         return ModelSpec.from_dict(json.loads(parameter["string_value"])).value_ranges
     except (ValueError, KeyError, TypeError) as error:
-        raise ServerError(f"parameter {MODEL_SPEC} of model {name} is not a signature: deploy it anew") from error
+        raise ServerError(f"parameter {MODEL_SPEC} of model {name} is not a signature: deploy it again") from error
 
 
 def _tensor_spec(plain: dict[str, Any]) -> TensorSpec:

@@ -25,19 +25,19 @@ class NetworkOptions:
     from the sources in ``network_description``."""
 
     deep_hidden_units: list[int] | None = option(
-        "units of each hidden layer (default: as the checkpoint says, else 5 x 1024)", None, type=int, nargs="+"
+        "units of each hidden layer (default: from the checkpoint, else 5 x 1024)", None, type=int, nargs="+"
     )
     deep_dropout: float = option("dropout rate after each hidden layer, in training", 0.1)
     combiner: Combiner | None = option(
-        "how embeddings of a multi-hot feature are joined (default: as the checkpoint says, else sum)", None
+        "combination of a multi-hot feature's embeddings (default: from the checkpoint, else sum)", None
     )
     feature_spec: Path | None = option(
-        "feature specification, YAML (default: as the checkpoint or the data set says, else the Outbrain features)",
+        "feature specification, YAML (default: from the checkpoint or the data set, else the Outbrain features)",
         None,
     )
     embedding_sizes: Path | None = option(
-        "embedding widths, YAML or JSON, {feature: width} (default: as the checkpoint or the data set says, else those "
-        "of Outbrain, and 64 for other features)",
+        "embedding widths, YAML or JSON, {feature: width} (default: from the checkpoint or the data set, else "
+        "Outbrain's, and 64 for other features)",
         None,
     )
 

@@ -51,9 +51,9 @@ class PreprocessingOptions:
         "feature specification (YAML) with other cardinalities, hotness or dtypes than the Outbrain ones", None
     )
     embedding_sizes: Path | None = option(
-        "embedding widths to keep beside the data, YAML or JSON, {feature: width} (default: the Outbrain ones)", None
+        "embedding widths to keep with the data, YAML or JSON, {feature: width} (default: the Outbrain ones)", None
     )
-    force: bool = option("replace what is in the output folder, once the new data is complete", False)
+    force: bool = option("replace the output folder's content when the new data is complete", False)
 
     def __post_init__(self) -> None:
         output = self.output_dir

@@ -108,5 +108,5 @@ def _require_tensorrt(error: type[ModelError] | type[ConversionError]) -> None:
     if not tf.sysconfig.get_build_info().get("is_tensorrt_build", False):
         raise error(
             f"TensorFlow {tf.__version__} is built without TensorRT here: use NVIDIA's TensorFlow container, or "
-            "tensorflow (not tensorflow-cpu) of the same version beside its TensorRT"
+            "tensorflow (not tensorflow-cpu) of the same version with its TensorRT"
         )

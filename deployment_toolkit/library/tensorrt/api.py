@@ -23,7 +23,7 @@ _MAJOR = "10"
 def import_tensorrt() -> Any:
     """Module ``tensorrt``. Raises ModelError, which names the package to install, if it is missing, can't be loaded or
     has another major version."""
-    install = f"install it beside a GPU's driver: pip install '{PACKAGE}'"
+    install = f"install it on a machine with a GPU's driver: pip install '{PACKAGE}'"
     try:
         trt = importlib.import_module("tensorrt")
     except (ImportError, OSError) as error:

@@ -46,7 +46,7 @@ def serve(job: AnalyzerJob) -> NoReturn:
     """Becomes the server. Raises ServerError if its key is gone because the measuring process has ended."""
     found = find_key(job.target.url)
     if found is None:
-        raise ServerError(f"the key of the server at {job.target.url} is gone: start the measurement anew")
+        raise ServerError(f"the key of the server at {job.target.url} is gone: start the measurement again")
     env = Installation.find().environment(job.environment())
     become(job.server_command, env=with_private_options(env, found[1].server_options))
 
