@@ -1,4 +1,4 @@
-"""Calculates metrics of a dump that holds labels: dumps -> metrics.csv, one header and one row."""
+"""Calculates metrics of a dump with labels: dump -> metrics.csv, one header and one row."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger("metrics")
 
 @dataclass(frozen=True)
 class MetricsOptions:
-    """Options of this script beside those of the calculator."""
+    """Options of this script; the calculator adds others."""
 
     metrics: Path = option("module with MetricsCalculator")
     csv: Path = option("file to write")

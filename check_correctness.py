@@ -1,5 +1,5 @@
-"""The gate of a deployment: compares dumps with a reference dump row by row and by their metrics, writes a table, and
-fails if one of them differs by more than is allowed."""
+"""Gate of a deployment: compares dumps with a reference dump row by row and by their metrics, writes a table, and fails
+if a dump differs by more than the limits."""
 
 from __future__ import annotations
 
@@ -32,11 +32,12 @@ def _limit(text: str) -> tuple[str, float]:
 
 @dataclass(frozen=True)
 class GateOptions:
-    """Options of this script beside those of the calculator.
+    """Options of this script; the calculator adds others.
 
-    The default tolerances are for fp32. Runtimes differ in the order of their sums, which moves a logit by some 1e-6
-    and a probability by a quarter of that at most; 1e-5 leaves a margin of ten and is a tenth of what could matter to
-    MAP@12 at 1e-4. The relative part lets a small probability p move by p times the change of its logit, up to 1e-4.
+    The default tolerances are for fp32. Runtimes differ in the order of their sums. This changes a logit by about 1e-6
+    and a probability by at most a quarter of that. So 1e-5 leaves a margin of ten, and is a tenth of the difference
+    that could matter to MAP@12 at 1e-4. The relative part lets a small probability p change by p times the change of
+    its logit, up to 1e-4.
     """
 
     reference_dump_dir: Path = option("dump of the reference, as a framework made it")
@@ -44,9 +45,9 @@ class GateOptions:
     dump_dir: list[Path] = option("dump to compare, named by its folder; repeatable", nargs=None, action="append")
     csv: Path = option("file to write, also when the gate fails", Path("correctness.csv"))
     atol: float = option("largest absolute difference from the reference in any row", 1e-5)
-    rtol: float = option("tolerated beside it: this times the reference", 1e-4)
+    rtol: float = option("relative tolerance, added to it: this times the reference", 1e-4)
     max_metric_loss: list[tuple[str, float]] = option(
-        "by how much a metric may be worse than the reference's; repeatable",
+        "largest loss of a metric against the reference's; repeatable",
         [],
         type=_limit,
         nargs=None,
@@ -61,7 +62,7 @@ def main(argv: list[str]) -> None:
 
 
 def check(options: GateOptions, make_calculator: Callable[[], Any]) -> None:
-    """Compares, writes the table, and raises ToleranceError that names every dump that failed and its worst rows."""
+    """Compares, writes the table, and raises ToleranceError, which names every failed dump and its worst rows."""
     tolerance = Tolerance(options.atol, options.rtol)
     reference = Dump(options.reference_dump_dir)
     dumps = [Dump(path) for path in options.dump_dir]
@@ -94,7 +95,7 @@ def check(options: GateOptions, make_calculator: Callable[[], Any]) -> None:
 
 
 def _distinct_names(dumps: Sequence[Dump]) -> list[str]:
-    """Names of the folders, or their paths where folders share a name."""
+    """Names of the folders, or their paths if folders have the same name."""
     counts = Counter(dump.name for dump in dumps)
     return [dump.name if counts[dump.name] == 1 else str(dump.path) for dump in dumps]
 

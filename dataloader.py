@@ -17,13 +17,13 @@ def get_dataloader_fn(
     feature_spec: Path | None = None,
     embedding_sizes: Path | None = None,
 ) -> BatchStream:
-    """Streams the files that match ``data_pattern``, in natural order, ``batch_size`` rows at a time: ids [B],
+    """Streams the files that match ``data_pattern``, in natural order, in batches of ``batch_size`` rows: ids [B],
     x {input: [B, 1], or [B, max_hotness] padded with -1}, y {label: [B, 1]}.
 
-    ``feature_spec`` is the YAML that describes the columns; without one it is ``feature_spec.yaml`` of the data set's
-    folder, and without that they are the Outbrain ones. Rows have no embeddings: ``embedding_sizes`` is only checked
-    against the specification. Raises DataError at once for files that don't fit it, and while streaming for values
-    that don't.
+    ``feature_spec`` is the YAML that describes the columns; without it, ``feature_spec.yaml`` of the data set's folder
+    is used, else the Outbrain features. Rows have no embeddings: ``embedding_sizes`` is only checked against the
+    specification. Raises DataError at once for files that don't fit the specification, and while streaming for values
+    that don't fit.
     """
     spec = DatasetFolder.of_pattern(data_pattern).spec(feature_spec)
     load_embedding_sizes(embedding_sizes, spec)

@@ -1,5 +1,5 @@
-"""Deploys an ensemble beside a deployed network: the saved NVTabular workflow as a model of its own, chained to it, so
-that a request of raw features is answered with the network's probability."""
+"""Deploys an ensemble with a deployed network: the saved NVTabular workflow becomes a separate model in a chain with
+the network, so that a request of raw features is answered with the network's probability."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ logger = logging.getLogger("ensemble")
 
 @dataclass(frozen=True)
 class EnsembleOptions:
-    """Options of this script beside those of the server."""
+    """Options of this script, in addition to the server's."""
 
     ensemble_model_name: str = option("name of the ensemble; its preprocessing is <name>_preprocessing")
     model_name: str = option("name of the network, which is in the repository already")
     workflow_path: Path = option("folder of the fitted workflow that preprocessing saved")
     model_version: int = option("version of the network", 1)
     feature_spec: Path | None = option(
-        "feature specification (YAML); default: the one beside the workflow, else the Outbrain features", None
+        "feature specification (YAML); default: the one next to the workflow, else the Outbrain features", None
     )
     max_batch_size: int | None = option("largest batch; by default, and at most, the network's", None)
-    preprocessing_instances: int = option("processes that preprocess side by side", 1)
-    max_queue_delay_us: int = option("how long preprocessing may hold a request back to join it with others", 0)
+    preprocessing_instances: int = option("preprocessing processes that run in parallel", 1)
+    max_queue_delay_us: int = option("longest time that preprocessing may delay a request to join it with others", 0)
 
 
 def main(argv: list[str]) -> None:
@@ -47,14 +47,15 @@ def main(argv: list[str]) -> None:
     for package in packages:
         folder = add_package(target.model_repository, package).folder
         logger.info("model %s is in %s", package.name, folder)
-    if target.load_model:  # the ensemble brings its models with it
+    if target.load_model:  # loading the ensemble loads its models
         load_package(
             target.server_url, packages[-1], method=target.model_control_mode, timeout_s=target.load_model_timeout_s
         )
 
 
 def make_packages(options: EnsembleOptions, repository: Path) -> tuple[Package, Package]:
-    """Preprocessing and ensemble. Raises UsageError, ModelError or DataError if they don't go with the network."""
+    """Makes the packages of preprocessing and ensemble. Raises UsageError, ModelError or DataError if they don't fit
+    the network."""
     network, network_batch = _read_network(repository, options.model_name, options.model_version)
     max_batch = network_batch if options.max_batch_size is None else options.max_batch_size
     if max_batch > network_batch or (max_batch < 1 and network_batch > 0):
@@ -76,7 +77,7 @@ def make_packages(options: EnsembleOptions, repository: Path) -> tuple[Package, 
 
 
 def _read_network(repository: Path, name: str, version: int) -> tuple[EnsembleStep, int]:
-    """The network as the last step, and its largest batch."""
+    """Reads the network as the ensemble's last step, and its largest batch."""
     path = repository / name / "config.pbtxt"
     if not path.is_file():
         raise UsageError(

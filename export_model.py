@@ -1,4 +1,4 @@
-"""Exports a checkpoint as a stored model: ``model.py`` + checkpoint -> SavedModel or ONNX."""
+"""Exports a checkpoint to a stored model: ``model.py`` + checkpoint -> SavedModel or ONNX."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger("export")
 
 
 class TorchJit(Mnemonic):
-    """How a PyTorch model would be compiled; this project exports TensorFlow models, so only ``none`` is taken."""
+    """Compilation of a PyTorch model; this project exports TensorFlow models, so only ``none`` is accepted."""
 
     NONE = "none"
     TRACE = "trace"
@@ -31,8 +31,10 @@ class ExportOptions:
     """Options of this script."""
 
     input_path: Path = option("module with get_model")
-    output_path: Path = option("where the exported model goes; replaced when the new one is complete")
-    input_type: Format = option("what the module makes", choices=[Format.TF_ESTIMATOR, Format.TF_KERAS, Format.PYT])
+    output_path: Path = option("path of the exported model; replaced when the new one is complete")
+    input_type: Format = option(
+        "format that the module makes", choices=[Format.TF_ESTIMATOR, Format.TF_KERAS, Format.PYT]
+    )
     output_type: Format = option(
         "format of the exported model", choices=[Format.TF_SAVEDMODEL, Format.TORCHSCRIPT, Format.ONNX]
     )
@@ -40,7 +42,7 @@ class ExportOptions:
     dataloader: Path | None = option(
         "module with get_dataloader_fn: the exported model must answer its first batch", None
     )
-    ignore_unknown_parameters: bool = option("leave out what no option takes", False)
+    ignore_unknown_parameters: bool = option("ignore arguments that no option takes", False)
 
 
 def main(argv: list[str]) -> None:
@@ -53,7 +55,7 @@ def main(argv: list[str]) -> None:
 
 
 def export(options: ExportOptions, saver: Any, command: CommandLine) -> None:
-    """Loads, tries the first batch if there is a dataloader, and writes."""
+    """Loads the model, checks the first batch if there is a dataloader, and writes the model."""
     started = time.monotonic()
     logger.info("loading %s", options.input_path)
     session = command.make(registry.loader(options.input_type)).load(options.input_path)

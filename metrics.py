@@ -14,11 +14,11 @@ _CLIP = 1e-7  # Keras's epsilon: keeps the log loss of a probability of exactly 
 Floats = npt.NDArray[np.float64]
 Clicks = npt.NDArray[np.bool_]
 
-_BLOCK_ROWS = 1 << 17  # what is worked on at once stays in the cache, and small however many rows there are
+_BLOCK_ROWS = 1 << 17  # rows per block: a block fits in the cache, and memory stays small for any number of rows
 
 
 class MetricsCalculator:
-    """Collects predictions batch by batch; keeps 9 bytes a row (32-bit ids), and takes as many again to rank them."""
+    """Calculator of the metrics, batch by batch; keeps 9 bytes per row (32-bit ids), and as many again for ranking."""
 
     lower_is_better = ("log_loss",)
 
@@ -30,9 +30,9 @@ class MetricsCalculator:
 
     def update(self, ids: Array, y_pred: Arrays, x: Arrays | None, y_real: Arrays) -> None:
         """Adds rows: ``ids`` [B] or [B, 1] group them; the output's probabilities and the labels (0 or 1) are [B, 1] or
-        [B]. The label is the one named like the output, or the only one.
+        [B]. The label is the one with the output's name, or the only one.
 
-        Raises UsageError for an output that isn't there, DataError for labels that aren't or unequal numbers of rows.
+        Raises UsageError if the output is missing, DataError if labels are missing or numbers of rows differ.
         """
         if self._output not in y_pred:
             raise UsageError(
@@ -55,9 +55,9 @@ class MetricsCalculator:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """``map12``, ``roc_auc`` and ``log_loss`` of all rows so far. A metric that isn't defined is NaN: all of them
-        without rows or with a prediction that is NaN, ``map12`` without clicks or where every row is a group of its own
-        (as where data has no group ids: nothing is ranked), ``roc_auc`` with labels of one kind."""
+        """Values of ``map12``, ``roc_auc`` and ``log_loss`` for all rows so far. A metric that isn't defined is NaN:
+        all metrics without rows or with a prediction that is NaN; ``map12`` without clicks or if every row is a
+        separate group (as in data without group ids: nothing is ranked); ``roc_auc`` with labels of one kind."""
         undefined = dict.fromkeys(("map12", "roc_auc", "log_loss"), float("nan"))
         if not self._ids:
             return undefined
@@ -74,15 +74,15 @@ class MetricsCalculator:
 
 
 def mean_average_precision(ids: Array, scores: Array, clicks: Clicks, ranks: int = _RANKS) -> float:
-    """MAP@``ranks`` over the groups of rows with equal ``ids``, wherever the rows are and however many a group has.
+    """MAP@``ranks`` over the groups of rows with equal ``ids``, in any order of rows and for groups of any size.
 
     AP@n = sum over the ranks k <= n that hold a click of precision(k), divided by min(clicks, n), as the Outbrain
     competition defines it (https://www.kaggle.com/wiki/MeanAveragePrecision). Like the original's metric, the mean is
-    over groups with a click; the others have no AP. Equal scores have no order of their own: their AP is the mean over
-    every order (McSherry and Najork, Computing Information Retrieval Performance Measures Efficiently in the Presence
-    of Tied Scores, ECIR 2008), so that row order earns nothing.
+    over groups with a click; the others have no AP. Equal scores have no order: their AP is the mean over every order
+    (McSherry and Najork, Computing Information Retrieval Performance Measures Efficiently in the Presence of Tied
+    Scores, ECIR 2008), so that the order of rows has no effect.
 
-    Takes the rows some hundred thousand at a time; only rows that don't lie ordered by id take memory of their own.
+    Processes about a hundred thousand rows at a time; only rows that aren't ordered by id need additional memory.
     """
     ids, scores, clicks = _grouped(ids, scores, clicks)
     total, groups, start = 0.0, 0, 0
@@ -98,7 +98,7 @@ def mean_average_precision(ids: Array, scores: Array, clicks: Clicks, ranks: int
 
 
 def _grouped(ids: Array, scores: Array, clicks: Clicks) -> tuple[Array, Array, Clicks]:
-    """The rows ordered by id; as they are, where they already lie so."""
+    """Rows ordered by id; the same arrays if they are ordered already."""
     if (ids[1:] >= ids[:-1]).all():
         return ids, scores, clicks
     order = np.argsort(ids)
@@ -106,22 +106,22 @@ def _grouped(ids: Array, scores: Array, clicks: Clicks) -> tuple[Array, Array, C
 
 
 def _average_precisions(ids: Array, scores: Array, clicks: Clicks, ranks: int) -> Floats:
-    """AP@``ranks`` of each group with a click, of rows ordered by id."""
+    """AP@``ranks`` of each group with a click, for rows ordered by id."""
     group_first = _first_of_runs(ids[1:] != ids[:-1])
     group = np.repeat(np.arange(len(group_first)), np.diff(np.append(group_first, len(ids))))
     values, position = np.unique(-scores, return_inverse=True)
-    key = group * len(values) + position  # by group, the highest score first: far quicker to sort than two keys
+    key = group * len(values) + position  # by group, the highest score first: much faster to sort than two keys
     order = np.argsort(key)
     key, clicked = key[order], clicks[order].astype(np.int64)
     tie_first = _first_of_runs(key[1:] != key[:-1])
     group_clicks = np.add.reduceat(clicked, group_first)
-    # Of each tie: its rows, its clicks, and the rows and clicks of its group that come before it.
+    # For each tie: its rows, its clicks, and the rows and clicks of its group that come before it.
     tie_rows = np.diff(np.append(tie_first, len(ids)))
     tie_clicks = np.add.reduceat(clicked, tie_first)
     tie_group = group[tie_first]
     clicks_before = np.cumsum(clicked)[tie_first] - clicked[tie_first]
     tie_clicks_before = clicks_before - clicks_before[np.searchsorted(tie_first, group_first)][tie_group]
-    # Row j (from 0) of a tie at rank k: a click with probability c / t, and then the precision there is expected to be
+    # Row j (from 0) of a tie at rank k is a click with probability c / t; then the expected precision at this rank is
     # (clicks before + 1 + j (c - 1) / (t - 1)) / k.
     row_tie = np.repeat(np.arange(len(tie_first)), tie_rows)
     place = np.arange(len(ids)) - tie_first[row_tie]
@@ -136,13 +136,13 @@ def _average_precisions(ids: Array, scores: Array, clicks: Clicks, ranks: int) -
 
 
 def _first_of_runs(changes: Clicks) -> Array:
-    """Where runs of equal values begin, by what of two neighbours differs."""
+    """Start positions of runs of equal values; ``changes`` is True between neighbours that differ."""
     return np.flatnonzero(np.append(True, changes))
 
 
 def roc_auc(scores: Array, clicks: Clicks) -> float:
-    """The share of (clicked, not clicked) pairs that the scores order rightly, equal scores counting half: the
-    Mann-Whitney statistic, exact. NaN if there are no such pairs."""
+    """Share of (clicked, not clicked) pairs that the scores order correctly, equal scores counted as half: the exact
+    Mann-Whitney statistic. NaN if there are no such pairs."""
     clicked, others = np.sort(scores[clicks]), np.sort(scores[~clicks])
     pairs = len(clicked) * len(others)
     if pairs == 0:
@@ -156,7 +156,7 @@ def roc_auc(scores: Array, clicks: Clicks) -> float:
 
 
 def log_loss(scores: Array, clicks: Clicks) -> float:
-    """Mean of -log of the probability given to what happened; probabilities are kept 1e-7 away from 0 and 1."""
+    """Mean of -log of the probability of the actual label; probabilities are kept 1e-7 away from 0 and 1."""
     total = 0.0
     for start in range(0, len(scores), _BLOCK_ROWS):
         block = slice(start, start + _BLOCK_ROWS)
@@ -166,6 +166,6 @@ def log_loss(scores: Array, clicks: Clicks) -> float:
 
 
 def _joined(parts: list[Array]) -> Array:
-    """The parts as one array, which takes their place in the list, so that rows are held once."""
+    """Joins the parts into one array, which replaces them in the list, so that rows are in memory once."""
     parts[:] = [np.concatenate(parts)]
     return parts[0]

@@ -40,10 +40,10 @@ def update_argparser(parser: argparse.ArgumentParser) -> None:
 
 
 def get_model(**values: Any) -> tuple[Any, Callable[[Any], Any]]:
-    """The network and the function that answers a dict of input tensors with ``[B, 1]`` float32 probabilities.
+    """Makes the network and the function from a dict of input tensors to ``[B, 1]`` float32 probabilities.
 
-    What the options leave open is as ``network.yaml`` in the folder of the checkpoint says; a checkpoint without one,
-    as the original's, is of the original's network. Raises ModelError if the checkpoint is missing or belongs to
+    Options that are not given come from ``network.yaml`` in the checkpoint's folder; a checkpoint without this file,
+    like the original's, belongs to the original's network. Raises ModelError if the checkpoint is missing or belongs to
     another network.
     """
     from widedeep.model.checkpoint import load_checkpoint

@@ -10,10 +10,10 @@ from widedeep.features.options import read_feature_spec
 
 
 def get_dataloader_fn(*, data_pattern: str, batch_size: int = 4096, feature_spec: Path | None = None) -> BatchStream:
-    """Streams the files that match ``data_pattern``, in natural order, ``batch_size`` rows at a time: ids [B], x {raw
-    feature: [B, 1]} with strings as ``str``, y {label: [B, 1]}.
+    """Streams the files that match ``data_pattern``, in natural order, in batches of ``batch_size`` rows: ids [B],
+    x {raw feature: [B, 1]} with strings as ``str``, y {label: [B, 1]}.
 
-    ``feature_spec`` is the YAML that names label and group id; without one they are Outbrain's. Raises DataError at
-    once for files that don't fit it, and while streaming for nulls that have no meaning.
+    ``feature_spec`` is the YAML that names label and group id; without it they are Outbrain's. Raises DataError at once
+    for files that don't fit the specification, and while streaming for nulls that are not allowed.
     """
     return BatchStream(RawParquet(data_pattern, read_feature_spec(feature_spec)), batch_size)

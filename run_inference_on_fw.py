@@ -1,4 +1,4 @@
-"""Answers a dataset in this process: batches + stored model -> dumps."""
+"""Runs a stored model on a dataset in this process: batches + stored model -> dumps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger("inference")
 
 @dataclass(frozen=True)
 class FrameworkOptions:
-    """Options of this script beside those of the dump, the loader and the dataloader."""
+    """Options of this script, in addition to those of the dump, the loader and the dataloader."""
 
     input_path: Path = option("stored model, or module with get_model")
     input_type: Format = option("format of the model; tf-trt and trt need a GPU")
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> None:
 
 
 def _reads_module(argv: list[str]) -> bool:
-    """Whether the model is made by a module, which may bring options of its own."""
+    """True if a module makes the model; the module may add its own options."""
     first = OneLineParser(add_help=False, allow_abbrev=False)
     first.add_argument("--input-type")
     return bool(first.parse_known_args(argv)[0].input_type == Format.TF_KERAS)

@@ -1,4 +1,4 @@
-"""Answers a dataset by a model on a Triton server: batches + server -> dumps."""
+"""Runs a model on a Triton server on a dataset: batches + server -> dumps."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from deployment_toolkit.triton_inference_runner.base import open_session
 
 @dataclass(frozen=True)
 class TritonOptions:
-    """Options of this script beside those of the dump and the dataloader."""
+    """Options of this script, in addition to those of the dump and the dataloader."""
 
     model_name: str = option("name of the model on the server")
     dataloader: Path = option("module with get_dataloader_fn")
     server_url: str = option("grpc://host:port or http://host:port; without a protocol gRPC", "localhost:8001")
     model_version: str = option("version of the model", "1")
     response_wait_time: float = option("seconds to wait for the answer of the oldest request", 120.0)
-    max_unresponded_requests: int = option("requests that may be under way at once", 128)
+    max_unresponded_requests: int = option("largest number of requests in flight", 128)
     synchronous: bool = option("send a request only after the answer to the one before it", False)
     request_rows: list[int] = option(
         "sizes of the first requests, each sent alone, so that the model runs in this size; the other rows follow in "

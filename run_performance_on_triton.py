@@ -1,4 +1,4 @@
-"""Measures a deployed model's throughput and latency: server -> latency.csv."""
+"""Measures throughput and latency of a deployed model: server -> latency.csv."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger("performance")
 
 @dataclass(frozen=True)
 class DataOptions:
-    """Option of this script beside those of the measurement and the dataloader."""
+    """Option of this script, in addition to those of the measurement and the dataloader."""
 
     dataloader: Path | None = option("module with get_dataloader_fn whose rows are sent instead of made-up ones", None)
 

@@ -1,4 +1,4 @@
-"""Preprocessed parquet -> tf.data, for training."""
+"""Training data as tf.data, from preprocessed parquet."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ def train_input_fn(
     seed: int = 0,
     epochs: int | None = 1,
 ) -> tf.data.Dataset:
-    """Batches of (x {input: [B, 1] or [B, max_hotness]}, label [B, 1]), prefetched; None repeats without end.
+    """Dataset of batches (x {input: [B, 1] or [B, max_hotness]}, label [B, 1]), prefetched; ``epochs`` None repeats
+    without end.
 
-    The last batch of an epoch may be shorter. With ``shuffle`` every epoch has an order of its own, which depends on
-    ``seed``; otherwise it is that of the files. The cardinality of the dataset is its number of batches. Raises
-    DataError as ``ParquetDataset`` does; see ``data_errors`` for values that are found wrong while reading.
+    The last batch of an epoch may be shorter. With ``shuffle`` every epoch has a different order, which depends on
+    ``seed``; otherwise it is the order of the files. The cardinality of the dataset is its number of batches. Raises
+    DataError as ``ParquetDataset`` does; see ``data_errors`` for wrong values that are found while reading.
     """
     require_at_least("the batch size", batch_size, 1)
     source = ParquetDataset(data_pattern, feature_spec.for_training)
@@ -52,7 +53,7 @@ def train_input_fn(
 
 @contextlib.contextmanager
 def data_errors() -> Iterator[None]:
-    """Turns the error that TensorFlow makes of a DataError raised while it reads a dataset back into that one."""
+    """Converts TensorFlow's error, if a DataError caused it while TensorFlow read a dataset, back to that DataError."""
     try:
         yield
     except tf.errors.OpError as error:

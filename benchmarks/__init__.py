@@ -1,1 +1,1 @@
-"""Measurements of this project; each is a command, run from the repository's root."""
+"""Benchmarks of this project; each is a command, run from the repository's root."""

@@ -1,6 +1,6 @@
-// Makes fresh engines of an OpenVINO model again and again, asks them for new row counts on two streams at once while
-// other processes keep the cores busy, and compares every row with a reference. Each try is a process of its own, so that
-// a crash is counted too. Both streams are one engine's, as the C++ host had them until November 2026.
+// Makes new engines of an OpenVINO model repeatedly, runs new row counts on two streams at once while other processes
+// keep the cores busy, and compares every row with a reference. Each try is a separate process, so that a crash is
+// counted too. Both streams belong to one engine, as in the C++ host until November 2026.
 //
 //   openvino=$(.venv/bin/python -c 'import openvino, pathlib; print(pathlib.Path(openvino.__file__).parent)')
 //   library=$(basename $openvino/libs/libopenvino.so.*)
@@ -29,7 +29,7 @@
 
 namespace {
 
-constexpr int kWrong = 10, kFailed = 11;  // how a try ends; a signal is a crash
+constexpr int kWrong = 10, kFailed = 11;  // exit codes of a try; a signal is a crash
 
 struct Options {
   std::string model, precision = "f32";
@@ -37,7 +37,7 @@ struct Options {
   long tries = 1'000'000;
   int busy = 2, together = 1, parallel = 1, engines = 1, repeats = 3, reuse = 1, core = 0;
   unsigned seed = 1;
-  std::vector<size_t> rows;  // none: random ones
+  std::vector<size_t> rows;  // empty: random row counts
 };
 
 Options parse(int count, char** words) {
@@ -86,7 +86,7 @@ Options parse(int count, char** words) {
 constexpr size_t kMostRows = 4096;
 constexpr size_t kUndivided = 64;  // rows: a smaller batch is not divided
 
-// A batch's rows of one input, and where they come from: some of kMostRows rows that all tries share.
+// A batch's rows of one input, taken from the pool of kMostRows rows that all tries share.
 struct Column {
   ov::element::Type type;
   ov::Shape row;
@@ -96,7 +96,7 @@ struct Column {
   size_t capacity = 0;
 };
 
-// Shared with all tries.
+// Data shared by all tries.
 struct Shared {
   float reference[kMostRows];
   long batches, divided, wrong_batches;
@@ -106,7 +106,7 @@ double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// How many rows the smallest table has that this value chooses a row of, if any.
+// Number of rows of the smallest table that this value indexes, if any.
 size_t least_table(const ov::Node* node) {
   size_t least = SIZE_MAX;
   for (const ov::Output<const ov::Node>& output : node->outputs()) {
@@ -139,7 +139,7 @@ std::vector<Column> columns_of(const ov::Model& model, unsigned seed) {
     column.row_bytes = values * column.type.size();
     column.pool.resize(kMostRows * column.row_bytes);
     const size_t table = least_table(input.get_node());
-    // A table's last rows may be the model's own, for ids that are missing.
+    // The last rows of a table may be the model's rows for missing ids.
     std::uniform_int_distribution<int64_t> id(0, table == SIZE_MAX ? 1 : std::max<int64_t>(1, static_cast<int64_t>(table) * 9 / 10) - 1);
     std::normal_distribution<float> number(0, 1);
     for (size_t i = 0; i < kMostRows * values; ++i) {
@@ -153,7 +153,7 @@ std::vector<Column> columns_of(const ov::Model& model, unsigned seed) {
   return columns;
 }
 
-// Rows first to first + count of the batch, on a stream of their own.
+// Rows first to first + count of the batch, on a separate stream.
 class Part {
  public:
   explicit Part(ov::CompiledModel& engine) : request_(engine.create_infer_request()), inputs_(engine.inputs()), kept_(inputs_.size()) {}
@@ -191,7 +191,7 @@ ov::CompiledModel compiled(ov::Core& core, const std::shared_ptr<ov::Model>& mod
                  {"NUM_STREAMS", std::to_string(streams)}, {"ENABLE_CPU_PINNING", "NO"}});
 }
 
-// The rows of the pool from `from` on, round its end, in buffers that grow as the host's do.
+// Fills columns with the pool's rows from `from` on, wrapping at its end, in buffers that grow like the host's.
 void fill(std::vector<Column>& columns, size_t from, size_t count) {
   for (Column& column : columns) {
     const size_t bytes = count * column.row_bytes;
@@ -218,7 +218,7 @@ class Engines {
     }
   }
 
-  // Returns how many rows are wrong, and says which.
+  // Returns the number of wrong rows, and prints which.
   size_t run(std::vector<Column>& columns, size_t from, size_t count, Shared& shared, const std::string& where) {
     fill(columns, from, count);
     std::vector<Part*> used;
@@ -268,7 +268,7 @@ class Engines {
   std::optional<Part> whole_;
 };
 
-// Row by row the same numbers come out of any batch: those of 64 rows on one stream of one thread are the reference.
+// Every batch must give the same numbers per row; the reference are batches of 64 rows on one stream of one thread.
 void make_reference(const Options& options, Shared& shared) {
   ov::Core core;
   const auto model = core.read_model(options.model);
@@ -333,10 +333,10 @@ pid_t forked(Work work, unsigned limit_s) {
     std::_Exit(kFailed);
   }
   std::fflush(stdout);
-  std::_Exit(0);  // engines are gone already: nothing of the process's own end is tried here
+  std::_Exit(0);  // the engines are destroyed already; the process's normal exit is not part of the test
 }
 
-// Works and sleeps by turns, so that threads lose their cores at ever other moments.
+// Works and sleeps by turns, so that threads lose their cores at different moments.
 [[noreturn]] void keep_busy(unsigned seed) {
   std::mt19937 random(seed);
   for (volatile unsigned long sum = 0;;) {

@@ -1,7 +1,7 @@
-"""Rows per second of the parquet loader, and its peak memory at two sizes of data set, where it must be the same.
+"""Measures rows per second of the parquet loader, and its peak memory for two sizes of data set, which must be equal.
 
 Run from the repository's root: ``python benchmarks/loader.py``. Without ``--data-pattern`` it generates random rows of
-the Outbrain features. Each measurement runs in a process of its own.
+the Outbrain features. Each measurement runs in a separate process.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class BenchmarkOptions:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Speeds in rows/s: median, slowest and fastest pass. ``peak_mib`` is of the whole process."""
+    """Speeds in rows/s: median, slowest and fastest pass. ``peak_mib`` is the peak of the whole process."""
 
     rows: int
     batch_size: int
@@ -78,7 +78,7 @@ def main(argv: list[str]) -> None:
 
 
 def describe(argv: list[str]) -> None:
-    """Prints where and how this was measured."""
+    """Prints the machine, the versions and the command of the measurement."""
     cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), ":")
     print(f"command   python benchmarks/loader.py {shlex.join(argv)}")
     print(f"machine   {cpu.split(':', 1)[1].strip()}, {len(os.sched_getaffinity(0))} cores, {platform.platform()}")
@@ -116,7 +116,7 @@ def _patterns(options: BenchmarkOptions, folder: Path) -> list[str]:
 
 
 def _peak_mib() -> float:
-    """Of this program alone: ru_maxrss would also count the process that started it."""
+    """Peak memory of this program only: ru_maxrss would also count the process that started it."""
     status = Path("/proc/self/status").read_text()
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
 

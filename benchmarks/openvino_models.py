@@ -1,4 +1,4 @@
-"""OpenVINO models that a benchmark is given by name, and how it deploys them."""
+"""OpenVINO models that a benchmark takes by name, and their deployment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from deployment_toolkit.triton_server.config_keys import INFERENCE_PRECISION
 
 
 def named_models(texts: Sequence[str]) -> dict[str, Path]:
-    """Folders by name. Raises UsageError for a text that is not NAME=FOLDER."""
+    """Parses folders by name. Raises UsageError for a text that is not NAME=FOLDER."""
     for text in texts:
         if "=" not in text:
             raise UsageError(f"--models {text}: write NAME=FOLDER, for example fp32=converted_model")
@@ -22,8 +22,7 @@ def named_models(texts: Sequence[str]) -> dict[str, Path]:
 
 
 def add_to_repository(repository: Path, name: str, model: Path, spec: ModelSpec, max_batch_size: int) -> None:
-    """Deploys a model on the C++ host, with dynamic batching and in the arithmetic that it was made for; ``repository``
-    is made."""
+    """Deploys a model on the C++ host, with dynamic batching and the model's arithmetic; ``repository`` is created."""
     repository.mkdir(parents=True)
     deployment = Deployment(
         name,

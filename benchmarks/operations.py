@@ -1,4 +1,4 @@
-"""Time of an OpenVINO model by kind of operation, as the CPU plugin's own clock tells it.
+"""Measures the time of an OpenVINO model by kind of operation, with the CPU plugin's profiler.
 
 Run from the repository's root: ``python -m benchmarks.operations --input-path MODEL --dataloader dataloader.py …``
 Operations of one inference run one after the other, each on all threads, so their times add up to the inference's.
@@ -25,12 +25,12 @@ from deployment_toolkit.options.params import option, run_entry_point
 from deployment_toolkit.rows.batches import exact_batches
 
 _BATCHES = 6
-_LEAST_SHARE = 0.005  # smaller ones are told as one
+_LEAST_SHARE = 0.005  # operations with a smaller share are one line
 
 
 @dataclass(frozen=True)
 class OperationsOptions:
-    """Options beside those of the dataloader."""
+    """Options of this command, in addition to the dataloader's."""
 
     input_path: Path = option("stored OpenVINO model")
     dataloader: Path = option("module with get_dataloader_fn")
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> None:
 
 
 def operation_times(path: Path, batches: Sequence[Arrays], threads: int | None, calls: int) -> dict[str, float]:
-    """Median ms of an inference by kind of operation, with the arithmetic that it ran in, longest first."""
+    """Median ms of an inference by kind of operation, with its arithmetic, longest first."""
     config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": arithmetic(path), "PERFORMANCE_HINT": "LATENCY"}
     config |= {"ENABLE_CPU_PINNING": False, "PERF_COUNT": True}
     config |= {} if threads is None else {"INFERENCE_NUM_THREADS": threads}
@@ -61,14 +61,14 @@ def operation_times(path: Path, batches: Sequence[Arrays], threads: int | None, 
     for batch in itertools.islice(itertools.cycle(batches), calls + len(batches)):
         request.infer(batch, share_inputs=True)
         taken.append(_by_kind(request.profiling_info))
-    counted = taken[len(batches) :]  # the first of each warms up
+    counted = taken[len(batches) :]  # the first of each batch warms up
     kinds = set().union(*counted)
     medians = {kind: statistics.median(times[kind] for times in counted) for kind in kinds}
     return dict(sorted(medians.items(), key=lambda item: -item[1]))
 
 
 def as_table(times: Mapping[str, float], rows: int) -> str:
-    """Markdown; what takes hardly anything is one line."""
+    """Markdown table; operations with little time are one line."""
     total = sum(times.values())
     shown = {kind: ms for kind, ms in times.items() if ms >= _LEAST_SHARE * total}
     rest = total - sum(shown.values())

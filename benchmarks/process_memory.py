@@ -1,4 +1,4 @@
-"""Memory of a running process and all that it has started."""
+"""Memory of a running process and all its descendants."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _KIB = 1024
 
 @dataclass(frozen=True)
 class TreeMemory:
-    """Bytes held by ``processes`` processes. ``pss_bytes``: each page divided among the processes that have it, so that
-    the sum counts it once (the proportional set size, proc(5)); ``private_bytes``: pages that no other process has."""
+    """Bytes held by ``processes`` processes. ``pss_bytes``: each page is divided among the processes that have it, so
+    that the sum counts it once (the proportional set size, proc(5)); ``private_bytes``: pages of one process only."""
 
     processes: int
     pss_bytes: int
@@ -22,8 +22,8 @@ class TreeMemory:
 
 
 def tree_memory(pid: int) -> TreeMemory:
-    """What the process ``pid``, its children and theirs hold now. A process that ends while it is looked at counts
-    nothing; with ``pid`` gone all are 0. Raises PermissionError for another user's processes."""
+    """Memory of the process ``pid`` and all its descendants now. A process that ends meanwhile counts 0; if ``pid`` is
+    gone, all values are 0. Raises PermissionError for another user's processes."""
     readings = [reading for process in process_tree(pid) if (reading := _read_rollup(process.pid))]
     return TreeMemory(
         processes=len(readings),
@@ -33,7 +33,7 @@ def tree_memory(pid: int) -> TreeMemory:
 
 
 def process_tree(pid: int) -> Iterator[psutil.Process]:
-    """The process ``pid``, its children and theirs; those that are there."""
+    """Yields the process ``pid`` and its descendants that exist."""
     try:
         process = psutil.Process(pid)
         yield process
@@ -43,8 +43,8 @@ def process_tree(pid: int) -> Iterator[psutil.Process]:
 
 
 def peak_rss_bytes(pid: int) -> int:
-    """The most memory that this one process has had resident so far, its program's alone: unlike ``ru_maxrss``, which
-    starts at what the process that started it had. 0 if it is gone."""
+    """Peak resident memory of this one process so far, of its program only: ``ru_maxrss`` starts at the value of the
+    process that started it. 0 if the process is gone."""
     return _read_fields(Path(f"/proc/{pid}/status")).get("VmHWM", 0)
 
 
@@ -53,7 +53,7 @@ def _read_rollup(pid: int) -> dict[str, int]:
 
 
 def _read_fields(path: Path) -> dict[str, int]:
-    """The sizes of a file of /proc in bytes, by their names; none if the process is gone or a zombie."""
+    """Sizes in a file of /proc in bytes, by name; empty if the process is gone or a zombie."""
     try:
         lines = path.read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""A larger data set of the same rows: for measurements that need many rows with the values of real ones."""
+"""Larger data set of repeated rows, for measurements that need many rows with real values."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _ROW_GROUP_ROWS = 131_072
 
 
 def write_repeated(source: Path, target: Path, rows: int, spec: FeatureSpec) -> Path:
-    """Writes the rows of the parquet file ``source`` again and again to ``target``, until they are ``rows``, and
-    returns it. Each repetition has group ids of its own, so that groups keep their sizes."""
+    """Writes the rows of the parquet file ``source`` repeatedly to ``target``, up to ``rows`` rows, and returns
+    ``target``. Each repetition has separate group ids, so that groups keep their sizes."""
     table = pq.read_table(source)
     with pq.ParquetWriter(target, table.schema, compression="lz4") as writer:
         written = 0

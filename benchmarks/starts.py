@@ -1,8 +1,8 @@
-"""Starts the server again and again on busy cores, asks each in many sizes, and counts what was wrong.
+"""Starts the server many times on busy cores, sends each requests of many sizes, and counts wrong answers.
 
 Run from the repository's root: ``python -m benchmarks.starts --models fp32=FOLDER int8=FOLDER``, with OpenVINO models
-as ``model-navigator convert`` makes them. Each start is a server process of its own, in which the C++ host loads the
-model. What an earlier call left in the output folder is added to: some thousand starts can be done in pieces.
+from ``model-navigator convert``. Each start is a separate server process, in which the C++ host loads the model. Starts
+of earlier calls in the output folder are kept: some thousand starts can be made in several calls.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ class StartsOptions:
 
 @dataclass(frozen=True)
 class Start:
-    """Result of a start. ``wrong`` counts the batches with a row that was answered wrong, ``largest_difference`` is of
-    all rows; a start that did not get that far has an ``error`` and no batches."""
+    """Result of a start. ``wrong`` counts the batches with a wrong row, ``largest_difference`` is over all rows; a
+    failed start has an ``error`` and no batches."""
 
     model: str
     number: int
@@ -88,7 +88,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Subject:
-    """A model in a repository of its own, rows, and their answers by the engine in this process, all rows at once."""
+    """A model in a separate repository, rows, and the answers of the engine in this process to all rows at once."""
 
     name: str
     spec: ModelSpec
@@ -103,7 +103,7 @@ def main(argv: list[str]) -> int:
     add_dataclass(parser, StartsOptions)
     options = from_args(StartsOptions, parser.parse_args(argv))
     options.output_dir.mkdir(parents=True, exist_ok=True)
-    build_library()  # once, before several servers at a time look for it
+    build_library()  # once, before several servers need it at the same time
     done = read_starts(options.output_dir / CSV_FILE)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         subjects = [
@@ -123,8 +123,8 @@ def main(argv: list[str]) -> int:
 
 
 def _do(jobs: Sequence[tuple[Subject, int]], done: list[Start], options: StartsOptions, folder: Path) -> None:
-    """Adds each start to those that are done, and to the CSV, as soon as it is. An interrupt leaves those out that are
-    not begun yet."""
+    """Runs the starts and adds each to ``done`` and to the CSV when it ends. An interrupt cancels the starts that have
+    not begun."""
     with ThreadPoolExecutor(options.servers) as pool, progress_bar("starts", len(jobs), " starts") as bar:
         under_way = [pool.submit(_start, subject, number, options, folder) for subject, number in jobs]
         try:
@@ -138,7 +138,7 @@ def _do(jobs: Sequence[tuple[Subject, int]], done: list[Start], options: StartsO
 
 
 def read_starts(path: Path) -> list[Start]:
-    """What earlier calls left, in the order of their ends; nothing where there is no file."""
+    """Starts of earlier calls, in the order of their ends; empty if there is no file."""
     if not path.is_file():
         return []
     kinds = {item.name: {"int": int, "float": float}.get(str(item.type), str) for item in fields(Start)}
@@ -147,7 +147,7 @@ def read_starts(path: Path) -> list[Start]:
 
 
 def page(starts: Sequence[Start], machine: str, command: str) -> str:
-    """The table of all starts, as markdown."""
+    """Markdown table of all starts."""
     dates = [start.date for start in starts]
     lines = ["# Starts of the server", "", f"{machine}; {min(dates)} to {max(dates)} UTC.", f"Made by `{command}`", ""]
     lines += [
@@ -174,13 +174,13 @@ def _prepare(name: str, model: Path, folder: Path, options: StartsOptions) -> Su
 
 
 def _plan(subjects: Sequence[Subject], done: Sequence[Start], starts: int) -> list[tuple[Subject, int]]:
-    """Models in turn, numbered on from what was done before."""
+    """Starts to make: models by turns, numbered after the earlier starts."""
     first = {subject.name: 1 + sum(start.model == subject.name for start in done) for subject in subjects}
     return [(subject, first[subject.name] + index) for index in range(starts) for subject in subjects]
 
 
 def _start(subject: Subject, number: int, options: StartsOptions, folder: Path) -> Start:
-    """A server from its start to its end. Neither order nor protocol depends on how the starts are cut in pieces."""
+    """Runs a server from its start to its end. Order and protocol don't depend on the division into calls."""
     random = np.random.default_rng([options.seed, number])
     order = [int(size) for size in random.permutation(options.sizes)]
     protocol = ("grpc", "http")[number % 2]
@@ -219,7 +219,7 @@ def _start(subject: Subject, number: int, options: StartsOptions, folder: Path) 
 
 
 def _ask(server: TritonServer, protocol: str, subject: Subject, order: Sequence[int]) -> Iterator[float]:
-    """Each size alone; how far its answers are from those expected."""
+    """Sends each size alone; yields the largest difference from the expected answers."""
     url = server.grpc_url if protocol == "grpc" else server.http_url
     with open_session(
         url, _MODEL, "1", synchronous=True, max_unresponded_requests=1, response_wait_time_s=_TIMEOUT_S

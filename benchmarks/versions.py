@@ -1,10 +1,10 @@
-"""Serves a model by two checkouts of this project at the same time, asks them in turns, and compares them.
+"""Compares two checkouts of this project: both serve a model at the same time and get requests by turns.
 
 Run from the root of the newer checkout: ``python -m benchmarks.versions --before FOLDER --models fp32=FOLDER``, with
-OpenVINO models as ``model-navigator convert`` makes them. On a shared machine the speed of two runs that follow each
-other says more of the neighbours than of a change; requests that take turns meet the same neighbours. The older
-checkout serves the model twice: the ratio of its two servers is the noise. Each start is three new servers, because
-where the kernel puts an engine's memory alone makes some percent.
+OpenVINO models from ``model-navigator convert``. On a shared machine, the speed of two successive runs depends more on
+other users' load than on a change; requests by turns meet the same load. The older checkout serves the model twice: the
+ratio of its two servers is the noise. Each start is three new servers, because the location of an engine's memory alone
+changes the speed by some percent.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ _HERE = Path(__file__).parent.parent
 _MODEL = "model"
 _TIMEOUT_S = 120.0
 _LOADS = 3
-_ROWS_IN_A_ROW = 8192  # so that the caches are a server's own for most of its turn
+_ROWS_IN_A_ROW = 8192  # so that the caches hold one server's data for most of its turn
 _FEWEST_REQUESTS, _MOST_REQUESTS = 3, 60
-_WARMING = 5  # a part of so many of the requests of a turn comes first and is not counted
-_CONCURRENT = (64, 32)  # requests under way, rows of each
+_WARMING = 5  # one part in so many of a turn's requests comes first and is not counted
+_CONCURRENT = (64, 32)  # requests in flight, rows of each
 _ONLINE_TURN_S = 0.6
 
 
@@ -60,7 +60,7 @@ class VersionsOptions:
     models: list[str] = option("NAME=FOLDER of each OpenVINO model", nargs="+", type=str)
     batch_sizes: list[int] = option("rows of the requests", [1, 32, 512, 4096], nargs="+", type=int)
     starts: int = option("times that the servers are started with each model", 3)
-    seconds: float = option("how long the three servers are asked in each batch size", 15.0)
+    seconds: float = option("seconds of requests to the three servers for each batch size", 15.0)
     output_dir: Path = option("folder of the results", Path("versions"))
 
     def __post_init__(self) -> None:
@@ -73,9 +73,9 @@ class VersionsOptions:
 
 @dataclass(frozen=True)
 class VersionMeasurement:
-    """A server's median in one start. ``what`` is the load, or requests under way x rows of each. ``seconds`` is of a
-    load, of a request, or of a row where many requests are under way; ``speed`` is relative to the first server of the
-    older checkout, the median over turns of the ratio."""
+    """Median of a server in one start. ``what`` is the load, or requests in flight x rows of each. ``seconds`` is the
+    time of a load, of a request, or of a row if many requests are in flight; ``speed`` is relative to the first server
+    of the older checkout, the median over turns of the ratio."""
 
     model: str
     start: int
@@ -107,7 +107,7 @@ def main(argv: list[str]) -> None:
 
 
 def page(measured: Sequence[VersionMeasurement], machine: str, command: str) -> str:
-    """The medians over the starts, as markdown."""
+    """Markdown table of the medians over the starts."""
     lines = ["# Two versions, asked in turns", "", f"{machine}. Made by `{command}`", ""]
     lines += [
         "Requests under way x rows of each, over gRPC. Speed is relative to the older checkout, noise is the speed"
@@ -135,19 +135,19 @@ def _time(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class Side:
-    """A server of one checkout and a connection to its model."""
+    """Server of one checkout and a connection to its model."""
 
     server: TritonServer
     transport: GrpcTransport
 
     def load_s(self) -> float:
-        """Seconds until the model, which is not loaded, answers."""
+        """Loads the model; returns the seconds until it answers."""
         begun = time.monotonic()
         self.server.load_model(_MODEL, _TIMEOUT_S)
         return time.monotonic() - begun
 
     def request_s(self, x: Arrays, count: int) -> float:
-        """Seconds of a request, the median of those of one turn."""
+        """Seconds per request, median of one turn."""
         taken = []
         for _ in range(count):
             begun = time.perf_counter()
@@ -156,7 +156,7 @@ class Side:
         return statistics.median(taken[count // _WARMING :])
 
     def row_s(self, x: Arrays, rows: int, concurrency: int) -> float:
-        """Seconds per row while so many requests are under way, over one turn."""
+        """Seconds per row with so many requests in flight, over one turn."""
         begun = time.perf_counter()
         under_way = deque(self.transport.send(x) for _ in range(concurrency))
         answered = 0
@@ -211,11 +211,11 @@ def _loaded_anew(side: Side) -> float:
 
 @contextlib.contextmanager
 def _serve(checkout: Path, model: Path, spec: ModelSpec, folder: Path, options: VersionsOptions) -> Iterator[Side]:
-    """A server of a checkout, with this interpreter's packages; the model is in its repository and not loaded."""
+    """Yields a server of a checkout, with this interpreter's packages; the model is in its repository, not loaded."""
     repository, log, ready = folder / "repository", folder / "server.log", folder / "ready"
     add_to_repository(repository, _MODEL, model, spec, max(*options.batch_sizes, _CONCURRENT[1]))
     ports = choose_free({"http": None, "grpc": None, "metrics": None})
-    python = [sys.executable, "-P"]  # this folder, in front of PYTHONPATH, would hide the other checkout
+    python = [sys.executable, "-P"]  # without -P, the current folder would hide the other checkout
     argv = [*python, "-m", "deployment_toolkit.triton_server", "--model-repository", str(repository)]
     argv += [part for name, port in ports.items() for part in (f"--{name}-port", str(port))]
     argv += ["--log-path", str(log), "--ready-file", str(ready)]

@@ -1,5 +1,5 @@
-"""The nouns that every part shares: tensors, batches, predictions, the mnemonics of the command line, and the
-Protocols that user modules are checked against."""
+"""Types that every part shares: tensors, batches, predictions, the enumerations of the command line, and the Protocols
+that user modules are checked against."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Mnemonic(str, Enum):
 
 
 class Format(Mnemonic):
-    """How a model is stored; the mnemonics of ``--model-format``, ``--input-type`` and ``--target-formats``."""
+    """Storage format of a model; values of ``--model-format``, ``--input-type`` and ``--target-formats``."""
 
     TF_KERAS = "tf-keras"
     TF_ESTIMATOR = "tf-estimator"
@@ -64,8 +64,8 @@ class Accelerator(Mnemonic):
 
 
 class Batching(Mnemonic):
-    """``disabled``: no batch dimension of the server's; ``static``: requests run as they come; ``dynamic``: the
-    server joins requests."""
+    """Batching in the server. ``disabled``: max_batch_size 0, inputs have no batch dimension for the server;
+    ``static``: requests run as they arrive; ``dynamic``: the server joins requests."""
 
     DISABLED = "disabled"
     STATIC = "static"
@@ -89,14 +89,15 @@ class Host(Mnemonic):
 
 
 class LoadMethod(Mnemonic):
-    """How a server learns of models: told one by one, or by looking at its repository."""
+    """Model control of a server: ``explicit`` requests for single models, or ``poll`` of its model repository."""
 
     EXPLICIT = "explicit"
     POLL = "poll"
 
 
 class EvaluationMode(Mnemonic):
-    """``offline``: shared memory, one request at a time; ``online``: the URL's protocol, many at once."""
+    """Transport and load of a measurement. ``offline``: shared memory, one request at a time; ``online``: the URL's
+    protocol, many concurrent requests."""
 
     OFFLINE = "offline"
     ONLINE = "online"
@@ -161,7 +162,7 @@ class ModelSpec:
 
     @property
     def value_ranges(self) -> dict[str, ValueRange]:
-        """The inputs that have bounds."""
+        """Value ranges by input, for the inputs that have them."""
         return {spec.name: spec.value_range for spec in self.inputs if spec.value_range is not None}
 
     def with_value_ranges(self, ranges: Mapping[str, ValueRange]) -> ModelSpec:
@@ -173,7 +174,7 @@ class ModelSpec:
         return ModelSpec(inputs, self.outputs)
 
     def with_names(self, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> ModelSpec:
-        """The same model with the named tensors renamed, the old name first."""
+        """The same model with renamed tensors; both mappings are old name to new name."""
 
         def renamed(tensor: TensorSpec, names: Mapping[str, str]) -> TensorSpec:
             return TensorSpec(names.get(tensor.name, tensor.name), tensor.dtype, tensor.shape, tensor.value_range)
@@ -199,7 +200,7 @@ class ModelSpec:
         )
 
     def check_inputs(self, x: Mapping[str, Array]) -> int:
-        """Number of rows of a batch that this model can take.
+        """Number of rows of a batch, after a check that this model accepts the batch.
 
         Raises InputError with the input's name and what is wrong: a name missing or unknown, a dtype or shape other
         than the signature's, unequal numbers of rows, or an id outside its table (feature, value and cardinality).
@@ -228,7 +229,7 @@ def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
 
 
 def check_value_range(spec: TensorSpec, array: Array) -> None:
-    """Raises InputError naming the feature, the value and the cardinality if an id lies outside ``value_range``."""
+    """Raises InputError naming the feature, the value and the cardinality if an id is outside ``value_range``."""
     if spec.value_range is None or array.size == 0:
         return
     low, high = spec.value_range
@@ -240,8 +241,8 @@ def check_value_range(spec: TensorSpec, array: Array) -> None:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of a dataset: ``ids`` [B] (what groups rows for the metrics), inputs ``x`` and labels ``y``, each array
-    with B rows."""
+    """Rows of a dataset: ``ids`` [B] (the metrics group rows by them), inputs ``x`` and labels ``y``; every array has B
+    rows."""
 
     ids: Array
     x: Arrays
@@ -253,14 +254,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class Prediction:
-    """A batch with what a model answered: ``y_pred`` has B rows per output."""
+    """A batch with a model's answers: ``y_pred`` has B rows per output."""
 
     batch: Batch
     y_pred: Arrays
 
 
 class Session(Protocol):
-    """A model that answers batches in their order; a framework's and a Triton one look alike. A context manager."""
+    """A model in a framework or on Triton that answers batches in order; the interface is one. A context manager."""
 
     @property
     def spec(self) -> ModelSpec: ...
@@ -292,14 +293,14 @@ class ModelModule(Protocol):
 
 @runtime_checkable
 class ArgparserModule(Protocol):
-    """A module that adds options of its own to a command line."""
+    """A module that adds its own options to a command line."""
 
     def update_argparser(self, parser: argparse.ArgumentParser) -> None: ...
 
 
 @runtime_checkable
 class MetricsCalculator(Protocol):
-    """What a module for ``--metrics`` defines under this name: fed batch by batch, asked at the end."""
+    """Class of this name in a module for ``--metrics``: ``update`` takes each batch, ``metrics`` is read at the end."""
 
     def update(self, ids: Array, y_pred: Arrays, x: Arrays | None, y_real: Arrays) -> None: ...
 
@@ -310,6 +311,6 @@ class MetricsCalculator(Protocol):
 @runtime_checkable
 class MetricsModule(Protocol):
     """A module for ``--metrics``: the options of its class ``MetricsCalculator`` become command line options. The class
-    may name in ``lower_is_better`` the metrics that are the better the smaller they are."""
+    may name in ``lower_is_better`` the metrics for which a smaller value is better."""
 
     def MetricsCalculator(self, **options: Any) -> Any: ...

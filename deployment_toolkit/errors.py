@@ -1,21 +1,22 @@
-"""One family of exceptions: what a user can mend. Anything else that is raised is a bug and shows its traceback.
+"""Errors that the user can fix; each message is one line and says how. Any other exception is a bug and shows its
+traceback.
 
-DeploymentError               one line: what, where, what to do; exit code 1
+DeploymentError               one line: the problem, its place, the remedy; exit code 1
   UsageError                  an option or a configuration value is wrong
   DataError                   a parquet file, a data pattern, a feature specification or a dump is wrong
   ModelError                  a checkpoint, a model file or a plug-in module is wrong
-    InputError                a batch that the model can't take: name, dtype, shape or value
-    SizeError                 a model that answers the same rows differently in a request of another size
+    InputError                the model can't take a batch: name, dtype, shape or value
+    SizeError                 the model answers the same rows differently in a request of another size
   ConversionError             a format could not be made
     ToleranceError            two models answer differently
-  ServerError                 a server that can't be started or reached, or a model that isn't there
+  ServerError                 a server can't be started or reached, or lacks a model
     BackendError              the server has no backend for a model's format
     InferenceError            the server answered a request with an error
   PerformanceError            a measurement could not be made
-  BuildError                  code that can't be compiled here
-  ContainerError              a container engine, an image or a container that can't be had
-  DeviceError                 a GPU is asked for and there is none, or not the one that is needed; or a CPU's precision
-  ProcessError                a child process failed, with both its streams
+  BuildError                  code can't be compiled here
+  ContainerError              a container engine or an image is missing, or a container can't be started
+  DeviceError                 a GPU is required and missing, or of the wrong kind; or the CPU lacks a precision
+  ProcessError                a child process failed; holds both its output streams
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from collections.abc import Iterable
 
 
 class DeploymentError(Exception):
-    """Base of the family. The message is one line: what is wrong, where, and what to do."""
+    """Base of these errors. The message is one line: the problem, its place, and the remedy."""
 
 
 class UsageError(DeploymentError):
@@ -40,11 +41,11 @@ class ModelError(DeploymentError):
 
 
 class InputError(ModelError):
-    """A batch that the model can't take: a name, dtype, shape or value outside its signature."""
+    """The model can't take a batch: a name, dtype, shape or value does not fit its signature."""
 
 
 class SizeError(ModelError):
-    """A model that answers the same rows differently in a request of another size."""
+    """The model answers the same rows differently in a request of another size."""
 
 
 class ConversionError(DeploymentError):
@@ -56,7 +57,7 @@ class ToleranceError(ConversionError):
 
 
 class ServerError(DeploymentError):
-    """A server that can't be started or reached, or a model that isn't there."""
+    """A server can't be started or reached, or it lacks a model."""
 
 
 class BackendError(ServerError):
@@ -72,21 +73,21 @@ class PerformanceError(DeploymentError):
 
 
 class BuildError(DeploymentError):
-    """Code that can't be compiled here: no compiler, or something that it needs is missing."""
+    """Code can't be compiled here: there is no compiler, or a dependency is missing."""
 
 
 class ContainerError(DeploymentError):
-    """A container engine that isn't there, an image that can't be had, a container that can't be started."""
+    """A container engine or an image is missing, or a container can't be started."""
 
 
 class DeviceError(DeploymentError):
-    """A GPU is asked for and there is none, or not the one that is needed; or a precision that the CPU lacks."""
+    """A GPU is required and missing, or of the wrong kind; or the CPU lacks a precision."""
 
 
 class ProcessError(DeploymentError):
     """A child process exited with an error or ran out of time.
 
-    ``returncode`` is negative for a signal, None for a timeout; ``stdout`` and ``stderr`` are what it printed.
+    ``returncode`` is negative for a signal, None for a timeout; ``stdout`` and ``stderr`` are the child's output.
     """
 
     def __init__(self, message: str, *, returncode: int | None, stdout: str = "", stderr: str = "") -> None:
@@ -97,7 +98,7 @@ class ProcessError(DeploymentError):
 
 
 def require_at_least(name: str, value: float, least: int) -> None:
-    """Raises UsageError if a value, which ``name`` names to people, is below ``least``."""
+    """Raises UsageError if a value is below ``least``; ``name`` is the value's name in the message."""
     if value < least:
         raise UsageError(f"{name} must be at least {least}, not {value}")
 

@@ -1,7 +1,7 @@
-"""This machine's CPU, with the number formats that it has instructions for, and its NVIDIA GPUs.
+"""CPU of this machine, with the number formats that it has instructions for, and NVIDIA GPUs.
 
-OpenVINO's own list (``OPTIMIZATION_CAPABILITIES``) names INT8 on every CPU, and BF16 on those that have to emulate it,
-which are slower so than in float32; int8 without dot products of its own also overflows. So the instructions decide.
+OpenVINO's list (``OPTIMIZATION_CAPABILITIES``) names INT8 on every CPU, and BF16 also on CPUs that emulate it, which is
+slower than float32. Int8 on a CPU without int8 dot products also overflows. So the instructions decide.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from deployment_toolkit.errors import DeviceError, ProcessError
 from deployment_toolkit.process import run
 
 _CPUINFO = Path("/proc/cpuinfo")
-# Any of these flags of Linux will do: x86's and Arm's.
+# Flags of Linux for x86 and Arm; one of them is enough.
 _INSTRUCTIONS = {
     Precision.BF16: ("avx512_bf16", "amx_bf16", "bf16"),
     Precision.INT8: ("avx512_vnni", "avx_vnni", "asimddp"),
@@ -22,7 +22,7 @@ _INSTRUCTIONS = {
 
 
 def missing_instructions(precision: Precision) -> str:
-    """What this CPU lacks for a precision, in a phrase; nothing if it lacks nothing."""
+    """Phrase that says what this CPU lacks for a precision; empty if it lacks nothing."""
     wanted = _INSTRUCTIONS.get(precision)
     if wanted is None or not cpu_flags().isdisjoint(wanted):
         return ""
@@ -37,20 +37,20 @@ def require_precision(precision: Precision, what: str) -> None:
 
 
 def widest_is_avx2() -> bool:
-    """Whether this is a CPU with AVX2 and without AVX-512."""
+    """True if this CPU has AVX2 and no AVX-512."""
     flags = cpu_flags()
     return "avx2" in flags and "avx512f" not in flags
 
 
 def cpu_flags() -> frozenset[str]:
-    """The instruction sets that Linux tells of; none where it does not."""
+    """Instruction sets of the CPU that Linux lists; empty if it lists none."""
     try:
         lines = _CPUINFO.read_text().splitlines()
     except OSError:
         return frozenset()
-    told = (line.partition(":") for line in lines)
+    pairs = (line.partition(":") for line in lines)
     return next(
-        (frozenset(flags.split()) for key, _, flags in told if key.strip() in ("flags", "Features")), frozenset()
+        (frozenset(flags.split()) for key, _, flags in pairs if key.strip() in ("flags", "Features")), frozenset()
     )
 
 
@@ -80,7 +80,7 @@ def _ask(fields: str) -> list[str]:
 
 
 def require_gpu(what: str) -> list[str]:
-    """The GPUs' names. Raises DeviceError, telling that ``what`` needs one, where there is none."""
+    """Names of the GPUs. Raises DeviceError, which says that ``what`` needs a GPU, if there is none."""
     names = gpu_names()
     if not names:
         raise DeviceError(

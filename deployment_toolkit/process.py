@@ -1,5 +1,5 @@
-"""Child processes: list argv, own process group, both streams kept, nothing left running. The only user of
-``subprocess``."""
+"""Child processes: argv as a list, own process group, both output streams kept, nothing left running. The only user
+of ``subprocess``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from deployment_toolkit.errors import ProcessError
 _PR_SET_PDEATHSIG = 1
 _LAST_LINES = 15
 _PATIENCE_S = 5.0
-# The parent may have died before the kernel was asked to watch it.
+# The parent may have died before prctl was called.
 _UNLESS_ORPHANED = 'test "$PPID" = "$0" && exec "$@"'
 
 
@@ -38,7 +38,7 @@ class Completed:
 
 
 class Child:
-    """A running child in a process group of its own; the kernel ends it if this process dies first."""
+    """A running child in its own process group; the kernel ends it if this process dies first."""
 
     def __init__(
         self, argv: Sequence[str | Path], *, env: Mapping[str, str] | None, stdout: Path, stderr: Path
@@ -69,28 +69,28 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Process id, also the id of its process group."""
+        """Process id of the child, also the id of its process group."""
         return self._popen.pid
 
     def poll(self) -> int | None:
-        """Exit code, or None while it runs."""
+        """Exit code, or None while the child runs."""
         return self._popen.poll()
 
     def wait(self, timeout_s: float | None = None) -> int | None:
-        """Exit code, or None if it still runs after ``timeout_s``."""
+        """Exit code, or None if the child still runs after ``timeout_s``."""
         try:
             return self._popen.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return None
 
     def output(self) -> tuple[str, str]:
-        """Everything it has printed so far: stdout, stderr."""
+        """Output of the child so far: stdout, stderr."""
         out, err = (_text_from(path, start) for path, start in zip(self._paths, self._starts, strict=True))
         return out, err
 
     def stop(self, *, first: signal.Signals = signal.SIGTERM, grace_s: float = 15.0) -> None:
-        """Ends the whole group: ``first``, after ``grace_s`` SIGTERM, then SIGKILL. Returns when it is gone; an
-        interrupt (a second Ctrl-C) ends the patience."""
+        """Ends the whole group: signal ``first``, after ``grace_s`` SIGTERM, then SIGKILL. Returns when it is gone; an
+        interrupt (a second Ctrl-C) sends SIGKILL at once."""
         patience_s = {first: grace_s}
         for number in (signal.SIGTERM, signal.SIGKILL):
             patience_s.setdefault(number, _PATIENCE_S)
@@ -100,7 +100,7 @@ class Child:
                     self._signal(number)
                     self.wait(patience_s[number])
         finally:
-            self._signal(signal.SIGKILL)  # what the leader left behind in its group
+            self._signal(signal.SIGKILL)  # for children that the leader left in its group
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -111,7 +111,7 @@ class Child:
 def child(
     argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, stdout: Path, stderr: Path | None = None
 ) -> Iterator[Child]:
-    """A child that is gone when the block is left, however it is left. ``stderr`` defaults to the same file."""
+    """A child that is ended when the block is left, also after an error. ``stderr`` defaults to the file of stdout."""
     process = Child(argv, env=env, stdout=stdout, stderr=stderr or stdout)
     try:
         yield process
@@ -129,10 +129,11 @@ def run(
     stop_signal: signal.Signals = signal.SIGINT,
     poll_s: float = 0.2,
 ) -> Completed:
-    """Runs a child to its end, its streams in ``log_path`` and ``log_path`` with the suffix ``.err``.
+    """Runs a child to its end; stdout goes to ``log_path``, stderr to ``log_path`` with the suffix ``.err``.
 
-    ``watch`` is called every ``poll_s`` while it runs. Raises ProcessError, with the last lines it printed, if it exits
-    with other than 0 or is still running after ``timeout_s``. If this call is interrupted the child is stopped first.
+    ``watch`` is called every ``poll_s`` while the child runs. Raises ProcessError, with the last lines of output, if
+    the child's exit code is not 0 or it still runs after ``timeout_s``. If this call is interrupted, the child is
+    stopped first.
     """
     stderr_path = log_path.with_name(log_path.name + ".err")
     process = Child(argv, env=env, stdout=log_path, stderr=stderr_path)
@@ -167,8 +168,8 @@ def run(
 def environment(
     base: Mapping[str, str] | None = None, *, prepend: Mapping[str, Sequence[str | Path]]
 ) -> dict[str, str]:
-    """A copy of ``base``, by default of this process's environment, for a child: each variable of ``prepend`` is a
-    search path that starts with these folders."""
+    """Copy of ``base`` (default: this process's environment) for a child; ``prepend`` puts folders before a variable's
+    search path."""
     copy = dict(os.environ if base is None else base)
     for name, folders in prepend.items():
         copy[name] = os.pathsep.join([*map(str, folders), *filter(None, [copy.get(name)])])
@@ -176,7 +177,7 @@ def environment(
 
 
 def last_lines(text: str, count: int = _LAST_LINES) -> str:
-    """The last lines of a log that say something, joined for a one-line message."""
+    """Last lines of a log that are not empty, joined for a one-line message."""
     lines = [line.strip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
     return " | ".join(lines[-count:]) if lines else "(it printed nothing)"
 
@@ -189,9 +190,9 @@ def _text_from(path: Path, start: int) -> str:
 
 @contextlib.contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C and SIGTERM take effect when the block is left: not between the start of a process and the moment when its
-    id is known, for it would be left running."""
-    if threading.current_thread() is not threading.main_thread():  # handlers run in the main thread alone
+    """Delays Ctrl-C and SIGTERM until the block is left: between the start of a process and the moment when its id is
+    known, they would leave it running."""
+    if threading.current_thread() is not threading.main_thread():  # handlers run only in the main thread
         yield
         return
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -209,10 +210,10 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _guarded(argv: Sequence[str], env: Mapping[str, str] | None) -> list[str]:
-    """A command that becomes ``argv`` once it can be interrupted, also where a script that started this process in its
-    background lets it ignore that, and dies with the thread that starts it.
+    """Command that runs ``argv`` with Ctrl-C enabled and ends it when the thread that started it dies. A script that
+    starts this process in its background makes it ignore Ctrl-C.
 
-    Programs do that, and not code of ours between fork and exec: for such code Python has to call every library's fork
+    Other programs do this, not Python code between fork and exec: for such code Python calls every library's fork
     handlers, and gRPC's (1.85, while it connects) made one child in a hundred abort. Raises ProcessError.
     """
     path = os.environ.get("PATH") if env is None else env.get("PATH")
@@ -226,7 +227,7 @@ def _guarded(argv: Sequence[str], env: Mapping[str, str] | None) -> list[str]:
 
 @functools.cache
 def _system_program(name: str) -> str:
-    """Where a program of the system is, whatever the PATH. Raises ProcessError if it is not there."""
+    """Path of a system program, independent of PATH. Raises ProcessError if it is missing."""
     found = shutil.which(name, path=os.defpath) or shutil.which(name)
     if found is None:
         raise ProcessError(
@@ -236,15 +237,15 @@ def _system_program(name: str) -> str:
 
 
 def become(argv: Sequence[str | Path], *, env: Mapping[str, str]) -> NoReturn:
-    """Turns this process into another program, as a child's ``exec`` does; the kernel ends it when the parent dies."""
+    """Replaces this process by another program (exec); the kernel ends it when the parent dies."""
     die_with_parent()
     command = [str(part) for part in argv]
     os.execve(command[0], command, dict(env))
 
 
 def die_with_parent() -> None:
-    """From now on the kernel sends this process SIGTERM when the thread that started it dies."""
+    """Makes the kernel send this process SIGTERM when the thread that started it dies."""
     parent = os.getppid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it died before the kernel was asked to watch it
+    if os.getppid() != parent:  # the parent died before the call of prctl
         os.kill(os.getpid(), signal.SIGTERM)

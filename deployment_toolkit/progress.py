@@ -1,4 +1,4 @@
-"""Progress of a long wait: a bar on a terminal, a line now and then in a log file."""
+"""Progress of a long wait: a bar on a terminal, occasional lines in a log file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LARGE = 1000  # counts from here on are shown as 55.3k
 
 
 def progress_bar(description: str, total: int | None, unit: str) -> tqdm:
-    """A tqdm bar, to be used as a context manager, with rate and, where ``total`` is known, remaining time."""
+    """A tqdm bar, to be used as a context manager, with the rate and, if ``total`` is known, the remaining time."""
     scale = total is None or total >= _LARGE
     if sys.stderr.isatty():
         return tqdm(total=total, desc=description, unit=unit, unit_scale=scale)
@@ -28,7 +28,7 @@ def progress_bar(description: str, total: int | None, unit: str) -> tqdm:
 
 
 class _Lines:
-    """A stderr in which a bar's redrawn states follow each other as lines."""
+    """A stderr that writes each redrawn state of a bar as a line."""
 
     encoding = "utf-8"
 

@@ -1,7 +1,7 @@
-"""A model hosted by Triton's Python backend: a framework session behind the server's queue.
+"""Model host for Triton's Python backend: a framework session behind the server's queue.
 
-Imported by a repository's ``model.py``, inside the backend's own process, the only place that has
-``triton_python_backend_utils``. Every instance is a process of its own with a session of its own.
+A model repository's ``model.py`` imports it inside the backend's process, the only place that has
+``triton_python_backend_utils``. Every instance is a separate process with its own session.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from deployment_toolkit.rows.request_sizes import load_sizes
 from deployment_toolkit.rows.size_check import GPU_TOLERANCE, TOLERANCES, SizeComparison
 from deployment_toolkit.triton_server.config_keys import MODEL_FILE, MODEL_FORMAT, MODEL_SPEC, THREADS
 
-_PATIENCE_S = 20.0  # with many sizes of requests, for a slow model: servers are not waited for without end
+_PATIENCE_S = 20.0  # limit of the check of many request sizes for a slow model, since callers wait for the server
 _SMALL = 32  # elements up to which Python's own min and max beat numpy's
 
 
 class TritonPythonModel:
-    """The class that the Python backend looks for: ``initialize``, ``execute``, ``finalize``."""
+    """Class that the Python backend calls: ``initialize``, ``execute``, ``finalize``."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Loads the model that the configuration's parameters name, onto this instance's device: a GPU, or the CPU with
-        ``threads`` or else this instance's share of the cores. It has then been asked the same rows in many sizes; one
-        that answers them differently is not loaded."""
+        ``threads`` or else this instance's share of the cores. Then it sends the model the same rows in requests of
+        many sizes; a model that answers them differently is refused."""
         config = json.loads(args["model_config"])
         parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
         path = Path(args["model_repository"]) / args["model_version"] / parameters[MODEL_FILE]
@@ -62,7 +62,7 @@ class TritonPythonModel:
             raise pb_utils.TritonModelException(_one_line(error)) from None
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """One response per request, in their order. What is wrong with one request is answered to that one."""
+        """Returns one response per request, in order. An error in one request is the answer to that request only."""
         batches = [{tensor.name(): tensor.as_numpy() for tensor in request.inputs()} for request in requests]
         refused: dict[int, Any] = {}
         try:
@@ -71,7 +71,7 @@ class TritonPythonModel:
                 refused = _refuse(self._ranged, batches)
                 x, rows = _join([batch for index, batch in enumerate(batches) if index not in refused])
             answered = self._answer(x, rows)
-        except Exception as error:  # whatever the runtime raises is an answer, and the server goes on
+        except Exception as error:  # any error of the runtime becomes the answer, and the server goes on
             answered = [_failure(error) for _ in range(len(batches) - len(refused))]
         remaining = iter(answered)
         return [refused[index] if index in refused else next(remaining) for index in range(len(batches))]
@@ -82,7 +82,7 @@ class TritonPythonModel:
         del self._session
 
     def _answer(self, x: Arrays, rows: Sequence[int]) -> list[Any]:
-        """Runs the batch once and gives each request its rows, as views."""
+        """Runs the batch once and returns a response per request, with its rows as views."""
         if not rows:
             return []
         y = self._session.infer_impl(x)
@@ -94,8 +94,8 @@ class TritonPythonModel:
 
 
 def _gpu(args: dict[str, str], model_format: Format) -> dict[str, int]:
-    """The loader's ``device``, CUDA's index of this instance's GPU; nothing on the CPU. Raises DeviceError for a format
-    that runs nowhere else."""
+    """Loader's keyword ``device``, the CUDA index of this instance's GPU; empty on the CPU. Raises DeviceError for a
+    format that runs only on the CPU."""
     if args["model_instance_kind"] != "GPU":
         return {}
     if model_format not in GPU_HOSTED:
@@ -111,8 +111,9 @@ def _compare_sizes(
     on_gpu: bool,
     precision: Callable[[], Precision],
 ) -> str:
-    """What came of asking the same rows in many sizes, in a phrase. Raises SizeError if the answers differ, ModelError
-    if the model fails on a size; one that the server doesn't batch may take one row only, so there it is told."""
+    """Sends the same rows in requests of many sizes; returns a phrase with the result. Raises SizeError if the answers
+    differ, ModelError if the model fails on a size. If the server doesn't batch, the model may accept only a single
+    row, so the phrase reports the failure instead."""
     started = time.monotonic()
     wanted = load_sizes(max_batch_size)
     try:
@@ -122,7 +123,7 @@ def _compare_sizes(
             raise
         return f"sizes of requests are not compared: {_one_line(error)}"
     tolerance = GPU_TOLERANCE if on_gpu else TOLERANCES[Precision.FP32]
-    if comparison.largest > tolerance:  # only then is it worth reading the file again
+    if comparison.largest > tolerance:  # reading the file again costs time, so only then
         tolerance = max(tolerance, TOLERANCES[precision()])
     comparison.require(tolerance)
     sizes, missing = comparison.sizes, len(wanted) - len(comparison.sizes)
@@ -134,7 +135,8 @@ def _compare_sizes(
 
 
 def _join(batches: Sequence[Arrays]) -> tuple[Arrays, list[int]]:
-    """The inputs of several requests as one batch, and the rows of each; a single request is not copied."""
+    """Joins the inputs of several requests into one batch; also returns the rows of each. A single request is not
+    copied."""
     rows = [_rows(batch) for batch in batches]
     if len(batches) < 2:
         return next(iter(batches), {}), rows
@@ -149,7 +151,7 @@ def _rows(batch: Arrays) -> int:
 
 
 def _in_range(ranged: Sequence[TensorSpec], x: Arrays) -> bool:
-    """Whether every id lies inside its table; the quick look at what is nearly always good."""
+    """True if every id is inside its table: a quick check, since ids are nearly always valid."""
     for spec in ranged:
         array = x[spec.name]
         low, high = spec.value_range or (0, 0)

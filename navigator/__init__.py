@@ -1,1 +1,1 @@
-"""The `model-navigator` command: convert, triton-config-model."""
+"""Command `model-navigator`: convert, triton-config-model."""

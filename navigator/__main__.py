@@ -1,8 +1,8 @@
-"""``model-navigator COMMAND …``: convert a model, or configure it on a Triton server.
+"""Command ``model-navigator COMMAND …``: converts a model, or configures it on a Triton server.
 
-A command is a module with ``add_options(parser)``, which adds the options that are its own, ``run(args)``, which
-returns the exit code, ``PLUGINS``, the modules that its options name, and ``NOTES``, what options of both commands mean
-to it. It is imported when it is asked for.
+A command is a module with ``add_options(parser)``, which adds its own options, ``run(args)``, which returns the exit
+code, ``PLUGINS``, the modules that its options name, and ``NOTES``, the meaning of common options for it. It is
+imported when it is used.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ COMMANDS = {
 
 
 def main(argv: list[str]) -> int | None:
-    """Runs the command that the first argument names with the rest."""
+    """Runs the command that the first argument names, with the other arguments."""
     overview = "\n".join(f"  {name:<22}{purpose}" for name, (_, purpose) in COMMANDS.items())
     front = OneLineParser(
         prog="model-navigator",

@@ -1,4 +1,4 @@
-"""Conversions that the options of ``convert`` ask for: a chain of steps for each."""
+"""Conversions that the options of ``convert`` request: a chain of steps for each."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from navigator.options import TensorRTOptions, given, tell_unused
 logger = logging.getLogger("convert")
 
 NEED_GPU = (Format.TRT, Format.TF_TRT)
-# The number formats from the narrowest to the widest, and what each target can be made in. The other targets keep the
-# precision that their source was exported with.
+# Number formats from the narrowest to the widest, and the number formats of each target. The other targets keep the
+# precision of the exported source.
 _WIDER = (Precision.INT8, Precision.FP16, Precision.TF32, Precision.FP32)
 _PRECISIONS = {
     Format.TRT: _WIDER,
     Format.TF_TRT: (Precision.FP16, Precision.FP32),
     Format.OPENVINO: (Precision.INT8, Precision.BF16, Precision.FP16, Precision.FP32),
-    Format.ONNX: (Precision.FP16, Precision.FP32),  # of fp32 is the file as it was exported
+    Format.ONNX: (Precision.FP16, Precision.FP32),  # fp32: the file as it was exported
 }
 
 REDUCED = (Precision.INT8, Precision.BF16)
 
-Variant = tuple[str, dict[str, Any]]  # what it is called, and the converter's options
+Variant = tuple[str, dict[str, Any]]  # its name, and the converter's options
 
 
 class PrecisionsMode(Mnemonic):
-    """Precisions that a format allows the builder: itself and all wider ones, itself alone, or an attempt each."""
+    """Precisions that a number format allows: itself and all wider ones, only itself, or an attempt of each kind."""
 
     HIERARCHY = "hierarchy"
     SINGLE = "single"
@@ -42,32 +42,32 @@ class PrecisionsMode(Mnemonic):
 
 @dataclass(frozen=True)
 class TargetOptions:
-    """Options of the targets."""
+    """Options of the conversion targets."""
 
     target_formats: list[Format] = option("formats to make, the best first", [Format.ONNX], nargs="+")
     onnx_opsets: list[int] = option("ONNX operator sets to try, an attempt each", [13], type=int, nargs="+")
     tensorrt_precisions: list[Precision] = option(
-        "number formats to make, an attempt each; for trt, tf-trt, openvino and onnx, the other targets keep the one "
-        "they were exported with; of onnx fp32 is the file as exported, fp16 has its inputs and outputs in float32; of "
-        "openvino bf16 and int8 are arithmetic of the CPU, which must have it, int8 with --calibration-data-pattern",
+        "number formats to make, an attempt each, for trt, tf-trt, openvino and onnx; the other targets keep the "
+        "exported model's; onnx: fp32 is the file as exported, fp16 has inputs and outputs in float32; openvino: "
+        "bf16 and int8 are arithmetic that the CPU must have, int8 needs --calibration-data-pattern",
         [Precision.FP32],
         aliases=("--target-precisions",),
         nargs="+",
     )
     tensorrt_precisions_mode: PrecisionsMode = option(
-        "what a number format allows the builder of trt: hierarchy: itself and every wider one (int8, fp16, tf32, "
-        "fp32); single: itself alone; mixed: an attempt of each kind",
+        "number formats that the builder of trt may use: hierarchy: the given one and every wider one (int8, fp16, "
+        "tf32, fp32); single: only the given one; mixed: an attempt of each kind",
         PrecisionsMode.HIERARCHY,
         aliases=("--target-precisions-mode",),
     )
     tensorrt_explicit_precision: bool = option("trt: the model's own quantisation nodes decide the precision", False)
-    tensorrt_strict_types: bool = option("trt: keep to the precision asked for, even where another is faster", False)
-    tensorrt_sparse_weights: bool = option("trt: use kernels for sparse weights where the weights are", False)
+    tensorrt_strict_types: bool = option("trt: use only the requested precision, even if another is faster", False)
+    tensorrt_sparse_weights: bool = option("trt: use kernels for sparse weights where weights are sparse", False)
 
 
 @dataclass(frozen=True)
 class ConversionStep:
-    """One converter at work. ``name`` is that of its file and of its log; equal names are equal steps."""
+    """One run of a converter. ``name`` is the name of its file and of its log; equal names are equal steps."""
 
     name: str
     source: Format
@@ -84,30 +84,30 @@ class Attempt:
 
     @property
     def name(self) -> str:
-        """That of the last step."""
+        """Name of the last step."""
         return self.steps[-1].name
 
     @property
     def format(self) -> Format:
-        """What is made in the end."""
+        """Format of the result."""
         return self.steps[-1].target
 
     @property
     def reduced_precision(self) -> Precision | None:
-        """That of the CPU's arithmetic, if it is narrower than float32 on purpose."""
+        """Precision of the CPU's arithmetic, if it is intentionally narrower than float32."""
         precision = self.steps[-1].options.get("precision")
         return precision if self.format is Format.OPENVINO and precision in REDUCED else None
 
     @property
     def needs_gpu(self) -> bool:
-        """Whether any of its formats is made or run on a GPU only."""
+        """True if one of the formats is made or run only on a GPU."""
         return any(model_format in NEED_GPU for step in self.steps for model_format in (step.source, step.target))
 
 
 def list_attempts(options: TargetOptions, source: Format, tensorrt: TensorRTOptions) -> list[Attempt]:
-    """The conversions that the options ask for, the best first. What concerns none of the targets is told.
+    """Conversions that the options request, the best first. Options that apply to no target are logged.
 
-    Raises UsageError if a target can't be made of the source, or not in any of the precisions.
+    Raises UsageError if a target can't be made from the source, or in none of the precisions.
     """
     targets = list(dict.fromkeys(options.target_formats))
     routes = [_route(source, target) for target in targets]
@@ -118,13 +118,13 @@ def list_attempts(options: TargetOptions, source: Format, tensorrt: TensorRTOpti
 
 
 def _route(source: Format, target: Format) -> tuple[Format, ...]:
-    """The formats on the way: a converter of its own, or two through a format between."""
+    """Formats of a conversion: one direct converter, or two with a format between."""
     if (source, target) in CONVERTERS:
         return source, target
     for between in Format:
         if source != between and (source, between) in CONVERTERS and (between, target) in CONVERTERS:
             return source, between, target
-    converter(source, target)  # tells what is supported
+    converter(source, target)  # raises an error that lists the supported formats
     raise AssertionError((source, target))
 
 
@@ -157,7 +157,7 @@ def _tell_unused(options: TargetOptions, tensorrt: TensorRTOptions, routes: Sequ
 
 
 class _Planner:
-    """The variants of every hop of a route, and the steps that each combination makes."""
+    """Planner of a route's attempts: variants of every hop, and the steps of each combination."""
 
     def __init__(self, options: TargetOptions, max_workspace_size_bytes: int) -> None:
         self._options = options
@@ -166,7 +166,7 @@ class _Planner:
     def attempts(self, route: tuple[Format, ...]) -> list[Attempt]:
         hops = list(itertools.pairwise(route))
         if route[-1] is Format.ONNX and route[0] is not Format.ONNX:
-            hops.append((Format.ONNX, Format.ONNX))  # its precisions are made of the file as exported
+            hops.append((Format.ONNX, Format.ONNX))  # its precisions are made from the file as exported
         attempts = []
         for chosen in itertools.product(*(self._variants(*hop) for hop in hops)):
             steps: list[ConversionStep] = []
@@ -201,7 +201,7 @@ class _Planner:
             "sparse_weights": options.tensorrt_sparse_weights,
             **self._workspace,
         }
-        allowed: dict[tuple[Precision, ...], str] = {}  # the same set twice, as of fp32, is one attempt
+        allowed: dict[tuple[Precision, ...], str] = {}  # the same set twice, as for fp32, is one attempt
         for single in (False, True):
             for precision in options.tensorrt_precisions:
                 if mode is not (PrecisionsMode.HIERARCHY if single else PrecisionsMode.SINGLE):

@@ -1,4 +1,4 @@
-"""Rows to calibrate int8 on: of the training data, never of those that judge the result."""
+"""Rows for int8 calibration: from the training data, never from the data that judge the result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ROWS_A_BATCH = 2048
 
 @dataclass(frozen=True)
 class CalibrationOptions:
-    """Options of int8."""
+    """Options of int8 calibration."""
 
     calibration_data_pattern: str | None = option(
         "int8: the --dataloader's --data-pattern for training data to calibrate on", None
@@ -42,24 +42,24 @@ class CalibrationOptions:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Batches that a converter to int8 takes, each with rows of all parts of the data, and the limit of noise."""
+    """Batches for a converter to int8, each with rows of all parts of the data, and the limit of noise."""
 
     batches: Sequence[Arrays]
     max_noise: float
 
     @property
     def origin(self) -> dict[str, object]:
-        """What a converted model depends on."""
+        """Values on which a converted model depends."""
         return {"rows": fingerprint.of_batches(self.batches), "max_noise": self.max_noise}
 
 
 def needs_calibration(attempts: Sequence[Attempt]) -> bool:
-    """Whether any of them makes int8 of rows."""
+    """True if one of the attempts makes int8 with calibration rows."""
     return any(attempt.reduced_precision is Precision.INT8 for attempt in attempts)
 
 
 def read_calibration(args: argparse.Namespace, signature: Signature) -> Calibration:
-    """Reads the rows, under the names that the converted model has for its inputs.
+    """Reads the rows, with the converted model's names of its inputs.
 
     Raises UsageError without a pattern or a dataloader that takes one, InputError for rows that don't fit the model.
     """

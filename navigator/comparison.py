@@ -1,4 +1,4 @@
-"""The source's answers to batches of several sizes, and whether a candidate gives the same."""
+"""Comparison of a candidate's answers with the source's, on batches of several sizes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RowSource = Callable[[int], Arrays]
 
 @dataclass(frozen=True)
 class ComparisonOptions:
-    """How close the answers must be, and the rows to ask for them."""
+    """Options of the comparison: tolerances and rows."""
 
     atol: list[Named[float]] = option(
         "absolute tolerance, for all outputs or as output=value",
@@ -50,8 +50,8 @@ class ComparisonOptions:
         metavar="[OUTPUT=]VALUE",
     )
     reduced_precision_atol: list[Named[float]] = option(
-        "absolute tolerance of openvino in bf16 and int8, in place of the two above; it finds what is broken, what the "
-        "precision costs is for check_correctness.py to say, by metrics",
+        "absolute tolerance of openvino in bf16 and int8, in place of the two above; it finds broken models; the cost "
+        "of the precision is measured by check_correctness.py with metrics",
         [Named("", _REDUCED_TOLERANCE)],
         type=named(parse_tolerance),
         nargs="+",
@@ -74,7 +74,7 @@ class ComparisonOptions:
 
 
 class ModelComparison:
-    """Batches, and what the source answers to them; it is asked once, when a candidate needs it.
+    """Batches, and the source's answers to them; the source runs once, when a candidate needs the answers.
 
     Raises UsageError if an option does not fit the model, InputError or DataError if the rows don't.
     """
@@ -106,12 +106,12 @@ class ModelComparison:
         logger.info("comparing on batches of %s %s rows", [_rows(x) for x in self.batches], kind)
 
     def tolerances_of(self, *, reduced: bool) -> dict[str, Tolerance]:
-        """By output, of a candidate in float32 or in a narrower precision."""
+        """Tolerances by output for a candidate, in float32 or in a narrower precision."""
         return self._reduced if reduced else self._tolerances
 
     @functools.cached_property
     def rows_fingerprint(self) -> str:
-        """Changes with any value of any batch."""
+        """Fingerprint of the batches, which changes with any value."""
         return fingerprint.of_batches(self.batches)
 
     @functools.cached_property
@@ -121,7 +121,7 @@ class ModelComparison:
             return [self._signature.answers(session.infer(self._signature.to_source(x))) for x in self.batches]
 
     def compare(self, path: Path, model_format: Format, *, reduced: bool = False) -> str:
-        """What came of asking a candidate the same, in a phrase. Raises ToleranceError if it answers differently."""
+        """Compares a candidate's answers; returns a phrase with the result. Raises ToleranceError if they differ."""
         answers = self._answers
         comparison = OutputComparison(self.tolerances_of(reduced=reduced))
         with registry.loader(model_format)().load(path) as session:
@@ -132,13 +132,13 @@ class ModelComparison:
 
 
 def batch_sizes(bounds: ShapeBounds) -> list[int]:
-    """1, 8, 64 and 512, as far as the bounds allow, between the smallest and the largest batch."""
+    """Batch sizes: the smallest, the largest, and 1, 8, 64 and 512 if they are between them."""
     between = [size for size in _BATCH_SIZES if bounds.min_batch < size < bounds.max_batch]
     return list(dict.fromkeys([bounds.min_batch, *between, bounds.max_batch]))
 
 
 def find_tolerances(options: ComparisonOptions, outputs: list[str]) -> dict[str, Tolerance]:
-    """The tolerance of each output. Warns of one that lets everything pass, raises UsageError for an unknown output."""
+    """Tolerance of each output. Warns of a tolerance that accepts everything. Raises UsageError for unknown outputs."""
     atol = by_name("--atol", options.atol, outputs, "output")
     rtol = by_name("--rtol", options.rtol, outputs, "output")
     loose = [name for name in outputs if rtol.get(name, 0) >= 1]
@@ -158,7 +158,7 @@ def _check_dtypes(spec: ModelSpec, options: ComparisonOptions) -> None:
 
 
 def _find_ranges(spec: ModelSpec, options: ComparisonOptions) -> dict[str, Range]:
-    """Bounds by input. Ids have whole ones, inside those that the model itself tells."""
+    """Bounds by input. Bounds of ids must be whole numbers, inside the model's value range."""
     ranges = by_name("--value-ranges", options.value_ranges, [tensor.name for tensor in spec.inputs])
     for tensor in spec.inputs:
         if tensor.name not in ranges:
@@ -174,7 +174,7 @@ def _find_ranges(spec: ModelSpec, options: ComparisonOptions) -> dict[str, Range
 
 
 def _random_batches(spec: ModelSpec, sizes: list[int], bounds: ShapeBounds, ranges: dict[str, Range]) -> list[Arrays]:
-    """The first batch has the smallest shapes, the last the largest, the others the best ones."""
+    """Random batches: the first with the smallest shapes, the last with the largest, the others with ``opt`` shapes."""
     batches = []
     for index, size in enumerate(sizes):
         fixed = bounds.fixed(spec, "max" if index == len(sizes) - 1 else "opt" if index else "min")
@@ -189,7 +189,7 @@ def _check_rows(spec: ModelSpec, rows: Arrays, bounds: ShapeBounds, ranges: dict
             if not low <= size <= high:
                 raise InputError(
                     f"rows of input {name} have the shape {list(rows[name].shape[1:])}, outside "
-                    f"{list(profile.min[1:])} .. {list(profile.max[1:])}: mend --min-shapes or --max-shapes"
+                    f"{list(profile.min[1:])} .. {list(profile.max[1:])}: fix --min-shapes or --max-shapes"
                 )
     for name, (lowest, highest) in ranges.items():
         if rows[name].size and not lowest <= rows[name].min() <= rows[name].max() <= highest:
@@ -200,7 +200,7 @@ def _check_rows(spec: ModelSpec, rows: Arrays, bounds: ShapeBounds, ranges: dict
 
 
 def _cut(rows: Arrays, sizes: list[int]) -> list[Arrays]:
-    """Consecutive rows, as far as they go."""
+    """Batches of consecutive rows, as long as there are rows."""
     batches, start = [], 0
     for size in sizes:
         batch = {name: np.ascontiguousarray(array[start : start + size]) for name, array in rows.items()}

@@ -1,4 +1,5 @@
-"""``convert --launch-mode docker``: the same command in a container, where its packages and its TensorRT are."""
+"""Conversion with ``convert --launch-mode docker``: the same command in a container that has its packages and
+TensorRT."""
 
 from __future__ import annotations
 
@@ -27,15 +28,15 @@ from navigator.options import ContainerOptions
 logger = logging.getLogger("convert")
 
 _INTERRUPT_GRACE_S = 15.0
-# Folders of the image that folders of this host must not hide.
+# Image folders that must not be hidden by folders of this host.
 _SYSTEM_NAMES = "bin dev etc home lib lib64 opt proc root run sbin sys tmp usr var"
 _SYSTEM = {Path("/"), *(Path("/", name) for name in _SYSTEM_NAMES.split())}
 
 
 @dataclass(frozen=True)
 class ContainerJob:
-    """A conversion to be done in a container. ``argv`` is what follows ``convert`` on the command line;
-    ``written`` are folders that it changes, ``values`` all its options' values, some of which are paths."""
+    """A conversion in a container. ``argv`` is the command line after ``convert``; ``written`` are the folders that it
+    changes; ``values`` are the values of all its options, some of which are paths."""
 
     argv: Sequence[str]
     source: Format
@@ -44,11 +45,11 @@ class ContainerJob:
     values: Sequence[Any]
 
     def run(self, options: ContainerOptions, *, anew: bool) -> int:
-        """Runs it to its end, what it prints on stderr; returns its exit code. ``anew`` builds its image again.
+        """Runs the conversion to its end, with its output on stderr; returns its exit code. ``anew`` builds its image
+        again.
 
-        Raises UsageError if no image is named, DeviceError for a GPU that is not there or where nothing can be made
-        without one, ContainerError without an engine, without the image, or if the image can't run it and can't be
-        made to.
+        Raises UsageError if no image is named, DeviceError if a given GPU or a required GPU is missing, ContainerError
+        without an engine, without the image, or if the image lacks requirements that can't be installed on it.
         """
         base, gpus = base_image(options, self.targets), find_gpus(options.gpus)
         if not gpus and all(target in NEED_GPU for target in self.targets):
@@ -67,8 +68,8 @@ class ContainerJob:
                     raise
 
     def spec(self, image: str, gpus: Sequence[int]) -> ContainerSpec:
-        """The container: this project and what the options name read-only, what is written, as the caller, without a
-        network."""
+        """Settings of the container: this project and the options' paths read-only, the written folders, the caller's
+        user, no network."""
         written = tuple(dict.fromkeys(map(_absolute, self.written)))
         read = {ROOT, *read_folders(self.values), *({Path.cwd()} - _SYSTEM)} - set(written)
         return ContainerSpec(
@@ -84,7 +85,7 @@ class ContainerJob:
 
 
 def inner_arguments(argv: Sequence[str]) -> list[str]:
-    """A command line of ``convert`` without what says where it runs."""
+    """Command line of ``convert`` without the options of the launch mode and its containers."""
     parser = OneLineParser(add_help=False, allow_abbrev=False)
     add_dataclass(parser, ContainerOptions)
     parser.add_argument("--launch-mode")
@@ -93,11 +94,11 @@ def inner_arguments(argv: Sequence[str]) -> list[str]:
 
 
 def base_image(options: ContainerOptions, targets: Iterable[Format]) -> str:
-    """The image that is named or the release's: for TensorRT plans the server's, since a plan is loaded only by the
-    version of TensorRT that built it; for the other formats the framework's. That one's TensorFlow is, in the same
-    release, the one of the server's TensorFlow backend with the same TensorRT, as models that go through TF-TRT need.
+    """Image that is named, or the release's image. For TensorRT plans it is the server's, since only the TensorRT
+    version that built a plan can load it; for the other formats it is the framework's. Within a release, the
+    framework's TensorFlow and TensorRT are the versions of the server's TensorFlow backend, as models from TF-TRT need.
 
-    Raises UsageError if none is named, or one can't make all targets.
+    Raises UsageError if none is named, or if one image can't make all targets.
     """
     plans = Format.TRT in targets
     if plans and Format.TF_TRT in targets:
@@ -114,8 +115,8 @@ def base_image(options: ContainerOptions, targets: Iterable[Format]) -> str:
 
 
 def find_gpus(wanted: Sequence[str]) -> list[int]:
-    """Indices by ``--gpus``: all that there are, none included, or those given. Raises UsageError for what is no index,
-    DeviceError for a GPU that this machine doesn't have."""
+    """Indices from ``--gpus``: all GPUs (possibly none), or the given ones. Raises UsageError for a value that is no
+    index, DeviceError for a GPU that this machine doesn't have."""
     if list(wanted) == ["all"]:
         return list(range(len(gpu_names())))
     indices = [int(text) for text in wanted if text.isdecimal()]
@@ -129,8 +130,8 @@ def find_gpus(wanted: Sequence[str]) -> list[int]:
 
 
 def read_folders(values: Iterable[Any]) -> Iterator[Path]:
-    """The folders around the files, folders and file patterns that are among options' values: what lies beside data or
-    a model may belong to it."""
+    """Folders that contain the files, folders and file patterns in the options' values: files next to data or a model
+    may belong to it."""
     for value in values:
         if isinstance(value, list | tuple):
             yield from read_folders(value)
@@ -143,12 +144,12 @@ def read_folders(values: Iterable[Any]) -> Iterator[Path]:
 
 
 def _absolute(path: Path) -> Path:
-    """Without ``..``; links stay, so that the path is the same inside."""
+    """Absolute path without ``..``; links stay, so that the path is the same in the container."""
     return Path(os.path.abspath(path))  # noqa: PTH100
 
 
 def _stderr() -> Callable[[bytes], None]:
-    """Passes on what a container prints, characters that come in two parts included."""
+    """Function that writes a container's output to stderr, also characters that arrive in two parts."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def write(part: bytes) -> None:

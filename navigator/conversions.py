@@ -1,4 +1,4 @@
-"""Makes converted models in a workspace, or finds them there."""
+"""Converted models in a workspace, made or found there."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 @dataclass(frozen=True)
 class Made:
-    """A stored model, its fingerprint, and whether it was there before."""
+    """A stored model, its fingerprint, and a flag if it was there before."""
 
     path: Path
     format: Format
@@ -38,13 +38,13 @@ class Made:
 
 
 def step_path(folder: Path, step: ConversionStep) -> Path:
-    """The file or folder that a step makes."""
+    """Path of the file or folder that a step makes."""
     return folder / f"{step.name}{SUFFIXES[step.target]}"
 
 
 @contextlib.contextmanager
 def logged_to(path: Path) -> Iterator[None]:
-    """What is logged inside goes to this file too, after what earlier calls wrote there."""
+    """Logs the block to this file too, appended to the output of earlier calls."""
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter(_LOG_FORMAT))
     logging.getLogger().addHandler(handler)
@@ -56,8 +56,8 @@ def logged_to(path: Path) -> Iterator[None]:
 
 
 class Conversions:
-    """The folder of converted models; ``ledger`` knows what each file came from, ``gpus`` are the machine's,
-    ``calibration`` is there where a step makes int8 of rows."""
+    """Folder of converted models; ``ledger`` records the origin of each file, ``gpus`` are the machine's,
+    ``calibration`` is given if a step makes int8 with calibration rows."""
 
     def __init__(
         self,
@@ -73,8 +73,8 @@ class Conversions:
         self._done: dict[str, Made | DeploymentError] = {}
 
     def make(self, steps: Sequence[ConversionStep]) -> Made:
-        """The result of a chain of steps, each made only where it is not there from the same input, options and
-        versions. Raises what a converter raises, naming a step on the way."""
+        """Result of a chain of steps. A step runs only if its result for the same input, options and versions is
+        missing. Raises the errors of the converters; the error of an intermediate step names it."""
         made = self._source
         for step in steps:
             try:
@@ -86,8 +86,8 @@ class Conversions:
         return made
 
     def compare(self, name: str, made: Made, comparison: ModelComparison, *, reduced: bool) -> tuple[str, bool]:
-        """What the comparison of a conversion says, and whether it was found out before; ``reduced`` is one in a
-        narrower precision. Raises ToleranceError if the answers differ."""
+        """Message of a conversion's comparison, and True if it is from an earlier call; ``reduced`` means a narrower
+        precision. Raises ToleranceError if the answers differ."""
         topic = f"{name}: comparison"
         origin = {
             "source": self._source.fingerprint,
@@ -105,7 +105,7 @@ class Conversions:
         return message, False
 
     def _once(self, step: ConversionStep, source: Made, *, own_log: bool) -> Made:
-        """Chains share their first steps: in one call each is made, or fails, once."""
+        """Runs a step at most once per call, since chains share their first steps; a failure is raised again."""
         if step.name not in self._done:
             with logged_to(self._folder / f"{step.name}.log") if own_log else contextlib.nullcontext():
                 try:

@@ -1,4 +1,4 @@
-"""`model-navigator convert`: a stored model in other formats, each compared with the source on the same rows."""
+"""Command `model-navigator convert`: converts a stored model to other formats and compares each with the source."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ logger = logging.getLogger("convert")
 PLUGINS = (DATALOADER,)
 NOTES = {
     "model_version": "noted in the results only",
-    "inputs": "the model tells its own; here to rename them in what is made, or to fix open dimensions",
-    "outputs": "the model tells its own; here to rename them in what is made",
+    "inputs": "the model has a signature; here to rename inputs of the result, or to fix open dimensions",
+    "outputs": "the model has a signature; here to rename outputs of the result",
     "container_version": "for --launch-mode docker only",
     "framework_docker_image": "for --launch-mode docker only",
     "triton_docker_image": "for --launch-mode docker only",
@@ -63,11 +63,11 @@ class ConversionState(Mnemonic):
 
 @dataclass(frozen=True)
 class ConverterLaunchOptions:
-    """Options: the place of conversions, and what becomes of their containers."""
+    """Options of the place of conversions and of their containers."""
 
-    output_path: Path | None = option("where the first success goes", None, aliases=("-o",))
-    launch_mode: LaunchMode = option("where conversions run", LaunchMode.LOCAL)
-    override_conversion_container: bool = option("build the container anew; for --launch-mode docker only", False)
+    output_path: Path | None = option("path for the first successful conversion", None, aliases=("-o",))
+    launch_mode: LaunchMode = option("place of the conversions", LaunchMode.LOCAL)
+    override_conversion_container: bool = option("build the container again; for --launch-mode docker only", False)
     dataloader: Path | None = option("module with get_dataloader_fn: real rows to compare on", None)
 
 
@@ -75,7 +75,7 @@ _GROUPS = (ConverterLaunchOptions, TargetOptions, CalibrationOptions, Comparison
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that are this command's own."""
+    """Adds this command's own options."""
     for group in _GROUPS:
         add_dataclass(parser, group)
 
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _convert_in_container(args: argparse.Namespace) -> int:
-    from navigator.container import ContainerJob  # what converts in a container needs no Docker SDK there
+    from navigator.container import ContainerJob  # inside a container there is no Docker SDK
 
     launch, model = from_args(ConverterLaunchOptions, args), from_args(ModelOptions, args)
     source, targets = model.find_format(), from_args(TargetOptions, args).target_formats
@@ -152,8 +152,8 @@ class _Job:
     def prepare(
         cls, args: argparse.Namespace, source_format: Format, attempts: Sequence[Attempt], gpus: Sequence[str]
     ) -> _Job:
-        """Checks the options against the model and reads the rows; no model is loaded that tells its signature by
-        itself."""
+        """Checks the options against the model and reads the rows; a model is loaded only if no file has its
+        signature."""
         model = from_args(ModelOptions, args)
         signature = find_signature(read_spec(model.model_path, source_format), model.inputs, model.outputs)
         bounds = find_bounds(from_args(ShapeOptions, args), signature.spec)
@@ -168,12 +168,12 @@ class _Job:
         return cls(source, signature, bounds, comparison, gpus, calibration)
 
     def conversions(self, workspace: Path) -> Conversions:
-        """The workspace's converted models."""
+        """Converted models of the workspace."""
         ledger, folder = Ledger(workspace / STATE), workspace / CONVERTED
         return Conversions(self.source, folder, ledger, self.bounds.profiles, self.gpus, self.calibration)
 
     def steps(self, attempt: Attempt) -> list[ConversionStep]:
-        """The attempt's, after one that renames where names change."""
+        """Steps of the attempt, after a renaming step if names change."""
         if not self.signature.renames:
             return list(attempt.steps)
         names = {"inputs": self.signature.inputs, "outputs": self.signature.outputs}
@@ -189,7 +189,7 @@ def _row_source(args: argparse.Namespace) -> RowSource | None:
 
 
 def _find_gpus(attempts: Sequence[Attempt]) -> tuple[list[str], str]:
-    """The GPUs' names, looked for only if an attempt needs one, and what there is to say if there is none."""
+    """Names of the GPUs, looked up only if an attempt needs one, and the error message if there is none."""
     needing = list(dict.fromkeys(str(attempt.format) for attempt in attempts if attempt.needs_gpu))
     if not needing:
         return [], ""
@@ -207,7 +207,8 @@ def _open_workspace(options: WorkspaceOptions) -> Path:
 
 
 def _try(attempt: Attempt, job: _Job | None, conversions: Conversions | None, without_gpu: str) -> dict[str, Any]:
-    """One conversion with its comparison, as an entry of the results file. What a user can mend is recorded."""
+    """Runs one conversion with its comparison; returns its entry of the results file. Errors that the user can fix are
+    recorded."""
     started = time.monotonic()
     entry: dict[str, Any] = {}
     state, message = ConversionState.SUCCEEDED, ""

@@ -1,4 +1,4 @@
-"""The image that a conversion runs in: the one that is named where it has what is needed, else one built on it."""
+"""Image for a conversion: the named image if it has the requirements, else an image built on it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from deployment_toolkit.process import last_lines
 logger = logging.getLogger("convert")
 
 DOCKERFILE = ROOT / "Dockerfile"
-# TF-TRT needs the image's own TensorFlow, which is built with TensorRT; the project's is not.
+# TF-TRT needs the image's TensorFlow, which is built with TensorRT; the project's is not.
 TF_TRT_DOCKERFILE = ROOT / "scripts" / "docker" / "tf_trt.Dockerfile"
 _CONVERTER = "wide-deep-converter"
-# What a Dockerfile takes from its folder that an image must be built anew for. The sources are not: they are mounted.
+# Files of a Dockerfile's folder whose change requires a new build. Sources are mounted, so they don't.
 _INGREDIENTS = ("requirements.txt", "constraints.txt", "scripts/install.sh", "scripts/docker/install_tensorrt.sh")
 _TAG_LENGTH = 100
 _BUILT = "give with --framework-docker-image one that scripts/docker/build.sh made"
@@ -61,9 +61,9 @@ class ConverterImage:
     formats: Collection[Format]
 
     def find(self, engine: ContainerEngine, *, anew: bool) -> str:
-        """The name of ``base``, pulled if it is not here, or of an image that is built on it; that one is kept until
-        the base or the project's requirements change, or one is wanted ``anew``. Raises ContainerError, naming the
-        image, if there is none that can do it."""
+        """Name of ``base``, pulled if this host lacks it, or of an image that is built on it. A built image is kept
+        until the base or the project's requirements change, or until a call with ``anew``. Raises ContainerError, which
+        names the image, if none can do the conversion."""
         engine.require_image(self.base)
         lacks = self._what_it_lacks(engine, self.base)
         if lacks is None:
@@ -102,7 +102,7 @@ class ConverterImage:
         return f"{_CONVERTER}:{tag}-{digest.hexdigest()[:12]}"
 
     def _what_it_lacks(self, engine: ContainerEngine, image: str) -> str | None:
-        """Why an image can't do the job, None if it can."""
+        """Reason why an image can't do the conversion, None if it can."""
         needed = {name for item in self.formats for name in _NEEDED.get(item, ())}
         probe = _PROBE + (_TF_TRT_PROBE if Format.TF_TRT in self.formats else "")
         printed: list[bytes] = []

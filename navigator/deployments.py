@@ -46,7 +46,7 @@ _PRECISIONS = (Precision.INT8, Precision.FP16, Precision.FP32)
 
 
 class HostChoice(Mnemonic):
-    """Host of the model: ``Host``, or whichever the server can."""
+    """Host of the model: a value of ``Host``, or ``auto`` for the one that the server has."""
 
     AUTO = "auto"
     NATIVE = "native"
@@ -56,21 +56,21 @@ class HostChoice(Mnemonic):
 
 @dataclass(frozen=True)
 class ConfigOptions:
-    """How the server runs the model."""
+    """Options of the model on the server."""
 
     host: HostChoice = option(
         "native: the server's own backend for the format; python: the framework in the Python backend, for servers "
-        "without such a backend; cpp: OpenVINO in this project's own backend, of the embedded server; auto: native, "
-        "and python where --load-model finds that the server has no such backend",
+        "without such a backend; cpp: OpenVINO in this project's own backend, in the embedded server; auto: native, "
+        "and python if --load-model finds that the server has no such backend",
         HostChoice.AUTO,
     )
     batching: Batching = option(
-        "disabled: the model sees requests as they are; static: as batches, one by one; dynamic: the server joins them",
+        "disabled: the model gets requests unchanged; static: as batches, one by one; dynamic: the server joins them",
         Batching.STATIC,
     )
     max_batch_size: int = option("largest batch", 1)
     preferred_batch_sizes: list[int] = option("sizes that dynamic batching aims at", [], nargs="+")
-    max_queue_delay_us: int = option("how long dynamic batching may hold a request back, in microseconds", 0)
+    max_queue_delay_us: int = option("longest time that dynamic batching may delay a request, in microseconds", 0)
     engine_count_per_device: list[tuple[DeviceKind, int]] = option(
         "instances on a kind of device",
         [],
@@ -88,9 +88,9 @@ class ConfigOptions:
     )
     tensorrt_capture_cuda_graph: bool = option("run TensorRT plans as CUDA graphs", False)
     triton_backend_parameters: list[tuple[str, str]] = option(
-        "parameters of the backend; the Python host takes threads=N, the threads of an instance; the C++ host "
-        "threads=N, those of all instances, streams=N, into which they are divided, undivided_rows=N, up to which a "
-        "batch is computed by all threads together, and inference_precision=f32|bf16, by default the model's",
+        "parameters of the backend; the Python host takes threads=N, the threads of an instance; the C++ host takes "
+        "threads=N, the threads of all instances, streams=N, the number of groups of threads, undivided_rows=N, the "
+        "largest batch that all threads compute together, and inference_precision=f32|bf16, by default the model's",
         [],
         type=key_value(),
         nargs="+",
@@ -100,7 +100,7 @@ class ConfigOptions:
 
 @dataclass(frozen=True)
 class Choice:
-    """A deployment, the options that it can't follow, and the format of the model that it is made of."""
+    """A deployment, the options that it drops, and the format of its source model."""
 
     deployment: Deployment
     source_format: Format
@@ -108,8 +108,8 @@ class Choice:
 
 
 def find_choices(args: argparse.Namespace) -> list[Choice]:
-    """The deployment that the options describe; with ``--host auto`` the native one, then that of the Python host where
-    there is one. Raises UsageError or ModelError where the options make none."""
+    """Deployments for the options: one, or with ``--host auto`` the native one, then the Python host's if there is one.
+    Raises UsageError or ModelError if the options give no valid deployment."""
     model, config = from_args(ModelOptions, args), from_args(ConfigOptions, args)
     tensorrt = from_args(TensorRTOptions, args)
     model_format = model.find_format()
@@ -127,12 +127,12 @@ def find_choices(args: argparse.Namespace) -> list[Choice]:
 
 
 def _hosted(config: ConfigOptions) -> tuple[Format, ...]:
-    """What the Python host runs on these engines."""
+    """Formats that the Python host runs on these devices."""
     return GPU_HOSTED if DeviceKind.GPU in dict(config.engine_count_per_device) else HOSTED
 
 
 def _for_cpp(config: ConfigOptions, model: ModelOptions, model_format: Format) -> ConfigOptions:
-    """The arithmetic that the model asks for, unless the options name one."""
+    """Options for the C++ host: with the model's arithmetic, unless the options name one."""
     if INFERENCE_PRECISION in dict(config.triton_backend_parameters):
         return config
     wanted = arithmetic(model.model_path) if model_format is Format.OPENVINO else CPP_PRECISIONS[0]
@@ -141,7 +141,7 @@ def _for_cpp(config: ConfigOptions, model: ModelOptions, model_format: Format) -
 
 
 def _for_native(config: ConfigOptions) -> tuple[ConfigOptions, list[str]]:
-    """Accelerators are a GPU's: engines on the CPU alone go without."""
+    """Options for the native backend, and the dropped ones: engines on the CPU only have no accelerator."""
     on_cpu = {device for device, _ in config.engine_count_per_device} == {DeviceKind.CPU}
     if config.backend_accelerator is Accelerator.NONE or not on_cpu:
         return config, []
@@ -150,7 +150,7 @@ def _for_native(config: ConfigOptions) -> tuple[ConfigOptions, list[str]]:
 
 
 def _for_python(config: ConfigOptions) -> tuple[ConfigOptions, list[str]]:
-    """What belongs to a native backend is left out."""
+    """Options for the Python host, and the dropped ones, which apply only to a native backend."""
     dropped = []
     if config.backend_accelerator is not Accelerator.NONE:
         dropped.append(f"--backend-accelerator {config.backend_accelerator}")
@@ -211,7 +211,7 @@ def _tell_unused(config: ConfigOptions, tensorrt: TensorRTOptions, model_format:
 
 
 def _find_spec(model: ModelOptions, model_format: Format) -> ModelSpec:
-    """From the options, with the value ranges that an export left in the model's folder, else from the model itself."""
+    """Signature from the options, with value ranges that an export stored with the model, else from the model."""
     if model_format not in MODEL_FILES:
         raise UsageError(f"no server here runs {model_format}: {INSTEAD.get(model_format, 'use tf-savedmodel')}")
     if bool(model.inputs) != bool(model.outputs):
@@ -228,13 +228,13 @@ MADE = "hosted"  # folder in the workspace
 
 @dataclass(frozen=True)
 class Sources:
-    """The model ``given``, and what is made of it in ``workspace``."""
+    """The model ``given``, and converted models in ``workspace``."""
 
     given: Path
     workspace: Path
 
     def model_for(self, choice: Choice) -> Path:
-        """The path of the model that a deployment serves. Raises what the converter raises."""
+        """Path of the model that a deployment serves, converted if necessary. Raises the errors of the converter."""
         source, wanted = choice.source_format, choice.deployment.format
         if source is wanted:
             return self.given

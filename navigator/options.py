@@ -35,14 +35,14 @@ class ModelOptions:
     )
     model_version: int = option("version of the model", 1)
     inputs: list[GivenTensor] = option(
-        "inputs, where the model does not tell them",
+        "inputs, if the model has no signature",
         [],
         type=parse_tensor,
         nargs="+",
         metavar="[NEW=]NAME:SHAPE:DTYPE",
     )
     outputs: list[GivenTensor] = option(
-        "outputs, where the model does not tell them",
+        "outputs, if the model has no signature",
         [],
         type=parse_tensor,
         nargs="+",
@@ -57,15 +57,13 @@ class ModelOptions:
                     raise UsageError(f"{flag} names {twice} twice")
 
     def find_format(self) -> Format:
-        """The model's format: as given, or by suffix, or by what is in the folder.
+        """Format of the model: the given one, else by its suffix, else by the files in its folder.
 
         Raises ModelError if there is nothing at the path or it can't be a model of that format, UsageError if the
-        format can't be told.
+        format is unknown.
         """
         if not self.model_path.exists():
-            raise ModelError(
-                f"there is no model at {self.model_path}: export or convert it first, or mend --model-path"
-            )
+            raise ModelError(f"there is no model at {self.model_path}: export or convert it first, or fix --model-path")
         found = self.model_format or format_of(self.model_path)
         if found is None:
             raise UsageError(f"the format of {self.model_path} can't be told from its name: give --model-format")
@@ -83,7 +81,7 @@ class WorkspaceOptions:
 
 @dataclass(frozen=True)
 class ContainerOptions:
-    """The images of NVIDIA's release, or others in their place, and the GPUs that their containers see."""
+    """Options of containers: NVIDIA's release or other images, and the GPUs that containers see."""
 
     container_version: str | None = option("release of NVIDIA's containers, as 22.04", None)
     framework_docker_image: str | None = option("image with the framework, instead of the release's", None)
@@ -92,12 +90,12 @@ class ContainerOptions:
 
     @property
     def framework_image(self) -> str | None:
-        """The image with the framework, None if none is named."""
+        """Image with the framework, None if none is named."""
         return self.framework_docker_image or self._of_release(FRAMEWORK_IMAGE)
 
     @property
     def server_image(self) -> str | None:
-        """The image with Triton, None if none is named."""
+        """Image with Triton, None if none is named."""
         return self.triton_docker_image or self._of_release(TRITON_IMAGE)
 
     def _of_release(self, image: str) -> str | None:
@@ -106,7 +104,7 @@ class ContainerOptions:
 
 @dataclass(frozen=True)
 class TensorRTOptions:
-    """Limits of TensorRT."""
+    """Options of TensorRT's limits."""
 
     tensorrt_max_workspace_size: int = option(
         "memory that TensorRT may use, in bytes", 4 * 1024**3, aliases=["--max-workspace-size"]
@@ -123,7 +121,7 @@ _GROUPS = (ModelOptions, WorkspaceOptions, ContainerOptions, TensorRTOptions)
 
 
 def add_common_options(parser: argparse.ArgumentParser, notes: Mapping[str, str]) -> None:
-    """Adds the options of this module; ``notes`` says by option what it means to the command at hand."""
+    """Adds the options of this module; ``notes`` has, by option, its meaning for the command."""
     for group in _GROUPS:
         add_dataclass(parser, group)
     for action in parser._actions:
@@ -132,7 +130,7 @@ def add_common_options(parser: argparse.ArgumentParser, notes: Mapping[str, str]
 
 
 def given(options: object, *names: str) -> list[str]:
-    """The flags of those options whose value is not the default."""
+    """Flags of the named options whose value is not the default."""
     defaults = {
         item.name: item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
         for item in dataclasses.fields(options)  # type: ignore[arg-type]
@@ -142,6 +140,6 @@ def given(options: object, *names: str) -> list[str]:
 
 
 def tell_unused(flags: list[str], reason: str) -> None:
-    """Logs one line for options that were given and change nothing."""
+    """Logs one line for options that are given and have no effect."""
     if flags:
         logger.info("%s: no effect here, %s", ", ".join(flags), reason)

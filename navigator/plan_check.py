@@ -1,4 +1,4 @@
-"""Whether a server's image can load a TensorRT plan, before the plan is given to the server."""
+"""Check that a server's image can load a TensorRT plan, before the plan is deployed."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from deployment_toolkit.library.tensorrt.plan import PlanBuild, plan_build, same
 
 logger = logging.getLogger("model-navigator")
 
-VERSION_VARIABLE = "TRT_VERSION"  # set by NVIDIA's images, as 10.11.0.33
+VERSION_VARIABLE = "TRT_VERSION"  # set by NVIDIA's images, for example 10.11.0.33
 
 
 def require_servable(plan: Path, image: str) -> None:
-    """Raises ModelError, naming both versions, if the TensorRT of ``image`` is not the one that built the plan, or no
-    GPU of this machine is of the kind that did.
+    """Raises ModelError, which names both versions, if the TensorRT of ``image`` is not the version that built the
+    plan, or if no GPU of this machine is of the kind that built it.
 
-    What can't be told is logged and passes: the origin of a plan that was not made here, the TensorRT of an image that
-    names none or is not here (it is not pulled for this), the GPUs of a machine that shows none.
+    If something is unknown, this is logged and the check passes: the origin of a plan that was not made here, the
+    TensorRT of an image that names none or is not on this host (it is not pulled), the GPUs of a machine without any.
     """
     build = plan_build(plan)
     if build is None:
@@ -42,7 +42,7 @@ def _require_version(plan: Path, build: PlanBuild, image: str) -> None:
 
 
 def _version_of(image: str) -> tuple[str | None, str]:
-    """The TensorRT version of an image, or None and why it is unknown."""
+    """TensorRT version of an image, or None and the reason why it is unknown."""
     try:
         with ContainerEngine.connect() as engine:
             environment = engine.image_environment(image)

@@ -1,4 +1,4 @@
-"""Shapes that a converted model is made for and compared on."""
+"""Input shapes for which a converted model is made and compared."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SHAPES: Mapping[str, Any] = {"type": named(parse_shape), "nargs": "+", "metavar
 
 @dataclass(frozen=True)
 class ShapeOptions:
-    """The shapes that inputs take, the batch dimension first."""
+    """Options of the inputs' shapes, the batch dimension first."""
 
     max_batch_size: int = option("largest batch; the batch dimension of --max-shapes wins", 32)
     min_shapes: list[Named[Shape]] = option("smallest shape of inputs; else 1 in every open dimension", [], **_SHAPES)
@@ -31,7 +31,7 @@ class ShapeOptions:
 
 @dataclass(frozen=True)
 class ShapeBounds:
-    """The batch sizes to make and compare, and the profile of each input whose dimensions are known or bounded."""
+    """Smallest and largest batch, and the profile of each input whose dimensions are known or bounded."""
 
     min_batch: int
     max_batch: int
@@ -44,7 +44,7 @@ class ShapeBounds:
             raise UsageError(f"{what} needs bounds of every dimension: give --max-shapes of {', '.join(open_inputs)}")
 
     def fixed(self, spec: ModelSpec, which: Literal["min", "opt", "max"]) -> ModelSpec:
-        """The model with this shape of each profile for its inputs' rows."""
+        """Signature in which each input has this shape of its profile."""
         inputs = tuple(
             TensorSpec(tensor.name, tensor.dtype, getattr(self.profiles[tensor.name], which)[1:], tensor.value_range)
             if tensor.name in self.profiles
@@ -55,10 +55,10 @@ class ShapeBounds:
 
 
 def find_bounds(options: ShapeOptions, spec: ModelSpec) -> ShapeBounds:
-    """The options as shapes of this model's inputs.
+    """Converts the options to shapes of this model's inputs.
 
-    Raises UsageError naming option and input for a shape that the model does not have, bounds in the wrong order and
-    batch dimensions that differ between inputs.
+    Raises UsageError, which names option and input, for a shape that the model does not accept, bounds in the wrong
+    order and batch dimensions that differ between inputs.
     """
     names = [tensor.name for tensor in spec.inputs]
     given = {
@@ -105,7 +105,7 @@ def _batch(flag: str, shapes: Mapping[str, Shape], default: int) -> int:
 def _profile(
     tensor: TensorSpec, given: Mapping[str, Mapping[str, Shape]], batches: Mapping[str, int]
 ) -> ShapeProfile | None:
-    """None if nothing bounds an open dimension."""
+    """Profile of an input; None if an open dimension has no bounds."""
     largest = given["--max-shapes"].get(tensor.name, (batches["--max-shapes"], *tensor.shape))
     if -1 in largest:
         told = next((flag for flag, shapes in given.items() if tensor.name in shapes), None)

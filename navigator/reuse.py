@@ -1,4 +1,4 @@
-"""Ledger of a workspace: what was made of what, so that a second call does not make it again."""
+"""Ledger of a workspace: results and their origins, so that a second call reuses them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from deployment_toolkit.files.atomic import write_text
 logger = logging.getLogger("convert")
 
 _TENSORFLOW = ("tensorflow", "tensorflow-cpu")
-# What reads, writes and runs a format, by the names under which it may be installed.
+# Names of the packages that read, write and run a format.
 _PACKAGES = {
     Format.TF_SAVEDMODEL: _TENSORFLOW,
     Format.TF_TRT: (*_TENSORFLOW, "tensorrt"),
@@ -33,9 +33,9 @@ _PACKAGES = {
 
 
 class Ledger:
-    """Outcomes by topic, each with what it came from, in a YAML file that is written at every note.
+    """Outcomes by topic, each with its origin, in a YAML file that is written at every note.
 
-    What something came from is a mapping of plain values; it counts as unchanged only if all of them are equal.
+    An origin is a mapping of plain values; it counts as unchanged only if all of them are equal.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,7 +43,7 @@ class Ledger:
         self._entries = _read(path)
 
     def recall(self, topic: str, origin: Mapping[str, Any]) -> Any:
-        """The outcome that was noted for the same origin; None, with the reason logged, if there is none."""
+        """Outcome that was noted for the same origin; None if there is none. A changed origin is logged."""
         entry = self._entries.get(topic)
         if entry is None:
             return None
@@ -55,18 +55,18 @@ class Ledger:
         return entry["outcome"]
 
     def note(self, topic: str, origin: Mapping[str, Any], outcome: Any) -> None:
-        """Remembers an outcome in place of the topic's earlier one."""
+        """Records an outcome in place of the topic's earlier one."""
         self._entries[topic] = {"from": plain(origin), "outcome": outcome}
         write_text(self._path, yaml.safe_dump(self._entries, sort_keys=False, width=120))
 
     def forget(self, topic: str) -> None:
-        """Drops a topic: what it tells of is about to be replaced."""
+        """Drops a topic whose result is about to be replaced."""
         if self._entries.pop(topic, None) is not None:
             write_text(self._path, yaml.safe_dump(self._entries, sort_keys=False, width=120))
 
 
 def plain(value: Any) -> Any:
-    """A value of options as YAML has it, so that what was read compares with what is asked for."""
+    """Plain YAML form of an option's value, so that values from the file and new values compare."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return plain(dataclasses.asdict(value))
     if isinstance(value, Mapping):
@@ -77,8 +77,7 @@ def plain(value: Any) -> Any:
 
 
 def tool_versions(formats: Iterable[Format]) -> dict[str, str]:
-    """Versions of the installed packages that have to do with these formats, and a digest of this project's own code
-    for them."""
+    """Versions of the installed packages for these formats, and a digest of this project's code for them."""
     names = sorted({name for model_format in formats for name in _PACKAGES.get(model_format, ())})
     versions = {"deployment_toolkit.library": _own_code()}
     for name in names:
@@ -99,7 +98,7 @@ def _own_code() -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """What a file tells; nothing if it is not there or was damaged."""
+    """Entries of a ledger's file; empty if it is missing or damaged."""
     try:
         entries = yaml.safe_load(path.read_text())
         sound = isinstance(entries, dict) and all(

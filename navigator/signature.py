@@ -1,4 +1,4 @@
-"""A model's inputs and outputs as they are, and as the options want them: other names, narrower shapes."""
+"""Signature of a converted model: the source's inputs and outputs, with the options' names and narrower shapes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from navigator.values import GivenTensor
 
 
 def read_spec(path: Path, model_format: Format) -> ModelSpec:
-    """From the file that an export leaves in a folder, which needs no runtime, else from the model by its runtime."""
+    """Reads a signature from the file that an export stores in the folder, without a runtime, else from the model."""
     stored = stored_spec(path)
     if stored is not None:
         return stored
@@ -24,7 +24,8 @@ def read_spec(path: Path, model_format: Format) -> ModelSpec:
 
 @dataclass(frozen=True)
 class Signature:
-    """``spec`` has the new names; ``inputs`` and ``outputs`` hold the changed ones, the model's own first."""
+    """Signature of a conversion. ``spec`` has the new names; ``inputs`` and ``outputs`` map a changed tensor's name in
+    the model to its new name."""
 
     spec: ModelSpec
     inputs: Mapping[str, str] = field(default_factory=dict)
@@ -32,27 +33,27 @@ class Signature:
 
     @property
     def renames(self) -> bool:
-        """Whether any name changes."""
+        """True if a name changes."""
         return bool(self.inputs or self.outputs)
 
     def to_source(self, x: Arrays) -> Arrays:
-        """Inputs under the model's own names."""
+        """Inputs with the model's names."""
         own = {new: old for old, new in self.inputs.items()}
         return {own.get(name, name): array for name, array in x.items()}
 
     def from_source(self, x: Arrays) -> Arrays:
-        """Inputs from the model's own names, or outputs, to the new ones."""
+        """Inputs with the new names, from inputs with the model's names."""
         return {self.inputs.get(name, name): array for name, array in x.items()}
 
     def answers(self, y: Arrays) -> Arrays:
-        """Outputs under the new names."""
+        """Outputs with the new names."""
         return {self.outputs.get(name, name): array for name, array in y.items()}
 
 
 def find_signature(spec: ModelSpec, inputs: Sequence[GivenTensor], outputs: Sequence[GivenTensor]) -> Signature:
-    """What ``--inputs`` and ``--outputs`` make of a model's own signature; tensors they don't name stay as they are.
+    """Applies ``--inputs`` and ``--outputs`` to a model's signature; tensors that they don't name stay unchanged.
 
-    Raises UsageError for a tensor the model does not have, another dtype, a shape it does not take, or two of one name.
+    Raises UsageError for an unknown tensor, another dtype, a shape that the model does not accept, or a repeated name.
     """
     new_inputs = _tensors("--inputs", "input", spec.inputs, inputs)
     new_outputs = _tensors("--outputs", "output", spec.outputs, outputs)

@@ -1,5 +1,5 @@
-"""``model-navigator triton-config-model``: a model in a server's repository with a complete configuration, and loaded
-if asked."""
+"""Command ``model-navigator triton-config-model``: puts a model with a complete configuration into a server's
+repository, and loads it on request."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ RESULTS_FILE = "triton_config_model_results.yaml"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that are this command's own."""
+    """Adds this command's own options."""
     add_dataclass(parser, RepositoryOptions)
     add_dataclass(parser, ConfigOptions)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the model into the repository, loads it if asked, and records the outcome in the workspace."""
+    """Writes the model into the repository, loads it on request, and records the outcome in the workspace."""
     workspace, target = from_args(WorkspaceOptions, args), from_args(RepositoryOptions, args)
     results_path = workspace.workspace_path / RESULTS_FILE
     if workspace.override_workspace:
@@ -73,7 +73,7 @@ def _require_servable(source: Path, model_format: Format, containers: ContainerO
     if model_format is not Format.TRT:
         tell_unused(named, f"a server's image is asked for a TensorRT plan, not for {model_format}")
     elif containers.server_image is not None:
-        from navigator.plan_check import require_servable  # who names no image needs no Docker SDK
+        from navigator.plan_check import require_servable  # without an image no Docker SDK is needed
 
         require_servable(source, containers.server_image)
 
@@ -81,8 +81,8 @@ def _require_servable(source: Path, model_format: Format, containers: ContainerO
 def _deploy(
     choices: list[Choice], target: RepositoryOptions, sources: Sources, result: dict[str, Any], *, started_anew: bool
 ) -> None:
-    """Takes the first choice, and the next where the server has no backend for it; tells ``result`` what was done. A
-    later choice that the server runs already is kept, unless everything is to start anew."""
+    """Deploys the first choice, and the next if the server has no backend for it; records the outcome in ``result``. A
+    later choice that the server runs already is kept, unless ``started_anew``."""
     if not target.load_model:
         choices = choices[:1]
     elif not started_anew:

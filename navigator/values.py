@@ -1,4 +1,4 @@
-"""Values of options: tensors, and values given by name or for all."""
+"""Values of options: tensors, and values for one named tensor or for all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class GivenTensor:
-    """An input or output as it is told on a command line: the model's ``name`` for it, and what it is to be."""
+    """An input or output on a command line: the model's ``name`` for it, and its new name, shape and dtype."""
 
     name: str
     spec: TensorSpec
@@ -31,7 +31,8 @@ class GivenTensor:
 
 
 def parse_tensor(text: str) -> GivenTensor:
-    """``[new=]name:shape:dtype``; the shape starts with the batch dimension, -1; ``new`` is the name in the result."""
+    """Parses ``[new=]name:shape:dtype``; the shape starts with the batch dimension, -1; ``new`` is the name in the
+    result."""
     new, _, rest = text.rpartition("=")
     parts = rest.split(":")
     name = ":".join(parts[:-2])
@@ -45,7 +46,7 @@ def parse_tensor(text: str) -> GivenTensor:
 
 
 def parse_dtype(text: str) -> str:
-    """The name that numpy has for a dtype. Raises ValueError if it has none."""
+    """Numpy's name of a dtype. Raises ValueError if there is none."""
     try:
         return str(np.dtype(text).name)
     except TypeError:
@@ -53,14 +54,14 @@ def parse_dtype(text: str) -> str:
 
 
 def parse_shape(text: str) -> tuple[int, ...]:
-    """``8,3`` -> (8, 3), the batch dimension first. Raises ValueError for what is not whole numbers from 1 on."""
+    """Parses ``8,3`` to (8, 3), the batch dimension first. Raises ValueError unless all are whole numbers from 1 on."""
     if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", text):
         raise ValueError(f"{text} is no shape: give whole numbers from 1 on, the batch dimension first, as 8,3")
     return tuple(map(int, text.split(",")))
 
 
 def parse_range(text: str) -> Range:
-    """``low,high``, both included. Raises ValueError unless both are numbers and low is at most high."""
+    """Parses ``low,high``, both included. Raises ValueError unless both are numbers and low is at most high."""
     low, _, high = text.partition(",")
     try:
         bounds = float(low), float(high)
@@ -72,7 +73,7 @@ def parse_range(text: str) -> Range:
 
 
 def parse_tolerance(text: str) -> float:
-    """A number of at least 0. Raises ValueError for anything else."""
+    """Parses a number of at least 0. Raises ValueError for anything else."""
     try:
         value = float(text)
     except ValueError:
@@ -84,13 +85,13 @@ def parse_tolerance(text: str) -> float:
 
 @dataclass(frozen=True)
 class Named(Generic[T]):
-    """A value for one tensor, or, without a name, for all that are not named."""
+    """A value for one tensor, or, without a name, for all tensors that are not named."""
 
     name: str
     value: T
 
     def __repr__(self) -> str:
-        """As on the command line."""
+        """Text of the value on the command line."""
         value = self.value
         if isinstance(value, tuple):
             text = ",".join(f"{item:g}" for item in value)
@@ -100,7 +101,7 @@ class Named(Generic[T]):
 
 
 def named(convert: Callable[[str], T]) -> Callable[[str], Named[T]]:
-    """An option type for ``[name=]value``. ``convert`` raises ValueError for what is no such value."""
+    """Option type for ``[name=]value``. ``convert`` raises ValueError for an invalid value."""
 
     def parse(text: str) -> Named[T]:
         name, _, value = text.rpartition("=")
@@ -113,7 +114,7 @@ def named(convert: Callable[[str], T]) -> Callable[[str], Named[T]]:
 
 
 def by_name(flag: str, given: Sequence[Named[T]], known: Sequence[str], kind: str = "input") -> dict[str, T]:
-    """The value of each known name that has one. Raises UsageError for a name that is not known."""
+    """Value of each known name that has one. Raises UsageError for an unknown name."""
     unknown = next((item for item in given if item.name and item.name not in known), None)
     if unknown is not None:
         raise UsageError(f"{flag} {unknown!r}: the model has no {kind} {unknown.name}, only {', '.join(known)}")
@@ -123,7 +124,7 @@ def by_name(flag: str, given: Sequence[Named[T]], known: Sequence[str], kind: st
 
 
 def key_value(convert_key: Callable[[str], Any] = str, convert_value: Callable[[str], Any] = str) -> Callable[..., Any]:
-    """An option type for ``key=value``, as a pair."""
+    """Option type for ``key=value``, converted to a pair."""
 
     def parse(text: str) -> tuple[Any, Any]:
         key, separator, value = text.partition("=")

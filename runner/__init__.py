@@ -1,1 +1,1 @@
-"""From one YAML to experiments, stages and results."""
+"""Runner of the experiments in a YAML configuration: stages and results."""

@@ -50,7 +50,7 @@ class RunnerOptions:
     )
 
     def with_search(self, config: RunConfig) -> RunConfig:
-        """The configuration with the search that these options ask for."""
+        """Configuration with the search that these options request."""
         if self.search is None:
             return config
         asked = dataclasses.replace(config.search or Search(), experiments=self.search or None)
@@ -82,8 +82,8 @@ def main(argv: list[str]) -> int:
 
 
 def read_command_line(argv: list[str]) -> tuple[RunConfig, list[int], RunnerOptions]:
-    """The configuration with what the options say over it, the numbers of the experiments to run, and the options.
-    Raises UsageError if they can't be used or don't go together."""
+    """Reads the command line: the configuration with the options applied, the numbers of the experiments to run, and
+    the options. Raises UsageError if the options are invalid or contradict each other."""
     parser = make_parser(__doc__ or "")
     add_dataclass(parser, RunnerOptions)
     add_dataclass(parser, LaunchOptions)
@@ -108,13 +108,13 @@ def _print_launch_modes(config: RunConfig, numbers: Sequence[int]) -> None:
 
 
 def _needed_bytes(experiments: int) -> int:
-    """Exported, converted and deployed model of each experiment, dumps, and the checkpoint."""
+    """Disk space for the exported, converted and deployed model of each experiment, dumps, and the checkpoint."""
     return MODEL_BYTES * (3 * experiments + 2)
 
 
 def _child_env() -> dict[str, str]:
-    """The environment of the stages: this one, with the project's packages on the path and TensorFlow's C++ logs
-    quiet."""
+    """Environment of the stages: this process's, with the project's packages on the path and without TensorFlow's C++
+    logs."""
     path = os.pathsep.join(part for part in (str(ROOT), os.environ.get("PYTHONPATH")) if part)
     return {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1", **os.environ, "PYTHONPATH": path}
 

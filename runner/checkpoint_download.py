@@ -1,4 +1,4 @@
-"""Fetches a checkpoint by its URL: a zip or tar archive, checked, unpacked, and put where a run looks for it."""
+"""Downloads a checkpoint from its URL: a zip or tar archive, checked and unpacked into the checkpoint's folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from deployment_toolkit.options.params import add_dataclass, from_args, make_par
 
 logger = logging.getLogger("checkpoint")
 
-STATE_FILE = "checkpoint"  # by it TensorFlow knows a folder of checkpoints, and which is the latest
+STATE_FILE = "checkpoint"  # marks a folder of checkpoints for TensorFlow, and names the latest one
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ def main(argv: list[str]) -> None:
 
 
 def install(archive: Path, folder: Path) -> None:
-    """Unpacks an archive and makes the checkpoint in it, with what lies beside it, the folder.
+    """Unpacks an archive; the checkpoint in it, with the files next to it, becomes ``folder``.
 
-    The checkpoint may lie at any depth. Raises DataError for an archive that can't be unpacked safely and ModelError if
-    it does not hold exactly one checkpoint; then there is no folder.
+    The checkpoint may be at any depth. Raises DataError for an archive that can't be unpacked safely and ModelError if
+    it does not contain exactly one checkpoint; then there is no folder.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".unpacked_", dir=folder.parent) as unpacked:
@@ -71,7 +71,7 @@ def _is_checkpoint(folder: Path) -> bool:
 
 @contextmanager
 def _archive(options: DownloadOptions) -> Iterator[Path]:
-    """The archive on this machine; what was downloaded is deleted when it has been used."""
+    """Yields the path of the archive on this machine; a downloaded archive is deleted after the block."""
     of_this_machine = urlsplit(options.url).scheme == "file"
     try:
         path = _local_file(options) if of_this_machine else _downloaded(options)

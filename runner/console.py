@@ -14,8 +14,7 @@ _TAIL_BYTES = 4096
 
 
 class Console:
-    """Writes to a terminal, where the running stage's line is renewed in place, or to a file, where a line is added
-    now and then."""
+    """Output to a terminal, where the running stage's line is updated in place, or to a file, with occasional lines."""
 
     def __init__(self, stream: TextIO, run_folder: Path) -> None:
         self._stream = stream
@@ -25,18 +24,18 @@ class Console:
         self._shown = 0.0
 
     def show(self, text: str) -> None:
-        """A text of its own."""
+        """Writes a text on separate lines."""
         self._clear()
         print(text, file=self._stream, flush=True)
 
     def started(self, record: StageRecord) -> None:
-        """A stage begins."""
+        """Shows that a stage begins."""
         self._started = self._shown = time.monotonic()
         if not self._tty:
             self.show(f"{_title(record)} …")
 
     def running(self, record: StageRecord, log: Path) -> None:
-        """The stage goes on; the last thing its command printed is its progress."""
+        """Shows a stage's progress: the last line that its command printed."""
         now = time.monotonic()
         if now - self._shown < (1.0 if self._tty else _LOG_EVERY_S):
             return
@@ -49,7 +48,7 @@ class Console:
             print(f"  {line}", file=self._stream, flush=True)
 
     def finished(self, record: StageRecord) -> None:
-        """A stage ended, or was left out."""
+        """Shows that a stage ended or was skipped."""
         memory = f"{record.peak_memory_bytes / 2**30:6.1f} GiB" if record.peak_memory_bytes else ""
         seconds = f"{record.seconds:7.1f} s" if record.seconds else ""
         line = f"{_title(record):<36} {str(record.state).upper():<12}{seconds:>9} {memory:>10}"

@@ -1,4 +1,4 @@
-"""Runs the commands of a stage and records what became of them."""
+"""Execution of a stage's commands, with records of their outcomes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SAMPLE_S = 0.5
 
 
 class Executor:
-    """Runs commands one after another, with their logs in one folder. ``env`` is the children's environment;
+    """Executor of commands, one after another, with their logs in one folder. ``env`` is the children's environment;
     ``changed`` is called after each change of a record."""
 
     def __init__(self, logs: Path, env: Mapping[str, str], console: Console, changed: Callable[[], None]) -> None:
@@ -32,7 +32,7 @@ class Executor:
         self.records: list[StageRecord] = []
 
     def tell(self, text: str) -> None:
-        """Shows a text that is no stage's result."""
+        """Shows a text that is not the result of a stage."""
         self._console.show(text)
 
     def note(self, name: str, experiment: int | None, state: StageState, message: str) -> None:
@@ -43,7 +43,7 @@ class Executor:
 
     @contextlib.contextmanager
     def stage(self, name: str, experiment: int | None) -> Iterator[StageRecord]:
-        """Records what the block does. What goes wrong in it is recorded, shown and not raised, but for Ctrl-C."""
+        """Records the block as a stage. An error in it is recorded and shown but not raised, except Ctrl-C."""
         record = StageRecord(name, experiment, StageState.RUNNING)
         self.records.append(record)
         self._console.started(record)
@@ -59,7 +59,7 @@ class Executor:
             record.state, record.message = StageState.FAILED, _own_words(error)
         except DeploymentError as error:
             record.state, record.message = StageState.FAILED, str(error)
-        except Exception as error:  # a bug of ours must not take the other experiments with it
+        except Exception as error:  # a bug in this project must not stop the other experiments
             record.state, record.message = StageState.FAILED, f"{type(error).__name__}: {error}"
             self._console.show(traceback.format_exc())
         finally:
@@ -88,7 +88,7 @@ class Executor:
 
 
 class StageShell:
-    """The shell of one stage. ``server_pid`` is the server's process, whose memory counts as the stage's, too."""
+    """Shell of one stage. ``server_pid`` is the server's process, whose memory counts as the stage's too."""
 
     def __init__(self, executor: Executor, record: StageRecord, server_pid: int | None) -> None:
         self._executor = executor
@@ -105,11 +105,11 @@ class StageShell:
             raise
 
     def tell(self, text: str) -> None:
-        """Shows a person a text."""
+        """Shows a text to the user."""
         self._executor.tell(text)
 
     def leave_failures_out(self) -> None:
-        """Once the stage has ended well: what repeats the run leaves out what it went on without."""
+        """Removes failed commands from the record of a stage that ended well; the replay script skips them too."""
         self._record.commands = [command for command in self._record.commands if command not in self._failed]
 
 
@@ -132,6 +132,6 @@ def _pss_bytes(pid: int) -> int:
 
 
 def _own_words(error: ProcessError) -> str:
-    """What the child itself gave as its error; the last lines it printed if it gave none."""
+    """The child's own error message, else the last lines that it printed."""
     told = [line for line in error.stderr.replace("\r", "\n").splitlines() if line.startswith("error: ")]
     return told[-1].removeprefix("error: ") if told else last_lines(error.stderr or str(error), 3)

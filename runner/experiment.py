@@ -1,4 +1,4 @@
-"""The experiment that the stages work on."""
+"""Experiment of a run: one configuration in its stages."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ from runner.workspace import ExperimentFolders, Workspace
 
 @dataclass
 class Experiment:
-    """One configuration on its way through the stages. ``server`` is there from the deploy stage on;
-    ``devices`` are the GPUs that a run was given."""
+    """One configuration in its stages. ``server`` is set from the deploy stage on; ``devices`` are the run's GPUs."""
 
     number: int
     config: RunConfig
@@ -34,8 +33,8 @@ class Experiment:
 
     @classmethod
     def create(cls, config: RunConfig, number: int, workspace: Workspace, devices: Sequence[int]) -> Experiment:
-        """Experiment ``number`` of a run, with its folders. The models of a server that somebody else has started lie
-        where it looks for them."""
+        """Makes experiment ``number`` of a run, with its folders. For a server that somebody else has started, the
+        models are in its repository."""
         configuration = config.configurations[number - 1]
         folders = workspace.experiment(number)
         if config.launch_mode_of(configuration) is TritonLaunchMode.REMOTE:
@@ -45,23 +44,23 @@ class Experiment:
 
     @property
     def configuration(self) -> ExperimentConfig:
-        """Its entry in the configuration of the run."""
+        """Entry of the experiment in the configuration of the run."""
         return self.config.configurations[self.number - 1]
 
     @property
     def launch_mode(self) -> TritonLaunchMode:
-        """Launch mode of its server."""
+        """Launch mode of the experiment's server."""
         return self.config.launch_mode_of(self.configuration)
 
     @property
     def distant_server(self) -> ServerUrl | None:
-        """Address of its server, if that is on another host."""
+        """Address of the experiment's server, if it is on another host."""
         url = self.config.grpc_server if self.launch_mode is TritonLaunchMode.REMOTE else None
         return None if url is None or url.is_loopback else url
 
     @property
     def server_image(self) -> str | None:
-        """Name of the image of its server's container, the engine unasked; None without a container."""
+        """Name of the image of the server's container, without a request to the engine; None without a container."""
         if self.launch_mode is not TritonLaunchMode.DOCKER:
             return None
         image, dockerfile = self.config.triton_image(self.configuration), self.config.dockerfile
@@ -72,17 +71,17 @@ class Experiment:
 
     @property
     def server_devices(self) -> tuple[int, ...]:
-        """GPUs that a server which the run starts is to see."""
+        """GPUs that a server started by the run sees."""
         return self.devices if self.parameters.device_kind is DeviceKind.GPU else ()
 
     @property
     def server_log(self) -> Path:
-        """Log of a server that the run starts."""
+        """Log of a server started by the run."""
         return self.workspace.logs / f"experiment_{self.number}_tritonserver.log"
 
     @property
     def exported(self) -> Path:
-        """The exported model, with its format's suffix."""
+        """Path of the exported model, with its format's suffix."""
         return self.folders.exported.with_suffix(SUFFIXES.get(self.parameters.export_format, ""))
 
     @property

@@ -1,9 +1,10 @@
-"""Keeps what people read of a run, under ``reports/``.
+"""Keeps the readable results of a run under ``reports/``.
 
     python -m runner.keep_report RUN NAME
 
-copies report.md, task.yaml, the summaries, the pictures and, of each experiment, its tables and ``config.pbtxt``. What
-repeats those tables or only runs on the host that made them stays behind. Names of files lose the checkout's own path.
+copies report.md, task.yaml, the summaries, the pictures and, for each experiment, its tables and ``config.pbtxt``.
+Files that repeat those tables or only run on the host that made them are not copied. The checkout's path is removed
+from file names.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ KEPT = (
     "experiment_*/ensemble/config.pbtxt",
 )
 _TEXTS = (".md", ".yaml", ".csv", ".pbtxt")
-_CHOSEN = re.compile(r"\]\((experiment_\d+)/search/config\.pbtxt\)")  # the deployed configuration, once more
+_CHOSEN = re.compile(r"\]\((experiment_\d+)/search/config\.pbtxt\)")  # a second copy of the deployed configuration
 
 
 def keep(run: Path, name: str, reports: Path) -> Path:
-    """Copies the run in the folder ``run`` to ``reports/name``, in the place of one of that name; returns that folder.
-    Raises UsageError if there is no run or the name is none, DataError if the folder can't be written."""
+    """Copies the run in the folder ``run`` to ``reports/name``, which is replaced; returns that folder. Raises
+    UsageError if there is no run or the name is invalid, DataError if the folder can't be written."""
     if not (run / "task.yaml").is_file():
         raise UsageError(f"{run} is no run (it has no task.yaml): give a folder of runner_workspace/runs")
     if not re.fullmatch(r"[a-z0-9_]+", name):
@@ -54,7 +55,7 @@ def keep(run: Path, name: str, reports: Path) -> Path:
 
 
 def _portable(text: str) -> str:
-    """Without the checkout's path, and without words about files that are not kept."""
+    """Text without the checkout's path, and without links to files that are not kept."""
     text = text.replace(f"{ROOT}/", "").replace(str(ROOT), ".")
     return _CHOSEN.sub(r"](\1/config.pbtxt)", text.replace(REPLAY_NOTE, ""))
 

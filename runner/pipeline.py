@@ -1,4 +1,4 @@
-"""The walk through a run: preparation, then each experiment stage by stage, then the report."""
+"""Pipeline of a run: preparation, then each experiment stage by stage, then the report."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def run_pipeline(
     devices: Sequence[int] = (),
     keep_models: bool,
 ) -> int:
-    """Runs the experiments ``numbers``, by default all, and writes the report; 0, or 1 if any stage failed.
+    """Runs the experiments ``numbers``, by default all, and writes the report; returns 0, or 1 if any stage failed.
 
-    Ctrl-C stops what runs, keeps what was measured, and is raised again once the report is written.
+    Ctrl-C stops the running stage and keeps all measurements; it is raised again after the report is written.
     """
     console = Console(stream, workspace.run)
     task = Task(config=config, command=command, system=read_system_info(), started=datetime.now(UTC))
@@ -71,7 +71,7 @@ def run_pipeline(
 
 
 def _prepare(config: RunConfig, workspace: Workspace, executor: Executor) -> bool:
-    """Whether data and checkpoints are there."""
+    """Prepares data and checkpoints; False if a stage failed."""
     with preparation_lock(config):
         for stage in preparation_stages(config, workspace):
             if stage.product.exists():
@@ -92,7 +92,7 @@ def _make(stage: PreparationStage, executor: Executor) -> bool:
 
 
 def _run_experiment(experiment: Experiment, executor: Executor) -> None:
-    """Stages up to the first that fails; the rest is skipped. The server lives as long as the experiment."""
+    """Runs the stages up to the first that fails; the rest is skipped. The server runs as long as the experiment."""
     with contextlib.ExitStack() as stack:
         stages = stages_of(experiment)
         for done, stage in enumerate(stages, 1):
@@ -103,7 +103,7 @@ def _run_experiment(experiment: Experiment, executor: Executor) -> None:
             with executor.stage(stage.name, experiment.number) as record:
                 if stage.needs_server and experiment.server is None:
                     experiment.server = stack.enter_context(server_for(experiment))
-                    stack.callback(keep_configs, experiment)  # before somebody else's server forgets the model
+                    stack.callback(keep_configs, experiment)  # before the model is removed from somebody else's server
                 shell = StageShell(executor, record, experiment.server.pid if experiment.server else None)
                 stage.run(experiment, shell)
                 shell.leave_failures_out()
@@ -123,7 +123,7 @@ _DEPLOY = next(index for index, stage in enumerate(STAGES) if stage.name == "dep
 
 
 def stages_of(experiment: Experiment) -> tuple[Stage, ...]:
-    """In order: the search, where one is asked for, before the model is deployed; an ensemble's after all others."""
+    """Stages in order: a requested search before the deployment of the model; an ensemble's stages after all others."""
     search = (SEARCH,) if experiment.config.searches(experiment.number) else ()
     ensemble = ENSEMBLE_STAGES if experiment.config.ensemble_model_name is not None else ()
     return (*STAGES[:_DEPLOY], *search, *STAGES[_DEPLOY:], *ensemble)

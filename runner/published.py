@@ -1,5 +1,5 @@
-"""The original's published results as pictures, and a page that sets beside them this project's newest kept run of all
-formats: ``python -m runner.published``.
+"""Draws the original's published results, and writes a page that compares them with this project's newest kept run of
+all formats: ``python -m runner.published``.
 
 Source of the figures: the README of NVIDIA DeepLearningExamples, TensorFlow2/Recommendation/WideAndDeep/triton
 (May 2022). Pictures go to folders named as the original's.
@@ -58,7 +58,7 @@ class PublishedOptions:
 
 @dataclass(frozen=True)
 class Sweep:
-    """The published rows of one device, backend and mode."""
+    """Published rows of one device, backend and mode."""
 
     device: str
     backend: str
@@ -75,14 +75,14 @@ class Sweep:
 
     @property
     def title(self) -> str:
-        """Names it in tables and pictures."""
+        """Name of the sweep in tables and pictures."""
         return f"{self.device}, {self.backend} {self.precision}"
 
 
 def read_published(path: Path) -> list[Sweep]:
-    """The published rows by device, backend and mode, in the order of the file; latencies in microseconds.
+    """Reads the published rows by device, backend and mode, in the order of the file; latencies in microseconds.
 
-    Raises DataError if there is no such file or a row is not as it must be.
+    Raises DataError if there is no such file or a row is invalid.
     """
     sweeps: dict[tuple[str, ...], Sweep] = {}
     for number, line in enumerate(read_csv(path), start=2):
@@ -105,7 +105,7 @@ def _row(line: Mapping[str, str]) -> PerformanceRow:
 
 
 def _column(name: str) -> str:
-    """``Network+Server Send/Recv`` is the column ``network_server_send_recv_ms``."""
+    """Column for a name in the published file: ``network_server_send_recv_ms`` for ``Network+Server Send/Recv``."""
     return f"{name.lower().replace('+', '_').replace('/', '_').replace(' ', '_')}_ms"
 
 
@@ -121,7 +121,7 @@ def draw(sweeps: Sequence[Sweep], reports: Path) -> None:
 
 @dataclass(frozen=True)
 class OwnRun:
-    """A run that is kept under ``reports/``: its folder's name, what ``task.yaml`` says, and the rows of each
+    """A run that is kept under ``reports/``: its folder's name, the content of ``task.yaml``, and the rows of each
     experiment."""
 
     name: str
@@ -130,8 +130,8 @@ class OwnRun:
 
     @classmethod
     def newest(cls, reports: Path) -> OwnRun | None:
-        """The one that began last, of those with the most measured experiments, whose subject is the network and not an
-        ensemble, as in the original. An experiment that was skipped or failed has no rows and is left out."""
+        """Newest run of the network (not of an ensemble), as in the original, among the runs with the most measured
+        experiments. An experiment that was skipped or failed has no rows and is left out."""
         tasks = {path.parent: yaml.safe_load(path.read_text()) for path in reports.glob("*/task.yaml")}
         tasks = {folder: task for folder, task in tasks.items() if not task["config"].get("ensemble_model_name")}
         if not tasks:
@@ -141,7 +141,7 @@ class OwnRun:
 
 
 def _measured(folder: Path, task: Mapping[str, Any]) -> dict[str, tuple[list[PerformanceRow], list[PerformanceRow]]]:
-    """The rows of a kept run's experiments, offline and online, by title."""
+    """Rows of a kept run's experiments, offline and online, by title."""
     host, measured = f"{task['system']['cpu']}, {task['system']['cores']} cores", {}
     for number, configuration in enumerate(task["config"]["configurations"], 1):
         parameters, results = configuration["parameters"], folder / f"experiment_{number}"
@@ -155,7 +155,7 @@ def _measured(folder: Path, task: Mapping[str, Any]) -> dict[str, tuple[list[Per
 
 
 def page(sweeps: Sequence[Sweep], run: OwnRun | None, reports: Path) -> str:
-    """The text of ``published.md``."""
+    """Text of ``published.md``."""
     lines = [_line(sweep.title, *_of(sweeps, sweep)) for sweep in sweeps if sweep.mode is EvaluationMode.OFFLINE]
     parts = ["# Published figures, and ours beside them\n", _INTRODUCTION]
     if run is not None:

@@ -23,7 +23,7 @@ class StageState(Mnemonic):
 @dataclass
 class StageRecord:
     """A stage of a run. ``peak_memory_bytes`` is the largest proportional set size (PSS) of its processes together,
-    the server's included; ``log`` is where its last command printed, named from the run's folder."""
+    with the server's; ``log`` is the log of its last command, relative to the run's folder."""
 
     name: str
     experiment: int | None
@@ -35,7 +35,7 @@ class StageRecord:
     commands: list[Command] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain YAML types."""
+        """Plain YAML types of the record."""
         return {
             "name": self.name,
             "experiment": self.experiment,

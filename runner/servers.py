@@ -1,4 +1,4 @@
-"""The server of an experiment, by its launch mode."""
+"""Server of an experiment, by its launch mode."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from runner.experiment import Experiment
 
 
 def require_launchable(config: RunConfig, devices: Sequence[int], numbers: Sequence[int] = ()) -> None:
-    """Raises, before anything is made, if the servers of the experiments ``numbers``, by default of all, can't be had:
-    DeviceError without the GPUs, UsageError for ``devices`` that no server of this run can use, ContainerError without
-    an engine or an image, ServerError if a server that somebody else has started does not answer or has a model of
-    this name already."""
+    """Raises an error, before anything is made, if the servers of the experiments ``numbers``, by default of all, can't
+    be launched: DeviceError without the GPUs, UsageError for ``devices`` that no server of this run can use,
+    ContainerError without an engine or an image, ServerError if a server that somebody else has started does not
+    answer or has a model of this name already."""
     chosen = [config.configurations[number - 1] for number in numbers or config.experiment_numbers]
     _require_devices([item for item in chosen if config.launch_mode_of(item) is not TritonLaunchMode.REMOTE], devices)
     modes = {config.launch_mode_of(item) for item in chosen}
@@ -34,14 +34,14 @@ def require_launchable(config: RunConfig, devices: Sequence[int], numbers: Seque
         images = [
             config.triton_image(item) for item in chosen if config.launch_mode_of(item) is TritonLaunchMode.DOCKER
         ]
-        with ContainerEngine.connect() as engine:  # all images, so that a wrong name isn't found out after an hour
+        with ContainerEngine.connect() as engine:  # all images, so that a wrong name isn't found only after an hour
             for name in dict.fromkeys(images):
                 engine.require_image(name or _built_image(config, engine))
 
 
 def server_for(experiment: Experiment) -> AbstractContextManager[TritonServer]:
-    """A context manager whose server is ready inside the block. One that it has started is gone after it; one that
-    somebody else has started goes on without the experiment's models."""
+    """Context manager whose server is ready inside the block. A server that it starts is ended after the block; a
+    server that somebody else has started goes on without the experiment's models."""
     config = experiment.config
     if experiment.launch_mode is TritonLaunchMode.REMOTE:
         return _attached(config)
@@ -57,7 +57,8 @@ def server_for(experiment: Experiment) -> AbstractContextManager[TritonServer]:
 
 
 def _in_container(experiment: Experiment) -> Callable[..., AbstractContextManager[TritonServer]]:
-    """``docker_server`` with what the experiment says of its container. Its image was found or built before the run."""
+    """Partial ``docker_server`` with the experiment's container settings; its image was found or built before the
+    run."""
     image = experiment.server_image
     assert image is not None, "it is served in a container"
     return partial(docker_server, image=image, custom_operations=experiment.config.triton_custom_operations)
@@ -82,6 +83,6 @@ def _require_devices(configurations: Sequence[ExperimentConfig], devices: Sequen
 
 
 def _built_image(config: RunConfig, engine: ContainerEngine) -> str:
-    """The name of the image of the run's Dockerfile, built if something changed."""
+    """Name of the image of the run's Dockerfile, built if something changed."""
     assert config.dockerfile is not None, "the configuration was checked"
     return built_image(engine, config.dockerfile, config.from_image_name)

@@ -125,7 +125,7 @@ def data_options(config: RunConfig, batch_size: int, pattern: str | None = None)
 
 
 def is_embedded(config: RunConfig, number: int) -> bool:
-    """Whether the embedded server serves an experiment."""
+    """True if the embedded server serves an experiment."""
     return config.launch_mode_of(config.configurations[number - 1]) is TritonLaunchMode.EMBEDDED
 
 

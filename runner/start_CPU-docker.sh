@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The main job of start_CPU.sh with the server in a container: also checks for Docker, and builds the server's image the
-# first time. Data and results lie in the folder you call it from.
+# first time. Data and results are in the folder you call it from.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$root/scripts/host_checks.sh"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The main job on this host: installs what is missing, prepares data and checkpoint, runs every experiment, reports. Data
-# and results lie in the folder you call it from.
+# The main job on this host: installs missing packages, prepares data and checkpoint, runs every experiment, reports.
+# Data and results are in the folder you call it from.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 "$root/scripts/install.sh"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The main job on a GPU host: checks what it needs, installs nothing, runs every experiment, reports. Data and results lie
-# in the folder you call it from. Called by the start_NVIDIA-*.sh:
+# The main job on a GPU host: checks the requirements, installs nothing, runs every experiment, reports. Data and
+# results are in the folder you call it from. The start_NVIDIA-*.sh call it:
 #   runner/start_gpu.sh DEVICE EXPRESSION [--any-gpu] [options of the runner]
-# EXPRESSION (extended regular) is what the name of DEVICE's GPU looks like in nvidia-smi.
+# EXPRESSION (extended regular) matches the name of DEVICE's GPU in nvidia-smi.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$root/scripts/host_checks.sh"

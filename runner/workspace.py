@@ -1,4 +1,4 @@
-"""Folders of a run. Each run has its own; nothing of an earlier run is touched but the link ``runs/latest``."""
+"""Folders of a run. Each run has its own; of earlier runs only the link ``runs/latest`` changes."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ class ExperimentFolders:
 
     @property
     def ensemble_results(self) -> Path:
-        """Results of the experiment's ensemble; there only if there is one."""
+        """Folder of the ensemble's results; it exists only if there is an ensemble."""
         return self.results / "ensemble"
 
     @property
     def exported(self) -> Path:
-        """The exported model; its suffix says its format."""
+        """Path of the exported model, whose suffix names its format."""
         return self.shared / "exported_model"
 
     @property
     def converted(self) -> Path:
-        """The converted model."""
+        """Path of the converted model."""
         return self.shared / "converted_model"
 
     @property
     def dumps(self) -> Path:
-        """Dumps of the correctness stage, one folder each."""
+        """Folder of the correctness stage's dumps, one folder each."""
         return self.shared / "dumps"
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """``root/checkpoints``, and of one run ``root/runs/<UTC time>``, ``root/shared_dir/<UTC time>`` and
+    """Workspace: ``root/checkpoints``, and for one run ``root/runs/<UTC time>``, ``root/shared_dir/<UTC time>`` and
     ``root/model_store/<UTC time>``."""
 
     root: Path
@@ -51,12 +51,12 @@ class Workspace:
 
     @property
     def run(self) -> Path:
-        """Results of this run."""
+        """Folder of this run's results."""
         return self.root / "runs" / self.run_name
 
     @property
     def logs(self) -> Path:
-        """A log per command, and the servers' logs."""
+        """Folder of the logs: one per command, and the servers'."""
         return self.run / "logs"
 
     def checkpoint(self, name: str) -> Path:
@@ -64,7 +64,7 @@ class Workspace:
         return self.root / "checkpoints" / name / "checkpoint"
 
     def experiment(self, number: int) -> ExperimentFolders:
-        """Folders of experiment ``number``, made if they aren't there."""
+        """Folders of experiment ``number``, created if missing."""
         name = f"experiment_{number}"
         folders = ExperimentFolders(
             self.run / name,
@@ -76,14 +76,14 @@ class Workspace:
         return folders
 
     def remove_models(self) -> None:
-        """Deletes what only this run needed: its models and dumps."""
+        """Deletes the files that only this run needed: its models and dumps."""
         remove(self.root / "shared_dir" / self.run_name)
         remove(self.root / "model_store" / self.run_name)
 
 
 def create_workspace(root: Path) -> Workspace:
-    """A new run's folders, named after the time (UTC); ``runs/latest`` points at it. Raises UsageError if ``root``
-    can't be written."""
+    """Creates a new run's folders, named after the time (UTC); ``runs/latest`` points to it. Raises UsageError if
+    ``root`` can't be written."""
     started = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     for attempt in range(1, 1000):
         workspace = Workspace(root.resolve(), started if attempt == 1 else f"{started}-{attempt}")

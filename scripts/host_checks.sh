@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2034
 # Sourced by the scripts that need a GPU or Docker: each check ends the script with one line that names the remedy.
 
-# advice, where a script has set it, is added to what went wrong.
+# advice, if a script has set it, is added to the error message.
 fail() { echo "error: $*${advice:+. $advice}" >&2; exit 1; }
 
 # require_gpu WHO: sets gpu_name, the product name of the first GPU.
@@ -24,7 +24,7 @@ require_docker() {
     "${said##*$'\n'} Start it (systemctl start docker), or join the group docker"
 }
 
-# find_gpu_options GPUS: sets gpu_options, what makes a container see these GPUs (all, none, or indices as 0,1).
+# find_gpu_options GPUS: sets gpu_options, with which a container sees these GPUs (all, none, or indices as 0,1).
 find_gpu_options() {
   gpu_options=()
   [ "$1" != none ] || return 0
@@ -33,7 +33,7 @@ find_gpu_options() {
   local devices=$1
   [ "$1" = all ] || devices="\"device=$1\""
   local by_request=(--gpus "$devices") by_runtime=(--runtime=nvidia --env "NVIDIA_VISIBLE_DEVICES=$1")
-  # Docker from 19.03 on gives GPUs by request where it finds the toolkit's hook, which not all of its packages have.
+  # Docker from 19.03 on gives GPUs by request if it finds the toolkit's hook, which not all of its packages have.
   if docker run --help | grep -q -- --gpus && command -v nvidia-container-runtime-hook >/dev/null; then
     gpu_options=("${by_request[@]}")
   elif [[ $(docker info --format '{{json .Runtimes}}') == *nvidia* ]]; then
@@ -44,7 +44,7 @@ find_gpu_options() {
     fail "containers can't see the GPU without NVIDIA's Container Toolkit: install it" \
       "(https://docs.nvidia.com/datacenter/cloud-native/container-toolkit) and restart Docker"
   fi
-  gpu_options+=(--ulimit memlock=-1 --ulimit stack=67108864) # CUDA pins memory; NVIDIA asks for both
+  gpu_options+=(--ulimit memlock=-1 --ulimit stack=67108864) # CUDA pins memory; NVIDIA recommends both
 }
 
 # require_disk FOLDER GB WHAT_FOR

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes .venv with the pinned requirements; quick if it is there and current. Needs Python 3.11 with venv, nothing else.
 #   scripts/install.sh [--gpu | --cpu] [--model-analyzer] [--dev]
-#     --gpu: onnxruntime for NVIDIA GPUs, with CUDA, in the place of the one for the CPU; it stays until --cpu
+#     --gpu: onnxruntime for NVIDIA GPUs, with CUDA, in place of onnxruntime for the CPU; it stays until --cpu
 #     --model-analyzer: also .venv-model-analyzer, for --performance-tool model_analyzer; --dev: all that the tests need
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -70,7 +70,7 @@ EOF_LIBRARIES
   compile_libraries
 }
 
-# Some seconds; a server that starts later does it where this could not, or where the sources have changed.
+# Takes some seconds; if it fails here or the sources change, a later start of a server does it.
 compile_libraries() {
   if [ -z "${CXX:-}" ] && ! command -v c++ g++ clang++ >/dev/null \
       && ! .venv/bin/python -c 'import ziglang' 2>/dev/null; then
@@ -83,13 +83,13 @@ compile_libraries() {
     || echo "without a way to keep its key from other users (see above) no server is started"
 }
 
-# The one for the CPU and the one for GPUs are two packages that write the same files: neither can be laid over the other.
+# The packages for the CPU and for GPUs write the same files, so neither can be installed over the other.
 remove_onnxruntimes() {
   rm -f "$gpu_stamp"
   .venv/bin/python -m pip uninstall --yes --quiet onnxruntime -r requirements-gpu.txt 2>/dev/null || true
 }
 
-# Half of it done, the stamp of the base is missing, and the next call puts the onnxruntime for the CPU back.
+# If this is interrupted, the stamp of the base is missing, and the next call installs onnxruntime for the CPU again.
 install_onnxruntime() {
   local wanted driver installed
   wanted=$(cat requirements-gpu.txt requirements.txt constraints.txt | sha256sum | cut -d' ' -f1)
@@ -113,7 +113,7 @@ install_onnxruntime() {
   if [ "$1" = --gpu ]; then echo "$wanted" >"$gpu_stamp"; fi
 }
 
-# A venv that sees the packages of .venv beneath its own, which .venv then does not have.
+# A venv that sees the packages of .venv in addition to its own; its own packages stay out of .venv.
 install_model_analyzer() {
   local home=.venv-model-analyzer wanted
   wanted=$(cat requirements-model-analyzer.txt requirements.txt constraints.txt | sha256sum | cut -d' ' -f1)

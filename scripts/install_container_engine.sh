@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# For the tests of containers: on a Debian or Ubuntu with no Docker engine, root gets podman, which the tests then run
-# for themselves, and debootstrap, for a base image. Where that can't be, it says why; the tests then skip with the reason.
+# For the tests of containers: on Debian or Ubuntu without a Docker engine, installs podman, which the tests start
+# themselves, and debootstrap, for a base image; this needs root. If it can't, it prints the reason, and the tests skip.
 set -euo pipefail
 
 if command -v docker >/dev/null && docker info >/dev/null 2>&1; then

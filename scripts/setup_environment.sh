@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Where data, checkpoints, models and results of the steps by hand lie: below the folder you call from, or below WORKDIR.
+# Paths of data, checkpoints, models and results for the steps by hand: below the current folder, or below WORKDIR.
 #   source scripts/setup_environment.sh
-# What is already set stays. The checkout's .venv, if there is one, comes first on the PATH.
+# Variables that are set already stay. The checkout's .venv, if there is one, comes first on the PATH.
 if [ "${BASH_SOURCE[0]:-}" = "$0" ]; then
   echo "error: this shell would forget the variables: call it as  source $0" >&2
   exit 1

@@ -1,1 +1,1 @@
-"""Parts of this model alone: its features, its data, its network and its training."""
+"""Parts specific to the Wide & Deep model: features, data, network and training."""

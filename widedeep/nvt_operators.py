@@ -1,4 +1,4 @@
-"""The former place of ``widedeep.preprocessing.nvt_operators``, which workflows saved before December 2026 name."""
+"""Former name of ``widedeep.preprocessing.nvt_operators``, kept for workflows that were saved before December 2026."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A workflow hosted by Triton's Python backend: raw features in, the network's inputs out.
+"""Host of a workflow in Triton's Python backend: raw features in, the network's inputs out.
 
-Imported by a repository's ``model.py``, inside the backend's own process.
+A model repository's ``model.py`` imports it inside the backend's process.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from widedeep.preprocessing.raw_features import FEATURE_SPEC, WORKFLOW, load_raw
 
 
 class TritonPythonModel(python_host.TritonPythonModel):
-    """The class that the Python backend looks for."""
+    """Class that the Python backend calls."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Loads the workflow and the specification that lie in the model's version folder."""
+        """Loads the workflow and the specification in the model's version folder."""
         folder = Path(args["model_repository"]) / args["model_version"]
         self._ranged = []  # every id has a bucket
         try:
@@ -30,8 +30,8 @@ class TritonPythonModel(python_host.TritonPythonModel):
             raise pb_utils.TritonModelException(" ".join(str(error).split())) from None
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """One response per request, in their order; the rows of all are transformed together. Where that fails each
-        request is transformed alone, so that a row that can't be taken is answered to the one that sent it."""
+        """Returns one response per request, in order; the rows of all requests are transformed together. If this fails,
+        each request is transformed alone, so that only the request with an invalid row gets the error."""
         responses = super().execute(requests)
         if len(requests) > 1 and any(response.has_error() for response in responses):
             responses = [super(TritonPythonModel, self).execute([request])[0] for request in requests]

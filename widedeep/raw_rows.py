@@ -1,4 +1,4 @@
-"""Joined clicks as they are before preprocessing: the rows that are sent to a model of raw features.
+"""Joined clicks before preprocessing: the rows for requests to a model of raw features.
 
     python -m widedeep.raw_rows --raw-dir datasets/outbrain_raw --output-dir datasets/outbrain_joined
 
@@ -34,7 +34,7 @@ class RawRowsOptions:
 
 
 def join_raw_rows(options: RawRowsOptions) -> dict[str, int]:
-    """Rows written per split. Raises DataError if a raw file is missing or not as it must be."""
+    """Writes the rows; returns their number per split. Raises DataError if a raw file is missing or invalid."""
     import pyarrow.parquet as pq
 
     from widedeep.preprocessing.documents import read_ads, read_documents_meta

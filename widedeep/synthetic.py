@@ -1,4 +1,4 @@
-"""Demo data: raw Outbrain CSVs, in Kaggle's own schema and shaped like the real ones, with clicks a model can learn.
+"""Demo data: raw Outbrain CSVs, in Kaggle's schema and shaped like the real ones, with clicks that a model can learn.
 
     python -m widedeep.synthetic --output-dir datasets/raw --displays 40000 --seed 1
 
@@ -28,7 +28,7 @@ LOGGER = logging.getLogger("synthetic")
 # Shares of displays by number of ads, as measured on a sample of the real clicks.
 ADS_PER_DISPLAY = {2: 8, 3: 9, 4: 32, 5: 9, 6: 26, 7: 1, 8: 7, 9: 7, 10: 2, 11: 0.3, 12: 0.3}
 PLATFORM_SHARES = {"1": 31.3, "2": 52.3, "3": 16.2, "\\N": 0.2}
-SHARE_IN_CONTEXT = 0.3  # of the ads of a display are drawn among those of the page's theme
+SHARE_IN_CONTEXT = 0.3  # share of a display's ads that are drawn from the ads of the page's theme
 DISPLAYS_PER_CHUNK = 100_000
 # The real clicks_train.csv holds days 0 to 10 in full and half of days 11 and 12; the rest is the contest's test set.
 TRAIN_DAYS = np.array([1.0] * 11 + [0.5] * 2)
@@ -55,7 +55,7 @@ class SyntheticOptions:
 
 @dataclass(frozen=True)
 class Displays:
-    """A run of displays; ``display``, ``ad`` and ``clicked`` have a value per ad shown, the others one per display."""
+    """Consecutive displays; ``display``, ``ad`` and ``clicked`` have a value per shown ad, the others per display."""
 
     timestamp_ms: Array
     page: Array
@@ -77,7 +77,7 @@ def generate(options: SyntheticOptions) -> None:
 
 
 def draw_displays(world: World, day: Array, rng: np.random.Generator) -> Displays:
-    """Displays at the given times (in days, ascending), each with its ads in random order and one click."""
+    """Draws displays at the given times (in days, ascending), each with its ads in random order and one click."""
     count = len(day)
     timestamp_ms = (day * DAY_MS).astype(np.int64)
     page = rng.choice(len(world.page_popularity), count, p=world.page_popularity)
@@ -96,7 +96,7 @@ def draw_displays(world: World, day: Array, rng: np.random.Generator) -> Display
 
 
 def _draw_ads(world: World, display: Array, theme: Array, rng: np.random.Generator) -> Array:
-    """One ad a row by popularity, no ad twice in a display."""
+    """Draws one ad per row by popularity, no ad twice in a display."""
     everywhere = np.cumsum(world.ad_popularity)
     by_theme = np.argsort(world.theme[world.ad_document], kind="stable")
     theme_of = world.theme[world.ad_document][by_theme]
@@ -122,7 +122,8 @@ def _draw_ads(world: World, display: Array, theme: Array, rng: np.random.Generat
 
 
 def _write_displays(folder: Path, world: World, count: int, rng: np.random.Generator) -> None:
-    """clicks_train.csv and events.csv; the latter also holds the views of the contest's test days, without clicks."""
+    """Writes clicks_train.csv and events.csv; the latter also has the views of the contest's test days, without
+    clicks."""
     cut = np.append(0.0, np.cumsum(TRAIN_DAYS)) / TRAIN_DAYS.sum()
     days = np.arange(len(cut))
     with (
@@ -167,7 +168,7 @@ def _events_frame(world: World, drawn: Displays, first_id: int, rng: np.random.G
 
 
 def _write_catalogue(folder: Path, world: World) -> None:
-    """The five tables about ads and documents."""
+    """Writes the five tables about ads and documents."""
     promoted = {
         "ad_id": world.ad_id,
         "document_id": world.document_id[world.ad_document],

@@ -1,8 +1,8 @@
-"""The invented publishing world behind the demo data: documents, ads, places, and what makes people click.
+"""Invented publishing world behind the demo data: documents, ads, places, and the causes of clicks.
 
-Readers click an ad for its quality, for the likeness of its landing page to the page they are on (shared topics,
+Readers click an ad for its quality, for the likeness of its landing page to the page they read (shared topics,
 categories and entities), for its freshness, and because some advertisers appeal more on some platforms, in some
-places, or beside some themes. Only the first of these is popularity; the rest is what a model can learn beyond it.
+places, or next to some themes. Only the first cause is popularity; a model can learn the others in addition.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FREQUENT_COUNTRIES = ("US", "CA", "GB", "AU", "IN", "ZA", "DE", "PH", "SG", "NZ
 
 @dataclass(frozen=True)
 class Tags:
-    """Up to W labels a document: ``ids`` and ``confidences`` are [documents, W], absent ones have confidence 0."""
+    """Up to W labels per document: ``ids`` and ``confidences`` are [documents, W], absent labels have confidence 0."""
 
     ids: Array
     confidences: Array
@@ -43,7 +43,7 @@ class Tags:
 class World:
     """Documents (rows 0 .. PAGES-1 are pages people read, the rest landing pages of ads), ads, places and tastes.
 
-    ``*_popularity`` sum to 1; ``publish_ms`` is NaN where unknown; ``source`` and ``publisher`` are 0 where unknown.
+    ``*_popularity`` sum to 1; ``publish_ms`` is NaN if unknown; ``source`` and ``publisher`` are 0 if unknown.
     """
 
     document_id: Array
@@ -70,8 +70,8 @@ class World:
     theme_taste: Array
 
     def appeal(self, page: Array, ad: Array, platform: Array, place: Array, timestamp_ms: Array) -> Array:
-        """Utility of an ad to the reader of a page, one value a row; the click goes to the largest after adding
-        Gumbel noise of scale 1."""
+        """Utility of an ad to the reader of a page, one value per row; the click goes to the ad with the largest value
+        after adding Gumbel noise of scale 1."""
         landing, advertiser = self.ad_document[ad], self.ad_advertiser[ad]
         likeness = (
             4.0 * self.topics.likeness(page, landing)
@@ -89,7 +89,7 @@ class World:
 
 
 def make_world(rng: np.random.Generator) -> World:
-    """A world that depends on the generator's state alone."""
+    """Makes a world that depends only on the generator's state."""
     documents = PAGES + LANDING_PAGES
     theme = rng.choice(THEMES, documents, p=zipf(THEMES, 0.7, 1))
     entity_names = np.array([f"{a:016x}{b:016x}" for a, b in rng.integers(0, 2**63, (6_000, 2))])
@@ -132,7 +132,7 @@ def make_world(rng: np.random.Generator) -> World:
 
 
 def zipf(count: int, exponent: float, offset: float) -> Array:
-    """Shares of ``count`` things by rank, falling as (rank + offset) ** -exponent, summing to 1."""
+    """Shares of ``count`` items by rank, proportional to (rank + offset) ** -exponent, with sum 1."""
     shares = (np.arange(1, count + 1) + offset) ** -exponent
     return np.asarray(shares / shares.sum())
 
@@ -140,7 +140,7 @@ def zipf(count: int, exponent: float, offset: float) -> Array:
 def _tags(
     rng: np.random.Generator, theme: Array, *, labels: int, width: int, share_without: float = 0.05, skew: float = 0.6
 ) -> Tags:
-    """Labels that are mostly the theme's own: label l belongs to theme l % THEMES."""
+    """Draws labels, mostly of the document's theme: label l belongs to theme l % THEMES."""
     shape = (len(theme), width)
     own = labels // THEMES
     of_theme = theme[:, None] + THEMES * rng.choice(own, shape, p=zipf(own, skew, 1))
@@ -154,14 +154,14 @@ def _tags(
 
 
 def _publish_times(rng: np.random.Generator, documents: int) -> Array:
-    """Mostly the weeks before the clicks, some years old, some after them, a third unknown."""
+    """Draws publication times: mostly weeks before the clicks, some years before, some after; a third is unknown."""
     age_days = rng.lognormal(3.0, 1.8, documents) - 5.0
     seconds = np.round((EPOCH_MS - age_days * DAY_MS) / 1000)
     return np.where(rng.random(documents) < 0.33, np.nan, seconds * 1000)
 
 
 def _places(rng: np.random.Generator) -> tuple[Array, Array, Array]:
-    """Names such as ``US>CA>807``, the country's number of each, and popularities: 84 % US, 79 % three-part."""
+    """Place names such as ``US>CA>807``, the country's number of each, and popularities: 84 % US, 79 % three-part."""
     letters = [chr(ord("A") + number) for number in range(26)]
     states = [f"{a}{b}" for a in letters[::3] for b in letters[::4]][:50]
     state_of_area = zip(range(500, 710), rng.integers(0, len(states), 210), strict=True)

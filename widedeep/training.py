@@ -57,7 +57,7 @@ class TrainingOptions(NetworkOptions):
     """Options of the command."""
 
     data_dir: Path = option(
-        "preprocessed data: what its feature_spec.yaml names, else train/*.parquet, valid/*.parquet",
+        "preprocessed data: files that its feature_spec.yaml names, else train/*.parquet, valid/*.parquet",
         Path("datasets/outbrain"),
     )
     checkpoint_dir: Path = option(
@@ -100,7 +100,7 @@ def main(argv: list[str]) -> None:
 
 
 def build(description: NetworkDescription, options: TrainingOptions) -> Any:
-    """A network with seeded fresh weights."""
+    """Builds a network with seeded new weights."""
     import tensorflow as tf
 
     from widedeep.model.network import build_network
@@ -174,11 +174,11 @@ def _make_step(model: Any, options: TrainingOptions) -> Callable[[Any, Any], Any
 def evaluate(
     model: Any, dataset: ParquetDataset, spec: FeatureSpec, options: TrainingOptions
 ) -> dict[str, dict[str, float]]:
-    """Metrics over a dataset of the model, of random order and of ad popularity, by name of the ranking."""
+    """Metrics of the model, of a random order and of ad popularity over a dataset, by name of the ranking."""
     import tensorflow as tf
 
     answer = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
-    random = np.random.default_rng([options.seed, 12])  # not the stream that data of the same seed came from
+    random = np.random.default_rng([options.seed, 12])  # a different stream than the demo data of the same seed
     scorers: dict[str, Scorer] = {
         "model": lambda batch: answer(_tensors(batch.x)).numpy(),
         "random order": lambda batch: random.random((len(batch), 1), dtype=np.float32),

@@ -1,1 +1,1 @@
-"""How fast the best served format is beside TensorFlow, beside its own engine and beside the machine's limits."""
+"""Bars: speed of the best served format, relative to TensorFlow, to its own engine and to the machine's limits."""

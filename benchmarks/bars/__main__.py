@@ -1,13 +1,13 @@
-"""Measures the bars: the best served format beside TensorFlow, beside its own engine, and beside the machine's limits.
+"""Measures the bars: the best served format against TensorFlow, its own engine and the machine's limits.
 
 Run from the repository's root, after a run of the runner that kept its models:
 
   ./runner/start_CPU.sh --keep-models
   python -m benchmarks.bars
 
-Every experiment that passed the correctness gate is deployed as its configuration says, all on one embedded server.
-With several formats beside TensorFlow a first look finds the best. What fails is shown as failed, and makes the exit
-code 1; a bar that is missed is a result.
+Every experiment that passed the correctness gate is deployed with its configuration, all on one embedded server. With
+several formats in addition to TensorFlow, a scouting round finds the best. A failed measurement is shown as failed and
+makes the exit code 1; a missed bar is a valid result.
 """
 
 from __future__ import annotations
@@ -61,19 +61,19 @@ class BarOptions:
     )
     output_dir: Path = option("folder of the results", Path("bars"))
     bars: list[str] = option("only these", list(BARS), choices=list(BARS), nargs="+", type=str)
-    rounds: int = option("how often everything is measured", 3)
-    batches: list[int] = option("batch sizes offline beside 1", [2048, 4096])
+    rounds: int = option("rounds of measurements", 3)
+    batches: list[int] = option("batch sizes offline in addition to 1", [2048, 4096])
     online_batch: int = option("rows of an online request", 32)
     concurrency: int = option("concurrent requests online", 64)
-    seconds: float = option("how long a rate in process is measured", 3.0)
+    seconds: float = option("seconds that a rate in process is measured", 3.0)
     pipeline_rows: int = option("rows that the pipeline is timed with", 500_000)
     host: Host | None = option(
-        "who runs the models in the server, but for TensorFlow's; default: as configured",
+        "host of the models in the server, except TensorFlow's; default: as configured",
         None,
         choices=[Host.PYTHON, Host.CPP],
         type=Host,
     )
-    retries: int = option("how often perf_analyzer repeats what did not settle", 0)
+    retries: int = option("repetitions by perf_analyzer of a measurement that did not settle", 0)
 
     def __post_init__(self) -> None:
         require_options_at_least(self, ("rounds", "online_batch", "concurrency", "pipeline_rows"), 1)
@@ -109,7 +109,7 @@ def main(argv: list[str]) -> int:
 
 
 def exit_code(outcomes: list[BarOutcome]) -> int:
-    """0 if every bar was measured, met or not."""
+    """Exit code: 0 if every bar was measured, met or not."""
     return int(any(item.failure for item in outcomes))
 
 

@@ -1,4 +1,4 @@
-"""The bars: ratios of what was measured, each with a goal. Numbers in, numbers out."""
+"""Bars: ratios of measured values, each with a goal. Numbers in, numbers out."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from deployment_toolkit.core import Mnemonic
 from deployment_toolkit.errors import PerformanceError
 
-OPENVINO, TENSORFLOW = "OpenVINO", "TensorFlow"  # who multiplies the matrices alone
-SCOUTING = 0  # the round that chooses who is measured in the others
+OPENVINO, TENSORFLOW = "OpenVINO", "TensorFlow"  # libraries of the matrix products alone
+SCOUTING = 0  # the round that chooses the subjects of the other rounds
 
 
 class Quantity(Mnemonic):
@@ -25,12 +25,12 @@ class Quantity(Mnemonic):
     MEMORY = "memory, PSS in bytes"  # the batch column holds the number of instances
     PIPELINE = "pipeline, rows/s"
     PIPELINE_START = "pipeline start-up, s"
-    CPU = "CPU, cores"  # the process column says whose
+    CPU = "CPU, cores"  # the process column names the process
 
 
 @dataclass(frozen=True)
 class BarSample:
-    """One value of one run. ``round`` counts from 1; 0 is the scouting."""
+    """One measured value. ``round`` counts from 1; 0 is the scouting."""
 
     round: int
     quantity: Quantity
@@ -43,13 +43,13 @@ class BarSample:
 
 
 class Samples:
-    """Samples so far."""
+    """All samples so far."""
 
     def __init__(self, samples: Iterable[BarSample] = ()) -> None:
         self.all = list(samples)
 
     def series(self, quantity: Quantity, subject: str, batch: int | None = None, process: str = "") -> list[float]:
-        """The values of the rounds in their order, without the scouting. Raises PerformanceError if there are none."""
+        """Values of the rounds in order, without the scouting. Raises PerformanceError if there are none."""
         found = [
             sample
             for sample in self.all
@@ -62,15 +62,15 @@ class Samples:
         return [sample.value for sample in sorted(found, key=lambda sample: sample.round)]
 
     def median(self, quantity: Quantity, subject: str, batch: int | None = None) -> float:
-        """Of ``series``."""
+        """Median of ``series``."""
         return statistics.median(self.series(quantity, subject, batch))
 
     def best_batch(self, subject: str, batches: Sequence[int]) -> int:
-        """The batch size of the highest median throughput offline."""
+        """Batch size with the highest median throughput offline."""
         return max(batches, key=lambda batch: self.median(Quantity.OFFLINE, subject, batch))
 
     def scouted(self, quantity: Quantity, subject: str, batch: int) -> float:
-        """The scouting's value. Raises PerformanceError if there is none."""
+        """Value of the scouting. Raises PerformanceError if there is none."""
         for sample in self.all:
             if (sample.round, sample.quantity, sample.subject, sample.batch) == (SCOUTING, quantity, subject, batch):
                 return sample.value
@@ -79,7 +79,8 @@ class Samples:
 
 @dataclass(frozen=True)
 class Cast:
-    """Roles by titles, and the points to measure. ``batches`` are measured offline, the largest last."""
+    """Titles of the contestants by role, and the points to measure. ``batches`` are measured offline, the largest
+    last."""
 
     baseline: str
     offline: str  # most inferences/s at the largest batch
@@ -92,12 +93,12 @@ class Cast:
 
     @property
     def largest(self) -> int:
-        """The largest batch."""
+        """Largest batch."""
         return self.batches[-1]
 
     @property
     def bf16_title(self) -> str:
-        """For people, whether there is one or not."""
+        """Title of the bf16 contestant for people, also if there is none."""
         return self.bf16 or "openvino bf16"
 
     @property
@@ -108,9 +109,9 @@ class Cast:
 
 @dataclass(frozen=True)
 class Bar:
-    """A ratio and its goal, at least or at most. ``ratios`` gives a value per round; ``holds``, where there is one,
-    must be true too; ``lacks``, where there is one, says why a cast can't be measured, if it can't. ``what`` is a line
-    with the parts of the cast."""
+    """A ratio and its goal, at least or at most. ``ratios`` gives a value per round; ``holds``, if given, must be true
+    too; ``lacks``, if given, returns the reason why a cast can't be measured, or an empty text. ``what`` is a line with
+    placeholders for the cast."""
 
     key: str
     what: str
@@ -123,7 +124,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class BarOutcome:
-    """A bar that was measured, or why not."""
+    """Result of a bar: its ratios, or the reason why it was not measured."""
 
     bar: Bar
     what: str
@@ -134,19 +135,19 @@ class BarOutcome:
 
     @property
     def median(self) -> float:
-        """Of the rounds."""
+        """Median of the rounds."""
         return statistics.median(self.ratios)
 
     @property
     def met(self) -> bool:
-        """Whether the median reaches the goal, and what else must hold does."""
+        """True if the median reaches the goal and ``holds`` is true."""
         if self.failure or self.skipped or not self.holds:
             return False
         return self.median <= self.bar.goal if self.bar.at_most else self.median >= self.bar.goal
 
 
 def outcome(bar: Bar, samples: Samples, cast: Cast, failure: str = "") -> BarOutcome:
-    """The bar from the samples; ``failure`` is what went wrong on the way to them."""
+    """Evaluates a bar on the samples; ``failure`` is the error of a measurement that it needs."""
     what = bar.what.format(cast=cast)
     lacking = bar.lacks(cast) if bar.lacks is not None else ""
     if lacking:
@@ -161,7 +162,7 @@ def outcome(bar: Bar, samples: Samples, cast: Cast, failure: str = "") -> BarOut
 
 
 def divide(above: Sequence[float], below: Sequence[float]) -> list[float]:
-    """Round by round. Raises PerformanceError if one has a round more."""
+    """Ratios of each round. Raises PerformanceError if the numbers of rounds differ."""
     if len(above) != len(below):
         raise PerformanceError(f"{len(above)} and {len(below)} rounds were measured: some failed")
     return [one / other for one, other in zip(above, below, strict=True)]

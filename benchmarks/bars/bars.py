@@ -1,4 +1,4 @@
-"""The eight bars, as ratios of samples."""
+"""Definitions of the eight bars, as ratios of samples."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _no_bf16(cast: Cast) -> str:
 
 
 def _products(samples: Samples, cast: Cast) -> list[float]:
-    """The limit is whichever library multiplies faster, by the medians."""
+    """Throughput relative to the matrix products alone, of the library with the faster median."""
     assert cast.bf16 is not None, "else the bar is skipped"
     limits = [samples.series(Quantity.PRODUCTS, OPENVINO), samples.series(Quantity.PRODUCTS, TENSORFLOW)]
     limit = max(limits, key=lambda series: sorted(series)[len(series) // 2])
@@ -56,7 +56,8 @@ def _products(samples: Samples, cast: Cast) -> list[float]:
 
 
 def _further_instance(samples: Samples, cast: Cast) -> list[float]:
-    """Half of what two further instances take, over what the first adds to a server without models."""
+    """Memory of a further instance (half of two) relative to the memory that the first instance adds to a server
+    without models."""
     none, one, _, three = (samples.series(Quantity.MEMORY, cast.offline, count) for count in (0, *_INSTANCES))
     return divide(
         [(many - first) / 2 for many, first in zip(three, one, strict=True)],

@@ -1,4 +1,4 @@
-"""The models that are compared: the experiments of a runner's configuration whose converted model is there."""
+"""Contestants, the compared models: experiments of a runner's configuration whose converted model exists."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ class Contestant:
 
     @property
     def title(self) -> str:
-        """As tables name it."""
+        """Name in tables."""
         return f"{self.parameters.format} {self.parameters.precision}"
 
     @property
     def is_baseline(self) -> bool:
-        """Whether the others are compared with it."""
+        """True if the others are compared with this contestant."""
         return self.parameters.format is Format.TF_SAVEDMODEL and self.parameters.precision is Precision.FP32
 
     @property
     def served_threads(self) -> int | None:
-        """Threads of all instances together, where the configuration says so."""
+        """Threads of all instances together, if the configuration sets them."""
         threads = self.parameters.threads
         if threads is None or self.parameters.host == Host.CPP:
             return threads
         return threads * self.parameters.number_of_model_instances
 
     def with_instances(self, instances: int) -> Contestant:
-        """The same with so many instances."""
+        """The same contestant with so many instances."""
         parameters = dataclasses.replace(self.parameters, number_of_model_instances=instances)
         return dataclasses.replace(self, parameters=parameters)
 
     def with_host(self, host: Host) -> Contestant:
-        """The same, run by another host inside the server."""
+        """The same contestant on another host inside the server."""
         return dataclasses.replace(self, parameters=dataclasses.replace(self.parameters, host=str(host)))
 
 
 def of_run(config: RunConfig, run: Path) -> list[Contestant]:
-    """The experiments of a run that passed the correctness gate. The run must have kept its models (``--keep-models``).
+    """Experiments of a run that passed the correctness gate. The run must have kept its models (``--keep-models``).
 
-    Raises UsageError if the run isn't there or was made with other experiments, or if none of its models is left.
+    Raises UsageError if the run is missing or had other experiments, or if none of its models is left.
     """
     left = kept_models(config, run)
     if not left:
@@ -60,8 +60,8 @@ def of_run(config: RunConfig, run: Path) -> list[Contestant]:
 
 
 def of_paths(config: RunConfig, models: Mapping[int, Path]) -> list[Contestant]:
-    """The models at these paths, each deployed as the experiment of its number is. Raises UsageError for a number or a
-    path that isn't there, and for what the embedded server does not serve."""
+    """Models at these paths, each deployed like the experiment of its number. Raises UsageError for an unknown number,
+    a missing path, and a model that the embedded server does not serve."""
     found = []
     for number, path in sorted(models.items()):
         if number not in config.experiment_numbers:

@@ -1,4 +1,4 @@
-"""Whose the cores are while a server is measured: from the times that the kernel counts for each process."""
+"""CPU shares of processes while a server is measured, from the times that the kernel counts for each process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _START_UP_S = 1.0  # of the client: it reads its rows and connects
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Seconds of CPU that each group has had when the clock showed ``time_s``."""
+    """Seconds of CPU that each group has used until ``time_s``."""
 
     time_s: float
     seconds: Mapping[str, float]
@@ -28,8 +28,8 @@ class Snapshot:
 
 @dataclass
 class CpuWatch:
-    """To be called again and again while a program measures the server ``server_pid``; ``cores`` then tells who had how
-    many, in the longest run of perf_analyzer."""
+    """Watch of CPU shares: call it repeatedly while a program measures the server ``server_pid``; then ``cores`` has
+    the cores by group, for the longest run of perf_analyzer."""
 
     server_pid: int
     _runs: dict[int, list[Snapshot]] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class CpuWatch:
     def __call__(self, program: Child) -> None:
         clients = [process for process in process_tree(program.pid) if _name(process) == CLIENT]
         for client in clients[:1]:
-            with contextlib.suppress(psutil.NoSuchProcess):  # one that has just ended would seem to have had nothing
+            with contextlib.suppress(psutil.NoSuchProcess):  # an ended process would seem to have used nothing
                 snapshot = self._snapshot(client)
                 self._runs.setdefault(client.pid, []).append(snapshot)
 
@@ -53,13 +53,13 @@ class CpuWatch:
         return Snapshot(time.monotonic(), seconds)
 
     def cores(self) -> dict[str, float]:
-        """Cores by group, nothing if no run was long enough. Together they are the machine's."""
+        """Cores by group, empty if no run was long enough. Their sum is the machine's number of cores."""
         runs = [run for run in self._runs.values() if run[-1].time_s - run[0].time_s > 2 * _START_UP_S]
         return shares(max(runs, key=lambda run: run[-1].time_s - run[0].time_s)) if runs else {}
 
 
 def shares(run: list[Snapshot]) -> dict[str, float]:
-    """Cores that each group had between the client's start-up and the last snapshot in which it did something."""
+    """Cores that each group used between the client's start-up and the last snapshot in which the client worked."""
     first = next(item for item in run if item.time_s - run[0].time_s >= _START_UP_S)
     last = run[-1]
     span_s = last.time_s - first.time_s
@@ -69,7 +69,7 @@ def shares(run: list[Snapshot]) -> dict[str, float]:
 
 
 def _machine() -> dict[str, float]:
-    """All that is busy, and all that is not."""
+    """Busy and idle seconds of the machine."""
     ticks = list(map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:9]))
     per_second = 100.0  # USER_HZ is 100 on every architecture of Linux that Python's wheels are made for
     idle = ticks[3] + ticks[4]

@@ -1,4 +1,4 @@
-"""Rows per second of a stored model in this process, on the rows of a data set; prints JSON by batch size.
+"""Measures rows per second of a stored model in this process, on the rows of a data set; prints JSON by batch size.
 
 Run from the repository's root: ``python -m benchmarks.bars.engine --input-path MODEL --input-type openvino …``
 """
@@ -18,19 +18,19 @@ from deployment_toolkit.options.command_line import DATALOADER, read_command_lin
 from deployment_toolkit.options.params import option, run_entry_point
 from deployment_toolkit.rows.batches import exact_batches
 
-_BATCHES = 6  # different ones, so that no table's rows stay in the cache
+_BATCHES = 6  # distinct batches, so that no table's rows stay in the cache
 
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """Options beside those of the dataloader."""
+    """Options of this command, in addition to the dataloader's."""
 
     input_path: Path = option("stored model")
     input_type: Format = option("its format")
     dataloader: Path = option("module with get_dataloader_fn")
     rows_per_call: list[int] = option("batch sizes")
     threads: int | None = option("threads of one inference; default: the runtime's choice", None)
-    seconds: float = option("how long each batch size is measured", 3.0)
+    seconds: float = option("seconds that each batch size is measured", 3.0)
 
 
 def main(argv: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""One step of a round: what is started for it, and the samples it gives."""
+"""Measurement of one step of a round: its processes, and its samples."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ INSTANCES = (1, 2, 3)
 
 @dataclass(frozen=True)
 class Measuring:
-    """``seconds`` is how long a rate in process is measured, ``pipeline_rows`` how many more rows the long run of the
-    pipeline has than the short one. ``folder`` is for it alone."""
+    """Measurement of steps. ``seconds`` is the duration of a rate in process; ``pipeline_rows`` is the number of rows
+    that the long run of the pipeline has more than the short one. ``folder`` is only for it."""
 
     config: RunConfig
     contestants: Mapping[str, Contestant]
@@ -40,8 +40,8 @@ class Measuring:
     pipeline_rows: int
 
     def samples(self, step: RoundStep, number: int, served: Serving | None) -> list[BarSample]:
-        """Measures a step of round ``number``; all but memory need the server with the contestants. Raises ProcessError
-        or ServerError."""
+        """Measures a step of round ``number``; all kinds except memory need the server with the contestants. Raises
+        ProcessError or ServerError."""
         contestant = self.contestants[step.subject]
         if step.kind is StepKind.MEMORY:
             return list(self._memory(contestant, number))
@@ -93,7 +93,7 @@ class Measuring:
         yield BarSample(number, Quantity.PRODUCTS, TENSORFLOW, rows, 1, rate)
 
     def _pipeline(self, contestant: Contestant, number: int) -> Iterator[BarSample]:
-        """Two runs of unequal length: what the longer one takes more is for its additional rows alone."""
+        """Measures two runs of unequal length: their difference in time is for the additional rows only."""
         short_rows, short_s = self._pipeline_run(contestant, self.pipeline_rows // 10)
         long_rows, long_s = self._pipeline_run(contestant, self.pipeline_rows // 10 + self.pipeline_rows)
         rate = (long_rows - short_rows) / (long_s - short_s)
@@ -120,7 +120,7 @@ class Measuring:
         return rows, seconds
 
     def _rows_file(self, rows: int) -> Path:
-        """The validation rows again and again, written once."""
+        """File with the validation rows repeated, written once."""
         path = self.folder / f"rows_{rows}.parquet"
         if not path.exists():
             folder = DatasetFolder(self.config.dataset_dir)
@@ -131,7 +131,7 @@ class Measuring:
         return path
 
     def _memory(self, contestant: Contestant, number: int) -> Iterator[BarSample]:
-        """A server of its own for each number of instances, asked by as many requests at a time as it has instances, so
+        """Measures a separate server for each number of instances, with as many concurrent requests as instances, so
         that all have their buffers."""
         batch = contestant.parameters.max_batch_size
         for instances in INSTANCES:
@@ -154,7 +154,7 @@ class Measuring:
 
 
 def _threads(contestant: Contestant) -> int:
-    """All that the served model may use, else every core."""
+    """Threads that the served model may use, else the number of cores."""
     return contestant.served_threads or len(os.sched_getaffinity(0))
 
 

@@ -1,4 +1,4 @@
-"""Result files: every value as CSV, the bars as markdown, and two pictures."""
+"""Result files of the bars: all values as CSV, the bars as markdown, and two pictures."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _NOTES = """
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where, when, how and of what."""
+    """Place, time, command and subject of the measurement."""
 
     machine: str
     date: str
@@ -45,14 +45,14 @@ class Provenance:
 
     @property
     def line(self) -> str:
-        """For under a picture's title."""
+        """Line under a picture's title."""
         return f"{self.machine}; {self.date}; medians of {self.rounds} interleaved rounds, whiskers from worst to best"
 
 
 def write_results(
     folder: Path, outcomes: Sequence[BarOutcome], samples: Samples, cast: Cast, provenance: Provenance
 ) -> None:
-    """Writes the four files; the picture of CPU shares only if there are any. Each is replaced whole."""
+    """Writes the four files; the picture of CPU shares only if there are any. Each is replaced atomically."""
     folder.mkdir(parents=True, exist_ok=True)
     if samples.all:
         write_csv(folder / CSV_FILE, [_plain(asdict(sample)) for sample in samples.all])
@@ -64,7 +64,7 @@ def write_results(
 
 
 def page(outcomes: Sequence[BarOutcome], samples: Samples, cast: Cast, provenance: Provenance) -> str:
-    """The markdown page."""
+    """Markdown page of the bars."""
     versions = ", ".join(f"{name} {version}" for name, version in provenance.versions.items())
     head = [
         "# Bars",
@@ -79,7 +79,7 @@ def page(outcomes: Sequence[BarOutcome], samples: Samples, cast: Cast, provenanc
 
 
 def bars_table(outcomes: Sequence[BarOutcome]) -> str:
-    """A row per bar: goal, median, worst and best round, and whether it is met."""
+    """Table with a row per bar: goal, median, worst and best round, and a mark if it is met."""
     lines = ["| bar | goal | median | min … max | met |", "| --- | ---: | ---: | ---: | --- |"]
     for item in outcomes:
         goal = f"{'≤' if item.bar.at_most else '≥'} {item.bar.goal:g}"
@@ -94,7 +94,7 @@ def bars_table(outcomes: Sequence[BarOutcome]) -> str:
 
 
 def values_table(samples: Samples) -> str:
-    """The values that the bars are ratios of: median and range of each."""
+    """Table of the values in the bars' ratios: median and range of each."""
     lines = ["| what | of | batch | concurrency | median | min … max |", "| --- | --- | ---: | ---: | ---: | ---: |"]
     shown: dict[tuple[Quantity, str, int, int], list[float]] = {}
     unsettled = set()
@@ -116,7 +116,7 @@ def values_table(samples: Samples) -> str:
 
 
 def cpu_shares(samples: Samples, cast: Cast) -> dict[str, dict[str, float]]:
-    """By subject, the median cores of each group; of those that have them."""
+    """Median cores of each group by subject, for the subjects that have CPU samples."""
     found = {}
     for subject in dict.fromkeys([cast.baseline, cast.online]):
         try:

@@ -28,13 +28,13 @@ from deployment_toolkit.results.canvas import (
 _MET, _MISSED = GREEN, PINK
 _SHARE_COLOURS = dict(zip(GROUPS, (BLUE, YELLOW, CYAN, PURPLE, GRID), strict=True))
 _WIDTH_INCHES, _ROW_INCHES, _HEAD_INCHES = 10.0, 0.55, 1.9
-_LONGEST = 2.0  # shares beyond are cut off: beside them the others could not be told apart
+_LONGEST = 2.0  # larger shares are cut off: next to them the others would look equal
 _LABEL_CHARACTERS, _PROVENANCE_CHARACTERS = 52, 130
 
 
 def draw_bars(outcomes: Sequence[BarOutcome], provenance: str) -> bytes:
-    """Each bar beside its goal, both as shares of the goal; of ``at_most`` bars the goal as a share of the value, so
-    that longer is better everywhere. More than twice the goal is cut off there."""
+    """Picture of each bar next to its goal, both as shares of the goal; for ``at_most`` bars the goal is a share of the
+    value, so that longer is always better. A bar is cut off at twice the goal."""
     figure = _figure(len(outcomes))
     axes = figure.add_subplot()
     for place, item in enumerate(outcomes):
@@ -57,7 +57,7 @@ def draw_bars(outcomes: Sequence[BarOutcome], provenance: str) -> bytes:
 
 
 def draw_shares(shares: Mapping[str, Mapping[str, float]], provenance: str) -> bytes:
-    """Who had the cores, a stacked bar for each subject."""
+    """Picture of the CPU shares, a stacked bar for each subject."""
     figure = _figure(len(shares) + 1)
     axes = figure.add_subplot()
     for place, (_, cores) in enumerate(shares.items()):

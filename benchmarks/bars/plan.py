@@ -1,4 +1,4 @@
-"""Measurements that each bar needs."""
+"""Plan of the measurements that each bar needs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from deployment_toolkit.core import Mnemonic
 
 
 class StepKind(Mnemonic):
-    """Ways to measure."""
+    """Kind of a measurement."""
 
     OFFLINE = "offline"
     ONLINE = "online"
@@ -22,7 +22,7 @@ class StepKind(Mnemonic):
 
 @dataclass(frozen=True)
 class RoundStep:
-    """One measurement of one subject; the batches count where the kind takes them."""
+    """One measurement of one subject; only some kinds use the batches."""
 
     kind: StepKind
     subject: str
@@ -67,7 +67,7 @@ _NEEDS: dict[str, Callable[[Cast], list[RoundStep]]] = {
 
 
 def steps_for(bars: Iterable[str], cast: Cast) -> list[RoundStep]:
-    """Each kind and subject once, with the batches of all bars that need it, the subjects of a kind in a row."""
+    """Steps for the bars: each kind and subject once, with the batches of all bars that need it, ordered by kind."""
     batches: dict[tuple[StepKind, str], set[int]] = {}
     for bar in bars:
         for step in _NEEDS[bar](cast):

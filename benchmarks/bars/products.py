@@ -1,7 +1,7 @@
-"""Rows per second of a network's matrix products alone, in bfloat16: the limit of any host for that network.
+"""Measures rows per second of a network's matrix products alone, in bfloat16: the limit of any host for that network.
 
 OpenVINO multiplies with oneDNN, weights packed once. Operands, weights and results are bfloat16, so nothing is
-converted; where a product's rows are as long as the result before, they are that result. Products with one column (the
+converted. If a product's rows are as long as the previous result, they are that result. Products with one column (the
 last layer's) are left out. Prints JSON: rows/s and the shapes.
 
 Run from the repository's root: ``python -m benchmarks.bars.products --input-path OPENVINO_FOLDER``
@@ -35,7 +35,7 @@ class ProductOptions:
     input_path: Path = option("OpenVINO model whose matrix products are meant")
     rows: int = option("rows of the operand", 4096)
     threads: int | None = option("threads; default: the runtime's choice", None)
-    seconds: float = option("how long it is measured", 3.0)
+    seconds: float = option("seconds of the measurement", 3.0)
 
 
 def main(argv: list[str]) -> None:
@@ -49,8 +49,8 @@ def main(argv: list[str]) -> None:
 
 
 def product_shapes(path: Path) -> list[tuple[int, int]]:
-    """Length and number of the columns of every matrix that a model multiplies its rows with, in their order. Raises
-    ModelError if there are none."""
+    """Length and number of the columns of every matrix in a model's products, in order. Raises ModelError if there are
+    none."""
     model = openvino.Core().read_model(str(path / MAIN_FILES[Format.OPENVINO]))
     shapes = []
     for node in model.get_ordered_ops():
@@ -66,7 +66,7 @@ def product_shapes(path: Path) -> list[tuple[int, int]]:
 
 
 def compile_products(shapes: Sequence[tuple[int, int]], rows: int, threads: int | None) -> Any:
-    """A function without arguments that multiplies once."""
+    """Function without arguments that multiplies once."""
     generator = np.random.default_rng(0)
     parameters: list[Any] = []
     results: list[Any] = []
@@ -92,7 +92,7 @@ def compile_products(shapes: Sequence[tuple[int, int]], rows: int, threads: int 
 
 
 def _bfloat16_bits(values: Any) -> Any:
-    """The upper half of each float32."""
+    """Upper half of each float32."""
     return (values.view(np.uint32) >> 16).astype(np.uint16)
 
 

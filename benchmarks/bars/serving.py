@@ -1,4 +1,4 @@
-"""Contestants on an embedded server, deployed and measured by the commands of the runner's stages."""
+"""Contestants on an embedded server, deployed and measured with the commands of the runner's stages."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from runner.serving import RunConfig, StandaloneExperiment
 
 @dataclass(frozen=True)
 class Serving:
-    """A server and the models that it was given, each under its own name. ``folder`` is for it alone."""
+    """A server and its deployed models, each under its own name. ``folder`` is only for it."""
 
     config: RunConfig
     server: TritonServer
     folder: Path
 
     def deploy(self, contestant: Contestant) -> None:
-        """Loads a contestant's model as its parameters say. Raises ProcessError if the server can't."""
+        """Loads a contestant's model with its parameters. Raises ProcessError if the server can't."""
         self._experiment(contestant).deploy(self.server, contestant.model_path)
 
     def offline(self, contestant: Contestant, batches: Sequence[int], concurrency: int = 1) -> list[PerformanceRow]:
@@ -42,7 +42,7 @@ class Serving:
         return experiment.measure(self.server, EvaluationMode.ONLINE, [batch], [concurrency], watch)[0]
 
     def _experiment(self, contestant: Contestant) -> StandaloneExperiment:
-        """As the runner has it, with the models of all in one repository."""
+        """Experiment of the runner, with all contestants' models in one repository."""
         number, shared = contestant.number, self.folder / f"shared_{contestant.number}"
         config = dataclasses.replace(self.config, model_name=f"{self.config.model_name}_{number}")
         return StandaloneExperiment(
@@ -58,7 +58,8 @@ class Serving:
 
 @contextlib.contextmanager
 def serving(config: RunConfig, folder: Path) -> Iterator[Serving]:
-    """A server without models, gone when the block is left. ``folder`` is made. Raises ServerError."""
+    """Yields a server without models, which is ended when the block is left. ``folder`` is created. Raises
+    ServerError."""
     _store(folder).mkdir(parents=True)
     method = config.triton_load_model_method
     with local_server(_store(folder), log_path=folder / "tritonserver.log", load_method=method) as server:

@@ -1,5 +1,5 @@
-"""All bars in one go: who is best, then rounds in which everything is measured once, so that a slow minute of the
-machine meets all alike."""
+"""Measurement of all bars: a choice of the best contestants, then rounds that measure everything once, so that a slow
+minute of the machine affects all of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from deployment_toolkit.progress import progress_bar
 
 logger = logging.getLogger("bars")
 
-_SCOUTED = {  # what decides, and whether more is better
+_SCOUTED = {  # the quantity that decides, and True if more is better
     "offline": (Quantity.OFFLINE, True),
     "single": (Quantity.OFFLINE_P99, False),
     "online": (Quantity.ONLINE, True),
@@ -28,7 +28,7 @@ _SCOUTED = {  # what decides, and whether more is better
 
 
 class BarSession:
-    """``samples`` and ``failures`` (by step) grow while it is measured."""
+    """Session of measurements; ``samples`` and ``failures`` (by step) grow while it runs."""
 
     def __init__(self, measuring: Measuring, bars: Sequence[Bar], batches: Sequence[int]) -> None:
         self._measuring = measuring
@@ -39,8 +39,9 @@ class BarSession:
         self._deployed: set[str] = set()
 
     def measure(self, rounds: int) -> tuple[Cast, list[BarOutcome]]:
-        """Measures everything ``rounds`` times. A step that fails is left out from then on, and the bars that need it
-        fail. Raises ServerError or ProcessError if the models can't be served, PerformanceError if no one is best."""
+        """Measures everything ``rounds`` times. A step that fails is skipped in later rounds, and the bars that need it
+        fail. Raises ServerError or ProcessError if the models can't be served, PerformanceError if no best contestant
+        can be chosen."""
         with contextlib.ExitStack() as stack:
             served = stack.enter_context(serving(self._measuring.config, self._measuring.folder / "served"))
             cast = self._choose(served)
@@ -50,12 +51,12 @@ class BarSession:
             alone = [step for step in steps if step.kind is StepKind.MEMORY]
             with progress_bar("bars", rounds * len(steps), " measurements") as progress:
                 self._rounds(together, rounds, served, progress)
-                stack.close()  # of pages that two servers share each would count half
+                stack.close()  # pages shared by two servers would count half for each
                 self._rounds(alone, rounds, None, progress)
         return cast, [outcome(bar, self.samples, cast, self._failure(bar, cast)) for bar in self._bars]
 
     def _deploy(self, served: Serving, titles: Iterable[str]) -> None:
-        """Those that aren't yet."""
+        """Deploys the contestants that aren't deployed yet."""
         for title in dict.fromkeys(titles):
             if title not in self._deployed:
                 served.deploy(self._measuring.contestants[title])
@@ -79,7 +80,7 @@ class BarSession:
         self.samples.all += found
 
     def _choose(self, served: Serving) -> Cast:
-        """Who plays which part; with several beside the baseline each is tried once."""
+        """Chooses the contestant of each role; with several in addition to the baseline, each is measured once."""
         measuring = self._measuring
         (baseline,) = (item.title for item in measuring.contestants.values() if item.is_baseline)
         others = [title for title in measuring.contestants if title != baseline]
@@ -121,7 +122,7 @@ class BarSession:
         return (max if more else min)(values, key=values.__getitem__)
 
     def _failure(self, bar: Bar, cast: Cast) -> str:
-        """Why a bar has no value, empty if nothing that it needs failed."""
+        """Reason why a bar has no value, empty if no step that it needs failed."""
         needed = {(step.kind, step.subject) for step in steps_for([bar.key], cast)}
         messages = (text for step, text in self.failures.items() if (step.kind, step.subject) in needed)
         return next(messages, "")

@@ -1,5 +1,5 @@
-"""Rows per second of matrix products alone in bfloat16, multiplied by TensorFlow: beside OpenVINO's, lest that is not
-the limit. Prints a number.
+"""Measures rows per second of matrix products alone in bfloat16 with TensorFlow, a second limit in addition to
+OpenVINO's, which may be lower. Prints a number.
 
 Run from the repository's root: ``python -m benchmarks.bars.tf_products --shapes 1472,1024 1024,1024 …``
 """
@@ -22,7 +22,7 @@ class TensorFlowProductOptions:
     shapes: list[str] = option("length,columns of each matrix", nargs="+", metavar="LENGTH,COLUMNS")
     rows: int = option("rows of the operand", 4096)
     threads: int | None = option("threads; default: TensorFlow's choice", None)
-    seconds: float = option("how long it is measured", 3.0)
+    seconds: float = option("seconds of the measurement", 3.0)
 
 
 def main(argv: list[str]) -> None:

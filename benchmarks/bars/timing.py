@@ -1,4 +1,4 @@
-"""Calls per second."""
+"""Timing of a function in calls per second."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _WARM_UP_CALLS = 3
 
 
 def calls_per_s(call: Callable[[T], object], arguments: Sequence[T], seconds: float) -> float:
-    """Calls with one argument after the other, again and again for ``seconds``, after a few that don't count."""
+    """Calls per second, with one argument after the other, repeatedly for ``seconds``, after a few uncounted calls."""
     cycle = itertools.cycle(arguments)
     for _ in range(_WARM_UP_CALLS):
         call(next(cycle))

@@ -1,1 +1,1 @@
-"""How time and memory grow: with rows of data, rows in flight, instances, and the size of embedding tables."""
+"""Growth of time and memory with rows of data, rows in flight, instances, and the size of embedding tables."""

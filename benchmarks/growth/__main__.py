@@ -1,9 +1,9 @@
-"""Measures how time and memory grow, and shows it as tables and pictures.
+"""Measures the growth of time and memory, and writes tables and pictures.
 
-Run from the repository's root: ``python -m benchmarks.growth``. What was measured before on this machine with the same
-settings is kept; ``--fresh`` measures it again.
+Run from the repository's root: ``python -m benchmarks.growth``. Points that were measured before on this machine with
+the same settings are kept; ``--fresh`` measures them again.
 
-  rows       preprocessing, loader, dumps and metrics against rows of data, each in a process of its own
+  rows       preprocessing, loader, dumps and metrics against rows of data, each in a separate process
   tables     load time, memory and throughput of the served network against the number of ids in its embedding tables
   instances  the same against the number of instances, in the C++ and in the Python host
   in-flight  throughput, p99 and memory of a server against concurrent requests times their rows
@@ -42,23 +42,23 @@ _PACKAGES = ("nvtabular", "pandas", "pyarrow", "numpy", "openvino", "nvidia-pytr
 class GrowthOptions:
     """Options of the command."""
 
-    axes: list[Axis] = option("what grows", list(Axis), choices=list(Axis), nargs="+", type=Axis)
+    axes: list[Axis] = option("axes of growth", list(Axis), choices=list(Axis), nargs="+", type=Axis)
     output_dir: Path = option("folder of the results", Path("growth"))
-    fresh: bool = option("measure again what was measured before", False)
+    fresh: bool = option("measure all points again", False)
     rows: list[int] = option("rows of data", [10_000, 100_000, 1_000_000, 10_000_000])
-    works: list[str] = option("what is done with the rows", list(WORKS), choices=list(WORKS), nargs="+", type=str)
-    repeats: int = option("how often all but preprocessing is measured; the median counts", 3)
+    works: list[str] = option("kinds of work on the rows", list(WORKS), choices=list(WORKS), nargs="+", type=str)
+    repeats: int = option("repetitions of all work except preprocessing; the median counts", 3)
     batch_size: int = option("rows of a batch, of the loader and of offline requests", 4096)
     factors: list[int] = option("times the cardinalities", [1, 2, 4])
     instances: list[int] = option("numbers of instances", [1, 2, 4, 8])
     instances_batch: int = option("rows of a request to the instances", 1024)
     request_rows: list[int] = option("rows of an online request", [1, 32, 256])
     concurrency: list[int] = option("online requests at a time", [1, 8, 64, 256])
-    host: Host = option("who runs the model; the axis of instances has both", Host.CPP, choices=[Host.CPP, Host.PYTHON])
+    host: Host = option("host of the model; the axis of instances has both", Host.CPP, choices=[Host.CPP, Host.PYTHON])
     model: Path | None = option("OpenVINO model to serve; default: an untrained network of the full size", None)
     hidden_units: list[int] = option("hidden layers of untrained networks", [1024] * 5)
     feature_spec: Path | None = option("features of untrained networks (YAML); default: the Outbrain ones", None)
-    workspace: Path = option("where untrained networks are kept", Path("runner_workspace/growth"))
+    workspace: Path = option("folder of untrained networks", Path("runner_workspace/growth"))
     requests: int = option("requests of a window of perf_analyzer at least", 17)
 
     def __post_init__(self) -> None:
@@ -108,7 +108,7 @@ def _jobs(axis: Axis, options: GrowthOptions) -> list[GrowthJob]:
 
 
 def _measure(jobs: Sequence[GrowthJob], points: Points) -> list[str]:
-    """Does what isn't done yet and gives what failed; the CSV has every point as soon as it is measured."""
+    """Measures the missing points and returns the failures; each point is written to the CSV when it is measured."""
     failures = []
     todo = [job for job in jobs if points.find(job) is None]
     if len(todo) < len(jobs):
@@ -128,7 +128,7 @@ def _measure(jobs: Sequence[GrowthJob], points: Points) -> list[str]:
 def _write(
     folder: Path, jobs: Mapping[Axis, Sequence[GrowthJob]], points: Points, provenance: str, failures: Sequence[str]
 ) -> str:
-    """The page and a picture per axis; returns the page."""
+    """Writes the page and a picture per axis; returns the page."""
     parts = ["# Growth", "", f"{provenance}.", ""]
     for axis, planned in jobs.items():
         measured = points.of(planned)

@@ -1,4 +1,4 @@
-"""A picture per axis, as PNG bytes."""
+"""Pictures of growth, one per axis, as PNG bytes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _DECADES, _DECADE = 100, 10
 def draw(
     title: str, size_title: str, quantities: Sequence[GrowthQuantity], points: Sequence[GrowthPoint], provenance: str
 ) -> bytes:
-    """A panel per quantity, a line per subject. What spans decades has a logarithmic axis; where both do, what is
-    proportional to the size runs beside the dotted line. Other axes begin at zero."""
+    """Draws a panel per quantity, a line per subject. Values that span decades have a logarithmic axis; if both axes
+    do, the dotted line shows proportional growth. Other axes begin at zero."""
     width, height = _PANEL_INCHES
     figure = new_figure(width * len(quantities), height, constrained=True)
     sizes = sorted({point.size for point in points})

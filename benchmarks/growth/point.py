@@ -1,4 +1,4 @@
-"""Measurements at one size, and their table, which is kept between runs."""
+"""Points of growth, the measurements at one size, and their table, which is kept between runs."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ class Axis(Mnemonic):
 
 @dataclass(frozen=True)
 class GrowthMeasurement:
-    """``seconds`` of work, or to load a model; ``memory_mib``: peak of the process, or proportional set size of the
-    server with its children; ``rows_per_s`` and ``p99_ms`` as perf_analyzer gives them, or rows by seconds."""
+    """Measured values. ``seconds``: of work, or to load a model; ``memory_mib``: peak of the process, or proportional
+    set size of the server with its children; ``rows_per_s`` and ``p99_ms``: perf_analyzer's values, or rows divided by
+    seconds."""
 
     seconds: float
     memory_mib: float
@@ -35,7 +36,7 @@ class GrowthMeasurement:
 
 @dataclass(frozen=True)
 class GrowthJob:
-    """One measurement that may be made. ``settings`` is all beside the size that its result depends on."""
+    """One possible measurement. ``settings`` is everything, except the size, on which its result depends."""
 
     axis: Axis
     subject: str
@@ -46,7 +47,7 @@ class GrowthJob:
 
 @dataclass(frozen=True)
 class GrowthPoint:
-    """A job that was done, on which ``machine`` and when."""
+    """A measured job, with ``machine`` and time."""
 
     axis: str
     subject: str
@@ -61,8 +62,7 @@ class GrowthPoint:
 
 
 class Points:
-    """The measured points, kept in a CSV file that is written anew after each. Raises UsageError if there is another
-    file of that name."""
+    """Measured points in a CSV file that is rewritten after each. Raises UsageError if another file has that name."""
 
     def __init__(self, path: Path, machine: str, *, fresh: bool) -> None:
         self._path = path
@@ -70,25 +70,25 @@ class Points:
         self._points = [] if fresh or not path.exists() else _read(path)
 
     def find(self, job: GrowthJob) -> GrowthPoint | None:
-        """The point of an equal job on this machine."""
+        """Point of an equal job on this machine."""
         key = (str(job.axis), job.subject, job.size, job.settings, self._machine)
         return next((point for point in self._points if _key(point) == key), None)
 
     def add(self, job: GrowthJob, measured: GrowthMeasurement, date: str) -> None:
-        """Keeps a point, in the place of the one with the same key."""
+        """Keeps a point, in place of an earlier one with the same key."""
         values = asdict(measured)
         point = GrowthPoint(str(job.axis), job.subject, job.size, job.settings, self._machine, date, **values)
         self._points = [other for other in self._points if _key(other) != _key(point)] + [point]
         write_csv(self._path, [asdict(item) for item in self._points])
 
     def of(self, jobs: Sequence[GrowthJob]) -> list[GrowthPoint]:
-        """The points of these jobs that there are, in the jobs' order."""
+        """Existing points of these jobs, in the jobs' order."""
         return [point for job in jobs if (point := self.find(job)) is not None]
 
 
 def exponent(points: Sequence[GrowthPoint], value: Callable[[GrowthPoint], float]) -> float:
-    """k of ``value`` ~ size^k: the slope of the least squares line through the logarithms of the points of the largest
-    two decades, where what is the same for any size no longer hides the growth. NaN with fewer than two points."""
+    """Exponent k of ``value`` ~ size^k: the slope of the least squares line through the logarithms of the points in the
+    largest two decades, where constant costs no longer hide the growth. NaN with fewer than two points."""
     largest = max((point.size for point in points), default=0)
     pairs = [(math.log(point.size), math.log(value(point))) for point in points if point.size * 100 >= largest]
     if len(pairs) < 2:

@@ -1,4 +1,4 @@
-"""The axis of rows: what reads or writes data, each piece of work in a process of its own."""
+"""Axis of rows: work that reads or writes data, each kind in a separate process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ONCE = ("preprocessing",)  # long enough to be measured once
 
 
 def rows_jobs(sizes: Sequence[int], works: Sequence[str], batch_size: int, repeats: int) -> list[GrowthJob]:
-    """A job for each size and each of ``works``, the small sizes first."""
+    """Jobs for each size and each of ``works``, the small sizes first."""
     jobs = []
     for size in sorted(sizes):
         for name in works:
@@ -32,7 +32,7 @@ def rows_jobs(sizes: Sequence[int], works: Sequence[str], batch_size: int, repea
 
 
 def do_work(name: str, folder: Path, **values: int) -> dict[str, Any]:
-    """Runs ``benchmarks.growth.work`` and gives what it prints. Raises ProcessError."""
+    """Runs ``benchmarks.growth.work`` and returns its output. Raises ProcessError."""
     argv: list[str | Path] = [sys.executable, "-m", "benchmarks.growth.work", "--name", name, "--folder", folder]
     for option, value in values.items():
         argv += [f"--{option.replace('_', '-')}", str(value)]

@@ -1,4 +1,4 @@
-"""The axes of a served model: instances, rows in flight, and the size of its embedding tables."""
+"""Axes of a served model: instances, rows in flight, and the size of its embedding tables."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ _MIB = 2**20
 
 @dataclass(frozen=True)
 class GrowthServed:
-    """A model and how it is served and asked. ``path`` is an OpenVINO model; without it an untrained network is made,
-    in ``workspace``, of ``hidden_units``. Throughput and p99 are medians of ``repeats`` measurements."""
+    """A model with its settings of serving and requests. ``path`` is an OpenVINO model; without it an untrained network
+    with ``hidden_units`` is made in ``workspace``. Throughput and p99 are medians of ``repeats`` measurements."""
 
     path: Path | None
     workspace: Path
@@ -47,12 +47,12 @@ class GrowthServed:
 
     @property
     def name(self) -> str:
-        """For the settings of a point."""
+        """Name in the settings of a point."""
         untrained = f"untrained, {len(self.hidden_units)} × {self.hidden_units[0]}"
         return f"{untrained if self.path is None else self.path}, median of {self.repeats}"
 
     def model(self, factor: int = 1) -> Path:
-        """The OpenVINO model, with ``factor`` times as many rows in each embedding table if it is made here."""
+        """Path of the OpenVINO model, with ``factor`` times as many rows in each embedding table if it is made here."""
         if self.path is not None:
             return self.path
         spec = scaled(self.spec, factor)
@@ -76,7 +76,7 @@ class GrowthServed:
 
 
 def instances_jobs(served: GrowthServed, counts: Sequence[int], batch: int) -> list[GrowthJob]:
-    """As many requests of ``batch`` rows at a time as there are instances, through shared memory, in either host."""
+    """Jobs with as many concurrent requests of ``batch`` rows as instances, through shared memory, in both hosts."""
     settings = f"{served.name}, batch {batch}, offline, as many requests at a time"
     return [
         GrowthJob(
@@ -90,7 +90,7 @@ def instances_jobs(served: GrowthServed, counts: Sequence[int], batch: int) -> l
 def in_flight_jobs(
     served: GrowthServed, host: Host, rows: Sequence[int], concurrency: Sequence[int]
 ) -> list[GrowthJob]:
-    """Over HTTP with dynamic batching, two instances."""
+    """Jobs over HTTP with dynamic batching, two instances."""
     settings = f"{served.name}, {host} host, HTTP, dynamic batching"
     return [
         GrowthJob(
@@ -106,7 +106,7 @@ def in_flight_jobs(
 
 
 def tables_jobs(served: GrowthServed, host: Host, factors: Sequence[int], batch: int) -> list[GrowthJob]:
-    """The network with its cardinalities times each factor; the size is the number of ids in all tables."""
+    """Jobs of the network with its cardinalities times each factor; the size is the number of ids in all tables."""
     settings = f"{dataclasses.replace(served, path=None).name}, {host} host, batch {batch}, offline"
     untrained = dataclasses.replace(served, path=None)
     return [
@@ -122,7 +122,7 @@ def tables_jobs(served: GrowthServed, host: Host, factors: Sequence[int], batch:
 
 
 def scaled(spec: FeatureSpec, factor: int) -> FeatureSpec:
-    """The same features with ``factor`` times as many ids."""
+    """Feature specification with ``factor`` times as many ids."""
 
     def more(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
         return tuple(dataclasses.replace(item, cardinality=(item.cardinality or 0) * factor) for item in features)
@@ -132,7 +132,7 @@ def scaled(spec: FeatureSpec, factor: int) -> FeatureSpec:
 
 def _instances(served: GrowthServed, host: Host, count: int, batch: int) -> GrowthMeasurement:
     threads = len(os.sched_getaffinity(0))
-    if host is Host.PYTHON:  # each instance has its own
+    if host is Host.PYTHON:  # each instance has its own threads
         threads = max(1, threads // count)
     with _server() as server:
         options = ["--engine-count-per-device", f"cpu={count}", "--triton-backend-parameters", f"threads={threads}"]
@@ -164,7 +164,7 @@ def _server() -> Iterator[tuple[TritonServer, Path]]:
 
 
 def _deploy(place: tuple[TritonServer, Path], model: Path, host: Host, batch: int, options: Sequence[str]) -> float:
-    """Seconds that the server took to load the model."""
+    """Deploys the model; returns the seconds that the server took to load it."""
     server, folder = place
     argv: list[str | Path] = [sys.executable, "-m", "navigator", "triton-config-model", "--model-name", _NAME]
     argv += ["--model-path", model, "--model-format", Format.OPENVINO, "--model-repository", folder / "models"]

@@ -1,4 +1,4 @@
-"""Points as markdown."""
+"""Tables of growth, as markdown."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.growth.point import Axis, GrowthPoint, exponent
 
 @dataclass(frozen=True)
 class GrowthQuantity:
-    """Quantity of a point that is shown."""
+    """Shown quantity of a point."""
 
     title: str
     value: Callable[[GrowthPoint], float]
@@ -27,7 +27,8 @@ LOADING = GrowthQuantity("seconds to load", lambda point: point.seconds)
 
 @dataclass(frozen=True)
 class Shown:
-    """How an axis is told: its name, what its sizes count, the columns of its table and the panels of its picture."""
+    """Presentation of an axis: its name, the unit of its sizes, the columns of its table and the panels of its
+    picture."""
 
     title: str
     size: str
@@ -48,7 +49,7 @@ SHOWN = {
 
 
 def section(axis: Axis, points: Sequence[GrowthPoint]) -> str:
-    """A heading, the settings, a table of all points, and the exponents where sizes span decades."""
+    """Section of an axis: a heading, the settings, a table of all points, and the exponents if sizes span decades."""
     shown = SHOWN[axis]
     heads = [shown.size, *(column.title for column in shown.columns)]
     lines = [f"## {shown.title}", "", *_settings(points), ""]
@@ -62,7 +63,7 @@ def section(axis: Axis, points: Sequence[GrowthPoint]) -> str:
 
 
 def _settings(points: Sequence[GrowthPoint]) -> list[str]:
-    """When it was measured, and which subjects with which settings."""
+    """Time of the measurement, and the settings of each subject."""
     dates = [point.date for point in points]
     told: dict[str, dict[str, None]] = {}
     for point in points:
@@ -82,7 +83,7 @@ def _exponents(points: Sequence[GrowthPoint], subjects: Sequence[str]) -> list[s
 
 
 def _bytes_a_row(points: Sequence[GrowthPoint]) -> str:
-    """From the last but one size to the last."""
+    """Bytes per additional row, from the last but one size to the last."""
     if len(points) < 2:
         return ""
     before, last = points[-2:]

@@ -1,6 +1,6 @@
-"""One piece of work on rows of data in a process of its own, which prints its time and peak memory as JSON.
+"""Runs one kind of work on rows of data in a separate process, and prints its time and peak memory as JSON.
 
-``prepare-*`` make what the work of the same name needs, so that its memory is not that of making it.
+``prepare-*`` makes the input of the work of the same name, so that its memory does not include making the input.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ _MIB = 2**20
 class WorkOptions:
     """Options of the work."""
 
-    name: str = option("what to do")
-    folder: Path = option("where its data is")
+    name: str = option("kind of work")
+    folder: Path = option("folder of its data")
     rows: int = option("rows of data", 10_000)
     batch_size: int = option("rows of a batch", 4096)
-    repeats: int = option("how often it is done; the median counts", 1)
+    repeats: int = option("repetitions; the median counts", 1)
 
 
 def main(argv: list[str]) -> None:
@@ -65,7 +65,7 @@ def main(argv: list[str]) -> None:
 
 
 def _prepare_preprocessing(options: WorkOptions) -> Callable[[], int]:
-    from widedeep.synthetic import SyntheticOptions, generate  # pandas, which nothing else here needs
+    from widedeep.synthetic import SyntheticOptions, generate  # imports pandas, which no other work needs
 
     def work() -> int:
         displays = max(1, round(options.rows / ROWS_PER_DISPLAY))
@@ -76,8 +76,8 @@ def _prepare_preprocessing(options: WorkOptions) -> Callable[[], int]:
 
 
 def _preprocessing(options: WorkOptions) -> Callable[[], int]:
-    warnings.filterwarnings("ignore")  # of a machine without a GPU
-    import nvtabular  # noqa: F401 - some seconds that are the same for any number of rows
+    warnings.filterwarnings("ignore")  # about a machine without a GPU
+    import nvtabular  # noqa: F401 - takes some seconds, independent of the number of rows
 
     from widedeep.preprocessing.dataset import PreprocessingOptions, preprocess
 
@@ -99,7 +99,7 @@ def _loader(options: WorkOptions) -> Callable[[], int]:
 
 
 def _dumps(options: WorkOptions) -> Callable[[], int]:
-    """Ids, inputs, labels and outputs of all 29 features written and read again."""
+    """Writes ids, inputs, labels and outputs of all 29 features and reads them again."""
 
     def work() -> int:
         _write_dump(options, dump_inputs=True)
@@ -124,7 +124,7 @@ def _metrics(options: WorkOptions) -> Callable[[], int]:
 
 
 def _openvino(options: WorkOptions) -> Callable[[], int]:
-    """``folder/model.onnx`` as OpenVINO has it."""
+    """Converts ``folder/model.onnx`` to OpenVINO."""
     from deployment_toolkit.library.openvino.session import OpenVinoFromOnnx
 
     def work() -> int:

@@ -1,7 +1,7 @@
-"""Compares this deployment with the servers that people would pick instead: the same model files, rows and concurrency,
-each server at its documented best settings, in one run on this machine.
+"""Compares this deployment with alternative servers: the same model files, rows and concurrency, each server at its
+documented best settings, in one run on this machine.
 
-``python -m benchmarks.peers`` after ``./runner/start_CPU.sh``, which leaves data and checkpoint behind.
+Run ``python -m benchmarks.peers`` after ``./runner/start_CPU.sh``, which makes data and checkpoint.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class PeersOptions:
         ROOT / "runner" / "config_CPU.yaml",
     )
     host: Host = option(
-        "who runs this deployment's models: cpp is its fastest host, with OpenVINO for ONNX files too; python has "
+        "host of this deployment's models: cpp is its fastest host, with OpenVINO for ONNX files too; python has "
         "onnxruntime for them, as the peers have",
         Host.CPP,
         choices=[Host.CPP, Host.PYTHON],
@@ -87,11 +87,11 @@ class PeersOptions:
 
     @property
     def cells(self) -> list[Cell]:
-        """Every number of rows with every concurrency."""
+        """Cells of every number of rows with every concurrency."""
         return [Cell(*pair) for pair in itertools.product(sorted(set(self.rows)), sorted(set(self.concurrency)))]
 
     def tolerance_of(self, model: str) -> float:
-        """What a model named FORMAT:PRECISION may differ by."""
+        """Allowed difference of a model named FORMAT:PRECISION."""
         return self.fp32_tolerance if model.endswith(f":{_FP32}") else self.tolerance
 
 
@@ -189,7 +189,7 @@ def _comparison(
 
 
 def _write(options: PeersOptions, comparison: PeerComparison) -> str:
-    """Everything that was measured so far, into the output folder; the text of the report."""
+    """Writes all measurements so far to the output folder; returns the text of the report."""
     text = comparison_markdown(comparison)
     folder = options.output_dir
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,5 @@
-"""The comparison's runs: every system with every model file, in several passes, so that a slow minute of the machine is
-not one system's alone."""
+"""Campaign of the comparison: every system with every model file, in several passes, so that a slow minute of the
+machine does not affect only one system."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ _MIB = 2**20
 @dataclass(frozen=True)
 class Plan:
     """Plan: each system ``passes`` times with each model, each cell for ``seconds`` after ``warmup_s``, or longer,
-    until every connection was answered several times.
-    ``tolerance`` is the largest difference of a probability from the framework's that counts as an answer, by model."""
+    until every connection has several answers. ``tolerance`` is, by model, the largest accepted difference of a
+    probability from the framework's."""
 
     deployments: Sequence[PeerDeployment]
     peers: Sequence[Peer]
@@ -55,7 +55,7 @@ Keep = Callable[["CampaignOutcome"], None]
 
 @dataclass
 class CampaignOutcome:
-    """Results so far."""
+    """Results of a campaign so far."""
 
     runs: list[Run]
     failures: list[Failure]
@@ -63,7 +63,7 @@ class CampaignOutcome:
 
 
 class Campaign:
-    """The runs of a plan; ``folder`` takes bodies and logs, ``environments`` the peers' virtual environments."""
+    """Runs of a plan; ``folder`` is for bodies and logs, ``environments`` for the peers' virtual environments."""
 
     def __init__(self, plan: Plan, sample: Sample, wrk: str, folder: Path, environments: Path) -> None:
         self._plan, self._sample, self._wrk = plan, sample, wrk
@@ -72,8 +72,8 @@ class Campaign:
         self._outcome = CampaignOutcome([], [], {})
 
     def run(self, keep: Keep) -> CampaignOutcome:
-        """Measures everything; ``keep`` is called after each system, so that what was measured outlives an
-        interruption. A system that can't be installed, started or asked is a failure with its reason."""
+        """Measures everything; ``keep`` is called after each system, so that an interruption loses no measurement. A
+        system that can't be installed or started, or doesn't answer, is a failure with its reason."""
         plan = self._plan
         pythons = self._install()
         systems = len(plan.deployments) * plan.passes * (1 + len(pythons))
@@ -157,7 +157,7 @@ class Campaign:
                 tick()
 
     def _post(self, served: Served, cell: Cell, seconds: float) -> tuple[Load, float]:
-        """What was answered, and the memory of the server in MiB; when this returns the server has nothing to do."""
+        """Posts a cell's load; returns the result and the server's memory in MiB when the server is idle again."""
         load = post(
             self._wrk,
             served.url,

@@ -1,5 +1,5 @@
-"""This project's side: model files, the framework's answers and the deployment, by the same commands that the runner
-gives for the experiments of its configuration."""
+"""This project's side of the comparison: model files, the framework's answers and the deployment, with the runner's
+commands for the experiments of its configuration."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class PerfPoint:
 
 class PeerDeployment:
     """An experiment of a runner's configuration, found by format and precision, in a host. ``path`` is its model;
-    without one it is made where ``workspace`` keeps models, and kept.
+    without it the model is made once and kept in ``workspace``.
 
     Raises UsageError if the configuration has no such experiment, DataError if there is no such file.
     """
@@ -70,7 +70,7 @@ class PeerDeployment:
 
     @property
     def settings(self) -> str:
-        """For people: how the experiment is deployed."""
+        """Settings of the deployment, for people."""
         given = self._experiment.parameters
         instances = f"{given.number_of_model_instances} instance(s)"
         threads = f" of {given.threads} threads" if given.threads else ""
@@ -82,26 +82,25 @@ class PeerDeployment:
 
     @property
     def missing_here(self) -> str:
-        """What this CPU lacks for the model, in a phrase; nothing if it lacks nothing."""
+        """Phrase that says what this CPU lacks for the model; empty if it lacks nothing."""
         return missing_here(self._experiment.parameters)
 
     def make_model(self, logs: Path) -> None:
-        """Exports and converts, if the model is not there. Raises ProcessError."""
+        """Exports and converts the model, if it is missing. Raises ProcessError."""
         if self.model.exists():
             return
         self.model.parent.mkdir(parents=True, exist_ok=True)
         dataclasses.replace(self._experiment, logs=logs).make_model(self.model)
 
     def sample(self, folder: Path) -> Sample:
-        """Rows of the validation data with what the trained checkpoint answers to them in TensorFlow. Raises
-        ProcessError."""
+        """Rows of the validation data with the trained checkpoint's answers in TensorFlow. Raises ProcessError."""
         dataclasses.replace(self._experiment, logs=folder).framework_answers(folder / "framework")
         first = next(Dump(folder / "framework").predictions(SAMPLE_ROWS))
         return Sample(first.batch.x, next(iter(first.y_pred.values())).reshape(-1))
 
     @contextlib.contextmanager
     def running(self, log: Path) -> Iterator[tuple[Served, TritonServer]]:
-        """The embedded server with the model, deployed as the runner does. Raises ServerError, ProcessError."""
+        """Yields the embedded server with the model, deployed like in the runner. Raises ServerError, ProcessError."""
         with tempfile.TemporaryDirectory(prefix="peers_") as folder:
             repository = Path(folder) / "repository"
             repository.mkdir()
@@ -117,7 +116,7 @@ class PeerDeployment:
     def perf_analyzer(
         self, server: TritonServer, dataloader_fn: DataloaderFn, rows: list[int], concurrency: list[int], csv: Path
     ) -> dict[tuple[int, int], PerfPoint]:
-        """What perf_analyzer measures over HTTP, by rows a request and requests in flight. Raises PerformanceError."""
+        """Perf_analyzer's results over HTTP, by rows per request and requests in flight. Raises PerformanceError."""
         options = PerformanceOptions(
             model_name=self._experiment.config.model_name,
             result_path=csv,

@@ -1,7 +1,7 @@
-"""The engine inside every peer's server: onnxruntime for an ONNX file, OpenVINO for an OpenVINO folder.
+"""Engine inside every peer's server: onnxruntime for an ONNX file, OpenVINO for an OpenVINO folder.
 
-Runs in the peers' own environments, where it needs numpy and the one engine. A request's body holds rows as records,
-all inputs of a row beside each other in the order of their names, so that the bodies of a batch are joined by one copy.
+It runs in the peers' environments and needs only numpy and one engine. A request's body has rows as records, all inputs
+of a row next to each other in the order of their names, so that the bodies of a batch are joined by one copy.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ONNX_DTYPES = {"tensor(float)": "<f4", "tensor(int32)": "<i4", "tensor(int64)":
 
 
 class Engine:
-    """A loaded model; may be called from ``callers`` threads at a time, each inference with ``threads`` threads."""
+    """A loaded model; up to ``callers`` threads may call it at a time, each inference has ``threads`` threads."""
 
     def __init__(self, model: Path, *, threads: int, callers: int = 1) -> None:
         self._model = _OnnxModel(model, threads) if model.suffix == ".onnx" else _OpenVinoModel(model, threads, callers)
@@ -30,17 +30,17 @@ class Engine:
         )
 
     def answer(self, body: bytes) -> bytes:
-        """The probabilities, float32, of the rows of a body."""
+        """Probabilities, float32, of the rows of a body."""
         return self._infer(np.frombuffer(body, self.record)).tobytes()
 
     def answer_all(self, bodies: Sequence[bytes]) -> list[bytes]:
-        """The same of several bodies, in one inference."""
+        """Probabilities of several bodies, in one inference."""
         answers = memoryview(self._infer(np.frombuffer(b"".join(bodies), self.record)).tobytes())
         ends = np.cumsum([len(body) // self.record.itemsize for body in bodies]) * 4
         return [bytes(answers[start:end]) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
     def probabilities(self, columns: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """The probabilities of rows whose inputs lie beside each other as numbers, [B, numbers]; ids up to 2^24 are
+        """Probabilities of rows whose inputs are next to each other as numbers, [B, numbers]; ids up to 2^24 are
         exact."""
         feeds, start = {}, 0
         for name in self.record.names or ():
@@ -61,7 +61,7 @@ class _OnnxModel:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        # Threads that wait for work by spinning would take the core from the server and from the client.
+        # Threads that spin while they wait would take the core from the server and from the client.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self.inputs = {

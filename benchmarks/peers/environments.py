@@ -1,4 +1,4 @@
-"""A virtual environment for each peer, made once from its pinned requirements."""
+"""Virtual environments of the peers, made once from their pinned requirements."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _TIMEOUT_S = 600
 
 
 def make_environment(requirements: Path, folder: Path) -> Path:
-    """The interpreter of an environment in ``folder`` with exactly these requirements, wheels only; what is there
-    already stays if it was made from the same ones.
+    """Makes an environment in ``folder`` with exactly these requirements, wheels only; returns its interpreter. An
+    environment from the same requirements is reused.
 
-    Raises PerformanceError if they can't be installed.
+    Raises PerformanceError if the requirements can't be installed.
     """
     digest = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()
     python = folder / "bin" / "python"
@@ -40,6 +40,6 @@ def make_environment(requirements: Path, folder: Path) -> Path:
 
 
 def pinned_version(requirements: Path, package: str) -> str:
-    """The release of a package that a requirements file names."""
+    """Release of a package in a requirements file."""
     lines = [line.split("#")[0].strip() for line in requirements.read_text().splitlines()]
     return next(line.partition("==")[2] for line in lines if line.partition("==")[0].lower() == package)

@@ -1,9 +1,9 @@
-"""The load generator, wrk: as many connections as there are to be requests in flight, each sending its next request
-when the one before is answered. It is written in C and needs a few per cent of a core where a client in Python would
-need a whole one of the two that it shares with the server.
+"""Load generator wrk: one connection per request in flight, each sends its next request after the answer to the one
+before. It is written in C and needs a few per cent of a core; a client in Python would need one of the two cores that
+it shares with the server.
 
-Its percentiles are corrected for coordinated omission, as its authors do: a pause of the server counts as often as
-requests would have come in it.
+Its percentiles are corrected for coordinated omission, as in wrk itself: a pause of the server counts once for each
+request that would have arrived during it.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from deployment_toolkit.process import run
 
 _SCRIPT = Path(__file__).with_name("post_bodies.lua")
 _TIMEOUT_S = 60
-# What is under way when a measurement ends is not counted: of one round of requests in five that is little enough.
+# Requests in flight at the end of a measurement are not counted: one round of five is an acceptable loss.
 _ROUNDS = 5
 _LONGEST_S = 40
 
 
 @dataclass(frozen=True)
 class Load:
-    """Answers to requests of ``rows`` rows, ``concurrency`` at a time; ``errors`` counts those that were not
-    answered, or not well."""
+    """Result of a load with requests of ``rows`` rows, ``concurrency`` at a time; ``errors`` counts the requests
+    without an answer or with an error."""
 
     rows: int
     concurrency: int
@@ -40,17 +40,17 @@ class Load:
 
     @property
     def rows_per_s(self) -> float:
-        """Rows answered well."""
+        """Rows per second that were answered without an error."""
         return max(0, self.requests - self.errors) * self.rows / self.seconds
 
     @property
     def seconds_needed(self) -> int:
-        """How long a measurement has to be for every connection to be answered several times."""
+        """Duration of a measurement in which every connection gets several answers."""
         return min(_LONGEST_S, math.ceil(_ROUNDS * self.concurrency * self.seconds / max(1, self.requests)))
 
 
 def find_wrk(given: str) -> str:
-    """The program's path. Raises UsageError with the remedy if it is not there."""
+    """Path of the program. Raises UsageError with the remedy if it is missing."""
     found = shutil.which(given)
     if found is None:
         raise UsageError(
@@ -61,7 +61,7 @@ def find_wrk(given: str) -> str:
 
 
 def post(wrk: str, url: str, bodies: BodyFiles, *, rows: int, concurrency: int, seconds: float, log: Path) -> Load:
-    """Posts for ``seconds``, rounded up to whole ones. Raises PerformanceError if wrk could not."""
+    """Posts requests for ``seconds``, rounded up to whole seconds. Raises PerformanceError if wrk fails."""
     argv: list[str | Path] = [
         *(wrk, "--threads", "1", "--connections", str(concurrency), "--duration", f"{math.ceil(seconds)}s"),
         *("--timeout", f"{_TIMEOUT_S}s", "--script", str(_SCRIPT), url, "--"),
@@ -74,7 +74,7 @@ def post(wrk: str, url: str, bodies: BodyFiles, *, rows: int, concurrency: int, 
 
 
 def read_report(text: str, rows: int, concurrency: int) -> Load:
-    """The last line that the script prints. Raises PerformanceError if there is none."""
+    """Reads the last line that the script prints. Raises PerformanceError if there is none."""
     try:
         report = json.loads(text.strip().splitlines()[-1])
     except (ValueError, IndexError) as error:

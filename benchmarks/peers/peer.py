@@ -1,5 +1,5 @@
-"""The servers that people would pick instead, each with the settings that its documentation recommends and that did
-best on two cores; benchmarks/README.md names the documents."""
+"""Peers, the alternative servers, each with the settings that its documentation recommends and that were best on two
+cores; benchmarks/README.md names the documents."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from benchmarks.peers.wire import KSERVE_BASE64, NUMBERS, RECORDS, Wire
 
 _SERVERS = "benchmarks.peers"
 _MODEL_NAME = "WidenDeep"
-_BATCH_REQUESTS = 64  # all that are ever in flight
+_BATCH_REQUESTS = 64  # the largest number of requests in flight
 _BATCH_WAIT_S = 0.0001
 
 
 @dataclass(frozen=True)
 class Launch:
-    """Arguments of a peer's server: its environment's interpreter, the model file or folder, a port, and an
-    empty folder of its own with a short path."""
+    """Arguments of a peer's server: its environment's interpreter, the model file or folder, a port, and a
+    separate empty folder with a short path."""
 
     python: Path
     model: Path
@@ -29,7 +29,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class PeerCommand:
-    """A server's command line, and what it finds in its environment beside the usual."""
+    """Command line of a server, and its additional environment variables."""
 
     argv: list[str | Path]
     env: Mapping[str, str] = field(default_factory=dict)
@@ -37,8 +37,8 @@ class PeerCommand:
 
 @dataclass(frozen=True)
 class Peer:
-    """``name`` is also that of its folder, which holds its requirements and its server; ``package`` is the one that
-    gives its version. ``settings`` says for people what ``command`` sets."""
+    """A peer. ``name`` is also the name of its folder, which has its requirements and its server; ``package`` is the
+    package whose version is shown. ``settings`` describes the settings in ``command`` for people."""
 
     name: str
     title: str
@@ -51,12 +51,12 @@ class Peer:
 
     @property
     def requirements(self) -> Path:
-        """The pinned packages of its environment."""
+        """Path of the file with the pinned packages of its environment."""
         return Path(__file__).parent / self.name / "requirements.txt"
 
 
 def _fastapi(launch: Launch) -> PeerCommand:
-    # Measured: two onnxruntime inferences at a time fill the cores that one leaves idle; OpenVINO's leaves none.
+    # Measured: a single onnxruntime inference leaves cores idle, two at a time fill them; OpenVINO leaves none idle.
     options = ["--threads", "2", "--callers", "2" if launch.model.suffix == ".onnx" else "1"]
     return PeerCommand([*_module(launch, "fastapi.server"), *options])
 

@@ -1,4 +1,4 @@
-"""The comparison as a picture: a panel a cell, a bar a system."""
+"""Picture of the comparison: a panel per cell, a bar per system."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TITLE_INCHES = 0.8
 
 
 def comparison_png(values: Values, titles: Sequence[str], title: str, provenance: str) -> bytes:
-    """PNG of the rows per second of ``values``: rows a request downwards, requests in flight to the right."""
+    """PNG of the rows per second of ``values``: rows per request downwards, requests in flight to the right."""
     cells = {cell for system in values.values() for cell in system}
     rows, concurrencies = sorted({cell.rows for cell in cells}), sorted({cell.concurrency for cell in cells})
     width, height = _PANEL_INCHES[0] * len(concurrencies), _PANEL_INCHES[1] * len(rows) + _TITLE_INCHES

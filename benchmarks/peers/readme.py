@@ -1,4 +1,4 @@
-"""The place in a page where the comparison goes."""
+"""Insertion of the comparison into a page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ START, END = "<!-- peers: start -->", "<!-- peers: end -->"
 
 
 def put_between_markers(page: Path, text: str) -> None:
-    """Replaces what is between the two markers of a page. Raises DataError if it has not one pair of them."""
+    """Replaces the text between the two markers of a page. Raises DataError if it does not have one pair of markers."""
     before = page.read_text() if page.is_file() else ""
     pattern = re.compile(f"{re.escape(START)}.*{re.escape(END)}", re.DOTALL)
     if before.count(START) != 1 or before.count(END) != 1 or not pattern.search(before):

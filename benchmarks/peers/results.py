@@ -1,4 +1,4 @@
-"""Results: a row for each run, and the values that count."""
+"""Results of the comparison: a row for each run, and the values for the tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ OURS = "this deployment"
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """Rows a request, and requests in flight."""
+    """Rows per request, and requests in flight."""
 
     rows: int
     concurrency: int
@@ -23,7 +23,7 @@ class Cell:
 @dataclass(frozen=True)
 class Run:
     """One measurement. ``memory_mib`` is the proportional set size of the server's processes after it;
-    ``largest_difference`` that of a probability from the framework's."""
+    ``largest_difference`` is the largest difference of a probability from the framework's."""
 
     model: str
     system: str
@@ -40,13 +40,13 @@ class Run:
 
     @property
     def cell(self) -> Cell:
-        """Which of the table's."""
+        """Cell of the table."""
         return Cell(self.rows, self.concurrency)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A system that could not be measured with a model, and why; ``attempt`` is the pass, None if it was in none."""
+    """A system that could not be measured with a model, and the reason; ``attempt`` is the pass, None if before any."""
 
     model: str
     system: str
@@ -56,7 +56,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Value:
-    """The medians of a cell's runs; errors are those of all."""
+    """Medians of a cell's runs; errors are the sum over all runs."""
 
     rows_per_s: float
     p50_ms: float
@@ -68,7 +68,7 @@ Values = Mapping[str, Mapping[Cell, Value]]  # by system
 
 
 def values_of(runs: Iterable[Run], model: str) -> dict[str, dict[Cell, Value]]:
-    """What counts of the runs with a model, by system and cell."""
+    """Values of the runs with a model, by system and cell."""
     groups: dict[str, dict[Cell, list[Run]]] = {}
     for run in runs:
         if run.model == model:
@@ -77,12 +77,12 @@ def values_of(runs: Iterable[Run], model: str) -> dict[str, dict[Cell, Value]]:
 
 
 def first_in(values: Values, cell: Cell) -> str:
-    """The system with the most rows per second."""
+    """System with the most rows per second."""
     return max((system for system in values if cell in values[system]), key=lambda name: values[name][cell].rows_per_s)
 
 
 def ratio_to_best_peer(values: Values, cell: Cell) -> float | None:
-    """Our rows per second over those of the fastest peer; None if one of the two was not measured."""
+    """Ratio of this project's rows per second to the fastest peer's; None if one of the two was not measured."""
     peers = [cells[cell].rows_per_s for system, cells in values.items() if system != OURS and cell in cells]
     if not peers or cell not in values.get(OURS, {}):
         return None
@@ -90,7 +90,7 @@ def ratio_to_best_peer(values: Values, cell: Cell) -> float | None:
 
 
 def lost_cells(values: Values) -> list[Cell]:
-    """Where a peer answers more rows per second than we do."""
+    """Cells in which a peer answers more rows per second than this project."""
     return [cell for cell in sorted(values.get(OURS, {})) if (ratio_to_best_peer(values, cell) or 1.0) < 1.0]
 
 

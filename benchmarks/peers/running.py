@@ -1,4 +1,4 @@
-"""A peer's server as a child of this process: started, waited for, and gone with all that it started."""
+"""Peer's server as a child of this process: its start, the wait until it is ready, and its end with all children."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from deployment_toolkit.errors import PerformanceError
 from deployment_toolkit.process import Child, child, environment, last_lines
 from deployment_toolkit.server_access.ports import choose_free
 
-_MARK = "BENCHMARK_PEER"  # in the environment of whatever a peer starts, also of what leaves its process group
+_MARK = "BENCHMARK_PEER"  # in the environment of all of a peer's processes, also of those that leave its process group
 _READY_TIMEOUT_S = 90
 _END_TIMEOUT_S = 15
 _POLL_S = 0.1
@@ -30,8 +30,8 @@ _POLL_S = 0.1
 
 @contextlib.contextmanager
 def running_peer(peer: Peer, python: Path, model: Path, log: Path) -> Iterator[Served]:
-    """The peer's server with a model, ready; when the block is left, none of its processes is there, nor what they had
-    in /dev/shm. Raises PerformanceError, with the last lines of its log, if it does not become ready."""
+    """Yields the peer's ready server with a model; when the block is left, all its processes and their files in
+    /dev/shm are removed. Raises PerformanceError, with the last lines of its log, if it does not become ready."""
     mark = uuid.uuid4().hex
     with tempfile.TemporaryDirectory(prefix="p_", dir="/tmp", ignore_cleanup_errors=True) as folder:
         port = choose_free({"http": None})["http"]
@@ -66,7 +66,7 @@ def _is_ready(port: int, path: str) -> bool:
 
 
 def _end(process: Child, mark: str) -> None:
-    """Asks the server itself to end, so that it can end its children and remove what they shared; then makes sure."""
+    """Signals the server to end, so that it can end its children and remove shared memory; then ends what is left."""
     shared = {path for each in _marked(mark) for path in _shared_memory(each.pid)}
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):

@@ -1,4 +1,4 @@
-"""The rows that every server is asked about, the framework's answers to them, and the bodies that carry them."""
+"""Sample of rows for every server, the framework's answers, and the request bodies."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ _MAX_BODIES = 128
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows ``x`` [N, …] with what the framework answers to them, ``probabilities`` [N]."""
+    """Rows ``x`` [N, …] with the framework's answers, ``probabilities`` [N]."""
 
     x: Arrays
     probabilities: Array
 
     def part(self, number: int, rows: int) -> Sample:
-        """The ``number``-th ``rows`` consecutive rows."""
+        """Sample of the ``number``-th ``rows`` consecutive rows."""
         start, stop = number * rows, (number + 1) * rows
         return Sample({name: array[start:stop] for name, array in self.x.items()}, self.probabilities[start:stop])
 
     def parts(self, rows: int) -> int:
-        """How many different requests of ``rows`` rows are sent."""
+        """Number of distinct requests of ``rows`` rows."""
         return max(1, min(_MAX_BODIES, len(self.probabilities) // rows))
 
 
 @dataclass(frozen=True)
 class BodyFiles:
-    """Request bodies as files, all with the same headers."""
+    """Files of request bodies, all with the same headers."""
 
     paths: tuple[Path, ...]
     headers: Mapping[str, str]

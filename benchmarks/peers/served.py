@@ -1,4 +1,4 @@
-"""A server that runs and answers, and what is asked of it beside load."""
+"""Running server of the comparison, and requests to it other than load."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _IDLE_POLL_S = 0.1
 
 @dataclass(frozen=True)
 class Served:
-    """A model that a server answers for at ``http://127.0.0.1:port`` + ``path``; ``pid`` is the server's, whose
+    """A model that a server serves at ``http://127.0.0.1:port`` + ``path``; ``pid`` is the server's process id, and its
     children belong to it."""
 
     port: int
@@ -36,11 +36,11 @@ class Served:
 
     @property
     def url(self) -> str:
-        """Where requests are posted to."""
+        """URL for POST requests."""
         return f"http://127.0.0.1:{self.port}{self.path}"
 
     def answer(self, sample: Sample) -> Array:
-        """The probabilities of a sample, asked for in one request. Raises PerformanceError if there are none."""
+        """Probabilities of a sample, from one request. Raises PerformanceError if there are none."""
         body = self.wire.encode(sample.x)
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_ANSWER_TIMEOUT_S)
         try:
@@ -56,16 +56,17 @@ class Served:
             connection.close()
 
     def largest_difference(self, sample: Sample, rows: int) -> float:
-        """From the framework's probabilities, of requests of ``rows`` rows, many of them at once, as each one's answer
-        must be its own also where the server joins them. Raises PerformanceError if the server does not answer."""
+        """Largest difference from the framework's probabilities, in many concurrent requests of ``rows`` rows: each
+        must get its own answer, also if the server joins them. Raises PerformanceError if the server does not
+        answer."""
         parts = [sample.part(number, rows) for number in range(min(_CHECKED_REQUESTS, sample.parts(rows)))]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             answers = list(pool.map(self.answer, parts))
         return max(_difference(answer, part) for answer, part in zip(answers, parts, strict=True))
 
     def wait_idle(self, timeout_s: float) -> None:
-        """Returns when the server is done with what was asked before, or after ``timeout_s``: a client that ended
-        leaves its last requests behind."""
+        """Returns when the server has finished all earlier requests, or after ``timeout_s``: a client that ended leaves
+        requests in flight."""
         deadline, before = time.monotonic() + timeout_s, self._cpu_s()
         while time.monotonic() < deadline:
             time.sleep(_IDLE_POLL_S)

@@ -1,4 +1,4 @@
-"""The comparison as markdown."""
+"""Tables of the comparison, as markdown."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOST = "✗ lost"
 
 @dataclass(frozen=True)
 class SystemNote:
-    """Note about a system: its release, how it was set, how rows travel to it."""
+    """Note about a system: its release, its settings, its encoding of rows."""
 
     title: str
     version: str
@@ -25,8 +25,8 @@ class SystemNote:
 
 @dataclass(frozen=True)
 class PeerComparison:
-    """All that was measured. ``models`` are the model files by the name they have in ``runs``; ``perf`` is what
-    perf_analyzer says of this deployment; ``skipped`` says of models why this host can't run them."""
+    """All measurements. ``models`` are the model files by their names in ``runs``; ``perf`` has perf_analyzer's results
+    of this deployment; ``skipped`` has, by model, the reason why this host can't run it."""
 
     provenance: Mapping[str, str]
     models: Mapping[str, str]
@@ -38,7 +38,7 @@ class PeerComparison:
 
 
 def comparison_markdown(comparison: PeerComparison) -> str:
-    """The whole report: where it was measured, the systems, and a table per model file."""
+    """Whole report: the machine, the systems, and a table per model file."""
     parts = ["\n".join(f"- {name}: {value}" for name, value in comparison.provenance.items())]
     systems = [
         {"system": note.title, "release": note.version, "settings": note.settings, "payload": note.payload}

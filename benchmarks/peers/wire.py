@@ -1,5 +1,5 @@
-"""How rows travel to a server over HTTP and probabilities back: one way a protocol, each as lean as the servers that
-speak it document."""
+"""Encodings of rows and probabilities over HTTP, one per protocol, each with the least overhead that the servers
+document."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KSERVE_TYPES = {"float32": "FP32", "int32": "INT32"}
 
 @dataclass(frozen=True)
 class Body:
-    """What is posted."""
+    """Body of a POST request."""
 
     content: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -26,7 +26,7 @@ class Body:
 
 @dataclass(frozen=True)
 class Wire:
-    """A protocol: ``encode`` makes the body of rows, ``decode`` reads the probabilities, [B], of an answer's content
+    """A protocol: ``encode`` makes a body from rows, ``decode`` reads the probabilities, [B], from an answer's content
     and headers."""
 
     title: str
@@ -35,7 +35,7 @@ class Wire:
 
 
 def records(x: Arrays) -> Array:
-    """Rows as records, [B]: the inputs of a row beside each other, sorted by name."""
+    """Rows as records, [B]: the inputs of a row next to each other, sorted by name."""
     names = sorted(x)
     rows = np.empty(len(x[names[0]]), np.dtype([(name, x[name].dtype, x[name].shape[1:]) for name in names]))
     for name in names:
@@ -52,7 +52,7 @@ def _decode_floats(content: bytes, headers: Mapping[str, str]) -> Array:
 
 
 def _encode_kserve(x: Arrays) -> Body:
-    """Source: Triton's HTTP protocol, extension binary tensor data."""
+    """Encodes rows for KServe's protocol. Source: Triton's HTTP protocol, extension binary tensor data."""
     inputs = [
         {
             "name": name,
@@ -92,7 +92,7 @@ def _encode_numbers(x: Arrays) -> Body:
 
 
 def _short(number: float) -> float:
-    """The same float32 in fewer digits."""
+    """The same float32 with fewer digits."""
     return number if isinstance(number, int) else float(f"{number:.9g}")
 
 

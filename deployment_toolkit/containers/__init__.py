@@ -1,1 +1,1 @@
-"""Containers: one engine, Docker's or podman's, its images and the devices that it gives."""
+"""Containers of a Docker or podman engine: images, containers, access to GPUs."""

@@ -34,7 +34,7 @@ LOST = (APIError, DockerException, requests.exceptions.RequestException)
 
 
 class Container:
-    """A container of ``ContainerEngine``. What it prints goes to ``sink`` as it comes, in a thread of its own."""
+    """A container of ``ContainerEngine``. A separate thread passes its output to ``sink`` as it arrives."""
 
     def __init__(self, api: docker.APIClient, container_id: str, sink: Callable[[bytes], None]) -> None:
         self._api = api
@@ -44,7 +44,7 @@ class Container:
         )
 
     def start(self, spec: ContainerSpec) -> None:
-        """Starts it, once. Raises ContainerError if the engine can't."""
+        """Starts the container, once. Raises ContainerError if the engine can't start it."""
         try:
             self._api.start(self.id)
         except LOST as error:
@@ -53,7 +53,7 @@ class Container:
 
     @property
     def pid(self) -> int | None:
-        """Process id of its first process, None if that is not a process that this one can see."""
+        """Process id of the container's first process, None if this process can't see it."""
         pid = int(self._inspect()["State"]["Pid"])
         try:
             return pid if self.id in Path(f"/proc/{pid}/cgroup").read_text() else None
@@ -61,14 +61,14 @@ class Container:
             return None
 
     def port(self, inside: int) -> int:
-        """The port of loopback that leads to a port inside. Raises ContainerError if it has ended."""
+        """Loopback port that leads to a port of the container. Raises ContainerError if the container has ended."""
         bindings = self._inspect()["NetworkSettings"]["Ports"].get(f"{inside}/tcp")
         if not bindings:
             raise ContainerError(f"container {self.id[:12]} has ended: nothing listens at its port {inside}")
         return int(bindings[0]["HostPort"])
 
     def poll(self) -> int | None:
-        """Exit code, or None while it runs. Once it is there, ``sink`` has got everything."""
+        """Exit code, or None while the container runs. By then ``sink`` has received the whole output."""
         state = self._inspect()["State"]
         if state["Status"] not in _ENDED:
             return None
@@ -76,20 +76,20 @@ class Container:
         return int(state["ExitCode"])
 
     def wait(self, timeout_s: float | None = None) -> int | None:
-        """Exit code, or None if it still runs after ``timeout_s``."""
+        """Exit code, or None if the container still runs after ``timeout_s``."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while (code := self.poll()) is None and (deadline is None or time.monotonic() < deadline):
             time.sleep(_POLL_S if timeout_s is None else min(_POLL_S, timeout_s))
         return code
 
     def stop(self, signal_name: str, grace_s: float) -> None:
-        """Asks it to end, and returns when it has or ``grace_s`` are over."""
+        """Sends the signal and returns when the container has ended or ``grace_s`` are over."""
         with contextlib.suppress(*LOST, ContainerError):  # it has ended, or is gone
             self._api.kill(self.id, signal_name)
             self.wait(grace_s)
 
     def remove(self) -> None:
-        """Ends and removes it; no error if it is gone."""
+        """Ends and removes the container; no error if it is gone."""
         try:
             self._api.remove_container(self.id, force=True, v=True)
         except LOST as error:
@@ -99,12 +99,15 @@ class Container:
             self._reader.join(_LOG_END_S)
 
     def _read(self, sink: Callable[[bytes], None]) -> None:
-        """An engine may lose the last words, or all, of a container that ends while they are followed (podman does,
-        seldom): what is missing is read once more from the log that stays."""
+        """Passes the container's output to ``sink``.
+
+        An engine may lose the end of the output, or all of it, if the container ends while its log is followed (podman
+        does, seldom). So the kept log is read once more for the missing part.
+        """
         taken = 0
         for follow in (True, False):
             at = 0
-            with contextlib.suppress(*LOST):  # the engine has gone; whoever waits for the container is told
+            with contextlib.suppress(*LOST):  # the engine is gone; ``poll`` and ``wait`` report it
                 for part in self._api.logs(self.id, stream=True, follow=follow):
                     rest = part[max(0, taken - at) :]
                     at += len(part)
@@ -122,12 +125,12 @@ class Container:
 
 
 def not_started(spec: ContainerSpec, error: Exception) -> ContainerError:
-    """The error of a container that the engine can't make or start, with what to do about it."""
+    """Error for a container that the engine can't create or start, with a remedy."""
     reason = reason_of(error)
     mend = next((mend for sign, mend in _MENDS.items() if sign in reason), "see the engine's own log")
     return ContainerError(f"a container of {spec.image} with {spec.command[0]} can't be started ({reason}): {mend}")
 
 
 def reason_of(error: Exception) -> str:
-    """What the engine said, on one line."""
+    """The engine's error message on one line."""
     return " ".join(str(getattr(error, "explanation", None) or error).split())

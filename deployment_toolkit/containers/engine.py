@@ -1,4 +1,4 @@
-"""This host's Docker-compatible engine, its images and containers."""
+"""Docker-compatible engine of this host, its images and containers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ logger = logging.getLogger("containers")
 
 
 class ContainerEngine:
-    """The engine that DOCKER_HOST names, or of Docker's socket. Images by name."""
+    """The engine at DOCKER_HOST or at Docker's default socket. Images are given by name."""
 
     def __init__(self, api: docker.APIClient) -> None:
         self._api = api
@@ -29,7 +29,7 @@ class ContainerEngine:
     @classmethod
     @contextlib.contextmanager
     def connect(cls) -> Iterator[ContainerEngine]:
-        """Raises ContainerError if none answers."""
+        """Connects to the engine. Raises ContainerError if none answers."""
         try:
             client = docker.from_env(version="auto")
         except LOST as error:
@@ -40,8 +40,8 @@ class ContainerEngine:
             yield cls(client.api)
 
     def require_image(self, name: str) -> dict[str, str]:
-        """Pulls the image if it is not here; returns the environment it sets. Raises ContainerError if it can't be
-        had."""
+        """Pulls the image if this host lacks it; returns the environment that the image sets. Raises ContainerError if
+        it can't be pulled."""
         try:
             found = self._find_image(name)
             if found is None:
@@ -57,25 +57,27 @@ class ContainerEngine:
         return _environment(found)
 
     def has_image(self, name: str) -> bool:
-        """Whether the image is here."""
+        """True if this host has the image."""
         return self._find_image(name) is not None
 
     def image_id(self, name: str) -> str | None:
-        """What tells an image from another that had its name; None if it is not here. Raises ContainerError if the
-        engine can't tell."""
+        """Id of the image that has this name now; None if this host has no such image. Raises ContainerError if the
+        engine can't look it up."""
         found = self._look_up(name)
         return None if found is None else str(found["Id"])
 
     def image_environment(self, name: str) -> dict[str, str] | None:
-        """The environment that an image sets; None if it is not here. Raises ContainerError if the engine can't
-        tell."""
+        """Environment that an image sets; None if this host has no such image. Raises ContainerError if the engine
+        can't look it up."""
         found = self._look_up(name)
         return None if found is None else _environment(found)
 
     def build_image(self, dockerfile: Path, name: str, build_args: Mapping[str, str] | None = None) -> None:
-        """Builds an image in the Dockerfile's folder, less what its .dockerignore names, on this host's network, as
-        packages may be reached through it only. Its steps are logged, what they print in detail. Raises ContainerError
-        with the last lines if it fails."""
+        """Builds an image from the Dockerfile's folder, without the files that its .dockerignore names.
+
+        The build uses this host's network, because packages may be reachable only through it. Steps are logged at level
+        INFO, their output at DEBUG. Raises ContainerError with the last lines of output if the build fails.
+        """
         logger.info("building image %s with %s", name, dockerfile)
         folder = dockerfile.resolve().parent
         try:
@@ -85,15 +87,13 @@ class ContainerEngine:
             )  # fmt: skip
             EngineProgress("stream").follow(parts)
         except (*LOST, ContainerError) as error:
-            raise ContainerError(
-                f"{dockerfile} can't be built: {reason_of(error)}; mend it or name an image"
-            ) from error
+            raise ContainerError(f"{dockerfile} can't be built: {reason_of(error)}; fix it or name an image") from error
 
     @contextlib.contextmanager
     def container(self, spec: ContainerSpec, sink: Callable[[bytes], None]) -> Iterator[Container]:
-        """A container that is gone when the block is left, however it is left. ``spec.image`` must be here.
+        """A container that is removed when the block is left, also after an error. This host must have ``spec.image``.
 
-        Raises ContainerError if it can't be started; then it is gone too.
+        Raises ContainerError if the container can't be started; it is removed then too.
         """
         container = self._start(spec, sink)
         try:
@@ -129,13 +129,15 @@ class ContainerEngine:
         try:
             return gpu_ways(self._api.version(), self._api.info())
         except LOST as error:
-            raise ContainerError(f"the engine does not tell how it gives GPUs ({reason_of(error)}): mend it") from error
+            raise ContainerError(
+                f"the engine does not report its access to GPUs ({reason_of(error)}): fix it"
+            ) from error
 
     def _look_up(self, name: str) -> dict[str, Any] | None:
         try:
             return self._find_image(name)
         except LOST as error:
-            raise ContainerError(f"image {name} can't be looked up ({reason_of(error)}): mend its name") from error
+            raise ContainerError(f"image {name} can't be looked up ({reason_of(error)}): fix its name") from error
 
     def _find_image(self, name: str) -> dict[str, Any] | None:
         try:

@@ -1,4 +1,4 @@
-"""How a container engine gives a container GPUs."""
+"""Access of a container to GPUs, by what the engine supports."""
 
 from __future__ import annotations
 
@@ -8,42 +8,44 @@ from typing import Any
 
 from deployment_toolkit.errors import ContainerError
 
-NO_DRIVER = "could not select device driver"  # Docker's words where the toolkit's hook was missing when it started
+NO_DRIVER = "could not select device driver"  # Docker's message if NVIDIA's toolkit was missing when Docker started
 _NVIDIA = "nvidia"
 _PODMAN = "Podman Engine"
 _FIRST_WITH_REQUESTS = (1, 40)  # Docker 19.03
 
 
 class GpuAccess(Enum):
-    """As ``docker run --gpus`` asks for them, or as ``--runtime=nvidia`` with NVIDIA_VISIBLE_DEVICES does."""
+    """Way to request GPUs: like ``docker run --gpus``, or like ``--runtime=nvidia`` with NVIDIA_VISIBLE_DEVICES."""
 
     DEVICE_REQUESTS = "device requests"
     NVIDIA_RUNTIME = "runtime nvidia"
 
     def host_config(self, gpus: Sequence[int]) -> dict[str, Any]:
-        """Its part of the HostConfig of the Docker Engine API's ``POST /containers/create``."""
+        """Entries for HostConfig in the Docker Engine API's ``POST /containers/create``."""
         if self is GpuAccess.NVIDIA_RUNTIME:
             return {"Runtime": _NVIDIA}
         ids = [str(index) for index in gpus]
         return {"DeviceRequests": [{"Driver": "", "DeviceIDs": ids, "Capabilities": [["gpu"]]}]}
 
     def environment(self, gpus: Sequence[int]) -> dict[str, str]:
-        """What it needs in the container's environment."""
+        """Variables that the container's environment needs."""
         if self is GpuAccess.NVIDIA_RUNTIME:
             return {"NVIDIA_VISIBLE_DEVICES": ",".join(map(str, gpus))}
         return {}
 
 
 def gpu_ways(version: Mapping[str, Any], info: Mapping[str, Any]) -> list[GpuAccess]:
-    """Ways to ask an engine for GPUs, to be tried in this order, by what it answers to ``GET /version`` and ``GET
-    /info``. Whether it has a driver for device requests it tells only when it is asked for GPUs.
+    """Ways to request GPUs from an engine, in the order to try them.
 
-    Raises ContainerError if there is none.
+    They follow from the engine's answers to ``GET /version`` and ``GET /info``. These don't say if the engine has a
+    driver for device requests; only a request for GPUs shows it.
+
+    Raises ContainerError if there is no way.
     """
     engine = f"{version.get('Version', '')} (API {version.get('ApiVersion', '')})"
     if any(part.get("Name") == _PODMAN for part in version.get("Components") or ()):
         raise ContainerError(
-            f"podman {engine} starts containers without the GPUs that they are asked to have through Docker's API: use "
+            f"podman {engine} starts containers without the GPUs that are requested through Docker's API: use "
             "Docker with the NVIDIA container toolkit"
         )
     ways = []

@@ -1,4 +1,4 @@
-"""Names of NVIDIA's images, to be formatted with a release as 25.07."""
+"""Names of NVIDIA's images, to be formatted with a release such as 25.07."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Progress that a container engine reports while it pulls or builds an image."""
+"""Progress of a container engine while it pulls or builds an image."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _TOLD = 5
 
 
 class EngineProgress:
-    """Logs the steps of a build as they begin, and every ``interval_s`` seconds where it is. ``key`` is where the
-    engine's answers have their text: ``stream`` of a build, ``status`` of a pull."""
+    """Logs each step of a build when it begins, and the current state every ``interval_s`` seconds. ``key`` is the
+    field of the engine's answers that holds the text: ``stream`` for a build, ``status`` for a pull."""
 
     def __init__(self, key: str, interval_s: float = 10.0) -> None:
         self._key = key
@@ -31,7 +31,7 @@ class EngineProgress:
         self._ended = threading.Event()
 
     def follow(self, parts: Iterable[Mapping[str, Any]]) -> None:
-        """Returns when the engine has said all. Raises ContainerError with its last lines if that is an error."""
+        """Reads all the engine's answers. Raises ContainerError with the last lines if one of them is an error."""
         teller = threading.Thread(target=self._tell, name="progress of the engine", daemon=True)
         teller.start()
         try:

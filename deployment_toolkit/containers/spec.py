@@ -18,9 +18,10 @@ _STACK_BYTES = 64 * 2**20
 class ContainerSpec:
     """A container of ``image`` that runs ``command`` as ``user`` (``uid:gid``).
 
-    Files and folders of this host are seen under the same paths inside, ``writable`` ones can be changed. ``ports``
-    maps a port inside to one of this host's loopback, None for any free one; without ports there is no network.
-    ``gpus`` are indices. ``host_ipc`` shares this host's /dev/shm. It gets no capabilities and can't gain any.
+    Files and folders of this host have the same paths inside; the container can change those in ``writable``.
+    ``ports`` maps a port of the container to a loopback port of this host, None for any free one; without ports there
+    is no network. ``gpus`` are indices. ``host_ipc`` shares this host's /dev/shm. The container has no capabilities and
+    can't gain any.
     """
 
     image: str
@@ -35,7 +36,7 @@ class ContainerSpec:
     workdir: Path | None = None
 
     def to_api(self, gpu_access: GpuAccess = GpuAccess.DEVICE_REQUESTS) -> dict[str, Any]:
-        """The body of the Docker Engine API's ``POST /containers/create``."""
+        """Body of the Docker Engine API's ``POST /containers/create``."""
         environment = dict(self.environment)
         host: dict[str, Any] = {
             "Mounts": [
@@ -55,7 +56,7 @@ class ContainerSpec:
         if self.gpus:
             host |= gpu_access.host_config(self.gpus)
             environment |= gpu_access.environment(self.gpus)
-            # CUDA pins memory; NVIDIA asks for both limits.
+            # CUDA pins memory; NVIDIA recommends both limits.
             host["Ulimits"] = [
                 {"Name": "memlock", "Soft": -1, "Hard": -1},
                 {"Name": "stack", "Soft": _STACK_BYTES, "Hard": _STACK_BYTES},

@@ -1,1 +1,1 @@
-"""A Triton backend of this project's own, in C++: OpenVINO behind the server's queue, in the server's process."""
+"""This project's Triton backend in C++: OpenVINO behind the server's queue, in the server's process."""

@@ -1,4 +1,4 @@
-"""Compiles the C++ host, if it isn't yet, and prints where it is: ``python -m deployment_toolkit.cpp_host``."""
+"""Compiles the C++ host, if necessary, and prints its path: ``python -m deployment_toolkit.cpp_host``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A C++ compiler of this machine, and what it compiles once and keeps."""
+"""C++ compiler of this machine, and shared libraries that are compiled once and kept."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ REMEDY = "install one (Debian, Ubuntu: apt-get install g++; without root: pip in
 
 @dataclass(frozen=True)
 class Compiler:
-    """``command`` compiles C++17 with the options of gcc."""
+    """A C++ compiler: ``command`` compiles C++17 and takes the options of gcc."""
 
     command: tuple[str, ...]
 
     @classmethod
     def find(cls, env: Mapping[str, str]) -> Compiler:
-        """``$CXX``, which may have options; else the first of c++, g++, clang++ on the PATH; else the one that the
-        package ziglang brings. Raises BuildError if there is none, or ``$CXX`` is none."""
+        """Finds ``$CXX``, which may have options; else the first of c++, g++, clang++ on the PATH; else the compiler in
+        the package ziglang. Raises BuildError if there is none, or ``$CXX`` is missing."""
         search = env.get("PATH")
         given = shlex.split(env.get("CXX", ""))
         if given:
@@ -51,7 +51,7 @@ class Compiler:
 
     @property
     def identity(self) -> str:
-        """Changes with the compiler; no process is started to tell."""
+        """Text that changes with the compiler; made from the program's path, size and time, without starting it."""
         program = Path(self.command[0]).resolve()
         stat = program.stat()
         return f"{self.command} {program} {stat.st_size} {stat.st_mtime_ns}"
@@ -59,9 +59,11 @@ class Compiler:
 
 @dataclass(frozen=True)
 class Library:
-    """A shared library, compiled once for its sources, ``arguments``, ``version`` and a compiler. ``what`` names it in
-    messages; ``sources`` is a folder, whose files all count: ``exports.map``, where there is one, says what can be seen
-    of it; below ``cache`` it is kept under the name ``name``."""
+    """A shared library, compiled once for its sources, ``arguments``, ``version`` and a compiler.
+
+    ``what`` is its name in messages; ``sources`` is a folder, and a change of any of its files compiles anew;
+    ``exports.map`` in it, if present, lists the exported symbols. The library is kept below ``cache`` as ``name``.
+    """
 
     what: str
     name: str
@@ -71,7 +73,7 @@ class Library:
     version: str = ""
 
     def find(self, env: Mapping[str, str] | None = None) -> Path | None:
-        """The compiled library, if there is one; where there is no compiler, of whichever it was made with."""
+        """Path of the compiled library, if there is one; without a compiler, the library of any compiler."""
         try:
             made = self._place(Compiler.find(environment(env, prepend={})))
         except BuildError:
@@ -79,8 +81,8 @@ class Library:
         return made if made.is_file() else None
 
     def build(self, env: Mapping[str, str] | None = None) -> Path:
-        """The compiled library, compiled if it isn't yet. ``env``, by default this process's environment, has PATH and
-        CXX. Raises BuildError if there is no compiler, the sources don't compile or the cache can't be written."""
+        """Path of the library, compiled if necessary. ``env``, by default this process's environment, has PATH and CXX.
+        Raises BuildError if there is no compiler, the sources don't compile or the cache can't be written."""
         found = self.find(env)
         if found is not None:
             return found
@@ -96,7 +98,7 @@ class Library:
                     log_path=Path(folder) / "compiler",
                     poll_s=0.02,
                 )
-                beside.chmod(0o755)  # whatever the umask: a container's user takes it too
+                beside.chmod(0o755)  # independent of the umask: a container's user loads it too
         except ProcessError as error:
             raise BuildError(f"{self.what} can't be compiled: {error}") from error
         except DataError as error:
@@ -114,7 +116,7 @@ class Library:
         return self.cache / f"{self._key()}-{with_compiler}" / self.name
 
     def _key(self) -> str:
-        """Of all that the library is made of, apart from the compiler."""
+        """Digest of everything that the library is made from, except the compiler."""
         digest = hashlib.sha256()
         for path in sorted(self.sources.iterdir()):
             digest.update(path.name.encode() + b"\0" + path.read_bytes())

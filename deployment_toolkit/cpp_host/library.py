@@ -1,4 +1,4 @@
-"""The C++ host as a shared library, compiled once for its sources, a compiler and an OpenVINO."""
+"""Shared library of the C++ host, compiled once for its sources, a compiler and an OpenVINO."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from deployment_toolkit.cpp_host.compiler import Library
 from deployment_toolkit.errors import BuildError
 
 BACKEND = "cpp_host"  # its name in a model's configuration
-LIBRARY_NAME = f"libtriton_{BACKEND}.so"  # where Triton looks for it
+LIBRARY_NAME = f"libtriton_{BACKEND}.so"  # file name that Triton requires
 
 _SOURCES = Path(__file__).parent / "src"
 _CACHE = Path(__file__).parent / "build"
 _WARNINGS = ("-Wall", "-Wextra")
 _CODE = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden")
-# Of libstdc++ the server has one of its own: ours is inside. The threads of OpenVINO outlive the models: it stays.
+# The server has another libstdc++, so this one is linked statically. OpenVINO's threads outlive the models, so the
+# library is never unloaded.
 _LINK = ("-shared", "-static-libstdc++", "-static-libgcc", "-Wl,-z,nodelete")
 
 
@@ -32,7 +33,7 @@ class OpenVino:
 
     @classmethod
     def find(cls) -> OpenVino:
-        """Raises BuildError if the package isn't there, or has no C library."""
+        """Finds the wheel. Raises BuildError if the package isn't installed, or has no C library."""
         spec = importlib.util.find_spec("openvino")
         if spec is None or spec.origin is None:
             raise BuildError("the C++ host needs OpenVINO: pip install -r requirements.txt")
@@ -44,15 +45,15 @@ class OpenVino:
 
 
 def find_library(env: Mapping[str, str] | None = None) -> Path | None:
-    """The compiled host of these sources and this OpenVINO, if there is one; where there is no compiler, of whichever
-    it was made with. Raises BuildError if OpenVINO isn't there."""
+    """Path of the compiled host for these sources and this OpenVINO, if there is one; without a compiler, the host of
+    any compiler. Raises BuildError if OpenVINO isn't installed."""
     return _library(OpenVino.find()).find(env)
 
 
 def build_library(env: Mapping[str, str] | None = None) -> Path:
-    """The compiled host, compiled if it isn't yet. ``env``, by default this process's environment, has PATH and CXX.
+    """Path of the host, compiled if necessary. ``env``, by default this process's environment, has PATH and CXX.
 
-    Raises BuildError if there is no compiler, OpenVINO isn't there, the sources don't compile or the folder of this
+    Raises BuildError if there is no compiler, OpenVINO isn't installed, the sources don't compile or the folder of this
     module can't be written.
     """
     return _library(OpenVino.find()).build(env)

@@ -1,1 +1,1 @@
-"""From a model file to a loaded model: settings, config.pbtxt, model repository, load."""
+"""Deployment of a model file: settings, config.pbtxt, model repository, load."""

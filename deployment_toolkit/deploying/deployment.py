@@ -44,34 +44,37 @@ _ACCELERATORS = {
     Format.TRT: (Accelerator.NONE,),
     Format.OPENVINO: (Accelerator.NONE,),
 }
-# Where a format's native backend can run it, if not on either kind of device.
+# Device kind of a format's native backend, if it can't run on both kinds.
 _DEVICES = {Format.TRT: DeviceKind.GPU, Format.TF_TRT: DeviceKind.GPU, Format.OPENVINO: DeviceKind.CPU}
-# What the Python host runs, and what of it on a GPU too.
+# Formats that the Python host runs, and those of them that it can run on a GPU.
 HOSTED = (Format.TF_SAVEDMODEL, Format.ONNX, Format.OPENVINO)
 GPU_HOSTED = (Format.ONNX,)
-# What the C++ host runs, in the arithmetic that the parameter names, as OpenVINO writes it.
+# Format that the C++ host runs, and OpenVINO's values for the parameter that names its arithmetic.
 CPP_HOSTED = (Format.OPENVINO,)
 CPP_PRECISIONS = ("f32", "bf16")
 
 
 def hosted_format(model_format: Format, host: Host) -> Format:
-    """The format in which a host gets a model: the C++ host takes what OpenVINO can read as OpenVINO's own, of a graph
-    with less to do, whose weights lie in a mapped file."""
+    """Format in which a host gets a model. The C++ host gets formats that OpenVINO can read as OpenVINO files: their
+    graph is simplified, and their weights are in a mapped file."""
     return Format.OPENVINO if (model_format, host) == (Format.ONNX, Host.CPP) else model_format
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """A model as a server is to run it.
+    """Settings with which a server runs a model.
 
     ``engine_count_per_device`` is the number of instances per kind of device; without it the Python host and the
-    OpenVINO backend run one on the CPU, any other backend one wherever the server likes. ``backend_parameters`` reach a
-    native backend as they are; the Python host takes ``threads``, the threads of one instance; the C++ host takes
-    ``threads``, those of all instances together, ``streams``, into which it divides them (a large batch is divided
-    among them; by default each has one thread), ``undivided_rows``, up to which a batch is computed by all threads
-    together instead (by default 64 in float32, else 256), and ``inference_precision``. ``precision`` is that of the
-    TensorRT accelerator. Preferred sizes and delay count for dynamic batching only. Raises UsageError if the parts
-    contradict each other.
+    OpenVINO backend run one instance on the CPU, any other backend one on a device that the server chooses.
+
+    ``backend_parameters`` are passed to a native backend unchanged. The Python host takes ``threads``, the threads of
+    one instance. The C++ host takes ``threads``, the threads of all instances together; ``streams``, the number of
+    groups into which it divides the threads (a large batch is divided among them; by default each has one thread);
+    ``undivided_rows``, the largest batch that all threads compute together instead (by default 64 in float32, else
+    256); and ``inference_precision``.
+
+    ``precision`` applies to the TensorRT accelerator. Preferred sizes and delay apply to dynamic batching only. Raises
+    UsageError if the settings contradict each other.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""A chain of models as one model: the steps of Triton's ensemble scheduler, and its ``config.pbtxt``.
+"""Ensembles, chains of models served as one model: steps of Triton's ensemble scheduler, and ``config.pbtxt``.
 
 Source of the format: Triton's user guide, chapter ensemble models, and ``ModelEnsembling`` of ``model_config.proto``.
 """
@@ -19,7 +19,7 @@ from deployment_toolkit.errors import UsageError
 
 @dataclass(frozen=True)
 class EnsembleStep:
-    """A model of the repository on its turn."""
+    """One step of an ensemble: a model of the repository."""
 
     model_name: str
     version: int
@@ -28,10 +28,11 @@ class EnsembleStep:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """A chain of at least one step: the first takes the ensemble's inputs, each other one what those before it made, by
-    the tensors' names; the last makes the ensemble's outputs. ``max_batch_size`` 0: the server does not batch.
+    """A chain of at least one step. The first step takes the ensemble's inputs; each later step takes outputs of the
+    steps before it, by tensor name; the last step makes the ensemble's outputs. ``max_batch_size`` 0: the server does
+    not batch.
 
-    Raises UsageError if a step takes what none before it makes, or makes in another dtype or shape.
+    Raises UsageError if no step before makes a tensor that a step takes, or makes it in another dtype or shape.
     """
 
     name: str
@@ -46,12 +47,12 @@ class Ensemble:
 
     @property
     def spec(self) -> ModelSpec:
-        """The ensemble's own signature, with the value ranges of its inputs."""
+        """Signature of the ensemble, with the value ranges of its inputs."""
         return ModelSpec(self.steps[0].spec.inputs, self.steps[-1].spec.outputs)
 
     @property
     def package(self) -> Package:
-        """The ensemble as it lies in a repository: a configuration and an empty version folder."""
+        """Files of the ensemble in a repository: a configuration and an empty version folder."""
         config = pb.ModelConfig(name=self.name, platform="ensemble", max_batch_size=self.max_batch_size)
         config.version_policy.specific.versions.append(self.version)
         set_signature(config, self.spec, self.max_batch_size > 0)
@@ -61,7 +62,7 @@ class Ensemble:
             for tensor in step.spec.inputs:
                 scheduled.input_map[tensor.name] = made.get(tensor.name, tensor.name)
             for tensor in step.spec.outputs:
-                # An id and its hash bucket may share a name, which the tensors of an ensemble may not.
+                # An id and its hash bucket may have the same name; the tensors of an ensemble may not.
                 inner = tensor.name if step is self.steps[-1] else f"{step.model_name}/{tensor.name}"
                 scheduled.output_map[tensor.name] = made[tensor.name] = inner
         return Package(self.name, self.version, self.spec, complete_text(config))

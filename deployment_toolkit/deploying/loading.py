@@ -1,4 +1,4 @@
-"""Whether a server runs a deployment as it was asked to."""
+"""Loading of a deployment on a server, and checks that the server runs it as requested."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _PROBE_TIMEOUT_S = 60.0
 
 
 def load_and_check(url: str, deployment: Deployment, *, method: LoadMethod, timeout_s: float) -> None:
-    """Returns when the server at ``url`` runs the deployment: its configuration is the one asked for, and a request of
-    one row is answered. A server that polls its repository is waited for, any other is told to load the model.
+    """Returns when the server at ``url`` runs the deployment with the requested configuration and has answered a
+    request of one row. A server that polls loads the model by itself; otherwise this function sends a load request.
 
     Raises ServerError, with the server's message, if it can't load the model within ``timeout_s``, runs it in another
     way or does not answer; BackendError at once if it has no backend for the format.
@@ -49,16 +49,16 @@ def load_and_check(url: str, deployment: Deployment, *, method: LoadMethod, time
 
 
 def _without_cpp_host() -> str:
-    """What to do about it, as far as this machine's installation tells."""
+    """Remedy for a server without the C++ host, from this machine's installation."""
     try:
         build_library()
     except BuildError as reason:
-        return f"{reason}; then start the server anew"
-    return "here it is compiled, so start the embedded server anew; no other server has it: deploy with --host python"
+        return f"{reason}; then restart the server"
+    return "here it is compiled, so restart the embedded server; no other server has it: deploy with --host python"
 
 
 def is_running(url: str, deployment: Deployment) -> bool:
-    """Whether the server at ``url`` runs the model in this very configuration; False too if there is no server."""
+    """True if the server at ``url`` runs the model in exactly this configuration; False also if there is no server."""
     server = TritonServer.from_url(url)
     try:
         server.require_model(deployment.name, str(deployment.version))
@@ -72,7 +72,7 @@ def _package(deployment: Deployment) -> Package:
 
 
 def load_package(url: str, package: Package, *, method: LoadMethod, timeout_s: float) -> None:
-    """Like ``load_and_check``, for what is not a model file."""
+    """Variant of ``load_and_check`` for a package of any content."""
     server = TritonServer.from_url(url)
     deadline = time.monotonic() + timeout_s
     if method is LoadMethod.EXPLICIT:
@@ -89,8 +89,7 @@ def load_package(url: str, package: Package, *, method: LoadMethod, timeout_s: f
 
 
 def sample_row(spec: ModelSpec) -> Batch:
-    """One row that the model can take: zeros, the id nearest to zero where there are bounds, and empty
-    strings."""
+    """One row that the model accepts: zeros, the id nearest to zero for an input with bounds, and empty strings."""
     return Batch(ids=np.zeros(1, np.int32), x={tensor.name: _sample(tensor) for tensor in spec.inputs})
 
 
@@ -108,7 +107,7 @@ def _changes(server: TritonServer, package: Package) -> list[str]:
 
 
 def _wait_until_polled(server: TritonServer, package: Package, deadline: float) -> list[str]:
-    """Until the server has seen the new configuration: before, it may be running an older one."""
+    """Waits until the server runs the new configuration; before, it may run an older one. Returns the differences."""
     logger.info("waiting for %s to find model %s in its repository", server, package.name)
     hopeless = [_NO_BACKEND] if parse_config(package.config).backend != "python" else []
     hopeless += [_NO_GPU] if "KIND_GPU" in package.config else []
@@ -119,7 +118,7 @@ def _wait_until_polled(server: TritonServer, package: Package, deadline: float) 
             if not changed or time.monotonic() > deadline:
                 return changed
         except ServerError as error:
-            # What can't be true of this configuration the server still says of an earlier one.
+            # A reason that can't apply to this configuration is still about an earlier one.
             if any(reason in str(error) for reason in hopeless) or time.monotonic() > deadline:
                 raise
         time.sleep(_POLL_S)

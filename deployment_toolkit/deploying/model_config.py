@@ -1,7 +1,7 @@
-"""A deployment as the text of Triton's ``config.pbtxt``, and back.
+"""Conversion of a deployment to the text of Triton's ``config.pbtxt``, and back.
 
-The format is Triton's own protobuf (``model_config.proto``). The text is complete, so that a server has nothing to
-guess: inputs and outputs, version, instances, scheduler, and ``max_batch_size`` even where it is 0.
+The format is Triton's protobuf (``model_config.proto``). The text is complete, so that a server does not complete it:
+inputs and outputs, version, instances, scheduler, and ``max_batch_size`` even if it is 0.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _KINDS = {DeviceKind.CPU: pb.ModelInstanceGroup.KIND_CPU, DeviceKind.GPU: pb.Mod
 
 
 def config_text(deployment: Deployment) -> str:
-    """The text of ``config.pbtxt``."""
+    """Text of a deployment's ``config.pbtxt``."""
     config = pb.ModelConfig(name=deployment.name)
     config.version_policy.specific.versions.append(deployment.version)
     batched = deployment.batching is not Batching.DISABLED
     config.max_batch_size = deployment.max_batch_size if batched else 0
     set_signature(config, deployment.spec, batched)
     if deployment.batching is Batching.DYNAMIC:
-        # Asked for no preferred size, the server prefers the largest batch; here it is written out.
+        # Without a preferred size, the server prefers the largest batch; the file names it.
         sizes = sorted(set(deployment.preferred_batch_sizes)) or [deployment.max_batch_size]
         config.dynamic_batching.preferred_batch_size.extend(sizes)
         config.dynamic_batching.max_queue_delay_microseconds = deployment.max_queue_delay_us
@@ -66,12 +66,12 @@ def set_signature(config: Any, spec: ModelSpec, batched: bool) -> None:
 
 
 def complete_text(config: Any) -> str:
-    """A ``ModelConfig`` message as text, with the zeros that protobuf leaves out."""
+    """Text of a ``ModelConfig`` message, with the zeros that protobuf leaves out."""
     return _with_zeros(text_format.MessageToString(config), config)
 
 
 def parse_config(text: str, where: str = "config.pbtxt") -> Any:
-    """The ``ModelConfig`` message of a ``config.pbtxt``. Raises ModelError, with line and field, if it is not one."""
+    """Parses a ``config.pbtxt`` to a ``ModelConfig`` message. Raises ModelError, with line and field, if it can't."""
     try:
         return text_format.Parse(text, pb.ModelConfig())
     except text_format.ParseError as error:
@@ -79,15 +79,15 @@ def parse_config(text: str, where: str = "config.pbtxt") -> Any:
 
 
 def differences(asked: Any, served: Mapping[str, Any]) -> list[str]:
-    """Where the configuration that a server runs is not the one in the file: a phrase per field, none if it is.
+    """Differences between the configuration that a server runs and the file: a phrase per field, empty if none.
 
-    ``asked`` is the message of the file, ``served`` the JSON of the server's ``/config``. What the server adds of its
-    own (names and devices of instances, defaults of options that the file leaves alone) is no difference.
+    ``asked`` is the message of the file, ``served`` the JSON of the server's ``/config``. Additions of the server
+    (names and devices of instances, defaults of options that the file does not set) are no differences.
     """
     answer = json_format.ParseDict(dict(served), pb.ModelConfig(), ignore_unknown_fields=True)
     wanted, running = _comparable(asked), _comparable(answer)
     if any(kind == pb.ModelInstanceGroup.KIND_AUTO for _, kind in wanted["instances"]):
-        running["instances"] = wanted["instances"]  # the server chose, as it was told to
+        running["instances"] = wanted["instances"]  # KIND_AUTO lets the server choose
     return [
         f"{field}: {running[field]!r} instead of {wanted[field]!r}"
         for field in wanted
@@ -118,7 +118,7 @@ def _comparable(config: Any) -> dict[str, Any]:
 
 
 def _dims(tensor: TensorSpec, batched: bool) -> tuple[int, ...]:
-    """A batching server adds the batch dimension itself; otherwise it is a dimension like the others."""
+    """Dimensions of a tensor in the configuration: a batching server adds the batch dimension, else it is the first."""
     return tensor.shape if batched else (-1, *tensor.shape)
 
 
@@ -137,8 +137,11 @@ def _set_cpp_backend(config: Any, deployment: Deployment) -> None:
 
 
 def _set_native_backend(config: Any, deployment: Deployment) -> None:
-    """Source of the names: Triton's user guide, chapters model configuration and optimization, and the READMEs of
-    tensorflow_backend, onnxruntime_backend and openvino_backend."""
+    """Sets the native backend of the deployment's format.
+
+    Source of the names: Triton's user guide, chapters model configuration and optimization, and the READMEs of
+    tensorflow_backend, onnxruntime_backend and openvino_backend.
+    """
     config.default_model_filename = deployment.model_file
     if deployment.format is Format.TRT:
         config.platform = "tensorrt_plan"
@@ -161,7 +164,7 @@ def _set_native_backend(config: Any, deployment: Deployment) -> None:
 
 
 def _with_zeros(text: str, config: Any) -> str:
-    """Protobuf's text leaves zeros out; here what is absent and what is zero don't mean the same."""
+    """Adds zeros that protobuf's text leaves out, for fields in which zero and absent have different meanings."""
     if config.max_batch_size == 0:
         text = text.replace("input {", "max_batch_size: 0\ninput {", 1)
     if config.HasField("dynamic_batching") and config.dynamic_batching.max_queue_delay_microseconds == 0:

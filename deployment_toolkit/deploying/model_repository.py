@@ -1,4 +1,4 @@
-"""Models in a server's repository: ``<repository>/<model>/config.pbtxt`` and ``<repository>/<model>/<version>/``."""
+"""Files of models in a server's repository: ``<model>/config.pbtxt`` and the folder ``<model>/<version>``."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from deployment_toolkit.files.fingerprint import same_content
 from deployment_toolkit.library.model_files import require_format
 from deployment_toolkit.options.params import option
 
-_FOLDERS = (Format.TF_SAVEDMODEL, Format.TF_TRT)  # copied as they are; of the others, what they hold
-_BYTE_CODE = "__pycache__"  # the Python backend's
+_FOLDERS = (Format.TF_SAVEDMODEL, Format.TF_TRT)  # copied as folders; for other formats the folder's files are copied
+_BYTE_CODE = "__pycache__"  # made by the Python backend
 _RESERVE_BYTES = 2**20  # configuration, host and folders
 _NO_KERNEL_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @dataclass(frozen=True)
 class Package:
-    """A model as it lies in a repository: the text of its ``config.pbtxt`` and, by their names in the version's
-    folder, the files and folders to copy there and the small texts to write there."""
+    """A model's files in a repository: the text of its ``config.pbtxt`` and, by their names in the version's folder,
+    the files and folders to copy and the small texts to write."""
 
     name: str
     version: int
@@ -40,7 +40,7 @@ class Package:
 
 @dataclass(frozen=True)
 class Placed:
-    """A model's folder in the repository, and what of it had to be written: the rest was there already."""
+    """A model's folder in the repository, and flags for the parts that were written; the rest was there already."""
 
     folder: Path
     copied: bool
@@ -50,7 +50,7 @@ class Placed:
 def add_model(repository: Path, deployment: Deployment, source: Path) -> Placed:
     """Puts the model file or folder ``source`` into the repository, as ``add_package`` does.
 
-    Raises ModelError if the source is no model of the deployment's format, DataError if the disk has no room for it.
+    Raises ModelError if the source is no model of the deployment's format, DataError if the disk is too full.
     """
     files = _model_files(deployment, source)
     texts = {HOST_FILE: HOST_SOURCE} if deployment.host is Host.PYTHON else {}
@@ -59,7 +59,7 @@ def add_model(repository: Path, deployment: Deployment, source: Path) -> Placed:
 
 
 def _model_files(deployment: Deployment, source: Path) -> dict[str, Path]:
-    """By their names in the version's folder. Raises ModelError if the source is not of the deployment's format."""
+    """Files of the model by their names in the version's folder. Raises ModelError if the source has another format."""
     require_format(source, deployment.format)
     if source.is_dir() and deployment.format not in _FOLDERS:
         return {path.name: path for path in sorted(source.iterdir())}
@@ -76,11 +76,11 @@ def _model_files(deployment: Deployment, source: Path) -> dict[str, Path]:
 
 
 def add_package(repository: Path, package: Package) -> Placed:
-    """Puts a model into the repository; what is there with the same content stays.
+    """Puts a model into the repository; files that are there with the same content stay.
 
-    The version's folder appears whole, then the configuration; other versions stay. The repository's copy is its own:
-    what is done to the files later does not reach the server. Raises ModelError if the configuration is none, DataError
-    if the disk has no room.
+    The version's folder appears whole, then the configuration; other versions stay. The repository has a separate copy:
+    later changes of the source files do not affect the server. Raises ModelError if the configuration can't be parsed,
+    DataError if the disk is too full.
     """
     parse_config(package.config)
     folder = repository / package.name
@@ -96,12 +96,12 @@ def add_package(repository: Path, package: Package) -> Placed:
             write_text(folder / "config.pbtxt", package.config)
     finally:
         with contextlib.suppress(OSError):
-            folder.rmdir()  # left empty by a first version that failed
+            folder.rmdir()  # empty if the first version failed
     return Placed(folder, copied, configured)
 
 
 def _holds_files(version_folder: Path, package: Package) -> bool:
-    """Whether the version's folder has the package's files with the same content, and nothing that is unknown."""
+    """True if the version's folder has the package's files with the same content, and no other files."""
     if not version_folder.is_dir():
         return False
     known = {*package.files, *package.texts, HOST_FILE, _BYTE_CODE}
@@ -115,7 +115,7 @@ def _write_texts(version_folder: Path, package: Package) -> None:
         if _read(version_folder / name) != text:
             write_text(version_folder / name, text)
     if HOST_FILE not in package.texts:
-        (version_folder / HOST_FILE).unlink(missing_ok=True)  # of an earlier configuration with the Python host
+        (version_folder / HOST_FILE).unlink(missing_ok=True)  # from an earlier configuration with the Python host
 
 
 def _copy_version(version_folder: Path, package: Package) -> None:
@@ -134,7 +134,7 @@ def _read(path: Path) -> str | None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copies a file or folder with new times, by which a server knows that it changed."""
+    """Copies a file or folder with new modification times, from which a server sees the change."""
     if source.is_dir():
         target.mkdir()
         for item in source.iterdir():
@@ -142,7 +142,7 @@ def _copy(source: Path, target: Path) -> None:
         return
     try:
         with source.open("rb") as reading, target.open("wb") as writing:
-            # The kernel's copy shares the blocks where the file system can.
+            # The kernel's copy shares the blocks if the file system can.
             while os.copy_file_range(reading.fileno(), writing.fileno(), 2**30):
                 pass
     except OSError as error:
@@ -153,12 +153,12 @@ def _copy(source: Path, target: Path) -> None:
 
 @dataclass(frozen=True)
 class RepositoryOptions:
-    """Options: the model repository, and who loads the model."""
+    """Options of the model repository and of loading the model."""
 
     model_repository: Path = option("the server's model repository")
-    load_model: bool = option("have the server load the model, and ask it for one row", False)
-    load_model_timeout_s: float = option("how long loading may take, in seconds", 100.0)
+    load_model: bool = option("load the model on the server, and send a request of one row", False)
+    load_model_timeout_s: float = option("time limit of loading, in seconds", 100.0)
     model_control_mode: LoadMethod = option(
-        "explicit: the server is told to load; poll: it looks into its repository", LoadMethod.EXPLICIT
+        "explicit: the server gets a load request; poll: it watches its repository", LoadMethod.EXPLICIT
     )
     server_url: str = option("the server, as grpc://host:port or http://host:port", "grpc://localhost:8001")

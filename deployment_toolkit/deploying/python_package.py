@@ -1,4 +1,4 @@
-"""Code as a model: a module of this project, with the files it reads, in Triton's Python backend."""
+"""Deployment of code as a model: a module of this project, with its files, in Triton's Python backend."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from {module} import TritonPythonModel as TritonPythonModel
 
 @dataclass(frozen=True)
 class PythonPackage:
-    """``module`` defines ``TritonPythonModel`` and finds ``files``, copied, and ``texts``, by their names here, in its
-    version's folder.
+    """A module as a model. ``module`` defines ``TritonPythonModel``; ``files`` are copied and ``texts`` written to its
+    version's folder, under their names here.
 
     The server joins requests up to ``max_batch_size`` rows; 0: it does not batch. Instances are processes on the CPU.
-    Raises UsageError for numbers that can't be.
+    Raises UsageError for impossible numbers.
     """
 
     name: str
@@ -47,7 +47,7 @@ class PythonPackage:
 
     @property
     def package(self) -> Package:
-        """The model as it lies in a repository."""
+        """Files of the model in a repository."""
         config = pb.ModelConfig(name=self.name, backend="python", default_model_filename=HOST_FILE)
         config.max_batch_size = self.max_batch_size
         config.version_policy.specific.versions.append(self.version)

@@ -1,1 +1,1 @@
-"""Files and folders: written whole or not at all, fingerprints, archives, downloads."""
+"""Files and folders: complete writes, fingerprints, archives, downloads."""

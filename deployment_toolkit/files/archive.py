@@ -1,4 +1,4 @@
-"""Zip and tar archives of others, unpacked so that nothing is written outside the folder."""
+"""Unpacking of untrusted zip and tar archives; nothing is written outside the folder."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ _BROKEN = (
 class _Member:
     name: str
     size: int
-    kind: str  # file, folder, or what it is instead
+    kind: str  # file, folder, or the name of another kind
     open: Callable[[], IO[bytes]]
 
 
 @dataclass(frozen=True)
 class _Contents:
     members: list[_Member]
-    finish: Callable[[], None] = lambda: None  # what remains to be checked when all members have been read
+    finish: Callable[[], None] = lambda: None  # check after all members have been read
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpacks a zip or a (compressed) tar archive into ``folder``, which is made.
+    """Unpacks a zip or a (compressed) tar archive into ``folder``, which is created.
 
-    Only files and folders: permissions, owners and times are not taken over. Raises DataError, before anything is
-    written, for a member that is a link, a device or the like, that is outside the folder or there twice, and for more
-    than the disk holds; and DataError for what is no archive, or a broken one.
+    Only files and folders are unpacked, without permissions, owners and times. Raises DataError, before anything is
+    written, if a member is a link, a device or the like, is outside the folder or is there twice, or if the disk is too
+    small; also for a file that is no archive or is broken.
     """
     try:
         with ExitStack() as stack:
@@ -87,7 +87,7 @@ def _open(archive: Path, stack: ExitStack) -> _Contents:
 
 
 def _read_to_the_end(tarred: tarfile.TarFile) -> None:
-    """The checksum of a compressed archive stands behind the last member, and is compared when it is reached."""
+    """Reads to the end: the checksum of a compressed archive follows the last member and is compared only there."""
     assert tarred.fileobj is not None, "it is open"
     while tarred.fileobj.read(2**20):
         pass

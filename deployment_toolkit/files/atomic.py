@@ -1,4 +1,4 @@
-"""Files and folders that are either whole or not there."""
+"""Atomic writes: files and folders are either complete or absent."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ _calls = itertools.count(1)
 
 @contextlib.contextmanager
 def replace_when_complete(path: Path) -> Iterator[Path]:
-    """A free path beside ``path``, another one for each call, to write a file or a folder to; it takes the place of
-    ``path`` when the block ends well, and is gone when it does not. Raises DataError if the folder above can't be
-    written."""
+    """Yields a free path next to ``path``, different for each call, for a new file or folder. It replaces ``path`` when
+    the block ends without an error, else it is removed. Raises DataError if the folder above can't be written."""
     beside = _free_name(path, "partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,12 +30,12 @@ def replace_when_complete(path: Path) -> Iterator[Path]:
             raise
         raise DataError(f"{path} can't be written: {error.strerror}; choose another place or make room") from error
     finally:
-        with contextlib.suppress(NotADirectoryError):  # the folder above is a file: told already
+        with contextlib.suppress(NotADirectoryError):  # the folder above is a file: reported already
             remove(beside)
 
 
 def _free_name(path: Path, ending: str) -> Path:
-    """Beside ``path``, of this call alone: several threads may write the same file at once."""
+    """Path next to ``path`` for this call only: several threads may write the same file at once."""
     return path.with_name(f".{path.name}.{os.getpid()}.{next(_calls)}.{ending}")
 
 
@@ -55,13 +54,13 @@ def _put_in_place(beside: Path, path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole."""
+    """Writes a text file atomically."""
     with replace_when_complete(path) as beside:
         beside.write_text(text)
 
 
 def remove(path: Path) -> None:
-    """Deletes a file or folder if it is there."""
+    """Deletes a file or folder if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

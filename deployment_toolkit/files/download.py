@@ -1,4 +1,4 @@
-"""A file by its URL, whole or not there: interrupted downloads go on where they stopped."""
+"""Download of a file, complete or absent; an interrupted download continues where it stopped."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ logger = logging.getLogger("download")
 
 _CHUNK_BYTES = 2**20
 _TIMEOUT_S = 60.0  # of one read or write of the connection
-_ATTEMPTS = 5  # in a row that bring nothing
+_ATTEMPTS = 5  # in a row without new bytes
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _BROKEN = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
 
@@ -33,10 +33,10 @@ _BROKEN = (urllib.error.URLError, http.client.HTTPException, ConnectionError, Ti
 def download(url: str, path: Path, *, sha256: str | None = None, pause_s: float = 1.0) -> None:
     """Fetches ``url`` (https; http from this machine or with a checksum) into ``path``, with a progress bar.
 
-    What is there of an interrupted download (``path`` with the suffix ``.partial``) is kept for the next call and gone
-    on from, by HTTP range, if the server says that the file is still the same one. A broken connection is taken up
-    again after ``pause_s``, several times. Raises DataError if the server refuses, if the connection breaks too often,
-    if the disk is too small, or if the SHA-256 is another; then nothing of the file is kept.
+    The bytes of an interrupted download (``path`` with the suffix ``.partial``) are kept. The next call continues after
+    them with an HTTP range if the server says that its file is still the same. A broken connection is opened again
+    after ``pause_s``, several times. Raises DataError if the server refuses, if the connection breaks too often, if the
+    disk is too small, or if the SHA-256 differs; after a wrong SHA-256 the bytes are deleted.
     """
     _require_safe(url, sha256)
     partial = _Partial(path.with_name(f"{path.name}.partial"), url)
@@ -69,7 +69,7 @@ def download(url: str, path: Path, *, sha256: str | None = None, pause_s: float 
 
 
 def require_sha256(path: Path, sha256: str | None, source: str) -> None:
-    """Raises DataError if the file at ``path`` has another checksum than the one that is given, if any is."""
+    """Raises DataError if a checksum is given and the file at ``path`` has another one."""
     if sha256 is None:
         return
     with path.open("rb") as file:
@@ -80,7 +80,7 @@ def require_sha256(path: Path, sha256: str | None, source: str) -> None:
 
 @dataclass(frozen=True)
 class _Partial:
-    """What has come of a file so far, and beside it which file of the server it is."""
+    """Bytes of a file received so far, with a record next to them that identifies the server's file."""
 
     path: Path
     url: str
@@ -95,7 +95,7 @@ class _Partial:
 
     @property
     def validator(self) -> str | None:
-        """By which the server can tell that its file is still the same; None if there is nothing to go on from."""
+        """Header value by which the server recognises the same file; None if there are no bytes to continue from."""
         with contextlib.suppress(OSError, ValueError, KeyError):
             known = json.loads(self._record.read_text())
             if known["url"] == self.url and self.size:
@@ -103,7 +103,7 @@ class _Partial:
         return None
 
     def start(self, headers: Message) -> None:
-        """Begins anew."""
+        """Drops the received bytes and records the validator of the server's file."""
         self.forget()
         tag = headers.get("ETag")
         validator = tag if tag and not tag.startswith("W/") else headers.get("Last-Modified")
@@ -116,14 +116,14 @@ class _Partial:
 
 
 def _fetch(url: str, partial: _Partial) -> bool:
-    """One connection; whether the file is whole."""
+    """Downloads over one connection; True if the file is complete."""
     request = urllib.request.Request(url, headers={"Accept-Encoding": "identity"})
     validator = partial.validator
     if validator is not None:
         request.add_header("Range", f"bytes={partial.size}-")
         request.add_header("If-Range", validator)
     with _open(request, partial) as response:
-        if response is None:  # nothing is behind what came so far
+        if response is None:  # all bytes have been received
             return True
         if response.status == http.HTTPStatus.PARTIAL_CONTENT:
             start, total = _content_range(response.headers)
@@ -165,7 +165,7 @@ def _save(response: IO[bytes], partial: _Partial, total: int | None) -> None:
 
 
 def _content_range(headers: Message) -> tuple[int | None, int | None]:
-    """The first byte of an answer, None if the header can't be understood, and the length of the file if it is told."""
+    """Position of an answer's first byte, and length of the file if the header has it; None for what is missing."""
     span, _, total = headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
     try:
         return int(span.partition("-")[0]), None if total == "*" else int(total)
@@ -174,7 +174,7 @@ def _content_range(headers: Message) -> tuple[int | None, int | None]:
 
 
 class _NoDowngrade(urllib.request.HTTPRedirectHandler):
-    """Follows redirections, but not from https to something that can be changed on the way."""
+    """Follows redirections, but not from https to a protocol without protection against changes."""
 
     def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: str) -> Any:
         if req.full_url.startswith("https:") and not newurl.startswith("https:"):

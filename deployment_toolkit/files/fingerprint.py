@@ -1,4 +1,4 @@
-"""Fingerprints that tell whether content changed: SHA-256 of files, folders and arrays."""
+"""Fingerprints that change with the content: SHA-256 of files, folders and arrays."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from deployment_toolkit.core import Arrays
 
 
 def of_path(path: Path) -> str:
-    """Hex digest of a file's content, or of the relative paths and contents of a folder's files; names above it, times
-    and empty folders don't count. About 1.5 GB/s. Raises OSError if it can't be read."""
+    """Hex digest of a file's content, or of the relative paths and contents of a folder's files; names above ``path``,
+    times and empty folders don't count. About 1.5 GB/s. Raises OSError if it can't be read."""
     if path.is_file():
         return _of_file(path)
     digest = hashlib.sha256(b"folder\n")
@@ -33,7 +33,7 @@ def of_batches(batches: Sequence[Arrays]) -> str:
 
 
 def same_content(left: Path, right: Path) -> bool:
-    """Whether both are there and hold the same; False where the one is a file and the other a folder."""
+    """True if both paths exist and have the same content; False if one is a file and the other a folder."""
     if not left.exists() or not right.exists() or left.is_file() != right.is_file():
         return False
     return of_path(left) == of_path(right)

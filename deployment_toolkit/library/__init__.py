@@ -1,1 +1,1 @@
-"""Runtimes: a folder each, found through `deployment_toolkit.library.registry`."""
+"""Runtimes, one folder each, found through `deployment_toolkit.library.registry`."""

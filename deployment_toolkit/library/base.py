@@ -11,22 +11,22 @@ import yaml
 
 from deployment_toolkit.core import Arrays, Batch, ModelSpec, Precision, Prediction
 
-# The place TensorFlow keeps for files that belong to a SavedModel without being loaded by its graph.
+# TensorFlow reserves this folder for files that belong to a SavedModel and are not loaded by its graph.
 SPEC_FILE = Path("assets.extra") / "model_spec.yaml"
 PLAIN_SPEC_FILE = Path("model_spec.yaml")
 SPEC_KEY = "model_spec"  # in the metadata of an ONNX file
 
 
 def stored_spec(folder: Path) -> ModelSpec | None:
-    """The signature, with its value ranges, that an export left in a SavedModel's or a TensorRT plan's folder; no
-    runtime is needed."""
+    """Signature, with value ranges, that an export stored in the folder of a SavedModel or TensorRT plan; reading it
+    needs no runtime."""
     found = (folder / name for name in (SPEC_FILE, PLAIN_SPEC_FILE) if (folder / name).is_file())
     path = next(found, None)
     return None if path is None else ModelSpec.from_dict(yaml.safe_load(path.read_text()))
 
 
 def store_spec(path: Path, spec: ModelSpec) -> None:
-    """Leaves the signature in the file ``path``, ``SPEC_FILE`` or ``PLAIN_SPEC_FILE`` of a model's folder."""
+    """Writes the signature to the file ``path``: ``SPEC_FILE`` or ``PLAIN_SPEC_FILE`` of a model's folder."""
     path.parent.mkdir(exist_ok=True)
     path.write_text(yaml.safe_dump(spec.to_dict(), sort_keys=False))
 
@@ -43,16 +43,16 @@ class FrameworkSession(ABC):
         return self._spec
 
     def infer(self, x: Arrays) -> Arrays:
-        """Answers ``{output: [B, ...]}``. Raises InputError if the batch does not fit the signature."""
+        """Returns ``{output: [B, ...]}``. Raises InputError if the batch does not fit the signature."""
         self._spec.check_inputs(x)
         return self.infer_impl(x)
 
     @abstractmethod
     def infer_impl(self, x: Arrays) -> Arrays:
-        """Answers a batch that was checked before."""
+        """Returns the outputs for a batch that has been checked."""
 
     def predict(self, batches: Iterator[Batch]) -> Iterator[Prediction]:
-        """Answers batches in their order."""
+        """Yields a prediction for each batch, in order."""
         for batch in batches:
             yield Prediction(batch, self.infer(batch.x))
 
@@ -71,18 +71,18 @@ class Loader(ABC):
 
     @abstractmethod
     def load(self, path: Path) -> FrameworkSession:
-        """Raises ModelError if there is no such model or it can't be read."""
+        """Loads a model. Raises ModelError if there is no such model or it can't be read."""
 
     @abstractmethod
     def read_spec(self, path: Path) -> ModelSpec:
-        """The signature alone. Raises ModelError as ``load`` does."""
+        """Signature of a model. Raises ModelError as ``load`` does."""
 
     def describe(self, path: Path) -> str:
-        """What of a model's making is worth telling, in a phrase; empty if there is nothing."""
+        """Phrase about how the model was made, for the log; empty if there is nothing to report."""
         return ""
 
     def precision(self, path: Path) -> Precision:
-        """The narrowest numbers that the model computes with, as far as it is known."""
+        """Narrowest number format that the model is known to compute in."""
         return Precision.FP32
 
 

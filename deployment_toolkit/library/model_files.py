@@ -1,4 +1,4 @@
-"""How a stored model looks on disk, by format."""
+"""Files of a stored model, by format."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from deployment_toolkit.core import Format
 from deployment_toolkit.errors import ModelError
 
-# What a path of the format ends with. A model that went through TF-TRT is a SavedModel.
+# Suffix of a path, by format. A model that TF-TRT converted is a SavedModel.
 SUFFIXES = {
     Format.TF_SAVEDMODEL: ".savedmodel",
     Format.TF_TRT: ".savedmodel",
@@ -16,18 +16,18 @@ SUFFIXES = {
     Format.OPENVINO: ".openvino",
     Format.TORCHSCRIPT: ".pt",
 }
-# The file by which a folder of the format is known.
+# File that identifies a folder of the format.
 MAIN_FILES = {
     Format.TF_SAVEDMODEL: "saved_model.pb",
     Format.TF_TRT: "saved_model.pb",
     Format.TRT: "model.plan",
     Format.OPENVINO: "model.xml",
 }
-_ALSO_FILES = (Format.TRT, Format.OPENVINO)  # a plan or a model.xml of another origin, without its folder
+_ALSO_FILES = (Format.TRT, Format.OPENVINO)  # a plan or a model.xml that other software made, without its folder
 
 
 def format_of(path: Path) -> Format | None:
-    """The format of the model at ``path``, by its suffix or else by what is in the folder; None if neither tells."""
+    """Format of the model at ``path``, from its suffix or else from the files in it; None if neither shows it."""
     if path.suffix == ".xml":
         return Format.OPENVINO
     by_suffix = (model_format for model_format, suffix in SUFFIXES.items() if suffix == path.suffix)
@@ -36,9 +36,9 @@ def format_of(path: Path) -> Format | None:
 
 
 def require_format(path: Path, model_format: Format) -> None:
-    """Raises ModelError if there is nothing at ``path``, or what is there can't be a model of this format."""
+    """Raises ModelError if there is nothing at ``path``, or it can't be a model of this format."""
     if not path.exists():
-        raise ModelError(f"there is no model at {path}: export or convert it first, or mend the path")
+        raise ModelError(f"there is no model at {path}: export or convert it first, or fix the path")
     name = MAIN_FILES.get(model_format)
     if path.is_dir():
         if name is None:

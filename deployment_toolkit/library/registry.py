@@ -1,4 +1,4 @@
-"""Registry of loaders, savers and converters by format; a module is imported when it is asked for."""
+"""Registry of loaders, savers and converters by format; a module is imported on first use."""
 
 from __future__ import annotations
 
@@ -48,24 +48,24 @@ INSTEAD = {
 
 
 def loader(model_format: Format) -> Any:
-    """The loader class of a format: ``loader(format)(threads=N).load(path) -> FrameworkSession``."""
+    """Loader class of a format: ``loader(format)(threads=N).load(path) -> FrameworkSession``."""
     return _find(LOADERS, model_format, f"no model of format {model_format} can be run here", model_format)
 
 
 def saver(source: Format, target: Format) -> Any:
-    """The class that exports a model of the user's code: ``saver(...)().save(model, path)``."""
+    """Class that exports a model of the user's code: ``saver(...)().save(model, path)``."""
     unsupported = target if target in INSTEAD else source
     return _find(SAVERS, (source, target), f"{source} can't be exported as {target}", unsupported)
 
 
 def converter(source: Format, target: Format) -> Any:
-    """The class that makes one stored format from another: ``converter(...)().convert(source_path, target_path)``."""
+    """Class that converts one stored format to another: ``converter(...)().convert(source_path, target_path)``."""
     unsupported = target if target in INSTEAD else source
     return _find(CONVERTERS, (source, target), f"{source} can't be converted to {target}", unsupported)
 
 
 def renamer(model_format: Format) -> Any:
-    """The class that copies a model under other tensor names: ``renamer(format)(inputs={old: new}, outputs={old:
+    """Class that copies a model with other tensor names: ``renamer(format)(inputs={old: new}, outputs={old:
     new}).convert(source_path, target_path)``."""
     return _find(RENAMERS, model_format, f"tensors of {model_format} can't be renamed", model_format)
 

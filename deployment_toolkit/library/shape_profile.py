@@ -1,4 +1,4 @@
-"""Shape profiles: the shapes of an input that an engine is built for."""
+"""Shape profiles: the input shapes that an engine is built for."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class ShapeProfile:
-    """Smallest, best and largest shape of one input, the batch dimension first.
+    """Smallest, optimal and largest shape of one input, the batch dimension first.
 
     An engine takes every shape between ``min`` and ``max`` and is tuned for ``opt``. Raises UsageError unless all three
-    have as many dimensions, no size is below 1, and ``min <= opt <= max`` in each dimension.
+    have the same number of dimensions, no size is below 1, and ``min <= opt <= max`` in each dimension.
     """
 
     min: Shape

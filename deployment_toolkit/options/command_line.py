@@ -1,4 +1,4 @@
-"""The command line of a script: its own options, and those of the modules that it names."""
+"""Command line of a script: its own options, and the options of the modules that it names."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ METRICS = Plugin("metrics", MetricsModule, "MetricsCalculator")
 
 
 def call_plugin(plugin: Plugin, module: Any, args: argparse.Namespace) -> Any:
-    """What a module's function returns for the options it takes."""
+    """Return value of a module's function, called with the options that it takes."""
     function = getattr(module, plugin.function)
     return function(**keywords_for(function, args))
 
 
 @dataclass(frozen=True)
 class CommandLine:
-    """Values of a command line: option groups by their class, and the plug-ins it named."""
+    """Values of a command line: option groups by class, and the plug-ins that it names."""
 
     parser: argparse.ArgumentParser
     args: argparse.Namespace
@@ -47,15 +47,15 @@ class CommandLine:
         return from_args(group, self.args)
 
     def names(self, plugin: Plugin) -> bool:
-        """Whether it names a module for this plug-in."""
+        """True if the command line names a module for this plug-in."""
         return plugin.name in self.modules
 
     def call(self, plugin: Plugin) -> Any:
-        """What the plug-in's function returns for the options it takes."""
+        """Return value of the plug-in's function, called with the options that it takes."""
         return call_plugin(plugin, self.modules[plugin.name], self.args)
 
     def make(self, cls: Callable[..., T]) -> T:
-        """An object whose options stand among those of the command line."""
+        """An object of the class, made with its options from the command line."""
         function = cls.__init__ if inspect.isclass(cls) else cls
         return cls(**keywords_for(function, self.args))
 
@@ -63,8 +63,8 @@ class CommandLine:
 def read_command_line(
     description: str | None, argv: Sequence[str], groups: Sequence[type], plugins: Sequence[Plugin] = ()
 ) -> CommandLine:
-    """Parses a command line whose options are the groups' and those of the modules it names. Raises UsageError for
-    what is wrong with it, ModelError for a module that can't be used."""
+    """Parses a command line with the options of the groups and of the modules that it names. Raises UsageError for a
+    wrong option or value, ModelError for a module that can't be used."""
     parser = make_parser(description or "")
     for group in groups:
         add_dataclass(parser, group)

@@ -1,4 +1,4 @@
-"""``--config-path``: defaults of options from a YAML file, those of a plug-in it names included."""
+"""Defaults of options from the YAML file of ``--config-path``, also for the plug-ins that it names."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _TENSOR_KEYS = {"name", "shape", "dtype"}
 def parse_options(
     parser: argparse.ArgumentParser, argv: Sequence[str], plugins: Sequence[Plugin]
 ) -> argparse.Namespace:
-    """Parses a command line whose defaults the YAML file of ``--config-path`` may set; what is on the command line
-    wins. Raises UsageError or DataError, with file, line and key, for what is no option or no value of it."""
+    """Parses a command line; the YAML file of ``--config-path`` may set defaults, and the command line wins. Raises
+    UsageError or DataError, with file, line and key, for an unknown option or a wrong value."""
     parser.add_argument("--config-path", type=Path, help="YAML file with defaults of options, the plug-in's too")
     first = OneLineParser(prog=parser.prog, add_help=False, allow_abbrev=False)
     first.add_argument("--config-path", type=Path)
@@ -31,7 +31,7 @@ def parse_options(
     _set_defaults(parser, entries)
     args = parser.parse_args(argv)
     if args.verbose:
-        logging.getLogger().setLevel(logging.DEBUG)  # the file may ask for it
+        logging.getLogger().setLevel(logging.DEBUG)  # the file may set verbose
     return args
 
 
@@ -60,7 +60,7 @@ def _set_defaults(parser: argparse.ArgumentParser, entries: Mapping[str, Located
 
 
 def _converted(parser: argparse.ArgumentParser, action: argparse.Action, value: Any, where: str) -> Any:
-    """A YAML value as if its text stood on the command line."""
+    """Converts a YAML value as if its text were on the command line."""
     if action.nargs == 0 or isinstance(action, argparse.BooleanOptionalAction):
         if not isinstance(value, bool):
             raise UsageError(f"{where}: {value} is neither true nor false")
@@ -75,7 +75,8 @@ def _converted(parser: argparse.ArgumentParser, action: argparse.Action, value: 
 
 
 def _texts(value: Any) -> list[str]:
-    """``{a: [1, 2]}`` -> a=1,2; the key "" stands for all that are not named; a tensor is a mapping of its own."""
+    """Converts ``{a: [1, 2]}`` to a=1,2; the key "" means all names that are not given; a tensor is a separate
+    mapping."""
     if isinstance(value, dict):
         return [f"{key}={_text(item)}" if key else _text(item) for key, item in value.items()]
     return [_text(item) for item in value] if isinstance(value, list) else [_text(value)]

@@ -1,4 +1,4 @@
-"""YAML files whose values know the line they stand on, so that an error can name it. JSON is read too, as YAML."""
+"""YAML files whose values keep their line number for error messages. JSON is read too, as YAML."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import yaml
 
 from deployment_toolkit.errors import DataError
 
-_MOST_VALUES = 1_000_000  # aliases of aliases can stand for more than fits in memory
+_MOST_VALUES = 1_000_000  # nested aliases can expand to more than fits in memory
 _MERGE = "tag:yaml.org,2002:merge"
 _NOT_A_SCALAR = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError)
 
 
 @dataclass(frozen=True)
 class Located:
-    """A value of a file: a scalar, a list of ``Located``, or a dict of text to ``Located`` (whose line is that of their
+    """A value of a file: a scalar, a list of ``Located``, or a dict of text to ``Located`` (which has the line of its
     key). Lines count from 1."""
 
     value: Any
@@ -28,15 +28,15 @@ class Located:
 
     @property
     def where(self) -> str:
-        """``FILE:LINE``."""
+        """Place of the value: ``FILE:LINE``."""
         return f"{self.path}:{self.line}"
 
     def error(self, problem: str) -> DataError:
-        """``FILE:LINE: problem``, to be raised."""
+        """DataError to be raised, with the message ``FILE:LINE: problem``."""
         return DataError(f"{self.where}: {problem}")
 
     def entries(self, what: str) -> dict[str, Located]:
-        """The entries of a mapping; nothing at all counts as an empty one. Raises DataError for anything else."""
+        """Entries of a mapping; an empty value counts as an empty mapping. Raises DataError for anything else."""
         if self.value is None:
             return {}
         if not isinstance(self.value, dict):
@@ -44,7 +44,7 @@ class Located:
         return self.value
 
     def items(self, what: str) -> list[Located]:
-        """The items of a list; nothing at all counts as an empty one. Raises DataError for anything else."""
+        """Items of a list; an empty value counts as an empty list. Raises DataError for anything else."""
         if self.value is None:
             return []
         if not isinstance(self.value, list):
@@ -64,21 +64,21 @@ class Located:
         return self.value
 
     def check_keys(self, what: str, known: Mapping[str, object] | tuple[str, ...]) -> None:
-        """Raises DataError, with the nearest known one, for a key that isn't known."""
+        """Raises DataError for an unknown key; the message names the nearest known key."""
         for key, entry in self.entries(what).items():
             if key not in known:
                 raise entry.error(f"{what}: unknown key {key!r}{nearest(key, known)}")
 
     @property
     def plain(self) -> Any:
-        """The value without places."""
+        """The value as plain Python objects, without line numbers."""
         if isinstance(self.value, dict):
             return {key: entry.plain for key, entry in self.value.items()}
         return [item.plain for item in self.value] if isinstance(self.value, list) else self.value
 
     @property
     def shown(self) -> str:
-        """The value in a few words, for an error."""
+        """Short text of the value for an error message."""
         kinds = {dict: "keys and values", list: "a list", type(None): "nothing"}
         if type(self.value) in kinds:
             return kinds[type(self.value)]
@@ -87,22 +87,22 @@ class Located:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """``, did you mean X?`` if a known word is near, else the list of the known ones; for the end of an error."""
+    """End of an error message: ``, did you mean X?`` if a known word is near, else the list of the known words."""
     known = sorted(known)
     matches = difflib.get_close_matches(word, known, n=1)
     return f", did you mean {matches[0]}?" if matches else f"; known are {', '.join(known)}"
 
 
 def load_yaml(path: Path, *, empty_keys: bool = False) -> Located:
-    """The one document of a YAML or JSON file; with ``empty_keys`` the text "" may be a key.
+    """Reads the single document of a YAML or JSON file; with ``empty_keys`` the text "" may be a key.
 
-    Raises DataError with the line if it can't be read, is no YAML, gives a key twice, has a key that is no text, or
+    Raises DataError with the line if the file can't be read, is no YAML, repeats a key, has a key that is no text, or
     refers to itself.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".json":
-            text = text.replace("\t", " ")  # YAML knows no tabs between values, JSON has no others
+            text = text.replace("\t", " ")  # YAML allows no tabs between values; in JSON, tabs are only there
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         return Located(None, path, 1) if node is None else _Converter(path, empty_keys).convert(node, _line(node))
     except (OSError, UnicodeDecodeError) as error:
@@ -117,7 +117,7 @@ def load_yaml(path: Path, *, empty_keys: bool = False) -> Located:
 
 
 class _Converter:
-    """YAML nodes -> ``Located``, with duplicate keys and endless documents refused."""
+    """Converts YAML nodes to ``Located``; refuses duplicate keys and endless documents."""
 
     def __init__(self, path: Path, empty_keys: bool) -> None:
         self._path = path
@@ -158,7 +158,7 @@ class _Converter:
         return merged | entries
 
     def _merged(self, located: Located) -> dict[str, Located]:
-        """What ``<<`` brings; of several mappings the first has the say."""
+        """Entries that ``<<`` merges in; the first of several mappings has priority."""
         sources = located.value if isinstance(located.value, list) else [located]
         merged: dict[str, Located] = {}
         for source in sources:

@@ -1,4 +1,4 @@
-"""Dataclasses from YAML files, checked key by key; an error names file and line."""
+"""Conversion of YAML files to dataclasses, checked key by key; an error names file and line."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ T = TypeVar("T")
 
 
 def from_mapping(cls: type[T], found: Located, what: str = "") -> T:
-    """A dataclass from the mapping that a YAML file holds, nested dataclasses, lists and Enums included. ``what`` names
-    the mapping to people, if it is not the whole file.
+    """Makes a dataclass from a mapping of a YAML file, with nested dataclasses, lists and Enums. ``what`` is the
+    mapping's name in messages, if it is not the whole file.
 
     Raises UsageError with file, line and key: an unknown key (with the nearest known one), a missing one, a value of
     another type or out of range.
@@ -86,7 +86,7 @@ def _scalar(hint: Any, found: Located, what: str) -> Any:
 
 
 def _number(found: Located, what: str) -> float:
-    """YAML reads 1e-4 as a text."""
+    """Number of a value, also of a text: YAML reads 1e-4 as a text."""
     try:
         number = float(found.value)
     except (ValueError, OverflowError):

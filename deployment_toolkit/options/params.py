@@ -1,5 +1,5 @@
-"""Options written once: a dataclass or a function's keyword arguments become command line options, and back; and the
-frame that every entry point runs in."""
+"""Command line options made from dataclasses and from functions' keyword arguments, and the frame of every entry
+point."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MOMENT_S = 0.05
 def option(
     help: str, default: Any = dataclasses.MISSING, *, aliases: Sequence[str] = (), **argparse_options: Any
 ) -> Any:
-    """A dataclass field that is also a command line option; without a default it is required."""
+    """Dataclass field that is also a command line option; without a default the option is required."""
     metadata = {"help": help, "aliases": tuple(aliases), **argparse_options}
     if isinstance(default, list | dict):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
@@ -37,8 +37,8 @@ def option(
 
 
 def add_dataclass(parser: argparse.ArgumentParser, cls: type) -> None:
-    """Adds an option per field of a dataclass whose fields are made by ``option``; those the parser already has are
-    shared."""
+    """Adds an option per field of a dataclass whose fields are made by ``option``; options that the parser already has
+    are shared."""
     hints = typing.get_type_hints(cls)
     for item in dataclasses.fields(cls):
         default: Any = item.default
@@ -49,8 +49,8 @@ def add_dataclass(parser: argparse.ArgumentParser, cls: type) -> None:
 
 
 def add_function(parser: argparse.ArgumentParser, function: Callable[..., Any]) -> None:
-    """Adds an option per keyword-only parameter of a plug-in's function or class; those the parser already has are
-    shared."""
+    """Adds an option per keyword-only parameter of a plug-in's function or class; options that the parser already has
+    are shared."""
     hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY and not _has(parser, name):
@@ -59,17 +59,17 @@ def add_function(parser: argparse.ArgumentParser, function: Callable[..., Any]) 
 
 
 def from_args(cls: type[T], args: argparse.Namespace) -> T:
-    """The dataclass with the values of a parsed command line."""
+    """Makes the dataclass from the values of a parsed command line."""
     return cls(**{item.name: getattr(args, item.name) for item in dataclasses.fields(cls)})  # type: ignore[arg-type]
 
 
 def keywords_for(function: Callable[..., Any], args: argparse.Namespace) -> dict[str, Any]:
-    """The parsed options that a plug-in's function takes; all of them if it takes ``**kwargs``."""
+    """Parsed options that a plug-in's function takes; all options if it takes ``**kwargs``."""
     return select_keywords(function, vars(args))
 
 
 def select_keywords(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that a function takes by name; all of them if it takes ``**kwargs``."""
+    """Values that a function takes by name; all values if it takes ``**kwargs``."""
     parameters = inspect.signature(function).parameters.values()
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
         return dict(values)
@@ -78,10 +78,10 @@ def select_keywords(function: Callable[..., Any], values: Mapping[str, Any]) -> 
 
 
 def load_module(path: Path | str, protocol: type[Any]) -> Any:
-    """A user's module by its path, checked against the Protocol it is used as.
+    """Imports a user's module from its path and checks it against a Protocol.
 
-    Raises ModelError if there is no such file, if it can't be imported for want of a package, or if a name that the
-    Protocol asks for is not defined in it.
+    Raises ModelError if there is no such file, if a package that it imports is missing, or if it does not define a name
+    of the Protocol.
     """
     path = Path(path)
     if not path.is_file():
@@ -114,7 +114,7 @@ class Plugin:
 
 
 def add_plugins(parser: argparse.ArgumentParser, argv: Sequence[str], plugins: Sequence[Plugin]) -> dict[str, Any]:
-    """Adds the options of the modules that a command line names. Returns the modules by option name."""
+    """Adds the options of the modules that a command line names; returns the modules by option name."""
     first = OneLineParser(prog=parser.prog, add_help=False, allow_abbrev=False)
     for plugin in plugins:
         first.add_argument(f"--{plugin.name}", dest=plugin.name)
@@ -133,10 +133,9 @@ def add_plugins(parser: argparse.ArgumentParser, argv: Sequence[str], plugins: S
 def parse_with_plugins(
     parser: argparse.ArgumentParser, argv: Sequence[str], plugins: Sequence[Plugin]
 ) -> tuple[argparse.Namespace, dict[str, Any]]:
-    """Parses a command line whose options partly come from the modules it names.
+    """Parses a command line with the options of the parser and of the modules that it names.
 
-    Returns the options and the loaded modules by option name. With ``--ignore-unknown-parameters`` among the options
-    what nobody takes is left out.
+    Returns the options and the loaded modules by option name. ``--ignore-unknown-parameters`` drops unknown options.
     """
     modules = add_plugins(parser, argv, plugins)
     args, unknown = parser.parse_known_args(argv)
@@ -153,14 +152,14 @@ def _check_names(module: ModuleType, path: Path, protocol: type[Any]) -> None:
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """An argparse parser whose errors are of our family: one line, exit code 1."""
+    """An argparse parser that raises UsageError: one line, exit code 1."""
 
     def error(self, message: str) -> typing.NoReturn:
         raise UsageError(f"{self.prog}: {message} (see --help)")
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Tells the defaults that say something."""
+    """Shows the defaults that carry information."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         silent = action.default is None or action.default is False or action.default == []
@@ -168,15 +167,16 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def make_parser(description: str) -> OneLineParser:
-    """A parser with the options every entry point has."""
+    """Parser with the options that every entry point has."""
     parser = OneLineParser(description=description, allow_abbrev=False, formatter_class=_HelpFormatter)
     parser.add_argument("-v", "--verbose", action="store_true", help="log in detail")
     return parser
 
 
 def run_entry_point(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = None) -> typing.NoReturn:
-    """Runs ``main(argv)`` and leaves the process: 0, the code it returns, 1 with one line for what a user can mend,
-    130 after Ctrl-C or SIGTERM, which is taken as one so that nothing is left behind. A bug shows its traceback."""
+    """Runs ``main(argv)`` and exits with 0, the code that it returns, 1 with one line for an error that the user can
+    fix, or 130 after Ctrl-C. SIGTERM is handled like Ctrl-C, so that nothing is left behind. A bug shows its
+    traceback."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     verbose = "-v" in arguments or "--verbose" in arguments
     logging.basicConfig(
@@ -187,7 +187,7 @@ def run_entry_point(main: Callable[[list[str]], int | None], argv: Sequence[str]
     )
     for noisy in ("matplotlib", "h5py", "numba", "fsspec", "asyncio", "absl", "PIL", "docker", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # what it can't convert is raised
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # its errors are raised too
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # its warnings are about its own deprecations
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.unraisablehook = _keep_interrupt
@@ -203,7 +203,8 @@ def run_entry_point(main: Callable[[list[str]], int | None], argv: Sequence[str]
 
 
 def _keep_interrupt(unraisable: Any) -> None:
-    """Ctrl-C where Python drops whatever is raised, as in an object's ``__del__``, comes again a moment later."""
+    """Repeats Ctrl-C a moment later if Python dropped it, as in an object's ``__del__``, where no exception gets
+    through."""
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
         again = threading.Timer(_MOMENT_S, os.kill, (os.getpid(), signal.SIGINT))
         again.daemon = True
@@ -230,7 +231,7 @@ def _add(parser: argparse.ArgumentParser, name: str, hint: Any, default: Any, me
 
 
 def _argparse_type(hint: Any, default: Any) -> dict[str, Any]:
-    """What argparse is told of an annotation: bool, an Enum, X | None, a list or tuple of X, or any callable type."""
+    """Argparse's arguments for an annotation: bool, an Enum, X | None, a list or tuple of X, or any callable type."""
     if typing.get_origin(hint) in (typing.Union, UnionType):
         hint = next(choice for choice in typing.get_args(hint) if choice is not NoneType)
     if hint is bool:

@@ -1,8 +1,8 @@
-"""Results as tables: one description of the performance columns that CSV, markdown and plots share, and exporters that
-turn rows into text.
+"""Tables of results: one description of the performance columns for CSV, markdown and plots, and exporters from rows to
+text.
 
 A performance row is a mapping from the CSV header of each of ``PERFORMANCE_COLUMNS`` to its value; latencies are
-microseconds in rows and CSV files, milliseconds wherever people read them.
+microseconds in rows and CSV files, milliseconds in tables and plots for people.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ class ResultColumn:
         return f"{self.name} (ms)" if self.unit is Unit.LATENCY_US else self.name
 
     def parse(self, text: str) -> Any:
-        """The value of a CSV cell. Raises ValueError."""
+        """Value of a CSV cell. Raises ValueError."""
         if self.unit is Unit.FLAG:
             return {"yes": True, "no": False}[text]
         return int(text) if self.unit is Unit.COUNT else float(text)
 
     def cell(self, value: Any) -> str:
-        """The value as a CSV cell."""
+        """CSV cell of a value."""
         if self.unit is Unit.FLAG:
             return "yes" if value else "no"
         return str(value) if self.unit is Unit.COUNT else f"{value:.2f}".rstrip("0").rstrip(".")
 
     def text(self, value: Any) -> str:
-        """The value in a table for people."""
+        """Text of a value in a table for people."""
         if self.unit is Unit.LATENCY_US:
             return f"{value / US_PER_MS:.2f}"
         return f"{value:.2f}" if self.unit is Unit.PER_SECOND else self.cell(value)
@@ -71,7 +71,7 @@ P99 = "p99 latency"
 AVERAGE = "avg latency"
 SETTLED = "Settled"
 
-# In the order in which a request passes through them; together they are the average latency.
+# In the order of a request's way; their sum is the average latency.
 LATENCY_PARTS = (
     "Client Send",
     "Network+Server Send/Recv",
@@ -93,19 +93,19 @@ PERFORMANCE_COLUMNS = (
 
 
 def in_order(rows: Iterable[PerformanceRow]) -> list[PerformanceRow]:
-    """Sorted by batch, then concurrency."""
+    """Rows sorted by batch, then concurrency."""
     return sorted(rows, key=lambda row: (row[BATCH], row[CONCURRENCY]))
 
 
 def write_performance(path: Path, rows: Sequence[PerformanceRow]) -> None:
-    """Writes at least one performance row as CSV, sorted; the file is replaced whole."""
+    """Writes performance rows, at least one, as CSV, sorted; the file is replaced atomically."""
     cells = [{column.name: column.cell(row[column.name]) for column in PERFORMANCE_COLUMNS} for row in in_order(rows)]
     write_csv(path, cells)
 
 
 def read_performance(path: Path) -> list[PerformanceRow]:
-    """The rows of a performance CSV, sorted; without a column ``Settled``, as other tools write it, every row counts as
-    settled. Raises DataError if there is no such file or a column or a value is missing or unreadable."""
+    """Reads the rows of a performance CSV, sorted. Without a column ``Settled``, as in files of other tools, every row
+    counts as settled. Raises DataError if there is no such file or a column or a value is missing or unreadable."""
     rows: list[PerformanceRow] = []
     for number, line in enumerate(read_csv(path), start=2):
         row = {SETTLED: "yes", **line}
@@ -117,7 +117,7 @@ def read_performance(path: Path) -> list[PerformanceRow]:
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV with one header, as text by column. Raises DataError if there is no such file."""
+    """Reads the rows of a CSV with one header, as text by column. Raises DataError if there is no such file."""
     try:
         with path.open(newline="") as file:
             return list(csv.DictReader(file))
@@ -150,7 +150,7 @@ def markdown_table(rows: Sequence[Mapping[str, object]]) -> str:
 
 
 def performance_markdown(rows: Sequence[PerformanceRow]) -> str:
-    """The performance table for people, latencies in milliseconds; what never settled is marked and explained."""
+    """Performance table for people, latencies in milliseconds; rows that never settled are marked and explained."""
     table = []
     for row in in_order(rows):
         texts = {

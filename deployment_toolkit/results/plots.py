@@ -1,4 +1,4 @@
-"""The pictures of a performance report, from rows to PNG bytes."""
+"""Pictures of a performance report, from rows to PNG bytes."""
 
 from __future__ import annotations
 
@@ -55,15 +55,15 @@ _LEGEND_COLUMNS_PER_PANEL = 3
 _LEGEND_LINE_INCHES = 0.24
 _TITLE_INCHES = 0.6
 _SUBTITLE_LINE_INCHES = 0.19
-_SUBTITLE_CHARACTERS = 105  # that fit on the width of one panel
+_SUBTITLE_CHARACTERS = 105  # limit for the width of one panel
 _HEADROOM = 1.08
 _MAX_TICKS = 12
 
 
 def offline_plots(experiments: Experiments, provenance: str) -> dict[str, bytes]:
-    """The pictures of a batch sweep by file name. ``experiments`` gives the rows of each experiment under the name that
-    the reader knows it by; ``provenance`` says where and when they were measured. Several concurrencies of one
-    experiment are drawn apart."""
+    """Pictures of a batch sweep by file name. ``experiments`` maps the displayed name of each experiment to its rows;
+    ``provenance`` gives place and time of the measurement. Several concurrencies of one experiment are drawn
+    separately."""
     if len({row[CONCURRENCY] for rows in experiments.values() for row in rows}) > 1:
         experiments = _split(experiments, CONCURRENCY, "{} requests at a time")
     latency = _panels(experiments, "Offline: latency by batch size", provenance, BATCH, "batch size, rows", _add_p99)
@@ -74,8 +74,8 @@ def offline_plots(experiments: Experiments, provenance: str) -> dict[str, bytes]
 
 
 def online_plots(experiments: Experiments, provenance: str) -> dict[str, bytes]:
-    """The picture of a concurrency sweep by file name; arguments as for ``offline_plots``. Several batch sizes of one
-    experiment are drawn apart."""
+    """Picture of a concurrency sweep by file name; arguments as for ``offline_plots``. Several batch sizes of one
+    experiment are drawn separately."""
     title = "Online: latency and throughput by concurrency"
     split = _split(experiments, BATCH, "{} rows a request")
     figure = _panels(split, title, provenance, CONCURRENCY, "concurrent requests", _add_throughput)
@@ -115,7 +115,7 @@ def _panels(
     x_label: str,
     add_line: Callable[[Axes, Sequence[PerformanceRow]], Axes],
 ) -> Figure:
-    """A panel per experiment on common scales: stacked latency parts as bars, and a line on top."""
+    """Figure with a panel per experiment on common scales: stacked latency parts as bars, and a line on top."""
     columns = min(_MAX_PANEL_COLUMNS, len(experiments))
     rows_of_panels = math.ceil(len(experiments) / columns)
     figure = new_figure(_PANEL_INCHES[0] * columns, _PANEL_INCHES[1] * rows_of_panels)
@@ -150,7 +150,7 @@ def _stack_parts(axes: Axes, rows: Sequence[PerformanceRow]) -> None:
 
 
 def _add_p99(axes: Axes, rows: Sequence[PerformanceRow]) -> Axes:
-    """The p99 latency on the same axis as its parts."""
+    """Adds the p99 latency on the same axis as its parts."""
     latencies_ms = [row[P99] / US_PER_MS for row in rows]
     axes.plot(range(len(rows)), latencies_ms, color=INK, marker="o", label="p99 latency")
     _mark_unsettled(axes, rows, range(len(rows)), latencies_ms)
@@ -158,7 +158,7 @@ def _add_p99(axes: Axes, rows: Sequence[PerformanceRow]) -> Axes:
 
 
 def _add_throughput(axes: Axes, rows: Sequence[PerformanceRow]) -> Axes:
-    """Inferences per second on an axis of their own."""
+    """Adds inferences per second on a separate axis."""
     second = axes.twinx()
     rates = [row[THROUGHPUT] for row in rows]
     second.plot(range(len(rows)), rates, color=INK, marker="o", label="inferences per second (right)")
@@ -180,7 +180,7 @@ def _mark_unsettled(
 
 
 def _arrange(figure: Figure, all_axes: Sequence[Axes], title: str, provenance: str) -> None:
-    """Makes room above the panels for the title and where and when, and below them for one legend."""
+    """Makes room above the panels for title and provenance, and below them for one legend."""
     width, panels_height = figure.get_size_inches()
     panel_columns = round(width / _PANEL_INCHES[0])
     entries = _legend_entries(all_axes)
@@ -201,7 +201,7 @@ def _arrange(figure: Figure, all_axes: Sequence[Axes], title: str, provenance: s
 
 
 def _ticks(values: Sequence[int]) -> tuple[list[int], list[str]]:
-    """Positions and labels under the bars, not more than fit side by side."""
+    """Positions and labels under the bars, as many as fit side by side."""
     step = math.ceil(len(values) / _MAX_TICKS)
     positions = list(range(0, len(values), step))
     return positions, [f"{values[position]:,}" for position in positions]
@@ -216,7 +216,7 @@ def _finish(axes: Axes) -> None:
 
 
 def _legend_entries(all_axes: Sequence[Axes]) -> dict[str, Any]:
-    """Every label once, the mark of what never settled last."""
+    """Legend entries, every label once, the mark of rows that never settled last."""
     entries: dict[str, Any] = {}
     for axes in all_axes:
         handles, labels = axes.get_legend_handles_labels()

@@ -1,4 +1,4 @@
-"""Streams of batches: a dataset as ``--dataloader`` asks for it, and chunks cut into batches of one exact size."""
+"""Streams of batches: datasets for ``--dataloader``, and chunks cut into batches of one exact size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deployment_toolkit.errors import require_at_least
 
 
 class Dataset(Protocol):
-    """Rows that can be read again and again in batches of any size."""
+    """Rows that can be read repeatedly in batches of any size."""
 
     @property
     def num_rows(self) -> int: ...
@@ -21,8 +21,8 @@ class Dataset(Protocol):
 
 
 class BatchStream:
-    """Called without arguments it yields the batches, as (ids, x, y), from the start; ``num_rows`` tells how many rows
-    there are. Raises UsageError for a batch size below 1."""
+    """Stream of a dataset's batches. A call without arguments yields them, as (ids, x, y), from the start; ``num_rows``
+    is the number of rows. Raises UsageError for a batch size below 1."""
 
     def __init__(self, dataset: Dataset, batch_size: int) -> None:
         require_at_least("--batch-size", batch_size, 1)
@@ -36,10 +36,10 @@ class BatchStream:
 
 
 def exact_batches(chunks: Iterator[Arrays], batch_size: int) -> Iterator[Arrays]:
-    """Batches of ``batch_size`` rows in the order of the chunks; only the last may be shorter, none is empty.
+    """Yields batches of ``batch_size`` rows in the order of the chunks; only the last may be shorter, none is empty.
 
-    Every chunk has the same names, and within a chunk the arrays have as many rows. A batch that lies within one chunk
-    is a view of it; one that crosses chunks is a copy. At most a batch and a chunk are held.
+    Every chunk has the same names, and within a chunk the arrays have the same number of rows. A batch within one chunk
+    is a view of it; a batch that crosses chunks is a copy. At most a batch and a chunk are in memory.
     """
     pending: list[Arrays] = []
     pending_rows = 0

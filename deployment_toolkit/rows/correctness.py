@@ -1,4 +1,4 @@
-"""Compares a dump with the dump of a reference, row by row and metric by metric."""
+"""Comparison of a dump with the dump of a reference, row by row and metric by metric."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class DumpComparison:
-    """What was found: a ``problem``, if rows are out of tolerance or can't be compared (other numbers of rows, ids,
-    labels or outputs); in the latter case the numbers are None."""
+    """Result of a comparison: a ``problem`` if rows are out of tolerance or can't be compared (different numbers of
+    rows, ids, labels or outputs). If they can't be compared, the numbers are None."""
 
     problem: str | None = None
     max_abs_diff: float | None = None
@@ -30,22 +30,22 @@ class DumpComparison:
 
 
 def dump_metrics(calculator: MetricsCalculator, dump: Dump) -> dict[str, float]:
-    """The metrics of a dump by a fresh calculator."""
+    """Metrics of a dump, computed by a new calculator."""
     for prediction in dump.predictions():
         calculator.update(prediction.batch.ids, prediction.y_pred, prediction.batch.x, prediction.batch.y)
     return dict(calculator.metrics)
 
 
 def metric_loss(value: float, reference: float, *, lower_is_better: bool) -> float:
-    """By how much a metric is worse than the reference's; negative if it is better, 0 if neither is defined."""
+    """Amount by which a metric is worse than the reference; negative if it is better, 0 if neither is defined."""
     if math.isnan(value) and math.isnan(reference):
         return 0.0
     return value - reference if lower_is_better else reference - value
 
 
 def compare_dumps(dump: Dump, reference: Dump, tolerance: Tolerance) -> DumpComparison:
-    """Compares row by row in constant memory, but for the 1 % of differences that the 99th percentile needs. The
-    percentile is over all values of all outputs, taken at an actual difference (the lower one)."""
+    """Compares dumps row by row. Memory is constant except for the 1 % of differences that the 99th percentile needs.
+    The percentile is over all values of all outputs and is an actual difference (the lower one)."""
     if dump.rows != reference.rows:
         return DumpComparison(f"{dump.rows} rows instead of {reference.rows}")
     largest = _LargestPercent()
@@ -80,7 +80,7 @@ def _asked(rows: int | None) -> str:
 
 
 def _other_rows(ours: Prediction, theirs: Prediction, first_row: int) -> str | None:
-    """How ids or labels differ, if they do: then the rows aren't the same ones."""
+    """Phrase about ids or labels that differ, so that the rows are different ones; None if they are equal."""
     pairs: list[Arrays] = []
     for prediction in (ours, theirs):
         labels = {f"label {name}": array for name, array in prediction.batch.y.items()}
@@ -99,7 +99,7 @@ def _other_rows(ours: Prediction, theirs: Prediction, first_row: int) -> str | N
 
 
 class _LargestPercent:
-    """Keeps the largest absolute differences, down to the 99th percentile. One that is NaN counts as infinite."""
+    """Keeps the largest absolute differences, down to the 99th percentile. NaN counts as infinite."""
 
     def __init__(self) -> None:
         self._values: Floats = np.zeros(0)

@@ -1,4 +1,4 @@
-"""Dumps: what a model answered to a dataset, on disk, for metrics and comparisons."""
+"""Dumps: a model's answers to a dataset, on disk, for metrics and comparisons."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ _READ_ROWS = 65_536
 
 
 class DumpFormat(Mnemonic):
-    """``npy``: an array per tensor, readable with ``numpy.load``; ``json``: a text file per batch."""
+    """File format of a dump. ``npy``: an array per tensor, readable with ``numpy.load``; ``json``: a text file per
+    batch."""
 
     NPY = "npy"
     JSON = "json"
@@ -50,8 +51,8 @@ class DumpOptions:
 
 
 class DumpWriter:
-    """Context manager that writes predictions beside ``output_dir`` in constant memory and puts them in its place when
-    the block ends well; otherwise nothing is left.
+    """Context manager that writes predictions next to ``output_dir`` in constant memory and moves them there when the
+    block ends without an error; otherwise nothing is left.
 
     Raises UsageError if ``output_dir`` holds anything but a dump.
     """
@@ -78,8 +79,8 @@ class DumpWriter:
         self._stack.__exit__(*exc_info)  # type: ignore[arg-type]
 
     def write(self, prediction: Prediction) -> None:
-        """Adds the rows of a batch, which were asked together. Raises DataError if its arrays have unequal numbers of
-        rows, lack the labels that were asked for, or don't continue the batches before."""
+        """Adds the rows of a batch, which were in one request. Raises DataError if its arrays have unequal numbers of
+        rows, lack the labels that the options require, or don't continue the batches before."""
         batch = prediction.batch
         sections = {"ids": {"ids": batch.ids}, "outputs": prediction.y_pred}
         if self._options.dump_labels:
@@ -99,8 +100,8 @@ class DumpWriter:
 
 
 class Dump:
-    """A dump on disk, of ``rows`` rows, in either format; ``name`` is that of its folder, ``requests`` tells which rows
-    were asked together.
+    """A dump on disk, of ``rows`` rows, in either format; ``name`` is the name of its folder, ``requests`` says which
+    rows were in one request.
 
     Raises DataError if there is none, if it lacks ids or outputs, or if its arrays have unequal numbers of rows.
     """
@@ -122,7 +123,7 @@ class Dump:
             raise DataError(f"dump {path} has no {' and no '.join(missing)}: make the dump again")
 
     def predictions(self, batch_size: int = _READ_ROWS) -> Iterator[Prediction]:
-        """The rows in their order, ``batch_size`` at a time, read in constant memory. Inputs and labels that were not
+        """Yields the rows in order, ``batch_size`` at a time, in constant memory. Inputs and labels that were not
         dumped are empty."""
         for arrays in exact_batches(self._source.chunks(batch_size), batch_size):
             parts: dict[str, Arrays] = {section: {} for section in SECTIONS}

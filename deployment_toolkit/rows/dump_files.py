@@ -1,10 +1,10 @@
-"""The two formats of a dump, each with what writes and what reads it.
+"""Writers and readers of the two dump formats.
 
 npy:  ``<section>/<tensor>.npy``, one array of all rows per tensor, the tensor's name percent-encoded
 json: ``<section>-<first row, 12 digits>.json``, one file per batch, ``{"data": [{tensor: {content, shape, dtype}}]}``
 
-The sections are ids, outputs, labels and inputs; a reader's arrays are named ``<section>/<tensor>``. Beside them lies
-``requests.json`` (``dump_requests.py``).
+The sections are ids, outputs, labels and inputs; a reader's arrays are named ``<section>/<tensor>``. The folder also
+has ``requests.json`` (``dump_requests.py``).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _JSON_NAME = re.compile(rf"({'|'.join(SECTIONS)})-([0-9]{{12}})\.json")
 
 
 class DumpFiles(ABC):
-    """Writes batches one after the other into a folder."""
+    """Writer of batches to a folder, one after the other."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -45,7 +45,7 @@ class DumpFiles(ABC):
 
 
 class NpyFiles(DumpFiles):
-    """A file per tensor whose header gets the number of rows at the end."""
+    """Writer of a file per tensor; the number of rows is written to its header at the end."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -91,7 +91,7 @@ class _NpyFile:
             self._write_header()
 
     def _write_header(self) -> None:
-        """numpy pads the header so that its length does not depend on the number of rows."""
+        """Writes the header, which numpy pads so that its length does not depend on the number of rows."""
         header = {
             "descr": npy.dtype_to_descr(self._dtype),
             "fortran_order": False,
@@ -101,7 +101,7 @@ class _NpyFile:
 
 
 class JsonFiles(DumpFiles):
-    """A file per section and batch, in the layout that perf_analyzer reads."""
+    """Writer of a file per section and batch, in the layout that perf_analyzer reads."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -119,22 +119,23 @@ class JsonFiles(DumpFiles):
         self._rows += len(arrays["ids/ids"])
 
     def close(self) -> None:
-        """Every file is complete already."""
+        """Does nothing: every file is complete already."""
 
 
 class DumpSource(ABC):
-    """Reads the batches of a folder: ``rows`` in all, of these ``sections``."""
+    """Reader of a folder's batches: ``rows`` in total, with these ``sections``."""
 
     rows: int = 0
     sections: frozenset[str] = frozenset()
 
     @abstractmethod
     def chunks(self, rows: int) -> Iterator[Arrays]:
-        """Consecutive rows of every ``<section>/<tensor>``, about ``rows`` at a time."""
+        """Yields consecutive rows of every ``<section>/<tensor>``, about ``rows`` at a time."""
 
 
 class NpySource(DumpSource):
-    """Raises DataError if a file isn't a whole npy file, or if files have unequal numbers of rows."""
+    """Reader of npy files. Raises DataError if a file isn't a complete npy file, or if files have unequal numbers of
+    rows."""
 
     def __init__(self, folder: Path) -> None:
         self._tensors: dict[str, tuple[Path, int, np.dtype[Any], tuple[int, ...]]] = {}
@@ -159,7 +160,7 @@ class NpySource(DumpSource):
 
 
 def _read_npy_header(path: Path) -> tuple[int, np.dtype[Any], tuple[int, ...]]:
-    """Where the data starts in bytes, its dtype and its shape."""
+    """Offset of the data in bytes, its dtype and its shape."""
     try:
         with path.open("rb") as file:
             npy.read_magic(file)
@@ -183,7 +184,8 @@ def _read_npy_rows(
 
 
 class JsonSource(DumpSource):
-    """Raises DataError if the sections aren't cut alike; while reading, if a file can't be read or a row is missing."""
+    """Reader of JSON files. Raises DataError if the sections' batches differ; while reading, if a file can't be read or
+    a row is missing."""
 
     def __init__(self, folder: Path) -> None:
         self._batches: dict[int, dict[str, Path]] = {}
@@ -229,5 +231,5 @@ class JsonSource(DumpSource):
 
 
 def is_dump_entry(path: Path) -> bool:
-    """Whether a dump may hold a file or folder of this name."""
+    """True if a dump may contain a file or folder of this name."""
     return path.name in (*SECTIONS, REQUESTS_FILE) or _JSON_NAME.fullmatch(path.name) is not None

@@ -1,5 +1,5 @@
-"""In how many rows at once a model was asked what is in a dump: ``requests.json`` beside its sections, a list of
-``[rows of a request, how many such requests follow each other]``."""
+"""Request sizes of a dump: ``requests.json`` next to its sections, a list of ``[rows of a request, number of such
+requests in a row]``."""
 
 from __future__ import annotations
 
@@ -13,26 +13,25 @@ REQUESTS_FILE = "requests.json"
 
 
 class RequestsWriter:
-    """Told of one request after the other."""
+    """Writer of the request sizes; ``add`` is called for each request in order."""
 
     def __init__(self) -> None:
         self._runs: list[list[int]] = []
 
     def add(self, rows: int) -> None:
-        """The next request had so many rows."""
+        """Adds a request of so many rows."""
         if self._runs and self._runs[-1][0] == rows:
             self._runs[-1][1] += 1
         else:
             self._runs.append([rows, 1])
 
     def write(self, folder: Path) -> None:
-        """Into the dump's folder."""
+        """Writes the file to the dump's folder."""
         (folder / REQUESTS_FILE).write_text(json.dumps(self._runs))
 
 
 class Requests:
-    """The requests of the dump in ``folder``; of one without the file, or whose file tells of another number than
-    ``rows``, nothing is known."""
+    """Request sizes of the dump in ``folder``; unknown if the file is missing or its total is not ``rows``."""
 
     def __init__(self, folder: Path, rows: int) -> None:
         self._runs = _read(folder / REQUESTS_FILE)
@@ -41,7 +40,7 @@ class Requests:
             self._runs, self._ends = [], []
 
     def rows_with(self, row: int) -> int | None:
-        """How many rows the request had in which this row was."""
+        """Number of rows of the request that had this row; None if unknown."""
         return self._runs[bisect.bisect_right(self._ends, row)][0] if self._runs else None
 
 

@@ -1,4 +1,4 @@
-"""Lets a background thread work ahead of the one that consumes."""
+"""Prefetching: a background thread works ahead of the consumer."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _POLL_S = 0.1
 
 
 def prefetched(items: Generator[T, None, None], *, depth: int = 2) -> Iterator[T]:
-    """The items of a generator, at most ``depth`` of them made ahead by a thread.
+    """Yields the items of a generator; a thread makes at most ``depth`` of them ahead.
 
-    What the generator raises is raised here, in its place. The thread is gone, and the generator closed, when this
-    iterator is exhausted, closed or dropped; it also ends when the program does.
+    An error of the generator is raised here, at its position. The thread has ended, and the generator is closed, when
+    this iterator is exhausted, closed or dropped; the thread also ends with the program.
     """
     worker = _Worker(items, depth)
     try:
@@ -26,7 +26,7 @@ def prefetched(items: Generator[T, None, None], *, depth: int = 2) -> Iterator[T
             if item is None:
                 break
             yield item[0]
-            del item  # or the consumer's last item would outlive its turn here
+            del item  # keeps no reference to the consumer's last item
     finally:
         worker.stop()
     if worker.error is not None:
@@ -62,8 +62,8 @@ class _Worker(Generic[T]):
         self._put(None)
 
     def _put(self, item: tuple[T] | None) -> bool:
-        """False if nobody wants it any more. Waits in turns, because a consumer that was left half-way when the
-        program ended never says so."""
+        """Puts an item into the queue; False if the consumer has stopped. Waits in short turns, because a consumer that
+        was abandoned when the program ended does not signal it."""
         while not self._stopping.is_set() and threading.main_thread().is_alive():
             with contextlib.suppress(queue.Full):
                 self._queue.put(item, timeout=_POLL_S)

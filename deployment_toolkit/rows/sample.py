@@ -1,4 +1,4 @@
-"""Rows to try a model with: real ones from a dataloader, or random ones that the model can take."""
+"""Sample rows for a model: real rows from a dataloader, or random rows that the model accepts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deployment_toolkit.rows.batches import exact_batches
 
 
 def first_rows(dataloader_fn: DataloaderFn, rows: int) -> Arrays:
-    """The inputs of the first ``rows`` rows of a dataset, or of all where it has fewer."""
+    """Inputs of the first ``rows`` rows of a dataset, or of all rows if it has fewer."""
     for batch in exact_batches((x for _, x, _ in dataloader_fn()), rows):
         return batch
     raise DataError("the dataloader yields no rows: check its data pattern")
@@ -21,11 +21,11 @@ def first_rows(dataloader_fn: DataloaderFn, rows: int) -> Arrays:
 def random_rows(
     spec: ModelSpec, rows: int, seed: int, ranges: Mapping[str, tuple[float, float]] | None = None
 ) -> Arrays:
-    """Seeded random inputs inside each value range, both bounds included; ``ranges`` by input win over the model's own.
-    A float input without a range is from 0 to 1.
+    """Seeded random inputs inside each value range, both bounds included; ``ranges`` by input override the model's
+    ranges. A float input without a range is from 0 to 1.
 
-    Raises DataError for an integer input without a value range (ids outside its table would be refused or, on a GPU,
-    silently answered) and for an input with a dimension of any size.
+    Raises DataError for an integer input without a value range (ids outside its table are refused or, on a GPU,
+    answered without an error) and for an input with a dimension of any size.
     """
     generator = np.random.default_rng(seed)
     ranges = {**spec.value_ranges, **(ranges or {})}

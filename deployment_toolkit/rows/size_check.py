@@ -1,7 +1,7 @@
-"""Whether a model answers the same rows alike in requests of every size.
+"""Check that a model gives the same answers to the same rows in requests of every size.
 
-An engine has other code for other numbers of rows, and what is wrong in one size is right in all others, without an
-error: so the same rows are asked in many sizes, and the answers compared with each other.
+An engine has different code for different numbers of rows. A fault may give wrong answers in one size, without an
+error, and right answers in all others. So the same rows are sent in many sizes, and the answers are compared.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from deployment_toolkit.core import Array, Arrays, ModelSpec, Precision
 from deployment_toolkit.errors import ModelError, SizeError
 from deployment_toolkit.rows.sample import random_rows
 
-# How far answers in two sizes may lie apart, as a part of the largest magnitude of the output. Measured with the
-# full-size network between any two sizes: 1.8e-7 in float32, nothing in the others on a CPU with AVX-512 and AMX. Other
-# CPUs round elsewhere, so the rest have ten times (int8: five times) what the whole precision costs against float32.
+# Largest allowed difference between answers in two sizes, relative to the largest magnitude of the output. Measured
+# with the full-size network between any two sizes: 1.8e-7 in float32, 0 in the other precisions on a CPU with AVX-512
+# and AMX. Other CPUs round at other places, so the other precisions have ten times (int8: five times) the whole
+# precision's difference from float32.
 TOLERANCES = {
     Precision.FP32: 1e-5,
     Precision.TF32: 5e-3,
@@ -28,16 +29,16 @@ TOLERANCES = {
     Precision.BF16: 0.03,
     Precision.INT8: 0.1,
 }
-GPU_TOLERANCE = 1e-4  # of float32 there, where libraries divide long sums by the size of the batch
+GPU_TOLERANCE = 1e-4  # for float32 on a GPU, where libraries split long sums by batch size
 _SEED = 512
-_FREE = (0, 1)  # integers without a range: what a table of any length and a flag can take
-_REMEDY = "load it again, and if it stays so convert the model anew or serve it in another format"
+_FREE = (0, 1)  # for integers without a range: valid for a table of any length and for a flag
+_REMEDY = "load it again; if the error stays, convert the model again or serve it in another format"
 
 
 def check_sizes(infer: Callable[[Arrays], Arrays], spec: ModelSpec, sizes: Sequence[int], tolerance: float) -> float:
-    """The largest difference between a model's answers to the same rows in requests of these sizes, as a part of the
-    output's largest magnitude. Raises SizeError, naming the sizes that are wrong, if it is more than ``tolerance`` or,
-    of what is no float, anything at all."""
+    """Largest difference between a model's answers to the same rows in requests of these sizes, relative to the
+    output's largest magnitude. Raises SizeError, which names the wrong sizes, if it is more than ``tolerance``; for
+    outputs that are no floats, at any difference."""
     comparison = SizeComparison(infer, spec, sizes)
     comparison.require(tolerance)
     return comparison.largest
@@ -45,7 +46,7 @@ def check_sizes(infer: Callable[[Arrays], Arrays], spec: ModelSpec, sizes: Seque
 
 @dataclass(frozen=True)
 class _Worst:
-    """A row of an output where ``size`` is furthest from the largest size."""
+    """Row of an output in which the answers of ``size`` and of the largest size differ most."""
 
     distance: float = 0.0
     output: str = ""
@@ -54,12 +55,12 @@ class _Worst:
 
 
 class SizeComparison:
-    """Seeded random rows, from the ranges of values, as a model answers them in requests of each of ``sizes``.
+    """Answers of a model to seeded random rows, from its value ranges, in requests of each of ``sizes``.
 
-    Every row is asked in the two largest sizes, and those at the front in the others too. ``largest`` is the largest
-    difference between the largest size and another; NaN equals NaN. ``sizes`` are those that were asked: from one on
-    that would have taken longer than ``patience_s`` in all they are left out. Raises ModelError if the model fails on a
-    size or gives it another number of rows.
+    Every row is sent in the two largest sizes, and the first rows in the other sizes too. ``largest`` is the largest
+    difference between the largest size and another; NaN equals NaN. ``sizes`` are the sizes that were sent: the rest
+    is left out if the total time would exceed ``patience_s``. Raises ModelError if the model fails on a size or returns
+    another number of rows.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class SizeComparison:
         started, asked = time.monotonic(), 0
         for size in sorted(set(sizes)):
             seconds = time.monotonic() - started
-            if asked and seconds + seconds / asked * 2 * size > patience_s:  # twice: if it is the largest, see below
+            if asked and seconds + seconds / asked * 2 * size > patience_s:  # twice: see below
                 break
             self._answers[size] = {}
             self._ask(size, 0)
@@ -92,17 +93,18 @@ class SizeComparison:
 
     @property
     def sizes(self) -> Sequence[int]:
-        """Ascending."""
+        """Request sizes that were sent, ascending."""
         return self._sizes
 
     @property
     def largest(self) -> float:
-        """As a part of the output's largest magnitude; infinite where what is no float differs."""
+        """Largest difference relative to the output's largest magnitude; infinite if outputs that are no floats
+        differ."""
         return self._worst.distance
 
     def require(self, tolerance: float) -> None:
-        """Raises SizeError if the answers differ by more. The row where they differ most is looked at in all sizes, and
-        those are wrong that differ from the majority."""
+        """Raises SizeError if the answers differ by more. The row that differs most is compared in all sizes; a size is
+        wrong if it differs from the majority."""
         if self.largest <= tolerance:
             return
         name, row = self._worst.output, self._worst.row
@@ -133,11 +135,11 @@ class SizeComparison:
         return f"{found}, allowed is {tolerance * self._magnitudes[name]:.3g}"
 
     def _ask(self, size: int, start: int) -> Arrays:
-        """A request of ``size`` rows from ``start`` on, or of the last ones."""
+        """Sends a request of ``size`` rows from ``start`` on, or of the last ``size`` rows."""
         start = min(start, self._rows - size)
         try:
             y = self._infer({name: array[start : start + size] for name, array in self._x.items()})
-        except Exception as error:  # whatever the runtime raises
+        except Exception as error:  # any error of the runtime
             raise ModelError(f"a request of {size} rows, tried before the model is ready, fails: {error}") from error
         for name, array in y.items():
             if array.ndim == 0 or len(array) != size:
@@ -146,7 +148,7 @@ class SizeComparison:
         return y
 
     def _answer(self, size: int, row: int) -> Arrays:
-        """What a request of ``size`` rows was answered to ``row``, asked now if no request had it."""
+        """Answer to ``row`` in a request of ``size`` rows, sent now if no earlier request had this row."""
         start = next((start for start in self._answers[size] if start <= row < start + size), None)
         if start is None:
             self._ask(size, row)
@@ -172,7 +174,7 @@ class SizeComparison:
         return worst
 
     def _distances(self, name: str, a: Array, b: Array) -> Array:
-        """Of each row; outputs of free shape are compared where they have the same."""
+        """Difference of each row; outputs of free shape are compared only if their shapes are equal."""
         if a.shape != b.shape:
             return np.full(len(a), 0.0 if name in self._free else np.inf)
         distances: Array = _relative(a, b, self._magnitudes[name]).reshape(len(a), -1).max(axis=1, initial=0.0)
@@ -180,8 +182,8 @@ class SizeComparison:
 
 
 def check_rows(spec: ModelSpec, rows: int) -> Arrays:
-    """Random rows, the same ones each time, for any model: free dimensions are 1, strings are empty, integers without
-    a range 0 or 1."""
+    """Random rows, the same in each call, for any model: free dimensions are 1, strings are empty, integers without a
+    range are 0 or 1."""
     inputs = [
         dataclasses.replace(
             tensor,
@@ -196,7 +198,7 @@ def check_rows(spec: ModelSpec, rows: int) -> Arrays:
 
 
 def _relative(a: Array, b: Array, magnitude: float) -> Array:
-    """Of each element; infinite where a number is none, or where what is no float differs."""
+    """Relative difference of each element; infinite if only one is NaN, or if elements that are no floats differ."""
     if not np.issubdtype(a.dtype, np.floating):
         return np.where(a == b, 0.0, np.inf)
     same = (a == b) | (np.isnan(a) & np.isnan(b))

@@ -1,4 +1,4 @@
-"""Two models' answers to the same rows, compared element by element."""
+"""Comparison of two models' answers to the same rows, element by element."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ _WORST = 5
 
 @dataclass(frozen=True)
 class Tolerance:
-    """A candidate b agrees with a reference a where ``|a - b| <= atol + rtol * |a|``; NaN never agrees.
+    """Tolerance of a comparison: candidate b agrees with reference a if ``|a - b| <= atol + rtol * |a|``; NaN never
+    agrees.
 
-    Source: ``numpy.isclose``, with the reference as the one that scales ``rtol``.
+    Source: ``numpy.isclose``; the reference scales ``rtol``.
     """
 
     atol: float = 1e-5
     rtol: float = 1e-5
 
     def excess(self, reference: Array, candidate: Array) -> Array:
-        """By how much each element is out of tolerance; at most 0 where it agrees, inf for NaN."""
+        """Amount by which each element is out of tolerance; at most 0 if it agrees, inf for NaN."""
         exact = reference.astype(np.float64)
         excess = np.abs(exact - candidate) - (self.atol + self.rtol * np.abs(exact))
         return np.where(np.isnan(excess), np.inf, excess)
@@ -33,7 +34,7 @@ class Tolerance:
 
 @dataclass(order=True)
 class WorstRow:
-    """A row out of tolerance; ordered by how far."""
+    """A row out of tolerance; ordered by the amount."""
 
     excess: float
     output: str
@@ -47,7 +48,8 @@ class WorstRow:
 
 @dataclass
 class OutputComparison:
-    """Fed batch by batch. ``max_abs_diff`` is over all elements; ``worst`` holds the worst rows out of tolerance."""
+    """Comparison of outputs, batch by batch. ``max_abs_diff`` is over all elements; ``worst`` holds the worst rows out
+    of tolerance."""
 
     tolerances: Mapping[str, Tolerance]
     rows: int = 0

@@ -1,1 +1,1 @@
-"""The key of a server's restricted endpoints: who gets it, and how it reaches programs that know no way to take it."""
+"""Key of a server's restricted endpoints: its files, and its way into programs that can't read it themselves."""

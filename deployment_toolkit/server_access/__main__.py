@@ -1,5 +1,5 @@
-"""Compiles the library that keeps a server's key from other users, if it isn't yet, and prints where it is; or becomes
-a command that starts a server, with a new key in its environment: ``python -m deployment_toolkit.server_access``."""
+"""Compiles the library that keeps a server's key from other users, if necessary, and prints its path; or becomes a
+command that starts a server, with a new key in its environment: ``python -m deployment_toolkit.server_access``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deployment_toolkit.server_access.url import Scheme, ServerUrl
 
 
 def main(argv: list[str]) -> int:
-    """Prints the library's path, or does not return. Raises ServerError if a port is in use."""
+    """Prints the library's path, or becomes the command. Raises ServerError if a port is in use."""
     parser = make_parser(__doc__ or "")
     parser.add_argument("--http-port", type=int, default=8000, help="the server's port of the HTTP protocol")
     parser.add_argument("--grpc-port", type=int, default=8001, help="the server's port of the gRPC protocol")
@@ -25,10 +25,10 @@ def main(argv: list[str]) -> int:
         print(build_library())
         return 0
     key, ports = ServerKey.new(), {Scheme.HTTP: options.http_port, Scheme.GRPC: options.grpc_port}
-    require_free({scheme.value: port for scheme, port in ports.items()})  # a running server's key stays where it is
+    require_free({scheme.value: port for scheme, port in ports.items()})  # so the key of a running server is kept
     urls = [ServerUrl(scheme, LOOPBACK, port) for scheme, port in ports.items()]
     with ExitStack() as stack:
-        # The command holds the files as long as it runs; who starts the next server removes them.
+        # The command keeps the key files locked while it runs; the start of the next server removes them.
         stack.enter_context(kept_key(key, urls, inherited=True))
         os.execvpe(options.command[0], options.command, {**os.environ, **variable(key.server_options)})
     return 1

@@ -1,4 +1,4 @@
-"""The key of a server: what it opens, and how requests carry it."""
+"""Key of a server: the endpoints that it opens, and its header in requests."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from dataclasses import dataclass, field
 from deployment_toolkit.errors import ServerError
 from deployment_toolkit.server_access.url import Scheme
 
-# Triton's names of what changes a server, or lets it read and write memory of its user. The rest answers anybody:
-# inference, health, metadata, configuration, statistics.
+# Triton's names of the endpoints that change a server, or let it read and write memory of its user. The other endpoints
+# answer anybody: inference, health, metadata, configuration, statistics.
 RESTRICTED = ("model-repository", "shared-memory", "trace", "logging")
-REFUSED = "is restricted, expecting header"  # Triton's words
+REFUSED = "is restricted, expecting header"  # Triton's message
 REMEDY = "ask its owner for its present key, and give it as docs/server-access.md says"
 
 _NAME = "wide-deep-key"
-_GRPC_PREFIX = "triton-grpc-protocol-"  # which Triton puts before the name
+_GRPC_PREFIX = "triton-grpc-protocol-"  # Triton puts it before the name
 _BYTES = 32
 
 
 @dataclass(frozen=True)
 class ServerKey:
-    """A header that a server expects of requests to its restricted endpoints."""
+    """A header that requests to a server's restricted endpoints need."""
 
     name: str
     value: str = field(repr=False)
 
     @classmethod
     def new(cls) -> ServerKey:
-        """A random one."""
+        """A random key."""
         return cls(_NAME, secrets.token_urlsafe(_BYTES))
 
     @classmethod
@@ -42,20 +42,20 @@ class ServerKey:
 
     @property
     def line(self) -> str:
-        """As a line of HTTP's header, without its end."""
+        """The key as a line of an HTTP header, without the line end."""
         return f"{self.name}: {self.value}"
 
     def headers(self, scheme: Scheme) -> dict[str, str]:
-        """What a request of this protocol carries."""
+        """Header of a request with this protocol."""
         return {(_GRPC_PREFIX if scheme is Scheme.GRPC else "") + self.name: self.value}
 
     def client_options(self, scheme: Scheme) -> list[str]:
-        """What a perf_analyzer that talks this protocol is told, where nobody else can read it."""
+        """Options of perf_analyzer for this protocol; pass them where nobody else can read them."""
         ((name, value),) = self.headers(scheme).items()
         return ["-H", f"{name}:{value}"]
 
     @property
     def server_options(self) -> list[str]:
-        """What a tritonserver is told, where nobody else can read it."""
+        """Options of tritonserver; pass them where nobody else can read them."""
         restricted = f"{','.join(RESTRICTED)}:{self.name}={self.value}"
         return [f"--http-restricted-api={restricted}", f"--grpc-restricted-protocol={restricted}"]

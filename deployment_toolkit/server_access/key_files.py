@@ -1,8 +1,8 @@
-"""Key files: one for each address, for its owner's eyes only, in memory, while the server runs.
+"""Key files: one per server address, readable by its owner only, in memory, while the server runs.
 
-A client that knows an address finds the key by itself: in the folder of the variable TRITON_KEY_FOLDER, for servers of
-somebody else or elsewhere, then in the user's own, where what starts a server puts it. A file is named by the address,
-``host:port``, and holds one line, the header.
+A client that knows an address finds the key in two folders. The first is named by the variable TRITON_KEY_FOLDER, for
+servers of other users or hosts. The second is the user's own folder; starting a server puts the key there. A file is
+named by the address, ``host:port``, and holds one line, the header.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from deployment_toolkit.server_access.url import ServerUrl
 
 FOLDER_VARIABLE = "TRITON_KEY_FOLDER"
 
-_MEMORY = Path("/dev/shm")  # of this host alone, gone when it ends, and seen by scripts/docker/interactive.sh too
+_MEMORY = Path("/dev/shm")  # of this host only, gone when it ends, and visible in scripts/docker/interactive.sh too
 _MOST_BYTES = 4096
 
 
 def own_folder() -> Path:
-    """This user's folder for the keys of the servers that it starts."""
+    """Folder for the keys of the servers that this user starts."""
     return _MEMORY / f"wide-deep-keys-{os.geteuid()}"
 
 
 def find_key(url: ServerUrl, env: Mapping[str, str] | None = None) -> tuple[ServerUrl, ServerKey] | None:
-    """The key of the server at ``url``, with the address that it may be sent to; None if there is no key.
+    """Key of the server at ``url``, with the address that it may be sent to; None if there is no key.
 
-    ``localhost`` is 127.0.0.1 then: another user may listen at the same port of another loopback address. ``env`` is by
-    default this process's environment. Raises ServerError if a key of the folder that it names could be another
-    user's, or is none.
+    ``localhost`` becomes 127.0.0.1: another user may listen at the same port of another loopback address. ``env`` is by
+    default this process's environment. Raises ServerError if a key file in TRITON_KEY_FOLDER could be another user's,
+    or holds no key.
     """
     url = url.pinned
     folder = environment(env, prepend={}).get(FOLDER_VARIABLE)
@@ -50,16 +50,16 @@ def find_key(url: ServerUrl, env: Mapping[str, str] | None = None) -> tuple[Serv
     if not _is_ours(own_folder()):
         return None
     with _opened(path) as file:
-        # What no process holds was left by one that was killed, with its server.
+        # If no process holds the lock, the process was killed, with its server.
         return None if file is None or _lock(file) else (url, ServerKey.parse(_text(file), str(path)))
 
 
 @contextlib.contextmanager
 def kept_key(key: ServerKey, urls: Sequence[ServerUrl], *, inherited: bool = False) -> Iterator[Path]:
-    """The key of the server at ``urls`` is in files, to be found, until the block is left: the path of the first. With
-    ``inherited``, as long as a program runs that this process becomes.
+    """Keeps the key of the server at ``urls`` in files until the block is left; yields the path of the first file. With
+    ``inherited``, the files stay as long as the program runs that this process becomes.
 
-    Raises ServerError if the user's folder is another user's.
+    Raises ServerError if the user's folder belongs to another user.
     """
     folder = _own_folder_made()
     paths = [folder / url.pinned.address for url in urls]
@@ -73,7 +73,7 @@ def kept_key(key: ServerKey, urls: Sequence[ServerUrl], *, inherited: bool = Fal
 
 @contextlib.contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """One process at a time looks for what was left and puts its own there."""
+    """Lock of the folder: one process at a time removes left files and adds its own."""
     file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -90,12 +90,12 @@ def _kept(path: Path, key: ServerKey, inherited: bool) -> Iterator[None]:
     try:
         os.set_inheritable(file, inherited)
         os.write(file, f"{key.line}\n".encode())
-        _lock(file)  # until this process ends, however it does
+        _lock(file)  # held until this process ends, also if it is killed
         beside.replace(path)
         yield
     finally:
         with contextlib.suppress(OSError):
-            if os.path.samestat(path.lstat(), os.fstat(file)):  # a later server's is its own
+            if os.path.samestat(path.lstat(), os.fstat(file)):  # not if a later server has replaced the file
                 path.unlink()
         os.close(file)
 
@@ -135,7 +135,7 @@ def _is_private(found: os.stat_result) -> bool:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[int | None]:
-    """A file of this user's that nobody else may read or change; None for anything else."""
+    """Opens a file of this user that nobody else may read or change; None for anything else."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
@@ -153,7 +153,7 @@ def _text(file: int) -> str:
 
 
 def _lock(file: int) -> bool:
-    """Whether the file could be locked: whoever keeps a key has."""
+    """Tries to lock the file; False if the process that keeps the key holds the lock."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

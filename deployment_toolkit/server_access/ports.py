@@ -12,7 +12,7 @@ LOOPBACK = "127.0.0.1"
 
 
 def require_free(wanted: Mapping[str, int | None]) -> None:
-    """Raises ServerError if one of the given ports is in use or given twice; None stands for any."""
+    """Raises ServerError if one of the given ports is in use or given twice; None means any port."""
     given = {name: port for name, port in wanted.items() if port is not None}
     for name, port in given.items():
         if list(given.values()).count(port) > 1:
@@ -29,7 +29,7 @@ def require_free(wanted: Mapping[str, int | None]) -> None:
 
 
 def choose_free(wanted: Mapping[str, int | None]) -> dict[str, int]:
-    """The ports by protocol, a free one for each None."""
+    """Ports by protocol, with a free port for each None."""
     with contextlib.ExitStack() as stack:
         ports = {}
         for name, port in wanted.items():
@@ -42,5 +42,5 @@ def choose_free(wanted: Mapping[str, int | None]) -> dict[str, int]:
 
 
 def port_options(ports: Mapping[str, int]) -> list[str]:
-    """As tritonserver takes them."""
+    """Options of tritonserver for these ports."""
     return [f"--{name}-{key}" for name, port in ports.items() for key in (f"address={LOOPBACK}", f"port={port}")]

@@ -1,5 +1,5 @@
-"""Options for a program that must not stand in its command line, which every user of the host can read: it preloads a
-library that takes them from its environment."""
+"""Options that must not be on a program's command line, which every user of the host can read. The program preloads a
+library that takes them from the environment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ _LINK = ("-shared", "-static-libstdc++", "-static-libgcc")
 
 
 def build_library(env: Mapping[str, str] | None = None) -> Path:
-    """The library, compiled if it isn't yet; ``env`` as for the C++ host. Raises ServerError if it can't be."""
+    """Path of the library, compiled if necessary; ``env`` as for the C++ host. Raises ServerError if the compilation
+    fails."""
     library = Library("the library that hides it", LIBRARY_NAME, _SOURCES, _CACHE, [*_CODE, *_LINK])
     try:
         return library.build(env)
@@ -30,20 +31,20 @@ def build_library(env: Mapping[str, str] | None = None) -> Path:
 
 
 def with_private_options(base: Mapping[str, str], options: Sequence[str]) -> dict[str, str]:
-    """A copy of the environment in which ``tritonserver``, or ``perf_analyzer``, takes these options too. Raises
+    """Copy of the environment that gives ``tritonserver`` or ``perf_analyzer`` these additional options. Raises
     ServerError if the library can't be compiled."""
-    # By its name alone, since LD_PRELOAD takes no path with a space in it.
+    # The name without its folder, since LD_PRELOAD takes no path with a space in it.
     search: dict[str, list[str | Path]] = {"LD_LIBRARY_PATH": [build_library().parent], "LD_PRELOAD": [LIBRARY_NAME]}
     return environment(base, prepend=search) | variable(options)
 
 
 def variable(options: Sequence[str]) -> dict[str, str]:
-    """The variable from which a program that preloads the library takes them."""
+    """Environment variable from which the preloaded library reads the options."""
     return {_VARIABLE: "\n".join(options)}
 
 
 def preload(*libraries: Path) -> dict[str, str]:
-    """The variable that preloads these. Raises ServerError if it can't name them."""
+    """Environment variable that preloads these libraries. Raises ServerError if it can't hold their paths."""
     for path in libraries:
         if re.search(r"[\s:]", str(path)):
             raise ServerError(

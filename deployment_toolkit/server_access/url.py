@@ -1,4 +1,4 @@
-"""The address of a server's endpoint."""
+"""Address of a server's endpoint."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEFAULT_PORTS = {Scheme.GRPC: 8001, Scheme.HTTP: 8000}
 
 @dataclass(frozen=True)
 class ServerUrl:
-    """``grpc://host:port`` or ``http://host:port``."""
+    """URL of a server: ``grpc://host:port`` or ``http://host:port``."""
 
     scheme: Scheme
     host: str
@@ -31,12 +31,12 @@ class ServerUrl:
 
     @property
     def address(self) -> str:
-        """``host:port``, as clients of both protocols take it."""
+        """Text ``host:port`` for clients of both protocols."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def is_loopback(self) -> bool:
-        """Whether this host itself is meant."""
+        """True if the host is this host's loopback."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:  # a name
@@ -44,7 +44,7 @@ class ServerUrl:
 
     @property
     def pinned(self) -> ServerUrl:
-        """The same with the address 127.0.0.1, where servers are started, for the name ``localhost``."""
+        """The same URL with 127.0.0.1, the address of started servers, in place of ``localhost``."""
         return dataclasses.replace(self, host="127.0.0.1") if self.host == "localhost" else self
 
     def __str__(self) -> str:
@@ -52,8 +52,8 @@ class ServerUrl:
 
     @classmethod
     def parse(cls, text: str) -> ServerUrl:
-        """Reads ``grpc://…``, ``http://…`` or ``host[:port]``, which means gRPC; without a port the protocol's usual
-        one is taken. Raises UsageError for anything else."""
+        """Reads ``grpc://…``, ``http://…`` or ``host[:port]``, which means gRPC. The default port is the protocol's
+        usual one. Raises UsageError for anything else."""
         parts = urlsplit(text if "://" in text else f"{Scheme.GRPC}://{text}")
         schemes = [scheme.value for scheme in Scheme]
         if parts.scheme not in schemes:

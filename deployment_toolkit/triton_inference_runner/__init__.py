@@ -1,1 +1,1 @@
-"""Sessions against a Triton server: one loop, two transports."""
+"""Inference sessions with a Triton server: one loop, two transports."""

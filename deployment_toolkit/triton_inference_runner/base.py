@@ -1,4 +1,4 @@
-"""The one loop that asks a server for predictions; the transports only encode, send and decode."""
+"""Loop that sends inference requests to a server; the transports only encode, send and decode."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _TRANSPORTS = {
 
 
 class Response(Protocol):
-    """An answer that may not be there yet."""
+    """Response to a request that may still be pending."""
 
     def result(self, timeout_s: float) -> Arrays:
-        """The outputs by name. Raises InferenceError with the server's message, TimeoutError if it does not come."""
+        """Outputs by name. Raises InferenceError with the server's message, TimeoutError after ``timeout_s``."""
         ...
 
     def abandon(self) -> None:
-        """Nobody waits for it any more."""
+        """Drops the response; nobody waits for it any more."""
         ...
 
 
@@ -46,7 +46,7 @@ class Transport(Protocol):
 
 
 class TritonSession:
-    """Asks one version of a model on a server; a context manager. ``predict`` is used by one loop at a time."""
+    """Session with one version of a model on a server; a context manager. One loop at a time may use ``predict``."""
 
     def __init__(
         self,
@@ -64,30 +64,30 @@ class TritonSession:
         self._window = window
         self._response_wait_time_s = response_wait_time_s
         self._request_rows = request_rows
-        # The server answers for its value ranges itself; looking at every id here too would double the work.
+        # The server checks its value ranges; a check of every id here would double the work.
         self._signature = ModelSpec(
             inputs=tuple(dataclasses.replace(item, value_range=None) for item in spec.inputs), outputs=spec.outputs
         )
 
     @property
     def spec(self) -> ModelSpec:
-        """The server's signature of the model, with the value ranges that its configuration tells of."""
+        """Signature of the model on the server, with the value ranges in its configuration."""
         return self._spec
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[Prediction]:
-        """Answers batches in their order; as many as the window holds are in memory and under way at once. Their rows
-        are first cut into a request of each of ``request_rows``, sent after the answer to the one before.
+        """Yields predictions in the order of the batches; at most a window of them is in memory and in flight. First,
+        rows are cut into a request of each of ``request_rows``, each sent after the answer to the one before.
 
         Raises InputError for a batch that does not fit the signature or is larger than the model takes, and
-        InferenceError if the server answers a batch with an error, in other than the signature's outputs or not within
-        the response wait time. The predictions of the requests before it are yielded first.
+        InferenceError if the server answers a batch with an error, with other outputs than the signature's or not
+        within the response wait time. The predictions of the requests before it are yielded first.
         """
         under_way: deque[tuple[int, Batch, Response]] = deque()
         try:
             requests = sized_requests(self._checked(batches), self._request_rows)
             for number, (batch, alone) in enumerate(requests, start=1):
                 under_way.append((number, batch, self._transport.send(batch.x)))
-                # What the server can't join with others runs in the size that it was sent in.
+                # A request that is alone in flight can't be joined with others, so it runs in its own size.
                 yield from self._answers(under_way, leave=0 if alone else self._window - 1)
             yield from self._answers(under_way, leave=0)
         except InputError:
@@ -104,7 +104,7 @@ class TritonSession:
         self._transport.close()
 
     def _answers(self, under_way: deque[tuple[int, Batch, Response]], *, leave: int) -> Iterator[Prediction]:
-        """Takes the oldest requests out until only ``leave`` are under way."""
+        """Yields the predictions of the oldest requests until only ``leave`` are in flight."""
         while len(under_way) > leave:
             number, batch, response = under_way.popleft()
             try:
@@ -162,12 +162,12 @@ def open_session(
     response_wait_time_s: float,
     request_rows: Sequence[int] = (),
 ) -> TritonSession:
-    """A session with a model on a running server, by ``grpc://`` or ``http://`` URL.
+    """Opens a session with a model on a running server, by ``grpc://`` or ``http://`` URL.
 
-    ``max_unresponded_requests`` is the window: how many requests may be under way; ``synchronous`` makes it one.
-    ``response_wait_time_s`` is how long the oldest of them is waited for. ``request_rows`` are the sizes of the first
-    requests, each alone under way. An empty version is the server's choice. Raises ServerError if the server is not
-    there or the version of the model does not answer, UsageError for numbers that can't be.
+    ``max_unresponded_requests`` is the window: the largest number of requests in flight; ``synchronous`` makes it one.
+    ``response_wait_time_s`` limits the wait for the oldest of them. ``request_rows`` are the sizes of the first
+    requests, each alone in flight. An empty version is the server's choice. Raises ServerError if the server can't be
+    reached or the version of the model does not answer, UsageError for impossible numbers.
     """
     if max_unresponded_requests < 1:
         raise UsageError(f"at least 1 request has to be under way, not {max_unresponded_requests}")

@@ -14,13 +14,13 @@ from deployment_toolkit.errors import InferenceError
 from deployment_toolkit.server_access.url import ServerUrl
 from deployment_toolkit.triton_server.admin import grpc_channel_options
 
-# Triton 2.51 may crash when a request is cancelled just as it is answered (issues 7368 and 8034 of its server), and to
-# close the connection is to cancel what is under way on it: so that is waited for, though not for ever.
+# Triton 2.51 may crash if a request is cancelled just as it is answered (issues 7368 and 8034 of its server). Closing
+# the connection cancels the requests in flight, so ``close`` waits for them first, at most this long.
 _CLOSE_PATIENCE_S = 5.0
 
 
 class GrpcTransport:
-    """Sends without waiting; answers are handed over from a thread of gRPC's."""
+    """Transport that sends without waiting; a gRPC thread delivers the answers."""
 
     def __init__(self, url: ServerUrl, model_name: str, model_version: str, window: int) -> None:
         self._client = client.InferenceServerClient(url.address, channel_args=grpc_channel_options(url))
@@ -41,19 +41,19 @@ class GrpcTransport:
         return GrpcResponse(answer)
 
     def close(self) -> None:
-        """Closes the connection, after the answers that come soon."""
+        """Closes the connection, after a short wait for answers in flight."""
         concurrent.futures.wait(list(self._under_way), _CLOSE_PATIENCE_S)
         self._client.close()
 
 
 class GrpcResponse:
-    """An answer that may not be there yet."""
+    """Response over gRPC that may still be pending."""
 
     def __init__(self, answer: concurrent.futures.Future[Any]) -> None:
         self._answer = answer
 
     def result(self, timeout_s: float) -> Arrays:
-        """The outputs by name. Raises InferenceError with the server's message, TimeoutError if it does not come."""
+        """Outputs by name. Raises InferenceError with the server's message, TimeoutError after ``timeout_s``."""
         try:
             result = self._answer.result(timeout_s)
         except InferenceServerException as error:
@@ -62,7 +62,7 @@ class GrpcResponse:
         return {output.name: result.as_numpy(output.name) for output in result.get_response().outputs}
 
     def abandon(self) -> None:
-        """The server goes on with it, and its answer is dropped."""
+        """Drops the answer; the server still computes it."""
 
 
 def _hand_over(answer: concurrent.futures.Future[Any], result: Any, error: Exception | None) -> None:

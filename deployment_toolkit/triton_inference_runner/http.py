@@ -16,7 +16,7 @@ _CONNECTION_TIMEOUT_S = 10.0
 
 
 class HttpTransport:
-    """Sends without waiting: each request under way has a connection and a greenlet of this thread.
+    """Transport that sends without waiting: each request in flight has a connection and a greenlet of this thread.
 
     The client's own ``async_infer`` is not used: it sleeps 10 ms per request.
     """
@@ -30,12 +30,12 @@ class HttpTransport:
     def send(self, x: Arrays) -> HttpResponse:
         """Sends a request of at least one row."""
         greenlet = gevent.spawn(self._infer, x)
-        gevent.sleep(0)  # lets it, and those before it, get as far as they can without waiting
+        gevent.sleep(0)  # lets this and earlier requests run until they have to wait
         return HttpResponse(self, greenlet)
 
     def give_up(self, greenlet: gevent.Greenlet) -> None:
-        """Ends a request that is still unanswered. Its connection, on which the answer may come yet, must not serve
-        another: the requests after it get connections of their own."""
+        """Ends a request that has no answer yet. The answer may still arrive on its connection, so later requests get
+        new connections."""
         if not greenlet.ready():
             greenlet.kill()
             self._client = self._connect()
@@ -45,13 +45,13 @@ class HttpTransport:
         self._client.close()
 
     def _connect(self) -> client.InferenceServerClient:
-        # No network timeout: a request may rightly wait for all those sent before it. The session watches the oldest.
+        # No network timeout: a request may have to wait for all earlier requests. The session limits the oldest's wait.
         return client.InferenceServerClient(
             self._address, concurrency=self._window, connection_timeout=_CONNECTION_TIMEOUT_S, network_timeout=None
         )
 
     def _infer(self, x: Arrays) -> Arrays | Exception:
-        """The outputs by name, or what went wrong: gevent would print an exception that leaves a greenlet."""
+        """Outputs by name, or the error as a value: gevent prints an exception that leaves a greenlet."""
         inputs = []
         for name, array in x.items():
             tensor = client.InferInput(name, array.shape, np_to_triton_dtype(array.dtype))
@@ -65,14 +65,14 @@ class HttpTransport:
 
 
 class HttpResponse:
-    """An answer that may not be there yet."""
+    """Response over HTTP that may still be pending."""
 
     def __init__(self, transport: HttpTransport, greenlet: gevent.Greenlet) -> None:
         self._transport = transport
         self._greenlet = greenlet
 
     def result(self, timeout_s: float) -> Arrays:
-        """The outputs by name. Raises InferenceError with the server's message, TimeoutError if it does not come."""
+        """Outputs by name. Raises InferenceError with the server's message, TimeoutError after ``timeout_s``."""
         try:
             answer: Arrays | Exception = self._greenlet.get(timeout=timeout_s)
         except gevent.Timeout as error:
@@ -84,5 +84,5 @@ class HttpResponse:
         return answer
 
     def abandon(self) -> None:
-        """Gives the request up if it is still unanswered."""
+        """Ends the request if it has no answer yet."""
         self._transport.give_up(self._greenlet)

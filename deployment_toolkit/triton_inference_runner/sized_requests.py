@@ -1,4 +1,4 @@
-"""Cuts a stream of batches so that a server is asked in given numbers of rows."""
+"""Division of a stream of batches into requests of given sizes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ logger = logging.getLogger("triton")
 
 
 def sized_requests(batches: Iterable[Batch], sizes: Sequence[int]) -> Iterator[tuple[Batch, bool]]:
-    """Every row once and in order: first a request of each of ``sizes``, with True, which is to be sent alone; then the
-    rest in the batches as they come.
+    """Yields every row once and in order: first a request of each of ``sizes``, with True, to be sent alone; then the
+    rest in the original batches, with False.
 
-    A size for which too few rows are left is passed over, and named in a warning. Within a batch the arrays have as
-    many rows. As many rows are held as the largest size has, and a batch. Raises InputError if rows of free shape
-    can't be put together.
+    A size for which too few rows are left is skipped, and a warning names it. Within a batch the arrays have the same
+    number of rows. At most the rows of the largest size and one batch are in memory. Raises InputError if rows of free
+    shape can't be joined.
     """
     source = iter(batches)
     pending: list[Batch] = []
@@ -44,7 +44,7 @@ def sized_requests(batches: Iterable[Batch], sizes: Sequence[int]) -> Iterator[t
 
 
 def _take(batches: Sequence[Batch], rows: int) -> tuple[Batch, list[Batch]]:
-    """The first rows as one batch, and what is left."""
+    """First ``rows`` rows as one batch, and the remaining batches."""
     taken: list[Batch] = []
     left: list[Batch] = []
     for batch in batches:

@@ -1,4 +1,4 @@
-"""perf_analyzer as another user: a server opens the shared memory of its own user only, unless it is root."""
+"""User of perf_analyzer's process: a server opens only its own user's shared memory, unless it is root."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from dataclasses import dataclass
 
 from deployment_toolkit.errors import UsageError
 
-_HIGHEST_ID = 2**32 - 2  # the one above means "no change" to the kernel
+_HIGHEST_ID = 2**32 - 2  # 2**32 - 1 means "no change" to the kernel
 
 
 @dataclass(frozen=True)
 class ClientUser:
-    """A user and a group by their numbers."""
+    """A user and a group, as numbers."""
 
     uid: int
     gid: int
 
     @classmethod
     def parse(cls, text: str) -> ClientUser:
-        """From ``UID:GID``. Raises UsageError for any other text."""
+        """Parses ``UID:GID``. Raises UsageError for any other text."""
         ids = [int(part) for part in text.split(":")] if re.fullmatch("[0-9]+:[0-9]+", text) else []
         if not ids or max(ids) > _HIGHEST_ID:
             raise UsageError(
@@ -42,10 +42,10 @@ class ClientUser:
 
     @property
     def prefix(self) -> list[str]:
-        """What the command line of a process of this user starts with.
+        """Start of the command line for a process of this user.
 
-        It keeps root's way past file permissions, because program, input and report may lie in folders of root's alone,
-        and it still ends when its parent dies, which a change of user switches off. Source: setpriv(1),
+        The process keeps root's access to files, because program, input and report may be in folders that only root can
+        read. It also ends when its parent dies; a change of user would disable that. Source: setpriv(1),
         capabilities(7).
         """
         user = [f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups", "--pdeathsig=keep"]

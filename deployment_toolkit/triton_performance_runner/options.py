@@ -1,4 +1,4 @@
-"""Options of ``run_performance_on_triton.py``: the points to measure, and how."""
+"""Options of ``run_performance_on_triton.py``: the points to measure, and the measurement."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class MeasurementMode(Mnemonic):
 
 
 class OfflineMode(Mnemonic):
-    """Whose memory client and server share offline."""
+    """Kind of memory that client and server share offline."""
 
     SYSTEM = "system"
     CUDA = "cuda"
@@ -38,7 +38,7 @@ class LoadPoint:
 
     @property
     def key(self) -> str:
-        """Names it in a file's name."""
+        """Text for the point in file names."""
         return f"{self.batch}_{self.concurrency}"
 
     def __str__(self) -> str:
@@ -47,10 +47,10 @@ class LoadPoint:
 
 @dataclass(frozen=True)
 class PerformanceOptions:
-    """Raises UsageError for values that can't be measured."""
+    """Options of a measurement. Raises UsageError for values that can't be measured."""
 
     model_name: str = option("model of the server")
-    result_path: Path = option("CSV to write; what the tool prints goes beside it, to a file with the suffix .log")
+    result_path: Path = option("CSV to write; the tool's output goes to a file next to it with the suffix .log")
     server_url: str = option(
         "http://host:port or grpc://host:port; with model_analyzer only the protocol counts", "http://127.0.0.1:8000"
     )
@@ -69,7 +69,7 @@ class PerformanceOptions:
     batch_sizes: list[int] = option("rows per request", [1])
     concurrency: list[int] = option("requests in flight", [1])
     measurement_mode: MeasurementMode = option(
-        "what ends a window; a measurement is three of them", MeasurementMode.COUNT_WINDOWS
+        "end of a window; a measurement is three windows", MeasurementMode.COUNT_WINDOWS
     )
     measurement_interval: int = option("length of a time window in ms", 5000)
     measurement_request_count: int = option(
@@ -78,13 +78,13 @@ class PerformanceOptions:
     stability_percentage: float = option(
         "settled: throughput and average latency of the three windows differ by no more than this", 10.0
     )
-    retries: int = option("how often a measurement that did not settle is repeated, each with windows twice as long", 2)
+    retries: int = option("repetitions of a measurement that did not settle, each with windows twice as long", 2)
     evaluation_mode: EvaluationMode = option(
         "offline: shared memory; online: the protocol of the URL", EvaluationMode.OFFLINE
     )
     offline_mode: OfflineMode = option("shared memory of the offline mode", OfflineMode.SYSTEM)
     output_shared_memory_size: int = option(
-        "bytes of one row of an output whose shape is free; others take what they need", 102400
+        "bytes of one row of an output whose shape is free; other outputs need no option", 102400
     )
     client_user: str | None = option(
         "user of perf_analyzer's process, so that a server of that user can open its shared memory; needs root",
@@ -92,18 +92,18 @@ class PerformanceOptions:
         metavar="UID:GID",
     )
     performance_tool: PerformanceTool = option(
-        "who measures: perf_analyzer the server at the URL; model_analyzer (installed by scripts/install.sh "
-        "--model-analyzer) a server that it starts on the model repository",
+        "load generator: perf_analyzer measures the server at the URL; model_analyzer (installed by scripts/install.sh "
+        "--model-analyzer) measures a server that it starts on the model repository",
         PerformanceTool.PERF_ANALYZER,
     )
     model_repository: Path | None = option(
-        "the server's model repository: what model_analyzer serves, and where value ranges are read from the model's "
-        "files if its configuration has none",
+        "the server's model repository: model_analyzer serves it, and value ranges are read from the model's files "
+        "there if its configuration has none",
         None,
     )
     warmup: bool = option("send unrecorded requests of every batch size first", False)
     timeout: int = option(
-        "seconds that one run of perf_analyzer may take, and that Model Analyzer may take to come to the next point",
+        "seconds that one run of perf_analyzer may take, and that Model Analyzer may take to reach the next point",
         600,
     )
 
@@ -132,16 +132,16 @@ class PerformanceOptions:
 
     @property
     def points(self) -> list[LoadPoint]:
-        """Every batch size with every concurrency, sorted, each once."""
+        """Points of every batch size with every concurrency, sorted, each once."""
         pairs = itertools.product(sorted(set(self.batch_sizes)), sorted(set(self.concurrency)))
         return [LoadPoint(batch, concurrency) for batch, concurrency in pairs]
 
     @property
     def client(self) -> ClientUser | None:
-        """The user of perf_analyzer's process, None for the caller."""
+        """User of perf_analyzer's process, None for the caller."""
         return None if self.client_user is None else ClientUser.parse(self.client_user)
 
     @property
     def log_path(self) -> Path:
-        """File of the tool's streams."""
+        """File of the tool's output streams."""
         return self.result_path.with_suffix(".log")

@@ -1,13 +1,13 @@
-"""Measures with Triton's perf_analyzer, the one of the tritonclient wheel.
+"""Measurement with Triton's perf_analyzer from the tritonclient wheel.
 
-A run is three windows at one (batch, concurrency), and is told that any result is stable, so that it always ends after
-the three and always reports, which perf_analyzer does not do for what it thinks unstable. Whether the measurement
-settled is decided here by its own rule, from the throughput and the average latency that it prints for each window; if
-not, the run is repeated with windows twice as long. What never settles is reported as such, with the values of the last
-run.
+A run is three windows at one (batch, concurrency). Its stability limit is set so high that any result counts as stable;
+so it always ends after three windows and always reports, which perf_analyzer does not do for an unstable result. This
+module decides if the measurement settled, by perf_analyzer's rule, from the throughput and the average latency that it
+prints for each window. If not, the run is repeated with windows twice as long. A point that never settles is reported
+as such, with the values of the last run.
 
-A count window of perf_analyzer 2.51 lasts whole seconds, because that is how often it looks; so three windows of 17
-requests are as quick as any and give a 99th percentile of 50 requests or more.
+A count window of perf_analyzer 2.51 lasts whole seconds, because it counts once per second. So three windows of 17
+requests take no longer than shorter ones and give a 99th percentile of 50 requests or more.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ logger = logging.getLogger("performance")
 _ANY_STABILITY = "1000000"  # percent
 _CLIENT_THREADS = 4
 _WARMUP_WINDOW_MS = 200
-# A server that batches answers many requests at once: in a window of few such rounds the throughput jumps by one.
+# A batching server answers many requests at once: in a window of few such rounds, throughput jumps by a whole round.
 _ROUNDS_PER_WINDOW = 8
 _POLL_S = 0.1
 # perf_analyzer's exit codes for: no stable measurement; no request ended inside a window.
 _NOTHING_SETTLED = (2, 3)
-# What perf_analyzer links against, as the wheel of nvidia-pytriton names it.
+# Libraries that perf_analyzer links against, and their file names in the wheel of nvidia-pytriton.
 _LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
 
 
 class PerfAnalyzer:
-    """perf_analyzer, aimed at a model. Not to be used while another measurement runs on this machine."""
+    """Measurement of a model with perf_analyzer. No other measurement may run on this machine."""
 
     def __init__(self, assignment: Assignment) -> None:
         options, self._folder = assignment.options, assignment.folder
@@ -62,22 +62,22 @@ class PerfAnalyzer:
         self._data = assignment.data
         self._env = environment(assignment.env, prepend={"LD_LIBRARY_PATH": [_link_libraries(assignment.folder)]})
         found = find_key(self._url, assignment.env) if options.evaluation_mode is EvaluationMode.OFFLINE else None
-        if found is not None:  # to register shared memory
+        if found is not None:  # registering shared memory needs the key
             self._url, key = found
             self._env = with_private_options(self._env, key.client_options(self._url.scheme))
         self._program = [*(options.client.prefix if options.client else []), str(_find_program())]
         self._window = Window(options.measurement_mode, options.measurement_request_count, options.measurement_interval)
 
     def measure_all(self, points: Sequence[LoadPoint]) -> Generator[PerformanceRow, None, None]:
-        """The row of each point; raises what ``measure`` raises."""
+        """Yields the row of each point; raises the errors of ``measure``."""
         if self._options.warmup:
             self.warm_up()
         for point in points:
             yield self.measure(point)
 
     def warm_up(self) -> None:
-        """Sends requests of every batch size for a moment and drops the results. What goes wrong here goes wrong
-        again, and is raised, when it is measured."""
+        """Sends requests of every batch size for a moment and drops the results. An error here is ignored, because the
+        measurement raises it again."""
         concurrency = max(self._options.concurrency)
         window = Window(MeasurementMode.TIME_WINDOWS, 0, _WARMUP_WINDOW_MS)
         batches = sorted(set(self._options.batch_sizes))
@@ -91,7 +91,7 @@ class PerfAnalyzer:
                 bar.update()
 
     def measure(self, point: LoadPoint) -> PerformanceRow:
-        """The row of a point, marked if it never settled. Raises PerformanceError if nothing could be measured."""
+        """Row of a point, marked if it never settled. Raises PerformanceError if nothing could be measured."""
         window, row = self._first_window(point), None
         for attempt in range(self._options.retries + 1):
             report = self._attempt(point, window)
@@ -114,7 +114,7 @@ class PerfAnalyzer:
         return Window(options.measurement_mode, requests, options.measurement_interval)
 
     def _attempt(self, point: LoadPoint, window: Window) -> Report | None:
-        """None if perf_analyzer could not say anything because the windows are too short."""
+        """Report of one run; None if the windows are too short for a result."""
         try:
             output = self._run(point, window)
         except ProcessError as error:
@@ -128,7 +128,7 @@ class PerfAnalyzer:
 
     @property
     def report_path(self) -> Path:
-        """perf_analyzer's CSV of the last run that ended with one."""
+        """Path of perf_analyzer's CSV from the last run that wrote one."""
         return self._folder / "measured.csv"
 
     @property
@@ -136,7 +136,7 @@ class PerfAnalyzer:
         return self._folder / "report.csv"
 
     def _run(self, point: LoadPoint, window: Window) -> str:
-        """What a run prints to stdout; its report, if it makes one, is at ``_csv_path``."""
+        """Runs perf_analyzer and returns its stdout; its report, if it writes one, is at ``_csv_path``."""
         threads = min(point.concurrency, _CLIENT_THREADS)
         data, watch = self._data.prepare(point, threads, self._folder)
         self._csv_path.unlink(missing_ok=True)
@@ -164,7 +164,7 @@ class PerfAnalyzer:
         argv = [*self._program, "-m", target.name, *version]
         argv += ["-u", self._url.address, "-i", "grpc" if self._url.scheme is Scheme.GRPC else "http"]
         argv += ["-b", str(point.batch), "--concurrency-range", str(point.concurrency)]
-        if point.concurrency > threads:  # otherwise a thread per request in flight, which is not bounded
+        if point.concurrency > threads:  # otherwise perf_analyzer has a thread per request in flight, without a limit
             argv += ["--async", "--max-threads", str(threads)]
         if options.evaluation_mode is EvaluationMode.OFFLINE:
             row_bytes = [item.row_bytes for item in target.spec.outputs if -1 not in item.shape]
@@ -207,13 +207,13 @@ class PerfAnalyzer:
 
 
 def _find_program() -> Path:
-    """The one of this interpreter's environment, else whichever is on the PATH."""
+    """Path of perf_analyzer in this interpreter's environment, else on the PATH."""
     installed = Path(sysconfig.get_path("scripts")) / "perf_analyzer"
     return installed if installed.is_file() else Path("perf_analyzer")
 
 
 def _link_libraries(folder: Path) -> Path:
-    """A folder with the libraries under the names that perf_analyzer asks for; those that the wheel has not are left to
+    """Folder with the libraries under the names that perf_analyzer needs; libraries that the wheel lacks must come from
     the system."""
     links = folder / "lib"
     links.mkdir()

@@ -1,12 +1,12 @@
-"""The rows that perf_analyzer sends.
+"""Rows that perf_analyzer sends.
 
 perf_analyzer 2.51 takes "steps" of one row each from a JSON file (format: its documentation, "Input Data") and joins
 consecutive steps to a request: request k of a sweep with batch B and N steps holds the steps k*B, k*B+1, … k*B+B-1,
-each modulo N. Preparing that costs it N * B copies per input, per client thread or, with shared memory, per region, and
+each modulo N. Preparing them costs N * B copies per input, per client thread or, with shared memory, per region, and
 two requests to the server per region; tens of seconds for a few hundred steps of a large batch. Over HTTP each of those
-requests is a connection of its own, whose port is blocked for a minute after: a sweep over many regions runs out of
-ports. So the number of steps is chosen here by the batch, and offline by the protocol too. A request can't have more
-different rows than there are steps; with system shared memory ``fill_regions`` gives each request B rows of its own.
+requests opens a new connection, whose port is blocked for a minute after: a sweep over many regions runs out of ports.
+So the number of steps depends on the batch, and offline on the protocol too. A request can't have more distinct rows
+than there are steps; with system shared memory ``fill_regions`` gives each request B distinct rows.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from deployment_toolkit.triton_performance_runner.shared_memory import SHARED_ME
 Watch = Callable[[Child], None]
 
 _SEED = 2051
-_MAX_ROWS = 131072  # of a dataset that are kept
+_MAX_ROWS = 131072  # rows of a dataset that are kept
 _INITIALISED = "*** Measurement Settings ***"  # printed once every region is registered and written
 _MAX_STEPS = 512
 _MAX_COPIES = 160_000  # of one input: about a second for 30 inputs
 _REGION_STEPS = (61, 31, 23, 13, 7, 3)  # primes: request k uses region k*B modulo N, which then visits all of them
-_MAX_REGIONS = {Scheme.GRPC: 700, Scheme.HTTP: 400}  # a file each, of the 1024 that a process may usually open
+_MAX_REGIONS = {Scheme.GRPC: 700, Scheme.HTTP: 400}  # one file each; a process may usually open 1024
 _MAX_REGION_ROWS = 32768
 _END_S = 2.0
 
 
 class InputData:
-    """Value of perf_analyzer's ``--input-data`` for each point: rows, or what the user named."""
+    """Value of perf_analyzer's ``--input-data`` for each point: rows, or the value of the user's option."""
 
     def __init__(
         self, options: PerformanceOptions, spec: ModelSpec, scheme: Scheme, dataloader_fn: DataloaderFn | None
@@ -62,7 +62,7 @@ class InputData:
             self._rows = random_rows(spec, self._rows_needed(options), _SEED)
 
     def prepare(self, point: LoadPoint, threads: int, folder: Path) -> tuple[str, Watch | None]:
-        """The argument, and what has to watch the run. Files go to ``folder``."""
+        """Argument for perf_analyzer, and a watcher of the run or None. Files are written to ``folder``."""
         if self._rows is None:
             return self._argument, None
         path = folder / "input_data.json"
@@ -100,13 +100,13 @@ def _dataset_rows(dataloader_fn: DataloaderFn, spec: ModelSpec, rows: int) -> Ar
 
 
 def request_steps(batch: int, threads: int) -> int:
-    """How many steps to offer a client that copies every request in each of its threads."""
+    """Number of steps for a client that copies every request in each of its threads."""
     return max(1, min(_MAX_STEPS, _MAX_COPIES // (batch * threads)))
 
 
 def region_steps(batch: int, most: int) -> int:
-    """How many steps, at the most ``most``, to offer a client that shares a region per step with the server; each will
-    be another request."""
+    """Number of steps, at most ``most``, for a client that shares a region per step with the server; each step becomes
+    another request."""
     fitting = (steps for steps in _REGION_STEPS if steps <= most and steps * batch <= _MAX_REGION_ROWS)
     suitable = (steps for steps in fitting if batch % steps)
     return next(suitable, 1)
@@ -121,11 +121,11 @@ def write_steps(path: Path, rows: Arrays, steps: int) -> None:
 
 
 def fill_regions(rows: Arrays, spec: ModelSpec, batch: int, steps: int) -> Watch:
-    """A watcher of a perf_analyzer with system shared memory: once it has set up its regions, writes into each another
-    ``batch`` consecutive rows. The first requests may still hold the rows of the steps, and strings, whose size differs
-    from row to row, stay those of the steps.
+    """Watcher of a perf_analyzer with system shared memory: when the regions are set up, it writes other ``batch``
+    consecutive rows into each. The first requests may still hold the rows of the steps. Strings stay those of the
+    steps, because their size differs from row to row.
 
-    The watcher raises PerformanceError if the regions aren't those that perf_analyzer 2.51 makes.
+    The watcher raises PerformanceError if the regions differ from those of perf_analyzer 2.51.
     """
     done = False
 
@@ -138,7 +138,7 @@ def fill_regions(rows: Arrays, spec: ModelSpec, batch: int, steps: int) -> Watch
             for step in range(steps):
                 part = rows[tensor.name].take(range(step * batch, (step + 1) * batch), axis=0, mode="wrap")
                 region = SHARED_MEMORY / f"{region_name(tensor.name)}_0_{step}"
-                if not _overwrite(region, part) and process.wait(_END_S) is None:  # it removes them when it ends
+                if not _overwrite(region, part) and process.wait(_END_S) is None:  # its end removes the regions
                     raise PerformanceError(
                         f"{region} is not there or not of {part.nbytes} bytes: this perf_analyzer shares memory "
                         "otherwise than 2.51 does; install tritonclient as requirements.txt pins it"
@@ -148,7 +148,7 @@ def fill_regions(rows: Arrays, spec: ModelSpec, batch: int, steps: int) -> Watch
 
 
 def _overwrite(region: Path, part: Array) -> bool:
-    """Whether there is such a region of the size of these rows, which then holds them."""
+    """Writes the rows into a region; False if there is no such region of this size."""
     with contextlib.suppress(FileNotFoundError), region.open("r+b") as file:
         if file.seek(0, os.SEEK_END) == part.nbytes:
             file.seek(0)

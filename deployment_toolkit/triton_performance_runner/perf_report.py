@@ -1,4 +1,4 @@
-"""Windows that perf_analyzer measures in, and what it reports of them."""
+"""Measurement windows of perf_analyzer, and its report."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ _AVERAGE_OF_TOOL = "Avg latency"
 
 @dataclass(frozen=True)
 class Window:
-    """Size of a measurement window; which number counts depends on the mode."""
+    """Size of a measurement window; the mode decides which number applies."""
 
     mode: MeasurementMode
     requests: int
     interval_ms: int
 
     def doubled(self, requests_seen: int) -> Window:
-        """At least twice as long as one in which ``requests_seen`` requests ended."""
+        """A window at least twice as long as one in which ``requests_seen`` requests ended."""
         return Window(self.mode, 2 * max(self.requests, requests_seen), 2 * self.interval_ms)
 
     @property
     def arguments(self) -> list[str]:
-        """As perf_analyzer takes them."""
+        """Arguments of perf_analyzer for this window."""
         sizes = {
             MeasurementMode.COUNT_WINDOWS: ["--measurement-request-count", str(self.requests)],
             MeasurementMode.TIME_WINDOWS: ["--measurement-interval", str(self.interval_ms)],
@@ -57,7 +57,7 @@ class Report:
 
     @classmethod
     def read(cls, csv_path: Path, stdout: str, point: LoadPoint) -> Report:
-        """From a run's CSV and what it printed."""
+        """Reads a run's CSV and its stdout."""
         requests = _REQUEST_COUNT.search(stdout)
         return cls(
             row=_read_row(csv_path, point),
@@ -66,14 +66,14 @@ class Report:
         )
 
     def is_settled(self, percentage: float) -> bool:
-        """perf_analyzer's rule: over the three windows, neither throughput nor latency varies by more than this."""
+        """True by perf_analyzer's rule: over the three windows, throughput and latency vary by no more than this."""
         if len(self.passes) < WINDOWS:
             return False
         return all(max(values) <= min(values) * (1 + percentage / 100) for values in zip(*self.passes, strict=True))
 
 
 def _read_row(path: Path, point: LoadPoint) -> dict[str, float | int]:
-    """Microseconds, whatever the protocol: perf_analyzer's own CSV is the same for both."""
+    """Reads the row of a point, in microseconds; perf_analyzer's CSV is the same for both protocols."""
     with path.open(newline="") as file:
         (line,) = csv.DictReader(file)
     line[AVERAGE] = line[_AVERAGE_OF_TOOL]

@@ -1,4 +1,4 @@
-"""The model to measure, as its files in a model repository describe it."""
+"""Model to measure, read from its files in a model repository."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _NUMPY_NAMES = {triton: numpy for numpy, triton in DTYPES.items()}
 
 
 def find_repository_target(options: PerformanceOptions) -> Target:
-    """Reads ``config.pbtxt``; no server is asked. The URL has the protocol of ``server_url``, and no meaning else.
+    """Reads the model's ``config.pbtxt``, without a server. Only the protocol of the URL, from ``server_url``, counts.
 
-    Raises UsageError if the repository or the model is not there, the embedded server can't serve it or not in this
-    version, a batch is larger than the model takes or a shape is missing or does not fit; ModelError if its
+    Raises UsageError if the repository or the model is missing, the embedded server can't serve the model or this
+    version, a batch is larger than the model takes, or a shape is missing or does not fit; ModelError if its
     configuration can't be read.
     """
     assert options.model_repository is not None, "PerformanceOptions require one for this tool"
@@ -49,8 +49,8 @@ def _require_servable(config: Any, options: PerformanceOptions, path: Path) -> N
     instead = "use --performance-tool perf_analyzer with a server that runs it"
     if config.WhichOneof("scheduling_choice") == "ensemble_scheduling":
         raise UsageError(
-            f"{options.model_name} is an ensemble, through which Model Analyzer searches ways of its own rather than "
-            f"measure given points: {instead}"
+            f"{options.model_name} is an ensemble, for which Model Analyzer runs its own search and measures no "
+            f"given points: {instead}"
         )
     if config.backend not in _BACKENDS:
         backend = config.backend or config.platform or "none"
@@ -81,7 +81,7 @@ def _served_versions(config: Any, folder: Path) -> list[str]:
 
 
 def _tensor_spec(tensor: Any, max_batch_size: int, path: Path) -> TensorSpec:
-    """Without a batch dimension of the server's, the first one is the model's own."""
+    """Signature of a tensor; if the server does not batch, the first dimension is the model's batch dimension."""
     name = type(tensor).DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number[tensor.data_type].name
     if name not in _NUMPY_NAMES:
         raise UsageError(f"{path}: tensor {tensor.name} is of type {name}, for which no rows can be made")

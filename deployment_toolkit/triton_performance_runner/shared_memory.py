@@ -1,5 +1,5 @@
-"""One measurement at a time on a machine: two would disturb each other, and perf_analyzer names its shared memory after
-the model's tensors alone."""
+"""Lock and shared memory of a measurement: two measurements on a machine would disturb each other, and perf_analyzer
+names its shared memory only after the model's tensors."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _LOCK_NAME = "triton_performance.lock"
 
 @contextlib.contextmanager
 def machine_to_itself(folder: Path | None = None) -> Iterator[None]:
-    """Waits, saying so once, until no other measurement runs on this machine; the next one waits until the block is
-    left. ``folder`` holds the lock file; by default the folder for temporary files."""
+    """Waits, with one log message, until no other measurement runs on this machine; the next one waits until the block
+    is left. ``folder`` holds the lock file; by default the folder for temporary files."""
     path = (folder or Path(tempfile.gettempdir())) / _LOCK_NAME
     descriptor = _open(path)
     try:
@@ -36,20 +36,20 @@ def machine_to_itself(folder: Path | None = None) -> Iterator[None]:
 
 
 def _open(path: Path) -> int:
-    """Read-only, because the file may be another user's: that is enough for a lock."""
+    """Opens the lock file read-only, because it may belong to another user; this is enough for a lock."""
     while True:
         with contextlib.suppress(FileNotFoundError):
             return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         with contextlib.suppress(FileExistsError):
             descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-            os.fchmod(descriptor, 0o644)  # whatever this user's umask: other users measure too
+            os.fchmod(descriptor, 0o644)  # independent of this user's umask: other users measure too
             os.close(descriptor)
 
 
 @contextlib.contextmanager
 def no_shared_memory_left(inputs: Iterable[str], outputs: Iterable[str]) -> Iterator[None]:
-    """Removes what perf_analyzer left behind: regions that appeared during the block and have the names it gives, an
-    output's own and ``<input>_<stream>_<step>``. Only safe while no other measurement runs."""
+    """Removes shared memory that perf_analyzer left: regions that appeared during the block and have its names, an
+    output's name or ``<input>_<stream>_<step>``. Only safe while no other measurement runs."""
     before = _regions()
     try:
         yield
@@ -62,14 +62,14 @@ def no_shared_memory_left(inputs: Iterable[str], outputs: Iterable[str]) -> Iter
 
 
 def region_pattern(inputs: Iterable[str], outputs: Iterable[str]) -> re.Pattern[str]:
-    """Matches the names of perf_analyzer's regions for these tensors."""
+    """Pattern of the names of perf_analyzer's regions for these tensors."""
     names = [f"{re.escape(region_name(name))}_[0-9]+_[0-9]+" for name in inputs]
     names += [re.escape(region_name(name)) for name in outputs]
     return re.compile("|".join(names))
 
 
 def region_name(tensor: str) -> str:
-    """A tensor's name as perf_analyzer 2.51 writes it in a region's: without slashes."""
+    """Tensor name in the name of a region: perf_analyzer 2.51 drops slashes."""
     return re.sub(r"[/\\]", "", tensor)
 
 
@@ -77,14 +77,14 @@ def _regions() -> set[str]:
     return {path.name for path in SHARED_MEMORY.iterdir()} if SHARED_MEMORY.is_dir() else set()
 
 
-_SERVER_REFUSED = "unable to open shared memory region"  # Triton's words; from some version on with the reason
-_CLIENT_REFUSED = "unable to get shared memory descriptor"  # perf_analyzer's
+_SERVER_REFUSED = "unable to open shared memory region"  # Triton's message; later versions add the reason
+_CLIENT_REFUSED = "unable to get shared memory descriptor"  # perf_analyzer's message
 
 
 def region_remedy(reason: str, names: re.Pattern[str], client_uid: int) -> str | None:
-    """What to do about a measurement of the user ``client_uid`` that failed for ``reason``, None if shared memory has
-    no part in it. ``names`` are those of perf_analyzer's regions; to be called when it has ended and its own are
-    gone."""
+    """Remedy for a measurement of the user ``client_uid`` that failed for ``reason``, None if shared memory is not the
+    cause. ``names`` matches perf_analyzer's regions. Call it when perf_analyzer has ended and its regions are
+    removed."""
     server_refused = _SERVER_REFUSED in reason.lower()
     if not server_refused and _CLIENT_REFUSED not in reason.lower():
         return None

@@ -1,4 +1,4 @@
-"""One measurement of a model: every batch size with every concurrency, written down as it goes."""
+"""Sweep of a model: every batch size with every concurrency; each row is written when it is measured."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ logger = logging.getLogger("performance")
 
 
 class Meter(Protocol):
-    """A tool that measures points in their order, each row given out as soon as it is there. Closed, it ends what runs
-    for it."""
+    """A tool that measures points in order and yields each row as soon as it is measured. Closing it ends its
+    processes."""
 
     def measure_all(self, points: Sequence[LoadPoint]) -> Generator[PerformanceRow, None, None]: ...
 
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool: the function that describes the model, and the class that measures it."""
+    """A performance tool: the function that describes the model, and the class that measures it."""
 
     find_target: Callable[[PerformanceOptions], Target]
     meter: Callable[[Assignment], Meter]
@@ -48,11 +48,11 @@ TOOLS = {
 def measure(
     options: PerformanceOptions, dataloader_fn: DataloaderFn | None = None, *, env: Mapping[str, str] | None = None
 ) -> list[PerformanceRow]:
-    """Measures every point and writes the CSV at ``result_path`` anew after each, so that what was measured outlives an
-    interruption. ``dataloader_fn`` gives the rows to send; without it ``input_data`` does.
+    """Measures every point and rewrites the CSV at ``result_path`` after each, so that an interruption loses no row.
+    ``dataloader_fn`` gives the rows to send; without it ``input_data`` does.
 
     Raises UsageError, ServerError, ModelError, InputError, DataError, DeviceError before anything is measured;
-    PerformanceError if a point can't be.
+    PerformanceError if a point can't be measured.
     """
     if options.evaluation_mode is EvaluationMode.OFFLINE and options.offline_mode is OfflineMode.CUDA:
         require_gpu(f"--offline-mode {options.offline_mode}")

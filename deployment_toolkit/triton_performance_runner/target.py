@@ -1,4 +1,4 @@
-"""The model to measure, as its server describes it."""
+"""Model to measure, as its server describes it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ logger = logging.getLogger("performance")
 
 @dataclass(frozen=True)
 class Target:
-    """A model that answers. ``free_inputs`` are those whose shape the server leaves open; ``spec`` has the shapes that
-    ``--input-shapes`` gave them. ``max_batch_size`` 0: the server does not batch."""
+    """A model to measure. ``free_inputs`` are the inputs whose shape the server leaves open; ``spec`` has their shapes
+    from ``--input-shapes``. ``max_batch_size`` 0: the server does not batch."""
 
     url: ServerUrl
     name: str
@@ -34,9 +34,9 @@ class Target:
 
 
 def find_target(options: PerformanceOptions) -> Target:
-    """Asks the server.
+    """Describes the model by requests to the server.
 
-    Raises ServerError if the server or the model is not there, UsageError if a batch is larger than the model takes or
+    Raises ServerError if the server or the model is missing, UsageError if a batch is larger than the model takes or
     a shape is missing or does not fit.
     """
     server = TritonServer.from_url(options.server_url)
@@ -47,8 +47,8 @@ def find_target(options: PerformanceOptions) -> Target:
 
 
 def shaped_target(options: PerformanceOptions, url: ServerUrl, spec: ModelSpec, max_batch_size: int) -> Target:
-    """A model of this signature as the options ask for it: batches it takes, shapes given, value ranges known where
-    they can be. Raises UsageError if they don't fit."""
+    """Target with the options applied: batch sizes checked, open shapes set, value ranges filled in if they are known.
+    Raises UsageError if the options don't fit the signature."""
     largest = max(options.batch_sizes)
     if largest > max(1, max_batch_size):
         can = f"takes at most {max_batch_size} rows" if max_batch_size else "is deployed without batching: 1 row"
@@ -97,7 +97,7 @@ def _with_shape(tensor: TensorSpec, shapes: Mapping[str, tuple[int, ...]]) -> Te
 
 
 def _ranges_of_files(options: PerformanceOptions, repository: Path) -> dict[str, ValueRange]:
-    """Value ranges that the model's own files carry, none if there are none."""
+    """Value ranges in the model's files; empty if there are none."""
     folder = repository / options.model_name / options.model_version
     if not folder.is_dir():
         raise UsageError(f"--model-repository {repository} does not hold {folder.relative_to(repository)}")
@@ -111,8 +111,8 @@ def _ranges_of_files(options: PerformanceOptions, repository: Path) -> dict[str,
 
 @dataclass(frozen=True)
 class Assignment:
-    """A model to measure. ``folder`` is for the tool alone; ``env`` is what the processes that it starts inherit, None
-    for this process's environment."""
+    """A measurement for a tool. ``folder`` is only for the tool; ``env`` is the environment of its processes, None for
+    this process's environment."""
 
     options: PerformanceOptions
     target: Target

@@ -1,1 +1,1 @@
-"""Servers: a context manager each, and what they are told of a model."""
+"""Triton servers: a context manager for each kind, and their options."""

@@ -1,4 +1,4 @@
-"""Runs the embedded tritonserver, or one in a container, until Ctrl-C, for work by hand; or lends a running server's
+"""Runs the embedded tritonserver, or one in a container, until Ctrl-C, for work by hand; or uses a running server's
 repository until then: ``python -m deployment_toolkit.triton_server``."""
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ServerOptions:
     http_port: int = option("port of the HTTP protocol", 8000)
     grpc_port: int = option("port of the gRPC protocol", 8001)
     metrics_port: int = option("port of the metrics", 8002)
-    load_method: LoadMethod = option("how the server learns of models", LoadMethod.EXPLICIT)
+    load_method: LoadMethod = option("model control mode of the server", LoadMethod.EXPLICIT)
     log_path: Path = option("the server's log", Path("tritonserver.log"))
     image: str | None = option("run the server in a container of this image", None)
     custom_operations: Path | None = option("library that the container's server preloads", None)
@@ -38,8 +38,8 @@ class ServerOptions:
     remote_http_url: str | None = option("start no server: http://host:port of one that serves the repository", None)
     remote_grpc_url: str | None = option("the same server, grpc://host:port", None)
     models: list[str] = option(
-        "models that may be deployed on the remote server, a model after those it needs; at the end they are unloaded "
-        "and removed",
+        "models that may be deployed on the remote server, a model after its requirements; at the end they are "
+        "unloaded and removed",
         [],
         nargs="+",
     )
@@ -64,7 +64,7 @@ def main(argv: list[str]) -> None:
     with _server(options) as server:
         logger.info("ready at %s and %s, log in %s; Ctrl-C ends it", server.http_url, server.grpc_url, server.log_path)
         if server.key_file is not None:
-            logger.info("whoever loads models or registers shared memory needs the key in %s", server.key_file)
+            logger.info("loading models and registering shared memory need the key in %s", server.key_file)
         if options.ready_file is not None:
             options.ready_file.touch()
         signal.pause()

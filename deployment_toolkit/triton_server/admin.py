@@ -44,10 +44,10 @@ class AdminClient(Protocol):
 
 @contextlib.contextmanager
 def admin_client(url: ServerUrl, *, timeout_s: float, with_key: bool = True) -> Iterator[AdminClient]:
-    """A client for a few questions in this thread, each answered within ``timeout_s``. It sends the server's key, where
-    this user has it, with what needs it.
+    """Client for a few calls in this thread, each with the limit ``timeout_s``. It sends the server's key, if this user
+    has it, with the calls that need it.
 
-    Raises ServerError, with the server's message on one line, if a question is answered with an error or not at all.
+    Raises ServerError, with the server's message on one line, if a call is answered with an error or not at all.
     """
     found = find_key(url) if with_key else None
     address, key = found or (url, None)
@@ -57,7 +57,7 @@ def admin_client(url: ServerUrl, *, timeout_s: float, with_key: bool = True) -> 
         yield client
     except InferenceServerException as error:
         message = " ".join(str(error.message()).split())
-        if REFUSED in message:  # over gRPC as if it were unreachable
+        if REFUSED in message:  # over gRPC the status is the same as for an unreachable server
             raise ServerError(f"the server at {url} answered: {message}; {REMEDY}") from error
         if error.status() == _LATE:
             raise ServerError(_late(url, timeout_s)) from error
@@ -73,7 +73,7 @@ def admin_client(url: ServerUrl, *, timeout_s: float, with_key: bool = True) -> 
 
 
 def grpc_channel_options(url: ServerUrl) -> list[tuple[str, int]]:
-    """Options of a gRPC channel: messages of any size, and no proxy on the way to this host itself."""
+    """Options of a gRPC channel: messages of any size, and no proxy for this host itself."""
     options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
     if url.is_loopback:
         options.append(("grpc.enable_http_proxy", 0))
@@ -145,7 +145,7 @@ class _HttpAdmin:
 
 
 def _plain(message: Any) -> dict[str, Any]:
-    """A message as the server's HTTP interface would write it: zeros included, 64-bit integers as numbers."""
+    """Converts a message to the form of the server's HTTP interface: with zeros, 64-bit integers as numbers."""
     plain = MessageToDict(message, including_default_value_fields=True, preserving_proto_field_name=True)
     return dict(_with_numbers(plain))
 

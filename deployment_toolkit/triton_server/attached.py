@@ -1,4 +1,4 @@
-"""A tritonserver that somebody else has started and keeps: known by its addresses and by the folder that it serves."""
+"""Use of a tritonserver that somebody else started: it is given by its addresses and its repository folder."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _UNLOAD_TIMEOUT_S = 60.0
 def attached_server(
     model_repository: Path, *, http_url: str, grpc_url: str, models: Sequence[str], timeout_s: float = 60.0
 ) -> Iterator[TritonServer]:
-    """A ready server that this process has not started and does not end. ``model_repository`` is the folder that it
-    serves, as this host sees it.
+    """Yields a ready server that this process neither starts nor ends. ``model_repository`` is the folder that it
+    serves, by its path on this host.
 
-    ``models`` are the names under which the block may put models there and load them, a model after those that it
-    needs. They are the block's own: when it is left, they are unloaded and their folders removed.
+    ``models`` are the names of the models that the block may add and load; a model comes after the models that it
+    needs. They belong to the block: when it is left, they are unloaded and their folders removed.
 
     Raises ServerError if the folder is missing or can't be written, if the server is not ready within
     ``timeout_s`` at one of its addresses, or if it has a model of one of the names already.
@@ -52,13 +52,13 @@ def attached_server(
 
 
 def _take_back(server: TritonServer, folder: Path) -> None:
-    """Unloads a model and removes its folder, also where the server is gone."""
+    """Unloads a model and removes its folder, also if the server is gone."""
     name = folder.name
     try:
         if server.has_loaded(name) and server.unload_model(name):
             server.wait_unloaded(name, _UNLOAD_TIMEOUT_S)
         remove(folder)
-        server.wait_unloaded(name, _UNLOAD_TIMEOUT_S)  # by one that polls
+        server.wait_unloaded(name, _UNLOAD_TIMEOUT_S)  # a polling server unloads by itself
     except ServerError as error:
         remove(folder)
         logger.error("model %s may still be loaded, its folder is removed: %s", name, error)

@@ -1,4 +1,4 @@
-"""A tritonserver in a container of this host's Docker-compatible engine, reachable on loopback only."""
+"""Tritonserver in a container of this host's Docker-compatible engine, reachable on loopback only."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from deployment_toolkit.triton_server.starting import require_restricted, wait_r
 
 logger = logging.getLogger("triton")
 
-_PORTS = {"http": 8000, "grpc": 8001, "metrics": 8002}  # inside
+_PORTS = {"http": 8000, "grpc": 8001, "metrics": 8002}  # inside the container
 _SHARED_MEMORY = Path("/dev/shm")
 _NOBODY = "65534:65534"
 _STOP_GRACE_S = 15.0
 _VERSION = "TRITON_SERVER_VERSION"  # set by NVIDIA's images
-_FORBIDS_CLIENT_SHM = (2, 69)  # the first version that must be told to let clients register shared memory
+_FORBIDS_CLIENT_SHM = (2, 69)  # the first version that needs an option to let clients register shared memory
 
 
 @contextlib.contextmanager
@@ -51,23 +51,25 @@ def docker_server(
     timeout_s: float = 120.0,
     env: Mapping[str, str] | None = None,
 ) -> Iterator[TritonServer]:
-    """A ready server on loopback, gone with its container and its shared memory when the block is left.
+    """Yields a ready server on loopback; container and shared memory are removed when the block is left.
 
-    ``image``, pulled if it is not here, has ``tritonserver`` on its PATH. Ports left out are chosen free. The log is
-    appended to ``log_path`` while the server runs. The container sees the model repository and the library
-    ``custom_operations``, which the server preloads, under their own paths and can't write to them; the GPUs
-    ``devices`` by index; ``env`` on top of the image's environment; and this host's /dev/shm, through which offline
-    measurements pass tensors and the Python backend talks to its models. It runs as the caller's user and group, so
-    that both can open each other's shared memory; called by root it runs as nobody, who can't open root's. Its key is
-    kept as the embedded server's.
+    ``image``, pulled if this host lacks it, has ``tritonserver`` on its PATH. Ports that are not given are free ones.
+    The log is appended to ``log_path`` while the server runs.
 
-    Raises ServerError if the repository or the library is missing, nobody as whom root's server runs may not read the
-    repository, a given port is in use, or the server ends or is not ready within ``timeout_s``, then with the last
-    lines of its log; ContainerError without an engine, without the image or if the container can't be started.
+    The container sees the model repository and the library ``custom_operations``, which the server preloads, under
+    their paths on this host, read-only; the GPUs ``devices`` by index; ``env`` in addition to the image's environment;
+    and this host's /dev/shm, for the tensors of offline measurements and for the Python backend. It runs as the
+    caller's user and group, so that both can open each other's shared memory. Called by root, it runs as nobody, who
+    can't open root's shared memory. Its key is kept like the embedded server's.
+
+    Raises ServerError if the repository or the library is missing, if a server started by root (user nobody) may not
+    read the repository, if a given port is in use, or if the server ends or is not ready within ``timeout_s``, then
+    with the last lines of its log; ContainerError without an engine, without the image or if the container can't be
+    started.
     """
     options = repository_options(model_repository, load_method)
     if custom_operations is not None and not custom_operations.is_file():
-        raise ServerError(f"there is no library of custom operations at {custom_operations}: mend its path")
+        raise ServerError(f"there is no library of custom operations at {custom_operations}: fix its path")
     user = server_user(os.getuid(), os.getgid())
     if user == _NOBODY:
         _require_readable(model_repository.resolve())
@@ -112,12 +114,12 @@ def docker_server(
 
 
 def server_user(uid: int, gid: int) -> str:
-    """Whom a server's container runs as for a caller: the caller, but never root."""
+    """User (``uid:gid``) of a server's container: the caller, but nobody for root."""
     return f"{uid}:{gid}" if uid else _NOBODY
 
 
 def _require_readable(repository: Path) -> None:
-    """Raises ServerError if there is something in it that is not for everybody's eyes."""
+    """Raises ServerError if the repository has a file or folder that not everybody may read."""
     for path in filter(Path.exists, (repository, *repository.rglob("*"))):
         needed = 0o5 if path.is_dir() else 0o4
         if path.stat().st_mode & needed != needed:
@@ -128,8 +130,7 @@ def _require_readable(repository: Path) -> None:
 
 
 def version_options(environment: Mapping[str, str]) -> list[str]:
-    """Options that only some versions take, by the version that the image's environment tells; none if it tells
-    none."""
+    """Options that only some versions take, by the version in the image's environment; empty if it has none."""
     version = re.match(r"(\d+)\.(\d+)", environment.get(_VERSION, ""))
     if version and (int(version[1]), int(version[2])) >= _FORBIDS_CLIENT_SHM:
         return ["--allow-client-shm=true"]
@@ -137,14 +138,14 @@ def version_options(environment: Mapping[str, str]) -> list[str]:
 
 
 def built_image_name(dockerfile: Path, from_image_name: str | None = None) -> str:
-    """Name of the image that ``built_image`` makes: always the same for the same file and the same base."""
+    """Name of the image that ``built_image`` makes: the same for the same file and the same base."""
     told = f"{dockerfile.resolve()}\n{from_image_name or ''}"
     return f"wide-deep-tritonserver:{hashlib.sha256(told.encode()).hexdigest()[:12]}"
 
 
 def built_image(engine: ContainerEngine, dockerfile: Path, from_image_name: str | None = None) -> str:
-    """Name of the image that the Dockerfile makes, built in its folder where that changed; ``from_image_name`` is its
-    build argument FROM_IMAGE_NAME. Raises ContainerError if it can't be."""
+    """Name of the Dockerfile's image, which is built in its folder if that changed; ``from_image_name`` is the build
+    argument FROM_IMAGE_NAME. Raises ContainerError if it can't be built."""
     name = built_image_name(dockerfile, from_image_name)
     engine.build_image(dockerfile, name, {"FROM_IMAGE_NAME": from_image_name} if from_image_name else None)
     return name

@@ -1,5 +1,4 @@
-"""The embedded tritonserver as a program with tritonserver's own options: the command ``tritonserver`` of this
-project's image, which has no other."""
+"""Command ``tritonserver`` of this project's image: the embedded tritonserver with tritonserver's own options."""
 
 from __future__ import annotations
 

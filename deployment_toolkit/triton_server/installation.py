@@ -1,4 +1,4 @@
-"""The tritonserver of nvidia-pytriton's wheel: where it and what it needs are."""
+"""Installation of the tritonserver in nvidia-pytriton's wheel: paths, command and environment."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _SHARED_MEMORY = Path("/dev/shm")
 
 @dataclass(frozen=True)
 class Installation:
-    """Places of the wheel and the interpreter that the server needs."""
+    """Paths in the wheel and in the interpreter that the server needs."""
 
     package: Path  # pytriton
-    libpython: Path  # folder of the interpreter's shared library, which the model processes embed
+    libpython: Path  # folder of the interpreter's shared library, which model processes embed
 
     @classmethod
     def find(cls) -> Installation:
-        """Raises ServerError if a part is missing."""
+        """Finds the installation. Raises ServerError if a part is missing."""
         spec = importlib.util.find_spec("pytriton")
         if spec is None or spec.origin is None:
             raise ServerError("the embedded server is not installed: pip install -r requirements.txt")
@@ -51,8 +51,8 @@ class Installation:
 
     @contextlib.contextmanager
     def command(self) -> Iterator[list[str]]:
-        """The server's program with the options that don't depend on what it serves; a server started with them must
-        have ended when the block is left, and its files and shared memory are removed then."""
+        """Yields the server's program with the options that are independent of the models. The server must have ended
+        when the block is left; its files and shared memory are removed then."""
         shared_memory_prefix = f"triton_{uuid.uuid4().hex}_"
         with tempfile.TemporaryDirectory(prefix="tritonserver_") as folder:
             try:
@@ -68,23 +68,23 @@ class Installation:
                     path.unlink(missing_ok=True)
 
     def environment(self, env: Mapping[str, str] | None = None, devices: Sequence[int] = ()) -> dict[str, str]:
-        """What the server is to inherit, on top of ``env``, by default this process's environment; of the GPUs it sees
-        ``devices`` only, if there are any, by the indices of nvidia-smi."""
+        """Environment of the server, based on ``env``, by default this process's environment. If ``devices`` (indices
+        of nvidia-smi) are given, the server sees only these GPUs."""
         inherited = environment(
             env,
             prepend={
                 "LD_LIBRARY_PATH": [self.package.parent / "nvidia_pytriton.libs", self.libpython],
-                "PATH": [Path(sys.executable).parent],  # the stub takes its packages from the python3 it finds first
+                "PATH": [Path(sys.executable).parent],  # the stub takes its packages from the first python3 on the PATH
                 "PYTHONPATH": [Path(deployment_toolkit.__file__).parent.parent],
             },
         )
-        if devices:  # CUDA's own order is by speed, nvidia-smi's by the place on the bus
+        if devices:  # CUDA's default order is by speed, nvidia-smi's by place on the bus
             inherited |= {"CUDA_VISIBLE_DEVICES": ",".join(map(str, devices)), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
         return inherited
 
     def _link_backends(self, folder: Path) -> Path:
-        """A backend directory with this interpreter's stub, which the wheel keeps apart from the backend, and the C++
-        host, where it can be had: only its own models miss it."""
+        """Backend directory with this interpreter's stub, which the wheel has in a separate folder, and the C++ host if
+        it can be compiled: only models of that host need it."""
         backend = folder / "python"
         backend.mkdir()
         wheel = self.package / "tritonserver"
@@ -103,7 +103,7 @@ class Installation:
 
 
 def _http_threads() -> int:
-    """The server's own 8 would push each other, and the model, off a few cores."""
+    """Number of HTTP threads: the server's default of 8 would compete with the model on a few cores."""
     return max(2, min(8, len(os.sched_getaffinity(0))))
 
 

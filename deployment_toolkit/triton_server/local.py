@@ -1,5 +1,5 @@
-"""The tritonserver of nvidia-pytriton's wheel as a child of this process: no Docker, no GPU unless a model asks for
-one, on loopback only."""
+"""Tritonserver of nvidia-pytriton's wheel as a child of this process: no Docker, no GPU unless a model needs one, on
+loopback only."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def local_server(
     env: Mapping[str, str] | None = None,
     devices: Sequence[int] = (),
 ) -> Iterator[TritonServer]:
-    """A ready server on loopback, gone with all its processes, files and shared memory when the block is left.
+    """Yields a ready server on loopback; its processes, files and shared memory are removed when the block is left.
 
-    Ports left out are chosen free. The log is appended to ``log_path`` while the server runs. Models are hosted by the
-    Python backend, in processes that import this project and the packages of this interpreter; ``env`` is what they
-    inherit, by default this process's environment. ``devices`` are the GPUs that the server and its models see, by the
-    indices that nvidia-smi tells; without any it sees those that the environment leaves it. Call it in a thread that
-    outlives the block: the kernel ends the server with the thread that started it. What changes the server is for those
-    who have its key, a new one of each start: this user's clients find it (``key_files``).
+    Ports that are not given are free ones. The log is appended to ``log_path`` while the server runs. The Python
+    backend hosts models in processes that import this project and the packages of this interpreter; ``env`` is their
+    environment, by default this process's. ``devices`` are the GPUs that the server and its models see, by the indices
+    of nvidia-smi; without them the server sees the GPUs that the environment allows. Call it in a thread that outlives
+    the block: the kernel ends the server with the thread that started it. Requests that change the server need its key,
+    which is new for each start; this user's clients find it (``key_files``).
 
     Raises ServerError if the repository is missing, a given port is in use, or the server ends or is not ready within
     ``timeout_s``, then with the last lines of its log.
@@ -80,7 +80,7 @@ def _start(
     timeout_s: float,
     env: Mapping[str, str],
 ) -> tuple[Child, TritonServer]:
-    """A ready server; another process may take a chosen port before the server does, then others are chosen."""
+    """Starts a ready server; if another process takes a chosen port before the server does, others are chosen."""
     for attempt in range(1, _START_ATTEMPTS + 1):
         ports = choose_free(wanted)
         log_start = log_path.stat().st_size if log_path.exists() else 0
@@ -94,7 +94,7 @@ def _start(
                 log_path=log_path,
             )
             try:
-                # Asking the ports alone would not do: whoever took one of them may be a server too.
+                # A request to the ports would not be enough: the process that took one of them may be a server too.
                 listens = partial(_listens, process.pid, set(ports.values()))
                 wait_ready(server, wait=process.wait, timeout_s=timeout_s, listens=listens)
                 require_restricted(server.http_url, server.grpc_url)
@@ -112,6 +112,6 @@ def _start(
 def _listens(pid: int, ports: set[int]) -> bool:
     try:
         connections = psutil.Process(pid).net_connections("tcp")
-    except psutil.Error:  # it has just ended
+    except psutil.Error:  # the process has just ended
         return False
     return ports <= {connection.laddr.port for connection in connections if connection.status == psutil.CONN_LISTEN}

@@ -1,4 +1,4 @@
-"""A handle on a running server, wherever it runs."""
+"""Handle of a running server on any host."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ logger = logging.getLogger("triton")
 
 _ANSWER_TIMEOUT_S = 10.0
 _POLL_S = 0.1
-_POLLS = "polling is enabled"  # so that a model can't be loaded or unloaded at will
+_POLLS = "polling is enabled"  # Triton's message: models can't be loaded or unloaded on request
 _LOADED = ("LOADING", "READY", "UNLOADING")
 
 
 class TritonServer:
-    """A running server, known by the URL of at least one of its protocols.
+    """A running server, given by the URL of at least one of its protocols.
 
     ``pid`` is the process id of a server on this host that this process started, else None; its model processes are
-    its children. ``log_path`` is where such a server logs, ``key_file`` holds the key of its restricted endpoints,
-    which every method finds by itself. Every method opens a connection of its own, so that a handle may be used from
-    any thread. Methods raise ServerError when the server is not there or answers with an error.
+    its children. ``log_path`` is the log of such a server; ``key_file`` holds the key of its restricted endpoints,
+    which every method finds by itself. Every method opens a new connection, so any thread may use a handle. Methods
+    raise ServerError if the server can't be reached or answers with an error.
     """
 
     def __init__(
@@ -55,28 +55,28 @@ class TritonServer:
 
     @classmethod
     def from_url(cls, url: str) -> TritonServer:
-        """A server by one URL: ``grpc://host:port``, ``http://host:port`` or ``host:port``, which means gRPC."""
+        """Server at one URL: ``grpc://host:port``, ``http://host:port`` or ``host:port``, which means gRPC."""
         parsed = ServerUrl.parse(url)
         return cls(grpc_url=str(parsed)) if parsed.scheme == Scheme.GRPC else cls(http_url=str(parsed))
 
     @property
     def http_url(self) -> str:
-        """``http://host:port``."""
+        """URL of the HTTP protocol, ``http://host:port``."""
         return self._known(Scheme.HTTP)
 
     @property
     def grpc_url(self) -> str:
-        """``grpc://host:port``."""
+        """URL of the gRPC protocol, ``grpc://host:port``."""
         return self._known(Scheme.GRPC)
 
     @property
     def urls(self) -> list[ServerUrl]:
-        """The addresses by which it is known."""
+        """Known URLs of the server."""
         return list(self._urls.values())
 
     @property
     def metrics_url(self) -> str:
-        """``http://host:port/metrics``."""
+        """URL of the metrics, ``http://host:port/metrics``."""
         if self._metrics_url is None:
             raise ServerError(f"the metrics address of the server at {self._url} is not known: give its URL")
         return self._metrics_url
@@ -85,7 +85,7 @@ class TritonServer:
         return str(self._url)
 
     def is_ready(self, timeout_s: float = 1.0) -> bool:
-        """Whether the server answers within ``timeout_s`` that it is ready."""
+        """True if the server answers within ``timeout_s`` that it is ready."""
         try:
             with admin_client(self._url, timeout_s=timeout_s) as client:
                 return client.is_ready()
@@ -101,7 +101,7 @@ class TritonServer:
             time.sleep(_POLL_S)
 
     def load_model(self, name: str, timeout_s: float) -> None:
-        """Returns when the model answers; a server that polls its repository is waited for.
+        """Loads the model and returns when it answers; if the server polls its repository, only waits.
 
         Raises ServerError if the model is not in the server's repository, can't be loaded or takes longer than
         ``timeout_s``.
@@ -120,8 +120,8 @@ class TritonServer:
         logger.info("model %s is ready after %.1f s", name, time.monotonic() - started)
 
     def unload_model(self, name: str) -> bool:
-        """Asks the server to let go of the model. False for one that polls its repository: it does when the model's
-        files are gone. Raises ServerError if the model is not in the server's repository."""
+        """Requests that the server unloads the model. False if the server polls its repository: then it unloads the
+        model when its files are gone. Raises ServerError if the model is not in the server's repository."""
         self._require_in_repository(name)
         try:
             with admin_client(self._url, timeout_s=_ANSWER_TIMEOUT_S) as client:
@@ -133,14 +133,14 @@ class TritonServer:
         return True
 
     def has_loaded(self, name: str) -> bool:
-        """Whether the server holds a version of the model in memory, or is about to."""
+        """True if the server holds a version of the model in memory, or is loading or unloading one."""
         with admin_client(self._url, timeout_s=_ANSWER_TIMEOUT_S) as client:
-            if client.is_model_ready(name, ""):  # the index is silent about a model whose files are gone
+            if client.is_model_ready(name, ""):  # the index has no entry for a model whose files are gone
                 return True
             return any(entry["name"] == name and entry.get("state") in _LOADED for entry in client.index())
 
     def wait_unloaded(self, name: str, timeout_s: float) -> None:
-        """Returns when the server has let go of the model. Raises ServerError if it has not within ``timeout_s``."""
+        """Returns when the server has unloaded the model. Raises ServerError if it has not within ``timeout_s``."""
         deadline = time.monotonic() + timeout_s
         while self.has_loaded(name):
             if time.monotonic() > deadline:
@@ -148,8 +148,8 @@ class TritonServer:
             time.sleep(_POLL_S)
 
     def require_model(self, name: str, version: str = "") -> None:
-        """Raises ServerError, with what is there, unless this version of the model answers; an empty version is the
-        server's choice."""
+        """Raises ServerError, which names the ready versions or the model's state, unless this version of the model
+        answers; an empty version is the server's choice."""
         with admin_client(self._url, timeout_s=_ANSWER_TIMEOUT_S) as client:
             if client.is_model_ready(name, version):
                 return
@@ -165,7 +165,7 @@ class TritonServer:
         raise ServerError(f"model {name} of the server at {self._url} is not loaded{state}: load it first")
 
     def model_config(self, name: str, version: str = "") -> dict[str, Any]:
-        """The server's complete configuration of a loaded model, as its HTTP interface writes it."""
+        """Complete configuration of a loaded model, in the form of the server's HTTP interface."""
         with admin_client(self._url, timeout_s=_ANSWER_TIMEOUT_S) as client:
             return client.config(name, version)
 
@@ -187,7 +187,7 @@ class TritonServer:
         return str(self._urls[scheme])
 
     def _require_in_repository(self, name: str) -> list[dict[str, Any]]:
-        """What the server's index says of each version of the model."""
+        """Entries of the server's index for each version of the model. Raises ServerError if there is none."""
         with admin_client(self._url, timeout_s=_ANSWER_TIMEOUT_S) as client:
             index = client.index()
         entries = [entry for entry in index if entry["name"] == name]
@@ -210,16 +210,16 @@ class TritonServer:
 
 
 def described_ranges(name: str, parameters: Mapping[str, Any]) -> dict[str, ValueRange]:
-    """The value ranges in the parameter ``model_spec`` of model ``name``'s configuration, none without it."""
+    """Value ranges in the parameter ``model_spec`` of model ``name``'s configuration; empty without it."""
     parameter = parameters.get(MODEL_SPEC)
     if parameter is None:
         return {}
     try:
         return ModelSpec.from_dict(json.loads(parameter["string_value"])).value_ranges
     except (ValueError, KeyError, TypeError) as error:
-        raise ServerError(f"parameter {MODEL_SPEC} of model {name} is not a signature: deploy it anew") from error
+        raise ServerError(f"parameter {MODEL_SPEC} of model {name} is not a signature: deploy it again") from error
 
 
 def _tensor_spec(plain: dict[str, Any]) -> TensorSpec:
-    """An entry of the metadata, whose shape starts with the batch dimension."""
+    """Signature of a metadata entry, whose shape starts with the batch dimension."""
     return TensorSpec(plain["name"], np.dtype(triton_to_np_dtype(plain["datatype"])).name, tuple(plain["shape"][1:]))

@@ -1,5 +1,5 @@
-"""Options of every tritonserver that is started here, embedded or in a container. An image that only serves imports
-them, too: it has no client library."""
+"""Options of every tritonserver that this project starts, embedded or in a container. An image that only serves,
+without a client library, imports this module too."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from deployment_toolkit.core import LoadMethod
 from deployment_toolkit.errors import ServerError
 
 _REPOSITORY_POLL_S = 1
-_EXIT_TIMEOUT_S = 5  # for requests in flight when the server is told to end
+_EXIT_TIMEOUT_S = 5  # for requests in flight when the server gets the signal to end
 COMMON_OPTIONS = (
     f"--exit-timeout-secs={_EXIT_TIMEOUT_S}",
-    # Configurations are complete. Completing them would start every model twice, and might add a scheduler.
+    # Configurations are complete. Auto-completion would start every model twice, and might add a scheduler.
     "--disable-auto-complete-config",
 )
 
 
 def repository_options(model_repository: Path, load_method: LoadMethod) -> list[str]:
-    """Options of a server about its models. Raises ServerError if the repository is missing."""
+    """Options of a server for its models. Raises ServerError if the repository is missing."""
     if not model_repository.is_dir():
         raise ServerError(f"there is no model repository at {model_repository}: give an existing folder")
     options = [f"--model-repository={model_repository.resolve()}", f"--model-control-mode={load_method}"]

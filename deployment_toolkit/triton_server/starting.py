@@ -1,4 +1,4 @@
-"""The wait until a server that was just started is ready, and what its log says when it never is."""
+"""Start of a server: the wait until it is ready, the check of its restrictions, the errors in its log."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def wait_ready(
     timeout_s: float,
     listens: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Returns when the server is ready. ``wait(seconds)`` tells its exit code, None while it runs; ``listens`` whether
-    it is the one behind its ports.
+    """Returns when the server is ready. ``wait(seconds)`` returns its exit code, None while it runs; ``listens``
+    returns True if this server listens at its ports.
 
-    Raises ServerError if it ends or is not ready within ``timeout_s``.
+    Raises ServerError if the server ends or is not ready within ``timeout_s``.
     """
     started = time.monotonic()
     next_line_s = _PROGRESS_S
@@ -51,8 +51,8 @@ def wait_ready(
 
 
 def require_restricted(*urls: str) -> None:
-    """Raises ServerError if the server, which was told to refuse it, lets somebody without its key ask for its models:
-    one in a container may not have been told, where the library that does it could not be loaded."""
+    """Raises ServerError if the server lets a client without its key list its models. This happens in a container that
+    could not load the library that passes the restricting options."""
     for url in urls:
         try:
             with admin_client(ServerUrl.parse(url), timeout_s=_ANSWER_TIMEOUT_S, with_key=False) as client:
@@ -68,7 +68,7 @@ def require_restricted(*urls: str) -> None:
 
 
 def what_it_says(log: str) -> str:
-    """The errors of a server's log, or its last lines, without its tables and its complaint about a missing GPU."""
+    """Errors of a server's log, or its last lines, without its tables and its complaint about a missing GPU."""
     lines = [line for line in log.splitlines() if not line.startswith(("+", "|")) and "CudaDriverHelper" not in line]
     errors = [line for line in lines if re.match(r"E\d{4} |error: ", line)]
     return last_lines("\n".join(errors or lines))

@@ -1,1 +1,1 @@
-"""The configuration of a run: YAML to dataclasses, checked before anything starts."""
+"""Configuration of a run: YAML to dataclasses, checked before anything starts."""

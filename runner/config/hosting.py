@@ -13,7 +13,7 @@ from runner.config.experiment import AUTO_HOST, Parameters, TritonLaunchMode
 
 
 def host_of(mode: TritonLaunchMode, parameters: Parameters) -> str:
-    """What ``--host`` is told: the experiment's own, else by the launch mode. The embedded server has only the Python
+    """Value of ``--host``: the experiment's own, else by the launch mode. The embedded server has only the Python
     backend, NVIDIA's has the formats' own, other images may have either."""
     if parameters.host is not None:
         return parameters.host
@@ -24,12 +24,12 @@ def host_of(mode: TritonLaunchMode, parameters: Parameters) -> str:
 
 
 def takes_threads(host: str) -> bool:
-    """Whether the host is one of this project's, which has the parameter ``threads``."""
+    """True if the host is one of this project's, which has the parameter ``threads``."""
     return host not in (Host.NATIVE, AUTO_HOST)
 
 
 def hosting_problems(mode: TritonLaunchMode, parameters: Parameters, batching: Batching) -> Iterator[str]:
-    """What contradicts itself in an experiment's words about host and batching."""
+    """Contradictions in an experiment's settings of host and batching."""
     host = host_of(mode, parameters)
     if host == Host.NATIVE and mode is TritonLaunchMode.EMBEDDED:
         yield "host native needs triton_launch_mode docker or remote: the embedded server has no backends of formats"
@@ -45,7 +45,7 @@ def hosting_problems(mode: TritonLaunchMode, parameters: Parameters, batching: B
 
 
 def _refusal(host: Host, parameters: Parameters, batching: Batching) -> Iterator[str]:
-    """What a deployment with these words would be refused for."""
+    """Reasons to refuse a deployment with these settings."""
     try:
         Deployment(
             name="model",
@@ -66,10 +66,10 @@ _REDUCED = (Precision.BF16, Precision.INT8)
 
 
 def is_reduced(parameters: Parameters) -> bool:
-    """Whether metrics alone judge the answers, since rows can't agree to the last digits."""
+    """True if only metrics judge the answers, since rows can't agree to the last digits."""
     return parameters.format is Format.OPENVINO and parameters.precision in _REDUCED
 
 
 def missing_here(parameters: Parameters) -> str:
-    """Why an experiment can't be run on this host; nothing if it can."""
+    """Reason why an experiment can't be run on this host; empty if it can."""
     return missing_instructions(parameters.precision) if is_reduced(parameters) else ""

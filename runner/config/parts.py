@@ -63,8 +63,8 @@ class Training:
 
 @dataclass(frozen=True)
 class MetricLimits:
-    """By how much a metric may be worse than the framework's, in fp32 and in a reduced precision (None: it is not
-    gated there), and its name in reports (None: its name in the CSV)."""
+    """Largest loss of a metric against the framework, in fp32 and in a reduced precision (None: the metric is not gated
+    there), and its name in reports (None: its name in the CSV)."""
 
     max_loss: float | None = None
     reduced_precision_max_loss: float | None = None
@@ -73,7 +73,7 @@ class MetricLimits:
 
 @dataclass(frozen=True)
 class Correctness:
-    """When the deployed model counts as the framework's: ``|a - b| <= atol + rtol * |b|`` in every row, and the
+    """Gate of the deployed model against the framework: ``|a - b| <= atol + rtol * |b|`` in every row, and the
     metrics within their limits. For OpenVINO in bf16 and int8: ``|a - b| <= reduced_precision_atol`` in every row,
     which finds what is broken, and the metrics within their limits for that.
 
@@ -122,7 +122,7 @@ class Correctness:
 
 @dataclass(frozen=True)
 class MeasurementConfig:
-    """How a point is measured: three windows of ``request_count`` requests (a second at least), or of ``window_ms``
+    """Measurement of a point: three windows of ``request_count`` requests (a second at least), or of ``window_ms``
     milliseconds if that is given; it settled if they differ by at most ``stability_percentage``, else it is repeated up
     to ``retries`` times, each twice as long."""
 

@@ -154,7 +154,7 @@ class RunConfig:
         return release_of(self.triton_image(configuration)) or configuration.container_version or self.container_version
 
     def searches(self, number: int) -> bool:
-        """Whether the settings of experiment ``number`` are searched."""
+        """True if the settings of experiment ``number`` are searched."""
         return self.search is not None and self.search.chooses(number)
 
     def server_plan(self, number: int) -> ServerPlan:
@@ -195,7 +195,7 @@ class RunConfig:
 
     @property
     def experiment_numbers(self) -> range:
-        """From 1."""
+        """Numbers of the experiments, from 1."""
         return range(1, len(self.configurations) + 1)
 
     @property
@@ -220,7 +220,7 @@ class RunConfig:
         return url
 
     def problems(self, numbers: Sequence[int]) -> Iterator[str]:
-        """What keeps the experiments ``numbers`` from being launched as configured."""
+        """Reasons why the experiments ``numbers`` can't be launched as configured."""
         yield from needless(self, {self.launch_mode_of(item) for item in self.configurations})
         if self.from_image_name and not self.triton_dockerfile:
             yield "from_image_name is what triton_dockerfile builds on: give that too, or leave it out"

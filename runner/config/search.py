@@ -14,7 +14,7 @@ from runner.config.hosting import host_of, takes_threads
 
 @dataclass(frozen=True)
 class Search:
-    """Which ``experiments`` are searched (None: every one that runs), over which grid, for the best throughput with a
+    """Search over a grid, for ``experiments`` (None: every one that runs), for the best throughput with a
     99th percentile of the latency of at most ``p99_budget_ms``.
 
     The load is ``rows_per_request`` rows a request over ``protocol``, at each ``concurrency``. A part of the grid that
@@ -50,11 +50,11 @@ class Search:
                 raise UsageError(f"{name} must be above 0, not {getattr(self, name)}")
 
     def chooses(self, number: int) -> bool:
-        """Whether experiment ``number`` is searched, if it runs."""
+        """True if experiment ``number`` is searched, if it runs."""
         return self.experiments is None or number in self.experiments
 
     def problems(self, mode: TritonLaunchMode, parameters: Parameters, batching: Batching) -> Iterator[str]:
-        """What keeps an experiment from being searched like this."""
+        """Reasons why an experiment can't be searched like this."""
         if batching is not Batching.DYNAMIC:
             yield f"search tunes dynamic batching, this run's batching is {batching}"
         for name in ("rows_per_request", "preferred_batch_sizes"):

@@ -68,7 +68,7 @@ def release_of(image: str | None) -> str | None:
 
 
 def keys_given(part: object, keys: Sequence[str]) -> tuple[str, ...]:
-    """Those of the keys that a run or an experiment gives."""
+    """Keys, of the given ones, that a run or an experiment sets."""
     return tuple(name for name in keys if getattr(part, name, None))
 
 
@@ -79,13 +79,13 @@ def needless_keys(part: object, modes: Collection[TritonLaunchMode]) -> dict[str
 
 
 def needless(part: object, modes: Collection[TritonLaunchMode]) -> Iterator[str]:
-    """The problems of such keys."""
+    """Problems of needless keys."""
     for key, says in needless_keys(part, modes).items():
         yield f"{key} {says}, triton_launch_mode {' and '.join(sorted(modes))} needs none: leave one of them out"
 
 
 def server_problems(plan: ServerPlan) -> Iterator[str]:
-    """What can't be launched as configured: contradictions between the launch mode, containers, formats and devices."""
+    """Problems of a server's configuration: contradictions between launch mode, containers, formats and devices."""
     if plan.mode is TritonLaunchMode.EMBEDDED:
         yield from _embedded_problems(plan)
     if plan.mode is TritonLaunchMode.DOCKER:

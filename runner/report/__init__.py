@@ -1,1 +1,1 @@
-"""Results of a run: tables, pictures, report.md, the record of the run."""
+"""Report of a run: tables, pictures, report.md, the record of the run."""

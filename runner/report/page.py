@@ -50,7 +50,7 @@ def save_report(task: Task, experiments: Sequence[Experiment], workspace: Worksp
 
 
 def provenance(task: Task) -> str:
-    """Where and when, for the head of pictures."""
+    """Place and time of a run, for the head of pictures."""
     return f"{task.config.model_name} on {task.system.summary}, {task.started:%Y-%m-%d %H:%M} UTC"
 
 

@@ -1,4 +1,4 @@
-"""The commands of an experiment as a script that repeats it."""
+"""Script that repeats the commands of an experiment."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ until [ -e "$out/server_is_ready" ]; do kill -0 "$server"; sleep 0.2; done
 
 
 def replay_script(experiment: Experiment, records: Sequence[StageRecord], name: str) -> str:
-    """The text of the script."""
+    """Text of the script."""
     number, run = experiment.number, experiment.workspace.run_name
     lines = [_HEAD.format(number=number, run=run, name=name, root=shlex.quote(str(ROOT)))]
     server_started = False
@@ -73,11 +73,11 @@ def _server_command(experiment: Experiment) -> list[str]:
 
 
 def _quote(argv: Sequence[str], experiment: Experiment) -> str:
-    """One line of bash; folders of the run become folders under ``$out``, files of the project are named from its
+    """One line of bash; folders of the run become folders under ``$out``, files of the project are relative to its
     root."""
     folders = experiment.folders
     moved = {str(folders.results): "results", str(folders.shared): "shared"}
-    if experiment.launch_mode is not TritonLaunchMode.REMOTE:  # whose repository is where its server looks
+    if experiment.launch_mode is not TritonLaunchMode.REMOTE:  # a remote server's repository can't be moved
         moved[str(folders.model_store)] = "model_store"
     parts = []
     for part in argv:

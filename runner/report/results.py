@@ -51,14 +51,14 @@ class ExperimentResult:
 
     @property
     def title(self) -> str:
-        """Names the experiment in tables and pictures."""
+        """Name of the experiment in tables and pictures."""
         parameters = self.experiment.parameters
         title = f"{self.experiment.number}: {parameters.format} {parameters.precision}"
         return title if self.model_name == self.experiment.config.model_name else f"{title}, {self.model_name}"
 
     @property
     def parameters(self) -> dict[str, str]:
-        """What distinguishes it, as columns of a summary."""
+        """Distinguishing settings, as columns of a summary."""
         parameters = self.experiment.parameters
         return {
             "experiment": str(self.experiment.number),
@@ -79,7 +79,7 @@ class ExperimentResult:
 
     @property
     def server(self) -> str:
-        """Where it was served: the launch mode, with the container's image or the address."""
+        """Server of the experiment: the launch mode, with the container's image or the address."""
         mode = self.experiment.launch_mode
         where = {
             TritonLaunchMode.DOCKER: self.experiment.server_image,
@@ -113,7 +113,7 @@ class ExperimentResult:
 
 
 def read_results(experiment: Experiment, records: list[StageRecord]) -> list[ExperimentResult]:
-    """What is there of an experiment's files: of the network, and of the ensemble if there is one."""
+    """Results in an experiment's files: of the network, and of the ensemble if there is one."""
     config, folders = experiment.config, experiment.folders
     ensemble = {stage.name for stage in ENSEMBLE_STAGES}
     own = [record for record in records if record.name not in ensemble]

@@ -1,4 +1,4 @@
-"""The part of a report about a search."""
+"""Section of a report about a search."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def plot_name(number: int) -> str:
 
 
 def search_plots(results: Sequence[ExperimentResult], provenance: str) -> dict[str, bytes]:
-    """A picture per experiment that was searched, by file name."""
+    """Pictures of the searched experiments, by file name."""
     plots = {}
     for result in results:
         if result.search:
@@ -51,7 +51,7 @@ def search_plots(results: Sequence[ExperimentResult], provenance: str) -> dict[s
 
 
 def search_section(result: ExperimentResult) -> list[str]:
-    """Parts of the report on an experiment: the choice and why, the picture, the frontier; nothing if it was not
+    """Parts of the report on an experiment: the choice and its reason, the picture, the frontier; empty if it was not
     searched."""
     if not result.search:
         return []
@@ -109,8 +109,8 @@ _SUBTITLE_CHARACTERS = 125
 def search_plot(
     known: Sequence[ServingPoint], search: Search, verdict: Verdict | None, title: str, provenance: str
 ) -> bytes:
-    """A PNG: every point, the frontier as a line, the budget, and, if there is a verdict, the chosen point and the one
-    that was configured."""
+    """PNG with every point, the frontier as a line, the budget, and, if there is a verdict, the chosen point and the
+    configured point."""
     figure = new_figure(*_SIZE_INCHES)
     axes = figure.add_axes((0.095, 0.195, 0.88, 0.63))
     concurrencies = sorted({point.concurrency for point in known})

@@ -1,4 +1,4 @@
-"""The host and the versions a run was made with, so that its figures have a provenance."""
+"""Host and software versions of a run, as the provenance of its figures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deployment_toolkit.hardware import gpu_descriptions
 PACKAGES = (
     "tensorflow-cpu",
     "onnxruntime",
-    "onnxruntime-gpu",  # in the place of the one before, after scripts/install.sh --gpu
+    "onnxruntime-gpu",  # replaces onnxruntime after scripts/install.sh --gpu
     "onnx",
     "tf2onnx",
     "nvidia-pytriton",
@@ -28,8 +28,8 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class SystemInfo:
-    """A host. ``load_average`` is that of the last minute when the run began; ``gpus`` are
-    name, memory and driver of each."""
+    """A host. ``load_average`` is the value of the last minute when the run began; ``gpus`` are name, memory and driver
+    of each GPU."""
 
     cpu: str
     cores: int
@@ -42,17 +42,17 @@ class SystemInfo:
 
     @property
     def summary(self) -> str:
-        """One line for the head of a report."""
+        """Line for the head of a report."""
         host = f"{self.cpu}, {self.cores} cores, {self.memory_gib:.0f} GiB, {self.system}"
         return "; GPU ".join([host, *self.gpus])
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain YAML types."""
+        """Plain YAML types of the host."""
         return asdict(self)
 
 
 def read_system_info() -> SystemInfo:
-    """This host."""
+    """Reads the description of this host."""
     return SystemInfo(
         cpu=_cpu_name(),
         cores=psutil.cpu_count() or 0,
@@ -66,7 +66,7 @@ def read_system_info() -> SystemInfo:
 
 
 def _versions() -> dict[str, str]:
-    """Of those packages that are installed."""
+    """Versions of the installed packages."""
     installed = {name: found for name in PACKAGES for found in importlib.metadata.distributions(name=name)}
     return {name: found.version for name, found in installed.items()}
 

@@ -1,4 +1,4 @@
-"""The record of a run: what was asked, where it ran, what became of it."""
+"""Record of a run: its request, its host, its outcome."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from runner.report.system_info import SystemInfo
 
 @dataclass
 class Task:
-    """Times are UTC. ``interrupted`` says that Ctrl-C ended the run before every stage had its turn."""
+    """Record of a run. Times are UTC. ``interrupted`` means that Ctrl-C ended the run before its last stage."""
 
     config: RunConfig
     command: str
@@ -31,11 +31,11 @@ class Task:
 
     @property
     def failed(self) -> bool:
-        """Whether any stage failed."""
+        """True if any stage failed."""
         return any(record.state is StageState.FAILED for record in self.records)
 
     def of_experiment(self, number: int | None) -> list[StageRecord]:
-        """The stages of one experiment, or of the preparation."""
+        """Stages of one experiment, or of the preparation."""
         return [record for record in self.records if record.experiment == number]
 
     def save(self, path: Path) -> None:
@@ -53,7 +53,7 @@ class Task:
 
 
 def to_plain(value: Any) -> Any:
-    """A dataclass as plain YAML types."""
+    """Converts a dataclass to plain YAML types."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {item.name: to_plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
     if isinstance(value, dict):

@@ -1,1 +1,1 @@
-"""The search of serving settings: which to try, their visits, the choice."""
+"""Search of serving settings: candidates, their visits, the choice."""

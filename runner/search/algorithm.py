@@ -1,8 +1,8 @@
-"""Search algorithm: a walk along one axis at a time with short windows, then a final between the best
-with long ones. It measures nothing itself, so that it can be fed by any searcher, or by a made-up surface.
+"""Search algorithm: a walk along one axis at a time with short windows, then a final of the best candidates with long
+windows. It measures nothing itself, so any searcher, or an invented surface, can supply the measurements.
 
-Every round measures what it compares in one go, the incumbent among it, in an order that changes; what decides are
-medians. So a machine that gets slower for a minute does so for all candidates of a comparison.
+Every round measures all candidates of a comparison, with the incumbent, one after the other in a changing order;
+medians decide. So a machine that is slower for a minute is slower for all candidates of a comparison.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from runner.config.search import Search
 from runner.search.results import MeasuredCandidate, ServingPoint, best_points
 from runner.search.space import Candidate, Space
 
-_EXPLORING = 0.55  # of the time; the rest is the final's
-_LENIENCE = 1.25  # a p99 of short windows over the budget by less than this may be noise
+_EXPLORING = 0.55  # share of the time; the rest is for the final
+_LENIENCE = 1.25  # a p99 of short windows that exceeds the budget by a smaller factor may be noise
 _PASSES = 3
 _SEED = 1
 
 
 @dataclass(frozen=True)
 class Round:
-    """Candidates to compare. ``visits_left`` is how many visits, these included, the search is going to take at most;
-    ``final`` asks for the long windows."""
+    """Candidates to compare. ``visits_left`` is the largest number of visits that the search will still make, these
+    included; ``final`` requires the long windows."""
 
     number: int
     candidates: tuple[Candidate, ...]
@@ -36,8 +36,8 @@ Walk = Generator[Round, Sequence[MeasuredCandidate], None]
 
 
 def walk(space: Space, search: Search) -> Walk:
-    """The rounds of a search. Each is answered by what was measured of it; a candidate that could not be measured is
-    left out there, and not asked for again in the exploration. Ends without a final where none could be."""
+    """Yields the rounds of a search. The caller sends the measurements of each round, without the candidates that could
+    not be measured; the exploration does not request them again. Ends without a final if nothing could be measured."""
     state = _State(space, search, random.Random(_SEED))
     incumbent = yield from state.explore()
     if incumbent is not None:
@@ -56,7 +56,7 @@ class _State:
         self._round = 0
 
     def explore(self) -> Generator[Round, Sequence[MeasuredCandidate], Candidate | None]:
-        """Walks along the axes until none leads further or the time for it is spent. Returns where it arrived."""
+        """Walks along the axes until none improves the incumbent or the time is spent. Returns the last incumbent."""
         incumbent: Candidate = self._space.start
         for _ in range(_PASSES):
             before = incumbent
@@ -72,8 +72,8 @@ class _State:
         return incumbent if self._measured else None
 
     def decide(self, incumbent: Candidate) -> Walk:
-        """Measures the finalists against each other, round by round, as often as the time allows, at least twice where
-        a comparison is asked for at all."""
+        """Compares the finalists, round by round, as often as the time allows, and at least twice if more than one
+        round is configured."""
         finalists = self._finalists(incumbent)
         least = min(2, self._search.rounds)
         for number in range(self._search.rounds):
@@ -94,7 +94,7 @@ class _State:
         return answer
 
     def _ahead(self, now: int) -> int:
-        """Visits that may follow an exploring round: what there is time or are candidates for, and the final."""
+        """Largest number of visits after an exploring round, limited by time and by candidates, with the final."""
         final = self._search.finalists * self._search.rounds
         took = self._seconds(final=False)
         unseen = self._space.size - len(self._asked)
@@ -104,7 +104,7 @@ class _State:
         return max(0, min(unseen, affordable)) + final
 
     def _affordable(self, candidates: list[Candidate]) -> list[Candidate]:
-        """A random part of the candidates where the time for exploring does not suffice for all."""
+        """Candidates for which there is time to explore: all, or a random part."""
         took = self._seconds(final=False)
         if took is None:
             return candidates
@@ -118,7 +118,7 @@ class _State:
         return ranked[0].candidate if ranked else incumbent
 
     def _finalists(self, incumbent: Candidate) -> list[Candidate]:
-        """Where the walk arrived, what is configured, and the best of the rest, the first of these with lenience."""
+        """Finalists: the last incumbent, the configured candidate, and the best others, the first with lenience."""
         budget_ms = self._search.p99_budget_ms
         known = {visit.candidate for visit in self._measured}
         ranked: list[ServingPoint] = best_points(self._measured, budget_ms)
@@ -132,7 +132,7 @@ class _State:
         return sum(visit.seconds for visit in self._measured)
 
     def _seconds(self, *, final: bool) -> float | None:
-        """What a visit took so far, in the mean; None before the first."""
+        """Mean time of the visits so far; None before the first."""
         took = [visit.seconds for visit in self._measured if visit.final is final]
         return sum(took) / len(took) if took else None
 

@@ -28,9 +28,9 @@ _FLAGS = {True: "yes", False: "no"}
 
 
 def write_search(path: Path, measured: Sequence[MeasuredCandidate], budget_ms: float, *, decided: bool) -> None:
-    """Writes at least one visit, in the order in which they were made; the file is replaced whole. ``Frontier`` marks
-    the rows of points that no other one beats in both throughput and p99, ``Chosen``, once it is ``decided``, those of
-    the chosen candidate."""
+    """Writes the visits, at least one, in the order of measurement; the file is replaced atomically. ``Frontier`` marks
+    the points that no other point beats in both throughput and p99; ``Chosen``, if ``decided``, marks the rows of the
+    chosen candidate."""
     best = {(point.candidate, point.concurrency) for point in frontier(points(measured))}
     chosen = choice(measured, budget_ms) if decided else None
     rows = []
@@ -51,8 +51,8 @@ def write_search(path: Path, measured: Sequence[MeasuredCandidate], budget_ms: f
 
 
 def read_search(path: Path) -> tuple[list[MeasuredCandidate], bool]:
-    """The visits, without their times, and whether the search came to a choice. Raises DataError if the file can't be
-    read."""
+    """Reads the visits, without their times, and True if the search made a choice. Raises DataError if the file can't
+    be read."""
     visits: dict[tuple[int, Candidate], list[dict[str, Any]]] = {}
     finals: dict[int, bool] = {}
     decided = False
@@ -70,15 +70,15 @@ def read_search(path: Path) -> tuple[list[MeasuredCandidate], bool]:
 
 
 def choice(measured: Sequence[MeasuredCandidate], budget_ms: float) -> Candidate:
-    """The best finalist; without a final the best of all."""
+    """Best finalist; without a final, the best of all candidates."""
     finals = [visit for visit in measured if visit.final]
     return best_points(finals or measured, budget_ms)[0].candidate
 
 
 @dataclass(frozen=True)
 class MeasuredCandidate:
-    """One visit of a candidate: a row per concurrency. ``final`` visits have the long windows; ``seconds`` is what the
-    visit took, deployment included."""
+    """One visit of a candidate: a row per concurrency. ``final`` visits have the long windows; ``seconds`` is the
+    time of the visit, with the deployment."""
 
     candidate: Candidate
     round: int
@@ -100,13 +100,13 @@ class ServingPoint:
     spread: float
 
     def rank(self, budget_ms: float) -> tuple[bool, float]:
-        """The larger the better: within the budget by throughput, else by nearness to it."""
+        """Sort key, larger is better: within the budget by throughput, else by nearness to the budget."""
         within = self.p99_ms <= budget_ms
         return within, self.throughput if within else -self.p99_ms
 
 
 def points(measured: Iterable[MeasuredCandidate]) -> list[ServingPoint]:
-    """The points of all candidates, in the order of their first visits. Where a candidate has final visits, they alone
+    """Points of all candidates, in the order of their first visits. If a candidate has final visits, only these
     count."""
     by_candidate: dict[Candidate, list[MeasuredCandidate]] = {}
     for visit in measured:
@@ -121,7 +121,7 @@ def points(measured: Iterable[MeasuredCandidate]) -> list[ServingPoint]:
 
 
 def best_points(measured: Iterable[MeasuredCandidate], budget_ms: float) -> list[ServingPoint]:
-    """Each candidate at the concurrency at which it serves best, the best candidate first."""
+    """Best point of each candidate over its concurrencies, the best candidate first."""
     best: dict[Candidate, ServingPoint] = {}
     for point in points(measured):
         known = best.get(point.candidate)
@@ -131,12 +131,12 @@ def best_points(measured: Iterable[MeasuredCandidate], budget_ms: float) -> list
 
 
 def by_rank(budget_ms: float) -> Callable[[ServingPoint], tuple[bool, float]]:
-    """A sort key."""
+    """Sort key of points for a budget."""
     return lambda point: point.rank(budget_ms)
 
 
 def frontier(of: Sequence[ServingPoint]) -> list[ServingPoint]:
-    """The points of which no other has both more throughput and a lower p99, by rising p99."""
+    """Points that no other point beats in both throughput and p99, by rising p99."""
     kept: list[ServingPoint] = []
     for point in sorted(of, key=lambda item: (item.p99_ms, -item.throughput)):
         if not kept or point.throughput > kept[-1].throughput:

@@ -1,4 +1,4 @@
-"""The settings that a search tries."""
+"""Settings that a search tries."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from runner.config.experiment import Parameters
 from runner.config.hosting import takes_threads
 from runner.config.search import Search
 
-_MOST_LAYOUTS = 6  # that are tried one by one; of more, instances first, then threads
+_MOST_LAYOUTS = 6  # up to this number all are tried; with more, first instances, then threads
 _OVERSUBSCRIPTION = 2
 
 
 @dataclass(frozen=True, order=True)
 class Candidate:
-    """Serving settings of a model. ``threads`` is None where the host takes none."""
+    """Serving settings of a model. ``threads`` is None if the host takes none."""
 
     instances: int
     threads: int | None
@@ -27,7 +27,7 @@ class Candidate:
 
     @property
     def cells(self) -> dict[str, object]:
-        """As columns of a table; ``of_cells`` is its inverse."""
+        """Columns of a table row; ``of_cells`` is the inverse."""
         return {
             "Instances": self.instances,
             "Threads": self.threads,
@@ -37,7 +37,7 @@ class Candidate:
 
     @classmethod
     def of_cells(cls, line: Mapping[str, str]) -> Candidate:
-        """From a line of a table. Raises KeyError or ValueError."""
+        """Candidate of a table row. Raises KeyError or ValueError."""
         return cls(
             int(line["Instances"]),
             int(line["Threads"]) if line["Threads"] else None,
@@ -46,7 +46,7 @@ class Candidate:
         )
 
     def over(self, parameters: Parameters) -> Parameters:
-        """An experiment's parameters with these settings."""
+        """Parameters of an experiment with these settings."""
         return dataclasses.replace(
             parameters,
             number_of_model_instances=self.instances,
@@ -57,7 +57,7 @@ class Candidate:
 
     @property
     def layout(self) -> tuple[int, int | None]:
-        """Instances and threads."""
+        """Instances and threads of the candidate."""
         return self.instances, self.threads
 
     def __str__(self) -> str:
@@ -70,7 +70,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Space:
-    """The grid around ``start``, the settings that the experiment is configured with."""
+    """Grid around ``start``, the experiment's configured settings."""
 
     start: Candidate
     layouts: tuple[tuple[int, int | None], ...]
@@ -79,8 +79,8 @@ class Space:
 
     @classmethod
     def of(cls, search: Search, parameters: Parameters, host: str, cores: int) -> Space:
-        """What the configuration asks for; else instances and threads that keep from half of the cores to twice as many
-        busy, and preferred batches of a part of the rows that are in flight at once, or as large as the model takes."""
+        """Grid from the configuration. Defaults: instances and threads that keep from half of the cores to twice as
+        many busy, and preferred batches of a part of the rows in flight, or as large as the model takes."""
         in_flight = search.rows_per_request * max(search.concurrency)
         parts = (in_flight // part for part in (8, 4, 2))
         sizes = search.preferred_batch_sizes or [
@@ -106,7 +106,7 @@ class Space:
         return len(self.layouts) * len(self.preferred_batch_sizes) * len(self.max_queue_delays_us)
 
     def axes(self, around: Candidate) -> list[list[Candidate]]:
-        """The candidates that differ from one in one way: instances and threads, preferred sizes, delay."""
+        """Candidates that differ from ``around`` in one axis: instances and threads, preferred sizes, delay."""
         replace = dataclasses.replace
         layouts = {
             layout: replace(around, instances=layout[0], threads=layout[1]) for layout in (around.layout, *self.layouts)
@@ -135,12 +135,12 @@ def _layouts(search: Search, host: str, cores: int) -> list[tuple[int, int | Non
 
 
 def _doublings(largest: int) -> list[int]:
-    """1, 2, 4 … up to ``largest``."""
+    """Powers of two, 1, 2, 4 … up to ``largest``."""
     return [2**power for power in range(largest.bit_length()) if 2**power <= largest]
 
 
 def _alike(around: tuple[int, int | None], layouts: Sequence[tuple[int, int | None]]) -> list[tuple[int, int | None]]:
-    """For each number of instances the threads that keep as many cores busy as ``around`` does, as nearly as can be."""
+    """Layouts, one per number of instances, with the threads that keep about as many cores busy as ``around``."""
     wanted = around[0] * (around[1] or 1)
     by_count = {count: [layout for layout in layouts if layout[0] == count] for count, _ in layouts}
     return [min(group, key=lambda layout: abs(layout[0] * (layout[1] or 1) - wanted)) for group in by_count.values()]

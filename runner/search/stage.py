@@ -1,5 +1,5 @@
-"""The stage that searches: has candidates measured on the experiment's server, and leaves the experiment with the
-settings that it chose."""
+"""Search stage: measures candidates on the experiment's server, and sets the experiment's parameters to the chosen
+settings."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ FOLDER = "search"
 
 
 def search_settings(experiment: Experiment, shell: Shell) -> None:
-    """Measures candidates and tells a person how it goes. What follows in the experiment has the chosen settings.
-    Raises PerformanceError if no candidate could be measured."""
+    """Measures candidates and shows the progress; later stages of the experiment use the chosen settings. Raises
+    PerformanceError if no candidate could be measured."""
     _Searcher(experiment, search_of(experiment), shell).run()
 
 
 def search_of(experiment: Experiment) -> Search:
-    """What the configuration says of searching."""
+    """Search settings in the configuration of an experiment."""
     search = experiment.config.search
     assert search is not None, "without it there is no such stage"
     return search
 
 
 def space_of(experiment: Experiment) -> Space:
-    """The grid around what an experiment is configured with."""
+    """Grid around an experiment's configured settings."""
     parameters = experiment.configuration.parameters
     host = host_of(experiment.launch_mode, parameters)
     return Space.of(search_of(experiment), parameters, host, len(os.sched_getaffinity(0)))
 
 
 class _Searcher:
-    """The search of one experiment: has the walk's rounds measured, keeps what is known on disk, and decides."""
+    """Search of one experiment: measures the walk's rounds, keeps the results on disk, and decides."""
 
     def __init__(self, experiment: Experiment, search: Search, shell: Shell) -> None:
         self._experiment = experiment
@@ -81,7 +81,7 @@ class _Searcher:
         write_search(self._results / SEARCH_TABLE, self._measured, self._search.p99_budget_ms, decided=decided)
 
     def _decide(self) -> str:
-        """Takes the best over into the experiment, and says so."""
+        """Applies the best candidate to the experiment; returns a text about it."""
         verdict = Verdict.of(self._measured, self._space.start, self._search)
         chosen = verdict.chosen.candidate
         self._save(decided=True)
@@ -90,7 +90,7 @@ class _Searcher:
         return f"  {verdict.summary}\n  to keep it, write into the experiment's parameters:\n{verdict.yaml}"
 
     def _progress(self, candidate: Candidate, position: int) -> str:
-        """The progress of the search, before a visit."""
+        """Text about the progress of the search, before a visit."""
         assert self._asked is not None, "a visit belongs to a round"
         left, made = self._asked.visits_left - position, len(self._measured)
         time_left = ""

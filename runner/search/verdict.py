@@ -1,4 +1,4 @@
-"""The choice of a search, and the reasons in words."""
+"""Verdict of a search: the choice, and its reasons in words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runner.search.space import Candidate
 
 @dataclass(frozen=True)
 class Verdict:
-    """The chosen point and those that it was chosen from, the best first; ``start`` is what was configured."""
+    """The chosen point and the compared points, the best first; ``start`` is the configured candidate."""
 
     ranking: tuple[ServingPoint, ...]
     start: Candidate
@@ -20,35 +20,35 @@ class Verdict:
 
     @classmethod
     def of(cls, measured: Sequence[MeasuredCandidate], start: Candidate, search: Search) -> Verdict:
-        """Of the final, or of everything where there was none."""
+        """Verdict from the final's visits, or from all visits without a final."""
         finals = [visit for visit in measured if visit.final]
         return cls(tuple(best_points(finals or measured, search.p99_budget_ms)), start, search)
 
     @property
     def chosen(self) -> ServingPoint:
-        """The winner."""
+        """Chosen point."""
         return self.ranking[0]
 
     @property
     def met(self) -> bool:
-        """Whether it keeps to the budget."""
+        """True if the chosen point is within the budget."""
         return self.chosen.p99_ms <= self.search.p99_budget_ms
 
     @property
     def summary(self) -> str:
-        """One line."""
+        """Verdict in one line."""
         chosen, budget = self.chosen, f"{self.search.p99_budget_ms:g} ms"
         kept = "" if self.met else f"; NO candidate kept to the budget of {budget}, this is the nearest to it"
         return f"chosen: {chosen.candidate}: {_figures(chosen)}{kept}"
 
     @property
     def paragraph(self) -> str:
-        """The choice and why."""
+        """Verdict in a paragraph: the choice and its reason."""
         return " ".join([self._choice(), *self._others(), *self._noise()])
 
     @property
     def yaml(self) -> str:
-        """The lines of an experiment's ``parameters`` that say the same."""
+        """Lines of an experiment's ``parameters`` with the chosen settings."""
         candidate = self.chosen.candidate
         lines = [f"number_of_model_instances: {candidate.instances}"]
         if candidate.threads is not None:

@@ -1,5 +1,5 @@
-"""Visits of candidates: each is deployed on the experiment's server, as the deploy stage does, and measured online with
-perf_analyzer."""
+"""Visits of candidates: each candidate is deployed on the experiment's server, like in the deploy stage, and measured
+online with perf_analyzer."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ Progress = Callable[[Candidate, int], str]
 
 
 class Visits:
-    """Measures rounds. ``folder`` gets a CSV per visit; ``found`` takes each visit as soon as it is made, with the
-    ``config.pbtxt`` that it was deployed with; ``progress`` makes the line that a person sees before each, of candidate
-    and position in its round."""
+    """Measurement of rounds. ``folder`` gets a CSV per visit; ``found`` is called after each visit, with its
+    ``config.pbtxt``; ``progress`` makes the line that the user sees before each visit, from candidate and position in
+    the round."""
 
     def __init__(self, experiment: Experiment, search: Search, folder: Path, found: Found, progress: Progress) -> None:
         self._experiment = experiment
@@ -41,7 +41,7 @@ class Visits:
         self._count = 0
 
     def measure(self, asked: Round, shell: Shell) -> list[MeasuredCandidate]:
-        """What was measured of a round; a candidate that can't be deployed or measured is left out."""
+        """Measures a round; a candidate that can't be deployed or measured is left out."""
         answer = []
         for position, candidate in enumerate(asked.candidates):
             shell.tell(self._progress(candidate, position))
@@ -67,8 +67,8 @@ class Visits:
 
 
 def _load_options(experiment: Experiment, search: Search, *, final: bool) -> list[object]:
-    """The load of the search, on the deployed model: three windows per concurrency, the shortest that there are, or in
-    the final ``window_ms`` long."""
+    """Options of the load on the deployed model: three windows per concurrency, the shortest possible, or in the final
+    ``window_ms`` long."""
     server = experiment.running_server
     measurement = experiment.config.measurement
     if final:

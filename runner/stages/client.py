@@ -48,7 +48,7 @@ def inference_command(
 
 
 def _request_rows(experiment: Experiment) -> list[object]:
-    """What is wrong in one size of request is right in all others, so many are asked; but not where TensorRT inside
+    """Sizes of the requests. An error in one size shows in no other, so many are asked; but not where TensorRT inside
     another backend compiles the model for each size anew, in minutes."""
     parameters = experiment.parameters
     if parameters.backend_accelerator is Accelerator.TRT:
@@ -75,13 +75,13 @@ def _limits(limits: Correctness, *, reduced: bool) -> list[object]:
 
 
 def offline_sweep(experiment: Experiment) -> MeasurementPoints:
-    """What an experiment measures one request at a time."""
+    """Points that an experiment measures with one request at a time."""
     config = experiment.config
     return offline_points(experiment.parameters.max_batch_size, config.measurement_steps_offline, config.batching)
 
 
 def online_sweep(experiment: Experiment) -> MeasurementPoints:
-    """What an experiment measures with many requests at once."""
+    """Points that an experiment measures with many requests at once."""
     parameters, config = experiment.parameters, experiment.config
     instances = parameters.number_of_model_instances
     return online_points(parameters.max_batch_size, instances, config.measurement_steps_online, config.batching)
@@ -123,7 +123,7 @@ def window_options(measurement: MeasurementConfig) -> list[object]:
 
 
 def client_options(experiment: Experiment) -> list[str]:
-    """Whom perf_analyzer runs as. A server's container never runs as root, and then it can't open root's shared memory;
+    """User of perf_analyzer. A server's container never runs as root, and then it can't open root's shared memory;
     of a server that somebody else has started the configuration tells."""
     user, uid = None, os.getuid()
     if experiment.launch_mode is TritonLaunchMode.REMOTE:

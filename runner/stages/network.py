@@ -149,7 +149,7 @@ STAGES = (
 
 
 def _reduced_precision(experiment: Experiment) -> list[object]:
-    """How the answers of a narrower precision are judged, and what int8 is calibrated on."""
+    """Options for judging the answers of a narrower precision, and for the calibration of int8."""
     parameters = experiment.parameters
     if not is_reduced(parameters):
         return []
@@ -159,7 +159,7 @@ def _reduced_precision(experiment: Experiment) -> list[object]:
 
 
 def _converter(experiment: Experiment) -> list[object]:
-    """Where the model is converted: what TensorRT makes, in a container whose TensorRT is the server's container's."""
+    """Place of the conversion: what TensorRT makes, in a container whose TensorRT is the server's container's."""
     image, target = experiment.server_image, experiment.parameters.format
     if image is None or target not in (Format.TRT, Format.TF_TRT):
         return ["--launch-mode", "local"]

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# A step of the Dockerfile. On an image of NVIDIA's Triton it installs the Python package of the TensorRT that is there,
-# since a plan is loaded only by the version that built it. Such an image says which: TRT_VERSION=10.11.0.33+cuda12.9,
-# or without CUDA's version, which is then CUDA_VERSION. On any other image it does nothing.
+# A step of the Dockerfile. On an image of NVIDIA's Triton it installs the Python package of the image's TensorRT, since
+# only the version that built a plan can load it. The image names the version: TRT_VERSION=10.11.0.33+cuda12.9, or
+# without CUDA's version, which is then in CUDA_VERSION. On any other image it does nothing.
 set -euo pipefail
 if [ -z "${TRITON_SERVER_VERSION:-}" ] || [ -z "${TRT_VERSION:-}" ]; then exit 0; fi
 IFS=. read -r major minor patch _ <<<"${TRT_VERSION%%[+-]*}"
@@ -11,6 +11,6 @@ if [ "$major" -lt 10 ]; then
 fi
 cuda=${CUDA_VERSION:-12}
 case $TRT_VERSION in *+cuda*) cuda=${TRT_VERSION##*+cuda} ;; esac
-# Some releases of the package have a fourth number, some have not.
+# Some releases of the package have a fourth number, others have not.
 .venv/bin/python -m pip install --no-cache-dir --disable-pip-version-check -c constraints.txt \
   "tensorrt-cu${cuda%%.*}==$major.$minor.$patch.*"

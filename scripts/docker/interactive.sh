@@ -12,8 +12,8 @@ docker image inspect "$image" >/dev/null 2>&1 || fail "there is no image $image:
 find_gpu_options "$gpus"
 
 # Same user, same paths, same network and same shared memory as outside, so that a server in another container and the
-# scripts in this one see the same files. A run starts that server through Docker's socket, where the host has one; who
-# is in here may do what Docker may. The server's container never has the socket.
+# scripts in this one see the same files. A run starts that server through Docker's socket, if the host has one; so
+# processes in this container have Docker's rights. The server's container never has the socket.
 options=(--rm --interactive --user "$(id -u):$(id -g)" --env HOME=/tmp --network host --ipc host)
 options+=(--volume "$PWD:$PWD" --volume "$root:$root" --workdir "$PWD" --env "PYTHONPATH=$root")
 socket=${DOCKER_HOST:-unix:///var/run/docker.sock}

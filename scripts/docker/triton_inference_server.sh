@@ -15,11 +15,11 @@ find_gpu_options "$gpus"
 source "$root/scripts/setup_environment.sh"
 
 user=$(id -u):$(id -g)
-if [ "$(id -u)" = 0 ]; then # a server needs nothing of root's
+if [ "$(id -u)" = 0 ]; then # a server does not need root's rights
   user=65534:65534
   echo "The server runs as $user and can't open root's shared memory: measure offline with --client-user $user" >&2
 fi
-# What changes the server needs a key, which this user's tools find by themselves (docs/server-access.md).
+# Requests that change the server need a key, which this user's tools find by themselves (docs/server-access.md).
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
 library=$("$python" -m deployment_toolkit.server_access)
 

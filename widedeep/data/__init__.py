@@ -1,1 +1,1 @@
-"""Data sets: parquet files read and written in batches."""
+"""Data sets: reading and writing of parquet files in batches."""

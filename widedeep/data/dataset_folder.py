@@ -1,7 +1,7 @@
-"""A folder of preprocessed data that describes itself: ``feature_spec.yaml``, the embedding widths and the files.
+"""Folder of preprocessed data with its description: ``feature_spec.yaml``, the embedding widths and the files.
 
-``<folder>/feature_spec.yaml`` and ``<folder>/embedding_sizes.json`` (or ``.yaml``) are used wherever a command line
-names no others; a folder without them has the Outbrain features.
+``<folder>/feature_spec.yaml`` and ``<folder>/embedding_sizes.json`` (or ``.yaml``) are used if the command line names
+no others; a folder without them has the Outbrain features.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _USUAL_FILES = {TRAIN: "train/*.parquet", TEST: "valid/*.parquet"}
 
 @dataclass(frozen=True)
 class DatasetFolder:
-    """A data set's folder."""
+    """Folder of a data set."""
 
     path: Path
 
     @classmethod
     def of_pattern(cls, pattern: str) -> DatasetFolder:
-        """The data set that the files of a pattern belong to: the folder of the files or the one above, whichever has
-        a specification; ``<dataset>/valid/*.parquet`` belongs to ``<dataset>``."""
+        """Data set of a pattern's files: the folder of the files or the folder above, the first with a specification;
+        ``<dataset>/valid/*.parquet`` belongs to ``<dataset>``."""
         parts = Path(pattern).parts[:-1]
         plain = next((number for number, part in enumerate(parts) if glob.has_magic(part)), len(parts))
         files = Path(*parts[:plain])
@@ -42,27 +42,27 @@ class DatasetFolder:
 
     @property
     def spec_path(self) -> Path | None:
-        """Its feature specification."""
+        """Path of the folder's feature specification."""
         path = self.path / SPEC_NAME
         return path if path.is_file() else None
 
     @property
     def sizes_path(self) -> Path | None:
-        """Its embedding widths. Raises DataError if there are two files of them."""
+        """Path of the folder's embedding widths. Raises DataError if there are two such files."""
         found = [self.path / name for name in _SIZES_NAMES if (self.path / name).is_file()]
         if len(found) > 1:
             raise DataError(f"{found[0]} and {found[1].name} are both there: remove the one that isn't meant")
         return found[0] if found else None
 
     def spec(self, given: Path | None) -> FeatureSpec:
-        """The specification that a command line gives, else the folder's own, else Outbrain's; the log tells which."""
+        """Feature specification from the command line, else from the folder, else Outbrain's; the source is logged."""
         path = given or self.spec_path
         logger.info("feature specification: %s", path or "Outbrain's")
         return read_feature_spec(path)
 
     def patterns(self, mapping: str) -> list[str]:
-        """Patterns of the files to ``train`` on or to ``test`` with: what the folder's own specification names (paths
-        are relative to it), else ``train/*.parquet`` or ``valid/*.parquet``."""
+        """Patterns of the files for ``train`` or ``test``: from the folder's specification (paths are relative to the
+        folder), else ``train/*.parquet`` or ``valid/*.parquet``."""
         own = {} if self.spec_path is None else load_feature_spec(self.spec_path).files
         files = own.get(mapping) or (own.get("valid") if mapping == TEST else None) or (_USUAL_FILES[mapping],)
         return [name if Path(name).is_absolute() else str(Path(glob.escape(str(self.path))) / name) for name in files]

@@ -1,4 +1,4 @@
-"""Streams the preprocessed parquet files of a dataset as numpy batches of an exact size, in constant memory."""
+"""Reading of a dataset's preprocessed parquet files as numpy batches of an exact size, in constant memory."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from widedeep.features.columns import FeatureColumn, columns_of
 from widedeep.features.spec import FeatureSpec
 
 _CHUNK_ROWS = 131_072  # 19 MB of the 29 Outbrain features
-_READ_BUFFER_BYTES = 1 << 20  # a column is read in such pieces, however large its row group is
+_READ_BUFFER_BYTES = 1 << 20  # a column is read in pieces of this size, for row groups of any size
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Row groups of one file that are read in one go."""
+    """Row groups of one file that are read together."""
 
     path: Path
     row_groups: tuple[int, ...]
@@ -33,10 +33,10 @@ class _Part:
 
 
 class ParquetDataset:
-    """The files that match one or several patterns, in natural order (``part_2`` before ``part_10``).
+    """Dataset of the files that match one or several patterns, in natural order (``part_2`` before ``part_10``).
 
-    Schemas of all files are checked here. Raises DataError, naming file and column, if nothing matches, if a file is
-    not parquet, lacks a column or has one of a wrong type, or if there are no rows at all.
+    The constructor checks the schemas of all files. Raises DataError, which names file and column, if nothing matches,
+    if a file is not parquet, lacks a column or has a column of a wrong type, or if there are no rows at all.
     """
 
     def __init__(self, patterns: str | Sequence[str], spec: FeatureSpec) -> None:
@@ -49,12 +49,12 @@ class ParquetDataset:
             raise DataError(f"{self.files[0]}: no rows in the {len(self.files)} file(s): check how the data was made")
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
-        """Batches of ``batch_size`` rows, across files and row groups; only the last may be shorter.
+        """Yields batches of ``batch_size`` rows, across files and row groups; only the last may be shorter.
 
         ``ids`` [B] (the numbers of the rows, if the specification has no group id), ``x`` {input: [B, 1], or [B,
         max_hotness] padded with -1}, ``y`` {label: [B, 1]}, of the specification's dtypes; arrays may be read-only
         views. The next chunk is read in a background thread, which ends when the iterator is exhausted, closed or
-        dropped. Raises DataError naming file, column, row and value for what a feature can't take.
+        dropped. Raises DataError, which names file, column, row and value, for a value that the feature can't have.
         """
         require_at_least("the batch size", batch_size, 1)
         parts = [_Part(path, tuple(range(len(rows))), 0) for path, rows in self._group_rows.items() if rows]
@@ -62,8 +62,9 @@ class ParquetDataset:
         yield from self._batches(exact_batches(prefetched(self._chunks(parts, chunk_rows)), batch_size))
 
     def shuffled_batches(self, batch_size: int, *, seed: int, pool_rows: int = 4 * _CHUNK_ROWS) -> Iterator[Batch]:
-        """Like ``batches``, in a random order that depends on ``seed``: the row groups are taken in random order, and
-        rows are mixed within every ``pool_rows`` of that. Without a group id ``ids`` count the rows as they come."""
+        """Yields batches like ``batches``, in a random order that depends on ``seed``: row groups are read in random
+        order, and rows are mixed within every ``pool_rows`` of them. Without a group id, ``ids`` count the rows in the
+        yielded order."""
         require_at_least("the batch size", batch_size, 1)
         generator = np.random.default_rng(seed)
         parts = [
@@ -76,7 +77,7 @@ class ParquetDataset:
         yield from self._batches(exact_batches(_mixed(pools, generator), batch_size))
 
     def _check_file(self, path: Path) -> list[int]:
-        """Rows of each row group."""
+        """Checks a file's schema; returns the number of rows of each row group."""
         with open_parquet(path) as file:
             for column in self._columns:
                 column.check_type(file.schema_arrow, path)
@@ -106,7 +107,7 @@ class ParquetDataset:
 
 
 def find_files(patterns: Sequence[str]) -> list[Path]:
-    """The files that the patterns match, in the patterns' order and then in natural order, each once.
+    """Files that the patterns match, in the order of the patterns and then in natural order, each once.
 
     Raises DataError if a pattern matches none.
     """
@@ -126,12 +127,12 @@ def find_files(patterns: Sequence[str]) -> list[Path]:
 
 
 def _natural_key(path: Path) -> list[tuple[int, str]]:
-    """Digits compare as numbers."""
+    """Sort key in which digits compare as numbers."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", str(path))]
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
-    """Raises DataError if it is not parquet."""
+    """Opens a parquet file. Raises DataError if it is not parquet."""
     try:
         return pq.ParquetFile(path, buffer_size=_READ_BUFFER_BYTES)
     except (pa.ArrowException, OSError) as error:
@@ -139,7 +140,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
 
 
 def read_chunks(chunks: Iterator[pa.RecordBatch], path: Path) -> Iterator[pa.RecordBatch]:
-    """The same chunks. Raises DataError, naming ``path``, if one can't be read."""
+    """Yields the same chunks. Raises DataError, which names ``path``, if one can't be read."""
     try:
         yield from chunks
     except (pa.ArrowException, OSError) as error:

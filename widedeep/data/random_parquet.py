@@ -1,5 +1,5 @@
-"""Parquet files of random rows that obey a feature specification: for benchmarks and tests, where values don't matter
-but types, ranges and list lengths do."""
+"""Parquet files of random rows that fit a feature specification, for benchmarks and tests in which types, ranges and
+list lengths matter but not values."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ def write_random_parquet(
 ) -> Path:
     """Writes ``rows`` random rows, one row group after the other, and returns the path.
 
-    Group ids are consecutive and shared by five rows of which the first is clicked; lists hold 0 to ``max_hotness``
-    ids. ``columns`` replaces columns by given data (anything pyarrow makes an array of) or, with None, leaves them out.
+    Group ids are consecutive; five rows share one, and the first of them is clicked. Lists hold 0 to ``max_hotness``
+    ids. ``columns`` replaces columns by given data (anything that pyarrow converts to an array) or, with None, leaves
+    them out.
     """
     generator = np.random.default_rng(seed)
     writer: pq.ParquetWriter | None = None

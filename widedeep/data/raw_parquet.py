@@ -1,4 +1,4 @@
-"""Streams parquet files of raw features, whatever columns they have, as numpy batches in constant memory."""
+"""Reading of parquet files of raw features, with any columns, as numpy batches in constant memory."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ _CHUNK_ROWS = 65_536
 
 
 class RawParquet:
-    """The files that a pattern matches, in natural order. The specification names label and group id; every other
-    column is a raw feature: numbers as they are, nulls among floats as NaN, nulls among strings as empty ones.
+    """Dataset of the files that a pattern matches, in natural order. The specification names label and group id; every
+    other column is a raw feature. Numbers stay unchanged, nulls in float columns become NaN, nulls in string columns
+    become empty strings.
 
-    Raises DataError, naming file and column, if nothing matches, if files differ in their columns, lack the label or
-    the group id or have columns of other types, or if there are no rows.
+    Raises DataError, which names file and column, if nothing matches, if files differ in their columns, lack the label
+    or the group id or have columns of other types, or if there are no rows.
     """
 
     def __init__(self, pattern: str, spec: FeatureSpec) -> None:
@@ -38,9 +39,9 @@ class RawParquet:
             raise DataError(f"{self.files[0]}: no rows in the {len(self.files)} file(s): check how the data was made")
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
-        """Batches of ``batch_size`` rows, only the last may be shorter: ``ids`` [B] (the numbers of the rows, if the
-        specification has no group id), ``x`` {raw feature: [B, 1]}, ``y``
-        {label: [B, 1]}. Raises DataError naming file, column and row for a null where there must be none."""
+        """Yields batches of ``batch_size`` rows, only the last may be shorter: ``ids`` [B] (the numbers of the rows, if
+        the specification has no group id), ``x`` {raw feature: [B, 1]}, ``y`` {label: [B, 1]}. Raises DataError, which
+        names file, column and row, for a null that is not allowed."""
         require_at_least("the batch size", batch_size, 1)
         label, group_id = self._spec.label.name, self._spec.group_id
         first_row = 0

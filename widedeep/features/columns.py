@@ -1,4 +1,4 @@
-"""Columns of a parquet file -> checked numpy arrays, as a feature specification describes them."""
+"""Conversion of parquet columns to checked numpy arrays, by a feature specification."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from widedeep.features.spec import PADDING_ID, Feature, FeatureSpec
 
 
 class FeatureKind(Enum):
-    """Kind of a column, to the network."""
+    """Kind of a column, by its use in the network."""
 
     NUMBER = "a number"
     ID = "an id"
@@ -27,8 +27,8 @@ class FeatureKind(Enum):
 
 @dataclass(frozen=True)
 class FeatureColumn:
-    """One column that a file must have; arrays come out as ``[rows, width]`` (group ids ``[rows]``) of ``dtype``.
-    ``defined`` is where the specification says so, for errors."""
+    """One column that a file must have; its arrays are ``[rows, width]`` (group ids ``[rows]``) of ``dtype``.
+    ``defined`` is the place of the definition in the specification, for errors."""
 
     name: str
     kind: FeatureKind
@@ -38,7 +38,7 @@ class FeatureColumn:
     defined: str = ""
 
     def check_type(self, schema: pa.Schema, path: Path) -> None:
-        """Raises DataError if the column is missing or of a type that the feature can't be made from."""
+        """Raises DataError if the column is missing or its type can't be converted to the feature."""
         indices = schema.get_all_field_indices(self.name)
         if len(indices) != 1:
             raise DataError(
@@ -53,11 +53,11 @@ class FeatureColumn:
             )
 
     def to_numpy(self, array: pa.Array, path: Path, first_row: int) -> Array:
-        """The values, zero-copy where type and dtype agree.
+        """Values of the column, without a copy if type and dtype agree.
 
-        Raises DataError naming ``path``, the column, the row of the file (from 0) and the value of the first one that
-        is null, not finite, out of range of the dtype, outside the feature's cardinality, or a list longer than
-        ``width``.
+        Raises DataError for the first value that is null, not finite, out of range of the dtype, outside the feature's
+        cardinality, or a list longer than ``width``. The error names ``path``, the column, the row of the file (from
+        0) and the value.
         """
         where = _Where(path, self.name, first_row, self._definition)
         if array.null_count:
@@ -78,7 +78,7 @@ class FeatureColumn:
             is_list = pa.types.is_list(actual) or pa.types.is_large_list(actual) or pa.types.is_fixed_size_list(actual)
             if pa.types.is_fixed_size_list(actual) and actual.list_size > self.width:
                 return False
-            # where every list is empty their type is list<null>
+            # if every list is empty, the type is list<null>
             return bool(is_list and (pa.types.is_integer(actual.value_type) or pa.types.is_null(actual.value_type)))
         if pa.types.is_integer(actual):
             return True
@@ -91,7 +91,8 @@ class FeatureColumn:
         return str(self.dtype)
 
     def _check_values(self, values: Array, where: _Where, *, lowest: int = 0, starts: Array | None = None) -> None:
-        """``starts`` are the beginnings of the lists that ``values`` lie in, where there isn't one value a row."""
+        """Checks the range of values. ``starts`` are the beginnings of the lists in ``values``, None for one value per
+        row."""
         if values.size == 0:
             return
         low, high, mend = self._bounds(lowest)
@@ -144,9 +145,9 @@ class FeatureColumn:
 
 
 def columns_of(spec: FeatureSpec) -> tuple[FeatureColumn, ...]:
-    """Every column that a file of this specification must have.
+    """Columns that a file of this specification must have.
 
-    Raises DataError if the specification gives ids a dtype that isn't of integers.
+    Raises DataError if the specification gives ids a dtype that is no integer type.
     """
     channels: tuple[tuple[FeatureKind, tuple[Feature, ...]], ...] = (
         (FeatureKind.NUMBER, spec.numerical),
@@ -180,8 +181,8 @@ class _Where:
 
 
 def _values(array: pa.Array) -> Array:
-    """The numbers of an array without nulls, where they are: what pyarrow itself has for that imports pandas first,
-    which takes a fifth of a second."""
+    """Numbers of an array without nulls, without a copy. Pyarrow's own function imports pandas first, which takes a
+    fifth of a second."""
     kind = "f" if pa.types.is_floating(array.type) else "u" if pa.types.is_unsigned_integer(array.type) else "i"
     dtype = np.dtype(f"{kind}{array.type.bit_width // 8}")
     if not len(array):
@@ -194,5 +195,5 @@ def _first(flags: Array) -> int:
 
 
 def _owner(starts: Array, leaf: int) -> int:
-    """The row whose list holds a leaf; ``starts`` may begin above 0."""
+    """Row whose list holds a leaf; ``starts`` may begin above 0."""
     return int(np.searchsorted(starts - starts[0], leaf, side="right")) - 1

@@ -1,4 +1,4 @@
-"""Writing the features that an NVTabular workflow computes, partition by partition, as parquet."""
+"""Writing of an NVTabular workflow's features as parquet, partition by partition."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROWS_PER_FILE = 1 << 22
 
 
 def feature_schema(spec: FeatureSpec) -> pa.Schema:
-    """Columns and types of a preprocessed file: numbers float32, ids int32, multi-hot ones lists of int32."""
+    """Columns and types of a preprocessed file: numbers float32, ids int32, multi-hot ids lists of int32."""
     return pa.schema(
         [
             (feature.name, pa.list_(pa.int32()) if feature.max_hotness else pa.type_for_alias(feature.dtype))
@@ -28,9 +28,9 @@ def feature_schema(spec: FeatureSpec) -> pa.Schema:
 
 
 def write_features(workflow: nvt.Workflow, dataset: nvt.Dataset, folder: Path, spec: FeatureSpec) -> int:
-    """Writes ``folder/part-<n>.parquet`` in the dataset's order and gives the number of rows.
+    """Writes ``folder/part-<n>.parquet`` in the dataset's order and returns the number of rows.
 
-    Lightly compressed and in groups of 65,536 rows: quick to decode. Raises DataError if a feature came out null.
+    Files are lightly compressed, in groups of 65,536 rows, for fast decoding. Raises DataError if a feature is null.
     """
     folder.mkdir()
     schema = feature_schema(spec)
@@ -56,7 +56,7 @@ def write_features(workflow: nvt.Workflow, dataset: nvt.Dataset, folder: Path, s
 
 
 def to_table(frame: Any, schema: pa.Schema) -> pa.Table:
-    """A transformed partition with the columns and types of ``schema``. Raises DataError if a feature came out null."""
+    """Converts a transformed partition to a table with ``schema``. Raises DataError if a feature is null."""
     if hasattr(frame, "to_arrow"):
         table = frame.to_arrow().select(schema.names).cast(schema)
     else:

@@ -1,4 +1,4 @@
-"""The options that training, export and inference of the network share."""
+"""Options that training, export and inference of the network share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from widedeep.features.spec import FeatureSpec, load_feature_spec
 
 
 class Combiner(Mnemonic):
-    """How the embeddings of a multi-hot feature become one."""
+    """Combination of a multi-hot feature's embeddings into one."""
 
     SUM = "sum"
     MEAN = "mean"
@@ -21,23 +21,23 @@ class Combiner(Mnemonic):
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """Shape of the network; a checkpoint fits only the shape it was trained with. What is None is found elsewhere
-    (``network_description``)."""
+    """Options of the network's shape; a checkpoint fits only the shape it was trained with. A value of None is taken
+    from the sources in ``network_description``."""
 
     deep_hidden_units: list[int] | None = option(
-        "units of each hidden layer (default: as the checkpoint says, else 5 x 1024)", None, type=int, nargs="+"
+        "units of each hidden layer (default: from the checkpoint, else 5 x 1024)", None, type=int, nargs="+"
     )
     deep_dropout: float = option("dropout rate after each hidden layer, in training", 0.1)
     combiner: Combiner | None = option(
-        "how embeddings of a multi-hot feature are joined (default: as the checkpoint says, else sum)", None
+        "combination of a multi-hot feature's embeddings (default: from the checkpoint, else sum)", None
     )
     feature_spec: Path | None = option(
-        "feature specification, YAML (default: as the checkpoint or the data set says, else the Outbrain features)",
+        "feature specification, YAML (default: from the checkpoint or the data set, else the Outbrain features)",
         None,
     )
     embedding_sizes: Path | None = option(
-        "embedding widths, YAML or JSON, {feature: width} (default: as the checkpoint or the data set says, else those "
-        "of Outbrain, and 64 for other features)",
+        "embedding widths, YAML or JSON, {feature: width} (default: from the checkpoint or the data set, else "
+        "Outbrain's, and 64 for other features)",
         None,
     )
 
@@ -49,5 +49,5 @@ class NetworkOptions:
 
 
 def read_feature_spec(path: Path | None) -> FeatureSpec:
-    """The specification in a file, or the Outbrain one."""
+    """Feature specification in a file, or Outbrain's without a file."""
     return outbrain_spec() if path is None else load_feature_spec(path)

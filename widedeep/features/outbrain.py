@@ -1,4 +1,4 @@
-"""The Outbrain schema: features of the preprocessed click data with their cardinalities and embedding widths.
+"""Outbrain's schema: features of the preprocessed click data with their cardinalities and embedding widths.
 
 Source: NVIDIA DeepLearningExamples, TensorFlow2/Recommendation/WideAndDeep.
 """
@@ -54,13 +54,13 @@ DEFAULT_WIDTH = 64
 
 
 def embedding_widths(spec: FeatureSpec) -> dict[str, int]:
-    """Embedding width of every categorical feature: Outbrain's, or ``DEFAULT_WIDTH`` for a feature it doesn't have."""
+    """Embedding width of every categorical feature: Outbrain's, or ``DEFAULT_WIDTH`` for other features."""
     known = {name: width for name, (_, width, *_) in (ONEHOT | MULTIHOT).items()}
     return {feature.name: known.get(feature.name, DEFAULT_WIDTH) for feature in (*spec.onehot, *spec.multihot)}
 
 
 def outbrain_spec(files: dict[str, tuple[str, ...]] | None = None) -> FeatureSpec:
-    """The specification of the preprocessed Outbrain data."""
+    """Feature specification of the preprocessed Outbrain data."""
     return FeatureSpec(
         numerical=tuple(Feature(name, "float32") for name in NUMERICAL),
         onehot=tuple(Feature(name, "int32", size) for name, (size, _) in ONEHOT.items()),

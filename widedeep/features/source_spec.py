@@ -1,4 +1,4 @@
-"""The section ``source_spec`` of a feature specification: which files hold the rows to train on and to test with."""
+"""Section ``source_spec`` of a feature specification: files with the rows for training and for tests."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ _CHUNK_KEYS = ("type", "features", "files")
 def read_source_spec(
     section: Located, defined: Collection[str], needed: Collection[str], group_id: str | None
 ) -> dict[str, tuple[str, ...]]:
-    """File patterns by mapping, relative to the specification's folder.
+    """Reads the file patterns by mapping, relative to the specification's folder.
 
-    A chunk without ``features`` has them all. Raises DataError, with the line, for a chunk that isn't parquet, has no
-    files, lists a feature that isn't ``defined``, or lacks one that is ``needed``; the group id only outside of
-    training.
+    A chunk without ``features`` has all features. Raises DataError, with the line, for a chunk that isn't parquet, has
+    no files, lists a feature that isn't ``defined``, or lacks a ``needed`` one; training does not need the group id.
     """
     mappings = section.entries("source_spec")
     section.check_keys("source_spec", MAPPINGS)

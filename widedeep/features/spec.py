@@ -1,4 +1,4 @@
-"""The feature specification: which columns a dataset has, what they mean to the network, and where the files are.
+"""Feature specification of a dataset: its columns, their use in the network, and the paths of its files.
 
 The YAML has four sections: ``feature_spec`` (per feature ``cardinality``, ``max_hotness``, ``dtype``), ``source_spec``
 (per mapping a list of chunks with ``type``, ``features`` and ``files``), ``channel_spec`` (``numerical``,
@@ -21,7 +21,7 @@ from deployment_toolkit.core import ModelSpec, TensorSpec, ValueRange
 from deployment_toolkit.options.located_yaml import Located, load_yaml, nearest
 from widedeep.features.source_spec import read_source_spec
 
-# What a feature is read as where its ``dtype`` is left out, by channel.
+# Dtype of a feature without ``dtype``, by channel.
 _DEFAULT_DTYPES = {
     "numerical": "float32",
     "onehot_categorical": "int32",
@@ -33,8 +33,8 @@ _CATEGORICAL = ("onehot_categorical", "multihot_categorical")
 _INPUTS = ("numerical", *_CATEGORICAL)
 _SECTIONS = ("feature_spec", "source_spec", "channel_spec", "metadata")
 _FEATURE_KEYS = ("dtype", "cardinality", "max_hotness")
-_NAME = re.compile("[A-Za-z][A-Za-z0-9_]*")  # others are renamed on the way into a SavedModel
-_NUMBERS_WEIGHTS = "numeric"  # in a checkpoint, beside the names of the features
+_NAME = re.compile("[A-Za-z][A-Za-z0-9_]*")  # a SavedModel renames other names
+_NUMBERS_WEIGHTS = "numeric"  # a name in checkpoints, in addition to the names of the features
 
 PADDING_ID = -1
 OUTPUT_NAME = "wide_deep_model"
@@ -42,8 +42,8 @@ OUTPUT_NAME = "wide_deep_model"
 
 @dataclass(frozen=True)
 class Feature:
-    """A column. ``cardinality`` is None for numbers; ``max_hotness`` is None but for multi-hot features. ``where`` is
-    the file and line of its definition, if it has one."""
+    """A column. ``cardinality`` is None for numbers; only multi-hot features have ``max_hotness``. ``where`` is the
+    file and line of its definition, if it has one."""
 
     name: str
     dtype: str
@@ -54,8 +54,8 @@ class Feature:
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """Columns by channel, in the order of the specification. Without a group id every row is a group of its own.
-    ``files`` gives the file patterns per mapping (``train``, ``test``), relative to the folder of the YAML."""
+    """Columns by channel, in the order of the specification. Without a group id every row is a separate
+    group. ``files`` gives the file patterns per mapping (``train``, ``test``), relative to the folder of the YAML."""
 
     numerical: tuple[Feature, ...]
     onehot: tuple[Feature, ...]
@@ -71,12 +71,12 @@ class FeatureSpec:
 
     @property
     def columns(self) -> tuple[Feature, ...]:
-        """Every column of a parquet file: inputs, label and group id, if there is one."""
+        """All columns of a parquet file: inputs, label and group id, if there is one."""
         return (*self.inputs, self.label, *self._group_ids)
 
     @property
     def for_training(self) -> FeatureSpec:
-        """The same without its group id, which files to train on need not have."""
+        """The same specification without group id, which training files may lack."""
         return replace(self, group_id=None)
 
     @property
@@ -86,13 +86,13 @@ class FeatureSpec:
 
     @property
     def value_ranges(self) -> dict[str, ValueRange]:
-        """Lowest and highest id of every categorical input; a multi-hot one may also hold the padding."""
+        """Lowest and highest id of every categorical input; the lowest id of a multi-hot input is its padding, -1."""
         onehot = {feature.name: (0, _ids(feature) - 1) for feature in self.onehot}
         return onehot | {feature.name: (PADDING_ID, _ids(feature) - 1) for feature in self.multihot}
 
     @property
     def model_spec(self) -> ModelSpec:
-        """The signature of a network over these features: ``[B, 1]`` or ``[B, max_hotness]`` per input, and one
+        """Signature of a network over these features: ``[B, 1]`` or ``[B, max_hotness]`` per input, and one
         probability."""
         ranges = self.value_ranges
         inputs = tuple(
@@ -102,11 +102,11 @@ class FeatureSpec:
         return ModelSpec(inputs, (TensorSpec(OUTPUT_NAME, "float32", (1,)),))
 
     def to_yaml(self) -> str:
-        """The specification as the text of its file."""
+        """Text of the specification's file."""
         return yaml.safe_dump(self.to_dict(), sort_keys=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """The sections of its file."""
+        """Sections of the specification's file."""
         channels = {
             "numerical": [feature.name for feature in self.numerical],
             "onehot_categorical": [feature.name for feature in self.onehot],
@@ -136,7 +136,7 @@ def load_feature_spec(path: Path) -> FeatureSpec:
 
 
 def parse_feature_spec(document: Located) -> FeatureSpec:
-    """A specification from its sections. Raises DataError as ``load_feature_spec`` does."""
+    """Parses a specification. Raises DataError as ``load_feature_spec`` does."""
     document.check_keys("feature specification", _SECTIONS)
     sections = document.entries("feature specification")
     for name in ("feature_spec", "channel_spec"):
@@ -164,7 +164,7 @@ def parse_feature_spec(document: Located) -> FeatureSpec:
 
 
 def _read_channels(section: Located, entries: Mapping[str, Located]) -> dict[str, list[str]]:
-    """Names of the features by channel, each in one only."""
+    """Reads the names of the features by channel; each name is in one channel only."""
     section.check_keys("channel_spec", _DEFAULT_DTYPES)
     given = section.entries("channel_spec")
     channels: dict[str, list[str]] = {}

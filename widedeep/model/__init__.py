@@ -1,1 +1,1 @@
-"""The Wide & Deep network and its checkpoints."""
+"""Wide & Deep network and its checkpoints."""

@@ -25,7 +25,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def save_checkpoint(network: Network, directory: Path) -> Path:
-    """Writes the weights into ``directory`` and makes them its latest; returns their path prefix."""
+    """Writes the weights into ``directory`` as its latest checkpoint; returns their path prefix."""
     halves = tf.train.Checkpoint(linear_model=network.linear_model, dnn_model=network.dnn_model)
     manager = tf.train.CheckpointManager(tf.train.Checkpoint(model=halves), str(directory), max_to_keep=1)
     return Path(manager.save())
@@ -34,8 +34,8 @@ def save_checkpoint(network: Network, directory: Path) -> Path:
 def load_checkpoint(network: Network, directory: Path) -> None:
     """Fills the network with the latest checkpoint of ``directory``.
 
-    Raises ModelError if there is none, if it can't be read, or if its variables are not this network's: the missing,
-    the unexpected and the ones of another shape are named, and the options that would fit.
+    Raises ModelError if there is none, if it can't be read, or if its variables are not this network's. The error then
+    names the missing variables, the unexpected ones and those of another shape, and the options that would fit.
     """
     prefix = tf.train.latest_checkpoint(str(directory)) if directory.is_dir() else None
     if prefix is None:
@@ -50,24 +50,24 @@ def load_checkpoint(network: Network, directory: Path) -> None:
             for name, shape in reader.get_variable_to_shape_map().items()
             if name.endswith(_SUFFIX) and ".OPTIMIZER_SLOT" not in name
         }
-        # Beside the model a checkpoint may hold counters and optimizers.
+        # In addition to the model, a checkpoint may hold counters and optimizers.
         found = {name: shape for name, shape in stored.items() if name.startswith(_PREFIX)} or stored
         variables = checkpoint_names(network)
         _check_same(directory, {name: tuple(variable.shape) for name, variable in variables.items()}, found)
         for name, variable in variables.items():
             variable.assign(reader.get_tensor(name))
-    except (tf.errors.OpError, ValueError, RuntimeError, LookupError) as error:  # the reader has several kinds
+    except (tf.errors.OpError, ValueError, RuntimeError, LookupError) as error:  # the reader raises several kinds
         raise ModelError(f"checkpoint {prefix} can't be read: {error}; copy or train it again") from error
 
 
 def checkpoint_names(network: Network) -> dict[str, tf.Variable]:
-    """Every variable by its name in a checkpoint."""
+    """Variables of the network by their names in a checkpoint."""
     names: dict[str, tf.Variable] = {}
     for half, model in (("linear_model", network.linear_model), ("dnn_model", network.dnn_model)):
         layers = [layer for layer in model.layers if layer.weights]
         for number, layer in enumerate(layers):
             for variable in layer.weights:
-                # Keras writes the layer before the variable's own name; embedding layers name theirs with a slash.
+                # Keras puts the layer's name before the variable's; embedding layers use a slash in variable names.
                 local = variable.name.removesuffix(":0").removeprefix(f"{layer.name}/").replace("/", ".S")
                 names[f"{_PREFIX}{half}/layer_with_weights-{number}/{local}{_SUFFIX}"] = variable
     return names
@@ -94,7 +94,7 @@ def _check_same(directory: Path, wanted: Shapes, found: Shapes) -> None:
 
 
 def _fitting_options(wanted: Shapes, found: Shapes) -> str:
-    """The options that make a network of the variables that were found, as far as these tell."""
+    """Options of the network that has the found variables, as far as the variables determine them."""
     if not any(map(_LAYER.fullmatch, found)):
         return "this is no checkpoint of a Wide & Deep network, choose another --checkpoint-dir"
     options = []
@@ -102,7 +102,7 @@ def _fitting_options(wanted: Shapes, found: Shapes) -> str:
     if units != _hidden_units(wanted):
         options.append(f"--deep-hidden-units {' '.join(map(str, units))}")
     tables, own = _tables(found), _tables(wanted)
-    if _wide_half(wanted) != _wide_half(found):  # a weight per category and number, whatever the embeddings
+    if _wide_half(wanted) != _wide_half(found):  # a weight per category and number, independent of the embeddings
         sizes = ", ".join(f"{name} {shape[0]}" for name, shape in sorted(tables.items()))
         numbers = found.get("linear_model/layer_with_weights-0/numeric.Sembedding_weights", (0,))[0]
         options.append(f"--feature-spec (numbers: {numbers}; cardinalities: {sizes or 'none'})")
@@ -114,7 +114,7 @@ def _fitting_options(wanted: Shapes, found: Shapes) -> str:
 
 def _hidden_units(shapes: Shapes) -> list[int]:
     layers = sorted((int(match[1]), shape[0]) for name, shape in shapes.items() if (match := _LAYER.fullmatch(name)))
-    return [units for _, units in layers[:-1]]  # the last is the output
+    return [units for _, units in layers[:-1]]  # the last layer is the output
 
 
 def _tables(shapes: Shapes) -> dict[str, tuple[int, ...]]:

@@ -1,4 +1,4 @@
-"""Embedding widths from a file: YAML or JSON, ``{feature: width}``, as the original's ``embedding_sizes.json``."""
+"""Embedding widths from a YAML or JSON file, ``{feature: width}``, like the original's ``embedding_sizes.json``."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ logger = logging.getLogger("embedding sizes")
 
 
 def load_embedding_sizes(path: Path | None, spec: FeatureSpec, *, others: bool = False) -> dict[str, int]:
-    """Width of every categorical feature. One that the file leaves out, or every one without a file, has Outbrain's
-    width or 64; what a file leaves out is logged.
+    """Width of every categorical feature. A feature that is not in the file, or any feature without a file, has
+    Outbrain's width or 64; features that a file leaves out are logged.
 
     Raises DataError with file and line for a width that is no whole number of at least 1, and for a name that is no
-    categorical feature of the specification, unless ``others`` may be there.
+    categorical feature of the specification, unless ``others`` allows such names.
     """
     return embedding_widths(spec) if path is None else parse_embedding_sizes(load_yaml(path), spec, others=others)
 
 
 def parse_embedding_sizes(document: Located, spec: FeatureSpec, *, others: bool = False) -> dict[str, int]:
-    """The widths in a mapping; see ``load_embedding_sizes``."""
+    """Reads the widths in a mapping; see ``load_embedding_sizes``."""
     widths = embedding_widths(spec)
     given = {name: entry.count(f"the width of {name}") for name, entry in document.entries("embedding sizes").items()}
     numbers = {feature.name for feature in spec.numerical}
@@ -42,5 +42,5 @@ def parse_embedding_sizes(document: Located, spec: FeatureSpec, *, others: bool 
 
 
 def embedding_sizes_to_json(widths: Mapping[str, int]) -> str:
-    """The text of a file, in JSON: what the original's training reads too."""
+    """Text of a file in JSON, which the original's training reads too."""
     return json.dumps(dict(widths), indent=2) + "\n"

@@ -1,12 +1,12 @@
-"""The Wide & Deep network over a feature specification.
+"""Wide & Deep network over a feature specification.
 
-*wide*: a bias, one scalar weight per category (multi-hot: the sum over the present ones) and a dot product over the
-numbers. *deep*: embeddings and numbers concatenated, hidden Dense(relu) layers with dropout, then Dense(1). The answer
-is sigmoid(wide + deep).
+*wide*: a bias, one scalar weight per category (multi-hot: the sum over the present categories) and a dot product over
+the numbers. *deep*: embeddings and numbers concatenated, hidden Dense(relu) layers with dropout, then Dense(1). The
+output is sigmoid(wide + deep).
 
-Names and order of the variables are those of the original's checkpoints (NVIDIA DeepLearningExamples,
-TensorFlow2/Recommendation/WideAndDeep): the deep columns are sorted by name with an embedding counting as
-``<feature>_embedding``, so that the rows of the first kernel mean the same in both.
+Names and order of the variables are the same as in the original's checkpoints (NVIDIA DeepLearningExamples,
+TensorFlow2/Recommendation/WideAndDeep). The deep columns are sorted by name, and an embedding counts as
+``<feature>_embedding``, so the rows of the first kernel have the same meaning in both.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from widedeep.features.spec import OUTPUT_NAME, Feature, FeatureSpec
 
 @dataclass(frozen=True)
 class Network:
-    """The Keras model (dict of inputs -> ``[B, 1]`` float32) and the two halves that its checkpoint names."""
+    """Keras model (dict of inputs -> ``[B, 1]`` float32) and its two halves, which the checkpoint names."""
 
     model: tf.keras.Model
     linear_model: tf.keras.Model
@@ -39,7 +39,7 @@ def build_network(
     combiner: Combiner = Combiner.SUM,
     compute_dtype: str = "float32",
 ) -> Network:
-    """A network with fresh weights. ``compute_dtype`` float16 keeps the variables in float32."""
+    """Builds a network with new weights. With ``compute_dtype`` float16 the variables stay in float32."""
     policy = "mixed_float16" if compute_dtype == "float16" else compute_dtype
     inputs = {
         feature.name: tf.keras.Input(shape=(feature.max_hotness or 1,), name=feature.name, dtype=feature.dtype)
@@ -61,7 +61,7 @@ def build_network(
 
 
 class EmbeddingLayer(tf.keras.layers.Layer):  # type: ignore[misc]
-    """Dict of inputs -> the deep columns side by side, ``[B, sum of widths + numbers]``."""
+    """Dict of inputs -> the concatenated deep columns, ``[B, sum of widths + numbers]``."""
 
     def __init__(
         self, spec: FeatureSpec, embedding_widths: Mapping[str, int], combiner: Combiner, **kwargs: Any
@@ -122,12 +122,12 @@ def _add_table(layer: tf.keras.layers.Layer, feature: Feature, width: int, initi
 def _lookup(table: Any, ids: Any, multihot: bool, combiner: Combiner) -> Any:
     """Rows of ``table`` for ``ids`` [B, 1] or [B, hotness], one vector per row of the batch.
 
-    The variable is gathered from, never read as a whole: an optimizer would copy the table at each step, and a layer
-    in half precision would cast all of it.
+    The function gathers from the variable and never reads it whole: otherwise an optimizer would copy the table at each
+    step, and a layer in half precision would cast all of it.
     """
     if not multihot:
         return tf.gather(table, ids[:, 0])
-    # The padding would be out of range on a CPU; its row is multiplied by zero.
+    # The padding id would be out of range on a CPU; its row is multiplied by zero.
     rows = tf.gather(table, tf.maximum(ids, 0))
     present = tf.cast(ids >= 0, rows.dtype)[:, :, tf.newaxis]
     total = tf.reduce_sum(rows * present, axis=1)

@@ -1,5 +1,5 @@
-"""Description of a network, from the first place that has one: the command line, then ``network.yaml`` in the folder of
-the checkpoint, then the data set that is trained on, then the original's network over the Outbrain features."""
+"""Description of a network, from the first source that has one: the command line, then ``network.yaml`` in the
+checkpoint's folder, then the training data set, then the original's network over the Outbrain features."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _KEYS = ("deep_hidden_units", "combiner", "embedding_sizes", "feature_spec")
 
 @dataclass(frozen=True)
 class NetworkDescription:
-    """Everything that the variables of a network follow from, and the combiner. ``sources`` tells where it is from."""
+    """Settings that determine the variables of a network, and the combiner. ``sources`` names their sources."""
 
     spec: FeatureSpec
     embedding_widths: Mapping[str, int]
@@ -32,7 +32,7 @@ class NetworkDescription:
     sources: str = field(default="", compare=False)
 
     def to_yaml(self) -> str:
-        """The text of ``network.yaml``. Files of a data set aren't part of it."""
+        """Text of ``network.yaml``, without the files of a data set."""
         sections = self.spec.to_dict()
         del sections["source_spec"]
         values: tuple[Any, ...] = (
@@ -65,8 +65,8 @@ def load_network_description(path: Path) -> NetworkDescription:
 def describe_network(
     options: NetworkOptions, *, checkpoint_dir: Path | None = None, dataset: DatasetFolder | None = None
 ) -> NetworkDescription:
-    """The network that a command line asks for; what it leaves open is as the checkpoint says, else the data set, else
-    as in the original. Raises DataError for a file that is wrong."""
+    """Description of the network for a command line. Options that are not given come from the checkpoint, else from the
+    data set, else from the original. Raises DataError for a wrong file."""
     stored_path = None if checkpoint_dir is None else checkpoint_dir / DESCRIPTION_NAME
     stored = load_network_description(stored_path) if stored_path is not None and stored_path.is_file() else None
     own_spec = None if dataset is None else dataset.spec_path
@@ -83,7 +83,7 @@ def describe_network(
         widths = load_embedding_sizes(None, spec)
         widths |= {name: width for name, width in stored.embedding_widths.items() if name in widths}
     else:
-        # A data set's own widths may be of features that another specification leaves out.
+        # A data set's widths may include features that another specification leaves out.
         path = options.embedding_sizes or own_sizes
         widths = load_embedding_sizes(path, spec, others=options.embedding_sizes is None)
     return NetworkDescription(

@@ -1,1 +1,1 @@
-"""Outbrain's CSV files to a data set, by NVTabular."""
+"""Preprocessing of Outbrain's CSV files to a data set, with NVTabular."""

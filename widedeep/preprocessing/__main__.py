@@ -1,4 +1,4 @@
-"""Preprocesses the raw Outbrain CSVs: ``python -m widedeep.preprocessing``, which ``scripts/preproc.sh`` runs."""
+"""Preprocesses the raw Outbrain CSVs: ``python -m widedeep.preprocessing``, run by ``scripts/preproc.sh``."""
 
 from __future__ import annotations
 

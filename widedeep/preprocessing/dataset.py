@@ -1,11 +1,11 @@
-"""NVTabular preprocessing of the raw Outbrain CSVs into the parquet files that training and deployment read.
+"""NVTabular preprocessing of the raw Outbrain CSVs to the parquet files for training and deployment.
 
     scripts/preproc.sh --raw-dir datasets/raw --output-dir datasets/outbrain
 
 makes ``train/*.parquet``, ``valid/*.parquet``, ``feature_spec.yaml``, ``embedding_sizes.json`` (of the network to be
 trained) and ``workflow/`` (the fitted NVTabular workflow).
-All rows of a display are in one split, side by side and in the order of the clicks file; displays are ordered by id.
-Statistics come from the training rows alone.
+All rows of a display are in one split, next to each other and in the order of the clicks file; displays are ordered by
+id. Statistics come from the training rows only.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class PreprocessingOptions:
         "feature specification (YAML) with other cardinalities, hotness or dtypes than the Outbrain ones", None
     )
     embedding_sizes: Path | None = option(
-        "embedding widths to keep beside the data, YAML or JSON, {feature: width} (default: the Outbrain ones)", None
+        "embedding widths to keep with the data, YAML or JSON, {feature: width} (default: the Outbrain ones)", None
     )
-    force: bool = option("replace what is in the output folder, once the new data is complete", False)
+    force: bool = option("replace the output folder's content when the new data is complete", False)
 
     def __post_init__(self) -> None:
         output = self.output_dir
@@ -66,9 +66,10 @@ class PreprocessingOptions:
 
 
 def preprocess(options: PreprocessingOptions) -> dict[str, int]:
-    """Rows written per split. The output folder appears, or is replaced, when everything is complete.
+    """Preprocesses the files; returns the rows written per split. The output folder appears, or is replaced, when
+    everything is complete.
 
-    Raises DataError if a raw file is missing or not as it must be; a missing document table is only warned of.
+    Raises DataError if a raw file is missing or invalid; a missing document table only causes a warning.
     """
     from widedeep.preprocessing.raw_csv import check_files
 
@@ -116,7 +117,7 @@ def _fill(raw_dir: Path, output: Path, spec: FeatureSpec) -> dict[str, int]:
 
 
 def _outbrain_like(path: Path | None) -> FeatureSpec:
-    """The specification in a file, which must have the features that Outbrain's files give."""
+    """Feature specification in a file, after a check that it has the features of Outbrain's files."""
     spec = read_feature_spec(path)
     wanted, found = _names_by_channel(outbrain_spec()), _names_by_channel(spec)
     if found != wanted:
@@ -148,8 +149,8 @@ def _read_tags(raw_dir: Path, spec: FeatureSpec) -> dict[str, DocumentTags]:
 
 
 def _load_nvtabular() -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., int]]:
-    """``make_workflow``, a constructor of datasets and ``write_features``: NVTabular takes seconds to import and
-    warns of what a machine without a GPU or PyTorch lacks."""
+    """Imports ``make_workflow``, a constructor of datasets and ``write_features``. The import of NVTabular takes
+    seconds and warns on a machine without a GPU or PyTorch."""
     warnings.filterwarnings("ignore", message="PyTorch dtype mappings")
     warnings.filterwarnings("ignore", message="Initializing an NVTabular Dataset in CPU mode")
     import nvtabular

@@ -1,4 +1,4 @@
-"""Tables of ads and documents, held in memory and looked up by id."""
+"""Tables of ads and documents, in memory, with lookup by id."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from deployment_toolkit.core import Array, Arrays
 from widedeep.preprocessing.raw_csv import META, PROMOTED, SCHEMAS, read_table
 
 UNKNOWN_ID = -1
-NO_TAG = 0  # the bucket of documents without tags; hashed tags take 1 .. cardinality - 1
+NO_TAG = 0  # the bucket of documents without tags; hashed tags have 1 .. cardinality - 1
 
 
 class IdIndex:
-    """Row numbers by id. Of an id that comes twice, the first row counts."""
+    """Row numbers by id. For a repeated id, the first row counts."""
 
     def __init__(self, ids: Array) -> None:
         self._ids, self._rows = np.unique(ids, return_index=True)
 
     def rows(self, ids: Array) -> Array:
-        """The row of each id, -1 for ids that aren't there."""
+        """Row of each id, -1 for unknown ids."""
         if not len(self._ids):
             return np.full(len(ids), -1, dtype=np.int64)
         position = np.minimum(np.searchsorted(self._ids, ids), len(self._ids) - 1)
@@ -34,14 +34,14 @@ class IdIndex:
 
 @dataclass(frozen=True)
 class LookupTable:
-    """Columns by id, with a value for ids that aren't in the table."""
+    """Columns by id, with a default value for ids that aren't in the table."""
 
     index: IdIndex
     columns: Arrays
     defaults: dict[str, float]
 
     def find(self, ids: Array) -> Arrays:
-        """Every column at these ids, [len(ids)] each."""
+        """Values of every column at these ids, [len(ids)] each."""
         rows = self.index.rows(ids)
         return {
             name: np.append(values, np.asarray(self.defaults[name], dtype=values.dtype))[rows]
@@ -50,7 +50,7 @@ class LookupTable:
 
 
 def read_ads(raw_dir: Path) -> LookupTable:
-    """Per ad: ``document_id_promo``, ``campaign_id``, ``advertiser_id``; -1 where unknown."""
+    """Reads the ads: ``document_id_promo``, ``campaign_id``, ``advertiser_id`` per ad; -1 if unknown."""
     table = read_table(raw_dir / PROMOTED)
     columns = {
         "document_id_promo": _numpy(table, "document_id"),
@@ -61,8 +61,8 @@ def read_ads(raw_dir: Path) -> LookupTable:
 
 
 def read_documents_meta(raw_dir: Path) -> LookupTable:
-    """Per document: ``source_id`` and ``publisher_id``, -1 where unknown, and ``publish_time`` in milliseconds since
-    1970, NaN where unknown."""
+    """Reads the documents: ``source_id`` and ``publisher_id`` per document, -1 if unknown, and ``publish_time`` in
+    milliseconds since 1970, NaN if unknown."""
     path = raw_dir / META
     table = read_table(path) if path.is_file() else _empty(META)
     published = pd.to_datetime(table.column("publish_time").to_pandas(), errors="coerce")
@@ -77,10 +77,11 @@ def read_documents_meta(raw_dir: Path) -> LookupTable:
 
 
 class DocumentTags:
-    """The categories, topics or entities of every document: weighed for likeness, hashed for embedding."""
+    """Categories, topics or entities of every document: weighted for likeness, hashed for embedding."""
 
     def __init__(self, document_ids: Array, tags: Array, confidences: Array, *, cardinality: int, hotness: int) -> None:
-        """``document_ids``, ``tags`` (integers or strings) and ``confidences`` have a value per tag of a document."""
+        """Arguments: ``document_ids``, ``tags`` (integers or strings) and ``confidences`` have a value per tag of a
+        document."""
         documents, row = np.unique(document_ids, return_inverse=True)
         self._index = IdIndex(documents)
         self._weights = _tf_idf(row, tags, confidences, documents)
@@ -88,7 +89,7 @@ class DocumentTags:
 
     @property
     def hotness(self) -> int:
-        """Most tags that ``buckets`` gives."""
+        """Largest number of tags per document in ``buckets``."""
         return int(self._buckets.shape[1])
 
     def likeness(self, left_ids: Array, right_ids: Array) -> Array:
@@ -102,7 +103,7 @@ class DocumentTags:
 
 
 def read_tags(path: Path, *, cardinality: int, hotness: int) -> DocumentTags:
-    """The tags in one of the three document tables; none if there is no such file."""
+    """Reads the tags of one of the three document tables; empty if there is no such file."""
     table = read_table(path) if path.is_file() else _empty(path.name)
     document, tag, confidence = (_numpy(table, name) for name in SCHEMAS[path.name])
     return DocumentTags(document, tag, confidence, cardinality=cardinality, hotness=hotness)
@@ -114,7 +115,7 @@ def hash_ids(ids: Array, cardinality: int) -> Array:
 
 
 def _tf_idf(row: Array, tags: Array, confidences: Array, documents: Array) -> Any:
-    """Confidence times log(N / documents with the tag), rows of length 1, and a row of nothing at the end.
+    """Confidence times log(N / documents with the tag), rows scaled to length 1, with an empty row at the end.
 
     N is the largest document id plus one, as in NVTabular's ColumnSimilarity over Outbrain's id-indexed matrix.
     """
@@ -128,7 +129,7 @@ def _tf_idf(row: Array, tags: Array, confidences: Array, documents: Array) -> An
 
 
 def _strongest(row: Array, buckets: Array, confidences: Array, documents: int, hotness: int) -> Array:
-    """[documents + 1, hotness]; the last row is that of an unknown document."""
+    """Buckets of the strongest tags, [documents + 1, hotness]; the last row is for unknown documents."""
     chosen = np.full((documents + 1, hotness), -1, dtype=np.int32)
     chosen[:, 0] = NO_TAG
     order = np.lexsort((-confidences, row))

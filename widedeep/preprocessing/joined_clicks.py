@@ -1,7 +1,7 @@
-"""Clicks joined with what is known of their display, ad and documents, as parquet, split into train and valid.
+"""Clicks joined with their display, ad and documents, as parquet, split into train and valid.
 
-Clicks and events are first dealt out to buckets of consecutive display ids and joined bucket by bucket, so memory
-holds one bucket and the tables about ads and documents, however many clicks there are.
+Clicks and events are first distributed to buckets of consecutive display ids, then joined bucket by bucket. So memory
+holds only one bucket and the tables about ads and documents, for any number of clicks.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ LOGGER = logging.getLogger("preprocessing")
 
 DISPLAYS_PER_BUCKET = 1 << 17
 ROW_GROUP_ROWS = 1 << 17
-# The validation set: a fifth of the displays of the first eleven days and all later ones.
+# Validation set: a fifth of the displays of the first eleven days and all later displays.
 LAST_TRAIN_DAY, VALID_SHARE = 10, 0.2
 DEFAULT_PLATFORM = 1
 
 
 def join_clicks(raw_dir: Path, work_dir: Path, ads: LookupTable, meta: LookupTable) -> dict[str, list[Path]]:
-    """Files of ``train`` and ``valid``, rows ordered by display id, in parquet under ``work_dir``.
+    """Writes parquet files of ``train`` and ``valid`` under ``work_dir``, rows ordered by display id; returns their
+    paths.
 
-    Raises DataError if a file can't be read, holds a value that can't be, or leaves either side without rows.
+    Raises DataError if a file can't be read, holds an impossible value, or leaves a split without rows.
     """
     for name in (CLICKS, EVENTS):
         _deal(raw_dir / name, work_dir / name)
@@ -61,7 +62,7 @@ def join_clicks(raw_dir: Path, work_dir: Path, ads: LookupTable, meta: LookupTab
 
 
 def in_validation(display_id: Array, timestamp_ms: Array) -> Array:
-    """Whether the rows of a display belong to the validation set; depends on nothing but its id and time."""
+    """True if the rows of a display belong to the validation set; depends only on the display's id and time."""
     mixed = display_id.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # splitmix64
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
@@ -95,7 +96,7 @@ def _check_values(path: Path, batch: pa.RecordBatch, display: Array) -> None:
 
 
 def _read(folder: Path, name: str) -> Arrays:
-    """The columns of a bucket, ordered by display id, rows of a display in the file's order."""
+    """Reads the columns of a bucket, ordered by display id, rows of a display in the file's order."""
     parts = sorted(folder.iterdir()) if folder.is_dir() else []
     empty = pa.schema(list(SCHEMAS[name].items())).empty_table()
     table = pa.concat_tables([empty, *(pq.read_table(part) for part in parts)])

@@ -1,6 +1,6 @@
-"""NVTabular operators for what the library lacks or does differently on CPU.
+"""NVTabular operators that the library lacks or that give different results on CPU.
 
-They compute with numpy on the host and hand back columns of the kind they were given (pandas or cudf).
+They compute with numpy on the host and return columns of the input's kind (pandas or cudf).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class HashBuckets(Operator):  # type: ignore[misc]
         self.cardinalities = dict(cardinalities)
 
     def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
-        """One column per input column."""
+        """Returns one column per input column."""
         return _frame(df, {name: hash_ids(_host(df[name]), self.cardinalities[name]) for name in col_selector.names})
 
     @property
@@ -46,10 +46,10 @@ class HashBuckets(Operator):  # type: ignore[misc]
 
 class DaysSincePublished(Operator):  # type: ignore[misc]
     """Whole days from a publication (``<column>``, ms since 1970, NaN unknown) to the display (``timestamp``); ages
-    below 0 or above ten years count as 0, unknown ones stay NaN. Output ``<column>_days_since_published``."""
+    below 0 or above ten years count as 0, unknown ages stay NaN. Output ``<column>_days_since_published``."""
 
     def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
-        """One float column per input column."""
+        """Returns one float column per input column."""
         now = _host(df["timestamp"]) + EPOCH_MS
         ages = {name: np.floor((now - _host(df[name])) / DAY_MS) for name in col_selector.names}
         in_range = {name: age * ~((age < 0) | (age > LONGEST_AGE_DAYS)) for name, age in ages.items()}
@@ -68,10 +68,10 @@ class DaysSincePublished(Operator):  # type: ignore[misc]
 
 
 class ClickRates(StatOperator):  # type: ignore[misc]
-    """Per key column the number of training rows with its value, ``<key>_count``, and their share of clicks,
-    ``<key>_ctr``, which is 0 below the key's threshold. Unseen and unknown values have count 0.
+    """Click rates per key column: the number of training rows with the key's value, ``<key>_count``, and their share of
+    clicks, ``<key>_ctr``, which is 0 below the key's threshold. Unseen and unknown values have count 0.
 
-    The rate of a training row includes its own click, as in the original; the thresholds keep that harmless.
+    The rate of a training row includes its own click, as in the original; the thresholds make the effect small.
     """
 
     def __init__(self, thresholds: Mapping[str, int]) -> None:
@@ -81,7 +81,7 @@ class ClickRates(StatOperator):  # type: ignore[misc]
         self._stats: dict[str, Array] = {}
 
     def fit(self, col_selector: ColumnSelector, ddf: Any) -> Delayed:
-        """Counts by value, merged over the partitions."""
+        """Counts rows and clicks by value, merged over the partitions."""
         names = list(col_selector.names)
         partitions = ddf[[*names, "clicked"]].to_delayed()
         partial = [delayed(_count_clicks)(partition, names) for partition in partitions]
@@ -94,15 +94,15 @@ class ClickRates(StatOperator):  # type: ignore[misc]
         for name, counts in dask_stats.items():
             counts = counts[counts.index != UNKNOWN_ID]
             self._index[name] = IdIndex(counts.index.to_numpy())
-            # one row more, of zeros, for values that aren't there
+            # one additional row of zeros, for unseen values
             self._stats[name] = np.vstack([counts[["sum", "count"]].to_numpy(np.float64), np.zeros((1, 2))])
 
     def clear(self) -> None:
-        """Forgets the counts."""
+        """Drops the counts."""
         self._index, self._stats = {}, {}
 
     def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
-        """Two float columns per key."""
+        """Returns two float columns per key."""
         outputs: dict[str, Array] = {}
         for name in col_selector.names:
             clicks, count = self._stats[name][self._index[name].rows(_host(df[name]))].T
@@ -118,7 +118,7 @@ class ClickRates(StatOperator):  # type: ignore[misc]
     def compute_selector(
         self, input_schema: Any, selector: Any, parents_selector: Any, dependencies_selector: Any
     ) -> ColumnSelector:
-        """The key columns alone: ``clicked`` is needed to fit, not to transform."""
+        """Key columns only: ``clicked`` is needed to fit, not to transform."""
         return parents_selector
 
     def column_mapping(self, col_selector: ColumnSelector) -> dict[str, list[str]]:
@@ -137,7 +137,7 @@ class DocumentLikeness(Operator):  # type: ignore[misc]
         self.tags = dict(tags)
 
     def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
-        """One float column per kind of tags."""
+        """Returns one float column per kind of tags."""
         left, right = col_selector.names
         ids = _host(df[left]), _host(df[right])
         return _frame(df, {f"{left}_{right}_sim_{kind}": tags.likeness(*ids) for kind, tags in self.tags.items()})
@@ -152,14 +152,14 @@ class DocumentLikeness(Operator):  # type: ignore[misc]
 
 
 class TagLists(Operator):  # type: ignore[misc]
-    """The strongest tags of a document as lists of hash buckets, 1 to ``hotness`` long. One output per entry."""
+    """Strongest tags of a document as lists of hash buckets, 1 to ``hotness`` long. One output per entry."""
 
     def __init__(self, tags: Mapping[str, DocumentTags]) -> None:
         super().__init__()
         self.tags = dict(tags)
 
     def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
-        """One list column per output."""
+        """Returns one list column per output."""
         (document,) = col_selector.names
         ids = _host(df[document])
         outputs = {}
@@ -192,7 +192,7 @@ def _list_column(like: Any, flat: Array, lengths: Array) -> Any:
     if not isinstance(like, pd.DataFrame):
         series = type(like[like.columns[0]])
         return create_multihot_col(series(offsets), series(flat))
-    lists = np.empty(len(lengths), dtype=object)  # create_multihot_col takes 20 us a list on pandas
+    lists = np.empty(len(lengths), dtype=object)  # create_multihot_col takes 20 us per list on pandas
     lists[:] = [flat[start:end] for start, end in itertools.pairwise(offsets.tolist())]
     return pd.Series(lists)
 

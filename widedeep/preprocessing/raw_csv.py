@@ -1,5 +1,5 @@
-"""Reading the raw Outbrain CSVs (Kaggle's schema): whole for the tables about ads and documents, in chunks for the
-two that grow with the number of clicks. ``\\N`` and empty fields are nulls."""
+"""Reading of the raw Outbrain CSVs (Kaggle's schema): tables about ads and documents whole, the two tables that grow
+with the number of clicks in chunks. ``\\N`` and empty fields are nulls."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EPOCH_MS = 1_465_876_799_998  # Outbrain's timestamps count from here, in millis
 TAGS = {kind: f"documents_{kind}.csv" for kind in ("categories", "topics", "entities")}
 TAG_LISTS = {"categories": "category_id_list", "topics": "topic_id_list", "entities": "entity_id_list"}
 
-# The columns that are read. Ids that may be missing are floats in the real files ("603.0").
+# Columns that are read. Ids that may be missing are floats in the real files ("603.0").
 SCHEMAS: dict[str, dict[str, pa.DataType]] = {
     CLICKS: {"display_id": pa.int64(), "ad_id": pa.int64(), "clicked": pa.int64()},
     EVENTS: {
@@ -49,9 +49,9 @@ _BLOCK_BYTES = 16 << 20
 
 
 def check_files(raw_dir: Path) -> tuple[str, ...]:
-    """Names of the document tables that are not there.
+    """Names of the missing document tables.
 
-    Raises DataError if a file that nothing works without is missing, or if any file is empty or lacks a column.
+    Raises DataError if a required file is missing, or if any file is empty or lacks a column.
     """
     if not raw_dir.is_dir():
         raise DataError(f"there is no folder {raw_dir}: give the one that holds Outbrain's CSV files")
@@ -66,15 +66,15 @@ def check_files(raw_dir: Path) -> tuple[str, ...]:
 
 
 def read_table(path: Path) -> pa.Table:
-    """A table about ads or documents. Raises DataError naming file and column if it can't be read."""
+    """Reads a table about ads or documents. Raises DataError, which names file and column, if it can't be read."""
     table = pa.Table.from_batches(list(stream(path)))
     return table.combine_chunks()
 
 
 def stream(path: Path) -> Iterator[pa.RecordBatch]:
-    """The rows of a CSV in batches of some 16 MiB of text, with a progress bar if it takes a while.
+    """Yields the rows of a CSV in batches of about 16 MiB of text, with a progress bar if it takes a while.
 
-    Raises DataError, naming file and column, for values that don't fit and for nulls where there must be none.
+    Raises DataError, which names file and column, for values that don't fit and for nulls that are not allowed.
     """
     schema = SCHEMAS[path.name]
     convert = pa_csv.ConvertOptions(

@@ -1,7 +1,7 @@
-"""A fitted NVTabular workflow as a model: raw features in, the network's inputs out, as in the parquet files.
+"""Fitted NVTabular workflow as a model: raw features in, the network's inputs out, with the parquet files' values.
 
-Raw features are the columns that the workflow was fitted on, less label and group id. Of Outbrain's data they are a
-click with what is known of its display, ad and documents (``joined_clicks``).
+Raw features are the columns that the workflow was fitted on, without label and group id. For Outbrain's data they are
+the columns of a click with its display, ad and documents (``joined_clicks``).
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     import nvtabular
 
 WORKFLOW, FEATURE_SPEC = "workflow", "feature_spec.yaml"  # names in the version folder of a served workflow
-_REQUEST = Path("request")  # stands for the file in which a value was found
+_REQUEST = Path("request")  # in errors, in place of the file that holds a value
 
 
 class RawFeatures(FrameworkSession):
-    """Answers ``{raw feature: [B, 1]}`` with ``{network input: [B, 1], or [B, max_hotness] padded with -1}``.
+    """Model from ``{raw feature: [B, 1]}`` to ``{network input: [B, 1], or [B, max_hotness] padded with -1}``.
 
-    Numbers have the dtypes of the workflow's columns, an unknown one is NaN; strings are UTF-8 ``bytes`` or ``str`` in
-    object arrays, an unknown one is empty. Raises InputError, naming the feature, for what can't be taken.
+    Numbers have the dtypes of the workflow's columns, an unknown number is NaN. Strings are UTF-8 ``bytes`` or ``str``
+    in object arrays, an unknown string is empty. Raises InputError, which names the feature, for an invalid value.
     """
 
     def __init__(self, workflow: nvtabular.Workflow, spec: FeatureSpec) -> None:
-        """Raises DataError if the workflow does not make the inputs that the specification describes."""
+        """Checks the workflow. Raises DataError if it does not make the inputs of the specification."""
         from widedeep.features.files import feature_schema
         from widedeep.preprocessing.workflow_plan import WorkflowPlan
 
@@ -52,7 +52,7 @@ class RawFeatures(FrameworkSession):
         self._plan = WorkflowPlan(workflow.graph)
 
     def infer_impl(self, x: Arrays) -> Arrays:
-        """Transforms a batch as preprocessing transforms a partition, and reads it as the loader reads a file."""
+        """Transforms a batch like a partition in preprocessing, then converts it like the loader converts a file."""
         from widedeep.features.files import to_table
 
         raw = {spec.name: _column(spec, x[spec.name]) for spec in self.spec.inputs}
@@ -67,7 +67,7 @@ class RawFeatures(FrameworkSession):
 
 
 def load_raw_features(workflow_path: Path, spec: FeatureSpec) -> RawFeatures:
-    """The workflow that preprocessing saved. Raises DataError if there is none, or not one for this specification."""
+    """Loads the workflow that preprocessing saved. Raises DataError if there is none or it does not fit ``spec``."""
     warnings.filterwarnings("ignore", message="PyTorch dtype mappings")
     import nvtabular
 
@@ -77,7 +77,7 @@ def load_raw_features(workflow_path: Path, spec: FeatureSpec) -> RawFeatures:
         )
     try:
         workflow = nvtabular.Workflow.load(workflow_path)
-    except Exception as error:  # a pickle raises whatever it likes
+    except Exception as error:  # a pickle can raise any error
         raise DataError(
             f"workflow {workflow_path} can't be read: {error or type(error).__name__}; preprocess the data again"
         ) from error

@@ -1,4 +1,4 @@
-"""The NVTabular graph that turns joined clicks into the features of the network."""
+"""NVTabular graph from joined clicks to the features of the network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from widedeep.preprocessing.documents import DocumentTags
 from widedeep.preprocessing.nvt_operators import ClickRates, DaysSincePublished, DocumentLikeness, HashBuckets, TagLists
 from widedeep.preprocessing.raw_csv import TAG_LISTS
 
-# The rate of a value seen less often than this is 0.
+# A value with fewer rows than this has the rate 0.
 CTR_THRESHOLDS = {
     "ad_id": 5,
     "source_id_promo": 10,
@@ -26,11 +26,11 @@ COUNTS = ["ad_id_count", "document_id_promo_count"]
 
 
 def make_workflow(tags: Mapping[str, DocumentTags], cardinalities: Mapping[str, int]) -> nvt.Workflow:
-    """An unfitted workflow over the columns of ``joined_clicks``; ``tags`` has the three kinds of ``TAG_LISTS``,
+    """Makes an unfitted workflow over the columns of ``joined_clicks``; ``tags`` has the three kinds of ``TAG_LISTS``,
     ``cardinalities`` the number of ids of every one-hot feature.
 
-    Its output has every column of the feature specification. The label is needed to fit; to transform rows that have
-    none, call ``remove_inputs(["clicked"])`` first.
+    Its output has every column of the feature specification. Fitting needs the label; to transform rows without a
+    label, call ``remove_inputs(["clicked"])`` first.
     """
     rates = list(CTR_THRESHOLDS) >> ClickRates(CTR_THRESHOLDS)
     ages = ["publish_time", "publish_time_promo"] >> DaysSincePublished() >> FillMedian() >> FillMissing(0.0) >> LogOp()
@@ -40,7 +40,7 @@ def make_workflow(tags: Mapping[str, DocumentTags], cardinalities: Mapping[str, 
     hashed = [name for name in ONEHOT if name != "platform" and not name.startswith("geo_location_")]
     buckets = {name: cardinalities[name] for name in ONEHOT if name != "platform"}
     onehot = hashed + country + state >> HashBuckets(buckets)
-    # three values in four buckets: hashing them would make two platforms one
+    # three values in four buckets: hashing would put two platforms into one bucket
     last_platform = cardinalities["platform"] - 1
     platform = ["platform"] >> LambdaOp(lambda column: column.clip(0, last_platform).astype("int32"), dtype=np.int32)
     likeness = ["document_id", "document_id_promo"] >> DocumentLikeness(tags)
@@ -58,10 +58,10 @@ def make_workflow(tags: Mapping[str, DocumentTags], cardinalities: Mapping[str, 
 
 
 def _country(column, frame=None):  # type: ignore[no-untyped-def]
-    """``US`` of ``US>CA>807``."""
+    """Country part of a place: ``US`` of ``US>CA>807``."""
     return column.str.slice(0, 2)
 
 
 def _state(column, frame=None):  # type: ignore[no-untyped-def]
-    """``US>CA`` of ``US>CA>807``."""
+    """Country and state part of a place: ``US>CA`` of ``US>CA>807``."""
     return column.str.slice(0, 5)

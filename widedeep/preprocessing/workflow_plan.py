@@ -1,8 +1,8 @@
-"""A fitted NVTabular workflow flattened for requests.
+"""Flattened plan of a fitted NVTabular workflow, for requests.
 
-The library's own executor runs a node once for every node that uses it, and rebuilds a frame between any two,
-selections included. Here each operator runs once, on the columns it sees, and selections are only looked up: less than
-half the time, of one row as of thousands. The operators, and so the values, are the same.
+The library's executor runs a node once for every node that uses it, and rebuilds a frame between any two nodes, also
+for selections. Here each operator runs once, on the columns it sees, and selections are only looked up. This takes less
+than half the time, for one row and for thousands. The operators, and so the values, are the same.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ _SELECTIONS = (ConcatColumns, SelectionOp, SubsetColumns)
 
 @dataclass(frozen=True)
 class _Step:
-    """A node: where each column it sees comes from (a step by number, or -1 for the raw columns), and what it does."""
+    """A node of the graph: the source of each column it sees (a step's number, or -1 for the raw columns), and its
+    operator."""
 
     sources: Mapping[str, int]
     outputs: tuple[str, ...]
@@ -32,7 +33,7 @@ class _Step:
 
 
 class WorkflowPlan:
-    """Runs the operators of a workflow's graph in the order of their dependencies, on pandas."""
+    """Plan that runs the operators of a workflow's graph in the order of their dependencies, on pandas."""
 
     def __init__(self, graph: Any) -> None:
         self._steps: list[_Step] = []
@@ -40,7 +41,7 @@ class WorkflowPlan:
         self._last = self._add(graph.output_node)
 
     def transform(self, raw: Mapping[str, Array]) -> dict[str, Array]:
-        """``{raw feature: [rows]}`` to ``{feature: [rows]}``; lists are arrays in an object array."""
+        """Transforms ``{raw feature: [rows]}`` to ``{feature: [rows]}``; lists are arrays in an object array."""
         made: list[Mapping[str, Array]] = []
         for step in self._steps:
             seen = {name: (raw if at < 0 else made[at])[name] for name, at in step.sources.items()}
@@ -51,7 +52,7 @@ class WorkflowPlan:
         return {name: made[self._last][name] for name in self._steps[self._last].outputs}
 
     def _add(self, node: Any) -> int:
-        """The number of the node's step, which is made with all it depends on if it isn't there yet."""
+        """Number of the node's step, which is added, with the steps that it depends on, if it is missing."""
         if id(node) in self._numbers:
             return self._numbers[id(node)]
         sources: dict[str, int] = {}

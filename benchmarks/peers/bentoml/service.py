@@ -13,7 +13,7 @@ from benchmarks.peers.engine import Engine
 
 
 class Arguments(BaseModel):
-    """Of the service: the model, and how it is run."""
+    """Arguments of the service: the model and its settings."""
 
     model: str
     threads: int = 2
@@ -32,12 +32,12 @@ ARGUMENTS = bentoml.use_arguments(Arguments)
     logging={"access": {"enabled": False}},
 )
 class WideDeep:
-    """Rows of numbers in, probabilities out; one inference a batch of requests."""
+    """Service with rows of numbers in, probabilities out; one inference per batch of requests."""
 
     def __init__(self) -> None:
         self._engine = Engine(Path(ARGUMENTS.model), threads=ARGUMENTS.threads)
 
     @bentoml.api(batchable=True, max_batch_size=ARGUMENTS.max_batch_size, max_latency_ms=ARGUMENTS.max_latency_ms)
     def predict(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """[B, numbers] -> [B, 1]."""
+        """Runs [B, numbers] -> [B, 1]."""
         return self._engine.probabilities(rows)

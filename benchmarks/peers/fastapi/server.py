@@ -14,7 +14,7 @@ from benchmarks.peers.engine import Engine
 
 
 def make_app(model: Path, threads: int, callers: int) -> FastAPI:
-    """The application: rows as records in, float32 probabilities out."""
+    """Application with rows as records in, float32 probabilities out."""
     engine = Engine(model, threads=threads, callers=callers)
     pool = ThreadPoolExecutor(callers)
     app = FastAPI()
@@ -33,7 +33,7 @@ def make_app(model: Path, threads: int, callers: int) -> FastAPI:
 
 
 def main() -> None:
-    """Serves until it is ended."""
+    """Serves until the process is ended."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)

@@ -1,5 +1,5 @@
-"""Wide & Deep behind LitServe with batching. LitServe hands annotations to FastAPI as they are, so they are no strings
-here."""
+"""Wide & Deep behind LitServe with batching. LitServe passes annotations to FastAPI unchanged, so they must not be
+strings here."""
 
 import argparse
 from pathlib import Path
@@ -12,39 +12,39 @@ from benchmarks.peers.engine import Engine
 
 
 class WideDeepApi(litserve.LitAPI):
-    """Rows as records in, float32 probabilities out; one inference a batch of requests."""
+    """API with rows as records in, float32 probabilities out; one inference per batch of requests."""
 
     def __init__(self, model: Path, threads: int, **options: float) -> None:
         super().__init__(**options)
         self._path, self._threads = model, threads
 
     def setup(self, device: str) -> None:
-        """Loads the engine, in the worker."""
+        """Loads the engine in the worker."""
         self._engine = Engine(self._path, threads=self._threads)
 
     def decode_request(self, request: Annotated[bytes, Body(media_type="application/octet-stream")]) -> bytes:
-        """The body as it came."""
+        """Returns the body unchanged."""
         return request
 
     def batch(self, inputs: list[bytes]) -> list[bytes]:
-        """The bodies of a batch; the engine joins them."""
+        """Returns the bodies of a batch; the engine joins them."""
         return inputs
 
     def predict(self, bodies: list[bytes]) -> list[bytes]:
-        """The answers to a batch."""
+        """Returns the answers to a batch."""
         return self._engine.answer_all(bodies)
 
     def unbatch(self, output: list[bytes]) -> list[bytes]:
-        """One answer a request."""
+        """Returns one answer per request."""
         return output
 
     def encode_response(self, output: bytes) -> Response:
-        """The answer as it is."""
+        """Returns the answer unchanged."""
         return Response(output, media_type="application/octet-stream")
 
 
 def main() -> None:
-    """Serves until it is ended."""
+    """Serves until the process is ended."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)

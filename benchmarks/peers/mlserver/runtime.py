@@ -1,5 +1,5 @@
-"""Wide & Deep as an MLServer runtime with adaptive batching: a request's rows are one base64 element, so that MLServer
-joins requests by appending to a list, and its REST interface, which has no binary tensors, has the least to parse."""
+"""Wide & Deep as an MLServer runtime with adaptive batching. A request's rows are one base64 element: so MLServer joins
+requests by appending to a list, and its REST interface, which has no binary tensors, has little to parse."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.peers.engine import Engine
 
 
 class WideDeepRuntime(MLModel):
-    """The model at ``parameters.uri``; ``parameters.extra`` holds the engine's threads."""
+    """Runtime of the model at ``parameters.uri``; ``parameters.extra`` has the engine's threads."""
 
     async def load(self) -> bool:
         """Loads the engine."""
@@ -27,7 +27,7 @@ class WideDeepRuntime(MLModel):
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
-        """One inference for all the requests that were joined; MLServer takes the answers apart again."""
+        """Runs one inference for all joined requests; MLServer separates the answers again."""
         bodies = [base64.b64decode(element) for element in payload.inputs[0].data]
         answers = await asyncio.get_running_loop().run_in_executor(self._pool, self._engine.answer_all, bodies)
         output = Base64Codec.encode_output("probabilities", answers, use_bytes=False)

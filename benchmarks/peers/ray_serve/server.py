@@ -18,7 +18,7 @@ from benchmarks.peers.engine import Engine
 
 
 class WideDeep:
-    """Rows as records in, float32 probabilities out; one inference a batch of requests."""
+    """Deployment with rows as records in, float32 probabilities out; one inference per batch of requests."""
 
     def __init__(self, model: str, threads: int, max_batch_size: int, batch_wait_s: float) -> None:
         self._engine = Engine(Path(model), threads=threads)
@@ -27,7 +27,7 @@ class WideDeep:
         self._answer.set_batch_wait_timeout_s(batch_wait_s)  # type: ignore[attr-defined]
 
     async def __call__(self, request: Request) -> Response:
-        """Answers a request, or that the replica is ready."""
+        """Answers an inference request, or a request for readiness."""
         if request.method != "POST":
             return Response()
         return Response(await self._answer(await request.body()), media_type="application/octet-stream")
@@ -38,7 +38,7 @@ class WideDeep:
 
 
 def main() -> None:
-    """Serves until it is ended."""
+    """Serves until the process is ended."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", required=True)
     parser.add_argument("--port", type=int, required=True)

@@ -1,4 +1,4 @@
-// The entry points that Triton calls: a model has streams, an instance brings them batches.
+// Entry points that Triton calls. A model has streams; its instances give batches to them.
 #include <malloc.h>
 
 #include <algorithm>
@@ -53,7 +53,7 @@ struct Model {
   Streams streams;
 };
 
-// A request on its way through a batch: its answer is sent, good or bad, and it is given back, whatever happens.
+// A request of a batch. Its answer is sent once, the outputs or an error; release() returns the request to Triton.
 class Job {
  public:
   Job(TRITONBACKEND_ModelInstance* instance, TRITONBACKEND_Request* request) : instance_(instance), request_(request) {}
@@ -79,7 +79,7 @@ class Job {
     TRITONSERVER_ErrorDelete(error);
   }
 
-  // Runs a step of the way, of which a failure is this request's own.
+  // Runs a step for this request; a failure becomes the answer of this request only.
   template <typename Step>
   void attempt(Step step) {
     if (failed_) return;
@@ -181,7 +181,7 @@ class Instance {
   }
 
  private:
-  // Infers and answers; returns when the inference ended.
+  // Infers and answers; returns the time of the inference's end.
   uint64_t run(std::vector<Job>& jobs) {
     try {
       streams_.infer(batch_, answers_);
@@ -239,7 +239,7 @@ TRITONSERVER_Error* TRITONBACKEND_ModelInitialize(TRITONBACKEND_Model* model) {
 TRITONSERVER_Error* TRITONBACKEND_ModelFinalize(TRITONBACKEND_Model* model) {
   return guarded([&] {
     delete state_of<Model>(TRITONBACKEND_ModelState, model);
-    malloc_trim(0);  // tables are large: the system gets them back at once
+    malloc_trim(0);  // tables are large: their memory is returned to the system at once
   });
 }
 

@@ -10,8 +10,8 @@
 namespace cpp_host {
 namespace {
 
-constexpr size_t kAlignment = 64;  // a cache line, and the widest vector
-// From here on handing over a new tensor is cheaper than copying into the old one.
+constexpr size_t kAlignment = 64;  // size of a cache line and of the widest vector
+// From this size on, passing a new tensor is cheaper than copying into the old one.
 constexpr size_t kWorthSharing = 64 * 1024;
 
 const void* buffer(const InputView& view, uint32_t index, const std::string& name, uint64_t* bytes) {
@@ -79,7 +79,7 @@ void Batch::check_shape(const Column& column, const InputView& view) const {
   for (size_t i = 0; i < view.rank; ++i) {
     wanted *= static_cast<size_t>(view.shape[i]);
     fits = fits && (i == 0 || spec.row_shape[i - 1] == -1 || spec.row_shape[i - 1] == view.shape[i]);
-    // Rows of free sizes are joined only where those before them are of the same.
+    // Rows of free shape are joined only if all have the same shape.
     fits = fits && (i == 0 || rows_ == 0 || column.row_shape[i - 1] == view.shape[i]);
   }
   if (!fits) throw bad_request("input " + spec.name + " has another shape than the model takes, or than the requests before it");
@@ -116,7 +116,7 @@ void Batch::take(Column& column, const InputView& view) {
     std::memcpy(column.memory.get() + at, data, bytes);
     at += bytes;
   }
-  // What was just copied is in the cache, and lies well for vectors, as the request's own buffer may not.
+  // The copy is in the cache and aligned for vectors; the request's own buffer may not be aligned.
   check_range(spec, column.memory.get() + start, view.bytes / spec.element_bytes);
 }
 
@@ -143,7 +143,7 @@ void Batch::complete(const std::vector<Chunk>& chunks) {
   if (end == rows_) return;
   for (Column& column : columns_) {
     const size_t row_bytes = column.row_bytes;
-    int64_t held = rows_;  // in the memory
+    int64_t held = rows_;  // rows in ``memory``
     if (column.given != nullptr) {
       held = rows_ - begin;
       grow(column, static_cast<size_t>(end - begin) * row_bytes, 0);

@@ -1,4 +1,4 @@
-// The inputs of several requests as one batch, in buffers that are used again and again.
+// Batch of the inputs of several requests, in buffers that are reused.
 #pragma once
 
 #include <cstdlib>
@@ -12,7 +12,7 @@
 
 namespace cpp_host {
 
-// Where an input of one request lies.
+// Location of one request's input in memory.
 struct InputView {
   TRITONBACKEND_Input* input;
   const int64_t* shape;
@@ -27,24 +27,24 @@ class Batch {
  public:
   explicit Batch(const std::vector<TensorSpec>& specs);
 
-  // Forgets the rows of the batch before; alone tells that the next one has one request only, whose large inputs are
-  // then not copied.
+  // Drops the rows of the previous batch. With alone, the next batch has a single request, whose large inputs are not
+  // copied.
   void start(bool alone);
 
-  // Copies a request's inputs behind those before it and checks their ids; returns its rows. Throws Failure, and the
-  // batch is as it was, if the request is not good.
+  // Appends a request's inputs and checks their ids; returns the number of its rows. If the request is invalid, throws
+  // Failure and leaves the batch unchanged.
   int64_t append(TRITONBACKEND_Request* request);
 
-  // Makes so many rows, one element for each size that is free, in the place of those before.
+  // Replaces the rows by so many random rows; free dimensions have size 1.
   void fill(int64_t rows, Random random);
 
-  // To be called when all rows are there: puts copies of the last one, whose ids are good, wherever one of the chunks
-  // that the rows are divided into is larger than what is left of them.
+  // Call it after the last row is appended. Where a chunk is larger than the rest of the rows, pads with copies of the
+  // last row, whose ids are valid.
   void complete(const std::vector<Chunk>& chunks);
 
   int64_t rows() const { return rows_; }
 
-  // Where the batch's rows of an input lie, and the shape of one of them.
+  // Rows of an input: their specification, the shape of one row, their address.
   const TensorSpec& spec(size_t input) const { return columns_[input].spec; }
   const std::vector<int64_t>& row_shape(size_t input) const { return columns_[input].row_shape; }
   const char* row(size_t input, int64_t index) const;
@@ -57,12 +57,12 @@ class Batch {
 
   struct Column {
     const TensorSpec& spec;
-    std::vector<int64_t> row_shape;  // of this batch: no size is free any more
+    std::vector<int64_t> row_shape;  // of this batch, without free dimensions
     size_t row_bytes = 0;
     size_t capacity = 0;  // bytes
     std::unique_ptr<char, FreeMemory> memory;
-    const char* given = nullptr;  // the request's own buffer, where it is not copied
-    int64_t given_rows = 0;       // of the batch's rows; those behind lie at the start of the memory
+    const char* given = nullptr;  // the request's own buffer, if it is not copied
+    int64_t given_rows = 0;       // number of rows in given; later rows are at the start of memory
   };
 
   InputView view(TRITONBACKEND_Request* request, const Column& column) const;

@@ -5,20 +5,20 @@
 namespace cpp_host {
 namespace {
 
-// Fewer rows are not worth the way to another thread and back.
+// For fewer rows, the switch to another thread costs more than it saves.
 constexpr int64_t kLeastRows = 16;
-// Chunks start at multiples of this: at a cache line, for rows of one number.
+// Chunks start at multiples of this number: rows of one number then start at a cache line.
 constexpr int64_t kRowMultiple = 16;
-// Measured for 5 x 1024 hidden units: float32 gains little by more rows at once; bfloat16 and int8, whose products are
-// quick and whose weights take as long to read, do.
+// Measured for 5 x 1024 hidden units: float32 gains little from larger chunks; bfloat16 and int8 gain, because their
+// products are fast while reading the weights takes as long.
 constexpr int64_t kLargestFloat32 = 1024;
 constexpr int64_t kLargest = 2048;
 // More padding than this costs more than another chunk, which reads the weights once more.
 constexpr int64_t kMostPaddingFloat32 = 32;
 constexpr int64_t kMostPadding = 128;
 
-// The distance between neighbours grows with the size, so that padding stays a small part of it. Each size takes time
-// before the model is ready, most of all in float32.
+// The distance between sizes grows with the size, so that padding stays a small part of it. Each size costs preparation
+// time before the model is ready, most in float32.
 int64_t after(int64_t size, bool float32) {
   if (size < kRowMultiple) return 2 * size;
   if (float32) {

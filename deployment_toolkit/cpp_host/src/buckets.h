@@ -1,5 +1,5 @@
-// Row counts in which an engine is asked. There are few, so that all of them can be prepared, and looked at, before the
-// first request comes.
+// Row counts (buckets) that an engine computes. They are few, so that all of them can be prepared and checked before
+// the first request.
 #pragma once
 
 #include <cstdint>
@@ -9,8 +9,8 @@
 
 namespace cpp_host {
 
-// Rows of a batch that are computed at once: count of them from first on, asked as the size of a bucket. The rows
-// between are padding, whose answers nobody reads.
+// Rows of a batch that are computed at once: count rows from first on, padded to the size of a bucket. The answers of
+// the padding are not read.
 struct Chunk {
   int64_t first, count, bucket;
 };
@@ -23,9 +23,9 @@ class Buckets {
   const std::vector<int64_t>& sizes() const { return sizes_; }
   int64_t largest() const { return sizes_.back(); }
 
-  // On how many streams at once it is worth to compute so many rows.
+  // Number of streams on which so many rows are computed fastest.
   static int useful_streams(int64_t rows, int streams);
-  // All rows of a batch, for so many streams, which take the next chunk as they end one; large ones first.
+  // Divides the rows of a batch for so many streams; a stream that ends a chunk takes the next. Large chunks first.
   std::vector<Chunk> divide(int64_t rows, int streams) const;
 
  private:

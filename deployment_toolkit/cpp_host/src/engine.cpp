@@ -32,11 +32,11 @@ ov_element_type_e element_type(TRITONSERVER_DataType type) {
   }
 }
 
-// oneDNN keeps the kernels that it built for all engines of a process. Streams that work at the same time shall share
-// none, so there each has its own: the variable is read when the first kernel is built.
+// oneDNN caches built kernels for all engines of a process. Concurrent streams must not share kernels, so the cache is
+// off and each stream has its own. The variable is read when the first kernel is built.
 constexpr const char* kKernelCache = "ONEDNN_PRIMITIVE_CACHE_CAPACITY";
 
-// The only one of the process, kept to its end: its plugin's threads outlive any model.
+// The single core of the process, kept until its end: the plugin's threads outlive any model.
 ov_core_t* core() {
   static ov_core_t* const kept = [] {
     ov_core_t* made = nullptr;
@@ -63,7 +63,7 @@ Port port(ov_status_e status, ov_output_const_port_t* found, const TensorSpec& s
 void leave_environment() { unsetenv(kKernelCache); }
 
 Tensor tensor_of(const TensorSpec& spec, const std::vector<int64_t>& shape, void* data) {
-  // The C API's shape is not const, and is not written to.
+  // The C API's shape is not const, but it is not written to.
   const ov_shape_t ov_shape{static_cast<int64_t>(shape.size()), const_cast<int64_t*>(shape.data())};
   ov_tensor_t* tensor = nullptr;
   require(ov_tensor_create_from_host_ptr(element_type(spec.type), ov_shape, data, &tensor), spec.name);

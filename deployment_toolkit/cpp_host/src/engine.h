@@ -1,4 +1,4 @@
-// OpenVINO through its C API: a class for each resource, an exception for each error.
+// Wrapper of OpenVINO's C API: a class for each resource, an exception for each error.
 #pragma once
 
 #include <openvino/c/openvino.h>
@@ -23,13 +23,14 @@ struct Freed {
 using Tensor = std::unique_ptr<ov_tensor_t, Freed<ov_tensor_free>>;
 using Port = std::unique_ptr<ov_output_const_port_t, Freed<ov_output_const_port_free>>;
 
-// To be called after the first inference: what was set for it in the process's environment is no model process's.
+// Call it after the first inference: removes its variable from the environment, so that model processes don't inherit
+// it.
 void leave_environment();
 
-// A view of rows that lie at data, which must outlive it.
+// View of rows at data, which must outlive the view.
 Tensor tensor_of(const TensorSpec& spec, const std::vector<int64_t>& shape, void* data);
 
-// A model as it lies in a file, with its weights.
+// Model of a file, with its weights.
 class Graph {
  public:
   // Throws Failure if the file can't be read.
@@ -43,10 +44,10 @@ class Graph {
   std::unique_ptr<ov_model_t, Freed<ov_model_free>> model_;
 };
 
-// The compiled graph; engines of one graph share its tables.
+// Compiled graph; engines of one graph share its tables.
 class Engine {
  public:
-  // Computes one batch at a time, with so many threads. Throws Failure if the graph can't be compiled, or has not the
+  // Computes one batch at a time, with so many threads. Throws Failure if the graph can't be compiled, or lacks the
   // tensors of the configuration.
   Engine(const Graph& graph, const ModelConfig& config, int threads);
 
@@ -59,32 +60,32 @@ class Engine {
   std::vector<Port> inputs_, outputs_;  // in the order of the configuration
 };
 
-// What an output holds until the next inference.
+// Content of an output until the next inference.
 struct Answer {
   Tensor tensor;
   std::vector<int64_t> shape;
   const char* data;
 };
 
-// One inference at a time on an engine.
+// Request that runs one inference at a time on an engine.
 class InferRequest {
  public:
   explicit InferRequest(const Engine& engine);
 
-  // The tensor is read at each inference until another is set.
+  // Sets an input; each inference reads this tensor until another is set.
   void set_input(size_t index, const ov_tensor_t* tensor);
-  // In the caller's thread and others. Only for engines of several threads: with one, OpenVINO 2026.4 drops whatever goes
-  // wrong, and the answers of another batch stand in the outputs.
+  // Runs in the caller's thread and others. Only for engines of several threads: with one thread, OpenVINO 2026.4 drops
+  // errors, and the outputs hold the answers of another batch.
   void infer();
-  // In a thread of the engine's, which calls done(argument) at the end, however it ends. Then wait throws Failure if it
-  // failed.
+  // Runs in a thread of the engine, which calls done(argument) at the end, also after an error. Then wait throws
+  // Failure if the inference failed.
   void start(void (*done)(void*), void* argument);
   void wait();
   Answer output(size_t index) const;
 
  private:
   const Engine& engine_;
-  ov_callback_t callback_{};  // read, by its address, whenever an inference ends
+  ov_callback_t callback_{};  // read through its address at the end of each inference
   std::unique_ptr<ov_infer_request_t, Freed<ov_infer_request_free>> request_;
 };
 

@@ -1,4 +1,4 @@
-// What goes wrong: an exception on this side, one of Triton's error objects on the other.
+// Errors: exceptions in this library, error objects in Triton.
 #pragma once
 
 #include <stdexcept>
@@ -19,7 +19,7 @@ class Failure : public std::runtime_error {
 
 inline Failure bad_request(const std::string& message) { return Failure(TRITONSERVER_ERROR_INVALID_ARG, message); }
 
-// Throws what a call of Triton's API answered, unless that was success.
+// Throws the error that a call of Triton's API returned, if any.
 inline void require(TRITONSERVER_Error* error) {
   if (error == nullptr) return;
   Failure failure(TRITONSERVER_ErrorCode(error), TRITONSERVER_ErrorMessage(error));
@@ -31,7 +31,7 @@ inline void log_info(const std::string& message) {
   TRITONSERVER_ErrorDelete(TRITONSERVER_LogMessage(TRITONSERVER_LOG_INFO, "cpp_host", 0, message.c_str()));
 }
 
-// Where nothing can be done about an error: the server hears of it.
+// Logs an error to which the caller can't react.
 inline void log_if(TRITONSERVER_Error* error) {
   if (error == nullptr) return;
   TRITONSERVER_ErrorDelete(
@@ -39,7 +39,7 @@ inline void log_if(TRITONSERVER_Error* error) {
   TRITONSERVER_ErrorDelete(error);
 }
 
-// Runs what an entry point does; no exception may cross into the server.
+// Runs the work of an entry point; no exception may reach the server.
 template <typename Work>
 TRITONSERVER_Error* guarded(Work work) noexcept {
   try {

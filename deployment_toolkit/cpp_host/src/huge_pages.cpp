@@ -14,7 +14,7 @@ namespace {
 constexpr uintptr_t kHugePage = uintptr_t{1} << 21;
 constexpr int kCollapse = 25;  // MADV_COLLAPSE, which older headers lack
 
-// Whether a line of /proc/self/maps is of memory that this process allocated: no file's, and written to.
+// True if a line of /proc/self/maps is memory that this process allocated: not of a file, and writable.
 bool is_allocated(const std::string& rights, const std::string& inode, const std::string& name) {
   return rights == "rw-p" && inode == "0" && (name.empty() || name == "[heap]");
 }
@@ -31,7 +31,7 @@ void use_huge_pages() {
     if (!is_allocated(rights, inode, name) || std::sscanf(range.c_str(), "%lx-%lx", &first, &end) != 2) continue;
     first = (first + kHugePage - 1) & ~(kHugePage - 1);
     end &= ~(kHugePage - 1);
-    // An error says that some of it was never used: those pages stay as they are, the others are moved.
+    // An error means that some pages were never used: these stay unchanged, the others are moved.
     if (first < end) madvise(reinterpret_cast<void*>(first), end - first, kCollapse);
   }
 }

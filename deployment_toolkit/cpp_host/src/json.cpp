@@ -116,7 +116,7 @@ class JsonReader {
 
   static bool strchr_(std::string_view set, char c) { return set.find(c) != std::string_view::npos; }
 
-  // The next character that is no space, without taking it; a zero at the end.
+  // Next character that is no space, without consuming it; a zero at the end.
   char peek() {
     while (at_ < text_.size() && strchr_(" \t\r\n", text_[at_])) ++at_;
     return at_ < text_.size() ? text_[at_] : '\0';

@@ -1,4 +1,4 @@
-// The JSON that the server hands over: a model's configuration and, in a parameter of it, the signature.
+// Parser of the JSON that the server passes: a model's configuration and, in one of its parameters, the signature.
 #pragma once
 
 #include <cstdint>
@@ -9,13 +9,13 @@
 
 namespace cpp_host {
 
-// A value of any kind. Numbers and words (true, null) are kept as they are written; none here needs a fraction.
+// A value of any kind. Numbers and words (true, null) are kept as text; no number here needs a fraction.
 class Json {
  public:
   // Throws Failure if the text is not JSON.
   static Json parse(std::string_view text);
 
-  // Members of an object: throws Failure, naming the member, if it isn't there; find returns null.
+  // Members of an object: at throws Failure, which names the member, if it is missing; find returns null.
   const Json& at(const std::string& name) const;
   const Json* find(const std::string& name) const;
 

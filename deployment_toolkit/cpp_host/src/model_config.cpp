@@ -13,7 +13,7 @@ namespace cpp_host {
 namespace {
 
 struct Dtype {
-  const char* name;  // numpy's
+  const char* name;  // numpy's name
   TRITONSERVER_DataType type;
   size_t bytes;
 };
@@ -26,8 +26,8 @@ constexpr Dtype kDtypes[] = {
     {"float64", TRITONSERVER_TYPE_FP64, 8},
 };
 
-// Measured for 5 x 1024 hidden units on two cores: reading the weights, once for all threads, and not once for each
-// stream, is most of a small batch. In float32 the products outweigh it soon.
+// Measured for 5 x 1024 hidden units on two cores: reading the weights is most of the time of a small batch, and all
+// threads together read them once, not once per stream. In float32 the products soon take longer.
 constexpr int kUndividedFloat32Rows = 64;
 constexpr int kUndividedRows = 256;
 

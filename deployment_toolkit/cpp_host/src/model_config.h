@@ -1,4 +1,4 @@
-// What the server's configuration says of a model that this host is to run.
+// Configuration of a model that this host runs, from the server's configuration.
 #pragma once
 
 #include <cstdint>
@@ -21,15 +21,15 @@ struct TensorSpec {
 };
 
 struct ModelConfig {
-  std::vector<TensorSpec> inputs, outputs;  // by name, as everywhere in a signature
-  std::string file;                         // of the version's folder
-  std::string precision;                    // of the arithmetic, as OpenVINO writes it
+  std::vector<TensorSpec> inputs, outputs;  // sorted by name, as in every signature
+  std::string file;                         // in the version's folder
+  std::string precision;                    // OpenVINO's value for the arithmetic
   int threads;                              // of all instances together
-  int streams;                              // inferences at once, which share the threads evenly
-  int64_t max_batch_size;                   // rows; 0: the server does not batch, and a request has any number
+  int streams;                              // concurrent inferences, which share the threads evenly
+  int64_t max_batch_size;                   // rows; 0: the server does not batch, and a request has any number of rows
   int undivided_rows;                       // of the largest batch that all threads compute together
 
-  // Throws Failure, with what is missing or wrong.
+  // Throws Failure, which names the missing or wrong value.
   static ModelConfig parse(std::string_view json);
 };
 

@@ -102,7 +102,7 @@ double largest_difference(TRITONSERVER_DataType type, const char* one, const cha
     for (size_t i = 0; i < count; ++i) {
       if (std::memcmp(one + i * sizeof(T), other + i * sizeof(T), sizeof(T)) == 0) continue;
       const double apart = distance(static_cast<double>(element<T>(one, i)), static_cast<double>(element<T>(other, i)));
-      // Whole numbers of 64 bits that differ may be the same in double precision.
+      // Different 64-bit integers may be equal in double precision.
       largest = std::max(largest, std::is_integral_v<T> ? std::max(apart, 1.0) : apart);
     }
     return largest;

@@ -1,4 +1,4 @@
-// Tensors' elements: made at random, and compared.
+// Random elements of tensors, and their comparison.
 #pragma once
 
 #include <cstddef>
@@ -8,11 +8,12 @@
 
 namespace cpp_host {
 
-// The same numbers in every process. Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014.
+// Random numbers, the same in every process.
+// Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014.
 class Random {
  public:
   uint64_t next();
-  // Elements of a tensor: whole numbers from its value range, 0 without one; others from 0 to 1.
+  // Fills a tensor: integers from its value range, 0 without a range; other numbers from 0 to 1.
   void fill(const TensorSpec& spec, char* data, size_t count);
 
  private:
@@ -21,10 +22,10 @@ class Random {
 
 bool is_whole(TRITONSERVER_DataType type);
 
-// Of numbers that are finite; 0 if there are none.
+// Largest magnitude of the finite numbers; 0 if there are none.
 double largest_magnitude(TRITONSERVER_DataType type, const char* data, size_t count);
 
-// Infinite where one is not a number and the other is, or is another infinity.
+// Largest difference; infinite if only one of two elements is NaN, or if they are different infinities.
 double largest_difference(TRITONSERVER_DataType type, const char* one, const char* other, size_t count);
 
 }  // namespace cpp_host

@@ -12,8 +12,8 @@ namespace {
 
 std::mutex one_at_a_time;
 
-// Of the largest number of an output. In float32 sums come in another order from one size to the next; in bfloat16 and
-// int8 each product is rounded to 8 bits, too.
+// Relative to the largest number of an output. In float32 the order of sums differs between sizes; in bfloat16 and int8
+// each product is also rounded to 8 bits.
 constexpr double kFloat32Tolerance = 1e-5;
 constexpr double kReducedTolerance = 0.02;
 

@@ -1,4 +1,4 @@
-// What a stream does before the first request: it is asked in each size once, and its answers are compared.
+// Preparation of a stream before the first request: it computes each size once, and its answers are compared.
 #pragma once
 
 #include <chrono>
@@ -12,23 +12,22 @@
 
 namespace cpp_host {
 
-// The rows are made of the value ranges. What streams are compared with are the answers of an engine that has all
-// threads and computes all rows at once. One model at a time is prepared in this process: nothing is built by two
-// threads at the same moment.
+// The rows are random numbers in the value ranges. The reference is the answer of an engine that has all threads and
+// computes all rows at once. One model at a time is prepared in this process, so that two threads never build kernels
+// at the same time.
 class Preparation {
  public:
   Preparation(const Graph& graph, const ModelConfig& config, const Buckets& buckets);
 
-  // Asks the first row, the first two and so on, by the sizes of the buckets up to the one that has room for so many
-  // rows; so the engine builds all that it needs for them. Throws Failure, with the sizes whose answers differ, and by
-  // how much.
+  // Computes the first row, the first two and so on, for the sizes of the buckets up to the first that holds so many
+  // rows; so the engine builds its kernels for all of them. Throws Failure, with the sizes whose answers differ and the
+  // difference.
   void prepare(Stream& stream, int64_t rows, const std::string& name);
 
-  // The engine that everything was compared with, prepared for batches of up to so many rows. Nothing can be compared
-  // any more.
+  // Releases the reference engine, prepared for batches of up to so many rows. After that nothing can be compared.
   std::unique_ptr<Stream> release_undivided(int64_t rows);
 
-  // Moves what the engines have built to huge pages, and says in the server's log what was done.
+  // Moves the memory of the engines to huge pages, and logs the preparation in the server's log.
   void finish() const;
 
  private:

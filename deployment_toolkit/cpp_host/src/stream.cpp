@@ -59,7 +59,7 @@ Stream::Stream(const Graph& graph, const ModelConfig& config, int threads)
 void FinishedStreams::add(Stream* stream) {
   const std::lock_guard<std::mutex> lock(guard_);
   streams_.push_back(stream);
-  added_.notify_one();  // under the lock: the one who waits may destroy this as soon as it is free
+  added_.notify_one();  // under the lock, because the waiting thread may destroy this object as soon as the lock is free
 }
 
 Stream* FinishedStreams::next() {
@@ -79,7 +79,7 @@ void Stream::set_inputs(const Batch& batch, const Chunk& chunk) {
     std::vector<int64_t> shape{chunk.bucket};
     shape.insert(shape.end(), batch.row_shape(i).begin(), batch.row_shape(i).end());
     if (data == input.data && shape == input.shape) continue;
-    // The engine only reads its inputs, though its tensors have no const.
+    // The engine only reads its inputs, although its tensors are not const.
     Tensor tensor = tensor_of(batch.spec(i), shape, const_cast<char*>(data));
     work_->request.set_input(i, tensor.get());
     input.tensor = std::move(tensor);

@@ -1,4 +1,4 @@
-// An engine at work on chunks of batches.
+// Streams: engines that compute chunks of batches.
 #pragma once
 
 #include <condition_variable>
@@ -15,22 +15,22 @@
 
 namespace cpp_host {
 
-// The outputs of a batch, row behind row, in buffers that are used again and again.
+// Outputs of a batch, row after row, in buffers that are reused.
 class Answers {
  public:
   explicit Answers(const std::vector<TensorSpec>& specs);
 
   // Makes room for the answers of a batch of so many rows.
   void start(int64_t rows);
-  // Takes the first count rows of an output that is one chunk's, for the batch's rows from first on. Throws Failure if
-  // the output has not as many rows as were asked, or rows of another shape than the chunks before.
+  // Copies the first count rows of a chunk's output to the batch's rows from first on. Throws Failure if the output has
+  // another number of rows than the chunk, or rows of another shape than earlier chunks.
   void take(size_t output, const Answer& answer, const Chunk& chunk);
 
   size_t outputs() const { return specs_.size(); }
   const TensorSpec& spec(size_t output) const { return specs_[output]; }
   const std::vector<int64_t>& row_shape(size_t output) const { return columns_[output].row_shape; }
   size_t row_bytes(size_t output) const { return columns_[output].row_bytes; }
-  // From a row on.
+  // Address of a row; later rows follow it.
   const char* row(size_t output, int64_t index) const;
 
  private:
@@ -38,7 +38,7 @@ class Answers {
     std::vector<int64_t> row_shape;
     size_t row_bytes = 0;
     std::vector<char> data;
-    bool known = false;  // the shape is this batch's
+    bool known = false;  // the shape belongs to this batch
   };
 
   void set_row_shape(size_t output, std::vector<int64_t> shape);
@@ -50,11 +50,11 @@ class Answers {
 
 class Stream;
 
-// The streams that have ended their chunk, in the order in which they did.
+// Streams that have ended their chunk, in the order of their ends.
 class FinishedStreams {
  public:
   void add(Stream* stream);
-  // Waits for one.
+  // Waits for a stream.
   Stream* next();
 
  private:
@@ -63,30 +63,30 @@ class FinishedStreams {
   std::deque<Stream*> streams_;
 };
 
-// An engine of its own with its only inference request. What engines build for a size of batch, and what they arrange
-// of the weights, no two streams share: streams that work at the same time can't meet in it.
+// An engine with its only inference request. Streams share neither the kernels for a batch size nor the rearranged
+// weights, so that concurrent streams can't disturb each other.
 class Stream {
  public:
   // The graph must outlive it.
   Stream(const Graph& graph, const ModelConfig& config, int threads);
   Stream(const Stream&) = delete;
 
-  // Begins a chunk, unless it throws Failure. Its end is noted in finished; only then finish may be called.
+  // Begins a chunk, or throws Failure. Its end is recorded in finished; only then finish may be called.
   void start(const Batch& batch, const Chunk& chunk, FinishedStreams& finished);
-  // Takes the answers. Throws Failure if there are none.
+  // Copies the answers of the chunk. Throws Failure if the inference failed.
   void finish(Answers& answers);
-  // Both in one, if it can be done in the caller's thread, which saves the way to another one.
+  // Computes a chunk in the caller's thread, if possible, which saves the switch to another thread.
   bool infer_here(const Batch& batch, const Chunk& chunk, Answers& answers);
 
  private:
-  // What the engine was handed last, which it still reads.
+  // Last input of the engine, which still reads it.
   struct Input {
     std::vector<int64_t> shape;
     const char* data = nullptr;
     Tensor tensor;
   };
 
-  // An engine that failed once may fail again in the same size: the next chunk gets a new one.
+  // An engine that failed may fail again in the same size, so the next chunk gets a new engine.
   struct Work {
     Work(const Graph& graph, const ModelConfig& config, int threads) : engine(graph, config, threads), request(engine) {}
     Engine engine;
@@ -96,7 +96,7 @@ class Stream {
 
   void set_inputs(const Batch& batch, const Chunk& chunk);
   void take(Answers& answers);
-  // Throws away an engine that fails in a step.
+  // Runs a step; drops the engine if the step fails.
   template <typename Step>
   void attempt(Step step);
 
@@ -108,8 +108,8 @@ class Stream {
   FinishedStreams* finished_ = nullptr;
 };
 
-// Answers all chunks of a batch: a stream that has ended one takes the next. Returns, or throws Failure, when no stream is
-// busy any more.
+// Answers all chunks of a batch: a stream that ends a chunk takes the next. Returns, or throws Failure, when all
+// streams are idle.
 void infer(const std::vector<Stream*>& streams, const Batch& batch, const std::vector<Chunk>& chunks, Answers& answers);
 
 }  // namespace cpp_host

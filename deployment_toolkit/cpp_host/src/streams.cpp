@@ -44,7 +44,7 @@ void Streams::infer_on(const std::vector<Stream*>& streams, Batch& batch, Answer
   cpp_host::infer(streams, batch, chunks, answers);
 }
 
-// At least one, waiting for it if need be.
+// Takes up to ``useful`` free streams; waits until at least one is free.
 std::vector<Stream*> Streams::take(int useful) {
   std::unique_lock<std::mutex> lock(guard_);
   freed_.wait(lock, [&] { return !free_.empty(); });

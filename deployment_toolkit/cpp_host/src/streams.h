@@ -1,4 +1,4 @@
-// The streams of a model, which all its instances share.
+// Streams of a model, shared by all its instances.
 #pragma once
 
 #include <condition_variable>
@@ -13,13 +13,14 @@ namespace cpp_host {
 
 class Streams {
  public:
-  // Every stream is prepared for every bucket, one after the other, and its answers are compared, see preparation.h.
-  // Throws Failure if the graph, which must outlive this, can't be compiled or a stream answers wrong.
+  // Prepares every stream for every bucket, one after the other, and compares its answers (preparation.h). Throws
+  // Failure if the graph, which must outlive this object, can't be compiled or a stream's answers are wrong.
   Streams(const Graph& graph, const ModelConfig& config);
 
-  // Answers a batch; returns when all its rows are there. Small batches are computed by all threads together, where
-  // that is wanted and nobody else does so: a second reading of the weights costs more there than waiting for each
-  // other. Larger ones are divided among the streams that are free. From any thread. Throws Failure if the engine fails.
+  // Answers a batch; returns when all its rows are answered. Call it from any thread. All threads together compute a
+  // small batch, if this is configured and no other batch does so at the moment: a second reading of the weights costs
+  // more than the synchronisation. Larger batches are divided among the free streams. Throws Failure if the engine
+  // fails.
   void infer(Batch& batch, Answers& answers);
 
  private:
@@ -31,9 +32,9 @@ class Streams {
   const Buckets buckets_;
   std::list<Stream> streams_;
   std::unique_ptr<Stream> together_;
-  std::mutex turn_;  // of together_: two that use all threads at once would be slower than each on a stream
+  std::mutex turn_;  // for together_: two batches that each use all threads would be slower than on separate streams
 
-  std::mutex guard_;  // of what follows
+  std::mutex guard_;  // for the members below
   std::vector<Stream*> free_;
   std::condition_variable freed_;
 };

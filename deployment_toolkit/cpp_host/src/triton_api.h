@@ -1,4 +1,4 @@
-// What this host uses of Triton's C API for backends, declared here because no package carries the header.
+// The part of Triton's C API for backends that this host uses, declared here because no package has the header.
 // Source of names, arguments and numbers: triton-inference-server/core, include/triton/core, tritonbackend.h and
 // tritonserver.h, API version 1.19 (Triton 2.51). The API is compatible within a major version.
 #pragma once
@@ -50,7 +50,7 @@ constexpr uint32_t TRITONBACKEND_API_VERSION_MAJOR = 1;
 constexpr uint32_t TRITONSERVER_REQUEST_RELEASE_ALL = 1;
 constexpr uint32_t TRITONSERVER_RESPONSE_COMPLETE_FINAL = 1;
 
-// Every function that returns an error hands it over: null is success.
+// The caller owns the error that a function returns; null is success.
 TRITONSERVER_Error* TRITONSERVER_ErrorNew(TRITONSERVER_Error_Code code, const char* message);
 void TRITONSERVER_ErrorDelete(TRITONSERVER_Error* error);
 TRITONSERVER_Error_Code TRITONSERVER_ErrorCode(TRITONSERVER_Error* error);
@@ -103,11 +103,11 @@ TRITONSERVER_Error* TRITONBACKEND_ResponseOutput(
 TRITONSERVER_Error* TRITONBACKEND_OutputBuffer(
     TRITONBACKEND_Output* output, void** buffer, uint64_t byte_size, TRITONSERVER_MemoryType* memory,
     int64_t* memory_id);
-// Takes over the response; the error, if any, stays the caller's.
+// Takes ownership of the response; the caller keeps the error, if any.
 TRITONSERVER_Error* TRITONBACKEND_ResponseSend(
     TRITONBACKEND_Response* response, uint32_t flags, TRITONSERVER_Error* error);
 
-// What a backend defines.
+// Functions that a backend defines.
 #define BACKEND_ENTRY __attribute__((visibility("default")))
 BACKEND_ENTRY TRITONSERVER_Error* TRITONBACKEND_Initialize(TRITONBACKEND_Backend* backend);
 BACKEND_ENTRY TRITONSERVER_Error* TRITONBACKEND_ModelInitialize(TRITONBACKEND_Model* model);

@@ -9,7 +9,7 @@
 namespace cpp_host {
 namespace {
 
-// No branch in the loop: it becomes vector instructions.
+// The loop has no branch, so it compiles to vector instructions.
 template <typename T>
 bool all_inside(const T* values, size_t count, T low, T high) {
   bool outside = false;
@@ -33,7 +33,7 @@ void check(const TensorSpec& spec, const void* data, size_t count) {
   constexpr int64_t kLowest = static_cast<int64_t>(std::numeric_limits<T>::lowest());
   constexpr int64_t kHighest = static_cast<int64_t>(std::numeric_limits<T>::max());
   const auto [low, high] = *spec.value_range;
-  if (low > kHighest || high < kLowest) refuse(spec, values, count);  // the type holds no such id at all
+  if (low > kHighest || high < kLowest) refuse(spec, values, count);  // the type can't hold any valid id
   const T least = static_cast<T>(std::max(low, kLowest)), most = static_cast<T>(std::min(high, kHighest));
   if (!all_inside(values, count, least, most)) refuse(spec, values, count);
 }

@@ -1,4 +1,4 @@
-// Ids inside their tables.
+// Check that ids are inside their tables.
 #pragma once
 
 #include <cstddef>
@@ -7,7 +7,7 @@
 
 namespace cpp_host {
 
-// Throws Failure, naming the feature, the value and the cardinality, if one of count values lies outside the range.
+// Throws Failure, which names the feature, the value and the cardinality, if one of count values is outside the range.
 void check_range(const TensorSpec& spec, const void* values, size_t count);
 
 }  // namespace cpp_host

@@ -1,9 +1,10 @@
 """ONNX files with weights and arithmetic in float16.
 
-The conversion is onnxruntime's own (``onnxruntime.transformers.float16``). Inputs and outputs stay float32, ids as they
-are. What leads from the last matrix products to the outputs stays float32 too, here the sums of the logits, the wide
-part's tables of one column, and the sigmoid: next to nothing in time and size, and ranks would be tied without it. A
-number beyond 65504 in an input is infinite in float16: features are to be normalised, as for mixed precision training.
+The converter is onnxruntime's (``onnxruntime.transformers.float16``). Inputs and outputs stay float32, ids keep their
+type. All nodes between the last matrix products and the outputs stay float32 too: here the sums of the logits, the wide
+part's tables of one column, and the sigmoid. They cost almost no time or size, and in float16 different scores would
+become equal, so ranks would be tied. An input above 65504 is infinite in float16: features must be normalised, as for
+mixed precision training.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _PRODUCTS = ("MatMul", "Gemm")
 
 
 class OnnxInPrecision:
-    """ONNX file -> the same file (``fp32``: it keeps what it was exported with) or one of half the size (``fp16``)."""
+    """ONNX file -> the same file (``fp32``: it keeps its exported precision) or a file of half the size (``fp16``)."""
 
     def __init__(self, *, precision: Precision = Precision.FP32) -> None:
         if precision not in (Precision.FP32, Precision.FP16):
@@ -36,7 +37,7 @@ class OnnxInPrecision:
 
     def convert(self, source: Path, target: Path) -> None:
         """Writes the file ``target``, with the source's names and metadata. Raises ModelError if the source is no ONNX
-        file, ConversionError if it can't be converted, DataError if the disk has no room."""
+        file, ConversionError if it can't be converted, DataError if the disk is too full."""
         if self._precision is Precision.FP32:
             CopyModel().convert(source, target)
             return
@@ -47,7 +48,7 @@ class OnnxInPrecision:
             half = convert_float_to_float16(model, keep_io_types=True, node_block_list=_after_products(model.graph))
             _drop_round_trips(half.graph)
             onnx.checker.check_model(half)
-        except Exception as error:  # what the converter's and ONNX's own code raise has no common base
+        except Exception as error:  # errors of the converter and of ONNX have no common base
             raise ConversionError(f"{source} can't be converted to fp16: {error}") from error
         onnx.save(half, str(target))
 
@@ -62,13 +63,13 @@ def _read(source: Path) -> Any:
 
 
 def _name_nodes(graph: Any) -> None:
-    """The converter knows nodes by their names, which ONNX leaves optional."""
+    """Gives every node a name: the converter identifies nodes by name, which is optional in ONNX."""
     for number, node in enumerate(graph.node):
         node.name = f"{number}/{node.name}"
 
 
 def _after_products(graph: Any) -> list[str]:
-    """The nodes from which an output is reached without passing a matrix product; none if the graph has no product."""
+    """Names of the nodes between the last matrix products and the outputs; empty if the graph has no product."""
     if not any(node.op_type in _PRODUCTS for node in graph.node):
         return []
     makers = {name: node for node in graph.node for name in node.output}
@@ -83,8 +84,7 @@ def _after_products(graph: Any) -> list[str]:
 
 
 def _drop_round_trips(graph: Any) -> None:
-    """What is made in float32 for somebody who takes float32 gets there by float16, as the converter leaves it: now
-    without that."""
+    """Removes fp32 -> fp16 -> fp32 casts that the converter leaves between two fp32 nodes."""
     made_wide = {node.output[0]: node.input[0] for node in graph.node if _narrows(node)}
     direct = {
         node.output[0]: made_wide[node.input[0]]
@@ -102,11 +102,11 @@ def _drop_round_trips(graph: Any) -> None:
         kept = [node for node in kept if node not in unused]
         unused = [node for node in kept if _is_cast(node) and not _is_used(node.output[0], kept, outputs)]
     _put_in_order(graph, kept)
-    del graph.value_info[:]  # of tensors that are gone; readers infer them
+    del graph.value_info[:]  # it describes removed tensors; readers infer the rest
 
 
 def _put_in_order(graph: Any, nodes: Sequence[Any]) -> None:
-    """Every node after those whose outputs it takes, as ONNX wants it; the converter appends its casts."""
+    """Sorts nodes so that each follows the nodes that feed it, as ONNX requires; the converter appends its casts."""
     makers = {name: number for number, node in enumerate(nodes) for name in node.output}
     needed = {number: [makers[name] for name in node.input if name in makers] for number, node in enumerate(nodes)}
     ordered = [nodes[number] for number in TopologicalSorter(needed).static_order()]
@@ -123,7 +123,7 @@ def _is_cast(node: Any) -> bool:
 
 
 def _narrows(node: Any) -> bool:
-    """Whether the converter put it there, of a float32 input or of a node left in float32."""
+    """True if the converter added this cast to float16, after a float32 input or after a node kept in float32."""
     own = node.name.startswith("graph_input_cast") or node.name.endswith("_cast_to_fp16_node")
     return own and _casts_to(node, TensorProto.FLOAT16)
 

@@ -1,4 +1,4 @@
-"""The narrowest numbers of an ONNX file. It is read whole for that, a third of a second for the full-size network."""
+"""Narrowest number format of an ONNX file. The whole file is read: a third of a second for the full-size network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NARROW = {TensorProto.FLOAT16: Precision.FP16, TensorProto.BFLOAT16: Precision.
 
 
 def narrowest(path: Path) -> Precision:
-    """By the file's weights, casts and quantized operations. Raises ModelError if it is no ONNX file."""
+    """Narrowest format of weights, casts and quantized operations. Raises ModelError if the file is no ONNX file."""
     try:
         graph = onnx.load(str(path), load_external_data=False).graph
     except (OSError, DecodeError) as error:

@@ -1,4 +1,4 @@
-"""Other names for the tensors of an ONNX file."""
+"""Renaming of the tensors of an ONNX file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deployment_toolkit.library.base import SPEC_KEY
 
 
 def rename_tensors(graph: Any, names: Mapping[str, str]) -> None:
-    """Renames inputs, outputs and inner tensors of a graph in place, those of its nodes' own graphs too."""
+    """Renames inputs, outputs and inner tensors of a graph in place, also in the subgraphs of its nodes."""
 
     def replace(values: Any) -> None:
         values[:] = [names.get(value, value) for value in values]
@@ -29,7 +29,7 @@ def rename_tensors(graph: Any, names: Mapping[str, str]) -> None:
 
 
 class RenamedOnnx:
-    """ONNX file -> the same with other names for some of its inputs and outputs."""
+    """ONNX file -> the same model with other names for some of its inputs and outputs."""
 
     def __init__(self, *, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:
         self._inputs, self._outputs = inputs, outputs

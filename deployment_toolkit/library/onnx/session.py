@@ -1,6 +1,6 @@
 """ONNX files in onnxruntime, on the CPU or a GPU.
 
-Value ranges travel in the file's ``metadata_props`` under ``model_spec``, as JSON.
+Value ranges are stored in the file's ``metadata_props`` under ``model_spec``, as JSON.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ _DTYPES = {
 
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-# Source: onnxruntime's documentation, chapter CUDA execution provider. Its other options are for convolutions, for
-# batches of one size (CUDA graphs), or good as they are.
+# Source: onnxruntime's documentation, chapter CUDA execution provider. The other options are for convolutions, for
+# batches of one size (CUDA graphs), or have good defaults.
 _CUDA_OPTIONS = {
-    "use_tf32": "0",  # float32 keeps its 23 bits, as on the CPU; who wants speed for precision has fp16 files
-    "arena_extend_strategy": "kSameAsRequested",  # doubled at each step, memory for the largest batches would be wasted
+    "use_tf32": "0",  # float32 keeps its 23 bits, as on the CPU; fp16 files are the faster, less precise choice
+    "arena_extend_strategy": "kSameAsRequested",  # doubling at each step would waste memory for the largest batches
 }
-_DRIVERS = {12: 525, 13: 580}  # release of NVIDIA's driver that a major version of CUDA needs at least
+_DRIVERS = {12: 525, 13: 580}  # oldest release of NVIDIA's driver for a major version of CUDA
 
 
 class OnnxLoader(Loader):
-    """``model.onnx`` -> onnxruntime, on the CPU or, with ``device``, on the GPU of that CUDA index and nowhere else."""
+    """``model.onnx`` -> onnxruntime, on the CPU or, with ``device``, only on the GPU of that CUDA index."""
 
     def __init__(self, *, threads: int | None = None, device: int | None = None) -> None:
         super().__init__(threads=threads)
         self._device = device
 
     def load(self, path: Path) -> FrameworkSession:
-        """Raises DeviceError too, if onnxruntime can't use the GPU."""
+        """Loads the file. Raises ModelError, and DeviceError if onnxruntime can't use the GPU."""
         options = onnxruntime.SessionOptions()
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
@@ -72,8 +72,8 @@ class OnnxSession(FrameworkSession):
         self._outputs = [spec.name for spec in self.spec.outputs]
 
     def infer_impl(self, x: Arrays) -> Arrays:
-        # On a GPU this copies the inputs there, each from where it lies, and the outputs back: as many bytes as with an
-        # IO binding, which gains by what stays there between two runs. Page-locked memory would be one copy more.
+        # On a GPU this copies each input to the GPU and the outputs back. An IO binding would copy as many bytes: it
+        # helps only if tensors stay on the GPU between two runs. Page-locked memory would need one more copy.
         return dict(zip(self._outputs, self._session.run(self._outputs, x), strict=True))
 
 
@@ -82,28 +82,28 @@ def _open(path: Path, options: Any, providers: Sequence[Any] = (_CPU,)) -> Any:
         raise ModelError(f"there is no ONNX file at {path}: convert the model first")
     options.log_severity_level = 3
     try:
-        # Its fallback, to the CPU if a GPU fails, is never wanted.
+        # onnxruntime must not fall back to the CPU if a GPU fails.
         return onnxruntime.InferenceSession(str(path), options, providers=list(providers), enable_fallback=0)
-    except Exception as error:  # onnxruntime's exceptions have no common base of their own
+    except Exception as error:  # onnxruntime's exceptions have no common base
         raise ModelError(f"{path} can't be loaded by onnxruntime {onnxruntime.__version__}: {error}") from error
 
 
 def _open_on_gpu(path: Path, options: Any, device: int) -> Any:
-    """A session whose first choice is the GPU; the CPU has what is not worth a kernel, as the sizes of tensors."""
+    """Session that prefers the GPU; cheap operations, such as shape arithmetic, stay on the CPU."""
     if _CUDA not in onnxruntime.get_available_providers():
         raise DeviceError(
             f"{path} can't run on GPU {device}: the installed onnxruntime {onnxruntime.__version__} is the one for the "
             "CPU, install that for GPUs with scripts/install.sh --gpu"
         )
     with contextlib.redirect_stdout(io.StringIO()) as said:
-        onnxruntime.preload_dlls()  # those of NVIDIA's Python packages, which no linker's path names
+        onnxruntime.preload_dlls()  # libraries in NVIDIA's Python packages, which are not in the linker's search path
     try:
         session = _open(path, options, [(_CUDA, {"device_id": str(device), **_CUDA_OPTIONS}), _CPU])
     except ModelError as error:
         if "CUDA failure" in str(error):
             raise DeviceError(_no_gpu(path, device, str(error.__cause__))) from error
         raise
-    if session.get_providers()[0] != _CUDA:  # all that onnxruntime does about it is a warning
+    if session.get_providers()[0] != _CUDA:  # onnxruntime only warns
         raise DeviceError(_no_gpu(path, device, said.getvalue().partition("\n")[0] or "does nvidia-smi show it?"))
     return session
 

@@ -1,5 +1,5 @@
-"""The arithmetic that an OpenVINO model asks for, told without OpenVINO: it stands in the file's runtime information,
-beside the value ranges (``framework``, ``precision``: fp32, bf16 or int8)."""
+"""Arithmetic that an OpenVINO model requires, read without OpenVINO from the file's runtime information: next to the
+value ranges, under ``framework``, ``precision`` (fp32, bf16 or int8)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from deployment_toolkit.library.model_files import MAIN_FILES
 
 PRECISION_KEY = "precision"
 _PRECISION_PATH = f"rt_info/framework/{PRECISION_KEY}"
-# What OpenVINO calls the precision of what is not quantised.
+# OpenVINO's name for the precision of the layers that are not quantised.
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "bf16"}
 
 
 def arithmetic(path: Path) -> str:
-    """``f32`` or ``bf16``, for a folder with ``model.xml`` or the path of one; float32 where the file says nothing.
+    """``f32`` or ``bf16``, for a folder with ``model.xml`` or the path of a ``model.xml``; float32 if the file names no
+    precision.
 
-    Raises ModelError if the file can't be read, or asks for what is not known.
+    Raises ModelError if the file can't be read or names an unknown precision.
     """
     file = path if path.suffix == ".xml" else path / MAIN_FILES[Format.OPENVINO]
     try:

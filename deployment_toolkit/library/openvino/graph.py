@@ -1,8 +1,8 @@
-"""Leaner OpenVINO graphs of networks with embedding tables, for the same answers.
+"""Simplification of OpenVINO graphs with embedding tables; the answers stay the same.
 
-What is rewritten was seen in the CPU plugin's profile, or at batch 1, where every node costs its shape inference:
-slices that keep everything, sums over the present rows of an id list (three passes over what was gathered), and a
-gather and an addition for each scalar table of a linear half. A graph without these patterns stays as it is.
+The rewritten patterns cost time in the CPU plugin's profile, or at batch 1, where every node costs its shape inference:
+slices that keep everything, sums over the present rows of an id list (three passes over the gathered rows), and a
+gather and an addition for each scalar table of the linear part. A graph without these patterns is not changed.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ def simplify(model: Any) -> None:
 
 
 def separate_activations(model: Any) -> None:
-    """Writes each ReLU as max(x, 0), in place, which the CPU plugin does not fuse into the product before it. It then
-    multiplies by MLAS, as onnxruntime does; with AVX2 that is faster than its own kernel (docs/performance-avx2.md)."""
+    """Replaces each ReLU by max(x, 0), in place. The CPU plugin does not fuse that into the product before it, and then
+    multiplies with MLAS, as onnxruntime does; with AVX2, MLAS is faster than the plugin's kernel
+    (docs/performance-avx2.md)."""
     activations = [node for node in model.get_ordered_ops() if node.get_type_name() == "Relu"]
     for node in activations:
         apart = opset8.maximum(node.input_value(0), _like(node.input_value(0), 0))
@@ -52,26 +53,26 @@ def separate_activations(model: Any) -> None:
 
 
 def make_constant(value: Array) -> Any:
-    """A constant; opset's own function goes through a Python list, which takes seconds for a large table."""
+    """Constant node; opset's function converts to a Python list first, which takes seconds for a large table."""
     return op.Constant(np.ascontiguousarray(value))
 
 
 def constant(output: Any) -> Array | None:
-    """The value of an output, if it is a constant's."""
+    """Value of an output if its node is a constant, else None."""
     node = output.get_node()
     return node.data if node.get_type_name() == "Constant" else None
 
 
 def redirect(old: Any, new: Any) -> None:
-    """Whatever took ``old`` takes ``new``. OpenVINO's own ``replace`` would give an input the names of both."""
+    """Connects the consumers of ``old`` to ``new``. OpenVINO's ``replace`` would give an input the names of both."""
     for target in old.get_target_inputs():
         target.replace_source_output(new)
     if not new.get_names():
-        new.set_names(old.get_names())  # where a model's output has its name from
+        new.set_names(old.get_names())  # a model's output takes its name from here
 
 
 def _bag(table: Array, ids: Any) -> Any:
-    """The sum of the table's rows of each list of ids [B, H]; one below 0 stands for a row of zeros, put at the end."""
+    """Sum of the table's rows for each list of ids [B, H]; an id below 0 selects an appended row of zeros."""
     wanted = opset8.select(opset8.less(ids, _like(ids, 0)), _like(ids, len(table)), ids)
     return opset8.embedding_bag_packed_sum(make_constant(np.concatenate([table, np.zeros_like(table[:1])])), wanted)
 
@@ -81,7 +82,7 @@ def _like(ids: Any, value: int) -> Any:
 
 
 def _keeps_everything(node: Any) -> bool:
-    """A slice from the start to the end of every axis that it names, in steps of one."""
+    """True for a slice from the start to the end of every axis that it names, with step 1."""
     if node.get_type_name() != "Slice" or any(
         target.get_node().get_type_name() == "Result" for target in node.output(0).get_target_inputs()
     ):
@@ -103,7 +104,7 @@ class _ListSum:
 
 
 def _find_list_sum(node: Any) -> _ListSum | None:
-    """``sum over H of table[max(ids, 0)] * (ids >= 0)``."""
+    """Finds ``sum over H of table[max(ids, 0)] * (ids >= 0)``."""
     if node.get_type_name() != "ReduceSum" or node.get_attributes()["keep_dims"]:
         return None
     axes, product = constant(node.input_value(1)), node.input_value(0).get_node()
@@ -120,7 +121,7 @@ def _find_list_sum(node: Any) -> _ListSum | None:
 
 
 def _above(mask: Any, comparison: str) -> Any | None:
-    """The ids that a mask compares with 0, if it does."""
+    """Ids that a mask compares with 0; None if it does not."""
     node = mask.get_node()
     while node.get_type_name() in ("Convert", "Unsqueeze", "Reshape"):
         node = node.input_value(0).get_node()
@@ -148,7 +149,7 @@ class Lookup:
 
 
 def find_lookup(node: Any) -> Lookup | None:
-    """The lookup that a node is, if it is one."""
+    """Lookup that a node performs; None if it is no lookup."""
     kind = node.get_type_name()
     if not ((kind == "Gather" and _is_plain(node)) or (kind == "EmbeddingBagPackedSum" and node.get_input_size() == 2)):
         return None
@@ -171,7 +172,7 @@ class _ScalarLookup:
 
 
 def _scalar_lookups(model: Any) -> Iterator[list[_ScalarLookup]]:
-    """Those that end in the same sum."""
+    """Groups of scalar lookups that are added into the same sum."""
     sums: dict[str, list[_ScalarLookup]] = {}
     for node in model.get_ordered_ops():
         found = _find_scalar_lookup(node)
@@ -194,7 +195,7 @@ def _find_scalar_lookup(node: Any) -> _ScalarLookup | None:
 
 
 def _only_sum(output: Any) -> Any | None:
-    """The addition that an output goes to, and nowhere else."""
+    """Addition that is the only consumer of an output; None if there are other consumers."""
     targets = list(output.get_target_inputs())
     node = targets[0].get_node() if len(targets) == 1 else None
     return node if node is not None and node.get_type_name() == "Add" else None
@@ -207,7 +208,7 @@ def _root(addition: Any) -> str:
 
 
 def _join(leaves: list[_ScalarLookup]) -> int:
-    """One table for all, whose row 0 is that of the padding; each list of ids is moved to its part of it."""
+    """Joins the tables into one, whose row 0 is the padding; each list of ids is shifted to its part of the table."""
     sizes = [1, *(len(leaf.table) for leaf in leaves)]
     starts = np.cumsum(sizes)[:-1]
     offsets = [
@@ -218,7 +219,7 @@ def _join(leaves: list[_ScalarLookup]) -> int:
     ids = opset8.concat([opset8.convert(leaf.ids, "i32") for leaf in leaves], 1)
     moved = opset8.add(ids, make_constant(np.array([offsets], np.int32)))
     zero = make_constant(np.array(0, np.int32))
-    # Any id below 0 is the padding, whatever its list's offset has made of it.
+    # An id below 0 is padding, before the offset of its list is added.
     wanted = opset8.select(opset8.less(ids, zero), zero, moved)
     table = np.concatenate([np.zeros((1, 1), np.float32), *(leaf.table for leaf in leaves)])
     joined = opset8.embedding_bag_packed_sum(make_constant(table), wanted)

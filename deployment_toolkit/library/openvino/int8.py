@@ -1,10 +1,10 @@
-"""Chooses what of an OpenVINO model is computed in int8, by what rounding does to the answers of the trained model.
+"""Choice of the layers of an OpenVINO model that run in int8, by the effect of rounding on the trained model's answers.
 
-The measure needs no labels. Scores (what goes into a sigmoid, else the outputs) of the rounded model are off by some
-difference; its mean square over the variance of the scores is the *noise*. It costs ROC AUC at most 0.121 times as
-much: for scores that are normal in either class at a distance d, AUC is Phi(d / sqrt 2), noise divides d by
-sqrt(1 + noise), and x phi(x) / 2 is at most 0.121. The default limit of 0.002 stands for an AUC of 0.00025, which
-leaves room for ranks within small groups, where scores differ less than over all rows.
+The measure needs no labels. A score is the input of the last sigmoid, or the output if there is no sigmoid. The *noise*
+is the mean square of the rounded model's score error, divided by the variance of the scores. Noise costs at most 0.121
+times as much ROC AUC: for scores that are normal in either class at a distance d, AUC is Phi(d / sqrt 2), noise divides
+d by sqrt(1 + noise), and x phi(x) / 2 is at most 0.121. The default limit of 0.002 corresponds to an AUC loss of
+0.00025. This leaves a margin for ranks within small groups, where scores differ less than over all rows.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _BALANCES = (0.5, 0.65, 0.8, 0.9)
 
 @dataclass(frozen=True)
 class Quantization:
-    """A model with layers in int8, those that stayed as they were, and the noise of it all."""
+    """A model with layers in int8, the names of the quantized and of the kept layers, and the noise."""
 
     model: Any
     quantized: tuple[str, ...]
@@ -44,8 +44,8 @@ class Quantization:
 
 
 class Int8Quantizer:
-    """Makes int8 models of one model. ``batches`` are of training rows: every other one bounds what goes into each
-    layer, the rest measures. ``compile_model`` makes a model ready to run in a precision.
+    """Makes int8 models from one model. ``batches`` hold training rows: every other batch gives the bounds of each
+    layer's input, the rest measure the noise. ``compile_model`` compiles a model for a precision.
 
     Raises UsageError for fewer than two batches, ConversionError for a model without a layer to quantize.
     """
@@ -62,7 +62,7 @@ class Int8Quantizer:
         self._bounds = self._observe(batches[::2])
 
     def quantize(self, max_noise: float) -> Quantization:
-        """Quantizes every layer; while the noise is above the limit, gives back the one that alone makes most of it.
+        """Quantizes every layer; while the noise is above the limit, restores the layer that alone makes the most.
 
         Raises ConversionError if no layer can stay in int8.
         """
@@ -102,12 +102,12 @@ class Int8Quantizer:
         return model
 
     def _noise(self, model: Any) -> float:
-        """The largest of the outputs'."""
+        """Largest noise of the outputs."""
         scores = _answers(self._compile(_with_scores(model), Precision.INT8), self._measured_on)
         return max(_noise(one, other) for one, other in zip(self._scores, scores, strict=True))
 
     def _observe(self, batches: Sequence[Arrays]) -> Bounds:
-        """The smallest and the largest number of each column that goes into a layer."""
+        """Smallest and largest number in each input column of each layer."""
         model = self._model.clone()
         layers = find_layers(model)
         axis = make_constant(np.array([0]))
@@ -131,7 +131,7 @@ class Int8Quantizer:
 
 
 def _with_scores(model: Any) -> Any:
-    """A model that answers what goes into each output's sigmoid, or the output where there is none."""
+    """A model whose outputs are the inputs of the sigmoids, or the outputs without a sigmoid."""
     copy = model.clone()
     outputs = []
     for result in copy.get_results():
@@ -147,7 +147,7 @@ def _answers(compiled: Any, batches: Sequence[Arrays]) -> list[Array]:
 
 
 def _noise(exact: Array, rounded: Array) -> float:
-    """Variance of the difference over that of the exact scores; a shift counts too."""
+    """Mean square of the difference over the variance of the exact scores; so a constant shift counts too."""
     difference, variance = float(np.mean((rounded - exact) ** 2)), float(np.var(exact))
     if difference == 0:
         return 0.0

@@ -1,11 +1,12 @@
-"""Matrix products of an OpenVINO graph in int8: what the CPU plugin turns into one kernel of integers each.
+"""Matrix products of an OpenVINO graph in int8, in a form that the CPU plugin compiles to one integer kernel each.
 
-Weights have a scale for each output channel; what goes into a product has one for all of its columns, so the columns of
-a concatenation (embeddings beside numbers, of very different sizes) are brought to a common size first, and the rows of
-the weights scaled back. An embedding table is scaled and rounded once, so that its lookups move one byte a number.
+Weights have a scale for each output channel. The input of a product has one scale for all its columns, so the columns
+of a concatenation (embeddings next to numbers, of very different sizes) are first divided to a common size, and the
+rows of the weights are multiplied to match. An embedding table is scaled and rounded once; its lookups then move one
+byte per number.
 
-Source of the scales: SmoothQuant (Xiao et al., 2023, equation 4); of the patterns that the plugin's low precision
-transformations look for: OpenVINO's documentation, chapter on them.
+Source of the scales: SmoothQuant (Xiao et al., 2023, equation 4). Source of the patterns: OpenVINO's documentation,
+chapter on low precision transformations.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from deployment_toolkit.core import Array
 from deployment_toolkit.library.openvino.graph import constant, find_lookup, make_constant, redirect
 
 _STEPS = 127
-_SMALLEST = 1e-5  # of the largest: columns that hardly vary, or weigh nothing, don't get scales without end
+_SMALLEST = 1e-5  # times the largest: bounds the scales of columns that hardly vary or have weights near 0
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,12 @@ class Layer:
 
     @property
     def data(self) -> Any:
-        """What is multiplied: an output [B, K]."""
+        """Input of the product: an output [B, K] of another node."""
         return self.product.input_value(0)
 
     @property
     def is_fed_by_columns(self) -> bool:
-        """Whether it is a concatenation of columns, each with a size of its own."""
+        """True if the input is a concatenation of columns of known widths."""
         node = self.data.get_node()
         if node.get_type_name() != "Concat" or node.get_attributes()["axis"] not in (1, -1):
             return False
@@ -48,7 +49,7 @@ class Layer:
 
 
 def find_layers(model: Any) -> list[Layer]:
-    """The products with more than one output channel, in the order of the graph."""
+    """Products with more than one output channel, in the order of the graph."""
     layers = []
     for node in model.get_ordered_ops():
         if node.get_type_name() != "MatMul" or node.get_attributes()["transpose_a"]:
@@ -63,8 +64,8 @@ def find_layers(model: Any) -> list[Layer]:
 
 
 def quantize_layer(layer: Layer, low: Array, high: Array, balance: float) -> None:
-    """Puts an integer product in a layer's place. ``low`` and ``high`` [K] bound what goes into it; ``balance``, from 0
-    to 1, is how much of a column's size moves from there into the weights."""
+    """Replaces a layer by an integer product. ``low`` and ``high`` [K] bound its input; ``balance`` (0 to 1) is the
+    share of a column's size that moves from the input into the weights."""
     if layer.is_fed_by_columns:
         data, weights = _quantize_columns(layer, np.maximum(np.abs(low), np.abs(high)), balance)
     else:
@@ -77,19 +78,19 @@ def quantize_layer(layer: Layer, low: Array, high: Array, balance: float) -> Non
 
 @dataclass(frozen=True)
 class _Column:
-    """A part of a concatenation: what it is, and its columns there."""
+    """A part of a concatenation: its output and its columns."""
 
     output: Any
     columns: slice
 
     @property
     def kind(self) -> str:
-        """Lookup of one row, sum of the rows of a list, or anything else."""
+        """Node type of a lookup (one row, or the sum of a list's rows), else an empty text."""
         return self.output.get_node().get_type_name() if find_lookup(self.output.get_node()) else ""
 
 
 def _quantize_columns(layer: Layer, limits: Array, balance: float) -> tuple[Any, Array]:
-    """The concatenation with each part in int8, lookups first; the weights with their rows in the new order."""
+    """Concatenation with each part in int8, lookups first, and the weights with their rows in the new order."""
     concat = layer.data.get_node()
     widths = [concat.input_value(port).get_partial_shape()[1].get_length() for port in range(concat.get_input_size())]
     ends = np.cumsum(widths)
@@ -98,7 +99,7 @@ def _quantize_columns(layer: Layer, limits: Array, balance: float) -> tuple[Any,
         for port, (width, end) in enumerate(zip(widths, ends, strict=True))
     ]
     limits = limits.copy()
-    for part in parts:  # a table is known as a whole; calibration has not seen every row of it
+    for part in parts:  # the whole table is known; calibration has not seen all its rows
         lookup = find_lookup(part.output.get_node())
         if lookup is not None and part.kind == "Gather":
             limits[part.columns] = np.abs(lookup.table).max(axis=0)
@@ -121,11 +122,11 @@ def _quantize_columns(layer: Layer, limits: Array, balance: float) -> tuple[Any,
 
 
 def column_scales(limits: Array, weights: Array, balance: float) -> Array:
-    """What to divide each column by [K], so that all end within -1 .. 1."""
+    """Divisor of each column [K] that brings all columns into -1 .. 1."""
     sizes = np.maximum(limits, limits.max() * _SMALLEST)
     weighed = np.abs(weights).max(axis=1)
     weighed = np.maximum(weighed, weighed.max() * _SMALLEST)
-    if not (sizes.all() and weighed.all()):  # nothing goes in, or nothing comes of it
+    if not (sizes.all() and weighed.all()):  # all inputs or all weights are 0
         return np.full_like(sizes, limits.max() or 1.0)
     scales: Array = sizes**balance / weighed ** (1 - balance)
     scales *= (limits / scales).max()
@@ -133,7 +134,7 @@ def column_scales(limits: Array, weights: Array, balance: float) -> Array:
 
 
 def _lookup(part: _Column, table: Array, ids: Any) -> Any:
-    """Rows of the scaled table in int8, or the sum of rows, which would not fit, rounded afterwards."""
+    """Rows of the scaled table in int8; a sum of rows would overflow int8, so it is rounded after the summation."""
     if part.kind == "EmbeddingBagPackedSum":
         return _rounded(opset8.embedding_bag_packed_sum(make_constant(table.astype(np.float32)), ids), 1.0)
     rounded = np.rint(table * np.float32(_STEPS)).clip(-_STEPS, _STEPS).astype(np.int8)
@@ -143,7 +144,7 @@ def _lookup(part: _Column, table: Array, ids: Any) -> Any:
 
 
 def _rounded(output: Any, limit: float, *, signed: bool = True) -> Any:
-    """256 levels up to ``limit``; signed ones are an int8 without offset."""
+    """Rounds an output to 256 levels up to ``limit``; signed levels are an int8 without offset."""
     low = -limit * (_STEPS + 1) / _STEPS if signed else 0.0
     bounds = [make_constant(np.array(bound, np.float32)) for bound in (low, limit, low, limit)]
     return opset8.fake_quantize(output, *bounds, 256)

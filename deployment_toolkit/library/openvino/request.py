@@ -8,11 +8,11 @@ from deployment_toolkit.core import Array, Arrays
 
 
 def ask(request: Any, x: Arrays) -> list[Array]:
-    """The outputs of an inference request, in their order and copied, for the next inference overwrites them. Raises
-    RuntimeError with the engine's words.
+    """Outputs of an inference request, in order. They are copies, because the next inference overwrites the originals.
+    Raises RuntimeError with the engine's message.
 
-    It runs in a thread of the engine's. In the caller's (``request.infer``), where the engine has one stream of one
-    thread, OpenVINO 2026.4 drops what goes wrong, and the outputs hold what another batch has left in them.
+    The inference runs in a thread of the engine. In the caller's thread (``request.infer``), if the engine has one
+    stream of one thread, OpenVINO 2026.4 drops errors, and the outputs hold the values of an earlier batch.
     """
     request.start_async(x, share_inputs=True)
     request.wait()

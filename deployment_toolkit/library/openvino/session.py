@@ -1,8 +1,8 @@
-"""OpenVINO: a folder with ``model.xml`` and ``model.bin``, and how it is made of an ONNX file.
+"""OpenVINO models, each a folder with ``model.xml`` and ``model.bin``, and their conversion from ONNX.
 
-The ONNX reader of OpenVINO keeps the file's ``metadata_props`` in the model's runtime information, under
-``framework``, and ``model.xml`` holds that: so value ranges travel inside the model, whoever converted it. Beside them
-stands the precision that it was made in: without it, float32.
+OpenVINO's ONNX reader copies the file's ``metadata_props`` into the model's runtime information, under ``framework``,
+and ``model.xml`` stores that. So value ranges are inside the model, also if another tool converted it. The precision of
+the conversion is next to them; if it is missing, it is float32.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from deployment_toolkit.library.openvino.request import ask
 _VERSION = openvino.__version__.partition("-")[0]  # without the build
 MAIN_FILE = MAIN_FILES[Format.OPENVINO]
 
-# No thread is bound to a core: the instances of a server are processes that would all be bound to the same ones.
+# No thread is bound to a core: the instances of a server are processes, and all would be bound to the same cores.
 _CONFIG = {"PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
-# The arithmetic of what is not quantized; without it the CPU plugin takes bfloat16 by itself where the CPU has it.
+# Arithmetic of layers that are not quantized; without a hint the CPU plugin uses bfloat16 if the CPU has it.
 _HINTS = {Precision.FP32: "f32", Precision.FP16: "f32", Precision.BF16: "bf16", Precision.INT8: "bf16"}
-# Behind the weights, which are mapped into memory: kernels of AVX-512 have been seen to read past what they multiply.
+# Added after the weights, which are mapped into memory: AVX-512 kernels were seen to read past the end of their matrix.
 SLACK_BYTES = 4096
 _SPEC_PATH = ["framework", SPEC_KEY]
 _PRECISION_PATH = ["framework", PRECISION_KEY]
@@ -43,17 +43,20 @@ _NOISE_PATH = ["framework", "noise"]
 
 @functools.cache
 def _core() -> Any:
-    """The only one of this process, kept to its end: the CPU plugin lends the thread a stack for signals, and puts back
-    the one before when it goes. With several, that may be one that is gone, and Ctrl-C a segmentation fault."""
+    """The single OpenVINO core of this process, kept until it ends.
+
+    The CPU plugin sets the thread's signal stack and restores the previous stack when a core is destroyed. With several
+    cores the previous stack may be freed already, and Ctrl-C then causes a segmentation fault.
+    """
     return openvino.Core()
 
 
 class OpenVinoLoader(Loader):
     """A folder with ``model.xml`` and ``model.bin``, or the path of a ``model.xml`` -> OpenVINO on the CPU, in the
-    precision that the model was made in."""
+    precision that the model was converted for."""
 
     def load(self, path: Path) -> FrameworkSession:
-        """Raises DeviceError too, if the CPU has no instructions for the model's precision."""
+        """Loads the model. Raises ModelError, and DeviceError if the CPU has no instructions for its precision."""
         model = _read(_core(), path)
         spec, precision = _read_spec(model), _read_precision(model, path)
         require_precision(precision, f"{path} can't run here")
@@ -91,12 +94,12 @@ class OpenVinoSession(FrameworkSession):
 
 
 class OpenVinoFromOnnx:
-    """ONNX file -> OpenVINO folder, of a graph with less to do, for CPUs like this one: in float32 its products are
-    arranged for AVX2 where that is the widest there is. It runs on any other, too.
+    """ONNX file -> OpenVINO folder with a simplified graph, tuned for CPUs like this one: in float32 its products are
+    arranged for AVX2 if the CPU has no AVX-512. The model runs on any other CPU too.
 
-    ``fp16`` halves the weights on disk, the arithmetic is that of fp32. ``bf16`` is arithmetic in bfloat16. ``int8``
-    needs ``calibration``, batches of training rows: hidden layers and embedding tables become integers as far as the
-    noise that it makes stays below ``max_noise`` (see ``openvino_int8``), the rest is bfloat16.
+    ``fp16`` halves the weights on disk; the arithmetic is fp32. ``bf16`` is arithmetic in bfloat16. ``int8`` needs
+    ``calibration``, batches of training rows: hidden layers and embedding tables become integers as long as the noise
+    stays below ``max_noise`` (see ``int8.py``), the rest is bfloat16.
     """
 
     def __init__(
@@ -114,8 +117,8 @@ class OpenVinoFromOnnx:
 
     def convert(self, source: Path, target: Path) -> None:
         """Writes the folder ``target``. Raises ModelError if the source is no ONNX file, ConversionError if OpenVINO
-        can't express it or rounding costs too much, DataError if the disk has no room, DeviceError if the CPU lacks the
-        precision, InputError if calibration rows don't fit."""
+        can't express it or rounding costs too much, DataError if the disk is too full, DeviceError if the CPU lacks the
+        precision, InputError if calibration rows don't fit the signature."""
         if not source.is_file():
             raise ModelError(f"there is no ONNX file at {source}: convert the model first")
         require_precision(self._precision, f"a conversion to {self._precision}")

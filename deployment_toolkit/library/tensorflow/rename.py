@@ -1,4 +1,4 @@
-"""Other names for the inputs and outputs of a SavedModel."""
+"""Renaming of the inputs and outputs of a SavedModel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deployment_toolkit.library.tensorflow.session import SavedModelSession
 
 
 class RenamedSavedModel:
-    """SavedModel -> the same with other names for some of its inputs and outputs."""
+    """SavedModel -> the same model with other names for some of its inputs and outputs."""
 
     def __init__(self, *, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:
         self._inputs, self._outputs = inputs, outputs

@@ -1,7 +1,7 @@
-"""TensorFlow: Keras models of the user's code, SavedModels, and ONNX made from either.
+"""TensorFlow: Keras models of the user's code, SavedModels, and ONNX files made from them.
 
-Value ranges of a SavedModel travel in its ``assets.extra/model_spec.yaml``, the place TensorFlow keeps for files that
-belong to a model without being loaded by its graph.
+Value ranges of a SavedModel are in its ``assets.extra/model_spec.yaml``. TensorFlow reserves that folder for files that
+belong to a model and are not loaded by its graph.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SIGNATURE = "serving_default"
 
 
 class KerasLoader(Loader):
-    """A module with ``get_model`` -> its Keras model. ``options`` are what the module's functions take."""
+    """A module with ``get_model`` -> its Keras model. ``options`` are keyword arguments of the module's functions."""
 
     def __init__(self, *, threads: int | None = None, **options: Any) -> None:
         super().__init__(threads=threads)
@@ -47,13 +47,13 @@ class KerasLoader(Loader):
 
 
 class TensorFlowSession(FrameworkSession):
-    """``function`` is a concrete one that takes the inputs by name and answers a dict."""
+    """Session of ``function``, a concrete function that takes the inputs by name and returns a dict."""
 
     function: Any
 
     @functools.cached_property
     def _packed(self) -> PackedFunction:
-        """Made when it is first asked for: an export never asks."""
+        """Packed form of the function, made on first use; an export does not need it."""
         return PackedFunction(self.function, self.spec.inputs)
 
     def infer_impl(self, x: Arrays) -> Arrays:
@@ -101,7 +101,7 @@ class SavedModelSession(TensorFlowSession):
             raise ModelError(f"{path} is not a SavedModel folder (it has no saved_model.pb): export the model first")
         try:
             self.model = tf.saved_model.load(str(path))
-        except (tf.errors.OpError, OSError, ValueError, LookupError, RuntimeError) as error:  # readers differ
+        except (tf.errors.OpError, OSError, ValueError, LookupError, RuntimeError) as error:  # depends on the reader
             raise ModelError(f"{path} can't be loaded by TensorFlow {tf.__version__}: {error}") from error
         if SIGNATURE not in self.model.signatures:
             raise ModelError(f"{path} has no signature {SIGNATURE}, only {sorted(self.model.signatures)}")
@@ -119,7 +119,7 @@ class SavedModelFromKeras:
     """Keras model -> SavedModel whose signature has the model's input and output names."""
 
     def save(self, session: KerasSession, path: Path) -> None:
-        """Writes the folder ``path``, which must not exist. Raises DataError if the disk has no room for it."""
+        """Writes the folder ``path``, which must not exist. Raises DataError if the disk is too full."""
         module = tf.Module()
         module.weights = list(session.model.variables)
         weights_bytes = sum(variable.shape.num_elements() * variable.dtype.size for variable in module.weights)
@@ -160,7 +160,7 @@ def _output_specs(function: Any) -> tuple[TensorSpec, ...]:
 
 
 def _narrowest(path: Path) -> Precision:
-    """The narrowest floats in a SavedModel's graph and its functions."""
+    """Narrowest float format in a SavedModel's graph and its functions."""
     stored = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     graphs = [graph.graph_def for graph in stored.meta_graphs]
     nodes = [node for graph in graphs for part in (graph, *graph.library.function) for node in _nodes(part)]
@@ -170,12 +170,12 @@ def _narrowest(path: Path) -> Precision:
 
 
 def _nodes(part: Any) -> Any:
-    """Of a graph or of a function."""
+    """Nodes of a graph or of a function."""
     return part.node if hasattr(part, "node") else part.node_def
 
 
 def _set_threads(threads: int | None) -> None:
-    """TensorFlow has one pool for the whole process, and can't change it once it runs."""
+    """Sets the thread count of TensorFlow, which has one pool per process and can't change it once it runs."""
     if threads is not None:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)

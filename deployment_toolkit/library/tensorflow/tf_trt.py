@@ -1,6 +1,6 @@
 """TF-TRT: SavedModels whose subgraphs run as TensorRT engines (``tf.experimental.tensorrt`` of TensorFlow 2.15).
 
-TensorFlow must be built with TensorRT: the GPU wheels and NVIDIA's containers are, ``tensorflow-cpu`` is not.
+TensorFlow must be built with TensorRT, as in the GPU wheels and in NVIDIA's containers; ``tensorflow-cpu`` is not.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ from deployment_toolkit.library.tensorflow.session import SIGNATURE, SavedModelL
 
 logger = logging.getLogger("convert")
 
-_PROFILES = "Range+Optimal"  # one for all shapes between the smallest and the largest, and one for each given
+_PROFILES = "Range+Optimal"  # one profile for the shapes from the smallest to the largest, and one for each given shape
 _MODES = {Precision.FP32: "FP32", Precision.FP16: "FP16"}
 
 
 class TfTrtLoader(SavedModelLoader):
-    """A SavedModel that went through TF-TRT -> its ``serving_default`` signature, on a GPU."""
+    """A SavedModel that TF-TRT converted -> its ``serving_default`` signature, on a GPU."""
 
     def load(self, path: Path) -> FrameworkSession:
-        """Raises also DeviceError where there is no GPU, ModelError where TensorFlow can't run TensorRT engines."""
+        """Loads the model. Raises DeviceError if there is no GPU, ModelError also if TensorFlow can't run TensorRT
+        engines."""
         require_gpu("a model that went through TF-TRT")
         _require_tensorrt(ModelError)
         return super().load(path)
@@ -41,8 +42,8 @@ class TfTrtFromSavedModel:
     """SavedModel -> SavedModel with TensorRT engines, built for the GPU of this machine.
 
     ``precision`` is fp32 or fp16 (int8 would need calibration). ``max_workspace_size_bytes`` is the GPU memory an
-    engine may use. ``profiles`` has an entry per input; engines are built for the shapes between their smallest and
-    their largest, others run in TensorFlow.
+    engine may use. ``profiles`` has an entry per input; engines are built for the shapes between its smallest and
+    its largest, other shapes run in TensorFlow.
     """
 
     def __init__(
@@ -61,9 +62,9 @@ class TfTrtFromSavedModel:
         self._profiles = dict(profiles)
 
     def convert(self, source: Path, target: Path) -> None:
-        """Writes the folder ``target``. Raises DeviceError where there is no GPU, ConversionError where TensorFlow is
-        built without TensorRT or TF-TRT fails, UsageError if the profiles aren't the inputs', DataError if the disk
-        has no room."""
+        """Writes the folder ``target``. Raises DeviceError if there is no GPU, ConversionError if TensorFlow is built
+        without TensorRT or TF-TRT fails, UsageError if the profiles don't match the inputs, DataError if the disk is
+        too full."""
         require_gpu("TF-TRT")
         _require_tensorrt(ConversionError)
         spec = SavedModelLoader().read_spec(source)
@@ -85,12 +86,12 @@ class TfTrtFromSavedModel:
             converter.convert()
             converter.build(input_fn=lambda: self._inputs(spec))
             converter.save(str(target))
-        except (tf.errors.OpError, RuntimeError, ValueError, TypeError) as error:  # whichever stage it fails in
+        except (tf.errors.OpError, RuntimeError, ValueError, TypeError) as error:  # depends on the failing stage
             raise ConversionError(f"TF-TRT of TensorFlow {tf.__version__} can't convert {source}: {error}") from error
         store_spec(target / SPEC_FILE, spec)
 
     def _inputs(self, spec: ModelSpec) -> Iterator[Arrays]:
-        """One batch of each of the profiles' three shapes, of values the model can take."""
+        """One batch for each of the profiles' three shapes, with values that the model accepts."""
         for size in ("opt", "min", "max"):
             yield {
                 tensor.name: _filled(getattr(self._profiles[tensor.name], size), tensor.dtype, tensor.value_range)
@@ -107,5 +108,5 @@ def _require_tensorrt(error: type[ModelError] | type[ConversionError]) -> None:
     if not tf.sysconfig.get_build_info().get("is_tensorrt_build", False):
         raise error(
             f"TensorFlow {tf.__version__} is built without TensorRT here: use NVIDIA's TensorFlow container, or "
-            "tensorflow (not tensorflow-cpu) of the same version beside its TensorRT"
+            "tensorflow (not tensorflow-cpu) of the same version with its TensorRT"
         )

@@ -1,7 +1,7 @@
-"""A TensorFlow function as an ONNX file, without its weights passing through the converter.
+"""Conversion of a TensorFlow function to an ONNX file; the weights do not pass through the converter.
 
-tf2onnx copies its graph once per optimiser, weights included, so that a large network takes many times its size. Here
-the variables enter the converter as graph inputs, and become initialisers of the finished ONNX graph.
+tf2onnx copies its graph, with the weights, once per optimiser, so a large network takes many times its size in memory.
+Here the variables enter the converter as graph inputs, and become initialisers of the finished ONNX graph.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from deployment_toolkit.files.atomic import require_free_space
 from deployment_toolkit.library.base import SPEC_KEY
 from deployment_toolkit.library.onnx.rename import rename_tensors
 
-# Protobuf's 2 GiB, less what the graph itself may take. Weights in a second file would be lost whenever the first is
-# moved or copied, so there is no such file.
+# Protobuf's 2 GiB, less room for the graph itself. Weights in a second file would be lost if only the first file is
+# moved or copied, so there is no second file.
 _MOST_WEIGHTS_BYTES = 2 * 1024**3 - 64 * 1024**2
 
 
@@ -30,7 +30,7 @@ def write_onnx(function: Any, spec: ModelSpec, path: Path, *, opset: int) -> Non
     """Writes a concrete function, whose inputs are named as in ``spec``, as the ONNX file ``path``.
 
     Raises ConversionError if tf2onnx can't express the graph at this opset, or if one file can't hold the weights;
-    DataError if the disk can't.
+    DataError if the disk is too full.
     """
     weights = _weights_by_placeholder(function)
     weights_bytes = sum(variable.shape.num_elements() * variable.dtype.size for variable in weights.values())
@@ -40,10 +40,10 @@ def write_onnx(function: Any, spec: ModelSpec, path: Path, *, opset: int) -> Non
             f"{weights_bytes / 2**30:.1f} GiB: keep it as a SavedModel"
         )
     require_free_space(path.parent, weights_bytes, "the ONNX file")
-    # A SavedModel writes the names inside its graph in lower case; their order is that of the signature's sorted names.
+    # A SavedModel writes the names inside its graph in lower case, in the order of the signature's sorted names.
     signature = sorted(function.structured_input_signature[1])
     inputs = {tensor.name: name for name, tensor in zip(signature, function.inputs, strict=False)}
-    # A function that answers a dict has its outputs sorted by key, as the specification has them.
+    # The outputs of a function that returns a dict are sorted by key, as in the specification.
     outputs = {tensor.name: output.name for tensor, output in zip(function.outputs, spec.outputs, strict=True)}
     graph_def = _inlined(function, [*inputs, *(f"{name}:0" for name in weights)], list(outputs))
     _read_plain_tensors(graph_def, weights)
@@ -54,8 +54,8 @@ def write_onnx(function: Any, spec: ModelSpec, path: Path, *, opset: int) -> Non
             output_names=list(outputs),
             opset=opset,
         )
-        onnx.checker.check_model(model)  # tf2onnx leaves in what it can't convert
-    except Exception as error:  # tf2onnx raises what its handlers raise
+        onnx.checker.check_model(model)  # tf2onnx leaves nodes in that it can't convert
+    except Exception as error:  # tf2onnx passes on any error of its handlers
         raise ConversionError(f"tf2onnx {tf2onnx.__version__} can't write opset {opset}: {error}") from error
     rename_tensors(model.graph, inputs | outputs)
     _fill_in(model.graph, {f"{name}:0": variable.numpy() for name, variable in weights.items()})
@@ -64,7 +64,7 @@ def write_onnx(function: Any, spec: ModelSpec, path: Path, *, opset: int) -> Non
 
 
 def _weights_by_placeholder(function: Any) -> dict[str, Any]:
-    """The variables of a concrete function by the name of the graph node that stands for each."""
+    """Variables of a concrete function by the name of their graph node."""
     variables = {id(variable.handle): variable for variable in function.graph.variables}
     return {
         internal.op.name: variables[id(external)]
@@ -74,7 +74,7 @@ def _weights_by_placeholder(function: Any) -> dict[str, Any]:
 
 
 def _inlined(function: Any, inputs: list[str], outputs: list[str]) -> Any:
-    """The function's graph with the functions it calls put in place."""
+    """Graph of the function with the functions that it calls inlined."""
     with tf.Graph().as_default():
         tf.import_graph_def(function.graph.as_graph_def(), name="")
         return tf2onnx.tf_loader.tf_optimize(inputs, outputs, tf.compat.v1.get_default_graph().as_graph_def())

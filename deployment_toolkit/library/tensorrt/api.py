@@ -1,6 +1,6 @@
-"""The TensorRT package, where there is one.
+"""Import of the TensorRT package, if it is installed.
 
-Written for TensorRT 10 (its Python API as of 10.13; 11 took the precision flags away), which no package index has for
+Written for TensorRT 10 (Python API of 10.13; version 11 removed the precision flags). No package index has it for
 machines without a GPU.
 """
 
@@ -21,9 +21,9 @@ _MAJOR = "10"
 
 
 def import_tensorrt() -> Any:
-    """The module ``tensorrt``. Raises ModelError, naming the package to install, if it is missing, can't be loaded or
-    is of another major version."""
-    install = f"install it beside a GPU's driver: pip install '{PACKAGE}'"
+    """Module ``tensorrt``. Raises ModelError, which names the package to install, if it is missing, can't be loaded or
+    has another major version."""
+    install = f"install it on a machine with a GPU's driver: pip install '{PACKAGE}'"
     try:
         trt = importlib.import_module("tensorrt")
     except (ImportError, OSError) as error:
@@ -35,7 +35,7 @@ def import_tensorrt() -> Any:
 
 
 def make_logger(trt: Any) -> Any:
-    """A ``tensorrt.ILogger`` that writes to Python's logging and keeps what went wrong in ``errors``."""
+    """A ``tensorrt.ILogger`` that writes to Python's logging and keeps error messages in ``errors``."""
     levels = {
         trt.ILogger.INTERNAL_ERROR: logging.ERROR,
         trt.ILogger.ERROR: logging.ERROR,
@@ -59,7 +59,7 @@ def make_logger(trt: Any) -> Any:
 
 
 def numpy_dtype(trt: Any, name: str, dtype: Any) -> str:
-    """The numpy name of a tensor's data type. Raises ModelError for one that numpy has not (bfloat16, float8, …)."""
+    """Numpy name of a tensor's data type. Raises ModelError for a type that numpy lacks (bfloat16, float8, …)."""
     try:
         return np.dtype(trt.nptype(dtype)).name
     except TypeError as error:

@@ -1,4 +1,4 @@
-"""ONNX -> TensorRT plan (Python API of TensorRT 10)."""
+"""Conversion of ONNX to a TensorRT plan (Python API of TensorRT 10)."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ logger = logging.getLogger("convert")
 
 
 class TensorRTFromOnnx:
-    """ONNX file -> plan folder, built for the GPU and the TensorRT version of this machine.
+    """ONNX file -> plan folder for the GPU and the TensorRT version of this machine.
 
-    ``precisions`` are the number formats the builder may use beside fp32, which it always may: ``fp16`` and ``int8``
-    set the flags of these names, ``tf32`` (on by TensorRT's default) is off unless it is among them. ``int8`` needs an
-    ONNX file with QuantizeLinear nodes; nothing is calibrated here. ``strict_types`` binds every computing layer to the
-    narrowest floating point format among them, and fails rather than let one run in another. ``explicit_precision``
-    takes every layer's type from the file (a strongly typed network); TensorRT's precision flags don't go with it.
-    ``max_workspace_size_bytes`` is the GPU memory a layer may use beside weights and activations. ``profiles`` has an
-    entry for each input with a size that is left open.
+    ``precisions`` are the number formats the builder may use in addition to fp32, which is always allowed: ``fp16``
+    and ``int8`` set the flags of these names, ``tf32`` (on by TensorRT's default) is off unless it is among them.
+    ``int8`` needs an ONNX file with QuantizeLinear nodes; nothing is calibrated here. ``strict_types`` binds every
+    computing layer to the narrowest floating point format among ``precisions``; the build fails if a layer can't run in
+    it. ``explicit_precision`` takes every layer's type from the file (a strongly typed network); it excludes TensorRT's
+    precision flags. ``max_workspace_size_bytes`` is the GPU memory a layer may use in addition to weights and
+    activations. ``profiles`` has an entry for each input with an open dimension.
     """
 
     def __init__(
@@ -62,8 +62,8 @@ class TensorRTFromOnnx:
         self._profiles = dict(profiles)
 
     def convert(self, source: Path, target: Path) -> None:
-        """Writes the folder ``target``. Raises DeviceError where there is no GPU, ModelError where there is no TensorRT
-        10 or the source is no ONNX file, ConversionError, with TensorRT's own words, if it can't build the plan."""
+        """Writes the folder ``target``. Raises DeviceError if there is no GPU, ModelError if there is no TensorRT 10 or
+        the source is no ONNX file, ConversionError, with TensorRT's message, if it can't build the plan."""
         require_gpu("building a TensorRT plan")
         trt = import_tensorrt()
         ranges = self._read_ranges(source)
@@ -85,7 +85,7 @@ class TensorRTFromOnnx:
             cuda.close()
 
     def _read_ranges(self, source: Path) -> Mapping[str, ValueRange]:
-        """The value ranges in the file, which must have been quantised if int8 is asked for."""
+        """Value ranges in the file; the file must be quantised if int8 is requested."""
         if not source.is_file():
             raise ModelError(f"there is no ONNX file at {source}: convert the model first")
         try:
@@ -155,7 +155,8 @@ def _require_fit(name: str, shape: tuple[int, ...], profile: ShapeProfile) -> No
 
 
 def _bind_layers(trt: Any, network: Any, dtype: Any) -> None:
-    """Floating point layers compute and answer in ``dtype``; what the network takes and answers stays as it is."""
+    """Sets ``dtype`` for the arithmetic and outputs of floating point layers; the network's inputs and outputs keep
+    their types."""
     floats = (trt.float32, trt.float16)
     for index in range(network.num_layers):
         layer = network.get_layer(index)

@@ -1,7 +1,7 @@
-"""Memory and a stream of an NVIDIA GPU, through the driver's own library.
+"""Memory and a stream of an NVIDIA GPU, through the driver's library.
 
-``libcuda.so.1`` is there wherever a GPU's driver is, and its C interface (CUDA driver API, stable since CUDA 4) is the
-same for every CUDA version above it. TensorRT uses the same device's primary context, so addresses are shared.
+``libcuda.so.1`` is part of every GPU driver, and its C interface (CUDA driver API, stable since CUDA 4) is the same for
+every CUDA version above it. TensorRT uses the primary context of the same device, so addresses are shared.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
 
 
 class CudaMemory:
-    """The first GPU that this process sees, a stream of it, and named buffers that grow as they are asked to.
+    """The first GPU that this process sees, a stream on it, and named buffers that grow on demand.
 
-    ``close`` gives everything back. Any failure raises DeviceError with the driver's words.
+    ``close`` frees everything. Any failure raises DeviceError with the driver's message.
     """
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class CudaMemory:
 
     @property
     def device_name(self) -> str:
-        """Product name, as the driver tells it."""
+        """Product name that the driver reports."""
         name = ctypes.create_string_buffer(_NAME_BYTES)
         self._call("cuDeviceGetName", name, _NAME_BYTES, self._device)
         return name.value.decode()
@@ -73,11 +73,11 @@ class CudaMemory:
         return self._stream.value or 0
 
     def make_current(self) -> None:
-        """Has the calling thread work on this GPU."""
+        """Makes this GPU's context current in the calling thread."""
         self._call("cuCtxSetCurrent", self._context)
 
     def reserve(self, name: str, size_bytes: int) -> int:
-        """Address of the buffer ``name``, of at least this size; its content is lost when it has to grow."""
+        """Address of the buffer ``name``, which has at least this size; growing loses its content."""
         address, has_bytes = self._buffers.get(name, (0, 0))
         if has_bytes < size_bytes or not address:
             self._free(name)
@@ -95,18 +95,18 @@ class CudaMemory:
         return address
 
     def download(self, name: str, shape: tuple[int, ...], dtype: str) -> Array:
-        """A new array that the buffer ``name`` is being copied to; it holds the values after ``synchronize``."""
+        """A new array to which the buffer ``name`` is copied; it holds the values after ``synchronize``."""
         array = np.empty(shape, dtype)
         address, _ = self._buffers[name]
         self._call("cuMemcpyDtoHAsync_v2", array.ctypes.data, address, array.nbytes, self._stream)
         return array
 
     def synchronize(self) -> None:
-        """Waits for all that was asked of the stream."""
+        """Waits for all work of the stream."""
         self._call("cuStreamSynchronize", self._stream)
 
     def close(self) -> None:
-        """Frees buffers and stream; what follows is an error."""
+        """Frees buffers and stream; any later call is an error."""
         if self._context is None:
             return
         self.make_current()

@@ -1,8 +1,8 @@
-"""Files of a TensorRT model: a folder with ``model.plan``, its signature and what built it.
+"""Files of a TensorRT model: a folder with ``model.plan``, its signature and its build environment.
 
-A plan carries no metadata, and whoever serves it reads the whole file; so signature and value ranges lie beside it
-(``model_spec.yaml``), and in ``build.yaml`` what it can be loaded by: nothing but the TensorRT version and the kind of
-GPU that built it. A plan of another origin is a file, of which neither is known.
+A plan has no metadata. So signature and value ranges are in ``model_spec.yaml`` next to it, and ``build.yaml`` names
+the TensorRT version and the kind of GPU that built it; nothing else can load the plan. A plan that other software built
+is a single file with neither.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _TOLD_NUMBERS = 3
 
 @dataclass(frozen=True)
 class PlanBuild:
-    """By which TensorRT version and on which GPU a plan was built, with what number formats."""
+    """TensorRT version, GPU and number formats of a plan's build."""
 
     tensorrt: str
     gpu: str
     precisions: tuple[str, ...]
 
     def require(self, what: str, *, tensorrt: str, gpu: str) -> None:
-        """Raises ModelError, naming both, if the plan ``what`` is to be loaded by another TensorRT version or on
-        another kind of GPU than it was built with."""
+        """Raises ModelError if the plan ``what`` was built by another TensorRT version or on another kind of GPU than
+        the given ones; the message names both."""
         if not same_tensorrt(self.tensorrt, tensorrt) or self.gpu != gpu:
             raise ModelError(
                 f"{what} was built by TensorRT {self.tensorrt} on {self.gpu} and can't be loaded by TensorRT "
@@ -42,9 +42,9 @@ class PlanBuild:
 
 
 def same_tensorrt(one: str, other: str) -> bool:
-    """Whether two versions are one release of TensorRT, as far as both tell: NVIDIA's images add CUDA's
-    (``8.6.1.6+cuda12.0.1.011``), Python packages may add a ``post1`` and those before 10.8 leave the fourth number out
-    (``10.4.0`` is that of ``10.4.0.26``)."""
+    """True if two version texts name one release of TensorRT, by the numbers that both have. NVIDIA's images add CUDA's
+    version (``8.6.1.6+cuda12.0.1.011``), Python packages may add a ``post1``, and packages before 10.8 leave out the
+    fourth number (``10.4.0`` for ``10.4.0.26``)."""
     numbers = [re.findall(r"\d+", re.split(r"[+-]|\.post", version)[0]) for version in (one, other)]
     return all(len(found) >= _TOLD_NUMBERS for found in numbers) and all(
         mine == its for mine, its in zip(*numbers, strict=False)
@@ -52,7 +52,7 @@ def same_tensorrt(one: str, other: str) -> bool:
 
 
 def plan_file(path: Path) -> Path:
-    """The plan itself, of our folder or a plain file. Raises ModelError if there is none."""
+    """Path of the plan file: in this project's folder, or the path itself. Raises ModelError if there is none."""
     file = path / PLAN_FILE if path.is_dir() else path
     if not file.is_file():
         raise ModelError(f"there is no TensorRT plan at {file}: convert the model first")
@@ -60,7 +60,7 @@ def plan_file(path: Path) -> Path:
 
 
 def plan_build(path: Path) -> PlanBuild | None:
-    """What built the plan; None for one of another origin."""
+    """Build of a plan; None for a plan that other software built."""
     file = path / _BUILD_FILE
     if not file.is_file():
         return None

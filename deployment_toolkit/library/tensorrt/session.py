@@ -17,7 +17,7 @@ from deployment_toolkit.library.tensorrt.plan import plan_build, plan_file
 
 
 class TensorRTLoader(Loader):
-    """A folder with ``model.plan``, or a plan of another origin -> TensorRT on the first GPU."""
+    """A folder with ``model.plan``, or a single plan file -> TensorRT on the first GPU."""
 
     def __init__(self, *, threads: int | None = None) -> None:
         if threads is not None:
@@ -25,8 +25,8 @@ class TensorRTLoader(Loader):
         super().__init__()
 
     def load(self, path: Path) -> FrameworkSession:
-        """Raises also DeviceError where there is no GPU, and ModelError, before it loads anything, for a plan of
-        another TensorRT version or GPU."""
+        """Loads the plan. Raises DeviceError if there is no GPU, and ModelError, before anything is loaded, for a plan
+        of another TensorRT version or GPU."""
         file = plan_file(path)
         require_gpu("a TensorRT plan")
         trt, cuda = import_tensorrt(), CudaMemory()
@@ -54,7 +54,7 @@ class TensorRTLoader(Loader):
 
 
 class TensorRTSession(FrameworkSession):
-    """An engine with one execution context. Value ranges are those of ``stored``; the rest is asked of the engine."""
+    """An engine with one execution context. Value ranges come from ``stored``, the rest from the engine."""
 
     def __init__(self, trt: Any, cuda: CudaMemory, plan: bytes, stored: ModelSpec | None, where: str) -> None:
         self._cuda = cuda

@@ -1,6 +1,6 @@
-// Gives a program options that must not stand in its command line, which every user of the host can read. They are
-// taken from an environment variable, one on a line; the processes that the program starts inherit neither it nor this
-// library. It takes nothing but the C library, and of that old functions, since a container may have another one.
+// Gives a program options that must not be on its command line, which every user of the host can read. They come from
+// an environment variable, one per line; the program's child processes inherit neither the variable nor this library.
+// The library needs only old functions of the C library, since a container may have another version of it.
 
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -30,7 +30,7 @@ bool is_meant(const char* program) {
   return false;
 }
 
-/// Memory is not to be had: without its options the program would not be what was asked for.
+/// Aborts if memory can't be allocated: the program must not run without its options.
 template <typename Pointer>
 Pointer need(Pointer pointer) {
   if (pointer == nullptr) abort();
@@ -57,12 +57,12 @@ void stop_preloading() {
   free(rest);
 }
 
-/// A copy of the variable's text, which is wiped where /proc/PID/environ would show it; null without the variable.
+/// Copy of the variable's text; the original, which /proc/PID/environ shows, is wiped. Null without the variable.
 char* take_options() {
   char* text = getenv(kOptions);
   if (text == nullptr) return nullptr;
   char* copy = need(strdup(text));
-  memset(text, '*', strlen(text));  // zeros would end the list for who reads it
+  memset(text, '*', strlen(text));  // zeros would end the list of variables for its readers
   unsetenv(kOptions);
   return copy;
 }
@@ -84,7 +84,7 @@ int main_with_options(int argc, char** argv, char**) {
 
 }  // namespace
 
-/// What every program calls first, with its own main.
+/// First function that every program calls, with its main as an argument.
 extern "C" __attribute__((visibility("default"))) int __libc_start_main(
     Main main, int argc, char** argv, void (*init)(), void (*finish)(), void (*finish_loader)(), void* stack_end) {
   using Start = int (*)(Main, int, char**, void (*)(), void (*)(), void (*)(), void*);

@@ -1,9 +1,13 @@
-"""The two programs that Model Analyzer starts as its tritonserver and its perf_analyzer.
+"""Programs that Model Analyzer starts in place of tritonserver and perf_analyzer.
 
-``server`` becomes the embedded server: Model Analyzer knows no way to give one its libraries, and its own arguments
-would break at spaces, complete configurations that are complete, and hide the GPUs from it. ``client`` measures a point
-with the same code as ``--performance-tool perf_analyzer``, so that both tools send the same requests and mean the same
-by settled, and hands Model Analyzer perf_analyzer's CSV.
+``server`` becomes the embedded server with its libraries, which Model Analyzer can't set. It ignores Model Analyzer's
+arguments, because they
+- break at spaces in paths,
+- make the server complete configurations that are complete already,
+- hide the GPUs from the server.
+
+``client`` measures a point with the same code as ``--performance-tool perf_analyzer``, so both tools send the same
+requests and use the same rule for settled. It passes perf_analyzer's CSV to Model Analyzer.
 """
 
 from __future__ import annotations
@@ -39,16 +43,16 @@ def main(argv: list[str]) -> int | None:
 
 
 def serve(job: AnalyzerJob) -> NoReturn:
-    """Becomes the server. Raises ServerError if its key is gone, with the process that started it all."""
+    """Becomes the server. Raises ServerError if its key is gone because the measuring process has ended."""
     found = find_key(job.target.url)
     if found is None:
-        raise ServerError(f"the key of the server at {job.target.url} is gone: start the measurement anew")
+        raise ServerError(f"the key of the server at {job.target.url} is gone: start the measurement again")
     env = Installation.find().environment(job.environment())
     become(job.server_command, env=with_private_options(env, found[1].server_options))
 
 
 def measure(job: AnalyzerJob, arguments: Sequence[str]) -> int:
-    """Measures the point that perf_analyzer's ``arguments`` name; 0, or 1 if it could not be."""
+    """Measures the point in perf_analyzer's ``arguments``; returns 0, or 1 if the measurement failed."""
     die_with_parent()
     parser = make_parser(__doc__)
     parser.add_argument("-b", dest="batch", type=int, required=True)

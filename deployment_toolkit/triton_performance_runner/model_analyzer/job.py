@@ -1,5 +1,4 @@
-"""Job and results of Model Analyzer's child processes: a folder shared by them and the process that started it
-all."""
+"""Job and results of Model Analyzer's child processes, in a folder that they share with the measuring process."""
 
 from __future__ import annotations
 
@@ -22,9 +21,9 @@ GPUS = "CUDA_VISIBLE_DEVICES"
 
 @dataclass(frozen=True)
 class AnalyzerJob:
-    """``target`` names the server that ``server_command`` starts. ``cuda_visible_devices`` is what server and client
-    are to find in the environment variable of that name, None for no such variable; Model Analyzer itself is told of no
-    GPU. ``folder`` is for this job alone."""
+    """A measurement for the child processes. ``target`` names the server that ``server_command`` starts.
+    ``cuda_visible_devices`` is the value of that environment variable for server and client, None for no variable;
+    Model Analyzer itself sees no GPU. ``folder`` is only for this job."""
 
     folder: Path
     options: PerformanceOptions
@@ -34,45 +33,45 @@ class AnalyzerJob:
     cuda_visible_devices: str | None
 
     def write(self) -> None:
-        """Leaves the job in its folder."""
+        """Writes the job to its folder."""
         (self.folder / "job.pickle").write_bytes(pickle.dumps(self))
 
     @classmethod
     def read(cls, folder: Path) -> AnalyzerJob:
-        """Inverse of ``write``, in a process that this one trusts."""
+        """Inverse of ``write``; the folder must be trusted, because the job is pickled."""
         job = pickle.loads((folder / "job.pickle").read_bytes())
         assert isinstance(job, cls)
         return job
 
     def environment(self) -> dict[str, str]:
-        """A copy of this process's environment, with the GPUs that Model Analyzer was not told of."""
+        """Copy of this process's environment, with the GPUs that are hidden from Model Analyzer."""
         env = environment(prepend={})
         env.pop(GPUS, None)
         return env if self.cuda_visible_devices is None else {**env, GPUS: self.cuda_visible_devices}
 
     @property
     def report_path(self) -> Path:
-        """Where Model Analyzer expects perf_analyzer's CSV."""
+        """Path at which Model Analyzer expects perf_analyzer's CSV."""
         return self.folder / "perf_analyzer.csv"
 
     def begin(self, point: LoadPoint) -> None:
-        """Notes that a point is being measured."""
+        """Records that the measurement of a point has begun."""
         self._begun(point).touch()
 
     def has_begun(self, point: LoadPoint) -> bool:
-        """Whether the point is being measured, or was."""
+        """True if the measurement of the point has begun or ended."""
         return self._begun(point).exists()
 
     def succeed(self, point: LoadPoint, row: PerformanceRow) -> None:
-        """Notes what a point's measurement gave."""
+        """Records the row of a point."""
         write_text(self._ended(point), json.dumps({"row": row}))
 
     def fail(self, point: LoadPoint, reason: str) -> None:
-        """Notes why a point could not be measured."""
+        """Records the reason why the measurement of a point failed."""
         write_text(self._ended(point), json.dumps({"error": reason}))
 
     def outcome(self, point: LoadPoint) -> PerformanceRow | None:
-        """The row, or None if the measurement has not ended. Raises PerformanceError if it failed."""
+        """Row of a point, or None if the measurement has not ended. Raises PerformanceError if it failed."""
         path = self._ended(point)
         if not path.exists():
             return None

@@ -1,12 +1,12 @@
-"""Measures with Triton's Model Analyzer 1.58, in local mode: it starts the embedded server with the model repository,
-loads the model, and has every point measured, one after the other.
+"""Measurement with Triton's Model Analyzer 1.58, in local mode: it starts the embedded server with the model
+repository, loads the model and starts the measurement of every point, one after the other.
 
-Model Analyzer's own tables lack the median, the client's send and receive times and whether a measurement settled, so
-the rows are those of the perf_analyzer that it starts and whose CSV it reads (``children``). Its automatic
-search of configurations is off: the model is measured as its ``config.pbtxt`` deploys it.
+Model Analyzer's tables lack the median, the client's send and receive times and the settled mark. So the rows come from
+the perf_analyzer that it starts and whose CSV it reads (``children``). Its automatic search of configurations is off:
+the model is measured with its ``config.pbtxt``.
 
-It is installed apart (``scripts/install.sh --model-analyzer``), in a virtual environment over this project's, which so
-stays without its packages.
+It is installed separately (``scripts/install.sh --model-analyzer``), in a virtual environment on top of this project's,
+so that its packages stay out of this project's environment.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ from deployment_toolkit.triton_server.installation import Installation
 PYTHON = ROOT / ".venv-model-analyzer" / "bin" / "python"
 
 _START = Path(children.__file__).with_name("start.py")
-_HEADERS = "WIDE_DEEP_KEY_HEADERS"  # as there
+_HEADERS = "WIDE_DEEP_KEY_HEADERS"  # as in start.py
 _POLL_S = 0.1
-_END_S = 20.0  # for Model Analyzer to end by itself, then for what it started to end
-_EXIT_TIMEOUT_S = 1  # of the server, which else waits longer for Model Analyzer's idle connections
-_UNLIMITED = 10**9  # seconds, percent of a core: limits that are kept elsewhere, or not meant
+_END_S = 20.0  # for Model Analyzer to end by itself, then for its children to end
+_EXIT_TIMEOUT_S = 1  # of the server, which otherwise waits longer for Model Analyzer's idle connections
+_UNLIMITED = 10**9  # seconds, percent of a core: limits that are set elsewhere, or not wanted
 _LOAD_FAILED = re.compile(
     r"^\[Model Analyzer\] Model \S+ load failed: (.*?)(?=^\[Model Analyzer\]|\Z)", re.DOTALL | re.MULTILINE
 )
@@ -56,8 +56,8 @@ _PROTOCOLS = ("http", "grpc", "metrics")
 
 
 def find_served_model(options: PerformanceOptions) -> Target:
-    """The model that Model Analyzer is to serve. Raises UsageError if Model Analyzer is not installed, and what
-    ``find_repository_target`` raises."""
+    """Model that Model Analyzer will serve. Raises UsageError if Model Analyzer is not installed, and the errors of
+    ``find_repository_target``."""
     if not PYTHON.is_file():
         raise UsageError(
             "--performance-tool model_analyzer needs Model Analyzer, which is not installed: run "
@@ -67,8 +67,8 @@ def find_served_model(options: PerformanceOptions) -> Target:
 
 
 class ModelAnalyzer:
-    """Model Analyzer, aimed at a model of a repository. Not to be used while another measurement runs on this
-    machine. The server at ``--server-url`` is left alone."""
+    """Measurement of a repository's model with Model Analyzer. No other measurement may run on this machine. The server
+    at ``--server-url`` is not used."""
 
     def __init__(self, assignment: Assignment) -> None:
         self._options = assignment.options
@@ -78,13 +78,13 @@ class ModelAnalyzer:
         self._env = environment(assignment.env, prepend={})
 
     def measure_all(self, points: Sequence[LoadPoint]) -> Generator[PerformanceRow, None, None]:
-        """The row of each point. Raises PerformanceError if one could not be measured."""
+        """Yields the row of each point. Raises PerformanceError if a measurement fails."""
         spec = self._target.spec
         ports = choose_free(dict.fromkeys(_PROTOCOLS))
         key, urls = ServerKey.new(), [ServerUrl(scheme, LOOPBACK, ports[scheme.value]) for scheme in Scheme]
         with (
             Installation.find().command() as command,
-            kept_key(key, urls),  # its children find it there
+            kept_key(key, urls),  # Model Analyzer's children find the key there
             no_shared_memory_left([item.name for item in spec.inputs], [item.name for item in spec.outputs]),
         ):
             job = self._write_job(command, ports)
@@ -92,7 +92,7 @@ class ModelAnalyzer:
             argv: list[str | Path] = [PYTHON, "-I", _START, "profile", "-f", config]
             out, err = self._folder / "model_analyzer.out", self._folder / "model_analyzer.err"
             try:
-                env = {**self._env, GPUS: ""}  # it would look for DCGM, for figures that are in no column
+                env = {**self._env, GPUS: ""}  # it would look for DCGM, for figures that no column has
                 env[_HEADERS] = json.dumps({scheme.value: key.headers(scheme) for scheme in Scheme})
                 with child(argv, env=env, stdout=out, stderr=err) as process, _nothing_left_of(process):
                     for point in points:
@@ -103,7 +103,7 @@ class ModelAnalyzer:
                     log.write(f"$ {shlex.join(map(str, argv))}\n{out.read_text()}\n{err.read_text()}\n")
 
     def _wait_for(self, point: LoadPoint, process: Child, job: AnalyzerJob) -> PerformanceRow:
-        """Once a measurement has begun it keeps its time limit itself."""
+        """Waits for a point's row. The time limit applies until the measurement begins, which has its own limit."""
         started = time.monotonic()
         while True:
             ended = process.wait(_POLL_S) is not None
@@ -144,7 +144,7 @@ class ModelAnalyzer:
         return job
 
     def _write_config(self, job: AnalyzerJob, ports: Mapping[str, int]) -> Path:
-        """Source of the keys: Model Analyzer's documentation, docs/config.md."""
+        """Writes Model Analyzer's configuration. Source of the keys: Model Analyzer's documentation, docs/config.md."""
         options, folder = self._options, self._folder
         config = {
             "model_repository": str(_describe_repository(options, folder / "repository")),
@@ -165,7 +165,7 @@ class ModelAnalyzer:
             "perf_analyzer_timeout": _UNLIMITED,
             "perf_analyzer_cpu_util": _UNLIMITED,
             "perf_analyzer_max_auto_adjusts": 1,
-            "duration_seconds": 0,  # of looking at the idle server
+            "duration_seconds": 0,  # of watching the idle server
             "skip_summary_reports": True,
             "skip_detailed_reports": True,
             "output_model_repository_path": str(folder / "models"),
@@ -178,7 +178,7 @@ class ModelAnalyzer:
 
 
 def _describe_repository(options: PerformanceOptions, folder: Path) -> Path:
-    """What Model Analyzer, which copies every model it looks at, is shown of the repository: the configuration."""
+    """Repository with only the model's configuration, since Model Analyzer copies every model that it sees."""
     assert options.model_repository is not None, "PerformanceOptions require one for this tool"
     model = folder / options.model_name
     model.mkdir(parents=True)
@@ -197,7 +197,7 @@ def _write_program(job: AnalyzerJob, name: str) -> Path:
 
 @contextlib.contextmanager
 def _nothing_left_of(process: Child) -> Iterator[None]:
-    """Model Analyzer's children are in process groups of their own, and it leaves them behind when it is ended."""
+    """Ends Model Analyzer's children, which are in separate process groups and stay when Model Analyzer is ended."""
     try:
         yield
     finally:

@@ -1,6 +1,6 @@
-"""Starts Model Analyzer, which has no option for a server's key, with the key in its requests to load models.
+"""Start of Model Analyzer with the server's key in its load requests, since it has no option for a key.
 
-It runs in Model Analyzer's own virtual environment, so it imports nothing of this project.
+This script runs in Model Analyzer's virtual environment, so it imports nothing of this project.
 """
 
 from __future__ import annotations
