@@ -92,7 +92,7 @@ def tool_versions(formats: Iterable[Format]) -> dict[str, str]:
 def _own_code() -> str:
     digest = hashlib.sha256()
     for folder in library.__path__:
-        for file in sorted(Path(folder).glob("*.py")):
+        for file in sorted(Path(folder).rglob("*.py")):
             digest.update(fingerprint.of_path(file).encode())
     return digest.hexdigest()[:16]
 

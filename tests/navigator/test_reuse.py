@@ -14,6 +14,8 @@ import pytest
 import yaml
 from onnx import numpy_helper
 
+import navigator.reuse
+from deployment_toolkit import library
 from deployment_toolkit.core import Arrays
 from deployment_toolkit.errors import ConversionError
 from deployment_toolkit.files import fingerprint
@@ -112,6 +114,21 @@ def test_other_tool_versions_repeat_the_conversion(
     main([*command, "-p", str(model)])
     monkeypatch.setattr("importlib.metadata.version", lambda name: "99")
     main([*command, "-p", str(model)])
+    assert done() == [NEW]
+
+
+def test_changed_converter_repeats_the_conversion(
+    command: list[str], model: Path, done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "library"
+    shutil.copytree(library.__path__[0], copy)
+    monkeypatch.setattr(library, "__path__", [str(copy)])
+    for changed in (None, copy / "onnx" / "session.py"):
+        navigator.reuse._own_code.cache_clear()
+        if changed is not None:
+            changed.write_text(changed.read_text() + "\n")
+        main([*command, "-p", str(model)])
+    navigator.reuse._own_code.cache_clear()
     assert done() == [NEW]
 
 
