@@ -20,7 +20,7 @@ from deployment_toolkit.errors import ConversionError, ModelError, UsageError
 from deployment_toolkit.files.atomic import require_free_space, size_bytes
 from deployment_toolkit.hardware import require_precision, widest_is_avx2
 from deployment_toolkit.library.base import SPEC_KEY, FrameworkSession, Loader
-from deployment_toolkit.library.model_files import MAIN_FILES
+from deployment_toolkit.library.model_files import MAIN_FILES, require_onnx_file
 from deployment_toolkit.library.openvino.arithmetic import PRECISION_KEY
 from deployment_toolkit.library.openvino.graph import separate_activations, simplify
 from deployment_toolkit.library.openvino.int8 import MAX_NOISE, Int8Quantizer
@@ -116,8 +116,7 @@ class OpenVinoFromOnnx:
         """Writes the folder ``target``. Raises ModelError if the source is no ONNX file, ConversionError if OpenVINO
         can't express it or rounding costs too much, DataError if the disk has no room, DeviceError if the CPU lacks the
         precision, InputError if calibration rows don't fit."""
-        if not source.is_file():
-            raise ModelError(f"there is no ONNX file at {source}: convert the model first")
+        require_onnx_file(source)
         require_precision(self._precision, f"a conversion to {self._precision}")
         require_free_space(target.parent, size_bytes(source), "the OpenVINO model")
         try:

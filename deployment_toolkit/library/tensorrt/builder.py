@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import onnx
-from google.protobuf.message import DecodeError
-
 from deployment_toolkit.core import ModelSpec, Precision, TensorSpec, ValueRange
-from deployment_toolkit.errors import ConversionError, ModelError, UsageError
+from deployment_toolkit.errors import ConversionError, UsageError
 from deployment_toolkit.files.atomic import require_free_space
 from deployment_toolkit.hardware import require_gpu
 from deployment_toolkit.library.base import SPEC_KEY
+from deployment_toolkit.library.model_files import require_onnx_file
+from deployment_toolkit.library.onnx.reading import read_onnx
 from deployment_toolkit.library.shape_profile import ShapeProfile
 from deployment_toolkit.library.tensorrt.api import import_tensorrt, make_logger, numpy_dtype
 from deployment_toolkit.library.tensorrt.cuda_memory import CudaMemory
@@ -86,12 +85,8 @@ class TensorRTFromOnnx:
 
     def _read_ranges(self, source: Path) -> Mapping[str, ValueRange]:
         """The value ranges in the file, which must have been quantised if int8 is asked for."""
-        if not source.is_file():
-            raise ModelError(f"there is no ONNX file at {source}: convert the model first")
-        try:
-            model = onnx.load(str(source), load_external_data=False)
-        except DecodeError as error:
-            raise ModelError(f"{source} is no ONNX file: {error}") from error
+        require_onnx_file(source)
+        model = read_onnx(source, with_external_data=False)
         quantised = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
         if Precision.INT8 in self._precisions and not quantised:
             raise ConversionError(
