@@ -129,6 +129,10 @@ class TensorSpec:
         """Size of one row in bytes; for a dtype of a fixed size."""
         return int(np.dtype(self.dtype).itemsize * np.prod(self.shape, dtype=np.int64))
 
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether a row may have this shape."""
+        return shape_fits(shape, self.shape)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain YAML/JSON types; ``from_dict`` is its inverse."""
         plain: dict[str, Any] = {"name": self.name, "dtype": self.dtype, "shape": list(self.shape)}
@@ -211,7 +215,7 @@ class ModelSpec:
         rows = -1
         for spec in self.inputs:
             array = x[spec.name]
-            if array.dtype != spec.dtype or not _fits(array.shape[1:], spec.shape):
+            if array.dtype != spec.dtype or not spec.fits(array.shape[1:]):
                 raise InputError(
                     f"input {spec.name} is {array.dtype}{list(array.shape)}, "
                     f"the model takes {spec.dtype}{['batch', *spec.shape]}"
@@ -223,7 +227,8 @@ class ModelSpec:
         return rows
 
 
-def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+def shape_fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether a shape is the wanted one, in which -1 stands for any size."""
     return len(shape) == len(wanted) and all(want in (-1, size) for size, want in zip(shape, wanted, strict=True))
 
 

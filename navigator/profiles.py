@@ -89,8 +89,7 @@ def find_bounds(options: ShapeOptions, spec: ModelSpec) -> ShapeBounds:
 
 
 def _check(flag: str, tensor: TensorSpec, shape: Shape) -> None:
-    sizes = zip(shape[1:], tensor.shape, strict=False)
-    if len(shape) != 1 + len(tensor.shape) or any(known not in (-1, size) for size, known in sizes):
+    if not tensor.fits(shape[1:]):
         told, known = ",".join(map(str, shape)), ",".join(map(str, ("batch", *tensor.shape)))
         raise UsageError(f"{flag} {tensor.name}={told}: the model takes {known} there (-1 is any size)")
 

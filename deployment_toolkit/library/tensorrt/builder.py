@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deployment_toolkit.core import ModelSpec, Precision, TensorSpec, ValueRange
+from deployment_toolkit.core import ModelSpec, Precision, TensorSpec, ValueRange, shape_fits
 from deployment_toolkit.errors import ConversionError, UsageError
 from deployment_toolkit.files.atomic import require_free_space
 from deployment_toolkit.hardware import require_gpu
@@ -145,7 +145,7 @@ class TensorRTFromOnnx:
 
 def _require_fit(name: str, shape: tuple[int, ...], profile: ShapeProfile) -> None:
     for told in (profile.min, profile.opt, profile.max):
-        if len(told) != len(shape) or any(size not in (-1, given) for size, given in zip(shape, told, strict=False)):
+        if not shape_fits(told, shape):
             raise UsageError(f"shape {list(told)} in the profile of input {name} does not fit {list(shape)}")
 
 
