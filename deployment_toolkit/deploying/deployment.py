@@ -60,6 +60,12 @@ def hosted_format(model_format: Format, host: Host) -> Format:
     return Format.OPENVINO if (model_format, host) == (Format.ONNX, Host.CPP) else model_format
 
 
+def name_problems(name: str) -> Iterator[str]:
+    """Why a model can't have this name, which is that of its folder in a repository; nothing if it can."""
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        yield "a model's name is made of letters, digits, '_', '-' and '.'"
+
+
 @dataclass(frozen=True)
 class Deployment:
     """A model as a server is to run it.
@@ -101,8 +107,7 @@ class Deployment:
         return MODEL_FILES[self.format]
 
     def _problems(self) -> Iterator[str]:
-        if not re.fullmatch(r"\w[\w.-]*", self.name):
-            yield "a model's name is made of letters, digits, '_', '-' and '.'"
+        yield from name_problems(self.name)
         if self.version < 1:
             yield f"version {self.version} is no folder a server looks into: use 1 or more"
         if self.format not in MODEL_FILES:
