@@ -15,19 +15,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from deployment_toolkit.errors import ServerError
+from deployment_toolkit.machine import SHARED_MEMORY
 from deployment_toolkit.process import environment
 from deployment_toolkit.server_access.key import ServerKey
 from deployment_toolkit.server_access.url import ServerUrl
 
 FOLDER_VARIABLE = "TRITON_KEY_FOLDER"
 
-_MEMORY = Path("/dev/shm")  # of this host alone, gone when it ends, and seen by scripts/docker/interactive.sh too
 _MOST_BYTES = 4096
 
 
 def own_folder() -> Path:
-    """This user's folder for the keys of the servers that it starts."""
-    return _MEMORY / f"wide-deep-keys-{os.geteuid()}"
+    """This user's folder for the keys of the servers that it starts, which scripts/docker/interactive.sh sees too."""
+    return SHARED_MEMORY / f"wide-deep-keys-{os.geteuid()}"
 
 
 def find_key(url: ServerUrl, env: Mapping[str, str] | None = None) -> tuple[ServerUrl, ServerKey] | None:
