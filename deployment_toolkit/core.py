@@ -55,6 +55,10 @@ class Precision(Mnemonic):
     TF32 = "tf32"
 
 
+# As arithmetic of OpenVINO: its answers can't agree with float32's to the last digits.
+REDUCED_PRECISIONS = (Precision.BF16, Precision.INT8)
+
+
 class Accelerator(Mnemonic):
     """Execution accelerator of a native Triton backend."""
 
