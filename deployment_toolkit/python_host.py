@@ -22,6 +22,7 @@ from deployment_toolkit.deploying.deployment import GPU_HOSTED
 from deployment_toolkit.errors import DeploymentError, DeviceError, InputError, ModelError
 from deployment_toolkit.library.base import FrameworkSession
 from deployment_toolkit.library.registry import loader
+from deployment_toolkit.rows.batches import join
 from deployment_toolkit.rows.request_sizes import load_sizes
 from deployment_toolkit.rows.size_check import GPU_TOLERANCE, TOLERANCES, SizeComparison
 from deployment_toolkit.triton_server.config_keys import MODEL_FILE, MODEL_FORMAT, MODEL_SPEC, THREADS
@@ -134,11 +135,9 @@ def _compare_sizes(
 
 
 def _join(batches: Sequence[Arrays]) -> tuple[Arrays, list[int]]:
-    """The inputs of several requests as one batch, and the rows of each; a single request is not copied."""
+    """The inputs of several requests as one batch, and the rows of each."""
     rows = [_rows(batch) for batch in batches]
-    if len(batches) < 2:
-        return next(iter(batches), {}), rows
-    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}, rows
+    return join(batches), rows
 
 
 def _rows(batch: Arrays) -> int:
