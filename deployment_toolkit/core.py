@@ -133,6 +133,11 @@ class TensorSpec:
         """Size of one row in bytes; for a dtype of a fixed size."""
         return int(np.dtype(self.dtype).itemsize * np.prod(self.shape, dtype=np.int64))
 
+    @property
+    def smallest_shape(self) -> tuple[int, ...]:
+        """The shape with 1 for each dimension of any size."""
+        return tuple(1 if size == -1 else size for size in self.shape)
+
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether a row may have this shape."""
         return shape_fits(shape, self.shape)

@@ -111,8 +111,7 @@ def _profile(
         if told is not None:
             raise UsageError(f"{told} of {tensor.name}: it has open dimensions, give its --max-shapes too")
         return None
-    smallest_rows = (1 if size == -1 else size for size in tensor.shape)
-    smallest = given["--min-shapes"].get(tensor.name, (batches["--min-shapes"], *smallest_rows))
+    smallest = given["--min-shapes"].get(tensor.name, (batches["--min-shapes"], *tensor.smallest_shape))
     best = given["--opt-shapes"].get(tensor.name, (batches["--opt-shapes"], *largest[1:]))
     try:
         return ShapeProfile(smallest, best, largest)

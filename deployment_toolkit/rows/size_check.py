@@ -185,7 +185,7 @@ def check_rows(spec: ModelSpec, rows: int) -> Arrays:
     inputs = [
         dataclasses.replace(
             tensor,
-            shape=tuple(1 if size == -1 else size for size in tensor.shape),
+            shape=tensor.smallest_shape,
             value_range=tensor.value_range or (None if np.dtype(tensor.dtype).kind == "f" else _FREE),
         )
         for tensor in spec.inputs

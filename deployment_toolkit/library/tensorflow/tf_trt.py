@@ -8,9 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from deployment_toolkit.core import Arrays, ModelSpec, Precision
@@ -18,8 +16,9 @@ from deployment_toolkit.errors import ConversionError, ModelError, UsageError
 from deployment_toolkit.files.atomic import require_free_space, size_bytes
 from deployment_toolkit.hardware import require_gpu
 from deployment_toolkit.library.base import SPEC_FILE, FrameworkSession, store_spec
-from deployment_toolkit.library.shape_profile import Shape, ShapeProfile
+from deployment_toolkit.library.shape_profile import ShapeProfile
 from deployment_toolkit.library.tensorflow.session import SIGNATURE, SavedModelLoader
+from deployment_toolkit.rows.sample import nearest_to_zero
 
 logger = logging.getLogger("convert")
 
@@ -93,14 +92,9 @@ class TfTrtFromSavedModel:
         """One batch of each of the profiles' three shapes, of values the model can take."""
         for size in ("opt", "min", "max"):
             yield {
-                tensor.name: _filled(getattr(self._profiles[tensor.name], size), tensor.dtype, tensor.value_range)
+                tensor.name: nearest_to_zero(tensor, getattr(self._profiles[tensor.name], size))
                 for tensor in spec.inputs
             }
-
-
-def _filled(shape: Shape, dtype: str, value_range: tuple[int, int] | None) -> Any:
-    low, high = value_range or (0, 0)
-    return np.full(shape, min(max(low, 0), high), dtype)
 
 
 def _require_tensorrt(error: type[ModelError] | type[ConversionError]) -> None:
