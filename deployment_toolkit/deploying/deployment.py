@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from deployment_toolkit.core import Accelerator, Batching, DeviceKind, Format, Host, ModelSpec, Precision
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.library.registry import INSTEAD
+from deployment_toolkit.library.tensorrt.api import DEFAULT_WORKSPACE_BYTES
 from deployment_toolkit.triton_server.config_keys import (
     INFERENCE_PRECISION,
     MODEL_SPEC,
@@ -93,7 +94,7 @@ class Deployment:
     backend_accelerator: Accelerator = Accelerator.NONE
     precision: Precision = Precision.FP32
     tensorrt_capture_cuda_graph: bool = False
-    tensorrt_max_workspace_size_bytes: int = 4 * 1024**3
+    tensorrt_max_workspace_size_bytes: int = DEFAULT_WORKSPACE_BYTES
     backend_parameters: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

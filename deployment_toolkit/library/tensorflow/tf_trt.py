@@ -18,6 +18,7 @@ from deployment_toolkit.hardware import require_gpu
 from deployment_toolkit.library.base import SPEC_FILE, FrameworkSession, store_spec
 from deployment_toolkit.library.shape_profile import ShapeProfile
 from deployment_toolkit.library.tensorflow.session import SIGNATURE, SavedModelLoader
+from deployment_toolkit.library.tensorrt.api import DEFAULT_WORKSPACE_BYTES, require_workspace
 from deployment_toolkit.rows.sample import nearest_to_zero
 
 logger = logging.getLogger("convert")
@@ -48,13 +49,12 @@ class TfTrtFromSavedModel:
         self,
         *,
         precision: Precision = Precision.FP32,
-        max_workspace_size_bytes: int = 4 * 1024**3,
+        max_workspace_size_bytes: int = DEFAULT_WORKSPACE_BYTES,
         profiles: Mapping[str, ShapeProfile],
     ) -> None:
         if precision not in _MODES:
             raise UsageError(f"tf-trt can't be made as {precision}: use fp32 or fp16")
-        if max_workspace_size_bytes < 1:
-            raise UsageError(f"TensorRT workspace of {max_workspace_size_bytes} bytes: use 1 or more")
+        require_workspace(max_workspace_size_bytes)
         self._mode = _MODES[precision]
         self._workspace_bytes = max_workspace_size_bytes
         self._profiles = dict(profiles)

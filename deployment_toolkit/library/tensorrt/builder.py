@@ -16,7 +16,13 @@ from deployment_toolkit.library.base import SPEC_KEY
 from deployment_toolkit.library.model_files import require_onnx_file
 from deployment_toolkit.library.onnx.reading import read_onnx
 from deployment_toolkit.library.shape_profile import ShapeProfile
-from deployment_toolkit.library.tensorrt.api import import_tensorrt, make_logger, numpy_dtype
+from deployment_toolkit.library.tensorrt.api import (
+    DEFAULT_WORKSPACE_BYTES,
+    import_tensorrt,
+    make_logger,
+    numpy_dtype,
+    require_workspace,
+)
 from deployment_toolkit.library.tensorrt.cuda_memory import CudaMemory
 from deployment_toolkit.library.tensorrt.plan import PlanBuild, write_plan
 
@@ -42,7 +48,7 @@ class TensorRTFromOnnx:
         explicit_precision: bool = False,
         strict_types: bool = False,
         sparse_weights: bool = False,
-        max_workspace_size_bytes: int = 4 * 1024**3,
+        max_workspace_size_bytes: int = DEFAULT_WORKSPACE_BYTES,
         profiles: Mapping[str, ShapeProfile],
     ) -> None:
         if not precisions:
@@ -51,8 +57,7 @@ class TensorRTFromOnnx:
             raise UsageError(
                 "--tensorrt-explicit-precision takes every layer's type from the file: leave out strict types"
             )
-        if max_workspace_size_bytes < 1:
-            raise UsageError(f"TensorRT workspace of {max_workspace_size_bytes} bytes: use 1 or more")
+        require_workspace(max_workspace_size_bytes)
         self._precisions = tuple(precisions)
         self._explicit = explicit_precision
         self._strict = strict_types
