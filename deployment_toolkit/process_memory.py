@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +22,15 @@ class TreeMemory:
     private_bytes: int
 
 
-def tree_memory(pid: int) -> TreeMemory:
+def tree_memory(pid: int, *, skip_forbidden: bool = False) -> TreeMemory:
     """What the process ``pid``, its children and theirs hold now. A process that ends while it is looked at counts
-    nothing; with ``pid`` gone all are 0. Raises PermissionError for another user's processes."""
-    readings = [reading for process in process_tree(pid) if (reading := _read_rollup(process.pid))]
+    nothing; with ``pid`` gone all are 0. Another user's processes count nothing either with ``skip_forbidden``, else
+    they raise PermissionError."""
+    readings = []
+    for process in process_tree(pid):
+        with contextlib.suppress(PermissionError) if skip_forbidden else contextlib.nullcontext():
+            if reading := _read_fields(Path(f"/proc/{process.pid}/smaps_rollup")):
+                readings.append(reading)
     return TreeMemory(
         processes=len(readings),
         pss_bytes=sum(reading["Pss"] for reading in readings),
@@ -46,10 +52,6 @@ def peak_rss_bytes(pid: int) -> int:
     """The most memory that this one process has had resident so far, its program's alone: unlike ``ru_maxrss``, which
     starts at what the process that started it had. 0 if it is gone."""
     return _read_fields(Path(f"/proc/{pid}/status")).get("VmHWM", 0)
-
-
-def _read_rollup(pid: int) -> dict[str, int]:
-    return _read_fields(Path(f"/proc/{pid}/smaps_rollup"))
 
 
 def _read_fields(path: Path) -> dict[str, int]:
