@@ -34,15 +34,6 @@ _FREE = (0, 1)  # integers without a range: what a table of any length and a fla
 _REMEDY = "load it again, and if it stays so convert the model anew or serve it in another format"
 
 
-def check_sizes(infer: Callable[[Arrays], Arrays], spec: ModelSpec, sizes: Sequence[int], tolerance: float) -> float:
-    """The largest difference between a model's answers to the same rows in requests of these sizes, as a part of the
-    output's largest magnitude. Raises SizeError, naming the sizes that are wrong, if it is more than ``tolerance`` or,
-    of what is no float, anything at all."""
-    comparison = SizeComparison(infer, spec, sizes)
-    comparison.require(tolerance)
-    return comparison.largest
-
-
 @dataclass(frozen=True)
 class _Worst:
     """A row of an output where ``size`` is furthest from the largest size."""
