@@ -14,7 +14,7 @@ from deployment_toolkit.core import Format
 from deployment_toolkit.errors import ModelError, UsageError, require_options_at_least
 from deployment_toolkit.library.model_files import format_of, require_format
 from deployment_toolkit.library.tensorrt.api import DEFAULT_WORKSPACE_BYTES
-from deployment_toolkit.options.params import add_dataclass, option
+from deployment_toolkit.options.params import add_dataclass, option, options_of
 from navigator.values import GivenTensor, parse_tensor
 
 logger = logging.getLogger("model-navigator")
@@ -124,7 +124,7 @@ def add_common_options(parser: argparse.ArgumentParser, notes: Mapping[str, str]
     """Adds the options of this module; ``notes`` says by option what it means to the command at hand."""
     for group in _GROUPS:
         add_dataclass(parser, group)
-    for action in parser._actions:
+    for action in options_of(parser):
         if action.dest in notes:
             action.help = f"{action.help}; {notes[action.dest]}"
 
