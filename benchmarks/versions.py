@@ -28,12 +28,13 @@ from deployment_toolkit.core import Arrays, ModelSpec
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files.atomic import write_text
 from deployment_toolkit.library.openvino.session import OpenVinoLoader
+from deployment_toolkit.machine import LOOPBACK
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from deployment_toolkit.process import child, environment, run
 from deployment_toolkit.progress import progress_bar
 from deployment_toolkit.results.tables import write_csv
 from deployment_toolkit.rows.sample import random_rows
-from deployment_toolkit.server_access.ports import LOOPBACK, choose_free
+from deployment_toolkit.server_access.ports import choose_free
 from deployment_toolkit.server_access.url import ServerUrl
 from deployment_toolkit.triton_inference_runner.grpc import GrpcTransport
 from deployment_toolkit.triton_server.remote import TritonServer

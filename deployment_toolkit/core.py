@@ -55,6 +55,10 @@ class Precision(Mnemonic):
     TF32 = "tf32"
 
 
+# As arithmetic of OpenVINO: its answers can't agree with float32's to the last digits.
+REDUCED_PRECISIONS = (Precision.BF16, Precision.INT8)
+
+
 class Accelerator(Mnemonic):
     """Execution accelerator of a native Triton backend."""
 
@@ -129,6 +133,15 @@ class TensorSpec:
     def row_bytes(self) -> int:
         """Size of one row in bytes; for a dtype of a fixed size."""
         return int(np.dtype(self.dtype).itemsize * np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def smallest_shape(self) -> tuple[int, ...]:
+        """The shape with 1 for each dimension of any size."""
+        return tuple(1 if size == -1 else size for size in self.shape)
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """True if a row may have this shape."""
+        return shape_fits(shape, self.shape)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain YAML/JSON types; ``from_dict`` is its inverse."""
@@ -212,7 +225,7 @@ class ModelSpec:
         rows = -1
         for spec in self.inputs:
             array = x[spec.name]
-            if array.dtype != spec.dtype or not _fits(array.shape[1:], spec.shape):
+            if array.dtype != spec.dtype or not spec.fits(array.shape[1:]):
                 raise InputError(
                     f"input {spec.name} is {array.dtype}{list(array.shape)}, "
                     f"the model takes {spec.dtype}{['batch', *spec.shape]}"
@@ -224,7 +237,8 @@ class ModelSpec:
         return rows
 
 
-def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+def shape_fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """True if a shape equals the wanted one, in which -1 stands for any size."""
     return len(shape) == len(wanted) and all(want in (-1, size) for size, want in zip(shape, wanted, strict=True))
 
 

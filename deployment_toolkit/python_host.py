@@ -22,6 +22,7 @@ from deployment_toolkit.deploying.deployment import GPU_HOSTED
 from deployment_toolkit.errors import DeploymentError, DeviceError, InputError, ModelError
 from deployment_toolkit.library.base import FrameworkSession
 from deployment_toolkit.library.registry import loader
+from deployment_toolkit.rows.batches import join
 from deployment_toolkit.rows.request_sizes import load_sizes
 from deployment_toolkit.rows.size_check import GPU_TOLERANCE, TOLERANCES, SizeComparison
 from deployment_toolkit.triton_server.config_keys import MODEL_FILE, MODEL_FORMAT, MODEL_SPEC, THREADS
@@ -138,9 +139,7 @@ def _join(batches: Sequence[Arrays]) -> tuple[Arrays, list[int]]:
     """Joins the inputs of several requests into one batch; also returns the rows of each. A single request is not
     copied."""
     rows = [_rows(batch) for batch in batches]
-    if len(batches) < 2:
-        return next(iter(batches), {}), rows
-    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}, rows
+    return join(batches), rows
 
 
 def _rows(batch: Arrays) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from deployment_toolkit.core import Format, Mnemonic, Precision
+from deployment_toolkit.core import REDUCED_PRECISIONS, Format, Mnemonic, Precision
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.library.registry import CONVERTERS, converter
 from deployment_toolkit.options.params import option
@@ -26,8 +26,6 @@ _PRECISIONS = {
     Format.OPENVINO: (Precision.INT8, Precision.BF16, Precision.FP16, Precision.FP32),
     Format.ONNX: (Precision.FP16, Precision.FP32),  # fp32: the file as it was exported
 }
-
-REDUCED = (Precision.INT8, Precision.BF16)
 
 Variant = tuple[str, dict[str, Any]]  # its name, and the converter's options
 
@@ -96,7 +94,7 @@ class Attempt:
     def reduced_precision(self) -> Precision | None:
         """Precision of the CPU's arithmetic, if it is intentionally narrower than float32."""
         precision = self.steps[-1].options.get("precision")
-        return precision if self.format is Format.OPENVINO and precision in REDUCED else None
+        return precision if self.format is Format.OPENVINO and precision in REDUCED_PRECISIONS else None
 
     @property
     def needs_gpu(self) -> bool:

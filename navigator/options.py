@@ -11,9 +11,10 @@ from pathlib import Path
 
 from deployment_toolkit.containers.images import FRAMEWORK_IMAGE, TRITON_IMAGE
 from deployment_toolkit.core import Format
-from deployment_toolkit.errors import ModelError, UsageError
+from deployment_toolkit.errors import ModelError, UsageError, require_options_at_least
 from deployment_toolkit.library.model_files import format_of, require_format
-from deployment_toolkit.options.params import add_dataclass, option
+from deployment_toolkit.library.tensorrt.api import DEFAULT_WORKSPACE_BYTES
+from deployment_toolkit.options.params import add_dataclass, option, options_of
 from navigator.values import GivenTensor, parse_tensor
 
 logger = logging.getLogger("model-navigator")
@@ -107,14 +108,11 @@ class TensorRTOptions:
     """Options of TensorRT's limits."""
 
     tensorrt_max_workspace_size: int = option(
-        "memory that TensorRT may use, in bytes", 4 * 1024**3, aliases=["--max-workspace-size"]
+        "memory that TensorRT may use, in bytes", DEFAULT_WORKSPACE_BYTES, aliases=["--max-workspace-size"]
     )
 
     def __post_init__(self) -> None:
-        if self.tensorrt_max_workspace_size < 1:
-            raise UsageError(
-                f"--tensorrt-max-workspace-size must be at least 1, not {self.tensorrt_max_workspace_size}"
-            )
+        require_options_at_least(self, ("tensorrt_max_workspace_size",), 1)
 
 
 _GROUPS = (ModelOptions, WorkspaceOptions, ContainerOptions, TensorRTOptions)
@@ -124,7 +122,7 @@ def add_common_options(parser: argparse.ArgumentParser, notes: Mapping[str, str]
     """Adds the options of this module; ``notes`` has, by option, its meaning for the command."""
     for group in _GROUPS:
         add_dataclass(parser, group)
-    for action in parser._actions:
+    for action in options_of(parser):
         if action.dest in notes:
             action.help = f"{action.help}; {notes[action.dest]}"
 

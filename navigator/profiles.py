@@ -89,8 +89,7 @@ def find_bounds(options: ShapeOptions, spec: ModelSpec) -> ShapeBounds:
 
 
 def _check(flag: str, tensor: TensorSpec, shape: Shape) -> None:
-    sizes = zip(shape[1:], tensor.shape, strict=False)
-    if len(shape) != 1 + len(tensor.shape) or any(known not in (-1, size) for size, known in sizes):
+    if not tensor.fits(shape[1:]):
         told, known = ",".join(map(str, shape)), ",".join(map(str, ("batch", *tensor.shape)))
         raise UsageError(f"{flag} {tensor.name}={told}: the model takes {known} there (-1 is any size)")
 
@@ -112,8 +111,7 @@ def _profile(
         if told is not None:
             raise UsageError(f"{told} of {tensor.name}: it has open dimensions, give its --max-shapes too")
         return None
-    smallest_rows = (1 if size == -1 else size for size in tensor.shape)
-    smallest = given["--min-shapes"].get(tensor.name, (batches["--min-shapes"], *smallest_rows))
+    smallest = given["--min-shapes"].get(tensor.name, (batches["--min-shapes"], *tensor.smallest_shape))
     best = given["--opt-shapes"].get(tensor.name, (batches["--opt-shapes"], *largest[1:]))
     try:
         return ShapeProfile(smallest, best, largest)

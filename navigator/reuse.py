@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import importlib.metadata
 import logging
 from collections.abc import Iterable, Mapping
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from deployment_toolkit import library
 from deployment_toolkit.core import Format
 from deployment_toolkit.files import fingerprint
 from deployment_toolkit.files.atomic import write_text
+from deployment_toolkit.options.mapping import to_plain
 
 logger = logging.getLogger("convert")
 
@@ -47,7 +46,7 @@ class Ledger:
         entry = self._entries.get(topic)
         if entry is None:
             return None
-        known, wanted = entry["from"], plain(origin)
+        known, wanted = entry["from"], to_plain(origin)
         changed = sorted(key for key in known.keys() | wanted.keys() if known.get(key) != wanted.get(key))
         if changed:
             logger.info("%s: made before, but changed since: %s", topic, ", ".join(changed))
@@ -56,24 +55,13 @@ class Ledger:
 
     def note(self, topic: str, origin: Mapping[str, Any], outcome: Any) -> None:
         """Records an outcome in place of the topic's earlier one."""
-        self._entries[topic] = {"from": plain(origin), "outcome": outcome}
+        self._entries[topic] = {"from": to_plain(origin), "outcome": outcome}
         write_text(self._path, yaml.safe_dump(self._entries, sort_keys=False, width=120))
 
     def forget(self, topic: str) -> None:
         """Drops a topic whose result is about to be replaced."""
         if self._entries.pop(topic, None) is not None:
             write_text(self._path, yaml.safe_dump(self._entries, sort_keys=False, width=120))
-
-
-def plain(value: Any) -> Any:
-    """Plain YAML form of an option's value, so that values from the file and new values compare."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return plain(dataclasses.asdict(value))
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return str(value) if isinstance(value, Enum | Path) else value
 
 
 def tool_versions(formats: Iterable[Format]) -> dict[str, str]:

@@ -70,9 +70,7 @@ def _tensors(flag: str, kind: str, own: Sequence[TensorSpec], given: Sequence[Gi
         if item.name not in by_name:
             raise UsageError(f"{flag} {item!r}: the model has no {kind} {item.name}, only {', '.join(by_name)}")
         tensor = by_name[item.name]
-        same_rank = len(tensor.shape) == len(item.spec.shape)
-        pairs = zip(tensor.shape, item.spec.shape, strict=False)
-        if tensor.dtype != item.spec.dtype or not same_rank or any(size not in (-1, told) for size, told in pairs):
+        if tensor.dtype != item.spec.dtype or not tensor.fits(item.spec.shape):
             shape = ",".join(map(str, (-1, *tensor.shape)))
             raise UsageError(f"{flag} {item!r}: the model's {kind} {item.name} is {shape}:{tensor.dtype}")
         by_name[item.name] = TensorSpec(item.spec.name, tensor.dtype, item.spec.shape, tensor.value_range)

@@ -9,10 +9,9 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import psutil
-
 from deployment_toolkit.errors import DeploymentError, ProcessError
 from deployment_toolkit.process import Child, last_lines, run
+from deployment_toolkit.process_memory import tree_memory
 from runner.command import Command
 from runner.console import Console
 from runner.records import StageRecord, StageState
@@ -81,7 +80,8 @@ class Executor:
             self._console.running(record, stderr)
             if time.monotonic() - last_sample >= _SAMPLE_S:
                 pids = [child.pid] if server_pid is None else [child.pid, server_pid]
-                record.peak_memory_bytes = max(record.peak_memory_bytes, sum(map(tree_memory_bytes, pids)))
+                held_bytes = sum(tree_memory(pid, skip_forbidden=True).pss_bytes for pid in pids)
+                record.peak_memory_bytes = max(record.peak_memory_bytes, held_bytes)
                 last_sample = time.monotonic()
 
         run(command.argv, env=self._env, log_path=log, watch=watch, stop_signal=signal.SIGINT)
@@ -111,24 +111,6 @@ class StageShell:
     def leave_failures_out(self) -> None:
         """Removes failed commands from the record of a stage that ended well; the replay script skips them too."""
         self._record.commands = [command for command in self._record.commands if command not in self._failed]
-
-
-def tree_memory_bytes(pid: int) -> int:
-    """Proportional set size of a process and all its descendants: shared pages count once over all processes."""
-    try:
-        process = psutil.Process(pid)
-        tree = [process, *process.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return 0
-    return sum(_pss_bytes(member.pid) for member in tree)
-
-
-def _pss_bytes(pid: int) -> int:
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    return 0
 
 
 def _own_words(error: ProcessError) -> str:

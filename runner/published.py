@@ -30,7 +30,9 @@ from deployment_toolkit.results.performance import (
     THROUGHPUT,
     US_PER_MS,
     PerformanceRow,
+    headline,
     markdown_table,
+    peak,
     read_csv,
     read_performance,
 )
@@ -184,17 +186,9 @@ def _of(sweeps: Sequence[Sweep], offline: Sweep) -> tuple[list[PerformanceRow], 
 
 
 def _line(name: str, offline: Sequence[PerformanceRow], online: Sequence[PerformanceRow]) -> dict[str, str]:
-    single = next((row for row in offline if row[BATCH] == 1), None)
-    best, busiest = (max(rows, key=lambda row: float(row[THROUGHPUT])) for rows in (offline, online))
-    return {
-        "host and model": name,
-        "offline, batch 1: p99 (ms)": "" if single is None else f"{single[P99] / US_PER_MS:.2f}",
-        "offline peak (inferences/s)": f"{best[THROUGHPUT]:,.0f}",
-        "at batch": str(best[BATCH]),
-        "online peak (inferences/s)": f"{busiest[THROUGHPUT]:,.0f}",
-        "at concurrency": str(busiest[CONCURRENCY]),
-        "its p99 (ms)": f"{busiest[P99] / US_PER_MS:.2f}",
-    }
+    busiest = peak(online)
+    p99 = "" if busiest is None else f"{busiest[P99] / US_PER_MS:.2f}"
+    return {"host and model": name, **headline(offline, online), "its p99 (ms)": p99}
 
 
 def main(argv: list[str]) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import psutil
 
-SHARED_MEMORY = Path("/dev/shm")
+from deployment_toolkit.machine import SHARED_MEMORY
 
 
 def regions() -> set[str]:

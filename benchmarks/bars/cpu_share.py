@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.process_memory import process_tree
 from deployment_toolkit.process import Child
+from deployment_toolkit.process_memory import process_tree
 
 SERVER, HOST, CLIENT, OTHER, IDLE = "tritonserver", "model hosts (Python)", "perf_analyzer", "others", "idle"
 GROUPS = (SERVER, HOST, CLIENT, OTHER, IDLE)

@@ -14,11 +14,11 @@ from benchmarks.bars.contestants import Contestant
 from benchmarks.bars.cpu_share import CpuWatch
 from benchmarks.bars.plan import RoundStep, StepKind
 from benchmarks.bars.serving import Serving, serving
-from benchmarks.process_memory import tree_memory
 from benchmarks.repeated_rows import write_repeated
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import DataError
 from deployment_toolkit.process import environment, run
+from deployment_toolkit.process_memory import tree_memory
 from deployment_toolkit.results.performance import BATCH, CONCURRENCY, P99, SETTLED, THROUGHPUT, PerformanceRow
 from runner.serving import RunConfig, data_options
 from widedeep.data.dataset_folder import DatasetFolder

@@ -17,11 +17,11 @@ from pathlib import Path
 
 from benchmarks.growth.point import Axis, GrowthJob, GrowthMeasurement
 from benchmarks.growth.rows import do_work
-from benchmarks.process_memory import tree_memory
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import EvaluationMode, Format, Host
 from deployment_toolkit.files.atomic import replace_when_complete
 from deployment_toolkit.process import environment, run
+from deployment_toolkit.process_memory import tree_memory
 from deployment_toolkit.results.performance import P99, THROUGHPUT, US_PER_MS, read_performance
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.process_memory import peak_rss_bytes
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Array, Arrays, Batch, MetricsModule, Prediction, TensorSpec
 from deployment_toolkit.options.params import (
@@ -27,6 +26,7 @@ from deployment_toolkit.options.params import (
     option,
     run_entry_point,
 )
+from deployment_toolkit.process_memory import peak_rss_bytes
 from deployment_toolkit.rows.correctness import dump_metrics
 from deployment_toolkit.rows.dump import Dump, DumpOptions, DumpWriter
 from widedeep.data.parquet import ParquetDataset

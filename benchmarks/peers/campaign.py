@@ -22,9 +22,9 @@ from benchmarks.peers.running import running_peer
 from benchmarks.peers.sample import BodyFiles, Sample, write_bodies
 from benchmarks.peers.served import Served
 from benchmarks.peers.wire import Wire
-from benchmarks.process_memory import tree_memory
 from deployment_toolkit.core import Array, Arrays
 from deployment_toolkit.errors import DeploymentError, PerformanceError
+from deployment_toolkit.process_memory import tree_memory
 from deployment_toolkit.progress import progress_bar
 from deployment_toolkit.triton_performance_runner.shared_memory import machine_to_itself
 

@@ -89,11 +89,6 @@ def ratio_to_best_peer(values: Values, cell: Cell) -> float | None:
     return values[OURS][cell].rows_per_s / max(peers)
 
 
-def lost_cells(values: Values) -> list[Cell]:
-    """Cells in which a peer answers more rows per second than this project."""
-    return [cell for cell in sorted(values.get(OURS, {})) if (ratio_to_best_peer(values, cell) or 1.0) < 1.0]
-
-
 def _median(runs: Sequence[Run]) -> Value:
     return Value(
         statistics.median(run.rows_per_s for run in runs),

@@ -13,9 +13,9 @@ import psutil
 
 from benchmarks.peers.sample import Sample
 from benchmarks.peers.wire import Wire
-from benchmarks.process_memory import process_tree
 from deployment_toolkit.core import Array
 from deployment_toolkit.errors import PerformanceError
+from deployment_toolkit.process_memory import process_tree
 
 _ANSWER_TIMEOUT_S = 60
 _AT_ONCE = 16

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from deployment_toolkit.containers.gpu_access import GpuAccess
+from deployment_toolkit.machine import LOOPBACK
 
-LOOPBACK = "127.0.0.1"
 LABEL = "wide-deep-deployment"
 _STACK_BYTES = 64 * 2**20
 

@@ -44,22 +44,13 @@ class OpenVino:
         return cls(package / "include", library, importlib.metadata.version("openvino"))
 
 
-def find_library(env: Mapping[str, str] | None = None) -> Path | None:
-    """Path of the compiled host for these sources and this OpenVINO, if there is one; without a compiler, the host of
-    any compiler. Raises BuildError if OpenVINO isn't installed."""
-    return _library(OpenVino.find()).find(env)
-
-
 def build_library(env: Mapping[str, str] | None = None) -> Path:
     """Path of the host, compiled if necessary. ``env``, by default this process's environment, has PATH and CXX.
 
     Raises BuildError if there is no compiler, OpenVINO isn't installed, the sources don't compile or the folder of this
     module can't be written.
     """
-    return _library(OpenVino.find()).build(env)
-
-
-def _library(openvino: OpenVino) -> Library:
+    openvino = OpenVino.find()
     arguments = [*_CODE, *_WARNINGS, *_LINK, "-isystem", str(openvino.include)]
     arguments += [str(openvino.library), f"-Wl,-rpath,{openvino.library.parent}"]
-    return Library("the C++ host", LIBRARY_NAME, _SOURCES, _CACHE, arguments, openvino.version)
+    return Library("the C++ host", LIBRARY_NAME, _SOURCES, _CACHE, arguments, openvino.version).build(env)

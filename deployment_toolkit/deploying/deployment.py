@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from deployment_toolkit.core import Accelerator, Batching, DeviceKind, Format, Host, ModelSpec, Precision
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.library.registry import INSTEAD
+from deployment_toolkit.library.tensorrt.api import DEFAULT_WORKSPACE_BYTES
 from deployment_toolkit.triton_server.config_keys import (
     INFERENCE_PRECISION,
     MODEL_SPEC,
@@ -60,6 +61,12 @@ def hosted_format(model_format: Format, host: Host) -> Format:
     return Format.OPENVINO if (model_format, host) == (Format.ONNX, Host.CPP) else model_format
 
 
+def name_problems(name: str) -> Iterator[str]:
+    """Problems of a model's name, which is also the name of its folder in a repository."""
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        yield "a model's name is made of letters, digits, '_', '-' and '.'"
+
+
 @dataclass(frozen=True)
 class Deployment:
     """Settings with which a server runs a model.
@@ -90,7 +97,7 @@ class Deployment:
     backend_accelerator: Accelerator = Accelerator.NONE
     precision: Precision = Precision.FP32
     tensorrt_capture_cuda_graph: bool = False
-    tensorrt_max_workspace_size_bytes: int = 4 * 1024**3
+    tensorrt_max_workspace_size_bytes: int = DEFAULT_WORKSPACE_BYTES
     backend_parameters: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -104,8 +111,7 @@ class Deployment:
         return MODEL_FILES[self.format]
 
     def _problems(self) -> Iterator[str]:
-        if not re.fullmatch(r"\w[\w.-]*", self.name):
-            yield "a model's name is made of letters, digits, '_', '-' and '.'"
+        yield from name_problems(self.name)
         if self.version < 1:
             yield f"version {self.version} is no folder a server looks into: use 1 or more"
         if self.format not in MODEL_FILES:

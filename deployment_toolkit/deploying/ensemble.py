@@ -5,13 +5,13 @@ Source of the format: Triton's user guide, chapter ensemble models, and ``ModelE
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tritonclient.grpc import model_config_pb2 as pb
 
 from deployment_toolkit.core import ModelSpec, TensorSpec
+from deployment_toolkit.deploying.deployment import name_problems
 from deployment_toolkit.deploying.model_config import complete_text, set_signature
 from deployment_toolkit.deploying.model_repository import Package
 from deployment_toolkit.errors import UsageError
@@ -68,8 +68,7 @@ class Ensemble:
         return Package(self.name, self.version, self.spec, complete_text(config))
 
     def _problems(self) -> Iterator[str]:
-        if not re.fullmatch(r"\w[\w.-]*", self.name):
-            yield "a model's name is made of letters, digits, '_', '-' and '.'"
+        yield from name_problems(self.name)
         if self.name in (step.model_name for step in self.steps):
             yield f"{self.name} is the name of one of its models"
         made: dict[str, tuple[str, TensorSpec]] = {}

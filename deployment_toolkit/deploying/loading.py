@@ -7,12 +7,13 @@ import time
 
 import numpy as np
 
-from deployment_toolkit.core import Array, Batch, Host, LoadMethod, ModelSpec, TensorSpec
+from deployment_toolkit.core import Batch, Host, LoadMethod, ModelSpec
 from deployment_toolkit.cpp_host.library import build_library
 from deployment_toolkit.deploying.deployment import Deployment
 from deployment_toolkit.deploying.model_config import config_text, differences, parse_config
 from deployment_toolkit.deploying.model_repository import Package
 from deployment_toolkit.errors import BackendError, BuildError, ServerError
+from deployment_toolkit.rows.sample import nearest_to_zero
 from deployment_toolkit.triton_inference_runner.base import open_session
 from deployment_toolkit.triton_server.remote import TritonServer
 
@@ -90,15 +91,8 @@ def load_package(url: str, package: Package, *, method: LoadMethod, timeout_s: f
 
 def sample_row(spec: ModelSpec) -> Batch:
     """One row that the model accepts: zeros, the id nearest to zero for an input with bounds, and empty strings."""
-    return Batch(ids=np.zeros(1, np.int32), x={tensor.name: _sample(tensor) for tensor in spec.inputs})
-
-
-def _sample(tensor: TensorSpec) -> Array:
-    low, high = tensor.value_range or (0, 0)
-    shape = [1 if size == -1 else size for size in tensor.shape]
-    if tensor.dtype == "object":
-        return np.full((1, *shape), "", tensor.dtype)
-    return np.full((1, *shape), min(max(low, 0), high), tensor.dtype)
+    x = {tensor.name: nearest_to_zero(tensor, (1, *tensor.smallest_shape)) for tensor in spec.inputs}
+    return Batch(np.zeros(1, np.int32), x)
 
 
 def _changes(server: TritonServer, package: Package) -> list[str]:

@@ -20,9 +20,9 @@ from deployment_toolkit.errors import ModelError
 from deployment_toolkit.triton_server.config_keys import INFERENCE_PRECISION, MODEL_FILE, MODEL_FORMAT, MODEL_SPEC
 
 HOST_FILE = "model.py"
-HOST_SOURCE = '''"""Run by Triton's Python backend."""
+_HOST_SOURCE = '''"""Run by Triton's Python backend."""
 
-from deployment_toolkit.python_host import TritonPythonModel as TritonPythonModel
+from {module} import TritonPythonModel as TritonPythonModel
 '''
 
 _KINDS = {DeviceKind.CPU: pb.ModelInstanceGroup.KIND_CPU, DeviceKind.GPU: pb.ModelInstanceGroup.KIND_GPU}
@@ -55,6 +55,11 @@ def config_text(deployment: Deployment) -> str:
     for key, value in deployment.backend_parameters.items():
         config.parameters[key].string_value = value
     return complete_text(config)
+
+
+def host_source(module: str = "deployment_toolkit.python_host") -> str:
+    """The text of a ``model.py`` that has Triton's Python backend run the class of a module."""
+    return _HOST_SOURCE.format(module=module)
 
 
 def set_signature(config: Any, spec: ModelSpec, batched: bool) -> None:

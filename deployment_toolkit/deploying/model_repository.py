@@ -12,7 +12,7 @@ from pathlib import Path
 
 from deployment_toolkit.core import Format, Host, LoadMethod, ModelSpec
 from deployment_toolkit.deploying.deployment import Deployment
-from deployment_toolkit.deploying.model_config import HOST_FILE, HOST_SOURCE, config_text, parse_config
+from deployment_toolkit.deploying.model_config import HOST_FILE, config_text, host_source, parse_config
 from deployment_toolkit.errors import ModelError
 from deployment_toolkit.files.atomic import replace_when_complete, require_free_space, size_bytes, write_text
 from deployment_toolkit.files.fingerprint import same_content
@@ -53,7 +53,7 @@ def add_model(repository: Path, deployment: Deployment, source: Path) -> Placed:
     Raises ModelError if the source is no model of the deployment's format, DataError if the disk is too full.
     """
     files = _model_files(deployment, source)
-    texts = {HOST_FILE: HOST_SOURCE} if deployment.host is Host.PYTHON else {}
+    texts = {HOST_FILE: host_source()} if deployment.host is Host.PYTHON else {}
     config = config_text(deployment)
     return add_package(repository, Package(deployment.name, deployment.version, deployment.spec, config, files, texts))
 

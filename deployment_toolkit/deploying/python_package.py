@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,14 +9,10 @@ from pathlib import Path
 from tritonclient.grpc import model_config_pb2 as pb
 
 from deployment_toolkit.core import ModelSpec
-from deployment_toolkit.deploying.model_config import HOST_FILE, complete_text, set_signature
+from deployment_toolkit.deploying.deployment import name_problems
+from deployment_toolkit.deploying.model_config import HOST_FILE, complete_text, host_source, set_signature
 from deployment_toolkit.deploying.model_repository import Package
 from deployment_toolkit.errors import UsageError, require_at_least
-
-_SOURCE = '''"""Run by Triton's Python backend."""
-
-from {module} import TritonPythonModel as TritonPythonModel
-'''
 
 
 @dataclass(frozen=True)
@@ -40,8 +35,8 @@ class PythonPackage:
     version: int = 1
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"\w[\w.-]*", self.name):
-            raise UsageError(f"model {self.name}: a name is made of letters, digits, '_', '-' and '.'")
+        for problem in name_problems(self.name):
+            raise UsageError(f"model {self.name}: {problem}")
         for name, least in (("max_batch_size", 0), ("instances", 1), ("max_queue_delay_us", 0)):
             require_at_least(f"model {self.name}: {name}", getattr(self, name), least)
 
@@ -56,5 +51,5 @@ class PythonPackage:
             config.dynamic_batching.preferred_batch_size.append(self.max_batch_size)
             config.dynamic_batching.max_queue_delay_microseconds = self.max_queue_delay_us
         config.instance_group.add(count=self.instances, kind=pb.ModelInstanceGroup.KIND_CPU)
-        texts = {**self.texts, HOST_FILE: _SOURCE.format(module=self.module)}
+        texts = {**self.texts, HOST_FILE: host_source(self.module)}
         return Package(self.name, self.version, self.spec, complete_text(config), self.files, texts)

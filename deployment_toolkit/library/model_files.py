@@ -47,3 +47,9 @@ def require_format(path: Path, model_format: Format) -> None:
             raise ModelError(f"{path} is no {model_format}: it is a folder without a {name}")
     elif name is not None and model_format not in _ALSO_FILES:
         raise ModelError(f"{path} is no {model_format}: a model of this format is a folder with a {name}")
+
+
+def require_onnx_file(path: Path) -> None:
+    """Raises ModelError if there is no file at ``path``, where a conversion to ONNX is to have put one."""
+    if not path.is_file():
+        raise ModelError(f"there is no ONNX file at {path}: convert the model first")

@@ -11,7 +11,7 @@ from typing import Any
 
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.options.located_yaml import Located, load_yaml
-from deployment_toolkit.options.params import OneLineParser, Plugin, add_plugins
+from deployment_toolkit.options.params import OneLineParser, Plugin, add_plugins, options_of
 
 _TENSOR_KEYS = {"name", "shape", "dtype"}
 
@@ -45,7 +45,7 @@ def _read(path: Path) -> dict[str, Located]:
 def _set_defaults(parser: argparse.ArgumentParser, entries: Mapping[str, Located]) -> None:
     actions = {
         flag.removeprefix("--").replace("-", "_"): action
-        for action in parser._actions
+        for action in options_of(parser)
         if action.dest not in ("help", "config_path")
         for flag in action.option_strings
     }

@@ -1,10 +1,11 @@
-"""Conversion of YAML files to dataclasses, checked key by key; an error names file and line."""
+"""Conversion of YAML files to dataclasses and back, checked key by key; an error names file and line."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import typing
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from types import NoneType, UnionType
@@ -41,6 +42,19 @@ def from_mapping(cls: type[T], found: Located, what: str = "") -> T:
     except UsageError as error:
         told = error.args[0]
         raise UsageError(told if told.startswith(f"{found.path}:") else f"{place}: {told}") from error
+
+
+def to_plain(value: Any) -> Any:
+    """Plain YAML types of a dataclass, or of any other value of an option."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {item.name: to_plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    if isinstance(value, Enum):
+        return value.value
+    return str(value) if isinstance(value, Path) else value
 
 
 def _place(found: Located, what: str) -> str:

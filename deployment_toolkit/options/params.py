@@ -158,6 +158,11 @@ class OneLineParser(argparse.ArgumentParser):
         raise UsageError(f"{self.prog}: {message} (see --help)")
 
 
+def options_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """The options that were added to a parser or to a group of it, for which argparse has no public name."""
+    return parser._actions
+
+
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Shows the defaults that carry information."""
 
@@ -214,7 +219,7 @@ def _keep_interrupt(unraisable: Any) -> None:
 
 
 def _has(parser: argparse.ArgumentParser, dest: str) -> bool:
-    return any(action.dest == dest for action in parser._actions)
+    return any(action.dest == dest for action in options_of(parser))
 
 
 def _add(parser: argparse.ArgumentParser, name: str, hint: Any, default: Any, metadata: dict[str, Any]) -> None:

@@ -163,6 +163,21 @@ def performance_markdown(rows: Sequence[PerformanceRow]) -> str:
     return markdown_table(table) + note
 
 
+def peak(rows: Sequence[PerformanceRow]) -> PerformanceRow | None:
+    """The row of the highest throughput; None without rows."""
+    return max(rows, key=lambda row: float(row[THROUGHPUT])) if rows else None
+
+
+def headline(offline: Sequence[PerformanceRow], online: Sequence[PerformanceRow]) -> dict[str, str]:
+    """The latency of a single row and the peaks of throughput as columns of a summary, empty where not measured."""
+    single = next((row for row in offline if row[BATCH] == 1), None)
+    columns = {"offline, batch 1: p99 (ms)": "" if single is None else f"{single[P99] / US_PER_MS:.2f}"}
+    for mode, best, point in (("offline", peak(offline), BATCH), ("online", peak(online), CONCURRENCY)):
+        columns[f"{mode} peak (inferences/s)"] = "" if best is None else f"{best[THROUGHPUT]:,.0f}"
+        columns[f"at {point.lower()}"] = "" if best is None else str(best[point])
+    return columns
+
+
 def _is_number(text: str) -> bool:
     try:
         float(text.removesuffix(UNSETTLED_MARK).replace(",", "").strip() or 0)

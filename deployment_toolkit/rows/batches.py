@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -52,13 +52,14 @@ def exact_batches(chunks: Iterator[Arrays], batch_size: int) -> Iterator[Arrays]
             pending_rows += stop - start
             start = stop
             if pending_rows == batch_size:
-                yield _join(pending)
+                yield join(pending)
                 pending, pending_rows = [], 0
     if pending:
-        yield _join(pending)
+        yield join(pending)
 
 
-def _join(parts: list[Arrays]) -> Arrays:
-    if len(parts) == 1:
-        return parts[0]
+def join(parts: Sequence[Arrays]) -> Arrays:
+    """Batches of the same names as one; a single one is not copied, and none are an empty one."""
+    if len(parts) < 2:
+        return next(iter(parts), {})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -1,4 +1,4 @@
-"""Sample rows for a model: real rows from a dataloader, or random rows that the model accepts."""
+"""Sample rows for a model: real rows from a dataloader, and random rows or zeros that the model accepts."""
 
 from __future__ import annotations
 
@@ -30,6 +30,14 @@ def random_rows(
     generator = np.random.default_rng(seed)
     ranges = {**spec.value_ranges, **(ranges or {})}
     return {tensor.name: _random(tensor, rows, ranges.get(tensor.name), generator) for tensor in spec.inputs}
+
+
+def nearest_to_zero(tensor: TensorSpec, shape: tuple[int, ...]) -> Array:
+    """Values that the input can take: zeros, the id nearest to zero where there are bounds, and empty strings."""
+    if tensor.dtype == "object":
+        return np.full(shape, "", tensor.dtype)
+    low, high = tensor.value_range or (0, 0)
+    return np.full(shape, min(max(low, 0), high), tensor.dtype)
 
 
 def _random(tensor: TensorSpec, rows: int, bounds: tuple[float, float] | None, generator: np.random.Generator) -> Array:

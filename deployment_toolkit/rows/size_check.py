@@ -35,15 +35,6 @@ _FREE = (0, 1)  # for integers without a range: valid for a table of any length 
 _REMEDY = "load it again; if the error stays, convert the model again or serve it in another format"
 
 
-def check_sizes(infer: Callable[[Arrays], Arrays], spec: ModelSpec, sizes: Sequence[int], tolerance: float) -> float:
-    """Largest difference between a model's answers to the same rows in requests of these sizes, relative to the
-    output's largest magnitude. Raises SizeError, which names the wrong sizes, if it is more than ``tolerance``; for
-    outputs that are no floats, at any difference."""
-    comparison = SizeComparison(infer, spec, sizes)
-    comparison.require(tolerance)
-    return comparison.largest
-
-
 @dataclass(frozen=True)
 class _Worst:
     """Row of an output in which the answers of ``size`` and of the largest size differ most."""
@@ -187,7 +178,7 @@ def check_rows(spec: ModelSpec, rows: int) -> Arrays:
     inputs = [
         dataclasses.replace(
             tensor,
-            shape=tuple(1 if size == -1 else size for size in tensor.shape),
+            shape=tensor.smallest_shape,
             value_range=tensor.value_range or (None if np.dtype(tensor.dtype).kind == "f" else _FREE),
         )
         for tensor in spec.inputs

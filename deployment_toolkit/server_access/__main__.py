@@ -6,10 +6,11 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 
+from deployment_toolkit.machine import LOOPBACK
 from deployment_toolkit.options.params import make_parser, run_entry_point
 from deployment_toolkit.server_access.key import ServerKey
 from deployment_toolkit.server_access.key_files import kept_key
-from deployment_toolkit.server_access.ports import LOOPBACK, require_free
+from deployment_toolkit.server_access.ports import require_free
 from deployment_toolkit.server_access.private_options import build_library, variable
 from deployment_toolkit.server_access.url import Scheme, ServerUrl
 

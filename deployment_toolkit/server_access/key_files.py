@@ -15,19 +15,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from deployment_toolkit.errors import ServerError
+from deployment_toolkit.machine import SHARED_MEMORY
 from deployment_toolkit.process import environment
 from deployment_toolkit.server_access.key import ServerKey
 from deployment_toolkit.server_access.url import ServerUrl
 
 FOLDER_VARIABLE = "TRITON_KEY_FOLDER"
 
-_MEMORY = Path("/dev/shm")  # of this host only, gone when it ends, and visible in scripts/docker/interactive.sh too
 _MOST_BYTES = 4096
 
 
 def own_folder() -> Path:
-    """Folder for the keys of the servers that this user starts."""
-    return _MEMORY / f"wide-deep-keys-{os.geteuid()}"
+    """Folder for the keys of the servers that this user starts; scripts/docker/interactive.sh sees it too."""
+    return SHARED_MEMORY / f"wide-deep-keys-{os.geteuid()}"
 
 
 def find_key(url: ServerUrl, env: Mapping[str, str] | None = None) -> tuple[ServerUrl, ServerKey] | None:

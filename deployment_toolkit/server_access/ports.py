@@ -7,8 +7,7 @@ import socket
 from collections.abc import Mapping
 
 from deployment_toolkit.errors import ServerError
-
-LOOPBACK = "127.0.0.1"
+from deployment_toolkit.machine import LOOPBACK
 
 
 def require_free(wanted: Mapping[str, int | None]) -> None:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from deployment_toolkit.core import Mnemonic
 from deployment_toolkit.errors import UsageError
+from deployment_toolkit.machine import LOOPBACK
 
 
 class Scheme(Mnemonic):
@@ -45,7 +46,7 @@ class ServerUrl:
     @property
     def pinned(self) -> ServerUrl:
         """The same URL with 127.0.0.1, the address of started servers, in place of ``localhost``."""
-        return dataclasses.replace(self, host="127.0.0.1") if self.host == "localhost" else self
+        return dataclasses.replace(self, host=LOOPBACK) if self.host == "localhost" else self
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.address}"

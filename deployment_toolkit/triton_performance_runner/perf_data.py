@@ -21,11 +21,12 @@ import numpy as np
 
 from deployment_toolkit.core import Array, Arrays, DataloaderFn, EvaluationMode, ModelSpec
 from deployment_toolkit.errors import PerformanceError, UsageError
+from deployment_toolkit.machine import SHARED_MEMORY
 from deployment_toolkit.process import Child
 from deployment_toolkit.rows.sample import first_rows, random_rows
 from deployment_toolkit.server_access.url import Scheme
 from deployment_toolkit.triton_performance_runner.options import RANDOM_DATA, LoadPoint, OfflineMode, PerformanceOptions
-from deployment_toolkit.triton_performance_runner.shared_memory import SHARED_MEMORY, region_name
+from deployment_toolkit.triton_performance_runner.shared_memory import region_name
 
 Watch = Callable[[Child], None]
 

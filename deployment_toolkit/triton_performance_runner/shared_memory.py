@@ -12,9 +12,10 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from deployment_toolkit.machine import SHARED_MEMORY
+
 logger = logging.getLogger("performance")
 
-SHARED_MEMORY = Path("/dev/shm")
 _LOCK_NAME = "triton_performance.lock"
 
 

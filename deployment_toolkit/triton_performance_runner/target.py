@@ -84,10 +84,7 @@ def _with_shapes(spec: ModelSpec, shapes: Mapping[str, tuple[int, ...]]) -> Mode
 
 def _with_shape(tensor: TensorSpec, shapes: Mapping[str, tuple[int, ...]]) -> TensorSpec:
     shape = shapes.get(tensor.name, tensor.shape)
-    fits = len(shape) == len(tensor.shape) and all(
-        own in (-1, given) for own, given in zip(tensor.shape, shape, strict=True)
-    )
-    if not fits:
+    if not tensor.fits(shape):
         raise UsageError(f"--input-shapes {tensor.name}:{list(shape)} does not fit the model's {list(tensor.shape)}")
     if -1 in shape:
         raise UsageError(

@@ -7,7 +7,6 @@ import hashlib
 import logging
 import os
 import re
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from io import FileIO
@@ -20,16 +19,21 @@ from deployment_toolkit.core import LoadMethod
 from deployment_toolkit.errors import ContainerError, ServerError
 from deployment_toolkit.server_access.key import ServerKey
 from deployment_toolkit.server_access.key_files import kept_key
-from deployment_toolkit.server_access.ports import LOOPBACK, require_free
+from deployment_toolkit.server_access.ports import require_free
 from deployment_toolkit.server_access.private_options import build_library, preload, variable
 from deployment_toolkit.triton_server.remote import TritonServer
-from deployment_toolkit.triton_server.server_options import COMMON_OPTIONS, repository_options
-from deployment_toolkit.triton_server.starting import require_restricted, wait_ready, what_it_says
+from deployment_toolkit.triton_server.server_options import COMMON_OPTIONS, own_regions, repository_options
+from deployment_toolkit.triton_server.starting import (
+    log_early_end,
+    loopback_server,
+    require_restricted,
+    wait_ready,
+    what_it_says,
+)
 
 logger = logging.getLogger("triton")
 
 _PORTS = {"http": 8000, "grpc": 8001, "metrics": 8002}  # inside the container
-_SHARED_MEMORY = Path("/dev/shm")
 _NOBODY = "65534:65534"
 _STOP_GRACE_S = 15.0
 _VERSION = "TRITON_SERVER_VERSION"  # set by NVIDIA's images
@@ -75,15 +79,13 @@ def docker_server(
         _require_readable(model_repository.resolve())
     wanted = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
     require_free(wanted)
-    shared_memory_prefix = f"triton_{uuid.uuid4().hex}_"
-    options.append(f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}")
     libraries = [build_library(), *([] if custom_operations is None else [custom_operations.resolve()])]
     key = ServerKey.new()
     told = {**preload(*libraries), **variable(key.server_options)}
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         engine = stack.enter_context(ContainerEngine.connect())
-        options += version_options(engine.require_image(image))
+        options += [stack.enter_context(own_regions()), *version_options(engine.require_image(image))]
         spec = ContainerSpec(
             image=image,
             command=("tritonserver", *options, *COMMON_OPTIONS),
@@ -94,7 +96,6 @@ def docker_server(
             gpus=tuple(devices),
             host_ipc=True,
         )
-        stack.callback(_remove_shared_memory, shared_memory_prefix)
         log = stack.enter_context(log_path.open("ab", buffering=0))
         log_start = log.tell()
         container = stack.enter_context(engine.container(spec, partial(_append, log)))
@@ -157,25 +158,11 @@ def _append(log: FileIO, part: bytes) -> None:
 
 def _handle(container: Container, log_path: Path) -> TritonServer:
     ports = {name: container.port(inside) for name, inside in _PORTS.items()}
-    return TritonServer(
-        http_url=f"http://{LOOPBACK}:{ports['http']}",
-        grpc_url=f"grpc://{LOOPBACK}:{ports['grpc']}",
-        metrics_url=f"http://{LOOPBACK}:{ports['metrics']}/metrics",
-        pid=container.pid,
-        log_path=log_path,
-    )
+    return loopback_server(ports, pid=container.pid, log_path=log_path)
 
 
 def _tell_if_ended(container: Container, log_path: Path) -> None:
     try:
-        code = container.poll()
+        log_early_end(container.poll(), log_path)
     except ContainerError as error:
         logger.error("%s; the server's log is %s", error, log_path)
-        return
-    if code is not None:
-        logger.error("tritonserver ended by itself, code %s; its log is %s", code, log_path)
-
-
-def _remove_shared_memory(prefix: str) -> None:
-    for path in _SHARED_MEMORY.glob(f"{prefix}*"):
-        path.unlink(missing_ok=True)

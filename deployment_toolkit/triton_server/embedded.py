@@ -7,16 +7,15 @@ from typing import NoReturn
 from deployment_toolkit.options.params import run_entry_point
 from deployment_toolkit.process import become
 from deployment_toolkit.triton_server.installation import Installation
-
-_PREFIX_OPTION = "--backend-config=python,shm-region-prefix-name="
+from deployment_toolkit.triton_server.server_options import REGION_PREFIX_OPTION
 
 
 def main(argv: list[str]) -> NoReturn:
     """Becomes the server, with its libraries and its backend."""
     installation = Installation.find()
     with installation.command() as command:
-        if any(option.startswith(_PREFIX_OPTION) for option in argv):
-            command = [option for option in command if not option.startswith(_PREFIX_OPTION)]
+        if any(option.startswith(REGION_PREFIX_OPTION) for option in argv):
+            command = [option for option in command if not option.startswith(REGION_PREFIX_OPTION)]
         become([*dict.fromkeys([*command, *argv])], env=installation.environment())
 
 

@@ -9,7 +9,6 @@ import os
 import sys
 import sysconfig
 import tempfile
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +17,9 @@ import deployment_toolkit
 from deployment_toolkit.cpp_host.library import BACKEND, LIBRARY_NAME, build_library
 from deployment_toolkit.errors import BuildError, ServerError
 from deployment_toolkit.process import environment
-from deployment_toolkit.triton_server.server_options import COMMON_OPTIONS
+from deployment_toolkit.triton_server.server_options import COMMON_OPTIONS, own_regions
 
 logger = logging.getLogger("triton")
-
-_SHARED_MEMORY = Path("/dev/shm")
 
 
 @dataclass(frozen=True)
@@ -53,19 +50,14 @@ class Installation:
     def command(self) -> Iterator[list[str]]:
         """Yields the server's program with the options that are independent of the models. The server must have ended
         when the block is left; its files and shared memory are removed then."""
-        shared_memory_prefix = f"triton_{uuid.uuid4().hex}_"
-        with tempfile.TemporaryDirectory(prefix="tritonserver_") as folder:
-            try:
-                yield [
-                    str(self.package / "tritonserver" / "bin" / "tritonserver"),
-                    f"--backend-directory={self._link_backends(Path(folder))}",
-                    f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}",
-                    f"--http-thread-count={_http_threads()}",
-                    *COMMON_OPTIONS,
-                ]
-            finally:
-                for path in _SHARED_MEMORY.glob(f"{shared_memory_prefix}*"):
-                    path.unlink(missing_ok=True)
+        with tempfile.TemporaryDirectory(prefix="tritonserver_") as folder, own_regions() as region_prefix:
+            yield [
+                str(self.package / "tritonserver" / "bin" / "tritonserver"),
+                f"--backend-directory={self._link_backends(Path(folder))}",
+                region_prefix,
+                f"--http-thread-count={_http_threads()}",
+                *COMMON_OPTIONS,
+            ]
 
     def environment(self, env: Mapping[str, str] | None = None, devices: Sequence[int] = ()) -> dict[str, str]:
         """Environment of the server, based on ``env``, by default this process's environment. If ``devices`` (indices

@@ -4,7 +4,6 @@ loopback only."""
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,14 +15,18 @@ from deployment_toolkit.errors import ServerError
 from deployment_toolkit.process import Child, child
 from deployment_toolkit.server_access.key import ServerKey
 from deployment_toolkit.server_access.key_files import kept_key
-from deployment_toolkit.server_access.ports import LOOPBACK, choose_free, port_options, require_free
+from deployment_toolkit.server_access.ports import choose_free, port_options, require_free
 from deployment_toolkit.server_access.private_options import with_private_options
 from deployment_toolkit.triton_server.installation import Installation
 from deployment_toolkit.triton_server.remote import TritonServer
 from deployment_toolkit.triton_server.server_options import repository_options
-from deployment_toolkit.triton_server.starting import require_restricted, wait_ready, what_it_says
-
-logger = logging.getLogger("triton")
+from deployment_toolkit.triton_server.starting import (
+    log_early_end,
+    loopback_server,
+    require_restricted,
+    wait_ready,
+    what_it_says,
+)
 
 _START_ATTEMPTS = 5
 _PORT_TAKEN = "already in use"
@@ -68,8 +71,7 @@ def local_server(
         try:
             yield server
         finally:
-            if process.poll() is not None:
-                logger.error("tritonserver ended by itself, code %s; its log is %s", process.poll(), log_path)
+            log_early_end(process.poll(), log_path)
 
 
 def _start(
@@ -86,13 +88,7 @@ def _start(
         log_start = log_path.stat().st_size if log_path.exists() else 0
         with contextlib.ExitStack() as attempt_stack:
             process = attempt_stack.enter_context(child([*command, *port_options(ports)], env=env, stdout=log_path))
-            server = TritonServer(
-                http_url=f"http://{LOOPBACK}:{ports['http']}",
-                grpc_url=f"grpc://{LOOPBACK}:{ports['grpc']}",
-                metrics_url=f"http://{LOOPBACK}:{ports['metrics']}/metrics",
-                pid=process.pid,
-                log_path=log_path,
-            )
+            server = loopback_server(ports, pid=process.pid, log_path=log_path)
             try:
                 # A request to the ports would not be enough: the process that took one of them may be a server too.
                 listens = partial(_listens, process.pid, set(ports.values()))

@@ -3,13 +3,18 @@ without a client library, imports this module too."""
 
 from __future__ import annotations
 
+import contextlib
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from deployment_toolkit.core import LoadMethod
 from deployment_toolkit.errors import ServerError
+from deployment_toolkit.machine import SHARED_MEMORY
 
 _REPOSITORY_POLL_S = 1
 _EXIT_TIMEOUT_S = 5  # for requests in flight when the server gets the signal to end
+REGION_PREFIX_OPTION = "--backend-config=python,shm-region-prefix-name="
 COMMON_OPTIONS = (
     f"--exit-timeout-secs={_EXIT_TIMEOUT_S}",
     # Configurations are complete. Auto-completion would start every model twice, and might add a scheduler.
@@ -23,3 +28,15 @@ def repository_options(model_repository: Path, load_method: LoadMethod) -> list[
         raise ServerError(f"there is no model repository at {model_repository}: give an existing folder")
     options = [f"--model-repository={model_repository.resolve()}", f"--model-control-mode={load_method}"]
     return [*options, f"--repository-poll-secs={_REPOSITORY_POLL_S}"] if load_method == LoadMethod.POLL else options
+
+
+@contextlib.contextmanager
+def own_regions() -> Iterator[str]:
+    """The option that gives the Python backend's shared memory a prefix of its own: what the server, which must have
+    ended, has left there is removed when the block is left."""
+    prefix = f"triton_{uuid.uuid4().hex}_"
+    try:
+        yield f"{REGION_PREFIX_OPTION}{prefix}"
+    finally:
+        for path in SHARED_MEMORY.glob(f"{prefix}*"):
+            path.unlink(missing_ok=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from deployment_toolkit.errors import ServerError
+from deployment_toolkit.machine import LOOPBACK
 from deployment_toolkit.process import last_lines
 from deployment_toolkit.server_access.key import REFUSED
 from deployment_toolkit.server_access.url import ServerUrl
@@ -48,6 +50,23 @@ def wait_ready(
         if waited_s > next_line_s:
             logger.info("waiting for tritonserver, %.0f of at most %g s", waited_s, timeout_s)
             next_line_s += _PROGRESS_S
+
+
+def loopback_server(ports: Mapping[str, int], *, pid: int | None, log_path: Path) -> TritonServer:
+    """The handle on a server that this process started, by its ports for ``http``, ``grpc`` and ``metrics``."""
+    return TritonServer(
+        http_url=f"http://{LOOPBACK}:{ports['http']}",
+        grpc_url=f"grpc://{LOOPBACK}:{ports['grpc']}",
+        metrics_url=f"http://{LOOPBACK}:{ports['metrics']}/metrics",
+        pid=pid,
+        log_path=log_path,
+    )
+
+
+def log_early_end(code: int | None, log_path: Path) -> None:
+    """Logs that a server ended before it was told to, if it has an exit code."""
+    if code is not None:
+        logger.error("tritonserver ended by itself, code %s; its log is %s", code, log_path)
 
 
 def require_restricted(*urls: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from deployment_toolkit.core import Accelerator, DeviceKind, Format, Host, Mnemonic, Precision
 from deployment_toolkit.errors import UsageError, require_at_least
 
-_RELEASE = r"\d\d\.\d\d"
+RELEASE = r"\d\d\.\d\d"  # of NVIDIA's containers: year and month
 AUTO_HOST = "auto"  # native, and python where the server turns out to have no backend of the format
 
 
@@ -79,5 +79,5 @@ class ExperimentConfig:
 
 def require_release(container_version: str | None) -> None:
     """Raises UsageError if it is not the name of a release of NVIDIA's containers."""
-    if container_version and not re.fullmatch(_RELEASE, container_version):
+    if container_version and not re.fullmatch(RELEASE, container_version):
         raise UsageError(f"container_version {container_version} is no release: give year and month, as '25.02'")

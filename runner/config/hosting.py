@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from deployment_toolkit.core import Batching, DeviceKind, Format, Host, ModelSpec, Precision
+from deployment_toolkit.core import REDUCED_PRECISIONS, Batching, DeviceKind, Format, Host, ModelSpec
 from deployment_toolkit.deploying.deployment import Deployment, hosted_format
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.hardware import missing_instructions
@@ -62,12 +62,9 @@ def _refusal(host: Host, parameters: Parameters, batching: Batching) -> Iterator
         yield f"host {host}: {str(error).partition(': ')[2]}"
 
 
-_REDUCED = (Precision.BF16, Precision.INT8)
-
-
 def is_reduced(parameters: Parameters) -> bool:
     """True if only metrics judge the answers, since rows can't agree to the last digits."""
-    return parameters.format is Format.OPENVINO and parameters.precision in _REDUCED
+    return parameters.format is Format.OPENVINO and parameters.precision in REDUCED_PRECISIONS
 
 
 def missing_here(parameters: Parameters) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from deployment_toolkit.core import Batching, DeviceKind, Format
 from deployment_toolkit.deploying.deployment import GPU_HOSTED
-from runner.config.experiment import Parameters, TritonLaunchMode
+from runner.config.experiment import RELEASE, Parameters, TritonLaunchMode
 from runner.config.hosting import hosting_problems
 
 CONTAINER_KEYS = (
@@ -63,7 +63,7 @@ class ServerPlan:
 
 def release_of(image: str | None) -> str | None:
     """The release of an image of NVIDIA's Triton by its name, None for other images."""
-    found = re.search(r"tritonserver:(\d\d\.\d\d)-", image or "")
+    found = re.search(rf"tritonserver:({RELEASE})-", image or "")
     return found[1] if found else None
 
 

@@ -27,11 +27,11 @@ class ConfiguredNetwork(DeployedNetwork):
         return cls(config.model, config.dataloader, config.metrics, valid, train, config, dataset_dir)
 
     def model_options(self) -> list[object]:
-        """As configured."""
+        """The key ``model_options``."""
         return option_arguments(self.config.model_options)
 
     def dataloader_options(self) -> list[object]:
-        """As configured."""
+        """The key ``dataloader_options``."""
         return option_arguments(self.config.dataloader_options)
 
     def data_stages(self) -> list[PreparationStage]:

@@ -6,18 +6,13 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from deployment_toolkit.core import EvaluationMode
 from deployment_toolkit.results.performance import (
-    BATCH,
-    CONCURRENCY,
-    P99,
-    THROUGHPUT,
-    US_PER_MS,
     PerformanceRow,
+    headline,
     read_csv,
     read_performance,
 )
@@ -106,9 +101,7 @@ class ExperimentResult:
             "experiment": self.title,
             "result": self.outcome,
             **_correctness_summary(self.correctness, self.experiment.config.correctness),
-            "offline, batch 1: p99 (ms)": _of_row(_smallest(self.offline), P99, 1 / US_PER_MS, ".2f"),
-            **_peak("offline", self.offline, BATCH, "batch"),
-            **_peak("online", self.online, CONCURRENCY, "concurrency"),
+            **headline(self.offline, self.online),
         }
 
 
@@ -179,22 +172,3 @@ def _correctness_summary(rows: list[dict[str, str]], limits: Correctness) -> dic
         summary |= {f"{limits.title(metric)} {name}": value for name, value in shown.items()}
     differences = [float(row["max_abs_diff"]) for row in served if row["max_abs_diff"]]
     return {**summary, "largest difference": f"{max(differences):.1e}" if differences else ""}
-
-
-def _peak(mode: str, rows: list[PerformanceRow], point: str, point_name: str) -> dict[str, str]:
-    best = max(rows, key=lambda row: float(row[THROUGHPUT]), default=None)
-    return {
-        f"{mode} peak (inferences/s)": _of_row(best, THROUGHPUT, 1, ",.0f"),
-        f"at {point_name}": _of_row(best, point, 1, "d"),
-    }
-
-
-def _smallest(rows: list[PerformanceRow]) -> PerformanceRow | None:
-    return next((row for row in rows if row[BATCH] == 1), None)
-
-
-def _of_row(row: PerformanceRow | None, column: str, factor: float, form: str) -> str:
-    if row is None:
-        return ""
-    value: Any = row[column] if form == "d" else row[column] * factor
-    return format(value, form)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import Enum
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from deployment_toolkit.files.atomic import write_text
+from deployment_toolkit.options.mapping import to_plain
 from runner.config.run import RunConfig
 from runner.records import StageRecord, StageState
 from runner.report.system_info import SystemInfo
@@ -50,16 +48,3 @@ class Task:
             "config": to_plain(self.config),
         }
         write_text(path, yaml.safe_dump(plain, sort_keys=False, width=120))
-
-
-def to_plain(value: Any) -> Any:
-    """Converts a dataclass to plain YAML types."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {item.name: to_plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {key: to_plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_plain(item) for item in value]
-    if isinstance(value, Enum):
-        return value.value
-    return str(value) if isinstance(value, Path) else value

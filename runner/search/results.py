@@ -32,7 +32,7 @@ def write_search(path: Path, measured: Sequence[MeasuredCandidate], budget_ms: f
     the points that no other point beats in both throughput and p99; ``Chosen``, if ``decided``, marks the rows of the
     chosen candidate."""
     best = {(point.candidate, point.concurrency) for point in frontier(points(measured))}
-    chosen = choice(measured, budget_ms) if decided else None
+    chosen = best_finalists(measured, budget_ms)[0].candidate if decided else None
     rows = []
     for visit in measured:
         for row in visit.rows:
@@ -67,12 +67,6 @@ def read_search(path: Path) -> tuple[list[MeasuredCandidate], bool]:
             raise DataError(f"{path}, line {number} is no result of a search ({error!r}): search again") from error
     made = [MeasuredCandidate(item, number, finals[number], tuple(rows)) for (number, item), rows in visits.items()]
     return made, decided
-
-
-def choice(measured: Sequence[MeasuredCandidate], budget_ms: float) -> Candidate:
-    """Best finalist; without a final, the best of all candidates."""
-    finals = [visit for visit in measured if visit.final]
-    return best_points(finals or measured, budget_ms)[0].candidate
 
 
 @dataclass(frozen=True)
@@ -128,6 +122,12 @@ def best_points(measured: Iterable[MeasuredCandidate], budget_ms: float) -> list
         if known is None or point.rank(budget_ms) > known.rank(budget_ms):
             best[point.candidate] = point
     return sorted(best.values(), key=by_rank(budget_ms), reverse=True)
+
+
+def best_finalists(measured: Sequence[MeasuredCandidate], budget_ms: float) -> list[ServingPoint]:
+    """The best points of the candidates that came to the final; without a final those of all."""
+    finals = [visit for visit in measured if visit.final]
+    return best_points(finals or measured, budget_ms)
 
 
 def by_rank(budget_ms: float) -> Callable[[ServingPoint], tuple[bool, float]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runner.config.search import Search
-from runner.search.results import MeasuredCandidate, ServingPoint, best_points
+from runner.search.results import MeasuredCandidate, ServingPoint, best_finalists
 from runner.search.space import Candidate
 
 
@@ -21,8 +21,7 @@ class Verdict:
     @classmethod
     def of(cls, measured: Sequence[MeasuredCandidate], start: Candidate, search: Search) -> Verdict:
         """Verdict from the final's visits, or from all visits without a final."""
-        finals = [visit for visit in measured if visit.final]
-        return cls(tuple(best_points(finals or measured, search.p99_budget_ms)), start, search)
+        return cls(tuple(best_finalists(measured, search.p99_budget_ms)), start, search)
 
     @property
     def chosen(self) -> ServingPoint:

@@ -138,7 +138,7 @@ MAX_CONCURRENCY = 256
 
 @dataclass(frozen=True)
 class MeasurementPoints:
-    """Every batch size is measured at every concurrency."""
+    """Grid of measurements: each batch size at each concurrency."""
 
     batch_sizes: tuple[int, ...]
     concurrency: tuple[int, ...]

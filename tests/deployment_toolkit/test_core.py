@@ -28,6 +28,12 @@ def rows(**replaced: Any) -> Arrays:
     return {name: array for name, array in (good | replaced).items() if array is not None}
 
 
+def test_free_dimension_fits_any_size() -> None:
+    picture = TensorSpec("picture", "float32", (-1, 2))
+    assert picture.fits((5, 2)) and picture.fits((-1, 2))
+    assert not picture.fits((5, 3)) and not picture.fits((5,)) and not picture.fits((5, 2, 1))
+
+
 def test_batch_inside_the_signature_passes() -> None:
     assert SPEC.check_inputs(rows()) == 2
     assert SPEC.check_inputs({name: array[:0] for name, array in rows().items()}) == 0

@@ -1,11 +1,7 @@
 from __future__ import annotations
 
-import json
 import os
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +12,11 @@ import pytest
 from deployment_toolkit.core import Array, Arrays, Batching, DeviceKind, Format, Host, ModelSpec
 from deployment_toolkit.deploying.deployment import Deployment
 from deployment_toolkit.deploying.model_repository import add_model
-from deployment_toolkit.errors import InferenceError, ServerError
+from deployment_toolkit.errors import ServerError
 from deployment_toolkit.library.registry import loader
-from deployment_toolkit.server_access.url import ServerUrl
-from deployment_toolkit.triton_inference_runner.grpc import GrpcTransport
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
+from tests.asking import ask, executions
 
 Write = Callable[..., Path]
 JOINED_ROWS = 8
@@ -70,33 +65,13 @@ def score(x: Arrays) -> Array:
     return expected
 
 
-def ask(server: TritonServer, model: str, batches: list[Arrays]) -> list[Arrays | InferenceError]:
-    """Sends all requests at once and returns the answer to each."""
-    answers: list[Arrays | InferenceError] = []
-    with closing(GrpcTransport(ServerUrl.parse(server.grpc_url), model, "1", len(batches))) as transport:
-        for response in [transport.send(x) for x in batches]:
-            try:
-                answers.append(response.result(30))
-            except InferenceError as error:
-                answers.append(error)
-    return answers
-
-
-def executions(server: TritonServer, model: str) -> int:
-    with urllib.request.urlopen(f"{server.http_url}/v2/models/{model}/stats") as answer:
-        return int(json.load(answer)["model_stats"][0]["execution_count"])
-
-
 def test_bad_id_fails_its_request_and_not_the_rest_of_the_batch(server: TritonServer) -> None:
     batches = [rows(1, 0), rows(3, 1), rows(2, 2), rows(1, 3), rows(1, 4)]
     batches[1]["item"][2] = 10
     batches[3]["tags"][0, 1] = -2
-    before = executions(server, "joined")
+    before = executions(server, "joined", 0)
     answers = ask(server, "joined", batches)
-    deadline = time.monotonic() + 10
-    while (after := executions(server, "joined")) == before and time.monotonic() < deadline:
-        time.sleep(0.02)  # the server counts a batch after it has answered
-    assert after == before + 1, "the requests were not joined: the test shows nothing"
+    assert executions(server, "joined", before + 1) == before + 1, "they were not joined: the test shows nothing"
     for index in (0, 2, 4):
         np.testing.assert_allclose(answers[index]["score"], score(batches[index]), rtol=1e-6)  # type: ignore[index]
     assert "input item holds id 10, outside 0 .. 9 (cardinality 10)" in str(answers[1])

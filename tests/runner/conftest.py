@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import signal
 import subprocess
@@ -16,6 +17,9 @@ import yaml
 
 from deployment_toolkit.checkout import ROOT
 from runner.command import Command
+from runner.config.run import load_config
+from runner.pipeline import run_pipeline
+from runner.workspace import Workspace
 from tests.small_outbrain import small_outbrain_spec
 from widedeep.features.outbrain import outbrain_spec
 from widedeep.features.spec import OUTPUT_NAME
@@ -52,6 +56,16 @@ def experiment(**changes: Any) -> Plain:
         "number_of_model_instances": 1,
     }
     return {"checkpoint": changes.get("checkpoint", CHECKPOINT), "parameters": parameters | changes}
+
+
+def run_here(config: Plain, workspace: Workspace, tmp_path: Path) -> tuple[int, str]:
+    """Runs a configuration in this process: the exit code, and what it showed."""
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    stream = io.StringIO()
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    code = run_pipeline(load_config(path), workspace, "a test", env, stream, keep_models=False)
+    return code, stream.getvalue()
 
 
 def task(run: Path) -> Plain:

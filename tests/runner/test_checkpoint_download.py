@@ -31,11 +31,10 @@ from deployment_toolkit.files.download import download
 from runner.checkpoint_download import install, main
 from runner.config.parts import Checkpoint
 from runner.config.run import load_config
-from runner.pipeline import run_pipeline
 from runner.stages.network import Stage
 from runner.stages.preparation import preparation_stages
 from runner.workspace import create_workspace
-from tests.runner.conftest import states
+from tests.runner.conftest import run_here, states
 
 STATE = b'model_checkpoint_path: "ckpt-1"\n'
 FILES = {"checkpoint": STATE, "ckpt-1.index": b"index", "ckpt-1.data-00000-of-00001": bytes(range(256)) * 4000}
@@ -362,12 +361,10 @@ def test_run_downloads_a_missing_checkpoint_with_a_url(
 
 def _run(config: dict[str, Any], tmp_path: Path) -> tuple[Path, str]:
     """Runs a configuration of which only the preparation can succeed; returns its folder and its output."""
-    path, stream = tmp_path / "config.yaml", io.StringIO()
-    path.write_text(yaml.safe_dump(config | {"datasets_dir": str(tmp_path / "datasets")}))
     workspace = create_workspace(tmp_path / "workspace")
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    assert run_pipeline(load_config(path), workspace, "a test", env, stream, keep_models=False) == 1
-    return workspace.run, stream.getvalue()
+    code, printed = run_here(config | {"datasets_dir": str(tmp_path / "datasets")}, workspace, tmp_path)
+    assert code == 1
+    return workspace.run, printed
 
 
 def test_second_run_reuses_the_downloaded_checkpoint(

@@ -13,12 +13,12 @@ from deployment_toolkit import hardware
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Accelerator, Batching, DeviceKind, Format, Precision
 from deployment_toolkit.errors import ContainerError, DeploymentError, DeviceError, UsageError
+from deployment_toolkit.options.mapping import to_plain
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.__main__ import main
 from runner.config.experiment import TritonLaunchMode
 from runner.config.run import RunConfig, load_config
 from runner.experiment import Experiment
-from runner.report.task import to_plain
 from runner.servers import require_launchable
 from runner.stages.client import offline_points, online_points
 from runner.stages.network import deploy

@@ -3,8 +3,6 @@ experiments continue."""
 
 from __future__ import annotations
 
-import io
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +10,11 @@ import pytest
 import yaml
 
 import runner.pipeline
-from deployment_toolkit.checkout import ROOT
 from runner.__main__ import main
-from runner.config.run import load_config
-from runner.pipeline import run_pipeline
-from runner.workspace import Workspace, create_workspace
-from tests.runner.conftest import STAGES, experiment, states, task
+from runner.workspace import create_workspace
+from tests.runner.conftest import STAGES, experiment, run_here, states, task
 
 Plain = dict[str, Any]
-
-
-def _run(config: Plain, workspace: Workspace, tmp_path: Path) -> tuple[int, str]:
-    path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(config))
-    stream = io.StringIO()
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    code = run_pipeline(load_config(path), workspace, "a test", env, stream, keep_models=False)
-    return code, stream.getvalue()
 
 
 def test_failed_stage_stops_its_experiment_only(
@@ -74,7 +60,7 @@ def test_failed_stage_stops_its_experiment_only(
         "configurations": list(experiments.values()),
         "measurement_steps_online": 1,
     }
-    code, printed = _run(config, workspace, tmp_path)
+    code, printed = run_here(config, workspace, tmp_path)
     assert code == 1
     stages = {(stage["experiment"], stage["name"]): stage for stage in task(workspace.run)["stages"]}
     report = (workspace.run / "report.md").read_text()
@@ -104,7 +90,7 @@ def test_ctrl_c_between_stages_is_no_success(
     monkeypatch.setattr(runner.pipeline, "_run_experiment", interrupt)
     workspace = create_workspace(workspace_root)
     with pytest.raises(KeyboardInterrupt):
-        _run(small_config, workspace, tmp_path)
+        run_here(small_config, workspace, tmp_path)
     report = (workspace.run / "report.md").read_text()
     assert "The run was interrupted" in report
     assert "passed." not in report
@@ -149,7 +135,7 @@ def test_failed_preparation_skips_all_experiments(
     else:
         (datasets / "outbrain" / "valid").mkdir(parents=True)
     workspace = create_workspace(tmp_path / "workspace")
-    code, printed = _run(small_config | {"datasets_dir": str(datasets)}, workspace, tmp_path)
+    code, printed = run_here(small_config | {"datasets_dir": str(datasets)}, workspace, tmp_path)
     assert code == 1
     assert states(workspace.run, None)[stage] == "failed"
     assert set(states(workspace.run, 1).values()) == {"skipped"}

@@ -42,11 +42,11 @@ class ParquetDataset:
     def __init__(self, patterns: str | Sequence[str], spec: FeatureSpec) -> None:
         self._columns = columns_of(spec)
         self._spec = spec
+        self._inputs = [feature.name for feature in spec.inputs]
         self.files = find_files([patterns] if isinstance(patterns, str) else patterns)
         self._group_rows = {path: self._check_file(path) for path in self.files}
         self.num_rows = sum(sum(rows) for rows in self._group_rows.values())
-        if self.num_rows == 0:
-            raise DataError(f"{self.files[0]}: no rows in the {len(self.files)} file(s): check how the data was made")
+        require_rows(self.num_rows, self.files)
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """Yields batches of ``batch_size`` rows, across files and row groups; only the last may be shorter.
@@ -59,7 +59,8 @@ class ParquetDataset:
         require_at_least("the batch size", batch_size, 1)
         parts = [_Part(path, tuple(range(len(rows))), 0) for path, rows in self._group_rows.items() if rows]
         chunk_rows = max(1, _CHUNK_ROWS // batch_size) * min(batch_size, _CHUNK_ROWS)
-        yield from self._batches(exact_batches(prefetched(self._chunks(parts, chunk_rows)), batch_size))
+        pieces = exact_batches(prefetched(self._chunks(parts, chunk_rows)), batch_size)
+        yield from to_batches(pieces, self._spec, self._inputs)
 
     def shuffled_batches(self, batch_size: int, *, seed: int, pool_rows: int = 4 * _CHUNK_ROWS) -> Iterator[Batch]:
         """Yields batches like ``batches``, in a random order that depends on ``seed``: row groups are read in random
@@ -74,7 +75,7 @@ class ParquetDataset:
         ]
         order = [parts[index] for index in generator.permutation(len(parts))]
         pools = exact_batches(prefetched(self._chunks(order, _CHUNK_ROWS)), pool_rows)
-        yield from self._batches(exact_batches(_mixed(pools, generator), batch_size))
+        yield from to_batches(exact_batches(_mixed(pools, generator), batch_size), self._spec, self._inputs)
 
     def _check_file(self, path: Path) -> list[int]:
         """Checks a file's schema; returns the number of rows of each row group."""
@@ -93,17 +94,6 @@ class ParquetDataset:
                     if chunk.num_rows:
                         yield _to_arrays(chunk, self._columns, part.path, first_row)
                     first_row += chunk.num_rows
-
-    def _batches(self, pieces: Iterator[Arrays]) -> Iterator[Batch]:
-        spec = self._spec
-        first_row = 0
-        for arrays in pieces:
-            x = {feature.name: arrays[feature.name] for feature in spec.inputs}
-            label = arrays[spec.label.name]
-            rows: Array = np.arange(first_row, first_row + len(label))
-            first_row += len(label)
-            ids = rows if spec.group_id is None else arrays[spec.group_id.name]
-            yield Batch(ids, x, {spec.label.name: label})
 
 
 def find_files(patterns: Sequence[str]) -> list[Path]:
@@ -124,6 +114,22 @@ def find_files(patterns: Sequence[str]) -> list[Path]:
             raise DataError(f"data pattern {pattern!r} matches no file: {hint}")
         found |= dict.fromkeys(matching)
     return list(found)
+
+
+def require_rows(rows: int, files: Sequence[Path]) -> None:
+    """Raises DataError if the files have none."""
+    if rows == 0:
+        raise DataError(f"{files[0]}: no rows in the {len(files)} file(s): check how the data was made")
+
+
+def to_batches(pieces: Iterator[Arrays], spec: FeatureSpec, inputs: Sequence[str]) -> Iterator[Batch]:
+    """Arrays by column as batches: the columns ``inputs`` are ``x``, and without a group id rows are counted."""
+    label, first_row = spec.label.name, 0
+    for arrays in pieces:
+        rows: Array = np.arange(first_row, first_row + len(arrays[label]))
+        first_row += len(rows)
+        ids = rows if spec.group_id is None else arrays[spec.group_id.name]
+        yield Batch(ids, {name: arrays[name] for name in inputs}, {label: arrays[label]})
 
 
 def _natural_key(path: Path) -> list[tuple[int, str]]:

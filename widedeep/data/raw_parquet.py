@@ -12,7 +12,7 @@ from deployment_toolkit.core import Array, Arrays, Batch
 from deployment_toolkit.errors import DataError, require_at_least
 from deployment_toolkit.rows.batches import exact_batches
 from deployment_toolkit.rows.prefetch import prefetched
-from widedeep.data.parquet import find_files, open_parquet, read_chunks
+from widedeep.data.parquet import find_files, open_parquet, read_chunks, require_rows, to_batches
 from widedeep.features.columns import FeatureColumn, columns_of
 from widedeep.features.spec import FeatureSpec
 
@@ -35,21 +35,14 @@ class RawParquet:
         self.files = find_files([pattern])
         self._features: dict[str, pa.DataType] = {}
         self.num_rows = sum(map(self._check_file, self.files))
-        if self.num_rows == 0:
-            raise DataError(f"{self.files[0]}: no rows in the {len(self.files)} file(s): check how the data was made")
+        require_rows(self.num_rows, self.files)
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """Yields batches of ``batch_size`` rows, only the last may be shorter: ``ids`` [B] (the numbers of the rows, if
         the specification has no group id), ``x`` {raw feature: [B, 1]}, ``y`` {label: [B, 1]}. Raises DataError, which
         names file, column and row, for a null that is not allowed."""
         require_at_least("the batch size", batch_size, 1)
-        label, group_id = self._spec.label.name, self._spec.group_id
-        first_row = 0
-        for arrays in exact_batches(prefetched(self._chunks()), batch_size):
-            rows: Array = np.arange(first_row, first_row + len(arrays[label]))
-            first_row += len(rows)
-            ids = rows if group_id is None else arrays[group_id.name]
-            yield Batch(ids, {name: arrays[name] for name in self._features}, {label: arrays[label]})
+        yield from to_batches(exact_batches(prefetched(self._chunks()), batch_size), self._spec, list(self._features))
 
     def _check_file(self, path: Path) -> int:
         with open_parquet(path) as file:

@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import TensorProto
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from deployment_toolkit.core import Precision
-from deployment_toolkit.errors import ConversionError, ModelError, UsageError
+from deployment_toolkit.errors import ConversionError, UsageError
 from deployment_toolkit.files.atomic import require_free_space, size_bytes
 from deployment_toolkit.library.base import CopyModel
+from deployment_toolkit.library.model_files import require_onnx_file
+from deployment_toolkit.library.onnx.reading import read_onnx
 
 _PRODUCTS = ("MatMul", "Gemm")
 
@@ -41,7 +42,8 @@ class OnnxInPrecision:
         if self._precision is Precision.FP32:
             CopyModel().convert(source, target)
             return
-        model = _read(source)
+        require_onnx_file(source)
+        model = read_onnx(source)
         _name_nodes(model.graph)
         require_free_space(target.parent, size_bytes(source) // 2, "the ONNX file")
         try:
@@ -51,15 +53,6 @@ class OnnxInPrecision:
         except Exception as error:  # errors of the converter and of ONNX have no common base
             raise ConversionError(f"{source} can't be converted to fp16: {error}") from error
         onnx.save(half, str(target))
-
-
-def _read(source: Path) -> Any:
-    if not source.is_file():
-        raise ModelError(f"there is no ONNX file at {source}: convert the model first")
-    try:
-        return onnx.load(str(source))
-    except DecodeError as error:
-        raise ModelError(f"{source} is no ONNX file: {error}") from error
 
 
 def _name_nodes(graph: Any) -> None:

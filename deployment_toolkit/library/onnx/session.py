@@ -17,6 +17,7 @@ import onnxruntime
 from deployment_toolkit.core import Arrays, ModelSpec, Precision, TensorSpec
 from deployment_toolkit.errors import DeviceError, ModelError
 from deployment_toolkit.library.base import SPEC_KEY, FrameworkSession, Loader
+from deployment_toolkit.library.model_files import require_onnx_file
 
 _DTYPES = {
     "tensor(float)": "float32",
@@ -78,8 +79,7 @@ class OnnxSession(FrameworkSession):
 
 
 def _open(path: Path, options: Any, providers: Sequence[Any] = (_CPU,)) -> Any:
-    if not path.is_file():
-        raise ModelError(f"there is no ONNX file at {path}: convert the model first")
+    require_onnx_file(path)
     options.log_severity_level = 3
     try:
         # onnxruntime must not fall back to the CPU if a GPU fails.

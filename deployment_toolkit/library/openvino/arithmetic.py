@@ -6,14 +6,15 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
-from deployment_toolkit.core import Format
+from deployment_toolkit.core import Format, Precision
 from deployment_toolkit.errors import ModelError
 from deployment_toolkit.library.model_files import MAIN_FILES
 
 PRECISION_KEY = "precision"
 _PRECISION_PATH = f"rt_info/framework/{PRECISION_KEY}"
-# OpenVINO's name for the precision of the layers that are not quantised.
-_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "bf16"}
+# OpenVINO's name for the precision of the layers that are not quantized; without it the CPU plugin uses bfloat16 if the
+# CPU has it.
+HINTS = {Precision.FP32: "f32", Precision.FP16: "f32", Precision.BF16: "bf16", Precision.INT8: "bf16"}
 
 
 def arithmetic(path: Path) -> str:
@@ -27,7 +28,13 @@ def arithmetic(path: Path) -> str:
         element = ElementTree.parse(file).getroot().find(_PRECISION_PATH)
     except (OSError, ElementTree.ParseError) as error:
         raise ModelError(f"{file} is no OpenVINO model ({error}): convert the model first") from error
-    precision = "fp32" if element is None else element.get("value", "")
-    if precision not in _HINTS:
-        raise ModelError(f"{file} asks for precision {precision!r}, known are {', '.join(_HINTS)}: convert it anew")
-    return _HINTS[precision]
+    return HINTS[parse_precision("" if element is None else element.get("value", ""), file)]
+
+
+def parse_precision(text: str, path: Path) -> Precision:
+    """The precision that the model at ``path`` tells; float32 where it tells none. Raises ModelError for a text that is
+    not known."""
+    known = [str(precision) for precision in HINTS]
+    if text and text not in known:
+        raise ModelError(f"{path} asks for precision {text!r}, known are {', '.join(known)}: convert it anew")
+    return Precision(text or Precision.FP32)

@@ -20,8 +20,8 @@ from deployment_toolkit.errors import ConversionError, ModelError, UsageError
 from deployment_toolkit.files.atomic import require_free_space, size_bytes
 from deployment_toolkit.hardware import require_precision, widest_is_avx2
 from deployment_toolkit.library.base import SPEC_KEY, FrameworkSession, Loader
-from deployment_toolkit.library.model_files import MAIN_FILES
-from deployment_toolkit.library.openvino.arithmetic import PRECISION_KEY
+from deployment_toolkit.library.model_files import MAIN_FILES, require_onnx_file
+from deployment_toolkit.library.openvino.arithmetic import HINTS, PRECISION_KEY, parse_precision
 from deployment_toolkit.library.openvino.graph import separate_activations, simplify
 from deployment_toolkit.library.openvino.int8 import MAX_NOISE, Int8Quantizer
 from deployment_toolkit.library.openvino.request import ask
@@ -31,8 +31,6 @@ MAIN_FILE = MAIN_FILES[Format.OPENVINO]
 
 # No thread is bound to a core: the instances of a server are processes, and all would be bound to the same cores.
 _CONFIG = {"PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
-# Arithmetic of layers that are not quantized; without a hint the CPU plugin uses bfloat16 if the CPU has it.
-_HINTS = {Precision.FP32: "f32", Precision.FP16: "f32", Precision.BF16: "bf16", Precision.INT8: "bf16"}
 # Added after the weights, which are mapped into memory: AVX-512 kernels were seen to read past the end of their matrix.
 SLACK_BYTES = 4096
 _SPEC_PATH = ["framework", SPEC_KEY]
@@ -109,8 +107,8 @@ class OpenVinoFromOnnx:
         calibration: Sequence[Arrays] = (),
         max_noise: float = MAX_NOISE,
     ) -> None:
-        if precision not in _HINTS:
-            raise UsageError(f"openvino has no weights of {precision}: use {', '.join(_HINTS)}")
+        if precision not in HINTS:
+            raise UsageError(f"openvino has no weights of {precision}: use {', '.join(HINTS)}")
         if precision is Precision.INT8 and not calibration:
             raise UsageError("int8 needs rows to calibrate on: give --calibration-data-pattern with training data")
         self._precision, self._calibration, self._max_noise = precision, calibration, max_noise
@@ -119,14 +117,13 @@ class OpenVinoFromOnnx:
         """Writes the folder ``target``. Raises ModelError if the source is no ONNX file, ConversionError if OpenVINO
         can't express it or rounding costs too much, DataError if the disk is too full, DeviceError if the CPU lacks the
         precision, InputError if calibration rows don't fit the signature."""
-        if not source.is_file():
-            raise ModelError(f"there is no ONNX file at {source}: convert the model first")
+        require_onnx_file(source)
         require_precision(self._precision, f"a conversion to {self._precision}")
         require_free_space(target.parent, size_bytes(source), "the OpenVINO model")
         try:
             model = _core().read_model(str(source))
             simplify(model)
-            if _HINTS[self._precision] == "f32" and widest_is_avx2():
+            if HINTS[self._precision] == "f32" and widest_is_avx2():
                 separate_activations(model)
             if self._precision is Precision.INT8:
                 model = self._quantize(model)
@@ -149,7 +146,7 @@ class OpenVinoFromOnnx:
 
 
 def _compile(model: Any, precision: Precision, threads: int | None = None) -> Any:
-    config = _CONFIG | {"INFERENCE_PRECISION_HINT": _HINTS[precision]}
+    config = _CONFIG | {"INFERENCE_PRECISION_HINT": HINTS[precision]}
     return _core().compile_model(
         model, "CPU", config if threads is None else config | {"INFERENCE_NUM_THREADS": threads}
     )
@@ -175,11 +172,7 @@ def _read_spec(model: Any) -> ModelSpec:
 
 
 def _read_precision(model: Any, path: Path) -> Precision:
-    told = _told(model, _PRECISION_PATH) or str(Precision.FP32)
-    known = [str(precision) for precision in _HINTS]
-    if told not in known:
-        raise ModelError(f"{path} asks for precision {told!r}, known are {', '.join(known)}: convert it anew")
-    return Precision(told)
+    return parse_precision(_told(model, _PRECISION_PATH), path)
 
 
 def _told(model: Any, path: list[str]) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from deployment_toolkit.core import Arrays, TensorSpec
+from deployment_toolkit.library.tensorflow.shapes import batch_shape
 
 
 class PackedFunction:
@@ -52,7 +53,7 @@ def _group(inputs: Sequence[TensorSpec]) -> list[list[TensorSpec]]:
 def _packed_spec(group: Sequence[TensorSpec]) -> Any:
     if len(group) > 1:
         return tf.TensorSpec([None, sum(map(_columns, group))], group[0].dtype)
-    return tf.TensorSpec([None, *(None if size == -1 else size for size in group[0].shape)], group[0].dtype)
+    return tf.TensorSpec(batch_shape(group[0].shape), group[0].dtype)
 
 
 def _columns(spec: TensorSpec) -> int:

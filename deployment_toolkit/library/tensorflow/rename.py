@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from deployment_toolkit.library.base import SPEC_FILE, store_spec
 from deployment_toolkit.library.tensorflow.session import SavedModelSession
+from deployment_toolkit.library.tensorflow.shapes import batch_shape
 
 
 class RenamedSavedModel:
@@ -28,10 +29,7 @@ class RenamedSavedModel:
 
         spec = session.spec.with_names(self._inputs, self._outputs)
         signature = {
-            tensor.name: tf.TensorSpec(
-                [None, *(None if size == -1 else size for size in tensor.shape)], tensor.dtype, tensor.name
-            )
-            for tensor in spec.inputs
+            tensor.name: tf.TensorSpec(batch_shape(tensor.shape), tensor.dtype, tensor.name) for tensor in spec.inputs
         }
         module = tf.Module()
         module.model = session.model

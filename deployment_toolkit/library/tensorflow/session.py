@@ -19,6 +19,7 @@ from deployment_toolkit.errors import ModelError
 from deployment_toolkit.files.atomic import require_free_space
 from deployment_toolkit.library.base import SPEC_FILE, FrameworkSession, Loader, store_spec, stored_spec
 from deployment_toolkit.library.tensorflow.packed import PackedFunction
+from deployment_toolkit.library.tensorflow.shapes import row_shape
 from deployment_toolkit.library.tensorflow.to_onnx import write_onnx
 from deployment_toolkit.options.params import load_module, select_keywords
 
@@ -107,7 +108,7 @@ class SavedModelSession(TensorFlowSession):
             raise ModelError(f"{path} has no signature {SIGNATURE}, only {sorted(self.model.signatures)}")
         self.function = self.model.signatures[SIGNATURE]
         inputs = tuple(
-            TensorSpec(name, spec.dtype.name, tuple(-1 if size is None else size for size in spec.shape[1:]))
+            TensorSpec(name, spec.dtype.name, row_shape(spec.shape))
             for name, spec in self.function.structured_input_signature[1].items()
         )
         spec = ModelSpec(inputs, _output_specs(self.function))
@@ -154,7 +155,7 @@ class OnnxFromSavedModel:
 
 def _output_specs(function: Any) -> tuple[TensorSpec, ...]:
     return tuple(
-        TensorSpec(name, tensor.dtype.name, tuple(-1 if size is None else size for size in tensor.shape[1:]))
+        TensorSpec(name, tensor.dtype.name, row_shape(tensor.shape))
         for name, tensor in function.structured_outputs.items()
     )
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from deployment_toolkit.core import Arrays, ModelSpec, Precision
@@ -18,8 +16,10 @@ from deployment_toolkit.errors import ConversionError, ModelError, UsageError
 from deployment_toolkit.files.atomic import require_free_space, size_bytes
 from deployment_toolkit.hardware import require_gpu
 from deployment_toolkit.library.base import SPEC_FILE, FrameworkSession, store_spec
-from deployment_toolkit.library.shape_profile import Shape, ShapeProfile
+from deployment_toolkit.library.shape_profile import ShapeProfile
 from deployment_toolkit.library.tensorflow.session import SIGNATURE, SavedModelLoader
+from deployment_toolkit.library.tensorrt.api import DEFAULT_WORKSPACE_BYTES, require_workspace
+from deployment_toolkit.rows.sample import nearest_to_zero
 
 logger = logging.getLogger("convert")
 
@@ -50,13 +50,12 @@ class TfTrtFromSavedModel:
         self,
         *,
         precision: Precision = Precision.FP32,
-        max_workspace_size_bytes: int = 4 * 1024**3,
+        max_workspace_size_bytes: int = DEFAULT_WORKSPACE_BYTES,
         profiles: Mapping[str, ShapeProfile],
     ) -> None:
         if precision not in _MODES:
             raise UsageError(f"tf-trt can't be made as {precision}: use fp32 or fp16")
-        if max_workspace_size_bytes < 1:
-            raise UsageError(f"TensorRT workspace of {max_workspace_size_bytes} bytes: use 1 or more")
+        require_workspace(max_workspace_size_bytes)
         self._mode = _MODES[precision]
         self._workspace_bytes = max_workspace_size_bytes
         self._profiles = dict(profiles)
@@ -94,14 +93,9 @@ class TfTrtFromSavedModel:
         """One batch for each of the profiles' three shapes, with values that the model accepts."""
         for size in ("opt", "min", "max"):
             yield {
-                tensor.name: _filled(getattr(self._profiles[tensor.name], size), tensor.dtype, tensor.value_range)
+                tensor.name: nearest_to_zero(tensor, getattr(self._profiles[tensor.name], size))
                 for tensor in spec.inputs
             }
-
-
-def _filled(shape: Shape, dtype: str, value_range: tuple[int, int] | None) -> Any:
-    low, high = value_range or (0, 0)
-    return np.full(shape, min(max(low, 0), high), dtype)
 
 
 def _require_tensorrt(error: type[ModelError] | type[ConversionError]) -> None:

@@ -12,12 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from deployment_toolkit.errors import ModelError
+from deployment_toolkit.errors import ModelError, UsageError
 
 logger = logging.getLogger("tensorrt")
 
 PACKAGE = "tensorrt-cu12>=10.0,<11"
+DEFAULT_WORKSPACE_BYTES = 4 * 1024**3
 _MAJOR = "10"
+
+
+def require_workspace(size_bytes: int) -> None:
+    """Raises UsageError if TensorRT would have no GPU memory to work in."""
+    if size_bytes < 1:
+        raise UsageError(f"TensorRT workspace of {size_bytes} bytes: use 1 or more")
 
 
 def import_tensorrt() -> Any:

@@ -8,16 +8,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import onnx
-from google.protobuf.message import DecodeError
-
-from deployment_toolkit.core import ModelSpec, Precision, TensorSpec, ValueRange
-from deployment_toolkit.errors import ConversionError, ModelError, UsageError
+from deployment_toolkit.core import ModelSpec, Precision, TensorSpec, ValueRange, shape_fits
+from deployment_toolkit.errors import ConversionError, UsageError
 from deployment_toolkit.files.atomic import require_free_space
 from deployment_toolkit.hardware import require_gpu
 from deployment_toolkit.library.base import SPEC_KEY
+from deployment_toolkit.library.model_files import require_onnx_file
+from deployment_toolkit.library.onnx.reading import read_onnx
 from deployment_toolkit.library.shape_profile import ShapeProfile
-from deployment_toolkit.library.tensorrt.api import import_tensorrt, make_logger, numpy_dtype
+from deployment_toolkit.library.tensorrt.api import (
+    DEFAULT_WORKSPACE_BYTES,
+    import_tensorrt,
+    make_logger,
+    numpy_dtype,
+    require_workspace,
+)
 from deployment_toolkit.library.tensorrt.cuda_memory import CudaMemory
 from deployment_toolkit.library.tensorrt.plan import PlanBuild, write_plan
 
@@ -43,7 +48,7 @@ class TensorRTFromOnnx:
         explicit_precision: bool = False,
         strict_types: bool = False,
         sparse_weights: bool = False,
-        max_workspace_size_bytes: int = 4 * 1024**3,
+        max_workspace_size_bytes: int = DEFAULT_WORKSPACE_BYTES,
         profiles: Mapping[str, ShapeProfile],
     ) -> None:
         if not precisions:
@@ -52,8 +57,7 @@ class TensorRTFromOnnx:
             raise UsageError(
                 "--tensorrt-explicit-precision takes every layer's type from the file: leave out strict types"
             )
-        if max_workspace_size_bytes < 1:
-            raise UsageError(f"TensorRT workspace of {max_workspace_size_bytes} bytes: use 1 or more")
+        require_workspace(max_workspace_size_bytes)
         self._precisions = tuple(precisions)
         self._explicit = explicit_precision
         self._strict = strict_types
@@ -86,12 +90,8 @@ class TensorRTFromOnnx:
 
     def _read_ranges(self, source: Path) -> Mapping[str, ValueRange]:
         """Value ranges in the file; the file must be quantised if int8 is requested."""
-        if not source.is_file():
-            raise ModelError(f"there is no ONNX file at {source}: convert the model first")
-        try:
-            model = onnx.load(str(source), load_external_data=False)
-        except DecodeError as error:
-            raise ModelError(f"{source} is no ONNX file: {error}") from error
+        require_onnx_file(source)
+        model = read_onnx(source, with_external_data=False)
         quantised = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
         if Precision.INT8 in self._precisions and not quantised:
             raise ConversionError(
@@ -150,7 +150,7 @@ class TensorRTFromOnnx:
 
 def _require_fit(name: str, shape: tuple[int, ...], profile: ShapeProfile) -> None:
     for told in (profile.min, profile.opt, profile.max):
-        if len(told) != len(shape) or any(size not in (-1, given) for size, given in zip(shape, told, strict=False)):
+        if not shape_fits(told, shape):
             raise UsageError(f"shape {list(told)} in the profile of input {name} does not fit {list(shape)}")
 
 

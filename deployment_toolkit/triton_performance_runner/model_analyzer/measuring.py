@@ -27,11 +27,12 @@ import yaml
 
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import PerformanceError, UsageError
+from deployment_toolkit.machine import LOOPBACK
 from deployment_toolkit.process import Child, child, environment, last_lines
 from deployment_toolkit.results.performance import PerformanceRow
 from deployment_toolkit.server_access.key import ServerKey
 from deployment_toolkit.server_access.key_files import kept_key
-from deployment_toolkit.server_access.ports import LOOPBACK, choose_free, port_options
+from deployment_toolkit.server_access.ports import choose_free, port_options
 from deployment_toolkit.server_access.url import Scheme, ServerUrl
 from deployment_toolkit.triton_performance_runner.model_analyzer import children
 from deployment_toolkit.triton_performance_runner.model_analyzer.job import GPUS, AnalyzerJob

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -26,10 +24,9 @@ from deployment_toolkit.deploying.model_repository import add_model
 from deployment_toolkit.errors import InferenceError, ServerError
 from deployment_toolkit.library.openvino.session import OpenVinoFromOnnx, OpenVinoLoader
 from deployment_toolkit.process import environment
-from deployment_toolkit.server_access.url import ServerUrl
-from deployment_toolkit.triton_inference_runner.grpc import GrpcTransport
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
+from tests.asking import ask, executions, statistics
 from tests.server_key import key_headers
 from tests.wrong_for_size import write_wrong_for
 
@@ -144,37 +141,11 @@ def rows(count: int, seed: int = 0, width: int = 5) -> Arrays:
     }
 
 
-def ask(server: TritonServer, model: str, batches: list[Arrays]) -> list[Arrays | InferenceError]:
-    """Sends all requests at once and returns the answer to each."""
-    answers: list[Arrays | InferenceError] = []
-    with closing(GrpcTransport(ServerUrl.parse(server.grpc_url), model, "1", len(batches))) as transport:
-        for response in [transport.send(x) for x in batches]:
-            try:
-                answers.append(response.result(30))
-            except InferenceError as error:
-                answers.append(error)
-    return answers
-
-
 def assert_right(answer: Any, x: Arrays) -> None:
     assert not isinstance(answer, Exception), answer
     score = 10 * x["item"] + x["tags"].sum(axis=1, keepdims=True) + x["wide"].sum(axis=1, keepdims=True)
     np.testing.assert_allclose(answer["score"], score, rtol=1e-5)
     np.testing.assert_array_equal(answer["twice"], 2 * x["item"])
-
-
-def statistics(server: TritonServer, model: str) -> dict[str, Any]:
-    with urllib.request.urlopen(f"{server.http_url}/v2/models/{model}/stats") as answer:
-        found: dict[str, Any] = json.load(answer)["model_stats"][0]
-        return found
-
-
-def executions(server: TritonServer, model: str, at_least: int) -> int:
-    """Number of executed batches. The server counts a batch only after it has answered."""
-    deadline = time.monotonic() + 10
-    while (count := int(statistics(server, model)["execution_count"])) < at_least and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return count
 
 
 def test_answer_equals_in_process_inference_bit_for_bit(server: TritonServer, model: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from deployment_toolkit.core import Array, Arrays, ModelSpec, TensorSpec
 from deployment_toolkit.errors import ModelError, SizeError
 from deployment_toolkit.rows.request_sizes import load_sizes, request_sizes
-from deployment_toolkit.rows.size_check import SizeComparison, check_rows, check_sizes
+from deployment_toolkit.rows.size_check import SizeComparison, check_rows
 
 SPEC = ModelSpec(
     (TensorSpec("item", "int32", (2,), (5, 9)), TensorSpec("amount", "float32", (1,))),
@@ -21,6 +21,13 @@ SPEC = ModelSpec(
 )
 TOLERANCE = 1e-5
 Infer = Callable[[Arrays], Arrays]
+
+
+def check_sizes(infer: Infer, spec: ModelSpec, sizes: Sequence[int], tolerance: float) -> float:
+    """The largest difference between the answers. Raises SizeError if it is more than ``tolerance``."""
+    comparison = SizeComparison(infer, spec, sizes)
+    comparison.require(tolerance)
+    return comparison.largest
 
 
 def right(x: Arrays) -> Arrays:

@@ -20,7 +20,7 @@ ELSEWHERE = ServerUrl.parse("grpc://gpu7:8001")
 @pytest.fixture
 def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Folder used in place of /dev/shm."""
-    monkeypatch.setattr(key_files, "_MEMORY", tmp_path)
+    monkeypatch.setattr(key_files, "SHARED_MEMORY", tmp_path)
     return tmp_path
 
 

@@ -17,11 +17,11 @@ import pytest
 
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import PerformanceError, UsageError
+from deployment_toolkit.machine import SHARED_MEMORY
 from deployment_toolkit.process import Child, child, run
 from deployment_toolkit.results.performance import read_performance
 from deployment_toolkit.triton_performance_runner.options import MeasurementMode, PerformanceOptions
 from deployment_toolkit.triton_performance_runner.shared_memory import (
-    SHARED_MEMORY,
     machine_to_itself,
     region_pattern,
     region_remedy,

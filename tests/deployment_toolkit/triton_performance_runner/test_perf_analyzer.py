@@ -14,11 +14,11 @@ import pytest
 
 from deployment_toolkit.core import Array, Arrays, EvaluationMode
 from deployment_toolkit.errors import DeploymentError, InputError, PerformanceError, ServerError, UsageError
+from deployment_toolkit.machine import SHARED_MEMORY
 from deployment_toolkit.results.performance import AVERAGE, LATENCY_PARTS, P99, SETTLED, THROUGHPUT, read_performance
 from deployment_toolkit.triton_performance_runner.options import MeasurementMode, PerformanceOptions
 from deployment_toolkit.triton_performance_runner.perf_report import Report
 from deployment_toolkit.triton_performance_runner.shared_memory import (
-    SHARED_MEMORY,
     machine_to_itself,
     no_shared_memory_left,
 )

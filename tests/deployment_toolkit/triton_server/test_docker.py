@@ -22,11 +22,12 @@ from deployment_toolkit.containers.engine import ContainerEngine
 from deployment_toolkit.containers.spec import LABEL, ContainerSpec
 from deployment_toolkit.core import LoadMethod
 from deployment_toolkit.errors import ContainerError, ServerError
+from deployment_toolkit.machine import SHARED_MEMORY
 from deployment_toolkit.triton_server.docker import docker_server, server_user, version_options
 from deployment_toolkit.triton_server.installation import Installation
 from deployment_toolkit.triton_server.remote import TritonServer
 from tests.server_key import key_headers
-from tests.shared_memory import SHARED_MEMORY, orphaned, regions
+from tests.shared_memory import orphaned, regions
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ import yaml
 
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import DataError, DeploymentError
+from deployment_toolkit.options.mapping import to_plain
 from runner.config.network import option_arguments
 from runner.config.parts import Correctness
 from runner.config.run import load_config
 from runner.networks.registry import network_of
-from runner.report.task import to_plain
 from runner.stages.preparation import preparation_stages
 from runner.workspace import Workspace
 from tests.runner.conftest import experiment

@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-import io
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 import runner.config.hosting
 import runner.pipeline
-from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Precision
 from deployment_toolkit.hardware import missing_instructions
-from runner.config.run import load_config
-from runner.pipeline import run_pipeline
 from runner.stages.network import STAGES
-from runner.workspace import Workspace, create_workspace
-from tests.runner.conftest import experiment, rows, states
+from runner.workspace import create_workspace
+from tests.runner.conftest import experiment, rows, run_here, states
 
 Plain = dict[str, Any]
-
-
-def _run(config: Plain, workspace: Workspace, tmp_path: Path) -> tuple[int, str]:
-    path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(config))
-    stream = io.StringIO()
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    code = run_pipeline(load_config(path), workspace, "a test", env, stream, keep_models=False)
-    return code, stream.getvalue()
 
 
 def _mock_missing(precision: Precision) -> str:
@@ -47,7 +32,7 @@ def test_precision_that_the_cpu_lacks_is_skipped(
     monkeypatch.setattr(runner.config.hosting, "missing_instructions", _mock_missing)
     workspace = create_workspace(workspace_root)
     entries = [experiment(format="openvino", precision=precision) for precision in ("bf16", "int8")]
-    code, printed = _run(small_config | {"configurations": entries}, workspace, tmp_path)
+    code, printed = run_here(small_config | {"configurations": entries}, workspace, tmp_path)
     assert code == 0
     report = (workspace.run / "report.md").read_text()
     for number, precision in enumerate(("bf16", "int8"), 1):
@@ -78,7 +63,7 @@ def test_int8_is_converted_compared_by_metrics_and_reported(
     limits = {"reduced_precision_max_metric_loss": 0.02}
     config = small_config | {"correctness": limits}
     config["configurations"] = [experiment(format="openvino", precision="int8")]
-    code, printed = _run(config, workspace, tmp_path)
+    code, printed = run_here(config, workspace, tmp_path)
     assert code == 0, printed
     table = rows(workspace.run / "experiment_1" / "correctness.csv")
     assert len(table) == 5

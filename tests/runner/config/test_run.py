@@ -10,11 +10,11 @@ import yaml
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Batching, Format
 from deployment_toolkit.errors import DeploymentError, UsageError
+from deployment_toolkit.options.mapping import to_plain
 from deployment_toolkit.triton_server.docker import built_image_name
 from runner.__main__ import read_command_line
 from runner.config.run import RunConfig, load_config
 from runner.experiment import Experiment
-from runner.report.task import to_plain
 from runner.workspace import create_workspace
 from tests.runner.conftest import experiment
 

@@ -13,13 +13,13 @@ import pytest
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import PerformanceTool
 from deployment_toolkit.errors import DeploymentError, ModelError, PerformanceError, ProcessError, UsageError
+from deployment_toolkit.machine import SHARED_MEMORY
 from deployment_toolkit.process import child, run
 from deployment_toolkit.results.performance import LATENCY_PARTS, PERFORMANCE_COLUMNS, THROUGHPUT, read_performance
 from deployment_toolkit.triton_performance_runner.model_analyzer import children, measuring
 from deployment_toolkit.triton_performance_runner.model_analyzer.job import AnalyzerJob
 from deployment_toolkit.triton_performance_runner.options import LoadPoint, MeasurementMode, PerformanceOptions
 from deployment_toolkit.triton_performance_runner.perf_data import InputData
-from deployment_toolkit.triton_performance_runner.shared_memory import SHARED_MEMORY
 from deployment_toolkit.triton_performance_runner.sweep import measure
 from deployment_toolkit.triton_performance_runner.target import find_target
 from deployment_toolkit.triton_server.remote import TritonServer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +22,14 @@ class TreeMemory:
     private_bytes: int
 
 
-def tree_memory(pid: int) -> TreeMemory:
+def tree_memory(pid: int, *, skip_forbidden: bool = False) -> TreeMemory:
     """Memory of the process ``pid`` and all its descendants now. A process that ends meanwhile counts 0; if ``pid`` is
-    gone, all values are 0. Raises PermissionError for another user's processes."""
-    readings = [reading for process in process_tree(pid) if (reading := _read_rollup(process.pid))]
+    gone, all values are 0. Another user's processes raise PermissionError, or with ``skip_forbidden`` count 0."""
+    readings = []
+    for process in process_tree(pid):
+        with contextlib.suppress(PermissionError) if skip_forbidden else contextlib.nullcontext():
+            if reading := _read_fields(Path(f"/proc/{process.pid}/smaps_rollup")):
+                readings.append(reading)
     return TreeMemory(
         processes=len(readings),
         pss_bytes=sum(reading["Pss"] for reading in readings),
@@ -46,10 +51,6 @@ def peak_rss_bytes(pid: int) -> int:
     """Peak resident memory of this one process so far, of its program only: ``ru_maxrss`` starts at the value of the
     process that started it. 0 if the process is gone."""
     return _read_fields(Path(f"/proc/{pid}/status")).get("VmHWM", 0)
-
-
-def _read_rollup(pid: int) -> dict[str, int]:
-    return _read_fields(Path(f"/proc/{pid}/smaps_rollup"))
 
 
 def _read_fields(path: Path) -> dict[str, int]:

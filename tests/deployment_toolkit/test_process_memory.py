@@ -4,8 +4,8 @@ import os
 import sys
 from pathlib import Path
 
-from benchmarks.process_memory import peak_rss_bytes, tree_memory
 from deployment_toolkit.process import child
+from deployment_toolkit.process_memory import peak_rss_bytes, tree_memory
 
 MIB = 2**20
 PARENT = """
