@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deployment_toolkit.core import DeviceKind
+from deployment_toolkit.core import Batching, DeviceKind
 from deployment_toolkit.library.model_files import SUFFIXES
-from deployment_toolkit.server_access.url import ServerUrl
-from deployment_toolkit.triton_server.docker import built_image_name
 from deployment_toolkit.triton_server.remote import TritonServer
-from runner.config.experiment import ExperimentConfig, Parameters, TritonLaunchMode
+from runner.config.experiment import Parameters
+from runner.config.parts import Correctness, ModelNames, Sweeps
 from runner.config.run import RunConfig
+from runner.config.search import Search
+from runner.config.servers import ServerConfig
 from runner.networks.network import DeployedNetwork
 from runner.networks.registry import network_of
 from runner.workspace import ExperimentFolders, Workspace
@@ -21,58 +22,51 @@ from runner.workspace import ExperimentFolders, Workspace
 
 @dataclass
 class Experiment:
-    """One configuration in its stages. ``server`` is set from the deploy stage on; ``devices`` are the run's GPUs."""
+    """One configuration in its stages, and the parts of the run's configuration that they need.
+
+    ``configured`` are its parameters before a search, which changes ``parameters``; ``search`` is None if it is not
+    searched. ``devices`` are the GPUs that a server started by the run sees. ``server`` is set from the deploy stage
+    on.
+    """
 
     number: int
-    config: RunConfig
+    names: ModelNames
+    network: DeployedNetwork
+    configured: Parameters
     parameters: Parameters
+    batching: Batching
+    server_config: ServerConfig
+    correctness: Correctness
+    sweeps: Sweeps
+    search: Search | None
     workspace: Workspace
     folders: ExperimentFolders
-    server: TritonServer | None = None
     devices: tuple[int, ...] = ()
+    server: TritonServer | None = None
 
     @classmethod
-    def create(cls, config: RunConfig, number: int, workspace: Workspace, devices: Sequence[int]) -> Experiment:
+    def create(cls, config: RunConfig, number: int, workspace: Workspace, devices: Sequence[int] = ()) -> Experiment:
         """Makes experiment ``number`` of a run, with its folders. For a server that somebody else has started, the
         models are in its repository."""
-        configuration = config.configurations[number - 1]
-        folders = workspace.experiment(number)
-        if config.launch_mode_of(configuration) is TritonLaunchMode.REMOTE:
-            assert config.triton_model_repository is not None, "the configuration was checked"
-            folders = dataclasses.replace(folders, model_store=config.triton_model_repository.resolve())
-        return cls(number, config, configuration.parameters, workspace, folders, devices=tuple(devices))
-
-    @property
-    def configuration(self) -> ExperimentConfig:
-        """Entry of the experiment in the configuration of the run."""
-        return self.config.configurations[self.number - 1]
-
-    @property
-    def launch_mode(self) -> TritonLaunchMode:
-        """Launch mode of the experiment's server."""
-        return self.config.launch_mode_of(self.configuration)
-
-    @property
-    def distant_server(self) -> ServerUrl | None:
-        """Address of the experiment's server, if it is on another host."""
-        url = self.config.grpc_server if self.launch_mode is TritonLaunchMode.REMOTE else None
-        return None if url is None or url.is_loopback else url
-
-    @property
-    def server_image(self) -> str | None:
-        """Name of the image of the server's container, without a request to the engine; None without a container."""
-        if self.launch_mode is not TritonLaunchMode.DOCKER:
-            return None
-        image, dockerfile = self.config.triton_image(self.configuration), self.config.dockerfile
-        if image is None:
-            assert dockerfile is not None, "the configuration was checked"
-            return built_image_name(dockerfile, self.config.from_image_name)
-        return image
-
-    @property
-    def server_devices(self) -> tuple[int, ...]:
-        """GPUs that a server started by the run sees."""
-        return self.devices if self.parameters.device_kind is DeviceKind.GPU else ()
+        parameters = config.configurations[number - 1].parameters
+        folders, server = workspace.experiment(number), config.server_config(number)
+        if server.model_repository is not None:
+            folders = dataclasses.replace(folders, model_store=server.model_repository.resolve())
+        return cls(
+            number=number,
+            names=config.names,
+            network=network_of(config),
+            configured=parameters,
+            parameters=parameters,
+            batching=config.batching,
+            server_config=server,
+            correctness=config.correctness,
+            sweeps=config.sweeps,
+            search=config.search if config.searches(number) else None,
+            workspace=workspace,
+            folders=folders,
+            devices=tuple(devices) if parameters.device_kind is DeviceKind.GPU else (),
+        )
 
     @property
     def server_log(self) -> Path:
@@ -83,11 +77,6 @@ class Experiment:
     def exported(self) -> Path:
         """Path of the exported model, with its format's suffix."""
         return self.folders.exported.with_suffix(SUFFIXES.get(self.parameters.export_format, ""))
-
-    @property
-    def network(self) -> DeployedNetwork:
-        """The network that it deploys."""
-        return network_of(self.config)
 
     @property
     def checkpoint_dir(self) -> Path:

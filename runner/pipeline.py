@@ -96,8 +96,8 @@ def _run_experiment(experiment: Experiment, executor: Executor) -> None:
     with contextlib.ExitStack() as stack:
         stages = stages_of(experiment)
         for done, stage in enumerate(stages, 1):
-            if stage.shares_memory and experiment.distant_server:
-                reason = f"it needs the server's shared memory, and {experiment.distant_server} is another host"
+            if stage.shares_memory and experiment.server_config.distant:
+                reason = f"it needs the server's shared memory, and {experiment.server_config.distant} is another host"
                 executor.note(stage.name, experiment.number, StageState.SKIPPED, reason)
                 continue
             with executor.stage(stage.name, experiment.number) as record:
@@ -124,6 +124,6 @@ _DEPLOY = next(index for index, stage in enumerate(STAGES) if stage.name == "dep
 
 def stages_of(experiment: Experiment) -> tuple[Stage, ...]:
     """Stages in order: a requested search before the deployment of the model; an ensemble's stages after all others."""
-    search = (SEARCH,) if experiment.config.searches(experiment.number) else ()
-    ensemble = ENSEMBLE_STAGES if experiment.config.ensemble_model_name is not None else ()
+    search = (SEARCH,) if experiment.search is not None else ()
+    ensemble = ENSEMBLE_STAGES if experiment.names.ensemble is not None else ()
     return (*STAGES[:_DEPLOY], *search, *STAGES[_DEPLOY:], *ensemble)

@@ -16,6 +16,7 @@ from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.config.experiment import ExperimentConfig, TritonLaunchMode
 from runner.config.run import RunConfig
+from runner.config.servers import ServerConfig
 from runner.experiment import Experiment
 
 
@@ -24,12 +25,14 @@ def require_launchable(config: RunConfig, devices: Sequence[int], numbers: Seque
     be launched: DeviceError without the GPUs, UsageError for ``devices`` that no server of this run can use,
     ContainerError without an engine or an image, ServerError if a server that somebody else has started does not
     answer or has a model of this name already."""
-    chosen = [config.configurations[number - 1] for number in numbers or config.experiment_numbers]
+    numbers = numbers or config.experiment_numbers
+    chosen = [config.configurations[number - 1] for number in numbers]
     _require_devices([item for item in chosen if config.launch_mode_of(item) is not TritonLaunchMode.REMOTE], devices)
     modes = {config.launch_mode_of(item) for item in chosen}
-    if TritonLaunchMode.REMOTE in modes:
-        with _attached(config):
-            pass
+    for server in map(config.server_config, numbers):
+        if server.mode is TritonLaunchMode.REMOTE:  # one for all of them
+            with _attached(server, config.names.served):
+                break
     if TritonLaunchMode.DOCKER in modes:
         images = [
             config.triton_image(item) for item in chosen if config.launch_mode_of(item) is TritonLaunchMode.DOCKER
@@ -42,33 +45,30 @@ def require_launchable(config: RunConfig, devices: Sequence[int], numbers: Seque
 def server_for(experiment: Experiment) -> AbstractContextManager[TritonServer]:
     """Context manager whose server is ready inside the block. A server that it starts is ended after the block; a
     server that somebody else has started goes on without the experiment's models."""
-    config = experiment.config
-    if experiment.launch_mode is TritonLaunchMode.REMOTE:
-        return _attached(config)
-    launch = _in_container(experiment) if experiment.launch_mode is TritonLaunchMode.DOCKER else local_server
+    config = experiment.server_config
+    if config.mode is TritonLaunchMode.REMOTE:
+        return _attached(config, experiment.names.served)
+    launch = _in_container(config) if config.mode is TritonLaunchMode.DOCKER else local_server
     return launch(
         experiment.folders.model_store,
         log_path=experiment.server_log,
         http_port=config.http_port,
         grpc_port=config.grpc_port,
-        load_method=config.triton_load_model_method,
-        devices=experiment.server_devices,
+        load_method=config.load_method,
+        devices=experiment.devices,
     )
 
 
-def _in_container(experiment: Experiment) -> Callable[..., AbstractContextManager[TritonServer]]:
-    """Partial ``docker_server`` with the experiment's container settings; its image was found or built before the
-    run."""
-    image = experiment.server_image
-    assert image is not None, "it is served in a container"
-    return partial(docker_server, image=image, custom_operations=experiment.config.triton_custom_operations)
+def _in_container(config: ServerConfig) -> Callable[..., AbstractContextManager[TritonServer]]:
+    """Partial ``docker_server`` with the container's settings; its image was found or built before the run."""
+    assert config.image is not None, "it is served in a container"
+    return partial(docker_server, image=config.image, custom_operations=config.custom_operations)
 
 
-def _attached(config: RunConfig) -> AbstractContextManager[TritonServer]:
-    http, grpc = config.http_server, config.grpc_server
-    assert http and grpc and config.triton_model_repository, "the configuration was checked"
+def _attached(config: ServerConfig, models: Sequence[str]) -> AbstractContextManager[TritonServer]:
+    assert config.http_url and config.grpc_url and config.model_repository, "the configuration was checked"
     return attached_server(
-        config.triton_model_repository, http_url=str(http), grpc_url=str(grpc), models=config.served_models
+        config.model_repository, http_url=str(config.http_url), grpc_url=str(config.grpc_url), models=models
     )
 
 

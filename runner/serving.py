@@ -110,7 +110,8 @@ class StandaloneExperiment:
     def _experiment(self, server: TritonServer | None = None) -> Experiment:
         folders = ExperimentFolders(self.folder, self.folder, self.model_store)
         places = Workspace(self.workspace, self.folder.name)
-        return Experiment(self.number, self.config, self.parameters, places, folders, server)
+        made = Experiment.create(self.config, self.number, places)
+        return dataclasses.replace(made, parameters=self.parameters, folders=folders, server=server)
 
     def _run(self, commands: Iterable[Command], watch: Callable[[Child], None] | None = None) -> None:
         self.logs.mkdir(parents=True, exist_ok=True)

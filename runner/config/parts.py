@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from deployment_toolkit.core import Mnemonic
+from deployment_toolkit.core import Mnemonic, PerformanceTool
 from deployment_toolkit.errors import UsageError, require_at_least
 
 _SCHEMES = ("https", "file", "http")
@@ -121,6 +121,20 @@ class Correctness:
 
 
 @dataclass(frozen=True)
+class ModelNames:
+    """Names of an experiment's models on the server: the network, and the ensemble around it if there is one."""
+
+    network: str
+    ensemble: str | None
+
+    @property
+    def served(self) -> tuple[str, ...]:
+        """Names of all models, each after those that it needs."""
+        chain = () if self.ensemble is None else (f"{self.ensemble}_preprocessing", self.ensemble)
+        return (self.network, *chain)
+
+
+@dataclass(frozen=True)
 class MeasurementConfig:
     """Measurement of a point: three windows of ``request_count`` requests (a second at least), or of ``window_ms``
     milliseconds if that is given; it settled if they differ by at most ``stability_percentage``, else it is repeated up
@@ -134,3 +148,14 @@ class MeasurementConfig:
     def __post_init__(self) -> None:
         if self.window_ms is not None:
             require_at_least("window_ms", self.window_ms, 1)
+
+
+@dataclass(frozen=True)
+class Sweeps:
+    """Measurements of an experiment: equal steps up to the largest batch offline, and up to the most concurrent
+    requests online, each point as ``measurement`` says."""
+
+    measurement: MeasurementConfig
+    tool: PerformanceTool
+    steps_offline: int
+    steps_online: int

@@ -16,13 +16,25 @@ from deployment_toolkit.options.located_yaml import load_yaml
 from deployment_toolkit.options.mapping import from_mapping
 from deployment_toolkit.server_access.url import Scheme, ServerUrl
 from deployment_toolkit.triton_performance_runner.client_user import ClientUser
+from deployment_toolkit.triton_server.docker import built_image_name
 from runner.config.experiment import ExperimentConfig, TritonLaunchMode, require_release
 from runner.config.network import NetworkConfig
-from runner.config.parts import Checkpoint, Correctness, DatasetConfig, DemoData, Framework, MeasurementConfig, Training
+from runner.config.parts import (
+    Checkpoint,
+    Correctness,
+    DatasetConfig,
+    DemoData,
+    Framework,
+    MeasurementConfig,
+    ModelNames,
+    Sweeps,
+    Training,
+)
 from runner.config.search import Search
 from runner.config.servers import (
     CONTAINER_KEYS,
     REMOTE_KEYS,
+    ServerConfig,
     ServerPlan,
     keys_given,
     needless,
@@ -178,10 +190,40 @@ class RunConfig:
         return path if path is None or path.is_file() else ROOT / path
 
     @property
-    def served_models(self) -> tuple[str, ...]:
-        """Names of the models that an experiment deploys, each after those that it needs."""
-        ensemble = self.ensemble_model_name
-        return (self.model_name, *(() if ensemble is None else (f"{ensemble}_preprocessing", ensemble)))
+    def names(self) -> ModelNames:
+        """Names of the models that an experiment deploys."""
+        return ModelNames(self.model_name, self.ensemble_model_name)
+
+    @property
+    def sweeps(self) -> Sweeps:
+        """Measurements of an experiment."""
+        return Sweeps(
+            self.measurement, self.performance_tool, self.measurement_steps_offline, self.measurement_steps_online
+        )
+
+    def server_config(self, number: int) -> ServerConfig:
+        """Server of experiment ``number``, of a configuration that was checked."""
+        configuration = self.configurations[number - 1]
+        mode, image = self.launch_mode_of(configuration), None
+        remote, container = mode is TritonLaunchMode.REMOTE, mode is TritonLaunchMode.DOCKER
+        if container:
+            image = self.triton_image(configuration)
+            if image is None:
+                assert self.dockerfile is not None, "the configuration was checked"
+                image = built_image_name(self.dockerfile, self.from_image_name)
+        return ServerConfig(
+            mode=mode,
+            load_method=self.triton_load_model_method,
+            image=image,
+            release=self.container_release(configuration) if container else None,
+            custom_operations=self.triton_custom_operations if container else None,
+            http_port=self.http_port,
+            grpc_port=self.grpc_port,
+            http_url=self.http_server if remote else None,
+            grpc_url=self.grpc_server if remote else None,
+            model_repository=self.triton_model_repository if remote else None,
+            client_user=self.triton_client_user if remote else None,
+        )
 
     @property
     def http_server(self) -> ServerUrl | None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from deployment_toolkit.core import Batching, DeviceKind, Format
+from deployment_toolkit.core import Batching, DeviceKind, Format, LoadMethod
 from deployment_toolkit.deploying.deployment import GPU_HOSTED
+from deployment_toolkit.server_access.url import ServerUrl
 from runner.config.experiment import RELEASE, Parameters, TritonLaunchMode
 from runner.config.hosting import hosting_problems
 
@@ -59,6 +61,34 @@ class ServerPlan:
     release: str | None
     builds: bool
     ensemble: bool
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """Server of an experiment.
+
+    A container has an ``image`` (its name; the engine was not asked), NVIDIA's ``release`` if it is known, and the
+    library ``custom_operations`` if one is to be preloaded. A server that somebody else has started has URLs, a
+    ``model_repository`` on this host, and perhaps a ``client_user`` for perf_analyzer. Ports are those of a server that
+    the run starts; None is any free port.
+    """
+
+    mode: TritonLaunchMode
+    load_method: LoadMethod
+    image: str | None
+    release: str | None
+    custom_operations: Path | None
+    http_port: int | None
+    grpc_port: int | None
+    http_url: ServerUrl | None
+    grpc_url: ServerUrl | None
+    model_repository: Path | None
+    client_user: str | None
+
+    @property
+    def distant(self) -> ServerUrl | None:
+        """Address of the server if it is on another host."""
+        return None if self.grpc_url is None or self.grpc_url.is_loopback else self.grpc_url
 
 
 def release_of(image: str | None) -> str | None:

@@ -154,7 +154,7 @@ def _experiment(result: ExperimentResult) -> list[str]:
     parts += [f"Converted: {result.conversion}.\n"] if result.conversion else []
     parts += search_section(result)
     if result.correctness:
-        limits = result.experiment.config.correctness
+        limits = result.experiment.correctness
         parts += [
             "### Correctness\n",
             markdown_table([_readable(row, limits) for row in result.correctness]),

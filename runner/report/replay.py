@@ -55,20 +55,20 @@ def _needs_server(record: StageRecord) -> bool:
 
 
 def _server_command(experiment: Experiment) -> list[str]:
-    config, server = experiment.config, experiment.running_server
+    config, server = experiment.server_config, experiment.running_server
     argv: list[object] = [sys.executable, "-m", "deployment_toolkit.triton_server"]
     argv += ["--model-repository", experiment.folders.model_store]
-    if experiment.launch_mode is TritonLaunchMode.REMOTE:
+    if experiment.server_config.mode is TritonLaunchMode.REMOTE:
         urls = ["--remote-http-url", server.http_url, "--remote-grpc-url", server.grpc_url]
-        return [str(part) for part in (*argv, *urls, "--models", *config.served_models)]
+        return [str(part) for part in (*argv, *urls, "--models", *experiment.names.served)]
     argv += ["--http-port", server.http_url.rpartition(":")[2], "--grpc-port", server.grpc_url.rpartition(":")[2]]
-    argv += ["--load-method", config.triton_load_model_method]
-    if experiment.server_image is not None:
-        argv += ["--image", experiment.server_image]
-        if config.triton_custom_operations is not None:
-            argv += ["--custom-operations", config.triton_custom_operations.resolve()]
-    if experiment.server_devices:
-        argv += ["--devices", *experiment.server_devices]
+    argv += ["--load-method", config.load_method]
+    if config.image is not None:
+        argv += ["--image", config.image]
+        if config.custom_operations is not None:
+            argv += ["--custom-operations", config.custom_operations.resolve()]
+    if experiment.devices:
+        argv += ["--devices", *experiment.devices]
     return [str(part) for part in argv]
 
 
@@ -77,7 +77,7 @@ def _quote(argv: Sequence[str], experiment: Experiment) -> str:
     root."""
     folders = experiment.folders
     moved = {str(folders.results): "results", str(folders.shared): "shared"}
-    if experiment.launch_mode is not TritonLaunchMode.REMOTE:  # a remote server's repository can't be moved
+    if experiment.server_config.mode is not TritonLaunchMode.REMOTE:  # a remote server's repository can't be moved
         moved[str(folders.model_store)] = "model_store"
     parts = []
     for part in argv:

@@ -49,7 +49,7 @@ class ExperimentResult:
         """Name of the experiment in tables and pictures."""
         parameters = self.experiment.parameters
         title = f"{self.experiment.number}: {parameters.format} {parameters.precision}"
-        return title if self.model_name == self.experiment.config.model_name else f"{title}, {self.model_name}"
+        return title if self.model_name == self.experiment.names.network else f"{title}, {self.model_name}"
 
     @property
     def parameters(self) -> dict[str, str]:
@@ -64,7 +64,7 @@ class ExperimentResult:
             "device": str(parameters.device_kind),
             "instances": str(parameters.number_of_model_instances),
             "max_batch_size": str(parameters.max_batch_size),
-            "host": str(host_of(self.experiment.launch_mode, parameters)),
+            "host": str(host_of(self.experiment.server_config.mode, parameters)),
             "threads": "as the host likes" if parameters.threads is None else str(parameters.threads),
             "preferred_batch_sizes": " ".join(
                 map(str, parameters.preferred_batch_sizes or [parameters.max_batch_size])
@@ -75,10 +75,10 @@ class ExperimentResult:
     @property
     def server(self) -> str:
         """Server of the experiment: the launch mode, with the container's image or the address."""
-        mode = self.experiment.launch_mode
+        mode = self.experiment.server_config.mode
         where = {
-            TritonLaunchMode.DOCKER: self.experiment.server_image,
-            TritonLaunchMode.REMOTE: self.experiment.config.triton_grpc_url,
+            TritonLaunchMode.DOCKER: self.experiment.server_config.image,
+            TritonLaunchMode.REMOTE: str(self.experiment.server_config.grpc_url),
         }
         return ", ".join(filter(None, (str(mode), where.get(mode))))
 
@@ -100,27 +100,27 @@ class ExperimentResult:
         return {
             "experiment": self.title,
             "result": self.outcome,
-            **_correctness_summary(self.correctness, self.experiment.config.correctness),
+            **_correctness_summary(self.correctness, self.experiment.correctness),
             **headline(self.offline, self.online),
         }
 
 
 def read_results(experiment: Experiment, records: list[StageRecord]) -> list[ExperimentResult]:
     """Results in an experiment's files: of the network, and of the ensemble if there is one."""
-    config, folders = experiment.config, experiment.folders
+    names, folders = experiment.names, experiment.folders
     ensemble = {stage.name for stage in ENSEMBLE_STAGES}
     own = [record for record in records if record.name not in ensemble]
-    results = [_read(experiment, config.model_name, folders.results, own)]
-    if config.ensemble_model_name is not None:
+    results = [_read(experiment, names.network, folders.results, own)]
+    if names.ensemble is not None:
         others = [record for record in records if record.name in ensemble]
-        results.append(_read(experiment, config.ensemble_model_name, folders.ensemble_results, others))
+        results.append(_read(experiment, names.ensemble, folders.ensemble_results, others))
     return results
 
 
 def keep_configs(experiment: Experiment) -> None:
     """Copies what the server was told of the experiment's models beside its results."""
-    config, folders = experiment.config, experiment.folders
-    kept = {config.model_name: folders.results, config.ensemble_model_name: folders.ensemble_results}
+    names, folders = experiment.names, experiment.folders
+    kept = {names.network: folders.results, names.ensemble: folders.ensemble_results}
     for name, folder in kept.items():
         source = folders.model_store / (name or "") / "config.pbtxt"
         if source.is_file():
@@ -141,7 +141,7 @@ def _read(experiment: Experiment, model_name: str, folder: Path, records: list[S
         read_csv(correctness) if correctness.is_file() else [],
         read_performance(offline) if offline.is_file() else [],
         read_performance(online) if online.is_file() else [],
-        _read_conversion(experiment) if model_name == experiment.config.model_name else "",
+        _read_conversion(experiment) if model_name == experiment.names.network else "",
         *(read_search(search) if search.is_file() else ()),
     )
 

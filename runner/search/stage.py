@@ -28,15 +28,15 @@ def search_settings(experiment: Experiment, shell: Shell) -> None:
 
 def search_of(experiment: Experiment) -> Search:
     """Search settings in the configuration of an experiment."""
-    search = experiment.config.search
+    search = experiment.search
     assert search is not None, "without it there is no such stage"
     return search
 
 
 def space_of(experiment: Experiment) -> Space:
     """Grid around an experiment's configured settings."""
-    parameters = experiment.configuration.parameters
-    host = host_of(experiment.launch_mode, parameters)
+    parameters = experiment.configured
+    host = host_of(experiment.server_config.mode, parameters)
     return Space.of(search_of(experiment), parameters, host, len(os.sched_getaffinity(0)))
 
 

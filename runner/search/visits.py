@@ -62,7 +62,7 @@ class Visits:
         shell.run(make_command(f"{name}_performance", argv))
         rows = tuple(read_performance(table))
         visit = MeasuredCandidate(candidate, asked.number, asked.final, rows, time.monotonic() - started)
-        self._found(visit, (tuned.folders.model_store / tuned.config.model_name / CONFIG).read_text())
+        self._found(visit, (tuned.folders.model_store / tuned.names.network / CONFIG).read_text())
         return visit
 
 
@@ -70,12 +70,12 @@ def _load_options(experiment: Experiment, search: Search, *, final: bool) -> lis
     """Options of the load on the deployed model: three windows per concurrency, the shortest possible, or in the final
     ``window_ms`` long."""
     server = experiment.running_server
-    measurement = experiment.config.measurement
+    measurement = experiment.sweeps.measurement
     if final:
         measurement = dataclasses.replace(measurement, window_ms=search.window_ms)
     return [
         *("--server-url", server.http_url if search.protocol is Scheme.HTTP else server.grpc_url),
-        *("--model-name", experiment.config.model_name, "--model-repository", experiment.folders.model_store),
+        *("--model-name", experiment.names.network, "--model-repository", experiment.folders.model_store),
         *experiment.network.row_arguments(experiment.parameters.max_batch_size),
         *("--batch-sizes", search.rows_per_request, "--concurrency", *search.concurrency),
         *("--evaluation-mode", EvaluationMode.ONLINE, "--performance-tool", PerformanceTool.PERF_ANALYZER),

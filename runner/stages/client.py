@@ -61,7 +61,7 @@ def gate_command(experiment: Experiment, name: str, reference: Path, served: Seq
     argv = [
         *script("check_correctness.py", "--metrics", experiment.network.metrics, "--reference-dump-dir", reference),
         *(part for dump in served for part in ("--dump-dir", dump)),
-        *_limits(experiment.config.correctness, reduced=is_reduced(experiment.parameters)),
+        *_limits(experiment.correctness, reduced=is_reduced(experiment.parameters)),
         *("--csv", csv),
     ]
     return make_command(name, argv)
@@ -76,15 +76,13 @@ def _limits(limits: Correctness, *, reduced: bool) -> list[object]:
 
 def offline_sweep(experiment: Experiment) -> MeasurementPoints:
     """Points that an experiment measures with one request at a time."""
-    config = experiment.config
-    return offline_points(experiment.parameters.max_batch_size, config.measurement_steps_offline, config.batching)
+    return offline_points(experiment.parameters.max_batch_size, experiment.sweeps.steps_offline, experiment.batching)
 
 
 def online_sweep(experiment: Experiment) -> MeasurementPoints:
     """Points that an experiment measures with many requests at once."""
-    parameters, config = experiment.parameters, experiment.config
-    instances = parameters.number_of_model_instances
-    return online_points(parameters.max_batch_size, instances, config.measurement_steps_online, config.batching)
+    parameters, instances = experiment.parameters, experiment.parameters.number_of_model_instances
+    return online_points(parameters.max_batch_size, instances, experiment.sweeps.steps_online, experiment.batching)
 
 
 def performance_command(
@@ -97,7 +95,7 @@ def performance_command(
     csv: Path,
 ) -> Command:
     """A sweep over a model of the server."""
-    measurement, server = experiment.config.measurement, experiment.running_server
+    measurement, server = experiment.sweeps.measurement, experiment.running_server
     # Offline the rows go through shared memory either way; over HTTP each of its regions would take up a port.
     url = server.grpc_url if mode is EvaluationMode.OFFLINE else server.http_url
     argv = [
@@ -105,7 +103,7 @@ def performance_command(
         *("--model-name", model_name, "--model-repository", experiment.folders.model_store),
         *rows,
         *("--batch-sizes", *points.batch_sizes, "--concurrency", *points.concurrency),
-        *("--evaluation-mode", mode, "--performance-tool", experiment.config.performance_tool, "--warmup"),
+        *("--evaluation-mode", mode, "--performance-tool", experiment.sweeps.tool, "--warmup"),
         *window_options(measurement),
         *("--retries", measurement.retries),
         *("--stability-percentage", measurement.stability_percentage),
@@ -126,9 +124,9 @@ def client_options(experiment: Experiment) -> list[str]:
     """User of perf_analyzer. A server's container never runs as root, and then it can't open root's shared memory;
     of a server that somebody else has started the configuration tells."""
     user, uid = None, os.getuid()
-    if experiment.launch_mode is TritonLaunchMode.REMOTE:
-        user = experiment.config.triton_client_user
-    elif experiment.launch_mode is TritonLaunchMode.DOCKER and uid == 0:
+    if experiment.server_config.mode is TritonLaunchMode.REMOTE:
+        user = experiment.server_config.client_user
+    elif experiment.server_config.mode is TritonLaunchMode.DOCKER and uid == 0:
         user = server_user(uid, os.getgid())
     return [] if user is None else ["--client-user", user]
 

@@ -17,13 +17,13 @@ ASKED_BY = ("grpc_async", "http_async")  # what differs between sync and async w
 
 def deploy_ensemble(experiment: Experiment) -> list[Command]:
     """The data set's workflow and the chain beside the deployed network, loaded and answering."""
-    config, parameters, network = experiment.config, experiment.parameters, _network(experiment)
+    parameters, network, server = experiment.parameters, _network(experiment), experiment.server_config
     argv = [
-        *script("deploy_ensemble.py", "--ensemble-model-name", config.ensemble_model_name),
-        *("--model-name", config.model_name, "--model-repository", experiment.folders.model_store),
+        *script("deploy_ensemble.py", "--ensemble-model-name", _name(experiment)),
+        *("--model-name", experiment.names.network, "--model-repository", experiment.folders.model_store),
         *("--workflow-path", network.workflow, *network.specification_options()),
         *("--preprocessing-instances", parameters.number_of_model_instances),
-        *("--model-control-mode", config.triton_load_model_method, "--load-model", "--load-model-timeout-s", "120"),
+        *("--model-control-mode", server.load_method, "--load-model", "--load-model-timeout-s", "120"),
         *("--server-url", experiment.running_server.grpc_url),
     ]
     return [make_command(f"{PREFIX}deploy", argv)]
@@ -32,7 +32,7 @@ def deploy_ensemble(experiment: Experiment) -> list[Command]:
 def ensemble_correctness(experiment: Experiment) -> list[Command]:
     """Raw validation rows through the ensemble; the gate against the framework on the preprocessed ones."""
     dumps = experiment.folders.dumps
-    batch_size = min(experiment.config.correctness.batch_size, experiment.parameters.max_batch_size)
+    batch_size = min(experiment.correctness.batch_size, experiment.parameters.max_batch_size)
     rows = _network(experiment).raw_row_arguments(batch_size)
     commands = [
         inference_command(
@@ -71,8 +71,8 @@ def _performance(experiment: Experiment, mode: EvaluationMode) -> Command:
 
 
 def _name(experiment: Experiment) -> str:
-    assert experiment.config.ensemble_model_name is not None, "without a name there are no such stages"
-    return experiment.config.ensemble_model_name
+    assert experiment.names.ensemble is not None, "without a name there are no such stages"
+    return experiment.names.ensemble
 
 
 def _dump(experiment: Experiment, transport: str) -> Path:

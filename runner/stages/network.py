@@ -60,7 +60,7 @@ def export(experiment: Experiment) -> list[Command]:
 
 def convert(experiment: Experiment) -> list[Command]:
     """Exported model -> the format to serve, compared with the exported model on real rows."""
-    parameters, correctness = experiment.parameters, experiment.config.correctness
+    parameters, correctness = experiment.parameters, experiment.correctness
     argv = [
         *_navigator("convert", experiment),
         *("--model-path", experiment.exported, "--output-path", experiment.folders.converted),
@@ -76,17 +76,17 @@ def convert(experiment: Experiment) -> list[Command]:
 
 def deploy(experiment: Experiment) -> list[Command]:
     """Converted model -> model repository of the running server, loaded and answering."""
-    parameters, config = experiment.parameters, experiment.config
+    parameters, server = experiment.parameters, experiment.server_config
     argv = [
         *_navigator("triton-config-model", experiment),
         *("--model-path", experiment.folders.converted, "--model-format", parameters.format),
         *("--model-repository", experiment.folders.model_store, "--model-version", "1"),
-        *("--model-control-mode", config.triton_load_model_method, "--load-model", "--load-model-timeout-s", "120"),
-        *("--batching", config.batching, "--backend-accelerator", parameters.backend_accelerator),
+        *("--model-control-mode", server.load_method, "--load-model", "--load-model-timeout-s", "120"),
+        *("--batching", experiment.batching, "--backend-accelerator", parameters.backend_accelerator),
         *("--max-batch-size", parameters.max_batch_size),
         *("--preferred-batch-sizes", *(parameters.preferred_batch_sizes or [parameters.max_batch_size])),
         *("--engine-count-per-device", f"{parameters.device_kind}={parameters.number_of_model_instances}"),
-        *("--host", host_of(experiment.launch_mode, parameters), "--server-url", experiment.running_server.grpc_url),
+        *("--host", host_of(server.mode, parameters), "--server-url", experiment.running_server.grpc_url),
     ]
     if parameters.max_queue_delay_us:
         argv += ["--max-queue-delay-us", parameters.max_queue_delay_us]
@@ -94,14 +94,14 @@ def deploy(experiment: Experiment) -> list[Command]:
         argv += ["--triton-backend-parameters", f"{THREADS}={parameters.threads}"]
     if parameters.tensorrt_capture_cuda_graph:
         argv.append("--tensorrt-capture-cuda-graph")
-    if parameters.format is Format.TRT and experiment.server_image is not None:
-        argv += ["--triton-docker-image", experiment.server_image]
+    if parameters.format is Format.TRT and server.image is not None:
+        argv += ["--triton-docker-image", server.image]
     return [make_command("deploy", argv)]
 
 
 def correctness(experiment: Experiment) -> list[Command]:
     """The validation data through the framework and, four ways, through the server; metrics of each; the gate."""
-    limits, dumps = experiment.config.correctness, experiment.folders.dumps
+    limits, dumps = experiment.correctness, experiment.folders.dumps
     rows = experiment.network.row_arguments(min(limits.batch_size, experiment.parameters.max_batch_size))
     commands = [
         make_command(
@@ -115,7 +115,7 @@ def correctness(experiment: Experiment) -> list[Command]:
         )
     ]
     for name in TRANSPORTS:
-        model = experiment.config.model_name
+        model = experiment.names.network
         commands.append(inference_command(experiment, f"inference_{name}", model, name, rows, dumps / name))
     for name in (REFERENCE, *TRANSPORTS):
         argv = [
@@ -153,24 +153,24 @@ def _reduced_precision(experiment: Experiment) -> list[object]:
     parameters = experiment.parameters
     if not is_reduced(parameters):
         return []
-    options: list[object] = ["--reduced-precision-atol", experiment.config.correctness.reduced_precision_atol]
+    options: list[object] = ["--reduced-precision-atol", experiment.correctness.reduced_precision_atol]
     calibrated = parameters.precision is Precision.INT8
     return [*options, *(("--calibration-data-pattern", experiment.network.train_pattern) if calibrated else ())]
 
 
 def _converter(experiment: Experiment) -> list[object]:
     """Place of the conversion: what TensorRT makes, in a container whose TensorRT is the server's container's."""
-    image, target = experiment.server_image, experiment.parameters.format
+    image, target = experiment.server_config.image, experiment.parameters.format
     if image is None or target not in (Format.TRT, Format.TF_TRT):
         return ["--launch-mode", "local"]
     named: list[object] = ["--triton-docker-image", image]
     if target is Format.TF_TRT:
-        named = ["--container-version", experiment.config.container_release(experiment.configuration)]
+        named = ["--container-version", experiment.server_config.release]
     return ["--launch-mode", "docker", *named, "--gpus", *experiment.devices]
 
 
 def _performance(experiment: Experiment, mode: EvaluationMode, points: MeasurementPoints) -> Command:
-    model, csv = experiment.config.model_name, experiment.folders.results / f"triton_performance_{mode}.csv"
+    model, csv = experiment.names.network, experiment.folders.results / f"triton_performance_{mode}.csv"
     return performance_command(experiment, f"performance_{mode}", model, mode, points, _rows(experiment), csv)
 
 
@@ -182,4 +182,4 @@ def _rows(experiment: Experiment) -> list[object]:
 def _navigator(command: str, experiment: Experiment) -> list[object]:
     program = Path(sys.executable).with_name("model-navigator")
     workspace = experiment.folders.shared / "navigator_workspace"
-    return [program, command, "--model-name", experiment.config.model_name, "--workspace-path", workspace, "--verbose"]
+    return [program, command, "--model-name", experiment.names.network, "--workspace-path", workspace, "--verbose"]

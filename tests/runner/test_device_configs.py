@@ -208,7 +208,7 @@ def test_host_follows_from_the_launch_mode_and_device(
     keys |= {"container_version": "25.07"} if mode == "docker" else {}
     config = _load(tmp_path, small_config | keys)
     workspace = create_workspace(tmp_path / "workspace")
-    made = Experiment(1, config, config.configurations[0].parameters, workspace, workspace.experiment(1))
+    made = Experiment.create(config, 1, workspace)
     made.server = TritonServer(grpc_url="grpc://a:2")
     (command,) = deploy(made)
     assert command.argv[command.argv.index("--host") + 1] == host

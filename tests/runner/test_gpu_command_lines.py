@@ -4,6 +4,7 @@ gpu_command_lines.yaml. The tests use no GPU and no container engine."""
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -50,18 +51,9 @@ def experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
     def made(name: str) -> list[Experiment]:
         config = load_config(ROOT / "runner" / f"config_{name}.yaml")
         workspace = create_workspace(tmp_path / "workspace")
-        return [
-            Experiment(
-                number,
-                config,
-                configuration.parameters,
-                workspace,
-                workspace.experiment(number),
-                server=TritonServer(http_url="http://127.0.0.1:8000", grpc_url="grpc://127.0.0.1:8001"),
-                devices=DEVICES,
-            )
-            for number, configuration in enumerate(config.configurations, 1)
-        ]
+        server = TritonServer(http_url="http://127.0.0.1:8000", grpc_url="grpc://127.0.0.1:8001")
+        experiments = [Experiment.create(config, number, workspace, DEVICES) for number in config.experiment_numbers]
+        return [dataclasses.replace(experiment, server=server) for experiment in experiments]
 
     return made
 
@@ -112,13 +104,13 @@ def test_configuration_gives_the_expected_servers(
         repository = experiment.folders.model_store
         repository.mkdir(parents=True, exist_ok=True)
         if values["image"] is None:
-            assert experiment.launch_mode is TritonLaunchMode.EMBEDDED
+            assert experiment.server_config.mode is TritonLaunchMode.EMBEDDED
             server_for(experiment)
             assert embedded.call_args.args == (repository,)
             assert list(embedded.call_args.kwargs["devices"]) == values["gpus"]
             continue
         if values["image"] == "BUILT" and experiment.number == 1:  # once for all of them
-            require_launchable(experiment.config, [0])
+            require_launchable(load_config(ROOT / "runner" / f"config_{name}.yaml"), [0])
         with pytest.raises(_CapturedError), server_for(experiment):
             pass
         spec: ContainerSpec = mock_engine.container.call_args.args[0]

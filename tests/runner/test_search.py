@@ -306,7 +306,7 @@ def test_search_stage_sets_the_chosen_parameters(made: Experiment) -> None:
     assert served.names[:3] == ["search_01_deploy", "search_01_performance", "search_02_deploy"]
     assert sum("left out, it could not be served or measured" in line for line in served.told) == 2
     chosen = Candidate(2, 1, (512,), 1000)
-    assert made.parameters == chosen.over(made.configuration.parameters)
+    assert made.parameters == chosen.over(made.configured)
     assert (folder / "search" / "config.pbtxt").read_text() == str(chosen)
     assert "best so far" in served.told[-2] and "s left" in served.told[-2]
     assert "chosen: 2 instances, 1 thread, batch 512 preferred" in served.told[-1]
@@ -320,7 +320,7 @@ def test_interrupted_search_keeps_and_reports_its_measurements(made: Experiment)
         search_settings(made, _Served(made, most=5))
     (result,) = read_results(made, [])
     assert (len(result.search), result.searched) == (2, False)
-    assert made.parameters == made.configuration.parameters
+    assert made.parameters == made.configured
     assert "The search ended before it came to a choice.\n" in search_section(result)
     assert search_plots([result], "a host")["search_1.png"].startswith(b"\x89PNG")
 

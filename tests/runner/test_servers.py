@@ -72,7 +72,7 @@ def test_embedded_server_sees_the_gpus_of_a_gpu_experiment(
     workspace = create_workspace(tmp_path / "workspace")
     for number, devices in ((1, None), (2, "0,1")):
         made = Experiment.create(config, number, workspace, (0, 1))
-        assert made.server_image is None
+        assert made.server_config.image is None
         with server_for(made) as server:
             environment = Path(f"/proc/{server.pid}/environ").read_text().split("\0")
         told = dict(item.partition("=")[::2] for item in environment)

@@ -157,7 +157,7 @@ def test_experiments_have_separate_launch_modes(small_config: dict[str, Any], tm
     assert (str(config.http_server), str(config.grpc_server)) == ("http://far:1", "grpc://far:2")
     workspace = create_workspace(tmp_path / "workspace")
     made = [Experiment.create(config, number, workspace, ()) for number in (1, 2, 3)]
-    assert [item.server_image for item in made] == [None, "mine:1", None]
+    assert [item.server_config.image for item in made] == [None, "mine:1", None]
     assert made[2].folders.model_store == Path("models").resolve()
     alone = {name: value for name, value in MIXED.items() if name not in ("configurations", "http_port")}
     config = load_config(_write(tmp_path, small_config | alone | {"triton_launch_mode": "remote"}, "container_version"))
@@ -206,7 +206,7 @@ def test_dockerfile_is_searched_here_and_then_in_the_project(
     config = load_config(path)
     assert (config.dockerfile, config.from_image_name) == (ROOT / "Dockerfile", "debian:12")
     made = Experiment.create(config, 1, create_workspace(tmp_path / "workspace"), ())
-    assert made.server_image == built_image_name(ROOT / "Dockerfile", "debian:12")
+    assert made.server_config.image == built_image_name(ROOT / "Dockerfile", "debian:12")
     (tmp_path / "Dockerfile").touch()
     assert config.dockerfile is not None and config.dockerfile.resolve() == tmp_path / "Dockerfile"
 

@@ -53,9 +53,9 @@ def test_perf_analyzer_runs_as_the_user_of_the_server_container(
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(small_config | keys))
     config, workspace = load_config(path), create_workspace(tmp_path / "workspace")
-    parameters = config.configurations[0].parameters
     server = TritonServer(http_url="http://127.0.0.1:1", grpc_url="grpc://127.0.0.1:2", metrics_url="")
-    experiment = Experiment(1, config, parameters, workspace, workspace.experiment(1), server)
+    experiment = Experiment.create(config, 1, workspace)
+    experiment.server = server
     for mode in EvaluationMode:
         points = offline_sweep(experiment)
         command = performance_command(experiment, "name", "model", mode, points, [], tmp_path / "latency.csv")

@@ -36,10 +36,7 @@ def make(small_config: Plain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             path.write_text(yaml.safe_dump(small_config | keys))
         config = load_config(path)
         workspace = create_workspace(tmp_path / "workspace")
-        made = Experiment(
-            number, config, config.configurations[number - 1].parameters, workspace, workspace.experiment(number),
-            devices=devices,
-        )  # fmt: skip
+        made = Experiment.create(config, number, workspace, devices)
         made.server = TritonServer(http_url="http://127.0.0.1:8000", grpc_url="grpc://127.0.0.1:8001")
         return made
 
