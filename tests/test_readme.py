@@ -15,12 +15,14 @@ import yaml
 
 from deployment_toolkit.checkout import ROOT
 from tests.checkout import copy_checkout, run_block, server_by_hand
+from tests.small_outbrain import small_outbrain_spec
 
 PAGES = {name: (ROOT / name).read_text() for name in ("README.md", "docs/step-by-step.md", "docs/gpu.md")}
 README = PAGES["README.md"]
 RUN = ROOT / "reports" / "cpu_2_cores"
 CUTS = {
     "--displays 40000": "--displays 400",
+    "scripts/preproc.sh": "scripts/preproc.sh --feature-spec small_spec.yaml",
     "--batch-sizes 1 1024 4096": "--batch-sizes 1 64",
     "--concurrency 8 64": "--concurrency 8",
     "--warmup": "--retries 0",
@@ -67,6 +69,7 @@ def test_step_by_step_commands_run(checkout: Path) -> None:
             block = block.replace(printed, cut)
         run_block(setup + block, checkout, _environment())
 
+    (checkout / "small_spec.yaml").write_text(small_outbrain_spec(1000).to_yaml())
     for block in before:
         run(block)
     with server_by_hand(f"bash -c '{setup.strip()} && exec {server.strip()} \"$@\"' _", checkout, _environment()):

@@ -147,7 +147,8 @@ def finished_runs(
     and an ensemble. Both start without data and checkpoint. Gives the folder and the output of each."""
     folder = tmp_path_factory.mktemp("config")
     configs = {
-        "two": small_config | {"configurations": [experiment(format="tf-savedmodel"), experiment()]},
+        "two": small_config
+        | {"configurations": [experiment(format="tf-savedmodel"), experiment(export_format="onnx")]},
         "one": small_config
         | {"measurement_steps_online": 1, "ensemble_model_name": ENSEMBLE}
         | {"search": SMALL_SEARCH},

@@ -48,7 +48,10 @@ def test_remote_run_passes_and_leaves_the_server_unchanged(
     nothing_left: None,
 ) -> None:
     server, repository = theirs
-    configured = {"configurations": [experiment(format="tf-savedmodel"), experiment()], "http_port": 1}
+    configured = {
+        "configurations": [experiment(format="tf-savedmodel"), experiment(export_format="onnx")],
+        "http_port": 1,
+    }
     process = start_runner(
         small_config | configured | {"measurement_steps_online": 1},
         *("--triton-launch-mode", "remote", "--experiments", 2, "--triton-model-repository", repository),
