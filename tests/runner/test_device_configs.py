@@ -65,6 +65,12 @@ def test_gpu_hosts_have_a_configuration_and_a_start_script() -> None:
     assert {path.stem.removeprefix("start_") for path in folder.glob("start_NVIDIA-*.sh")} >= DEVICES.keys()
 
 
+def test_configurations_with_the_same_images_stay_equal() -> None:
+    names = ("NVIDIA-A30", "NVIDIA-T4", "NVIDIA-DGX-A100-(1x-A100-80GB)")
+    texts = [(ROOT / "runner" / f"config_{name}.yaml").read_text().splitlines()[1:] for name in names]
+    assert texts[0] == texts[1] == texts[2]
+
+
 @pytest.mark.parametrize("device", DEVICES)
 def test_gpu_host_configuration_has_the_two_published_experiments(device: str) -> None:
     config = load_config(ROOT / "runner" / f"config_{device}.yaml")
