@@ -2,8 +2,9 @@
 
     python -m runner.keep_report RUN NAME
 
-copies report.md, task.yaml, the summaries, the pictures and, for each experiment, its tables and ``config.pbtxt``.
-Files that repeat those tables or only run on the host that made them are not copied. The checkout's path is removed
+copies report.md, task.yaml, the summaries with the rows of all experiments, the pictures and, for each experiment, the
+table of its search and ``config.pbtxt``. Files that repeat those tables or only run on the host that made them are not
+copied. The checkout's path is removed
 from file names.
 """
 
@@ -26,11 +27,8 @@ KEPT = (
     "task.yaml",
     "*_summary.csv",
     "plots/*.png",
-    "experiment_*/correctness.csv",
-    "experiment_*/triton_performance_*.csv",
     "experiment_*/search.csv",
     "experiment_*/config.pbtxt",
-    "experiment_*/ensemble/*.csv",
     "experiment_*/ensemble/config.pbtxt",
 )
 _TEXTS = (".md", ".yaml", ".csv", ".pbtxt")

@@ -34,7 +34,7 @@ from deployment_toolkit.results.performance import (
     markdown_table,
     peak,
     read_csv,
-    read_performance,
+    read_performance_summary,
 )
 from deployment_toolkit.results.plots import offline_plots, online_plots
 
@@ -145,14 +145,14 @@ class OwnRun:
 def _measured(folder: Path, task: Mapping[str, Any]) -> dict[str, tuple[list[PerformanceRow], list[PerformanceRow]]]:
     """Rows of a kept run's experiments, offline and online, by title."""
     host, measured = f"{task['system']['cpu']}, {task['system']['cores']} cores", {}
+    paths = (
+        folder / f"triton_performance_{mode}_summary.csv" for mode in (EvaluationMode.OFFLINE, EvaluationMode.ONLINE)
+    )
+    offline, online = (read_performance_summary(path, "experiment") if path.exists() else {} for path in paths)
     for number, configuration in enumerate(task["config"]["configurations"], 1):
-        parameters, results = configuration["parameters"], folder / f"experiment_{number}"
-        offline, online = (
-            results / f"triton_performance_{mode}.csv" for mode in (EvaluationMode.OFFLINE, EvaluationMode.ONLINE)
-        )
-        if offline.exists() and online.exists():
-            title = f"{host}, {parameters['format']} {parameters['precision']}"
-            measured[title] = (read_performance(offline), read_performance(online))
+        parameters, key = configuration["parameters"], str(number)
+        if key in offline and key in online:
+            measured[f"{host}, {parameters['format']} {parameters['precision']}"] = (offline[key], online[key])
     return measured
 
 

@@ -148,10 +148,9 @@ def test_readme_tables_equal_the_kept_run(mode: str) -> None:
     ran = [(item["parameters"]["format"], item["parameters"]["precision"]) for item in configurations]
     for model_format, precision, table in tables:
         number = ran.index((model_format, precision)) + 1
-        path = RUN / f"experiment_{number}" / f"triton_performance_{mode}.csv"
         header, _, *lines = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in table.splitlines()]
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
+        with (RUN / f"triton_performance_{mode}_summary.csv").open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["experiment"] == str(number)]
         assert len(lines) == len(rows)
         for cells, row in zip(lines, rows, strict=True):
             for title, cell in zip(header, cells, strict=True):

@@ -99,21 +99,35 @@ def in_order(rows: Iterable[PerformanceRow]) -> list[PerformanceRow]:
 
 def write_performance(path: Path, rows: Sequence[PerformanceRow]) -> None:
     """Writes performance rows, at least one, as CSV, sorted; the file is replaced atomically."""
-    cells = [{column.name: column.cell(row[column.name]) for column in PERFORMANCE_COLUMNS} for row in in_order(rows)]
-    write_csv(path, cells)
+    write_csv(path, [performance_cells(row) for row in in_order(rows)])
+
+
+def performance_cells(row: PerformanceRow) -> dict[str, str]:
+    """Cells of a performance row in a CSV, by column."""
+    return {column.name: column.cell(row[column.name]) for column in PERFORMANCE_COLUMNS}
 
 
 def read_performance(path: Path) -> list[PerformanceRow]:
     """Reads the rows of a performance CSV, sorted. Without a column ``Settled``, as in files of other tools, every row
     counts as settled. Raises DataError if there is no such file or a column or a value is missing or unreadable."""
-    rows: list[PerformanceRow] = []
+    return in_order(_parse(line, f"{path}, line {number}") for number, line in enumerate(read_csv(path), start=2))
+
+
+def read_performance_summary(path: Path, key: str) -> dict[str, list[PerformanceRow]]:
+    """Reads a performance CSV with further columns: the rows by the values of the column ``key``, each list sorted.
+    Raises what ``read_performance`` raises."""
+    groups: dict[str, list[PerformanceRow]] = {}
     for number, line in enumerate(read_csv(path), start=2):
-        row = {SETTLED: "yes", **line}
-        try:
-            rows.append({column.name: column.parse(row[column.name]) for column in PERFORMANCE_COLUMNS})
-        except (KeyError, ValueError, TypeError) as error:
-            raise DataError(f"{path}, line {number} is not a performance result ({error!r}): measure again") from error
-    return in_order(rows)
+        groups.setdefault(line.get(key, ""), []).append(_parse(line, f"{path}, line {number}"))
+    return {name: in_order(rows) for name, rows in groups.items()}
+
+
+def _parse(line: Mapping[str, str], where: str) -> PerformanceRow:
+    row = {SETTLED: "yes", **line}
+    try:
+        return {column.name: column.parse(row[column.name]) for column in PERFORMANCE_COLUMNS}
+    except (KeyError, ValueError, TypeError) as error:
+        raise DataError(f"{where} is not a performance result ({error!r}): measure again") from error
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

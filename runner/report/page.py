@@ -7,7 +7,7 @@ from pathlib import Path
 
 from deployment_toolkit.core import EvaluationMode
 from deployment_toolkit.files.atomic import replace_when_complete, write_text
-from deployment_toolkit.results.performance import markdown_table, performance_markdown
+from deployment_toolkit.results.performance import markdown_table, performance_cells, performance_markdown
 from deployment_toolkit.results.plots import offline_plots, online_plots
 from deployment_toolkit.results.tables import write_csv
 from runner.config.parts import Correctness
@@ -173,7 +173,9 @@ def _write_summaries(results: Sequence[ExperimentResult], folder: Path) -> None:
     if correctness:
         write_csv(folder / "correctness_summary.csv", correctness)
     for mode in EvaluationMode:
-        rows = [{**result.parameters, **row} for result in results for row in result.performance(mode)]
+        rows = [
+            {**result.parameters, **performance_cells(row)} for result in results for row in result.performance(mode)
+        ]
         if rows:
             write_csv(folder / f"triton_performance_{mode}_summary.csv", rows)
 
