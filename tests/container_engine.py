@@ -91,7 +91,21 @@ def _images() -> Iterator[tuple[Path, bool]]:
             finally:
                 remove_folder(folder)
         else:
-            yield KEPT_IMAGES / "storage", True
+            yield from _kept_images()
+
+
+def _kept_images() -> Iterator[tuple[Path, bool]]:
+    """The kept images, or none if the test run before this one was killed."""
+    storage, complete = KEPT_IMAGES / "storage", KEPT_IMAGES / "complete"
+    if storage.exists() and not complete.exists():
+        remove_folder(storage)
+    complete.unlink(missing_ok=True)
+    # podman's database of containers, which names the folders of the run before; there are no containers.
+    for database in ("libpod", "db.sql"):
+        path = storage / database
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    yield storage, True
+    complete.touch()
 
 
 @contextlib.contextmanager

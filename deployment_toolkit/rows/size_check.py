@@ -99,7 +99,7 @@ class SizeComparison:
         if self.largest <= tolerance:
             return
         name, row = self._worst.output, self._worst.row
-        answers = {size: self._answer(size, row)[name] for size in self._sizes}
+        answers = {size: self._answer(size, row, name) for size in self._sizes}
         alike = {
             a: [b for b in self._sizes if self._distances(name, answers[a], answers[b])[0] <= tolerance]
             for a in self._sizes
@@ -138,13 +138,15 @@ class SizeComparison:
         self._answers[size][start] = y
         return y
 
-    def _answer(self, size: int, row: int) -> Arrays:
-        """Answer to ``row`` in a request of ``size`` rows, sent now if no earlier request had this row."""
-        start = next((start for start in self._answers[size] if start <= row < start + size), None)
-        if start is None:
+    def _answer(self, size: int, row: int, name: str) -> Array:
+        """Output ``name`` of ``row`` in a request of ``size`` rows, sent now if no earlier request had this row; of
+        several requests the answer that differs most from the largest size's."""
+        windows = self._answers[size]
+        if not any(start <= row < start + size for start in windows):
             self._ask(size, row)
-            return self._answer(size, row)
-        return {name: array[row - start : row - start + 1] for name, array in self._answers[size][start].items()}
+        found = [y[name][row - start : row - start + 1] for start, y in windows.items() if start <= row < start + size]
+        reference = self._answers[self._rows][0][name][row : row + 1]
+        return max(found, key=lambda array: float(self._distances(name, array, reference)[0]))
 
     def _magnitude(self, name: str) -> float:
         arrays = [y[name] for windows in self._answers.values() for y in windows.values()]

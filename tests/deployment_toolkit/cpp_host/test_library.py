@@ -106,7 +106,7 @@ def test_server_without_a_compiler_starts_without_the_cpp_host(
     with local_server(repository, log_path=tmp_path / "server.log") as running:
         assert "the server starts without the C++ host: there is no C++ compiler: install one" in caplog.text
         with pytest.raises(
-            BackendError, match=r"has no C\+\+ host: there is no C\+\+ compiler: .*g\+\+.*ziglang.*anew"
+            BackendError, match=r"has no C\+\+ host: there is no C\+\+ compiler: .*g\+\+.*ziglang.*restart the server"
         ):
             load_and_check(running.http_url, deployment, method=LoadMethod.EXPLICIT, timeout_s=30)
 

@@ -112,6 +112,22 @@ def test_size_error_names_the_difference_and_the_limit() -> None:
         check_sizes(infer, SPEC, load_sizes(4096), TOLERANCE)
 
 
+def test_size_is_named_if_only_a_later_request_of_it_is_wrong() -> None:
+    requests: list[int] = []
+
+    def infer(x: Arrays) -> Arrays:
+        y, rows = right(x), len(x["amount"])
+        if rows == 5 and 5 in requests:
+            y["score"][0] += 1
+        requests.append(rows)
+        return y
+
+    with pytest.raises(
+        SizeError, match="^requests of 5 rows are answered wrongly: output score of row 1 differs by 1 "
+    ):
+        check_sizes(infer, SPEC, load_sizes(6), TOLERANCE)
+
+
 def test_wrong_sizes_are_all_named() -> None:
     with pytest.raises(
         SizeError, match="^requests of 63, 128 and 4096 rows are answered wrongly: output score of row 1 "
