@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.metadata
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from deployment_toolkit.core import Format
 from deployment_toolkit.files import fingerprint
 from deployment_toolkit.files.atomic import write_text
 from deployment_toolkit.options.mapping import to_plain
+from deployment_toolkit.packages import installed_versions
 
 logger = logging.getLogger("convert")
 
@@ -67,13 +67,7 @@ class Ledger:
 def tool_versions(formats: Iterable[Format]) -> dict[str, str]:
     """Versions of the installed packages for these formats, and a digest of this project's code for them."""
     names = sorted({name for model_format in formats for name in _PACKAGES.get(model_format, ())})
-    versions = {"deployment_toolkit.library": _own_code()}
-    for name in names:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
+    return {"deployment_toolkit.library": _own_code(), **installed_versions(names)}
 
 
 @functools.cache

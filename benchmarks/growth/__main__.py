@@ -11,7 +11,6 @@ the same settings are kept; ``--fresh`` measures them again.
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import shlex
 from collections.abc import Mapping, Sequence
@@ -28,6 +27,7 @@ from deployment_toolkit.core import Host
 from deployment_toolkit.errors import DeploymentError, UsageError, require_options_at_least
 from deployment_toolkit.files.atomic import replace_when_complete, write_text
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
+from deployment_toolkit.packages import installed_versions
 from deployment_toolkit.progress import progress_bar
 from runner.serving import read_system_info
 from widedeep.features.options import read_feature_spec
@@ -148,7 +148,7 @@ def _write(
 
 
 def _versions() -> str:
-    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES)
+    return ", ".join(f"{name} {version}" for name, version in installed_versions(_PACKAGES).items())
 
 
 if __name__ == "__main__":

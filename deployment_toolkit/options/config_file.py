@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from deployment_toolkit.errors import UsageError
-from deployment_toolkit.options.located_yaml import Located, load_yaml
+from deployment_toolkit.options.located_yaml import Located, load_yaml, nearest
 from deployment_toolkit.options.params import OneLineParser, Plugin, add_plugins, options_of
 
 _TENSOR_KEYS = {"name", "shape", "dtype"}
@@ -51,9 +50,7 @@ def _set_defaults(parser: argparse.ArgumentParser, entries: Mapping[str, Located
     }
     for key, entry in entries.items():
         if key not in actions:
-            near = difflib.get_close_matches(key, actions, 1)
-            hint = f"did you mean {near[0]}?" if near else "see --help for the options"
-            raise UsageError(f"{entry.where}: unknown key {key}; {hint}")
+            raise UsageError(f"{entry.where}: unknown key {key}{nearest(key, actions, 'see --help for the options')}")
         action = actions[key]
         parser.set_defaults(**{action.dest: _converted(parser, action, entry.plain, f"{entry.where}: {key}")})
         action.required = False

@@ -86,11 +86,12 @@ class Located:
         return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """End of an error message: ``, did you mean X?`` if a known word is near, else the list of the known words."""
+def nearest(word: str, known: Iterable[str], otherwise: str | None = None) -> str:
+    """End of an error message: ``, did you mean X?`` if a known word is near, else the advice ``otherwise``, by default
+    the list of the known words."""
     known = sorted(known)
     matches = difflib.get_close_matches(word, known, n=1)
-    return f", did you mean {matches[0]}?" if matches else f"; known are {', '.join(known)}"
+    return f", did you mean {matches[0]}?" if matches else f"; {otherwise or 'known are ' + ', '.join(known)}"
 
 
 def load_yaml(path: Path, *, empty_keys: bool = False) -> Located:

@@ -4,7 +4,6 @@ names its shared memory only after the model's tensors."""
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import re
@@ -12,6 +11,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from deployment_toolkit.files.locks import hold_lock
 from deployment_toolkit.machine import SHARED_MEMORY
 
 logger = logging.getLogger("performance")
@@ -26,11 +26,10 @@ def machine_to_itself(folder: Path | None = None) -> Iterator[None]:
     path = (folder or Path(tempfile.gettempdir())) / _LOCK_NAME
     descriptor = _open(path)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.info("another measurement runs on this machine, waiting for it to end (lock %s)", path)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        hold_lock(
+            descriptor,
+            lambda: logger.info("another measurement runs on this machine, waiting for it to end (lock %s)", path),
+        )
         yield
     finally:
         os.close(descriptor)

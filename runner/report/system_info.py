@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import psutil
 
 from deployment_toolkit.hardware import gpu_descriptions
+from deployment_toolkit.packages import installed_versions
 
 PACKAGES = (
     "tensorflow-cpu",
@@ -60,15 +60,9 @@ def read_system_info() -> SystemInfo:
         system=f"{_distribution()}, Linux {platform.release()}",
         python=platform.python_version(),
         load_average=round(psutil.getloadavg()[0], 2),
-        packages=_versions(),
+        packages=installed_versions(PACKAGES),
         gpus=gpu_descriptions(),
     )
-
-
-def _versions() -> dict[str, str]:
-    """Versions of the installed packages."""
-    installed = {name: found for name in PACKAGES for found in importlib.metadata.distributions(name=name)}
-    return {name: found.version for name, found in installed.items()}
 
 
 def _cpu_name() -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from deployment_toolkit.files.locks import hold_lock
 from runner.command import Command, module_command
 from runner.config.parts import Checkpoint
 from runner.config.run import RunConfig
@@ -37,11 +37,7 @@ def preparation_lock(config: RunConfig) -> Iterator[None]:
     """Held while data and checkpoints are made, so that two runs make them once."""
     config.datasets_dir.mkdir(parents=True, exist_ok=True)
     with (config.datasets_dir / ".preparation.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.info("another run prepares %s: waiting for it", config.datasets_dir)
-            fcntl.flock(file, fcntl.LOCK_EX)
+        hold_lock(file, lambda: logger.info("another run prepares %s: waiting for it", config.datasets_dir))
         yield
 
 

@@ -203,7 +203,7 @@ def test_config_file_with_an_unknown_plugin_option_is_refused(
     command: list[str], tiny_savedmodel: Path, real_rows: list[str], tmp_path: Path
 ) -> None:
     (tmp_path / "options.yaml").write_text(f"dataloader: {real_rows[1]}\ndata_patern: x\n")
-    with pytest.raises(UsageError, match="unknown key data_patern; did you mean data_pattern?"):
+    with pytest.raises(UsageError, match="unknown key data_patern, did you mean data_pattern?"):
         main([*command, "-p", str(tiny_savedmodel), "--config-path", str(tmp_path / "options.yaml")])
 
 

@@ -340,7 +340,7 @@ def test_command_line_wins_over_defaults_from_a_file(model: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("max_bach_size: 3", "options.yaml:1: unknown key max_bach_size; did you mean max_batch_size?"),
+        ("max_bach_size: 3", "options.yaml:1: unknown key max_bach_size, did you mean max_batch_size?"),
         ("max_batch_size: many", "options.yaml:1: max_batch_size: invalid int value: 'many'"),
         ("max_batch_size: [1, 2]", "max_batch_size: one value is wanted"),
         ("batching: sometimes", "batching: invalid choice: 'sometimes'"),
