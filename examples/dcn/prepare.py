@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,11 +105,10 @@ def train(options: PrepareOptions, checkpoint_dir: Path) -> None:
 
     tf.keras.utils.set_random_seed(options.seed)
     module = _plugin("model.py", ModelModule)
-    pattern = str(options.data_dir / "{}" / "*.parquet")
     network = module.build_model()
     network.compile(tf.keras.optimizers.Adam(0.002), "mse", metrics=[tf.keras.metrics.RootMeanSquaredError("rmse")])
-    x, y = _all_rows(pattern.format("train"))
-    valid = _all_rows(pattern.format("valid"))
+    x, y = _all_rows(options.data_dir / "train")
+    valid = _all_rows(options.data_dir / "valid")
     network.fit(x, y, options.batch_size, options.epochs, verbose=2, validation_data=valid, validation_batch_size=4096)
     with replace_when_complete(checkpoint_dir) as beside:
         beside.mkdir(parents=True)
@@ -116,7 +116,8 @@ def train(options: PrepareOptions, checkpoint_dir: Path) -> None:
     logger.info("wrote checkpoint %s", checkpoint_dir)
 
 
-def _all_rows(pattern: str) -> tuple[Arrays, Array]:
+def _all_rows(folder: Path) -> tuple[Arrays, Array]:
+    pattern = f"{glob.escape(str(folder))}/*.parquet"
     rows = _plugin("dataloader.py", DataloaderModule).get_dataloader_fn(data_pattern=pattern, batch_size=1 << 30)
     _, x, y = next(rows())
     return x, y["rating"]
