@@ -18,8 +18,6 @@ from deployment_toolkit.options.params import add_dataclass, from_args, make_par
 from runner.config.options import LaunchOptions
 from runner.config.run import RunConfig, load_config
 from runner.config.search import Search
-from runner.pipeline import run_pipeline
-from runner.servers import require_launchable
 from runner.workspace import create_workspace
 
 logger = logging.getLogger("runner")
@@ -64,6 +62,10 @@ def main(argv: list[str]) -> int:
     if options.print_launch_modes:
         _print_launch_modes(config, numbers)
         return 0
+    # Drawing and containers take half a second to import, which only a run needs.
+    from runner.pipeline import run_pipeline
+    from runner.servers import require_launchable
+
     require_launchable(config, options.devices, numbers)
     require_free_space(options.workspace_path, _needed_bytes(len(numbers)), "this run")
     workspace = create_workspace(options.workspace_path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import re
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from deployment_toolkit.containers.container import Container
 from deployment_toolkit.containers.engine import ContainerEngine
+from deployment_toolkit.containers.images import built_image_name
 from deployment_toolkit.containers.spec import ContainerSpec
 from deployment_toolkit.core import LoadMethod
 from deployment_toolkit.errors import ContainerError, ServerError
@@ -136,12 +136,6 @@ def version_options(environment: Mapping[str, str]) -> list[str]:
     if version and (int(version[1]), int(version[2])) >= _FORBIDS_CLIENT_SHM:
         return ["--allow-client-shm=true"]
     return []
-
-
-def built_image_name(dockerfile: Path, from_image_name: str | None = None) -> str:
-    """Name of the image that ``built_image`` makes: the same for the same file and the same base."""
-    told = f"{dockerfile.resolve()}\n{from_image_name or ''}"
-    return f"wide-deep-tritonserver:{hashlib.sha256(told.encode()).hexdigest()[:12]}"
 
 
 def built_image(engine: ContainerEngine, dockerfile: Path, from_image_name: str | None = None) -> str:

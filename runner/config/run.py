@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from deployment_toolkit.checkout import ROOT
-from deployment_toolkit.containers.images import TRITON_IMAGE
+from deployment_toolkit.containers.images import TRITON_IMAGE, built_image_name
 from deployment_toolkit.core import Batching, LoadMethod, PerformanceTool
 from deployment_toolkit.errors import UsageError, require_at_least
 from deployment_toolkit.options.located_yaml import load_yaml
 from deployment_toolkit.options.mapping import from_mapping
 from deployment_toolkit.server_access.url import Scheme, ServerUrl
 from deployment_toolkit.triton_performance_runner.client_user import ClientUser
-from deployment_toolkit.triton_server.docker import built_image_name
 from runner.config.experiment import ExperimentConfig, TritonLaunchMode, require_release
 from runner.config.network import NetworkConfig
 from runner.config.parts import (

@@ -18,9 +18,9 @@ import yaml
 import runner.servers
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.containers.engine import ContainerEngine
+from deployment_toolkit.containers.images import built_image_name
 from deployment_toolkit.containers.spec import LABEL, ContainerSpec
 from deployment_toolkit.server_access.private_options import build_library
-from deployment_toolkit.triton_server.docker import built_image_name
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.config.experiment import TritonLaunchMode
 from runner.config.run import load_config

@@ -14,8 +14,9 @@ import yaml
 
 import runner.servers
 from deployment_toolkit.containers.engine import ContainerEngine
+from deployment_toolkit.containers.images import built_image_name
 from deployment_toolkit.errors import ContainerError, ServerError
-from deployment_toolkit.triton_server.docker import built_image, built_image_name
+from deployment_toolkit.triton_server.docker import built_image
 from runner.config.run import RunConfig, load_config
 from runner.experiment import Experiment
 from runner.servers import require_launchable, server_for

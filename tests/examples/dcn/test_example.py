@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import subprocess
 import sys
 from pathlib import Path
@@ -12,12 +13,13 @@ import pytest
 import yaml
 
 from deployment_toolkit.checkout import ROOT
-from deployment_toolkit.core import DataloaderModule, MetricsModule
+from deployment_toolkit.core import DataloaderModule, MetricsModule, Precision
 from deployment_toolkit.errors import DataError
+from deployment_toolkit.hardware import missing_instructions
 from deployment_toolkit.options.params import load_module
 
 EXAMPLE = ROOT / "examples" / "dcn"
-INT8 = 4  # number of the experiment
+NUMBERS = {Precision.FP32: 3, Precision.INT8: 4}  # of the OpenVINO experiments
 DEADLINE_S = 600
 PAGE = (ROOT / "docs" / "another-network.md").read_text()
 COMMAND = ".venv/bin/python -m runner --config-path examples/dcn/config.yaml"
@@ -43,7 +45,9 @@ def test_example_runs_to_its_report(config: dict[str, Any], tmp_path: Path) -> N
     assert f"```bash\n{COMMAND}\n```" in PAGE
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(config | {"datasets_dir": str(tmp_path / "datasets")}))
-    command = [sys.executable, "-m", "runner", "--config-path", str(path), "--experiments", str(INT8)]
+    precision = Precision.FP32 if missing_instructions(Precision.INT8) else Precision.INT8
+    number = NUMBERS[precision]
+    command = [sys.executable, "-m", "runner", "--config-path", str(path), "--experiments", str(number)]
     command += ["--workspace-path", str(tmp_path / "workspace")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -54,14 +58,27 @@ def test_example_runs_to_its_report(config: dict[str, Any], tmp_path: Path) -> N
         *("export", "convert", "deploy", "correctness", "performance offline", "performance online"),
     ]
     report = (run / "report.md").read_text()
-    for words in ("# DCN, run", "RMSE framework", "RMSE served", "NDCG@10 served", "openvino int8"):
+    for words in ("# DCN, run", "RMSE framework", "RMSE served", "NDCG@10 served", f"openvino {precision}"):
         assert words in report
     assert "MAP@12" not in report
     for word in ("throughput_vs_batch.png", "latency_vs_concurrency.png"):
         assert (run / "plots" / word).is_file()
-    replay = (run / f"experiment_{INT8}" / "replay.sh").read_text()
+    results = run / f"experiment_{number}"
+    replay = (results / "replay.sh").read_text()
     assert "--metrics examples/dcn/metrics.py" in replay
     assert "--hotness 4" in replay
+    with (results / "correctness.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [row["passed"] for row in table] == ["True"] * 5
+    assert all(row["rmse_difference"] and row["ndcg10_difference"] for row in table)
+    if precision is Precision.INT8:
+        assert f"Converted: openvino-opset13-{precision}: " in report
+        assert "hidden layers in int8" in report
+        assert {row["tolerance"] for row in table} == {"0.5 + 0 * |reference|"}
+        assert max(float(row["max_abs_diff"]) for row in table) > 1e-5
+        assert "--calibration-data-pattern" in replay
+        assert "train/*.parquet" in replay
+        assert "--max-metric-loss rmse=0.003" in replay and "--max-metric-loss ndcg10=0.003" in replay
 
 
 def test_dataloader_pads_lists_and_joins_files(tmp_path: Path) -> None:

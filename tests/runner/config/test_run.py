@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from deployment_toolkit.checkout import ROOT
+from deployment_toolkit.containers.images import built_image_name
 from deployment_toolkit.core import Batching, Format
 from deployment_toolkit.errors import DeploymentError, UsageError
 from deployment_toolkit.options.mapping import to_plain
-from deployment_toolkit.triton_server.docker import built_image_name
 from runner.__main__ import read_command_line
 from runner.config.run import RunConfig, load_config
 from runner.experiment import Experiment

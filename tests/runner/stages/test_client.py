@@ -13,8 +13,9 @@ from deployment_toolkit.core import EvaluationMode
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.config.run import load_config
 from runner.experiment import Experiment
-from runner.stages.client import offline_sweep, performance_command
+from runner.stages.client import gate_command, offline_sweep, performance_command
 from runner.workspace import create_workspace
+from tests.runner.conftest import experiment as entry
 
 REMOTE = {
     "triton_launch_mode": "remote",
@@ -61,3 +62,24 @@ def test_perf_analyzer_runs_as_the_user_of_the_server_container(
         command = performance_command(experiment, "name", "model", mode, points, [], tmp_path / "latency.csv")
         given = [value for name, value in itertools.pairwise(command.argv) if name == "--client-user"]
         assert given == user
+
+
+@pytest.mark.parametrize(
+    ("precision", "limits"),
+    [
+        ("fp32", "--atol 1e-05 --rtol 0.0001 --max-metric-loss map12=0.0001"),
+        ("int8", "--atol 0.1 --rtol 0 --max-metric-loss map12=0.02 --max-metric-loss roc_auc=0.02"),
+    ],
+)
+def test_gate_has_the_limits_of_the_precision(
+    small_config: dict[str, Any], tmp_path: Path, precision: str, limits: str
+) -> None:
+    path = tmp_path / "config.yaml"
+    changes = {
+        "configurations": [entry(format="openvino", precision=precision)],
+        "correctness": {"reduced_precision_max_metric_loss": 0.02},
+    }
+    path.write_text(yaml.safe_dump(small_config | changes))
+    experiment = Experiment.create(load_config(path), 1, create_workspace(tmp_path / "workspace"))
+    command = gate_command(experiment, "gate", tmp_path / "framework", [tmp_path / "served"], tmp_path / "gate.csv")
+    assert limits in " ".join(command.argv)
