@@ -1,7 +1,11 @@
 #!/usr/bin/env bash
 # Installs what is missing and runs every test, style and types among them (tests/test_style.py). A worker runs a file, or
-# a group of them; three at once on two cores, since many tests wait for a server. A worker takes 1 to 2 GiB.
+# a group of them. Many tests wait for a server, so there are two workers for each core, if each has 4 GiB of memory.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/install.sh --dev
-exec .venv/bin/python -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder "$@"
+workers=$((2 * $(nproc)))
+memory_gib=$(awk '/^MemTotal:/ { print int($2 / 1048576) }' /proc/meminfo)
+[ $((4 * workers)) -le "$memory_gib" ] || workers=$((memory_gib / 4))
+[ "$workers" -ge 1 ] || workers=1
+exec .venv/bin/python -m pytest --numprocesses "$workers" --dist loadgroup --no-loadscope-reorder "$@"

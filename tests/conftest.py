@@ -43,18 +43,26 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-_LONG_GROUPS = ("runner", "containers", "default ports")
+_LONG_GROUPS = ("containers", "runs", "default ports", "experiments")
+_FILES = {
+    "test_readme.py": "default ports",
+    "test_original_commands.py": "default ports",
+    "test_failures.py": "experiments",
+    "test_reduced_precision.py": "experiments",
+    "test_remote_run.py": "experiments",
+}
 
 
 def _group(item: pytest.Item) -> str:
-    """Name of the group of tests that one worker runs. Usually these are the tests of one file. All tests of the runner
-    are one group, because they share runs. So are both files whose commands use the default ports, and all tests that
-    share the container engine and its images."""
-    if "container_engine" in getattr(item, "fixturenames", ()):
+    """Name of the group of tests that one worker runs. Usually these are the tests of one file. Tests that share whole
+    runs are one group, and so are those that share a data set and its checkpoint, the files whose commands use the
+    default ports, and all tests that share the container engine and its images."""
+    fixtures = getattr(item, "fixturenames", ())
+    if "container_engine" in fixtures:
         return "containers"
-    if item.path.name in ("test_readme.py", "test_original_commands.py"):
-        return "default ports"
-    return "runner" if item.path.is_relative_to(ROOT / "tests" / "runner") else str(item.path.relative_to(ROOT))
+    if "finished_runs" in fixtures:
+        return "runs"
+    return _FILES.get(item.path.name, str(item.path.relative_to(ROOT)))
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups

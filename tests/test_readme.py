@@ -23,6 +23,7 @@ RUN = ROOT / "reports" / "cpu_2_cores"
 CUTS = {
     "--displays 40000": "--displays 400",
     "scripts/preproc.sh": "scripts/preproc.sh --feature-spec small_spec.yaml",
+    "scripts/train.sh": "scripts/train.sh --deep-hidden-units 64 64",
     "--batch-sizes 1 1024 4096": "--batch-sizes 1 64",
     "--concurrency 8 64": "--concurrency 8",
     "--warmup": "--retries 0",

@@ -148,7 +148,12 @@ def finished_runs(
     folder = tmp_path_factory.mktemp("config")
     configs = {
         "two": small_config
-        | {"configurations": [experiment(format="tf-savedmodel"), experiment(export_format="onnx")]},
+        | {
+            "configurations": [
+                experiment(export_format="onnx", number_of_model_instances=2),
+                experiment(export_format="onnx"),
+            ]
+        },
         "one": small_config
         | {"measurement_steps_online": 1, "ensemble_model_name": ENSEMBLE}
         | {"search": SMALL_SEARCH},

@@ -22,7 +22,6 @@ Plain = dict[str, Any]
 
 
 def test_failed_stage_stops_its_experiment_only(
-    finished_run: tuple[Path, str],
     small_config: Plain,
     workspace_root: Path,
     tmp_path: Path,
@@ -87,7 +86,6 @@ def test_failed_stage_stops_its_experiment_only(
 
 
 def test_ctrl_c_between_stages_is_no_success(
-    finished_run: tuple[Path, str],
     small_config: Plain,
     workspace_root: Path,
     tmp_path: Path,
@@ -108,7 +106,6 @@ def test_ctrl_c_between_stages_is_no_success(
 
 @pytest.mark.parametrize("flags", [[], ["--keep-models"]])
 def test_models_are_kept_by_option(
-    finished_run: tuple[Path, str],
     small_config: Plain,
     workspace_root: Path,
     tmp_path: Path,

@@ -41,7 +41,6 @@ def theirs(adder_repository: Path, tmp_path: Path) -> Iterator[tuple[TritonServe
 
 
 def test_remote_run_passes_and_leaves_the_server_unchanged(
-    finished_run: tuple[Path, str],
     small_config: Plain,
     start_runner: Callable[..., subprocess.Popen[str]],
     theirs: tuple[TritonServer, Path],
@@ -92,7 +91,6 @@ def test_existing_model_on_the_server_stops_the_run_at_once(
 
 
 def test_offline_measurements_are_skipped_for_another_host(
-    finished_run: tuple[Path, str],
     small_config: Plain,
     workspace_root: Path,
     tmp_path: Path,

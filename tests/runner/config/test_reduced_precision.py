@@ -22,7 +22,6 @@ def _mock_missing(precision: Precision) -> str:
 
 
 def test_precision_that_the_cpu_lacks_is_skipped(
-    finished_run: tuple[Path, str],
     small_config: Plain,
     workspace_root: Path,
     tmp_path: Path,
