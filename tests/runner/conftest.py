@@ -150,7 +150,7 @@ def finished_runs(
         "two": small_config
         | {
             "configurations": [
-                experiment(export_format="onnx", number_of_model_instances=2),
+                experiment(export_format="onnx", preferred_batch_sizes=[32]),
                 experiment(export_format="onnx"),
             ]
         },

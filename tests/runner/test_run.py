@@ -70,7 +70,7 @@ def test_run_has_summaries_plots_and_a_report(finished_run: tuple[Path, str], wo
     run, _ = finished_run
     for name in ("correctness", "triton_performance_offline", "triton_performance_online"):
         lines = rows(run / f"{name}_summary.csv")
-        assert [row["instances"] for row in lines[:: len(lines) // 2]] == ["2", "1"]
+        assert [row["preferred_batch_sizes"] for row in lines[:: len(lines) // 2]] == ["32", "64"]
     for name in ("throughput_vs_batch", "latency_vs_batch", "latency_vs_concurrency"):
         assert (run / "plots" / f"{name}.png").read_bytes().startswith(PNG)
     report = (run / "report.md").read_text()
