@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from deployment_toolkit.checkout import ROOT
 from runner.config.experiment import TritonLaunchMode
@@ -59,9 +60,10 @@ def _server_command(experiment: Experiment) -> list[str]:
     argv: list[object] = [sys.executable, "-m", "deployment_toolkit.triton_server"]
     argv += ["--model-repository", experiment.folders.model_store]
     if experiment.server_config.mode is TritonLaunchMode.REMOTE:
-        urls = ["--remote-http-url", server.http_url, "--remote-grpc-url", server.grpc_url]
-        return [str(part) for part in (*argv, *urls, "--models", *experiment.names.served)]
-    argv += ["--http-port", server.http_url.rpartition(":")[2], "--grpc-port", server.grpc_url.rpartition(":")[2]]
+        argv += ["--remote-http-url", server.http_url, "--remote-grpc-url", server.grpc_url]
+        return [str(part) for part in (*argv, "--models", *experiment.names.served)]
+    urls = {"http": server.http_url, "grpc": server.grpc_url, "metrics": server.metrics_url}
+    argv += [part for name, url in urls.items() for part in (f"--{name}-port", urlsplit(url).port)]
     argv += ["--load-method", config.load_method]
     if config.image is not None:
         argv += ["--image", config.image]

@@ -28,6 +28,7 @@ def test_parallel_runs_share_only_the_preparation(finished_runs: list[tuple[Path
         (run / "experiment_1" / "replay.sh").read_text().partition("--http-port ")[2].split()[0] for run in (two, one)
     ]
     assert urls[0] != urls[1]
+    assert all("--metrics-port " in (run / "experiment_1" / "replay.sh").read_text() for run in (two, one))
     metrics = [rows(run / "experiment_1" / "correctness.csv")[0]["map12"] for run in (two, one)]
     assert metrics[0] == metrics[1]
 
