@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import signal
@@ -41,6 +42,7 @@ def pytest_configure() -> None:
     """Makes Ctrl-C an interrupt for the tests and their child processes, also where a script started them in the
     background."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    gc.set_threshold(50_000)  # as for every entry point
 
 
 _LONG_GROUPS = ("containers", "runs", "default ports", "experiments")
