@@ -7,11 +7,19 @@ from collections.abc import Iterable
 import psutil
 
 from deployment_toolkit.machine import SHARED_MEMORY
+from deployment_toolkit.triton_performance_runner.shared_memory import machine_to_itself
 
 
 def regions() -> set[str]:
     """Names of the regions of all servers on this machine."""
     return {path.name for path in SHARED_MEMORY.glob("triton_*")}
+
+
+def left_by_measurements(*prefixes: str) -> list[str]:
+    """Names of regions with these prefixes while no measurement runs on this machine. Tests that run at the same time
+    measure too, and perf_analyzer names its regions only after the model's tensors."""
+    with machine_to_itself():
+        return sorted(path.name for path in SHARED_MEMORY.iterdir() if path.name.startswith(prefixes))
 
 
 def orphaned(names: Iterable[str]) -> list[str]:

@@ -15,6 +15,7 @@ from deployment_toolkit.process import child, run
 from deployment_toolkit.results.performance import read_performance
 from deployment_toolkit.triton_performance_runner.options import PerformanceOptions
 from deployment_toolkit.triton_server.remote import TritonServer
+from tests.shared_memory import left_by_measurements
 
 SCRIPT = ROOT / "run_performance_on_triton.py"
 QUICK = ["--measurement-mode", "time_windows", "--measurement-interval", "200", "--stability-percentage", "1000000"]
@@ -110,7 +111,7 @@ def test_performance_defaults_equal_those_of_the_original() -> None:
 def test_interrupted_measurement_keeps_its_results(adder_server: TritonServer, tmp_path: Path) -> None:
     result_path = tmp_path / "latency.csv"
     log_path = tmp_path / "log.txt"
-    shared_memory = set(Path("/dev/shm").iterdir())
+    before = set(left_by_measurements("x1_", "x2_", "y"))
     more = ["--batch-sizes", *map(str, range(1, 41))]
     with child(arguments(adder_server, result_path, *more), stdout=log_path) as process:
         while not result_path.exists():
@@ -118,6 +119,5 @@ def test_interrupted_measurement_keeps_its_results(adder_server: TritonServer, t
         process.stop(first=signal.SIGINT)
         assert process.poll() == 130, log_path.read_text()
     assert 1 <= len(read_performance(result_path)) < 40
-    left = {path.name for path in set(Path("/dev/shm").iterdir()) - shared_memory}
-    assert not [name for name in left if name.startswith(("x1_", "x2_")) or name == "y"]
+    assert set(left_by_measurements("x1_", "x2_", "y")) <= before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["latency.csv", "latency.log", "log.txt"]

@@ -20,6 +20,7 @@ from runner.command import Command
 from runner.config.run import load_config
 from runner.pipeline import run_pipeline
 from runner.workspace import Workspace
+from tests.shared_memory import left_by_measurements
 from tests.small_outbrain import small_outbrain_spec
 from widedeep.features.outbrain import outbrain_spec
 from widedeep.features.spec import OUTPUT_NAME
@@ -217,22 +218,13 @@ def start_runner(tmp_path: Path, workspace_root: Path) -> Iterator[Callable[...,
 @pytest.fixture
 def nothing_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Fails if a process or shared memory of the runs remains after the test."""
-    before, folder = _regions(), tmp_path_factory.getbasetemp() / "runner"
+    folder = tmp_path_factory.getbasetemp() / "runner"
     yield
     deadline = time.monotonic() + 10
     while (left := _processes_of(folder)) and time.monotonic() < deadline:
         psutil.wait_procs(left, timeout=1)
     assert not left, [process.cmdline() for process in left]
-    deadline = time.monotonic() + DEADLINE_S
-    while (regions := _regions() - before) and time.monotonic() < deadline:
-        time.sleep(0.05)  # another worker's measurements have regions of the same names for a moment
-    assert not regions
-
-
-def _regions() -> set[str]:
-    """Names of the shared memory that perf_analyzer creates."""
-    tensors = (*(feature.name for feature in outbrain_spec().inputs), OUTPUT_NAME)
-    return {name for name in os.listdir("/dev/shm") if name.startswith(tensors)}
+    assert not left_by_measurements(*(feature.name for feature in outbrain_spec().inputs), OUTPUT_NAME)
 
 
 def _processes_of(folder: Path) -> list[psutil.Process]:

@@ -24,6 +24,7 @@ from deployment_toolkit.triton_performance_runner.shared_memory import (
 )
 from deployment_toolkit.triton_performance_runner.sweep import measure
 from deployment_toolkit.triton_server.remote import TritonServer
+from tests.shared_memory import left_by_measurements
 
 # Windows of 200 ms, of which any will do: what is measured here is whether it is measured.
 QUICK: dict[str, Any] = {
@@ -66,10 +67,10 @@ def requests(sampler_repository: Path) -> Callable[[str], list[list[int]]]:
 @pytest.fixture(autouse=True)
 def nothing_is_left(tmp_path: Path) -> Iterator[None]:
     """Check after each test: no shared memory region of the test in /dev/shm, no file in the working directory."""
-    before = {*SHARED_MEMORY.iterdir(), *Path.cwd().iterdir()}
+    before = {*Path.cwd().iterdir()}
     yield
-    left = {*SHARED_MEMORY.iterdir(), *Path.cwd().iterdir()} - before
-    assert not [path for path in left if path.name.startswith(("shopitem", "amount", "score")) or path.suffix == ".csv"]
+    assert not left_by_measurements("shopitem", "amount", "score")
+    assert not [path for path in {*Path.cwd().iterdir()} - before if path.suffix == ".csv"]
 
 
 def test_offline_rows_are_in_the_value_range_and_different(

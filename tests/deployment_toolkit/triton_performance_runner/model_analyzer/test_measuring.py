@@ -13,7 +13,6 @@ import pytest
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import PerformanceTool
 from deployment_toolkit.errors import DeploymentError, ModelError, PerformanceError, ProcessError, UsageError
-from deployment_toolkit.machine import SHARED_MEMORY
 from deployment_toolkit.process import child, run
 from deployment_toolkit.results.performance import LATENCY_PARTS, PERFORMANCE_COLUMNS, THROUGHPUT, read_performance
 from deployment_toolkit.triton_performance_runner.model_analyzer import children, measuring
@@ -23,6 +22,7 @@ from deployment_toolkit.triton_performance_runner.perf_data import InputData
 from deployment_toolkit.triton_performance_runner.sweep import measure
 from deployment_toolkit.triton_performance_runner.target import find_target
 from deployment_toolkit.triton_server.remote import TritonServer
+from tests.shared_memory import left_by_measurements
 
 SCRIPT = ROOT / "run_performance_on_triton.py"
 NO_SERVER = "http://127.0.0.1:1"  # nothing listens there, and nothing has to
@@ -67,7 +67,6 @@ def test_performance_tools_give_the_same_columns_and_similar_values(
     )
     seen = sampler_repository / "sampler" / "requests.txt"
     before = len(seen.read_text().splitlines()) if seen.exists() else 0
-    shared_memory = set(SHARED_MEMORY.iterdir())
     (row,) = measure(options(batch_sizes=[16], warmup=True))
     requests = [line.split() for line in seen.read_text().splitlines()[before:]]
     (expected,) = measure(theirs)
@@ -83,8 +82,7 @@ def test_performance_tools_give_the_same_columns_and_similar_values(
     assert log.count("--shared-memory system") == 2  # to warm up, and to measure
     assert "Profile complete. Profiled 1 configurations for models: ['sampler']" in log
     assert sampler_server.is_ready()
-    left = {path.name for path in set(SHARED_MEMORY.iterdir()) - shared_memory}
-    assert not [name for name in left if name.startswith(("shopitem", "amount", "score"))]
+    assert not left_by_measurements("shopitem", "amount", "score")
 
 
 def test_client_error_names_the_reason(
