@@ -15,8 +15,8 @@ from runner.config.parts import Correctness
 from runner.config.run import load_config
 from runner.networks.registry import network_of
 from runner.stages.preparation import preparation_stages
-from runner.workspace import Workspace
-from tests.runner.conftest import experiment
+from runner.workspace import Workspace, create_workspace
+from tests.runner.conftest import experiment, run_here, states
 
 
 @pytest.fixture
@@ -107,6 +107,14 @@ def test_missing_data_without_a_command_are_reported(plain: dict[str, Any], tmp_
     data, _ = preparation_stages(_load(tmp_path, plain), Workspace(tmp_path, "run"))
     with pytest.raises(DataError, match="is missing: copy it there, or give the configuration network: prepare_data"):
         data.command()
+
+
+def test_preparation_that_makes_nothing_fails_its_stage(plain: dict[str, Any], tmp_path: Path) -> None:
+    workspace = create_workspace(tmp_path / "workspace")
+    code, printed = run_here(plain, workspace, tmp_path)
+    assert code == 1
+    assert states(workspace.run, None) == {"data": "failed"}
+    assert f"data ended well but did not make {tmp_path}/data sets/other: see its log, logs/data.log" in printed
 
 
 def test_plugins_are_those_of_wide_deep_by_default(small_config: dict[str, Any], tmp_path: Path) -> None:
