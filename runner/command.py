@@ -22,11 +22,11 @@ class Shell(Protocol):
     """Runs the commands of a stage."""
 
     def run(self, command: Command) -> None:
-        """Runs a command to its end. Raises ProcessError if it fails. A command that fails without ending the stage is
-        left out of what repeats the run."""
+        """Runs a command to its end. Raises ProcessError if it fails. The replay script skips a command that fails
+        without ending the stage."""
 
     def tell(self, text: str) -> None:
-        """Shows a text to the person at the terminal."""
+        """Shows a text to the user."""
 
 
 def script(name: str, *options: object) -> list[object]:

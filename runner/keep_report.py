@@ -4,8 +4,7 @@
 
 copies report.md, task.yaml, the summaries with the rows of all experiments, the pictures and, for each experiment, the
 table of its search and ``config.pbtxt``. Files that repeat those tables or only run on the host that made them are not
-copied. The checkout's path is removed
-from file names.
+copied. The checkout's path is removed from file names.
 """
 
 from __future__ import annotations

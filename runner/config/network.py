@@ -18,10 +18,10 @@ _PLACES = {"prepare_data": ("dataset_dir",), "prepare_checkpoint": ("dataset_dir
 @dataclass(frozen=True)
 class NetworkConfig:
     """Plug-ins ``model`` (``get_model``), ``dataloader`` (``get_dataloader_fn``) and ``metrics``
-    (``MetricsCalculator``), Python files beside the configuration, with further options of the first two.
+    (``MetricsCalculator``), Python files next to the configuration, with further options of the first two.
 
     ``prepare_data`` makes a data set that is missing, ``prepare_checkpoint`` a checkpoint. Each is a command: a Python
-    file beside the configuration and its arguments, in which ``{dataset_dir}`` and ``{checkpoint_dir}`` are folders of
+    file next to the configuration and its arguments, in which ``{dataset_dir}`` and ``{checkpoint_dir}`` are folders of
     the run. Patterns are below the data set's folder.
     """
 
@@ -39,21 +39,27 @@ class NetworkConfig:
         for key, places in _PLACES.items():
             _check_command(key, getattr(self, key), places)
 
-    def located(self, folder: Path) -> NetworkConfig:
-        """The same with absolute paths of its Python files, which are looked for in ``folder``. Raises UsageError for
-        one that is not there."""
+    def located(self, configuration: Path) -> NetworkConfig:
+        """The same with absolute paths of its Python files, which are in the folder of the configuration's file.
+        Raises UsageError for one that is not there."""
+        folder = configuration.parent
         files = {key: (folder / getattr(self, key)).resolve() for key in ("model", "dataloader", "metrics")}
         commands = {}
         for key in _PLACES:
             if getattr(self, key) is not None:
                 program, *arguments = shlex.split(getattr(self, key))
                 files[key] = (folder / program).resolve()
-                commands[key] = shlex.join([str(files[key]), *arguments])
+                commands[key] = shlex.join([_escaped(files[key]), *arguments])
         for key, path in files.items():
             if not path.is_file():
-                raise UsageError(f"network: {key}: there is no file {path}")
+                raise UsageError(f"{configuration}: network: {key}: there is no file {path}")
         plugins = {key: files[key] for key in ("model", "dataloader", "metrics")}
         return dataclasses.replace(self, **plugins, **commands)  # type: ignore[arg-type]
+
+
+def _escaped(path: Path) -> str:
+    """A path in a command, whose own braces name no folder of a run."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def filled(command: str, places: Mapping[str, Path]) -> list[str]:

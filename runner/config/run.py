@@ -297,7 +297,7 @@ def load_config(
     """
     config = change(from_mapping(RunConfig, load_yaml(path)))
     if config.network is not None:
-        config = dataclasses.replace(config, network=config.network.located(path.parent))
+        config = dataclasses.replace(config, network=config.network.located(path))
     for number in experiments:
         if number not in config.experiment_numbers:
             raise UsageError(f"experiment {number}: {path} has the experiments 1 to {len(config.configurations)}")

@@ -166,7 +166,7 @@ def _correctness_summary(rows: list[dict[str, str]], limits: Correctness) -> dic
     summary: dict[str, str] = {}
     for metric in limits.gated:
         shown = {"framework": "", "served": ""}
-        if reference is not None and served:
+        if reference is not None and served and metric in metrics_of(reference):  # one without a limit may be missing
             farthest = max(served, key=lambda row: abs(float(row[f"{metric}{DIFFERENCE}"])))
             shown = {"framework": f"{float(reference[metric]):.6f}", "served": f"{float(farthest[metric]):.6f}"}
         summary |= {f"{limits.title(metric)} {name}": value for name, value in shown.items()}

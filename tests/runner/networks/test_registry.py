@@ -76,7 +76,7 @@ def test_network_configuration_is_unchanged_after_writing_and_loading(plain: dic
 @pytest.mark.parametrize(
     ("section", "changes", "message"),
     [
-        ("network", {"model": "nothing.py"}, "network: model: there is no file"),
+        ("network", {"model": "nothing.py"}, "config.yaml: network: model: there is no file"),
         ("network", {"prepare_data": "nothing.py"}, "network: prepare_data: there is no file"),
         ("network", {"prepare_data": "make data"}, "prepare_data: 'make data' must begin with a Python file"),
         ("network", {"prepare_data": "prepare.py 'a"}, "can't be read as a command: No closing quotation"),
@@ -107,6 +107,15 @@ def test_missing_data_without_a_command_are_reported(plain: dict[str, Any], tmp_
     data, _ = preparation_stages(_load(tmp_path, plain), Workspace(tmp_path, "run"))
     with pytest.raises(DataError, match="is missing: copy it there, or give the configuration network: prepare_data"):
         data.command()
+
+
+def test_braces_in_the_path_of_a_configuration_stay(plain: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "{mine}"
+    folder.mkdir()
+    for name in ("model.py", "rows.py", "scores.py", "prepare.py"):
+        (folder / name).touch()
+    data, _ = preparation_stages(_load(folder, plain), Workspace(tmp_path, "run"))
+    assert data.command().argv[1] == f"{folder}/prepare.py"
 
 
 def test_preparation_that_makes_nothing_fails_its_stage(plain: dict[str, Any], tmp_path: Path) -> None:
