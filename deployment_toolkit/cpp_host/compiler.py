@@ -61,8 +61,9 @@ class Compiler:
 class Library:
     """A shared library, compiled once for its sources, ``arguments``, ``version`` and a compiler.
 
-    ``what`` is its name in messages; ``sources`` is a folder, and a change of any of its files compiles anew;
-    ``exports.map`` in it, if present, lists the exported symbols. The library is kept below ``cache`` as ``name``.
+    ``what`` is its name in messages; ``sources`` is a folder with subfolders, and a change of any of its files compiles
+    anew; ``exports.map`` in it, if present, lists the exported symbols. Source files in the subfolders ``left_out`` are
+    not compiled. The library is kept below ``cache`` as ``name``.
     """
 
     what: str
@@ -71,6 +72,7 @@ class Library:
     cache: Path
     arguments: Sequence[str]
     version: str = ""
+    left_out: Sequence[str] = ()
 
     def find(self, env: Mapping[str, str] | None = None) -> Path | None:
         """Path of the compiled library, if there is one; without a compiler, the library of any compiler."""
@@ -109,7 +111,9 @@ class Library:
     def _sources(self) -> list[str]:
         exports = self.sources / "exports.map"
         options = [f"-Wl,--version-script={exports}"] if exports.exists() else []
-        return [*options, *map(str, sorted(self.sources.glob("*.cpp")))]
+        left_out = [self.sources / folder for folder in self.left_out]
+        files = sorted(self.sources.rglob("*.cpp"))
+        return [*options, *(str(file) for file in files if not any(map(file.is_relative_to, left_out)))]
 
     def _place(self, compiler: Compiler) -> Path:
         with_compiler = hashlib.sha256(compiler.identity.encode()).hexdigest()[:12]
@@ -118,7 +122,7 @@ class Library:
     def _key(self) -> str:
         """Digest of everything that the library is made from, except the compiler."""
         digest = hashlib.sha256()
-        for path in sorted(self.sources.iterdir()):
-            digest.update(path.name.encode() + b"\0" + path.read_bytes())
-        digest.update(repr((tuple(self.arguments), self.version)).encode())
+        for path in sorted(filter(Path.is_file, self.sources.rglob("*"))):
+            digest.update(f"{path.relative_to(self.sources)}\0".encode() + path.read_bytes())
+        digest.update(repr((tuple(self.arguments), self.version, tuple(self.left_out))).encode())
         return digest.hexdigest()[:12]

@@ -50,15 +50,12 @@ _DEVICES = {Format.TRT: DeviceKind.GPU, Format.TF_TRT: DeviceKind.GPU, Format.OP
 # Formats that the Python host runs, and those of them that it can run on a GPU.
 HOSTED = (Format.TF_SAVEDMODEL, Format.ONNX, Format.OPENVINO)
 GPU_HOSTED = (Format.ONNX,)
-# Format that the C++ host runs, and OpenVINO's values for the parameter that names its arithmetic.
-CPP_HOSTED = (Format.OPENVINO,)
-CPP_PRECISIONS = ("f32", "bf16")
-
-
-def hosted_format(model_format: Format, host: Host) -> Format:
-    """Format in which a host gets a model. The C++ host gets formats that OpenVINO can read as OpenVINO files: their
-    graph is simplified, and their weights are in a mapped file."""
-    return Format.OPENVINO if (model_format, host) == (Format.ONNX, Host.CPP) else model_format
+# Values of the C++ host's parameter that names its arithmetic, by the formats that it runs.
+CPP_PRECISIONS = {
+    Format.TF_SAVEDMODEL: ("f32", "bf16"),
+    Format.ONNX: ("f32", "int8"),
+    Format.OPENVINO: ("f32", "bf16"),
+}
 
 
 def name_problems(name: str) -> Iterator[str]:
@@ -139,16 +136,18 @@ class Deployment:
         yield from self._parameter_problems("the Python host", (THREADS,))
 
     def _cpp_problems(self) -> Iterator[str]:
-        if self.format not in CPP_HOSTED:
-            yield f"there is no C++ host for {self.format}: convert it to {' or '.join(CPP_HOSTED)}"
+        if self.format not in CPP_PRECISIONS:
+            yield f"there is no C++ host for {self.format}: convert it to {' or '.join(CPP_PRECISIONS)}"
+            return
         if DeviceKind.GPU in self.engine_count_per_device:
             yield "the C++ host runs on a cpu only: give engines for cpu"
         if self.backend_accelerator is not Accelerator.NONE:
             yield f"accelerator {self.backend_accelerator} belongs to a native backend: with the C++ host use none"
         yield from self._parameter_problems("the C++ host", (THREADS, STREAMS, UNDIVIDED_ROWS, INFERENCE_PRECISION))
-        precision = self.backend_parameters.get(INFERENCE_PRECISION, CPP_PRECISIONS[0])
-        if precision not in CPP_PRECISIONS:
-            yield f"{INFERENCE_PRECISION}={precision}: use {' or '.join(CPP_PRECISIONS)}"
+        precisions = CPP_PRECISIONS[self.format]
+        precision = self.backend_parameters.get(INFERENCE_PRECISION, precisions[0])
+        if precision not in precisions:
+            yield f"{INFERENCE_PRECISION}={precision}: for {self.format} use {' or '.join(precisions)}"
         for tensor in (*self.spec.inputs, *self.spec.outputs):
             if tensor.dtype == "object":
                 yield f"tensor {tensor.name} holds strings, which the C++ host can't carry: use the Python host"

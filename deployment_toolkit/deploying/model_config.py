@@ -137,8 +137,9 @@ def _set_python_backend(config: Any, deployment: Deployment) -> None:
 def _set_cpp_backend(config: Any, deployment: Deployment) -> None:
     config.backend = BACKEND
     config.default_model_filename = deployment.model_file
+    config.parameters[MODEL_FORMAT].string_value = str(deployment.format)
     config.parameters[MODEL_FILE].string_value = deployment.model_file
-    config.parameters[INFERENCE_PRECISION].string_value = CPP_PRECISIONS[0]
+    config.parameters[INFERENCE_PRECISION].string_value = CPP_PRECISIONS[deployment.format][0]
 
 
 def _set_native_backend(config: Any, deployment: Deployment) -> None:

@@ -46,10 +46,10 @@ std::string path_of(TRITONBACKEND_Model* model, const std::string& file) {
 
 struct Model {
   explicit Model(TRITONBACKEND_Model* model)
-      : config(config_of(model)), graph(path_of(model, config.file)), streams(graph, config) {}
+      : config(config_of(model)), engine(open_engine(path_of(model, config.file), config)), streams(*engine, config) {}
 
   const ModelConfig config;
-  const Graph graph;
+  const std::unique_ptr<Engine> engine;
   Streams streams;
 };
 

@@ -81,6 +81,7 @@ ModelConfig ModelConfig::parse(std::string_view json) {
   ModelConfig result;
   result.inputs = tensors(signature.at("inputs"));
   result.outputs = tensors(signature.at("outputs"));
+  result.format = parameter(config, "model_format");
   result.file = parameter(config, "model_file");
   result.precision = parameter(config, "inference_precision");
   result.threads = count(config, "threads", 1, cores());

@@ -22,8 +22,9 @@ struct TensorSpec {
 
 struct ModelConfig {
   std::vector<TensorSpec> inputs, outputs;  // sorted by name, as in every signature
+  std::string format;                       // names the engine
   std::string file;                         // in the version's folder
-  std::string precision;                    // OpenVINO's value for the arithmetic
+  std::string precision;                    // of the arithmetic: f32, bf16 or int8
   int threads;                              // of all instances together
   int streams;                              // concurrent inferences, which share the threads evenly
   int64_t max_batch_size;                   // rows; 0: the server does not batch, and a request has any number of rows

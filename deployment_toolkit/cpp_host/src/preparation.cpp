@@ -25,14 +25,14 @@ std::string text(double number) {
 
 }  // namespace
 
-Preparation::Preparation(const Graph& graph, const ModelConfig& config, const Buckets& buckets)
+Preparation::Preparation(Engine& engine, const ModelConfig& config, const Buckets& buckets)
     : config_(config), buckets_(buckets), turn_(one_at_a_time), batch_(config.inputs), expected_(config.outputs),
-      undivided_(std::make_unique<Stream>(graph, config, config.threads)) {
+      undivided_(std::make_unique<Stream>(engine, config.threads)) {
   const int64_t rows = buckets.largest();
   batch_.fill(rows, Random());
   expected_.start(rows);
   infer({undivided_.get()}, batch_, {{0, rows, rows}}, expected_);
-  leave_environment();
+  engine.has_started();
   const double relative = config.precision == "f32" ? kFloat32Tolerance : kReducedTolerance;
   for (size_t i = 0; i < config.outputs.size(); ++i) {
     const size_t count = static_cast<size_t>(rows) * expected_.row_bytes(i) / config.outputs[i].element_bytes;

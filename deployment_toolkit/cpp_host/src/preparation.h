@@ -17,7 +17,7 @@ namespace cpp_host {
 // at the same time.
 class Preparation {
  public:
-  Preparation(const Graph& graph, const ModelConfig& config, const Buckets& buckets);
+  Preparation(Engine& engine, const ModelConfig& config, const Buckets& buckets);
 
   // Computes the first row, the first two and so on, for the sizes of the buckets up to the first that holds so many
   // rows; so the engine builds its kernels for all of them. Throws Failure, with the sizes whose answers differ and the

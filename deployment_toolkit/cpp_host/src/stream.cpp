@@ -53,8 +53,8 @@ const char* Answers::row(size_t output, int64_t index) const {
   return columns_[output].data.data() + static_cast<size_t>(index) * columns_[output].row_bytes;
 }
 
-Stream::Stream(const Graph& graph, const ModelConfig& config, int threads)
-    : graph_(graph), config_(config), threads_(threads), work_(std::make_unique<Work>(graph, config, threads)) {}
+Stream::Stream(Engine& engine, int threads)
+    : engine_(engine), threads_(threads), request_(engine.make_request(threads)) {}
 
 void FinishedStreams::add(Stream* stream) {
   const std::lock_guard<std::mutex> lock(guard_);
@@ -71,18 +71,18 @@ Stream* FinishedStreams::next() {
 }
 
 void Stream::set_inputs(const Batch& batch, const Chunk& chunk) {
-  if (!work_) work_ = std::make_unique<Work>(graph_, config_, threads_);
-  work_->inputs.resize(batch.inputs());
+  if (!request_) {
+    request_ = engine_.make_request(threads_);
+    inputs_.clear();
+  }
+  inputs_.resize(batch.inputs());
   for (size_t i = 0; i < batch.inputs(); ++i) {
-    Input& input = work_->inputs[i];
+    Input& input = inputs_[i];
     const char* data = batch.row(i, chunk.first);
     std::vector<int64_t> shape{chunk.bucket};
     shape.insert(shape.end(), batch.row_shape(i).begin(), batch.row_shape(i).end());
     if (data == input.data && shape == input.shape) continue;
-    // The engine only reads its inputs, although its tensors are not const.
-    Tensor tensor = tensor_of(batch.spec(i), shape, const_cast<char*>(data));
-    work_->request.set_input(i, tensor.get());
-    input.tensor = std::move(tensor);
+    request_->set_input(i, shape, data);
     input.data = data;
     input.shape = std::move(shape);
   }
@@ -94,15 +94,15 @@ void Stream::attempt(Step step) {
   try {
     step();
   } catch (const Failure&) {
-    work_.reset();
+    request_.reset();
     throw;
   }
 }
 
 void Stream::start(const Batch& batch, const Chunk& chunk, FinishedStreams& finished) {
-  set_inputs(batch, chunk);
+  attempt([&] { set_inputs(batch, chunk); });
   finished_ = &finished;
-  work_->request.start(
+  request_->start(
       [](void* argument) {
         auto* const stream = static_cast<Stream*>(argument);
         stream->finished_->add(stream);
@@ -111,18 +111,18 @@ void Stream::start(const Batch& batch, const Chunk& chunk, FinishedStreams& fini
 }
 
 void Stream::take(Answers& answers) {
-  for (size_t i = 0; i < answers.outputs(); ++i) answers.take(i, work_->request.output(i), chunk_);
+  for (size_t i = 0; i < answers.outputs(); ++i) answers.take(i, request_->output(i), chunk_);
 }
 
 void Stream::finish(Answers& answers) {
-  attempt([&] { work_->request.wait(); });
+  attempt([&] { request_->wait(); });
   take(answers);
 }
 
 bool Stream::infer_here(const Batch& batch, const Chunk& chunk, Answers& answers) {
-  if (threads_ == 1) return false;
-  set_inputs(batch, chunk);
-  attempt([&] { work_->request.infer(); });
+  attempt([&] { set_inputs(batch, chunk); });
+  if (!request_->runs_here()) return false;
+  attempt([&] { request_->infer(); });
   take(answers);
   return true;
 }

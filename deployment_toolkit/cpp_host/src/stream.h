@@ -10,7 +10,7 @@
 
 #include "batch.h"
 #include "buckets.h"
-#include "engine.h"
+#include "engines/engine.h"
 #include "model_config.h"
 
 namespace cpp_host {
@@ -63,12 +63,11 @@ class FinishedStreams {
   std::deque<Stream*> streams_;
 };
 
-// An engine with its only inference request. Streams share neither the kernels for a batch size nor the rearranged
-// weights, so that concurrent streams can't disturb each other.
+// A request of the engine, which computes one chunk at a time.
 class Stream {
  public:
-  // The graph must outlive it.
-  Stream(const Graph& graph, const ModelConfig& config, int threads);
+  // The engine must outlive it.
+  Stream(Engine& engine, int threads);
   Stream(const Stream&) = delete;
 
   // Begins a chunk, or throws Failure. Its end is recorded in finished; only then finish may be called.
@@ -79,31 +78,22 @@ class Stream {
   bool infer_here(const Batch& batch, const Chunk& chunk, Answers& answers);
 
  private:
-  // Last input of the engine, which still reads it.
+  // Last input of the request, which still reads it.
   struct Input {
     std::vector<int64_t> shape;
     const char* data = nullptr;
-    Tensor tensor;
-  };
-
-  // An engine that failed may fail again in the same size, so the next chunk gets a new engine.
-  struct Work {
-    Work(const Graph& graph, const ModelConfig& config, int threads) : engine(graph, config, threads), request(engine) {}
-    Engine engine;
-    InferRequest request;
-    std::vector<Input> inputs;
   };
 
   void set_inputs(const Batch& batch, const Chunk& chunk);
   void take(Answers& answers);
-  // Runs a step; drops the engine if the step fails.
+  // Runs a step. A request that failed may fail again in the same size, so the next chunk gets a new one.
   template <typename Step>
   void attempt(Step step);
 
-  const Graph& graph_;
-  const ModelConfig& config_;
-  int threads_;
-  std::unique_ptr<Work> work_;
+  Engine& engine_;
+  const int threads_;
+  std::unique_ptr<Request> request_;
+  std::vector<Input> inputs_;
   Chunk chunk_{};
   FinishedStreams* finished_ = nullptr;
 };

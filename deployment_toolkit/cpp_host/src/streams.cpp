@@ -7,11 +7,11 @@
 
 namespace cpp_host {
 
-Streams::Streams(const Graph& graph, const ModelConfig& config) : config_(config), buckets_(config) {
-  Preparation preparation(graph, config, buckets_);
+Streams::Streams(Engine& engine, const ModelConfig& config) : config_(config), buckets_(config) {
+  Preparation preparation(engine, config, buckets_);
   const int threads = std::max(1, config.threads / config.streams);
   for (int i = 0; i < config.streams; ++i) {
-    Stream& stream = streams_.emplace_back(graph, config, threads);
+    Stream& stream = streams_.emplace_back(engine, threads);
     preparation.prepare(stream, buckets_.largest(), "stream " + std::to_string(i + 1));
     free_.push_back(&stream);
   }

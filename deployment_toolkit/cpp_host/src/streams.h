@@ -14,8 +14,8 @@ namespace cpp_host {
 class Streams {
  public:
   // Prepares every stream for every bucket, one after the other, and compares its answers (preparation.h). Throws
-  // Failure if the graph, which must outlive this object, can't be compiled or a stream's answers are wrong.
-  Streams(const Graph& graph, const ModelConfig& config);
+  // Failure if the engine, which must outlive this object, can't be compiled or a stream's answers are wrong.
+  Streams(Engine& engine, const ModelConfig& config);
 
   // Answers a batch; returns when all its rows are answered. Call it from any thread. All threads together compute a
   // small batch, if this is configured and no other batch does so at the moment: a second reading of the weights costs

@@ -1,0 +1,34 @@
+#include "api.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "../../failure.h"
+#include "../shared_library.h"
+
+namespace cpp_host::tensorflow {
+
+Api::Api() {
+  // Read when the library starts. Without the first, all sessions have the threads of the first; the second drops notes
+  // that are no warnings.
+  setenv("TF_OVERRIDE_GLOBAL_THREADPOOL", "1", 0);
+  setenv("TF_CPP_MIN_LOG_LEVEL", "1", 0);
+  const SharedLibrary library("TensorFlow", TENSORFLOW_LIBRARY);
+#define FIND(name) library.find(#name, name);
+  TENSORFLOW_FUNCTIONS(FIND)
+#undef FIND
+}
+
+const Api& api() {
+  static const Api opened;
+  return opened;
+}
+
+void Status::require(const std::string& what) const {
+  if (api().TF_GetCode(get()) == TF_OK) return;
+  std::string reason = api().TF_Message(get());
+  std::replace(reason.begin(), reason.end(), '\n', ' ');
+  throw Failure(TRITONSERVER_ERROR_INTERNAL, what + ": " + reason);
+}
+
+}  // namespace cpp_host::tensorflow

@@ -1,0 +1,54 @@
+// Functions of TensorFlow's C API, found in its library when the first model needs them.
+#pragma once
+
+#include <tensorflow/c/c_api.h>
+
+#include <memory>
+#include <string>
+
+namespace cpp_host::tensorflow {
+
+#define TENSORFLOW_FUNCTIONS(USE)                                                                       \
+  USE(TF_NewStatus) USE(TF_DeleteStatus) USE(TF_GetCode) USE(TF_Message) USE(TF_NewBuffer)              \
+  USE(TF_NewBufferFromString) USE(TF_DeleteBuffer) USE(TF_NewSessionOptions) USE(TF_SetConfig)          \
+  USE(TF_DeleteSessionOptions) USE(TF_NewGraph) USE(TF_DeleteGraph) USE(TF_LoadSessionFromSavedModel)   \
+  USE(TF_CloseSession) USE(TF_DeleteSession) USE(TF_SessionRun) USE(TF_GraphOperationByName)            \
+  USE(TF_NewTensor) USE(TF_DeleteTensor) USE(TF_TensorType) USE(TF_TensorData) USE(TF_NumDims) USE(TF_Dim)
+
+struct Api {
+  // Throws Failure if the library can't be opened or lacks a function.
+  Api();
+
+#define DECLARE(name) decltype(::name)* name;
+  TENSORFLOW_FUNCTIONS(DECLARE)
+#undef DECLARE
+};
+
+// The library, opened at the first call.
+const Api& api();
+
+template <auto Function>
+struct Freed {
+  template <typename T>
+  void operator()(T* resource) const {
+    (api().*Function)(resource);
+  }
+};
+
+using Buffer = std::unique_ptr<TF_Buffer, Freed<&Api::TF_DeleteBuffer>>;
+using Graph = std::unique_ptr<TF_Graph, Freed<&Api::TF_DeleteGraph>>;
+using Options = std::unique_ptr<TF_SessionOptions, Freed<&Api::TF_DeleteSessionOptions>>;
+using Tensor = std::unique_ptr<TF_Tensor, Freed<&Api::TF_DeleteTensor>>;
+
+// Result of a call.
+class Status {
+ public:
+  TF_Status* get() const { return status_.get(); }
+  // Throws Failure if the call failed.
+  void require(const std::string& what) const;
+
+ private:
+  std::unique_ptr<TF_Status, Freed<&Api::TF_DeleteStatus>> status_{api().TF_NewStatus()};
+};
+
+}  // namespace cpp_host::tensorflow
