@@ -44,6 +44,7 @@ class TritonPythonModel:
         instances = sum(group["count"] for group in config["instance_group"])
         threads = int(parameters.get(THREADS, max(1, len(os.sched_getaffinity(0)) // instances)))
         spec = ModelSpec.from_dict(json.loads(parameters[MODEL_SPEC]))
+        _require_exact_transport()
         self._ranged = [tensor for tensor in spec.inputs if tensor.value_range is not None]
         try:
             on_gpu = _gpu(args, Format(parameters[MODEL_FORMAT]))
@@ -92,6 +93,18 @@ class TritonPythonModel:
             pb_utils.InferenceResponse([pb_utils.Tensor(name, array[end - count : end]) for name, array in y.items()])
             for count, end in zip(rows, ends, strict=True)
         ]
+
+
+def _require_exact_transport() -> None:
+    """Raises TritonModelException if the backend changes rows on their way: it reads other numbers under NumPy 2, for
+    which this release of it was not made."""
+    row = np.arange(1, 5, dtype=np.float32)[None]
+    passed = pb_utils.Tensor("row", row).as_numpy()
+    if passed.dtype != row.dtype or not np.array_equal(passed, row):
+        raise pb_utils.TritonModelException(
+            f"this server's Python backend passes wrong numbers with NumPy {np.__version__}: install numpy<2, or "
+            "deploy with --host cpp"
+        )
 
 
 def _gpu(args: dict[str, str], model_format: Format) -> dict[str, int]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,20 +21,21 @@ from deployment_toolkit.core import (
     Precision,
 )
 from deployment_toolkit.deploying.deployment import (
+    CPP_PARAMETERS,
     CPP_PRECISIONS,
     GPU_HOSTED,
     HOSTED,
     MODEL_FILES,
+    PYTHON_PARAMETERS,
     Deployment,
-    hosted_format,
+    cpp_precision,
 )
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files import fingerprint
 from deployment_toolkit.library.base import stored_spec
-from deployment_toolkit.library.openvino.arithmetic import arithmetic
-from deployment_toolkit.library.registry import INSTEAD
+from deployment_toolkit.library.registry import INSTEAD, stored_precision
 from deployment_toolkit.options.params import from_args, option
-from deployment_toolkit.triton_server.config_keys import INFERENCE_PRECISION, THREADS
+from deployment_toolkit.triton_server.config_keys import INFERENCE_PRECISION
 from navigator.attempts import ConversionStep
 from navigator.conversions import Conversions, Made
 from navigator.options import ModelOptions, TensorRTOptions, given, tell_unused
@@ -60,8 +63,8 @@ class ConfigOptions:
 
     host: HostChoice = option(
         "native: the server's own backend for the format; python: the framework in the Python backend, for servers "
-        "without such a backend; cpp: OpenVINO in this project's own backend, in the embedded server; auto: native, "
-        "and python if --load-model finds that the server has no such backend",
+        "without such a backend; cpp: the framework in this project's own backend, in the embedded server; auto: "
+        "native, then cpp, then python if --load-model finds that the server has no such backend",
         HostChoice.AUTO,
     )
     batching: Batching = option(
@@ -89,8 +92,9 @@ class ConfigOptions:
     tensorrt_capture_cuda_graph: bool = option("run TensorRT plans as CUDA graphs", False)
     triton_backend_parameters: list[tuple[str, str]] = option(
         "parameters of the backend; the Python host takes threads=N, the threads of an instance; the C++ host takes "
-        "threads=N, the threads of all instances, streams=N, the number of groups of threads, undivided_rows=N, the "
-        "largest batch that all threads compute together, and inference_precision=f32|bf16, by default the model's",
+        "threads=N, the threads of all instances, streams=N, the number of concurrent inferences, undivided_rows=N, "
+        "the largest batch that all threads compute together, inference_precision=f32|f16|bf16|int8, by default the "
+        "model's, and for an ONNX file engine=openvino, which converts it for OpenVINO",
         [],
         type=key_value(),
         nargs="+",
@@ -108,36 +112,43 @@ class Choice:
 
 
 def find_choices(args: argparse.Namespace) -> list[Choice]:
-    """Deployments for the options: one, or with ``--host auto`` the native one, then the Python host's if there is one.
-    Raises UsageError or ModelError if the options give no valid deployment."""
+    """Deployments for the options: one, or with ``--host auto`` the native one, then those of the C++ and the Python
+    host if they take the model. Raises UsageError or ModelError if the options give no valid deployment."""
     model, config = from_args(ModelOptions, args), from_args(ConfigOptions, args)
     tensorrt = from_args(TensorRTOptions, args)
     model_format = model.find_format()
     spec = _find_spec(model, model_format)
     _tell_unused(config, tensorrt, model_format)
+
+    def choice(host: Host, config: ConfigOptions, dropped: Sequence[str] = ()) -> Choice:
+        config, served = _for_cpp(config, model, model_format) if host is Host.CPP else (config, model_format)
+        return Choice(_deployment(model, served, spec, config, tensorrt, host), model_format, list(dropped))
+
     if config.host is not HostChoice.AUTO:
-        host = Host(config.host.value)
-        config = _for_cpp(config, model, model_format) if host is Host.CPP else config
-        return [Choice(_deployment(model, model_format, spec, config, tensorrt, host), model_format)]
-    return [
-        Choice(_deployment(model, model_format, spec, fitting, tensorrt, host), model_format, dropped)
-        for host, (fitting, dropped) in ((Host.NATIVE, _for_native(config)), (Host.PYTHON, _for_python(config)))
-        if host is Host.NATIVE or model_format in _hosted(config)
-    ]
+        return [choice(Host(config.host.value), config)]
+    choices = [choice(Host.NATIVE, *_for_native(config))]
+    with contextlib.suppress(UsageError):  # the C++ host can't run this model like this
+        choices.append(choice(Host.CPP, *_for_own(config, CPP_PARAMETERS)))
+    if model_format in (GPU_HOSTED if DeviceKind.GPU in dict(config.engine_count_per_device) else HOSTED):
+        choices.append(choice(Host.PYTHON, *_for_own(config, PYTHON_PARAMETERS)))
+    return choices
 
 
-def _hosted(config: ConfigOptions) -> tuple[Format, ...]:
-    """Formats that the Python host runs on these devices."""
-    return GPU_HOSTED if DeviceKind.GPU in dict(config.engine_count_per_device) else HOSTED
+_ENGINE = "engine"  # of an ONNX file on the C++ host: ONNX Runtime, or another format's library
 
 
-def _for_cpp(config: ConfigOptions, model: ModelOptions, model_format: Format) -> ConfigOptions:
-    """Options for the C++ host: with the model's arithmetic, unless the options name one."""
-    if INFERENCE_PRECISION in dict(config.triton_backend_parameters):
-        return config
-    wanted = arithmetic(model.model_path) if model_format is Format.OPENVINO else CPP_PRECISIONS[0]
-    parameters = [*config.triton_backend_parameters, (INFERENCE_PRECISION, wanted)]
-    return dataclasses.replace(config, triton_backend_parameters=parameters)
+def _for_cpp(config: ConfigOptions, model: ModelOptions, model_format: Format) -> tuple[ConfigOptions, Format]:
+    """Options for the C++ host, with the model's arithmetic unless they name one, and the format that it gets."""
+    told = dict(config.triton_backend_parameters)
+    engine = told.pop(_ENGINE, None)
+    if engine is not None and (model_format, engine) != (Format.ONNX, Format.OPENVINO):
+        raise UsageError(
+            f"{_ENGINE}={engine}: the only other engine of a format is {Format.OPENVINO} for {Format.ONNX}"
+        )
+    if INFERENCE_PRECISION not in told and engine is None and model_format in CPP_PRECISIONS:
+        told[INFERENCE_PRECISION] = cpp_precision(model_format, stored_precision(model_format, model.model_path))
+    fitting = dataclasses.replace(config, triton_backend_parameters=list(told.items()))
+    return fitting, Format(engine) if engine is not None else model_format
 
 
 def _for_native(config: ConfigOptions) -> tuple[ConfigOptions, list[str]]:
@@ -149,15 +160,16 @@ def _for_native(config: ConfigOptions) -> tuple[ConfigOptions, list[str]]:
     return fitting, [f"--backend-accelerator {config.backend_accelerator}"]
 
 
-def _for_python(config: ConfigOptions) -> tuple[ConfigOptions, list[str]]:
-    """Options for the Python host, and the dropped ones, which apply only to a native backend."""
+def _for_own(config: ConfigOptions, parameters: Sequence[str]) -> tuple[ConfigOptions, list[str]]:
+    """Options for a host of this project, which takes these parameters, and the dropped ones, which apply only to a
+    native backend."""
     dropped = []
     if config.backend_accelerator is not Accelerator.NONE:
         dropped.append(f"--backend-accelerator {config.backend_accelerator}")
     if config.tensorrt_capture_cuda_graph:
         dropped.append("--tensorrt-capture-cuda-graph")
-    kept = [(key, value) for key, value in config.triton_backend_parameters if key == THREADS]
-    lost = [f"{key}={value}" for key, value in config.triton_backend_parameters if key != THREADS]
+    kept = [(key, value) for key, value in config.triton_backend_parameters if key in parameters]
+    lost = [f"{key}={value}" for key, value in config.triton_backend_parameters if key not in parameters]
     if lost:
         dropped.append(f"--triton-backend-parameters {' '.join(lost)}")
     fitting = dataclasses.replace(
@@ -180,7 +192,7 @@ def _deployment(
     return Deployment(
         name=model.model_name,
         spec=spec,
-        format=hosted_format(model_format, host),
+        format=model_format,
         version=model.model_version,
         host=host,
         batching=config.batching,

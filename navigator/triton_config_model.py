@@ -109,7 +109,8 @@ def _deploy(
         except BackendError as error:
             if choice is choices[-1]:
                 raise
-            logger.warning("%s; deploying it again with the Python host", error)
+            following = choices[choices.index(choice) + 1].deployment.host
+            logger.warning("%s; deploying it again with --host %s", error, following)
 
 
 def _done(written: bool) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from deployment_toolkit.cpp_host.compiler import Library
+from deployment_toolkit.cpp_host.compiler import Compiler, Library
 from deployment_toolkit.errors import BuildError
 
 BACKEND = "cpp_host"  # its name in a model's configuration
@@ -26,8 +27,8 @@ _LINK = ("-shared", "-static-libstdc++", "-static-libgcc", "-Wl,-z,nodelete", "-
 class EngineLibrary:
     """Inference library that is in a Python package, and that the host opens when a model needs it.
 
-    The host's code for it is in ``folder``; its path is the macro ``<FOLDER>_LIBRARY`` there. ``include`` has its headers;
-    it is empty for a library whose functions the folder declares itself.
+    The host's code for it is in ``folder``; its path is the macro ``<FOLDER>_LIBRARY`` there. ``include`` has its
+    headers; it is empty for a library whose functions the folder declares itself.
     """
 
     folder: str
@@ -64,6 +65,18 @@ def build_library(env: Mapping[str, str] | None = None) -> Path:
     The host gets the engines whose libraries are installed. Raises BuildError if there is no compiler, none of the
     libraries is installed, the sources don't compile or the folder of this module can't be written.
     """
+    return _library().build(env)
+
+
+def can_build() -> bool:
+    """True if the host is compiled already, or if there are a compiler and an inference library."""
+    try:
+        return _library().find() is not None or bool(Compiler.find(os.environ))
+    except BuildError:
+        return False
+
+
+def _library() -> Library:
     arguments, versions, left_out = [*_CODE, *_WARNINGS, *_LINK], [], []
     for engine in LIBRARIES:
         found = engine.find()
@@ -74,4 +87,4 @@ def build_library(env: Mapping[str, str] | None = None) -> Path:
             versions.append(f"{engine.folder} {found[1].stat().st_size}")
     if not versions:
         raise BuildError("the C++ host needs an inference library: pip install -r requirements.txt")
-    return Library("the C++ host", LIBRARY_NAME, _SOURCES, _CACHE, arguments, str(versions), left_out).build(env)
+    return Library("the C++ host", LIBRARY_NAME, _SOURCES, _CACHE, arguments, str(versions), left_out)

@@ -52,10 +52,21 @@ HOSTED = (Format.TF_SAVEDMODEL, Format.ONNX, Format.OPENVINO)
 GPU_HOSTED = (Format.ONNX,)
 # Values of the C++ host's parameter that names its arithmetic, by the formats that it runs.
 CPP_PRECISIONS = {
-    Format.TF_SAVEDMODEL: ("f32", "bf16"),
-    Format.ONNX: ("f32", "int8"),
+    Format.TF_SAVEDMODEL: ("f32", "f16", "bf16"),
+    Format.ONNX: ("f32", "f16", "int8"),
     Format.OPENVINO: ("f32", "bf16"),
 }
+CPP_PARAMETERS = (THREADS, STREAMS, UNDIVIDED_ROWS, INFERENCE_PRECISION)
+PYTHON_PARAMETERS = (THREADS,)
+
+
+def cpp_precision(model_format: Format, precision: Precision) -> str:
+    """Arithmetic with which the C++ host runs a model whose narrowest number format is ``precision``. OpenVINO stores
+    float16 and computes in float32; its int8 models keep bfloat16 in the other layers."""
+    if model_format is Format.OPENVINO:
+        return "f32" if precision in (Precision.FP32, Precision.FP16) else "bf16"
+    names = {Precision.FP16: "f16", Precision.BF16: "bf16", Precision.INT8: "int8"}
+    return names.get(precision, "f32")
 
 
 def name_problems(name: str) -> Iterator[str]:
@@ -73,9 +84,9 @@ class Deployment:
 
     ``backend_parameters`` are passed to a native backend unchanged. The Python host takes ``threads``, the threads of
     one instance. The C++ host takes ``threads``, the threads of all instances together; ``streams``, the number of
-    groups into which it divides the threads (a large batch is divided among them; by default each has one thread);
-    ``undivided_rows``, the largest batch that all threads compute together instead (by default 64 in float32, else
-    256); and ``inference_precision``.
+    concurrent inferences, which share the threads (a large batch is divided among them; by default one for each
+    thread); ``undivided_rows``, the largest batch that all threads compute together instead (by default 64 in float32,
+    else 256); and ``inference_precision``.
 
     ``precision`` applies to the TensorRT accelerator. Preferred sizes and delay apply to dynamic batching only. Raises
     UsageError if the settings contradict each other.
@@ -133,7 +144,7 @@ class Deployment:
             )
         if self.backend_accelerator is not Accelerator.NONE:
             yield f"accelerator {self.backend_accelerator} belongs to a native backend: with the Python host use none"
-        yield from self._parameter_problems("the Python host", (THREADS,))
+        yield from self._parameter_problems("the Python host", PYTHON_PARAMETERS)
 
     def _cpp_problems(self) -> Iterator[str]:
         if self.format not in CPP_PRECISIONS:
@@ -143,7 +154,7 @@ class Deployment:
             yield "the C++ host runs on a cpu only: give engines for cpu"
         if self.backend_accelerator is not Accelerator.NONE:
             yield f"accelerator {self.backend_accelerator} belongs to a native backend: with the C++ host use none"
-        yield from self._parameter_problems("the C++ host", (THREADS, STREAMS, UNDIVIDED_ROWS, INFERENCE_PRECISION))
+        yield from self._parameter_problems("the C++ host", CPP_PARAMETERS)
         precisions = CPP_PRECISIONS[self.format]
         precision = self.backend_parameters.get(INFERENCE_PRECISION, precisions[0])
         if precision not in precisions:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import Any
 
-from deployment_toolkit.core import Format
+from deployment_toolkit.core import Format, Precision
 from deployment_toolkit.errors import UsageError
 
 LOADERS = {
@@ -35,6 +36,13 @@ CONVERTERS = {
     (Format.OPENVINO, Format.OPENVINO): _COPY,
 }
 
+# Read without the runtime, whose import takes seconds.
+PRECISIONS = {
+    Format.TF_SAVEDMODEL: "deployment_toolkit.library.tensorflow.precision:narrowest",
+    Format.ONNX: "deployment_toolkit.library.onnx.precision:narrowest",
+    Format.OPENVINO: "deployment_toolkit.library.openvino.arithmetic:narrowest",
+}
+
 RENAMERS = {
     Format.TF_SAVEDMODEL: "deployment_toolkit.library.tensorflow.rename:RenamedSavedModel",
     Format.ONNX: "deployment_toolkit.library.onnx.rename:RenamedOnnx",
@@ -62,6 +70,13 @@ def converter(source: Format, target: Format) -> Any:
     """Class that converts one stored format to another: ``converter(...)().convert(source_path, target_path)``."""
     unsupported = target if target in INSTEAD else source
     return _find(CONVERTERS, (source, target), f"{source} can't be converted to {target}", unsupported)
+
+
+def stored_precision(model_format: Format, path: Path) -> Precision:
+    """Narrowest number format that the model at ``path`` is known to compute in. Raises ModelError if it can't be
+    read."""
+    precision: Precision = _find(PRECISIONS, model_format, f"{model_format} names no precision", model_format)(path)
+    return precision
 
 
 def renamer(model_format: Format) -> Any:

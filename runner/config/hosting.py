@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from deployment_toolkit.core import REDUCED_PRECISIONS, Batching, DeviceKind, Format, Host, ModelSpec
-from deployment_toolkit.deploying.deployment import Deployment, hosted_format
+from deployment_toolkit.cpp_host.library import can_build
+from deployment_toolkit.deploying.deployment import CPP_PRECISIONS, Deployment
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.hardware import missing_instructions
 from deployment_toolkit.triton_server.config_keys import THREADS
@@ -13,12 +14,13 @@ from runner.config.experiment import AUTO_HOST, Parameters, TritonLaunchMode
 
 
 def host_of(mode: TritonLaunchMode, parameters: Parameters) -> str:
-    """Value of ``--host``: the experiment's own, else by the launch mode. The embedded server has only the Python
-    backend, NVIDIA's has the formats' own, other images may have either."""
+    """Value of ``--host``: the experiment's own, else by the launch mode. The embedded server has this project's hosts,
+    that in C++ if it can be compiled; NVIDIA's has the formats' own, other images may have either."""
     if parameters.host is not None:
         return parameters.host
     if mode is TritonLaunchMode.EMBEDDED:
-        return Host.PYTHON
+        in_cpp = parameters.format in CPP_PRECISIONS and parameters.device_kind is DeviceKind.CPU
+        return Host.CPP if in_cpp and can_build() else Host.PYTHON
     ours = mode is TritonLaunchMode.DOCKER
     return Host.NATIVE if ours and parameters.device_kind is DeviceKind.GPU else AUTO_HOST
 
@@ -50,7 +52,7 @@ def _refusal(host: Host, parameters: Parameters, batching: Batching) -> Iterator
         Deployment(
             name="model",
             spec=ModelSpec((), ()),
-            format=hosted_format(parameters.format, host),
+            format=parameters.format,
             host=host,
             batching=batching,
             max_batch_size=parameters.max_batch_size,

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 from deployment_toolkit.checkout import ROOT
+from deployment_toolkit.core import Format
 from deployment_toolkit.process import Completed, environment, run
-from tests.wrong_for_size import write_wrong_for
+from tests.small_networks import wrong_for
 
 
 def starts(folder: Path, model: Path, count: int) -> Completed:
@@ -26,7 +27,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 def test_repeated_runs_add_up_and_orders_and_protocols_vary(tmp_path: Path) -> None:
-    model = write_wrong_for(7, tmp_path / "right")  # which is computed as 8
+    model = wrong_for(7).write(Format.OPENVINO, tmp_path / "right")  # which is computed as 8
     first = starts(tmp_path, model, 2)
     second = starts(tmp_path, model, 2)
     assert "| tiny | 2 | 6 | 0 | 0 |" in first.stdout and "| tiny | 4 | 12 | 0 | 0 |" in second.stdout
@@ -41,13 +42,13 @@ def test_repeated_runs_add_up_and_orders_and_protocols_vary(tmp_path: Path) -> N
 def test_wrong_answers_are_counted(tmp_path: Path) -> None:
     """The expected answers come from thirty rows at once. The model is wrong for thirty rows, so all of the expected
     answers are wrong and those of the host are right."""
-    done = starts(tmp_path, write_wrong_for(30, tmp_path / "wrong"), 1)
+    done = starts(tmp_path, wrong_for(30).write(Format.OPENVINO, tmp_path / "wrong"), 1)
     assert "| tiny | 1 | 3 | 3 | 0 | 0.5 |" in done.stdout and "code 1" in done.stdout
     assert "tiny, start 1: 30 rows were answered wrong" in done.stderr
 
 
 def test_failed_start_is_counted_and_its_log_is_kept(tmp_path: Path) -> None:
-    done = starts(tmp_path, write_wrong_for(16, tmp_path / "refused"), 1)
+    done = starts(tmp_path, wrong_for(16).write(Format.OPENVINO, tmp_path / "refused"), 1)
     assert "| tiny | 1 | 0 | 0 | 1 |" in done.stdout and "code 1" in done.stdout
     assert "asked for 16 rows at once" in done.stdout
     assert "prepared" not in (tmp_path / "out" / "tiny_1.log").read_text()

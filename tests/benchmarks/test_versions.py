@@ -10,9 +10,10 @@ import pytest
 
 from benchmarks.versions import AGAIN, BEFORE, NOW, VersionMeasurement, page
 from deployment_toolkit.checkout import ROOT
+from deployment_toolkit.core import Format
 from deployment_toolkit.errors import ProcessError
 from deployment_toolkit.process import Completed, environment, run
-from tests.wrong_for_size import write_wrong_for
+from tests.small_networks import wrong_for
 
 
 def versions(folder: Path, *arguments: str | Path) -> Completed:
@@ -22,7 +23,7 @@ def versions(folder: Path, *arguments: str | Path) -> Completed:
 
 
 def test_versions_are_compared_in_each_batch_size_and_load_time(tmp_path: Path) -> None:
-    model = write_wrong_for(7, tmp_path / "right")  # which is computed as 8
+    model = wrong_for(7).write(Format.OPENVINO, tmp_path / "right")  # which is computed as 8
     arguments: list[str | Path] = [
         "--before",
         ROOT,

@@ -18,8 +18,13 @@ HINTS = {Precision.FP32: "f32", Precision.FP16: "f32", Precision.BF16: "bf16", P
 
 
 def arithmetic(path: Path) -> str:
-    """``f32`` or ``bf16``, for a folder with ``model.xml`` or the path of a ``model.xml``; float32 if the file names no
-    precision.
+    """``f32`` or ``bf16``, by the precision that the file names."""
+    return HINTS[narrowest(path)]
+
+
+def narrowest(path: Path) -> Precision:
+    """Precision that the file names, for a folder with ``model.xml`` or the path of a ``model.xml``; float32 if it
+    names none.
 
     Raises ModelError if the file can't be read or names an unknown precision.
     """
@@ -28,7 +33,7 @@ def arithmetic(path: Path) -> str:
         element = ElementTree.parse(file).getroot().find(_PRECISION_PATH)
     except (OSError, ElementTree.ParseError) as error:
         raise ModelError(f"{file} is no OpenVINO model ({error}): convert the model first") from error
-    return HINTS[parse_precision("" if element is None else element.get("value", ""), file)]
+    return parse_precision("" if element is None else element.get("value", ""), file)
 
 
 def parse_precision(text: str, path: Path) -> Precision:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
 
 from deployment_toolkit.core import Arrays, ModelModule, ModelSpec, Precision, TensorSpec, ValueRange
 from deployment_toolkit.errors import ModelError
 from deployment_toolkit.files.atomic import require_free_space
 from deployment_toolkit.library.base import SPEC_FILE, FrameworkSession, Loader, store_spec, stored_spec
 from deployment_toolkit.library.tensorflow.packed import PackedFunction
+from deployment_toolkit.library.tensorflow.precision import narrowest
 from deployment_toolkit.library.tensorflow.shapes import row_shape
 from deployment_toolkit.library.tensorflow.to_onnx import write_onnx
 from deployment_toolkit.options.params import load_module, select_keywords
@@ -91,7 +91,7 @@ class SavedModelLoader(Loader):
         return stored_spec(path) or self.load(path).spec
 
     def precision(self, path: Path) -> Precision:
-        return _narrowest(path / "saved_model.pb")
+        return narrowest(path)
 
 
 class SavedModelSession(TensorFlowSession):
@@ -158,21 +158,6 @@ def _output_specs(function: Any) -> tuple[TensorSpec, ...]:
         TensorSpec(name, tensor.dtype.name, row_shape(tensor.shape))
         for name, tensor in function.structured_outputs.items()
     )
-
-
-def _narrowest(path: Path) -> Precision:
-    """Narrowest float format in a SavedModel's graph and its functions."""
-    stored = saved_model_pb2.SavedModel.FromString(path.read_bytes())
-    graphs = [graph.graph_def for graph in stored.meta_graphs]
-    nodes = [node for graph in graphs for part in (graph, *graph.library.function) for node in _nodes(part)]
-    found = {value.type for node in nodes for value in node.attr.values()}
-    narrow = {tf.float16.as_datatype_enum: Precision.FP16, tf.bfloat16.as_datatype_enum: Precision.BF16}
-    return next((precision for dtype, precision in narrow.items() if dtype in found), Precision.FP32)
-
-
-def _nodes(part: Any) -> Any:
-    """Nodes of a graph or of a function."""
-    return part.node if hasattr(part, "node") else part.node_def
 
 
 def _set_threads(threads: int | None) -> None:

@@ -1,4 +1,4 @@
-"""The C++ host inside the real server: its answers, and errors that reach the right request."""
+"""The C++ host inside the real server, with each of its engines: answers, and errors that reach the right request."""
 
 from __future__ import annotations
 
@@ -11,125 +11,68 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import tritonclient.grpc as grpc
 import tritonclient.http as http
-from onnx import TensorProto, helper, numpy_helper
 from tritonclient.utils import shared_memory
 
 from deployment_toolkit.core import Array, Arrays, Batching, DeviceKind, Format, Host, ModelSpec, TensorSpec
 from deployment_toolkit.deploying.deployment import Deployment
 from deployment_toolkit.deploying.model_repository import add_model
 from deployment_toolkit.errors import InferenceError, ServerError
-from deployment_toolkit.library.openvino.session import OpenVinoFromOnnx, OpenVinoLoader
+from deployment_toolkit.library.registry import loader
 from deployment_toolkit.process import environment
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
 from tests.asking import ask, executions, statistics
 from tests.server_key import key_headers
-from tests.wrong_for_size import write_wrong_for
+from tests.small_networks import ENGINES, Network, products, reshaping, summing, wrong_for
 
 JOINED_ROWS = 8
 LARGE_SIZE = 2048
-SPEC = ModelSpec(
-    (
-        TensorSpec("item", "int64", (1,), (0, 9)),
-        TensorSpec("tags", "int32", (3,), (-1, 4)),
-        TensorSpec("wide", "float32", (-1,)),
-    ),
-    (TensorSpec("score", "float32", (1,)), TensorSpec("twice", "int64", (1,))),
-)
-TYPES = {"float32": TensorProto.FLOAT, "int32": TensorProto.INT32, "int64": TensorProto.INT64}
+SPEC = summing().spec
 
 
-def write_onnx(path: Path) -> Path:
-    """Writes a model: ``score = 10 * item + the sum of tags + the sum of wide``, ``twice = 2 * item``."""
-    nodes = [
-        helper.make_node("Gather", ["table", "item"], ["looked_up"]),
-        helper.make_node("Cast", ["tags"], ["numbers"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceSum", ["numbers", "axis"], ["tag_sum"]),
-        helper.make_node("ReduceSum", ["wide", "axis"], ["wide_sum"]),
-        helper.make_node("Sum", ["looked_up", "tag_sum", "wide_sum"], ["score"]),
-        helper.make_node("Add", ["item", "item"], ["twice"]),
-    ]
-    values = [
-        helper.make_tensor_value_info(
-            tensor.name, TYPES[tensor.dtype], ["batch", *(None if size == -1 else size for size in tensor.shape)]
-        )
-        for tensor in (*SPEC.inputs, *SPEC.outputs)
-    ]
-    constants = {"table": np.arange(0, 100, 10, dtype=np.float32), "axis": np.array([1])}
-    weights = [numpy_helper.from_array(array, name) for name, array in constants.items()]
-    graph = helper.make_graph(nodes, "summing", values[:3], values[3:], weights)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), str(path))
-    return path
-
-
-def write_reshaping(shape: list[int], folder: Path) -> Path:
-    """Writes a model: ``y``, with one number a row, is made of ``x``, which may have any width. It works for width 1
-    only."""
-    node = helper.make_node("Reshape", ["x", "shape"], ["y"])
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", None])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 1])
-    graph = helper.make_graph([node], "reshaping", [x], [y], [numpy_helper.from_array(np.array(shape), "shape")])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), f"{folder}.onnx")
-    return to_openvino(Path(f"{folder}.onnx"), folder)
-
-
-def write_products(folder: Path, size: int) -> Path:
-    """Writes a model: ``y`` [B, 1] is made of ``x`` [B, 1] by layers of ``size`` numbers, for which OpenVINO takes
-    oneDNN."""
-    shapes = {"first": (1, size), "middle": (size, size), "last": (size, 1)}
-    weights = [numpy_helper.from_array(np.full(shape, 0.001, np.float32), name) for name, shape in shapes.items()]
-    nodes, last = [], "x"
-    for name in shapes:
-        nodes.append(helper.make_node("MatMul", [last, name], [f"{name}_product"]))
-        last = "y" if name == "last" else f"{name}_layer"
-        nodes.append(helper.make_node("Relu", [f"{name}_product"], [last]))
-    tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 1]) for name in ("x", "y")]
-    graph = helper.make_graph(nodes, "products", tensors[:1], tensors[1:], weights)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), f"{folder}.onnx")
-    return to_openvino(Path(f"{folder}.onnx"), folder)
-
-
-def to_openvino(source: Path, folder: Path) -> Path:
-    folder.mkdir()
-    OpenVinoFromOnnx().convert(source, folder)
-    return folder
+@pytest.fixture(scope="module", params=ENGINES, ids=str)
+def engine(request: pytest.FixtureRequest) -> Format:
+    """Format of the models."""
+    return Format(request.param)
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The summing model for OpenVINO."""
-    folder = tmp_path_factory.mktemp("model")
-    return to_openvino(write_onnx(folder / "summing.onnx"), folder / "summing.openvino")
+def model(engine: Format, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The summing network."""
+    return summing().write(engine, tmp_path_factory.mktemp("model") / "summing")
 
 
 @pytest.fixture(scope="module")
-def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
+def server(engine: Format, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
     """Server with four models: ``joined`` collects 8 rows before it runs; ``pair`` has two instances, and each batch
     uses all threads; ``whole`` is not batched; ``single`` has one thread."""
     folder = tmp_path_factory.mktemp("host")
-    repository = folder / "repository"
+    (folder / "repository").mkdir()
     collecting: dict[str, Any] = {"preferred_batch_sizes": (JOINED_ROWS,), "max_queue_delay_us": 20_000_000}
     dynamic = Batching.DYNAMIC
     two: dict[str, Any] = {"engine_count_per_device": {DeviceKind.CPU: 2}}
     two |= {"backend_parameters": {"threads": "2", "undivided_rows": "40"}}
     small: dict[str, Any] = {"batching": dynamic, "max_batch_size": 64}
-    deployments: list[tuple[str, Path, dict[str, Any]]] = [
-        ("joined", model, {"batching": dynamic, "max_batch_size": JOINED_ROWS, **collecting}),
-        ("pair", model, {"batching": dynamic, "max_batch_size": 512, **two}),
-        ("whole", model, {"batching": Batching.DISABLED}),
-        ("single", model, {**small, "backend_parameters": {"threads": "1"}}),
+    deployments: list[tuple[str, dict[str, Any]]] = [
+        ("joined", {"batching": dynamic, "max_batch_size": JOINED_ROWS, **collecting}),
+        ("pair", {"batching": dynamic, "max_batch_size": 512, **two}),
+        ("whole", {"batching": Batching.DISABLED}),
+        ("single", {**small, "backend_parameters": {"threads": "1"}}),
     ]
-    for name, source, options in deployments:
-        given = {"spec": SPEC, **options}
-        add_model(repository, Deployment(name, format=Format.OPENVINO, host=Host.CPP, **given), source)
-    with local_server(repository, log_path=folder / "server.log") as running:
-        for name, _, _ in deployments:
+    with local_server(folder / "repository", log_path=folder / "server.log") as running:
+        for name, options in deployments:
+            add(running, Deployment(name, SPEC, engine, host=Host.CPP, **options), model)
             running.load_model(name, timeout_s=60)
         yield running
+
+
+def add(server: TritonServer, deployment: Deployment, model: Path) -> Path:
+    """Adds a model to the server's repository without loading it."""
+    assert server.log_path is not None
+    return add_model(server.log_path.parent / "repository", deployment, model).folder
 
 
 def rows(count: int, seed: int = 0, width: int = 5) -> Arrays:
@@ -148,8 +91,9 @@ def assert_right(answer: Any, x: Arrays) -> None:
     np.testing.assert_array_equal(answer["twice"], 2 * x["item"])
 
 
-def test_answer_equals_in_process_inference_bit_for_bit(server: TritonServer, model: Path) -> None:
-    with OpenVinoLoader(threads=1).load(model) as session:
+def test_answer_equals_in_process_inference_bit_for_bit(server: TritonServer, engine: Format, model: Path) -> None:
+    threads = None if engine is Format.TF_SAVEDMODEL else 1  # TensorFlow's are those of this process
+    with loader(engine)(threads=threads).load(model) as session:
         for count in (1, 3, 64):
             x = rows(count, count)
             (answer,) = ask(server, "single", [x])
@@ -196,14 +140,11 @@ def test_batch_of_only_bad_ids_is_answered(server: TritonServer) -> None:
     assert [str(answer).count("holds id 999") for answer in ask(server, "joined", batches)] == [1, 1]
 
 
-def add_wrong_for(size: int, server: TritonServer, folder: Path, parameters: dict[str, str]) -> str:
+def add_wrong_for(size: int, server: TritonServer, engine: Format, folder: Path, parameters: dict[str, str]) -> str:
     """Adds a model to the server's repository without loading it; gives its name."""
-    assert server.log_path is not None
-    name = f"wrong_for_{size}_with_{len(parameters)}"
-    x, y = TensorSpec("x", "float32", (1,)), TensorSpec("y", "float32", (1,))
+    name, network = f"wrong_for_{size}_with_{len(parameters)}", wrong_for(size)
     options: dict[str, Any] = {"batching": Batching.DYNAMIC, "max_batch_size": 600, "backend_parameters": parameters}
-    deployment = Deployment(name, ModelSpec((x,), (y,)), Format.OPENVINO, host=Host.CPP, **options)
-    add_model(server.log_path.parent / "repository", deployment, write_wrong_for(size, folder / name))
+    add(server, Deployment(name, network.spec, engine, host=Host.CPP, **options), network.write(engine, folder / name))
     return name
 
 
@@ -217,15 +158,15 @@ def add_wrong_for(size: int, server: TritonServer, folder: Path, parameters: dic
     ],
 )
 def test_model_with_wrong_answers_for_one_size_is_not_loaded(
-    server: TritonServer, tmp_path: Path, size: int, parameters: dict[str, str], told: str
+    server: TritonServer, engine: Format, tmp_path: Path, size: int, parameters: dict[str, str], told: str
 ) -> None:
     with pytest.raises(ServerError, match="the engine answers wrong, the model is not loaded") as raised:
-        server.load_model(add_wrong_for(size, server, tmp_path, parameters), timeout_s=60)
+        server.load_model(add_wrong_for(size, server, engine, tmp_path, parameters), timeout_s=60)
     assert told in str(raised.value) and "than the same rows are answered among 512" in str(raised.value)
 
 
-def test_engine_gets_bucket_sizes_only(server: TritonServer, tmp_path: Path) -> None:
-    name = add_wrong_for(7, server, tmp_path, {})
+def test_engine_gets_bucket_sizes_only(server: TritonServer, engine: Format, tmp_path: Path) -> None:
+    name = add_wrong_for(7, server, engine, tmp_path, {})
     server.load_model(name, timeout_s=60)
     x = {"x": rows(7)["wide"][:, :1].copy()}
     (answer,) = ask(server, name, [x])
@@ -235,21 +176,29 @@ def test_engine_gets_bucket_sizes_only(server: TritonServer, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(("threads", "undivided_rows"), [("1", "0"), ("2", "0"), ("2", "40")])
 @pytest.mark.parametrize(
-    ("name", "shape", "told"),
-    [("failing", [0, 1], "inference: "), ("doubling", [-1, 1], "output y has not one row for each row of the batch")],
+    ("network", "told"),
+    [
+        (reshaping(doubling=False), "inference: "),
+        (reshaping(doubling=True), "output y has not one row for each row of the batch"),
+    ],
+    ids=["failing", "doubling"],
 )
 def test_failed_batch_is_reported_and_the_server_continues(
-    server: TritonServer, tmp_path: Path, name: str, shape: list[int], told: str, threads: str, undivided_rows: str
+    server: TritonServer,
+    engine: Format,
+    tmp_path: Path,
+    network: Network,
+    told: str,
+    threads: str,
+    undivided_rows: str,
 ) -> None:
     """The batch fails on a stream's thread and on the caller's thread. With one thread in all, the caller's thread
     could return the answers of the batch before."""
-    name = f"{name}_{threads}_{undivided_rows}"
-    assert server.log_path is not None
-    spec = ModelSpec((TensorSpec("x", "float32", (-1,)),), (TensorSpec("y", "float32", (1,)),))
+    name = f"{told.split()[0].rstrip(':')}_{threads}_{undivided_rows}"
     options: dict[str, Any] = {"batching": Batching.STATIC, "max_batch_size": 64}
     options["backend_parameters"] = {"threads": threads, "undivided_rows": undivided_rows}
-    deployment = Deployment(name, spec, Format.OPENVINO, host=Host.CPP, **options)
-    add_model(server.log_path.parent / "repository", deployment, write_reshaping(shape, tmp_path / name))
+    deployment = Deployment(name, network.spec, engine, host=Host.CPP, **options)
+    add(server, deployment, network.write(engine, tmp_path / name))
     server.load_model(name, timeout_s=60)
     for count in (1, 40):
         good, bad = (np.ones((count, width), np.float32) for width in (1, 2))
@@ -259,18 +208,17 @@ def test_failed_batch_is_reported_and_the_server_continues(
         assert isinstance(answer, dict) and np.array_equal(answer["y"], good)
 
 
-def add_products(name: str, size: int, repository: Path, folder: Path) -> None:
-    spec = ModelSpec((TensorSpec("x", "float32", (1,)),), (TensorSpec("y", "float32", (1,)),))
+def write_products(name: str, size: int, engine: Format, folder: Path) -> tuple[Deployment, Path]:
+    network = products(size)
     options: dict[str, Any] = {"batching": Batching.DYNAMIC, "max_batch_size": 1024}
-    deployment = Deployment(name, spec, Format.OPENVINO, host=Host.CPP, **options)
-    add_model(repository, deployment, write_products(folder / name, size))
+    return Deployment(name, network.spec, engine, host=Host.CPP, **options), network.write(engine, folder / name)
 
 
 def test_onednn_primitives_are_built_at_load_for_each_stream(tmp_path: Path) -> None:
-    """Reads oneDNN's log of the primitives that it creates, with times."""
+    """Reads oneDNN's log of the primitives that OpenVINO creates, with times."""
     repository, log = tmp_path / "repository", tmp_path / "log"
     repository.mkdir()
-    add_products("products", 64, repository, tmp_path)
+    add_model(repository, *write_products("products", 64, Format.OPENVINO, tmp_path))
     env = environment(prepend={}) | {"ONEDNN_VERBOSE": "profile_create", "ONEDNN_VERBOSE_TIMESTAMP": "1"}
     with local_server(repository, log_path=log, env=env) as server:
         server.load_model("products", timeout_s=60)
@@ -287,7 +235,19 @@ def test_onednn_primitives_are_built_at_load_for_each_stream(tmp_path: Path) -> 
     assert len(told) == len(at_load)
 
 
-def test_weights_are_in_huge_pages(server: TritonServer, tmp_path: Path) -> None:
+def test_products_equal_those_in_process_bit_for_bit(server: TritonServer, engine: Format, tmp_path: Path) -> None:
+    deployment, path = write_products("products", 64, engine, tmp_path)
+    add(server, deployment, path)
+    server.load_model("products", timeout_s=60)
+    with loader(engine)(threads=None if engine is Format.TF_SAVEDMODEL else 2).load(path) as session:
+        for count in (1, 8, 64):
+            x = {"x": np.random.default_rng(count).random((count, 1), dtype=np.float32)}
+            (answer,) = ask(server, "products", [x])
+            assert isinstance(answer, dict)
+            np.testing.assert_array_equal(answer["y"], session.infer(x)["y"])
+
+
+def test_weights_are_in_huge_pages(server: TritonServer, engine: Format, tmp_path: Path) -> None:
     allowed = Path("/sys/kernel/mm/transparent_hugepage/enabled")
     if not allowed.exists() or "[never]" in allowed.read_text():
         pytest.skip("this kernel has no transparent huge pages")
@@ -297,17 +257,17 @@ def test_weights_are_in_huge_pages(server: TritonServer, tmp_path: Path) -> None
         return next(int(line.split()[1]) for line in lines if line.startswith("AnonHugePages:"))
 
     before = huge_kib()
-    assert server.log_path is not None
-    add_products("large", LARGE_SIZE, server.log_path.parent / "repository", tmp_path)
+    add(server, *write_products("large", LARGE_SIZE, engine, tmp_path))
     server.load_model("large", timeout_s=60)
     assert huge_kib() - before > LARGE_SIZE**2 * 4 // 1024 // 2  # of the weights, as one engine keeps them
 
 
-def test_model_with_a_wrong_number_of_output_rows_is_not_loaded(server: TritonServer, tmp_path: Path) -> None:
-    assert server.log_path is not None
-    spec = ModelSpec((TensorSpec("x", "float32", (2,)),), (TensorSpec("y", "float32", (1,)),))
-    deployment = Deployment("two_each", spec, Format.OPENVINO, host=Host.CPP)
-    add_model(server.log_path.parent / "repository", deployment, write_reshaping([-1, 1], tmp_path / "two_each"))
+def test_model_with_a_wrong_number_of_output_rows_is_not_loaded(
+    server: TritonServer, engine: Format, tmp_path: Path
+) -> None:
+    network = reshaping(doubling=True)
+    spec = ModelSpec((TensorSpec("x", "float32", (2,)),), network.spec.outputs)
+    add(server, Deployment("two_each", spec, engine, host=Host.CPP), network.write(engine, tmp_path / "two_each"))
     with pytest.raises(ServerError, match="output y has not one row for each row of the batch"):
         server.load_model("two_each", timeout_s=60)
 
@@ -346,16 +306,13 @@ def test_answer_has_only_the_requested_outputs(server: TritonServer) -> None:
             assert answer.as_numpy("score") is None
 
 
-def test_undivided_rows_is_zero_or_more(server: TritonServer, model: Path) -> None:
-    assert server.log_path is not None
-    repository = server.log_path.parent / "repository"
+def test_undivided_rows_is_zero_or_more(server: TritonServer, engine: Format, model: Path) -> None:
     none = {"undivided_rows": "0", "threads": "2"}
-    deployment = Deployment("divided", SPEC, Format.OPENVINO, host=Host.CPP, backend_parameters=none)
-    placed = add_model(repository, deployment, model)
+    folder = add(server, Deployment("divided", SPEC, engine, host=Host.CPP, backend_parameters=none), model)
     server.load_model("divided", timeout_s=60)
     x = rows(1)
     assert_right(ask(server, "divided", [x])[0], x)
-    config = placed.folder / "config.pbtxt"
+    config = folder / "config.pbtxt"
     config.write_text(config.read_text().replace('string_value: "0"', 'string_value: "-1"'))
     with pytest.raises(ServerError, match="parameter undivided_rows is -1: use 0 or more"):
         server.load_model("divided", timeout_s=60)
@@ -405,14 +362,52 @@ def test_unloaded_model_leaves_memory_and_loads_again(server: TritonServer) -> N
         server.load_model("whole", timeout_s=60)
 
 
-def test_unreadable_model_fails_to_load_with_the_reason(server: TritonServer, tmp_path: Path, model: Path) -> None:
-    assert server.log_path is not None
-    repository = server.log_path.parent / "repository"
-    add_model(repository, Deployment("broken", SPEC, Format.OPENVINO, host=Host.CPP), model)
-    (repository / "broken" / "1" / "model.xml").write_text("this is no model")
-    with pytest.raises(ServerError, match=r"broken.*model\.xml can't be read"):
+def test_unreadable_model_fails_to_load_with_the_reason(server: TritonServer, engine: Format, model: Path) -> None:
+    version = add(server, Deployment("broken", SPEC, engine, host=Host.CPP), model) / "1"
+    found = next(path for path in version.rglob("*") if path.suffix in (".xml", ".onnx", ".pb"))
+    found.write_text("this is no model")
+    with pytest.raises(ServerError, match=r"/broken/1/model\.\w+ can't be (read|loaded): "):
         server.load_model("broken", timeout_s=60)
-    other = ModelSpec((*SPEC.inputs[:2], TensorSpec("wide", "float64", (-1,))), SPEC.outputs)
-    add_model(repository, Deployment("other", other, Format.OPENVINO, host=Host.CPP), model)
-    with pytest.raises(ServerError, match="input wide of the model is of another type"):
-        server.load_model("other", timeout_s=60)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "told"),
+    [
+        (TensorSpec("wide", "float64", (-1,)), r"wide of the model is of another type|Unexpected input data type"),
+        (TensorSpec("width", "float32", (-1,)), r"has no input width|Invalid input name: width"),
+    ],
+)
+def test_model_without_a_tensor_of_the_configuration_is_not_loaded(
+    server: TritonServer, engine: Format, model: Path, tensor: TensorSpec, told: str
+) -> None:
+    other = ModelSpec((*SPEC.inputs[:2], tensor), SPEC.outputs)
+    name = f"other_{tensor.name}"
+    add(server, Deployment(name, other, engine, host=Host.CPP), model)
+    with pytest.raises(ServerError, match=told):
+        server.load_model(name, timeout_s=60)
+
+
+def test_model_with_another_type_of_output_is_not_loaded(server: TritonServer, engine: Format, model: Path) -> None:
+    outputs = (TensorSpec("score", "int32", (1,)), SPEC.outputs[1])
+    add(server, Deployment("retyped", ModelSpec(SPEC.inputs, outputs), engine, host=Host.CPP), model)
+    with pytest.raises(ServerError, match="output score of the model is of another type than the configuration's"):
+        server.load_model("retyped", timeout_s=60)
+
+
+def test_server_runs_all_engines_at_once(tmp_path: Path) -> None:
+    (tmp_path / "repository").mkdir()
+    with local_server(tmp_path / "repository", log_path=tmp_path / "log") as server:
+        for engine in ENGINES:
+            name = str(engine)
+            options: dict[str, Any] = {"batching": Batching.DYNAMIC, "max_batch_size": 64}
+            deployment = Deployment(name, SPEC, engine, host=Host.CPP, **options)
+            add(server, deployment, summing().write(engine, tmp_path / name))
+            server.load_model(name, timeout_s=60)
+
+        def ask_all(seed: int) -> None:
+            for engine in ENGINES:
+                x = rows(1 + seed % 40, seed)
+                assert_right(ask(server, str(engine), [x])[0], x)
+
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(ask_all, range(60)))

@@ -5,7 +5,7 @@
 namespace cpp_host {
 namespace {
 
-[[noreturn]] void refuse() { throw bad_request("the model's file is damaged: convert or copy it anew"); }
+[[noreturn]] void refuse() { throw bad_request("the file is damaged, convert or copy it anew"); }
 
 }  // namespace
 

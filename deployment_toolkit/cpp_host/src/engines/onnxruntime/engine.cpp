@@ -85,9 +85,17 @@ class OnnxRequest final : public BlockingRequest {
   std::vector<Value*> output_values_;
 };
 
+std::vector<Table> read(const std::string& path) {
+  try {
+    return read_tables(path);
+  } catch (const Failure& failure) {
+    throw Failure(failure.code(), path + " can't be read: " + failure.what());
+  }
+}
+
 class OnnxEngine final : public Engine {
  public:
-  OnnxEngine(const std::string& path, const ModelConfig& config) : path_(path), config_(config), tables_(read_tables(path)) {}
+  OnnxEngine(const std::string& path, const ModelConfig& config) : path_(path), config_(config), tables_(read(path)) {}
 
   std::unique_ptr<Request> make_request(int threads) override {
     const std::lock_guard<std::mutex> lock(guard_);

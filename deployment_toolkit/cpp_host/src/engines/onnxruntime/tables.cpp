@@ -33,7 +33,7 @@ class MappedFile {
     }
     const int error = errno;
     if (file >= 0) close(file);
-    if (data_ == MAP_FAILED) throw Failure(TRITONSERVER_ERROR_INTERNAL, path + " can't be read: " + std::strerror(error));
+    if (data_ == MAP_FAILED) throw Failure(TRITONSERVER_ERROR_INTERNAL, std::strerror(error));
   }
   MappedFile(const MappedFile&) = delete;
   ~MappedFile() { munmap(data_, size_); }
