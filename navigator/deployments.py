@@ -111,9 +111,12 @@ class Choice:
     dropped: list[str] = field(default_factory=list)
 
 
-def find_choices(args: argparse.Namespace) -> list[Choice]:
-    """Deployments for the options: one, or with ``--host auto`` the native one, then those of the C++ and the Python
-    host if they take the model. Raises UsageError or ModelError if the options give no valid deployment."""
+def find_choices(args: argparse.Namespace, *, with_others: bool) -> list[Choice]:
+    """Deployments for the options: one, or with ``--host auto`` the native one and, ``with_others``, then those of the
+    C++ and the Python host if they take the model.
+
+    Raises UsageError or ModelError if the options give no valid deployment.
+    """
     model, config = from_args(ModelOptions, args), from_args(ConfigOptions, args)
     tensorrt = from_args(TensorRTOptions, args)
     model_format = model.find_format()
@@ -127,6 +130,8 @@ def find_choices(args: argparse.Namespace) -> list[Choice]:
     if config.host is not HostChoice.AUTO:
         return [choice(Host(config.host.value), config)]
     choices = [choice(Host.NATIVE, *_for_native(config))]
+    if not with_others:
+        return choices
     with contextlib.suppress(UsageError):  # the C++ host can't run this model like this
         choices.append(choice(Host.CPP, *_for_own(config, CPP_PARAMETERS)))
     if model_format in (GPU_HOSTED if DeviceKind.GPU in dict(config.engine_count_per_device) else HOSTED):

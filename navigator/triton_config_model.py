@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
     result: dict[str, Any] = {"model_name": args.model_name, "model_version": args.model_version}
     try:
-        choices = find_choices(args)
+        choices = find_choices(args, with_others=target.load_model)
         _require_servable(args.model_path, choices[0].source_format, containers)
         sources = Sources(args.model_path, workspace.workspace_path)
         _deploy(choices, target, sources, result, started_anew=workspace.override_workspace)
@@ -83,9 +83,7 @@ def _deploy(
 ) -> None:
     """Deploys the first choice, and the next if the server has no backend for it; records the outcome in ``result``. A
     later choice that the server runs already is kept, unless ``started_anew``."""
-    if not target.load_model:
-        choices = choices[:1]
-    elif not started_anew:
+    if target.load_model and not started_anew:
         running = next((choice for choice in choices[1:] if is_running(target.server_url, choice.deployment)), None)
         choices = choices if running is None else [running]
     for choice in choices:

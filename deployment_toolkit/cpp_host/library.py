@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from deployment_toolkit.cpp_host.compiler import Compiler, Library
 from deployment_toolkit.errors import BuildError
+from deployment_toolkit.process import environment
 
 BACKEND = "cpp_host"  # its name in a model's configuration
 LIBRARY_NAME = f"libtriton_{BACKEND}.so"  # file name that Triton requires
@@ -71,7 +71,7 @@ def build_library(env: Mapping[str, str] | None = None) -> Path:
 def can_build() -> bool:
     """True if the host is compiled already, or if there are a compiler and an inference library."""
     try:
-        return _library().find() is not None or bool(Compiler.find(os.environ))
+        return _library().find() is not None or bool(Compiler.find(environment(prepend={})))
     except BuildError:
         return False
 

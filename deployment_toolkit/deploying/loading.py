@@ -103,7 +103,9 @@ def _changes(server: TritonServer, package: Package) -> list[str]:
 def _wait_until_polled(server: TritonServer, package: Package, deadline: float) -> list[str]:
     """Waits until the server runs the new configuration; before, it may run an older one. Returns the differences."""
     logger.info("waiting for %s to find model %s in its repository", server, package.name)
-    hopeless = [_NO_BACKEND] if parse_config(package.config).backend != "python" else []
+    backend = parse_config(package.config).backend
+    # The server may still tell of the backend that an earlier configuration asked for.
+    hopeless = [f"{_NO_BACKEND} for backend '{backend}'" if backend else _NO_BACKEND]
     hopeless += [_NO_GPU] if "KIND_GPU" in package.config else []
     while True:
         try:

@@ -30,7 +30,7 @@ DEPLOY = """
 """
 
 
-def test_original_command_falls_back_to_the_python_host(
+def test_original_command_falls_back_to_the_cpp_host(
     server: tuple[TritonServer, Path],
     tiny_savedmodel: Path,
     tmp_path: Path,
@@ -45,17 +45,17 @@ def test_original_command_falls_back_to_the_python_host(
     main(argv)
     dropped = ["--backend-accelerator amp", "--tensorrt-capture-cuda-graph"]
     first = outcome()
-    assert (first["host"], first["dropped"], first["status"]["state"]) == ("python", dropped, "succeeded")
+    assert (first["host"], first["dropped"], first["status"]["state"]) == ("cpp", dropped, "succeeded")
     assert "has no backend for tf-savedmodel" in caplog.text
-    assert "deploying it again with the Python host" in caplog.text
+    assert "deploying it again with --host cpp" in caplog.text
     assert running.model_config("WidenDeep")["instance_group"][0]["count"] == 2
 
     caplog.clear()
     version = repository / "WidenDeep" / "1"
-    files = {path: path.stat().st_mtime_ns for path in (version / "model.py", version.parent / "config.pbtxt")}
+    files = {path: path.stat().st_mtime_ns for path in (version / "model.savedmodel", version.parent / "config.pbtxt")}
     main(argv)  # the server runs it so already: nothing is tried or written
     second = outcome()
-    assert (second["host"], second["model"], second["config"]) == ("python", "reused", "reused")
+    assert (second["host"], second["model"], second["config"]) == ("cpp", "reused", "reused")
     assert {path: path.stat().st_mtime_ns for path in files} == files
     assert "has no backend" not in caplog.text
 
@@ -68,7 +68,7 @@ def test_missing_backend_of_a_polling_server_is_noticed_early(
     with local_server(repository, log_path=tmp_path / "server.log", load_method=LoadMethod.POLL) as running:
         options = ["--load-model", "--model-control-mode", "poll", "--server-url", running.http_url]
         main(arguments(model, repository, *options))
-        assert outcome()["host"] == "python"
+        assert outcome()["host"] == "cpp"
         assert outcome()["status"]["seconds"] < 50  # of the 100 that it may take
         native = [*options, "--host", "native", "--load-model-timeout-s", "1000"]
         with pytest.raises(BackendError, match="has no backend for onnx: deploy with --host python"):
@@ -89,7 +89,7 @@ def test_configuration_is_native_without_loading(
     assert "--server-url: no effect here, they are for --load-model" in caplog.text
 
 
-def test_python_host_leaves_out_backend_parameters(
+def test_own_host_leaves_out_backend_parameters(
     server: tuple[TritonServer, Path],
     model: Path,
     arguments: Arguments,
@@ -100,7 +100,10 @@ def test_python_host_leaves_out_backend_parameters(
     options = ["--triton-backend-parameters", "threads=1", "default_max_batch_size=4", "--load-model"]
     argv = arguments(model, repository, *options, "--server-url", running.grpc_url, name="parameters")
     main(argv)
-    assert outcome()["dropped"] == ["--triton-backend-parameters default_max_batch_size=4"]
+    assert (outcome()["host"], outcome()["dropped"]) == (
+        "cpp",
+        ["--triton-backend-parameters default_max_batch_size=4"],
+    )
     assert running.model_config("parameters")["parameters"]["threads"]["string_value"] == "1"
     caplog.clear()
     main([*argv, "--override-workspace"])  # asks the server again
@@ -174,15 +177,14 @@ def test_cpp_host_uses_the_precision_of_the_model(
 ) -> None:
     running, repository = server
     where = ["--host", "cpp", "--load-model", "--server-url", running.http_url]
-    main(arguments(model, repository, *where, "--triton-backend-parameters", "threads=1", name="cpp_onnx"))
-    assert (outcome()["host"], outcome()["format"], outcome()["model"]) == ("cpp", "openvino", "written")
-    main(arguments(model, repository, *where, "--triton-backend-parameters", "threads=1", name="cpp_onnx"))
-    assert outcome()["model"] == "reused"
-    parameters = running.model_config("cpp_onnx")["parameters"]
-    assert {key: parameters[key]["string_value"] for key in ("threads", "inference_precision")} == {
-        "threads": "1",
-        "inference_precision": "f32",
-    }
+    for name, served, told in (("cpp_onnx", "onnx", []), ("cpp_converted", "openvino", ["engine=openvino"])):
+        argv = arguments(model, repository, *where, "--triton-backend-parameters", "threads=1", *told, name=name)
+        for state in ("written", "reused"):
+            main(argv)
+            assert (outcome()["host"], outcome()["format"], outcome()["model"]) == ("cpp", served, state)
+        parameters = running.model_config(name)["parameters"]
+        values = {"threads": "1", "inference_precision": "f32", "model_format": served}
+        assert {key: parameters[key]["string_value"] for key in values} == values
     converted = tmp_path / "tiny.openvino"
     converted.mkdir()
     OpenVinoFromOnnx().convert(model, converted)
@@ -208,7 +210,14 @@ def test_cpp_host_uses_the_precision_of_the_model(
         (["--triton-backend-parameters", "streams=no"], "streams=no: use 1 or more"),
         (["--triton-backend-parameters", "threads=0"], "threads=0: use 1 or more"),
         (["--triton-backend-parameters", "undivided_rows=few"], "undivided_rows=few: use 0 or more"),
-        (["--triton-backend-parameters", "inference_precision=f16"], "inference_precision=f16: use f32 or bf16"),
+        (
+            ["--triton-backend-parameters", "inference_precision=bf16"],
+            "inference_precision=bf16: for onnx use f32 or f16 or int8",
+        ),
+        (
+            ["--triton-backend-parameters", "engine=tensorflow"],
+            "the only other engine of a format is openvino for onnx",
+        ),
     ],
 )
 def test_cpp_host_refuses_impossible_options(

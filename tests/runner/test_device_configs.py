@@ -205,7 +205,7 @@ def test_devices_must_exist_on_the_machine(
 
 @pytest.mark.parametrize(
     ("mode", "device_kind", "host"),
-    [("docker", "gpu", "native"), ("docker", "cpu", "auto"), ("embedded", "cpu", "python")],
+    [("docker", "gpu", "native"), ("docker", "cpu", "auto"), ("embedded", "cpu", "cpp"), ("embedded", "gpu", "python")],
 )
 def test_host_follows_from_the_launch_mode_and_device(
     small_config: dict[str, Any], tmp_path: Path, mode: str, device_kind: str, host: str

@@ -88,7 +88,7 @@ def test_settings_of_an_experiment_reach_the_server(make: Make) -> None:
     assert "--max-batch-size 64 --preferred-batch-sizes 16 32 --engine-count-per-device cpu=1 --host python" in line
     assert line.endswith("--max-queue-delay-us 500 --triton-backend-parameters threads=3")
     line = _line(deploy(make({"configurations": [experiment()]})))
-    assert "--preferred-batch-sizes 64 --engine-count-per-device cpu=1 --host python --server-url" in line
+    assert "--preferred-batch-sizes 64 --engine-count-per-device cpu=1 --host cpp --server-url" in line
     assert "--max-queue-delay-us" not in line and "threads" not in line
 
 
