@@ -183,16 +183,16 @@ def test_cpp_host_uses_the_precision_of_the_model(
             main(argv)
             assert (outcome()["host"], outcome()["format"], outcome()["model"]) == ("cpp", served, state)
         parameters = running.model_config(name)["parameters"]
-        values = {"threads": "1", "inference_precision": "f32", "model_format": served}
-        assert {key: parameters[key]["string_value"] for key in values} == values
+        expected = {"threads": "1", "inference_precision": "f32", "model_format": served}
+        assert {key: parameters[key]["string_value"] for key in expected} == expected
     converted = tmp_path / "tiny.openvino"
     converted.mkdir()
     OpenVinoFromOnnx().convert(model, converted)
     text = (converted / "model.xml").read_text()
     (converted / "model.xml").write_text(text.replace("<framework>", '<framework><precision value="int8"/>', 1))
     main(arguments(converted, repository, *where, "--model-format", "openvino", name="cpp_int8"))
-    served = running.model_config("cpp_int8")
-    assert (served["backend"], served["parameters"]["inference_precision"]["string_value"]) == ("cpp_host", "bf16")
+    cpp_int8 = running.model_config("cpp_int8")
+    assert (cpp_int8["backend"], cpp_int8["parameters"]["inference_precision"]["string_value"]) == ("cpp_host", "bf16")
     main(
         arguments(
             converted, repository, *where, "--triton-backend-parameters", "inference_precision=f32", name="cpp_int8"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from deployment_toolkit.process import environment
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
 from tests.asking import ask, executions, statistics
+from tests.deployment_toolkit.cpp_host.sanitized import sanitized_host
 from tests.server_key import key_headers
 from tests.small_networks import ENGINES, Network, products, reshaping, summing, wrong_for
 
@@ -33,10 +36,27 @@ LARGE_SIZE = 2048
 SPEC = summing().spec
 
 
-@pytest.fixture(scope="module", params=ENGINES, ids=str)
-def engine(request: pytest.FixtureRequest) -> Format:
+@dataclass(frozen=True)
+class Build:
+    """An engine, by the format of its models, and the build of the host."""
+
+    engine: Format
+    is_sanitized: bool
+
+    def __str__(self) -> str:
+        return f"{self.engine} sanitized" if self.is_sanitized else str(self.engine)
+
+
+@pytest.fixture(scope="module", params=[Build(one, sane) for sane in (False, True) for one in ENGINES], ids=str)
+def build(request: pytest.FixtureRequest) -> Build:
+    built: Build = request.param
+    return built
+
+
+@pytest.fixture(scope="module")
+def engine(build: Build) -> Format:
     """Format of the models."""
-    return Format(request.param)
+    return build.engine
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +66,9 @@ def model(engine: Format, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(engine: Format, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
+def server(
+    build: Build, engine: Format, model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TritonServer]:
     """Server with four models: ``joined`` collects 8 rows before it runs; ``pair`` has two instances, and each batch
     uses all threads; ``whole`` is not batched; ``single`` has one thread."""
     folder = tmp_path_factory.mktemp("host")
@@ -62,7 +84,9 @@ def server(engine: Format, model: Path, tmp_path_factory: pytest.TempPathFactory
         ("whole", {"batching": Batching.DISABLED}),
         ("single", {**small, "backend_parameters": {"threads": "1"}}),
     ]
-    with local_server(folder / "repository", log_path=folder / "server.log") as running:
+    with contextlib.ExitStack() as stack:
+        env = stack.enter_context(sanitized_host(folder)) if build.is_sanitized else None
+        running = stack.enter_context(local_server(folder / "repository", log_path=folder / "server.log", env=env))
         for name, options in deployments:
             add(running, Deployment(name, SPEC, engine, host=Host.CPP, **options), model)
             running.load_model(name, timeout_s=60)
@@ -247,7 +271,9 @@ def test_products_equal_those_in_process_bit_for_bit(server: TritonServer, engin
             np.testing.assert_array_equal(answer["y"], session.infer(x)["y"])
 
 
-def test_weights_are_in_huge_pages(server: TritonServer, engine: Format, tmp_path: Path) -> None:
+def test_weights_are_in_huge_pages(server: TritonServer, build: Build, engine: Format, tmp_path: Path) -> None:
+    if build.is_sanitized:
+        pytest.skip("the sanitizers' allocator has other blocks")
     allowed = Path("/sys/kernel/mm/transparent_hugepage/enabled")
     if not allowed.exists() or "[never]" in allowed.read_text():
         pytest.skip("this kernel has no transparent huge pages")
