@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -85,12 +87,14 @@ def server(
         ("single", {**small, "backend_parameters": {"threads": "1"}}),
     ]
     with contextlib.ExitStack() as stack:
-        env = stack.enter_context(sanitized_host(folder)) if build.is_sanitized else None
-        running = stack.enter_context(local_server(folder / "repository", log_path=folder / "server.log", env=env))
+        with sanitized_host(folder) if build.is_sanitized else contextlib.nullcontext() as env:
+            running = stack.enter_context(local_server(folder / "repository", log_path=folder / "server.log", env=env))
         for name, options in deployments:
             add(running, Deployment(name, SPEC, engine, host=Host.CPP, **options), model)
             running.load_model(name, timeout_s=60)
         yield running
+        if build.is_sanitized:
+            os.kill(running.pid or 0, signal.SIGKILL)  # its libraries do not come to an end under the sanitizers
 
 
 def add(server: TritonServer, deployment: Deployment, model: Path) -> Path:
@@ -338,6 +342,8 @@ def test_undivided_rows_is_zero_or_more(server: TritonServer, engine: Format, mo
     server.load_model("divided", timeout_s=60)
     x = rows(1)
     assert_right(ask(server, "divided", [x])[0], x)
+    server.unload_model("divided")  # the server would wait for it at its end
+    server.wait_unloaded("divided", timeout_s=30)
     config = folder / "config.pbtxt"
     config.write_text(config.read_text().replace('string_value: "0"', 'string_value: "-1"'))
     with pytest.raises(ServerError, match="parameter undivided_rows is -1: use 0 or more"):
