@@ -155,7 +155,7 @@ class Job {
 class Instance {
  public:
   Instance(TRITONBACKEND_ModelInstance* instance, Model& model)
-      : instance_(instance), streams_(model.streams), batch_(model.config.inputs), answers_(model.config.outputs) {}
+      : instance_(instance), streams_(model.streams), batch_(model.config), answers_(model.config.outputs) {}
 
   void execute(TRITONBACKEND_Request** requests, uint32_t count) {
     const uint64_t start_ns = now_ns();

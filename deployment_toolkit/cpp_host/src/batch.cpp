@@ -31,10 +31,37 @@ std::string numbers(const std::set<int64_t>& values) {
   return "[" + text + "]";
 }
 
+// Copies elements of a row; the ids fit the narrower type, since they are inside their range.
+void copy_row(const TensorSpec& from, const char* source, const TensorSpec& to, char* target, size_t count) {
+  if (from.type == to.type) {
+    std::memcpy(target, source, count * to.element_bytes);
+    return;
+  }
+  for (size_t i = 0; i < count; ++i) {
+    int64_t wide = 0;
+    std::memcpy(&wide, source + i * sizeof wide, sizeof wide);
+    const auto narrow = static_cast<int32_t>(wide);
+    std::memcpy(target + i * sizeof narrow, &narrow, sizeof narrow);
+  }
+}
+
 }  // namespace
 
-Batch::Batch(const std::vector<TensorSpec>& specs) : views_(specs.size()) {
-  for (const TensorSpec& spec : specs) columns_.push_back(Column{spec, {}, 0, 0, nullptr, nullptr, 0});
+Batch::Batch(const ModelConfig& config) : views_(config.inputs.size()) {
+  for (const TensorSpec& spec : config.engine_inputs) columns_.push_back(Column{spec, {}, 0, 0, nullptr, nullptr, 0});
+  for (const TensorSpec& spec : config.inputs) places_.push_back(place_of(spec));
+}
+
+Batch::Place Batch::place_of(const TensorSpec& spec) const {
+  for (size_t i = 0; i < columns_.size(); ++i) {
+    if (columns_[i].spec.name == spec.name) return {spec, i, true, 0};
+    size_t first = 0;
+    for (const TensorSpec& packed : columns_[i].spec.columns) {
+      if (packed.name == spec.name) return {spec, i, false, first};
+      first += packed.row_elements();
+    }
+  }
+  throw bad_request("the packed inputs have no column for input " + spec.name);
 }
 
 void Batch::start(bool alone) {
@@ -45,42 +72,49 @@ void Batch::start(bool alone) {
 
 int64_t Batch::append(TRITONBACKEND_Request* request) {
   std::set<int64_t> different;
-  for (size_t i = 0; i < columns_.size(); ++i) {
-    views_[i] = view(request, columns_[i]);
+  for (size_t i = 0; i < places_.size(); ++i) {
+    views_[i] = view(request, places_[i]);
     if (views_[i].rows() != views_[0].rows()) different.insert({views_[0].rows(), views_[i].rows()});
   }
   if (!different.empty()) {
     throw bad_request("the inputs of a request have " + numbers(different) + " rows: they must agree");
   }
-  for (size_t i = 0; i < columns_.size(); ++i) take(columns_[i], views_[i]);
-  const int64_t rows = columns_.empty() ? 0 : views_[0].rows();
+  for (size_t i = 0; i < places_.size(); ++i) {
+    if (places_[i].is_whole) {
+      take(columns_[places_[i].column], views_[i]);
+    } else {
+      pack(places_[i], views_[i]);
+    }
+  }
+  const int64_t rows = places_.empty() ? 0 : views_[0].rows();
   rows_ += rows;
   return rows;
 }
 
-InputView Batch::view(TRITONBACKEND_Request* request, const Column& column) const {
+InputView Batch::view(TRITONBACKEND_Request* request, const Place& place) const {
   InputView view{};
   uint32_t rank = 0;
   uint64_t bytes = 0;
   TRITONSERVER_DataType type = TRITONSERVER_TYPE_INVALID;
-  require(TRITONBACKEND_RequestInput(request, column.spec.name.c_str(), &view.input));
+  require(TRITONBACKEND_RequestInput(request, place.spec.name.c_str(), &view.input));
   require(TRITONBACKEND_InputProperties(view.input, nullptr, &type, &view.shape, &rank, &bytes, &view.buffers));
   view.rank = rank;
   view.bytes = bytes;
-  if (type != column.spec.type) throw bad_request("input " + column.spec.name + " is of another type than the model's");
-  check_shape(column, view);
+  if (type != place.spec.type) throw bad_request("input " + place.spec.name + " is of another type than the model's");
+  check_shape(place, view);
   return view;
 }
 
-void Batch::check_shape(const Column& column, const InputView& view) const {
-  const TensorSpec& spec = column.spec;
+void Batch::check_shape(const Place& place, const InputView& view) const {
+  const TensorSpec& spec = place.spec;
+  const Column& column = columns_[place.column];
   bool fits = view.rank == spec.row_shape.size() + 1;
   size_t wanted = spec.element_bytes;
   for (size_t i = 0; i < view.rank; ++i) {
     wanted *= static_cast<size_t>(view.shape[i]);
     fits = fits && (i == 0 || spec.row_shape[i - 1] == -1 || spec.row_shape[i - 1] == view.shape[i]);
     // Rows of free shape are joined only if all have the same shape.
-    fits = fits && (i == 0 || rows_ == 0 || column.row_shape[i - 1] == view.shape[i]);
+    fits = fits && (i == 0 || rows_ == 0 || !place.is_whole || column.row_shape[i - 1] == view.shape[i]);
   }
   if (!fits) throw bad_request("input " + spec.name + " has another shape than the model takes, or than the requests before it");
   if (view.bytes != wanted) {
@@ -118,6 +152,35 @@ void Batch::take(Column& column, const InputView& view) {
   }
   // The copy is in the cache and aligned for vectors; the request's own buffer may not be aligned.
   check_range(spec, column.memory.get() + start, view.bytes / spec.element_bytes);
+}
+
+void Batch::pack(const Place& place, const InputView& view) {
+  Column& column = columns_[place.column];
+  if (rows_ == 0) {
+    column.row_shape = column.spec.row_shape;
+    column.row_bytes = column.spec.row_elements() * column.spec.element_bytes;
+  }
+  const size_t rows = static_cast<size_t>(view.rows()), before = static_cast<size_t>(rows_);
+  grow(column, (before + rows) * column.row_bytes, before * column.row_bytes);
+  uint64_t bytes = 0;
+  const char* data = nullptr;
+  if (view.buffers == 1) data = static_cast<const char*>(buffer(view, 0, place.spec.name, &bytes));
+  if (data == nullptr || reinterpret_cast<uintptr_t>(data) % place.spec.element_bytes != 0) {
+    joined_.clear();
+    for (uint32_t index = 0; index < view.buffers; ++index) {
+      const auto* part = static_cast<const char*>(buffer(view, index, place.spec.name, &bytes));
+      joined_.insert(joined_.end(), part, part + bytes);
+    }
+    data = joined_.data();
+    bytes = joined_.size();
+  }
+  if (bytes != view.bytes) throw bad_request("input " + place.spec.name + " is longer or shorter than it says");
+  const size_t width = place.spec.row_elements();
+  check_range(place.spec, data, rows * width);
+  char* target = column.memory.get() + before * column.row_bytes + place.first_element * column.spec.element_bytes;
+  for (size_t row = 0; row < rows; ++row, target += column.row_bytes, data += width * place.spec.element_bytes) {
+    copy_row(place.spec, data, column.spec, target, width);
+  }
 }
 
 void Batch::fill(int64_t rows, Random random) {

@@ -23,9 +23,12 @@ struct InputView {
   int64_t rows() const { return rank == 0 ? 0 : shape[0]; }
 };
 
+// Requests bring the inputs of the configuration; the batch holds those of the engine. They are the same, or the batch
+// packs the requests' inputs into the columns of the engine's.
 class Batch {
  public:
-  explicit Batch(const std::vector<TensorSpec>& specs);
+  // Throws Failure if the engine's inputs have no place for one of the requests'.
+  explicit Batch(const ModelConfig& config);
 
   // Drops the rows of the previous batch. With alone, the next batch has a single request, whose large inputs are not
   // copied.
@@ -44,8 +47,7 @@ class Batch {
 
   int64_t rows() const { return rows_; }
 
-  // Rows of an input: their specification, the shape of one row, their address.
-  const TensorSpec& spec(size_t input) const { return columns_[input].spec; }
+  // Rows of an engine's input: the shape of one row, their address.
   const std::vector<int64_t>& row_shape(size_t input) const { return columns_[input].row_shape; }
   const char* row(size_t input, int64_t index) const;
   size_t inputs() const { return columns_.size(); }
@@ -65,13 +67,25 @@ class Batch {
     int64_t given_rows = 0;       // number of rows in given; later rows are at the start of memory
   };
 
-  InputView view(TRITONBACKEND_Request* request, const Column& column) const;
-  void check_shape(const Column& column, const InputView& view) const;
+  // Place of a request's input: a column of this batch, or some of the elements of its rows.
+  struct Place {
+    const TensorSpec& spec;
+    size_t column;
+    bool is_whole;
+    size_t first_element;
+  };
+
+  Place place_of(const TensorSpec& spec) const;
+  InputView view(TRITONBACKEND_Request* request, const Place& place) const;
+  void check_shape(const Place& place, const InputView& view) const;
   void take(Column& column, const InputView& view);
+  void pack(const Place& place, const InputView& view);
   void grow(Column& column, size_t bytes, size_t kept_bytes);
 
   std::vector<Column> columns_;
+  std::vector<Place> places_;  // by the requests' inputs
   std::vector<InputView> views_;
+  std::vector<char> joined_;  // one input in one piece
   int64_t rows_ = 0;
   bool alone_ = false;
 };

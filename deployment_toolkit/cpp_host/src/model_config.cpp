@@ -31,6 +31,8 @@ constexpr Dtype kDtypes[] = {
 constexpr int kUndividedFloat32Rows = 64;
 constexpr int kUndividedRows = 256;
 
+void set_bounds(TensorSpec& spec);
+
 TensorSpec tensor(const Json& json) {
   TensorSpec spec;
   spec.name = json.at("name").text();
@@ -45,7 +47,24 @@ TensorSpec tensor(const Json& json) {
   if (const Json* range = json.find("value_range"); range != nullptr && range->items().size() == 2) {
     spec.value_range = {range->items()[0].integer(), range->items()[1].integer()};
   }
+  if (const Json* columns = json.find("columns"); columns != nullptr) {
+    for (const Json& column : columns->items()) spec.columns.push_back(tensor(column));
+    if (!spec.columns.empty() && spec.type == TRITONSERVER_TYPE_INT32) set_bounds(spec);
+  }
   return spec;
+}
+
+// Bounds of each element of a row, from those of the columns.
+void set_bounds(TensorSpec& spec) {
+  constexpr int64_t kLeast = std::numeric_limits<int32_t>::min(), kMost = std::numeric_limits<int32_t>::max();
+  size_t elements = 0;
+  for (const TensorSpec& column : spec.columns) {
+    const auto [least, most] = column.value_range.value_or(std::pair(kLeast, kMost));
+    elements += column.row_elements();
+    spec.least.resize(elements, static_cast<int32_t>(std::clamp(least, kLeast, kMost)));
+    spec.most.resize(elements, static_cast<int32_t>(std::clamp(most, kLeast, kMost)));
+  }
+  if (elements != spec.row_elements()) throw bad_request("the columns of tensor " + spec.name + " do not fill its rows");
 }
 
 std::vector<TensorSpec> tensors(const Json& list) {
@@ -75,12 +94,21 @@ int count(const Json& config, const std::string& key, int least, int otherwise) 
 
 }  // namespace
 
+size_t TensorSpec::row_elements() const {
+  size_t elements = 1;
+  for (const int64_t size : row_shape) elements *= size == -1 ? 1 : static_cast<size_t>(size);
+  return elements;
+}
+
 ModelConfig ModelConfig::parse(std::string_view json) {
   const Json config = Json::parse(json);
   const Json signature = Json::parse(parameter(config, "model_spec"));
   ModelConfig result;
   result.inputs = tensors(signature.at("inputs"));
   result.outputs = tensors(signature.at("outputs"));
+  const Json* file_inputs = config.at("parameters").find("packed_inputs");
+  result.engine_inputs =
+      file_inputs == nullptr ? result.inputs : tensors(Json::parse(file_inputs->at("string_value").text()));
   result.format = parameter(config, "model_format");
   result.file = parameter(config, "model_file");
   result.precision = parameter(config, "inference_precision");

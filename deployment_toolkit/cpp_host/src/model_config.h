@@ -18,10 +18,16 @@ struct TensorSpec {
   size_t element_bytes;
   std::vector<int64_t> row_shape;                        // without the batch dimension; -1 is any size
   std::optional<std::pair<int64_t, int64_t>> value_range;  // both ends included
+  std::vector<TensorSpec> columns;                       // of a packed tensor: tensors side by side in a row, in order
+  std::vector<int32_t> least, most;                      // of a packed tensor of ids: bounds of each element of a row
+
+  // Elements of a row without free dimensions.
+  size_t row_elements() const;
 };
 
 struct ModelConfig {
-  std::vector<TensorSpec> inputs, outputs;  // sorted by name, as in every signature
+  std::vector<TensorSpec> inputs, outputs;  // of requests, sorted by name, as in every signature
+  std::vector<TensorSpec> engine_inputs;    // of the file: those of requests, or packed ones that have them as columns
   std::string format;                       // names the engine
   std::string file;                         // in the version's folder
   std::string precision;                    // of the arithmetic: f32, bf16 or int8

@@ -60,6 +60,16 @@ uint64_t Random::next() {
 }
 
 void Random::fill(const TensorSpec& spec, char* data, size_t count) {
+  if (!spec.least.empty()) {
+    for (const char* const end = data + count * spec.element_bytes; data != end;) {
+      for (TensorSpec column : spec.columns) {
+        column.type = spec.type;
+        fill(column, data, column.row_elements());
+        data += column.row_elements() * spec.element_bytes;
+      }
+    }
+    return;
+  }
   visit(spec.type, [&](auto kind) {
     using T = decltype(kind);
     for (size_t i = 0; i < count; ++i) {

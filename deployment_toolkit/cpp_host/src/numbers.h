@@ -13,7 +13,8 @@ namespace cpp_host {
 class Random {
  public:
   uint64_t next();
-  // Fills a tensor: integers from its value range, 0 without a range; other numbers from 0 to 1.
+  // Fills count elements of a tensor: integers from its value range, or from that of their column in a packed tensor, 0
+  // without a range; other numbers from 0 to 1.
   void fill(const TensorSpec& spec, char* data, size_t count);
 
  private:

@@ -26,7 +26,7 @@ std::string text(double number) {
 }  // namespace
 
 Preparation::Preparation(Engine& engine, const ModelConfig& config, const Buckets& buckets)
-    : config_(config), buckets_(buckets), turn_(one_at_a_time), batch_(config.inputs), expected_(config.outputs),
+    : config_(config), buckets_(buckets), turn_(one_at_a_time), batch_(config), expected_(config.outputs),
       undivided_(std::make_unique<Stream>(engine, config.threads)) {
   const int64_t rows = buckets.largest();
   batch_.fill(rows, Random());

@@ -17,14 +17,17 @@ bool all_inside(const T* values, size_t count, T low, T high) {
   return !outside;
 }
 
+std::string outside(const TensorSpec& spec, int64_t value) {
+  const auto [low, high] = *spec.value_range;
+  return spec.name + " holds id " + std::to_string(value) + ", outside " + std::to_string(low) + " .. " +
+         std::to_string(high) + " (cardinality " + std::to_string(high + 1) + ")";
+}
+
 template <typename T>
 [[noreturn]] void refuse(const TensorSpec& spec, const T* values, size_t count) {
-  const auto [low, high] = *spec.value_range;
+  const int64_t low = spec.value_range->first;
   const auto [smallest, largest] = std::minmax_element(values, values + count);
-  const T value = static_cast<int64_t>(*smallest) < low ? *smallest : *largest;
-  throw bad_request(
-      "input " + spec.name + " holds id " + std::to_string(value) + ", outside " + std::to_string(low) + " .. " +
-      std::to_string(high) + " (cardinality " + std::to_string(high + 1) + ")");
+  throw bad_request("input " + outside(spec, static_cast<int64_t>(*smallest) < low ? *smallest : *largest));
 }
 
 template <typename T>
@@ -38,9 +41,35 @@ void check(const TensorSpec& spec, const void* data, size_t count) {
   if (!all_inside(values, count, least, most)) refuse(spec, values, count);
 }
 
+// The inner loop has no branch, as above.
+bool all_rows_inside(const int32_t* values, size_t count, const std::vector<int32_t>& least, const std::vector<int32_t>& most) {
+  const size_t width = least.size();
+  bool outside = false;
+  for (size_t start = 0; start < count; start += width) {
+    for (size_t i = 0; i < width; ++i) outside |= (values[start + i] < least[i]) | (values[start + i] > most[i]);
+  }
+  return !outside;
+}
+
+void check_columns(const TensorSpec& spec, const int32_t* values, size_t count) {
+  if (all_rows_inside(values, count, spec.least, spec.most)) return;
+  for (size_t start = 0; start < count;) {
+    for (const TensorSpec& column : spec.columns) {
+      const size_t width = column.row_elements();
+      for (size_t i = 0; i < width; ++i) {
+        const int32_t value = values[start + i];
+        if (!column.value_range || (value >= column.value_range->first && value <= column.value_range->second)) continue;
+        throw bad_request("input " + spec.name + ": " + outside(column, value));
+      }
+      start += width;
+    }
+  }
+}
+
 }  // namespace
 
 void check_range(const TensorSpec& spec, const void* values, size_t count) {
+  if (!spec.least.empty()) return check_columns(spec, static_cast<const int32_t*>(values), count);
   if (!spec.value_range || count == 0) return;
   switch (spec.type) {
     case TRITONSERVER_TYPE_UINT8: return check<uint8_t>(spec, values, count);

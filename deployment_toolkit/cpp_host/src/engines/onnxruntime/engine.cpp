@@ -29,15 +29,15 @@ int element_type(TRITONSERVER_DataType type) {
 class OnnxRequest final : public BlockingRequest {
  public:
   OnnxRequest(SessionHandle* session, const ModelConfig& config)
-      : session_(session), config_(config), inputs_(config.inputs.size()), outputs_(config.outputs.size()) {
-    for (const TensorSpec& spec : config.inputs) input_names_.push_back(spec.name.c_str());
+      : session_(session), config_(config), inputs_(config.engine_inputs.size()), outputs_(config.outputs.size()) {
+    for (const TensorSpec& spec : config.engine_inputs) input_names_.push_back(spec.name.c_str());
     for (const TensorSpec& spec : config.outputs) output_names_.push_back(spec.name.c_str());
     input_values_.resize(inputs_.size());
     output_values_.resize(outputs_.size());
   }
 
   void set_input(size_t index, const std::vector<int64_t>& shape, const char* data) override {
-    const TensorSpec& spec = config_.inputs[index];
+    const TensorSpec& spec = config_.engine_inputs[index];
     size_t bytes = spec.element_bytes;
     for (const int64_t size : shape) bytes *= static_cast<size_t>(size);
     inputs_[index] = tensor_of(element_type(spec.type), shape.data(), shape.size(), data, bytes);

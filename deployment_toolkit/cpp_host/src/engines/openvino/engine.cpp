@@ -83,7 +83,7 @@ class OpenVinoRequest final : public Request {
         api().ov_core_compile_model_props(core(), graph, "CPU", std::size(properties), properties, &compiled),
         path + " can't be compiled");
     compiled_.reset(compiled);
-    for (const TensorSpec& spec : config.inputs) {
+    for (const TensorSpec& spec : config.engine_inputs) {
       ov_output_const_port_t* found = nullptr;
       const ov_status_e status = api().ov_compiled_model_input_by_name(compiled, spec.name.c_str(), &found);
       inputs_.push_back({port(status, found, spec, "input"), nullptr});
@@ -101,7 +101,7 @@ class OpenVinoRequest final : public Request {
   void set_input(size_t index, const std::vector<int64_t>& shape, const char* data) override {
     // The C API's pointers are not const, but neither shape nor data is written to.
     const ov_shape_t ov_shape{static_cast<int64_t>(shape.size()), const_cast<int64_t*>(shape.data())};
-    const TensorSpec& spec = config_.inputs[index];
+    const TensorSpec& spec = config_.engine_inputs[index];
     ov_tensor_t* made = nullptr;
     require(
         api().ov_tensor_create_from_host_ptr(element_type(spec.type), ov_shape, const_cast<char*>(data), &made), spec.name);

@@ -63,7 +63,7 @@ class Session {
         options.get(), nullptr, path.c_str(), tags, 1, graph_.get(), meta_graph.get(), status.get()));
     status.require(path + " can't be loaded");
     const Signature signature = Signature::parse({static_cast<const char*>(meta_graph->data), meta_graph->length});
-    for (const TensorSpec& spec : config.inputs) inputs_.push_back(find(signature.inputs, spec, "input"));
+    for (const TensorSpec& spec : config.engine_inputs) inputs_.push_back(find(signature.inputs, spec, "input"));
     for (const TensorSpec& spec : config.outputs) outputs_.push_back(find(signature.outputs, spec, "output"));
   }
 
@@ -97,11 +97,11 @@ class Session {
 class TensorFlowRequest final : public BlockingRequest {
  public:
   TensorFlowRequest(const Session& session, const ModelConfig& config)
-      : session_(session), config_(config), inputs_(config.inputs.size()), outputs_(config.outputs.size()),
+      : session_(session), config_(config), inputs_(config.engine_inputs.size()), outputs_(config.outputs.size()),
         input_tensors_(inputs_.size()), output_tensors_(outputs_.size()) {}
 
   void set_input(size_t index, const std::vector<int64_t>& shape, const char* data) override {
-    const TensorSpec& spec = config_.inputs[index];
+    const TensorSpec& spec = config_.engine_inputs[index];
     size_t bytes = spec.element_bytes;
     for (const int64_t size : shape) bytes *= static_cast<size_t>(size);
     TF_Tensor* const tensor = api().TF_NewTensor(
