@@ -29,9 +29,11 @@ from deployment_toolkit.deploying.deployment import (
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files import fingerprint
 from deployment_toolkit.library.base import stored_spec
+from deployment_toolkit.library.model_files import weight_files
 from deployment_toolkit.library.openvino.arithmetic import arithmetic
-from deployment_toolkit.library.registry import INSTEAD
+from deployment_toolkit.library.registry import INSTEAD, PACKERS
 from deployment_toolkit.options.params import from_args, option
+from deployment_toolkit.packing import packed_spec
 from deployment_toolkit.triton_server.config_keys import INFERENCE_PRECISION, THREADS
 from navigator.attempts import ConversionStep
 from navigator.conversions import Conversions, Made
@@ -87,6 +89,9 @@ class ConfigOptions:
         metavar="{" + ",".join(_PRECISIONS) + "}",
     )
     tensorrt_capture_cuda_graph: bool = option("run TensorRT plans as CUDA graphs", False)
+    packed_inputs: bool = option(
+        "serve the model with one tensor of all numbers and one of all ids, in place of a tensor for each input", False
+    )
     triton_backend_parameters: list[tuple[str, str]] = option(
         "parameters of the backend; the Python host takes threads=N, the threads of an instance; the C++ host takes "
         "threads=N, the threads of all instances, streams=N, the number of groups of threads, undivided_rows=N, the "
@@ -100,11 +105,13 @@ class ConfigOptions:
 
 @dataclass(frozen=True)
 class Choice:
-    """A deployment, the options that it drops, and the format of its source model."""
+    """A deployment, the options that it drops, the format of its source model, and True if the inputs of that are to be
+    packed."""
 
     deployment: Deployment
     source_format: Format
     dropped: list[str] = field(default_factory=list)
+    packs: bool = False
 
 
 def find_choices(args: argparse.Namespace) -> list[Choice]:
@@ -113,17 +120,28 @@ def find_choices(args: argparse.Namespace) -> list[Choice]:
     model, config = from_args(ModelOptions, args), from_args(ConfigOptions, args)
     tensorrt = from_args(TensorRTOptions, args)
     model_format = model.find_format()
-    spec = _find_spec(model, model_format)
+    own = _find_spec(model, model_format)
+    spec = _packed(own, model_format) if config.packed_inputs else own
     _tell_unused(config, tensorrt, model_format)
     if config.host is not HostChoice.AUTO:
         host = Host(config.host.value)
         config = _for_cpp(config, model, model_format) if host is Host.CPP else config
-        return [Choice(_deployment(model, model_format, spec, config, tensorrt, host), model_format)]
+        deployment = _deployment(model, model_format, spec, config, tensorrt, host)
+        return [Choice(deployment, model_format, packs=spec != own)]
     return [
-        Choice(_deployment(model, model_format, spec, fitting, tensorrt, host), model_format, dropped)
+        Choice(_deployment(model, model_format, spec, fitting, tensorrt, host), model_format, dropped, spec != own)
         for host, (fitting, dropped) in ((Host.NATIVE, _for_native(config)), (Host.PYTHON, _for_python(config)))
         if host is Host.NATIVE or model_format in _hosted(config)
     ]
+
+
+def _packed(spec: ModelSpec, model_format: Format) -> ModelSpec:
+    """Signature with packed inputs. Raises UsageError if they can't be packed."""
+    if model_format not in PACKERS:
+        raise UsageError(
+            f"--packed-inputs: only {', '.join(PACKERS)} can be changed, not {model_format}: leave the option out"
+        )
+    return packed_spec(spec)
 
 
 def _hosted(config: ConfigOptions) -> tuple[Format, ...]:
@@ -220,7 +238,7 @@ def _find_spec(model: ModelOptions, model_format: Format) -> ModelSpec:
         return read_spec(model.model_path, model_format)
     told = ModelSpec(*(tuple(tensor.spec for tensor in tensors) for tensors in (model.inputs, model.outputs)))
     stored = stored_spec(model.model_path)
-    return told if stored is None else told.with_value_ranges(stored.value_ranges)
+    return told.described_by(stored)
 
 
 MADE = "hosted"  # folder in the workspace
@@ -234,12 +252,18 @@ class Sources:
     workspace: Path
 
     def model_for(self, choice: Choice) -> Path:
-        """Path of the model that a deployment serves, converted if necessary. Raises the errors of the converter."""
+        """Path of the model that a deployment serves, converted and packed if necessary. Raises the errors of the
+        converters."""
         source, wanted = choice.source_format, choice.deployment.format
-        if source is wanted:
+        steps = []
+        if source is not wanted:
+            steps.append(ConversionStep(str(wanted), source, wanted, {"precision": Precision.FP32}))
+        if choice.packs:
+            steps.append(ConversionStep(f"{wanted}-packed", wanted, wanted, packs=True))
+        if not steps:
             return self.given
         folder = self.workspace / MADE
         folder.mkdir(parents=True, exist_ok=True)
-        made = Made(self.given, source, fingerprint.of_path(self.given), reused=True)
-        step = ConversionStep(str(wanted), source, wanted, {"precision": Precision.FP32})
-        return Conversions(made, folder, Ledger(folder / "state.yaml"), {}, []).make([step]).path
+        digests = [fingerprint.of_path(path) for path in (self.given, *weight_files(self.given)) if path.exists()]
+        made = Made(self.given, source, " ".join(digests), reused=True)
+        return Conversions(made, folder, Ledger(folder / "state.yaml"), {}, []).make(steps).path

@@ -96,7 +96,9 @@ class _Packer:
             whole = wanted == list(range(tensor.row_size))
             inputs = [tensor.name] if whole else [tensor.name, self._constant(wanted)]
             options = {} if whole else {"axis": 1}
-            node.CopyFrom(helper.make_node("Identity" if whole else "Gather", inputs, node.output, node.name, **options))
+            node.CopyFrom(
+                helper.make_node("Identity" if whole else "Gather", inputs, node.output, node.name, **options)
+            )
 
     def _split(self, tensor: TensorSpec, names: Sequence[str]) -> None:
         """Makes the own inputs from the packed one."""
@@ -116,7 +118,8 @@ class _Packer:
                 self._new.insert(0, helper.make_node("Cast", [part], [made], to=wanted))
                 made = part
             parts.append(made)
-        inputs, options = [tensor.name], {"axis": 1}
+        inputs = [tensor.name]
+        options: dict[str, Any] = {"axis": 1}
         if self._opset < _SPLIT_TAKES_SIZES:
             options["split"] = sizes
         else:

@@ -15,7 +15,8 @@ def test_value_ranges_are_read_from_files_of_the_repository(tiny_onnx: Callable[
     version.mkdir(parents=True)
     tiny_onnx(version / "model.onnx")
     options = PerformanceOptions(model_name="tiny", result_path=tmp_path / "results.csv")
-    assert _spec_of_files(options, tmp_path).value_ranges == {"item": (0, 9), "tags": (-1, 4)}
+    spec = _spec_of_files(options, tmp_path)
+    assert spec is not None and spec.value_ranges == {"item": (0, 9), "tags": (-1, 4)}
     (version / "model.onnx").unlink()
     assert _spec_of_files(options, tmp_path) is None
     other = PerformanceOptions(model_name="other", result_path=tmp_path / "results.csv")
