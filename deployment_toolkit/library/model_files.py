@@ -36,8 +36,8 @@ def format_of(path: Path) -> Format | None:
 
 
 def weight_files(path: Path) -> list[Path]:
-    """Paths beside a model's file where its weights may be: ``model.bin`` of a ``model.xml``, the second file of a large
-    ONNX file."""
+    """Paths beside a model's file where its weights may be: ``model.bin`` of a ``model.xml``, the second file of a
+    large ONNX file."""
     return [path.with_suffix(".bin")] if path.suffix == ".xml" else [path.with_name(f"{path.name}.data")]
 
 
