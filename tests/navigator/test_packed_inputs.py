@@ -24,6 +24,7 @@ from deployment_toolkit.options.params import load_module
 from deployment_toolkit.packing import pack, packed_spec
 from deployment_toolkit.rows.dump import Dump
 from deployment_toolkit.triton_performance_runner.options import PerformanceOptions
+from deployment_toolkit.triton_performance_runner.repository_target import find_repository_target
 from deployment_toolkit.triton_performance_runner.sweep import measure
 from deployment_toolkit.triton_server.remote import TritonServer
 from navigator.__main__ import main
@@ -118,6 +119,11 @@ def test_performance_is_measured(
     table = measure(options, dataloader_fn if real else None)
     assert [row["Batch"] for row in table] == [1, 16]
     assert all(float(row["Inferences/Second"]) > 0 for row in table)
+
+
+def test_model_analyzer_reads_the_columns_from_the_repository(served: Served, spec: ModelSpec, tmp_path: Path) -> None:
+    options = PerformanceOptions(model_name=NAME, result_path=tmp_path / "x.csv", model_repository=served[1])
+    assert find_repository_target(options).spec == packed_spec(spec)
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])

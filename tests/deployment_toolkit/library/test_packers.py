@@ -11,6 +11,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import export_model
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Arrays, Batch, Format, ModelSpec, Precision, TensorSpec
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.hardware import missing_instructions
@@ -18,7 +20,7 @@ from deployment_toolkit.library.openvino.session import SLACK_BYTES, OpenVinoFro
 from deployment_toolkit.library.registry import converter, loader, packer
 from deployment_toolkit.packing import pack, packed_spec
 from deployment_toolkit.rows.sample import random_rows
-from widedeep.features.spec import OUTPUT_NAME
+from widedeep.features.spec import OUTPUT_NAME, Feature, FeatureSpec
 
 # Inputs of many kinds: of two types of ids, flat ones, pictures, and one with the name of a packed input.
 INPUTS = (
@@ -95,13 +97,41 @@ def require_same_answers(model_format: Format, source: Path, target: Path) -> Mo
         assert packed.spec != given.spec
         for rows in (1, 2, 7, 64):
             x: Arrays = random_rows(given.spec, rows, seed=rows)
-            x["tags"][0] = -1
+            for name, (low, _) in given.spec.value_ranges.items():
+                if low == -1:
+                    x[name][0] = -1
             answer = packed.infer(pack(x, packed.spec))
             for name, expected in given.infer(x).items():
                 assert expected.dtype == answer[name].dtype
                 np.testing.assert_array_equal(answer[name], expected)
         spec: ModelSpec = packed.spec
         return spec
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_networks_of_random_features_answer_alike(seed: int, tmp_path: Path) -> None:
+    generator = np.random.default_rng(seed)
+    numbers, ids, lists = generator.integers([0, 1, 0], [6, 5, 4]).tolist()
+    spec = FeatureSpec(
+        numerical=tuple(Feature(f"f{number * 7 % 5}_number", "float32") for number in range(numbers)),
+        onehot=tuple(
+            Feature(f"f{number * 7 % 5}_id", "int32", int(generator.integers(2, 99))) for number in range(ids)
+        ),
+        multihot=tuple(
+            Feature(f"f{number}_list", "int32", int(generator.integers(2, 99)), int(generator.integers(1, 6)))
+            for number in range(lists)
+        ),
+        label=Feature("clicked", "int32"),
+        group_id=Feature("display_id", "int32"),
+    )
+    (tmp_path / "spec.yaml").write_text(spec.to_yaml())
+    options = ["--input-path", str(ROOT / "model.py"), "--input-type", "tf-keras", "--precision", "fp32"]
+    options += ["--feature-spec", str(tmp_path / "spec.yaml"), "--deep-hidden-units", "8"]
+    source = tmp_path / "exported.onnx"
+    export_model.main([*options, "--output-path", str(source), "--output-type", "onnx"])
+    require_same_answers(Format.ONNX, source, tmp_path / "packed.onnx")
+    OpenVinoFromOnnx().convert(source, tmp_path / "made.openvino")
+    require_same_answers(Format.OPENVINO, tmp_path / "made.openvino", tmp_path / "packed.openvino")
 
 
 def test_savedmodel_answers_alike(tiny_savedmodel: Path, tmp_path: Path) -> None:
