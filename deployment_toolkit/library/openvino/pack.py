@@ -2,6 +2,9 @@
 
 A ``VariadicSplit`` takes the packed input apart. Concatenations of several inputs are fed from the packed input
 directly: the network joins its numbers, and ``graph.py`` the ids of its scalar tables, anyway.
+
+The answers stay the same bit for bit, but for one case: in bfloat16 the CPU plugin leaves an input in float32 for an
+elementwise operation that reads it, and rounds the parts of a split.
 """
 
 from __future__ import annotations
