@@ -4,14 +4,14 @@ that user modules are checked against."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from deployment_toolkit.errors import InputError
+from deployment_toolkit.errors import InputError, ModelError
 
 if TYPE_CHECKING:
     import argparse
@@ -122,17 +122,32 @@ class TensorSpec:
     dimension, with -1 for a dimension of any size; ``value_range`` holds the smallest and the largest value the model
     can take, both included, where there are such bounds (ids of an embedding table: 0 to cardinality - 1, with -1 for
     the padding of a multi-hot feature).
+
+    ``columns`` are the inputs of the original signature that lie side by side in a packed input, each in as many
+    columns as its row has values; a packed input has their value ranges and none of its own. Raises ModelError if they
+    fill another number of columns than ``shape`` has.
     """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     value_range: ValueRange | None = None
+    columns: tuple[TensorSpec, ...] = ()
+
+    def __post_init__(self) -> None:
+        width = sum(column.row_size for column in self.columns)
+        if self.columns and self.shape != (width,):
+            raise ModelError(f"input {self.name} has the shape {list(self.shape)}, its columns need {[width]}")
+
+    @property
+    def row_size(self) -> int:
+        """Number of values of one row; for a fixed shape."""
+        return int(np.prod(self.shape, dtype=np.int64))
 
     @property
     def row_bytes(self) -> int:
         """Size of one row in bytes; for a dtype of a fixed size."""
-        return int(np.dtype(self.dtype).itemsize * np.prod(self.shape, dtype=np.int64))
+        return int(np.dtype(self.dtype).itemsize * self.row_size)
 
     @property
     def smallest_shape(self) -> tuple[int, ...]:
@@ -148,6 +163,8 @@ class TensorSpec:
         plain: dict[str, Any] = {"name": self.name, "dtype": self.dtype, "shape": list(self.shape)}
         if self.value_range is not None:
             plain["value_range"] = list(self.value_range)
+        if self.columns:
+            plain["columns"] = [column.to_dict() for column in self.columns]
         return plain
 
     @classmethod
@@ -159,6 +176,7 @@ class TensorSpec:
             dtype=plain["dtype"],
             shape=tuple(plain["shape"]),
             value_range=None if bounds is None else (int(bounds[0]), int(bounds[1])),
+            columns=tuple(cls.from_dict(column) for column in plain.get("columns", ())),
         )
 
 
@@ -174,23 +192,42 @@ class ModelSpec:
         object.__setattr__(self, "outputs", tuple(sorted(self.outputs, key=lambda spec: spec.name)))
 
     @property
+    def unpacked(self) -> ModelSpec:
+        """The original signature: each packed input's columns in its place."""
+        if not any(spec.columns for spec in self.inputs):
+            return self
+        return ModelSpec(tuple(part for spec in self.inputs for part in spec.columns or (spec,)), self.outputs)
+
+    @property
     def value_ranges(self) -> dict[str, ValueRange]:
-        """Value ranges by input, for the inputs that have them."""
-        return {spec.name: spec.value_range for spec in self.inputs if spec.value_range is not None}
+        """Value ranges by input of the original signature, for the inputs that have them."""
+        return {spec.name: spec.value_range for spec in self.unpacked.inputs if spec.value_range is not None}
 
     def with_value_ranges(self, ranges: Mapping[str, ValueRange]) -> ModelSpec:
-        """The same model with these bounds on its inputs; names that aren't inputs are left out."""
-        inputs = tuple(
-            TensorSpec(spec.name, spec.dtype, spec.shape, ranges.get(spec.name, spec.value_range))
-            for spec in self.inputs
-        )
-        return ModelSpec(inputs, self.outputs)
+        """The same model with these bounds on the inputs of its original signature; names that aren't inputs are left
+        out."""
+
+        def ranged(tensor: TensorSpec) -> TensorSpec:
+            if tensor.columns:
+                return replace(tensor, columns=tuple(map(ranged, tensor.columns)))
+            return replace(tensor, value_range=ranges.get(tensor.name, tensor.value_range))
+
+        return ModelSpec(tuple(map(ranged, self.inputs)), self.outputs)
+
+    def described_by(self, stored: ModelSpec | None) -> ModelSpec:
+        """The same model with the columns and the value ranges that a stored signature states for its inputs. Raises
+        ModelError if stored columns don't fit the model's shapes."""
+        if stored is None:
+            return self
+        columns = {spec.name: spec.columns for spec in stored.inputs}
+        inputs = tuple(replace(spec, columns=columns.get(spec.name, spec.columns)) for spec in self.inputs)
+        return ModelSpec(inputs, self.outputs).with_value_ranges(stored.value_ranges)
 
     def with_names(self, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> ModelSpec:
-        """The same model with renamed tensors; both mappings are old name to new name."""
+        """The same model with renamed tensors; both mappings are old name to new name. Columns keep their names."""
 
         def renamed(tensor: TensorSpec, names: Mapping[str, str]) -> TensorSpec:
-            return TensorSpec(names.get(tensor.name, tensor.name), tensor.dtype, tensor.shape, tensor.value_range)
+            return replace(tensor, name=names.get(tensor.name, tensor.name))
 
         return ModelSpec(
             tuple(renamed(tensor, inputs) for tensor in self.inputs),
@@ -216,7 +253,8 @@ class ModelSpec:
         """Number of rows of a batch, after a check that this model accepts the batch.
 
         Raises InputError with the input's name and what is wrong: a name missing or unknown, a dtype or shape other
-        than the signature's, unequal numbers of rows, or an id outside its table (feature, value and cardinality).
+        than the signature's, unequal numbers of rows, or an id outside its table (feature, value and cardinality; in a
+        packed input the original feature).
         """
         expected = {spec.name for spec in self.inputs}
         if x.keys() != expected:
@@ -243,14 +281,24 @@ def shape_fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
 
 
 def check_value_range(spec: TensorSpec, array: Array) -> None:
-    """Raises InputError naming the feature, the value and the cardinality if an id is outside ``value_range``."""
+    """Raises InputError naming the feature, the value and the cardinality if an id is outside ``value_range``, of the
+    input or of one of its columns."""
+    if not spec.columns:
+        _check_range(spec, array, f"input {spec.name}")
+    stop = 0
+    for column in spec.columns:
+        start, stop = stop, stop + column.row_size
+        _check_range(column, array[:, start:stop], f"input {spec.name}: {column.name}")
+
+
+def _check_range(spec: TensorSpec, array: Array, where: str) -> None:
     if spec.value_range is None or array.size == 0:
         return
     low, high = spec.value_range
     smallest, largest = array.min(), array.max()
     if smallest < low or largest > high:
         value = smallest if smallest < low else largest
-        raise InputError(f"input {spec.name} holds id {value}, outside {low} .. {high} (cardinality {high + 1})")
+        raise InputError(f"{where} holds id {value}, outside {low} .. {high} (cardinality {high + 1})")
 
 
 @dataclass(frozen=True)

@@ -10,18 +10,20 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from deployment_toolkit.core import Arrays, Format, ModelSpec, Precision, TensorSpec, check_value_range
+from deployment_toolkit.core import Array, Arrays, Format, ModelSpec, Precision, TensorSpec, check_value_range
 from deployment_toolkit.deploying.deployment import GPU_HOSTED
 from deployment_toolkit.errors import DeploymentError, DeviceError, InputError, ModelError
 from deployment_toolkit.library.base import FrameworkSession
 from deployment_toolkit.library.registry import loader
+from deployment_toolkit.packing import column_bounds
 from deployment_toolkit.rows.batches import join
 from deployment_toolkit.rows.request_sizes import load_sizes
 from deployment_toolkit.rows.size_check import GPU_TOLERANCE, TOLERANCES, SizeComparison
@@ -45,7 +47,7 @@ class TritonPythonModel:
         threads = int(parameters.get(THREADS, max(1, len(os.sched_getaffinity(0)) // instances)))
         spec = ModelSpec.from_dict(json.loads(parameters[MODEL_SPEC]))
         _require_exact_transport()
-        self._ranged = [tensor for tensor in spec.inputs if tensor.value_range is not None]
+        self._ranged = list(_find_ranged(spec))
         try:
             on_gpu = _gpu(args, Format(parameters[MODEL_FORMAT]))
             model_loader = loader(Format(parameters[MODEL_FORMAT]))(threads=threads, **on_gpu)
@@ -162,12 +164,31 @@ def _rows(batch: Arrays) -> int:
     return sizes.pop()
 
 
-def _in_range(ranged: Sequence[TensorSpec], x: Arrays) -> bool:
+@dataclass(frozen=True)
+class _Ranged:
+    """An input with bounds: two numbers or, for a packed input, an array of each [columns]."""
+
+    tensor: TensorSpec
+    low: int | Array
+    high: int | Array
+
+
+def _find_ranged(spec: ModelSpec) -> Iterator[_Ranged]:
+    for tensor in spec.inputs:
+        if tensor.value_range is not None:
+            yield _Ranged(tensor, *tensor.value_range)
+        elif any(column.value_range is not None for column in tensor.columns):
+            yield _Ranged(tensor, *column_bounds(tensor))
+
+
+def _in_range(ranged: Sequence[_Ranged], x: Arrays) -> bool:
     """True if every id is inside its table: a quick check, since ids are nearly always valid."""
-    for spec in ranged:
-        array = x[spec.name]
-        low, high = spec.value_range or (0, 0)
-        if array.size > _SMALL:
+    for item in ranged:
+        array, low, high = x[item.tensor.name], item.low, item.high
+        if item.tensor.columns:
+            if np.logical_or(array < low, array > high).any():
+                return False
+        elif array.size > _SMALL:
             if np.minimum.reduce(array, axis=None) < low or np.maximum.reduce(array, axis=None) > high:
                 return False
         elif array.size:
@@ -177,13 +198,13 @@ def _in_range(ranged: Sequence[TensorSpec], x: Arrays) -> bool:
     return True
 
 
-def _refuse(ranged: Sequence[TensorSpec], batches: Sequence[Arrays]) -> dict[int, Any]:
+def _refuse(ranged: Sequence[_Ranged], batches: Sequence[Arrays]) -> dict[int, Any]:
     """Answers for the requests with ids outside their tables, by position."""
     refused = {}
     for index, batch in enumerate(batches):
         try:
-            for spec in ranged:
-                check_value_range(spec, batch[spec.name])
+            for item in ranged:
+                check_value_range(item.tensor, batch[item.tensor.name])
         except InputError as error:
             refused[index] = _failure(error)
     return refused

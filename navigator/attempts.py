@@ -65,13 +65,15 @@ class TargetOptions:
 
 @dataclass(frozen=True)
 class ConversionStep:
-    """One run of a converter. ``name`` is the name of its file and of its log; equal names are equal steps."""
+    """One run of a converter. ``name`` is the name of its file and of its log; equal names are equal steps. A step that
+    ``renames`` or ``packs`` changes the signature and no format."""
 
     name: str
     source: Format
     target: Format
     options: dict[str, Any] = field(default_factory=dict)
     renames: bool = False
+    packs: bool = False
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,12 @@ def logged_to(path: Path) -> Iterator[None]:
         handler.close()
 
 
+def _converter(step: ConversionStep) -> Any:
+    if step.packs:
+        return registry.packer(step.source)
+    return registry.renamer(step.source) if step.renames else registry.converter(step.source, step.target)
+
+
 class Conversions:
     """Folder of converted models; ``ledger`` records the origin of each file, ``gpus`` are the machine's,
     ``calibration`` is given if a step makes int8 with calibration rows."""
@@ -144,10 +150,8 @@ class Conversions:
         self._ledger.forget(topic)
         logger.info("converting %s to %s", source.path, step.name)
         started = time.monotonic()
-        find = registry.renamer if step.renames else registry.converter
-        formats: tuple[Any, ...] = (step.source,) if step.renames else (step.source, step.target)
         with replace_when_complete(path) as beside:
-            find(*formats)(**options).convert(source.path, beside)
+            _converter(step)(**options).convert(source.path, beside)
         logger.info("converted in %.1f s", time.monotonic() - started)
         digest = fingerprint.of_path(path)
         self._ledger.note(topic, origin, digest)

@@ -33,8 +33,10 @@ from deployment_toolkit.deploying.deployment import (
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files import fingerprint
 from deployment_toolkit.library.base import stored_spec
-from deployment_toolkit.library.registry import INSTEAD, stored_precision
+from deployment_toolkit.library.model_files import weight_files
+from deployment_toolkit.library.registry import INSTEAD, PACKERS, stored_precision
 from deployment_toolkit.options.params import from_args, option
+from deployment_toolkit.packing import packed_spec
 from deployment_toolkit.triton_server.config_keys import INFERENCE_PRECISION
 from navigator.attempts import ConversionStep
 from navigator.conversions import Conversions, Made
@@ -90,6 +92,9 @@ class ConfigOptions:
         metavar="{" + ",".join(_PRECISIONS) + "}",
     )
     tensorrt_capture_cuda_graph: bool = option("run TensorRT plans as CUDA graphs", False)
+    packed_inputs: bool = option(
+        "serve the model with one tensor of all numbers and one of all ids, in place of a tensor for each input", False
+    )
     triton_backend_parameters: list[tuple[str, str]] = option(
         "parameters of the backend; the Python host takes threads=N, the threads of an instance; the C++ host takes "
         "threads=N, the threads of all instances, streams=N, the number of concurrent inferences, undivided_rows=N, "
@@ -104,11 +109,13 @@ class ConfigOptions:
 
 @dataclass(frozen=True)
 class Choice:
-    """A deployment, the options that it drops, and the format of its source model."""
+    """A deployment, the options that it drops, the format of its source model, and True if the inputs of that are to be
+    packed."""
 
     deployment: Deployment
     source_format: Format
     dropped: list[str] = field(default_factory=list)
+    packs: bool = False
 
 
 def find_choices(args: argparse.Namespace, *, with_others: bool) -> list[Choice]:
@@ -120,12 +127,14 @@ def find_choices(args: argparse.Namespace, *, with_others: bool) -> list[Choice]
     model, config = from_args(ModelOptions, args), from_args(ConfigOptions, args)
     tensorrt = from_args(TensorRTOptions, args)
     model_format = model.find_format()
-    spec = _find_spec(model, model_format)
+    own = _find_spec(model, model_format)
+    spec = _packed(own, model_format) if config.packed_inputs else own
     _tell_unused(config, tensorrt, model_format)
 
     def choice(host: Host, config: ConfigOptions, dropped: Sequence[str] = ()) -> Choice:
         config, served = _for_cpp(config, model, model_format) if host is Host.CPP else (config, model_format)
-        return Choice(_deployment(model, served, spec, config, tensorrt, host), model_format, list(dropped))
+        deployment = _deployment(model, served, spec, config, tensorrt, host)
+        return Choice(deployment, model_format, list(dropped), packs=spec != own)
 
     if config.host is not HostChoice.AUTO:
         return [choice(Host(config.host.value), config)]
@@ -137,6 +146,15 @@ def find_choices(args: argparse.Namespace, *, with_others: bool) -> list[Choice]
     if model_format in (GPU_HOSTED if DeviceKind.GPU in dict(config.engine_count_per_device) else HOSTED):
         choices.append(choice(Host.PYTHON, *_for_own(config, PYTHON_PARAMETERS)))
     return choices
+
+
+def _packed(spec: ModelSpec, model_format: Format) -> ModelSpec:
+    """Signature with packed inputs. Raises UsageError if they can't be packed."""
+    if model_format not in PACKERS:
+        raise UsageError(
+            f"--packed-inputs: only {', '.join(PACKERS)} can be changed, not {model_format}: leave the option out"
+        )
+    return packed_spec(spec)
 
 
 _ENGINE = "engine"  # of an ONNX file on the C++ host: ONNX Runtime, or another format's library
@@ -237,7 +255,7 @@ def _find_spec(model: ModelOptions, model_format: Format) -> ModelSpec:
         return read_spec(model.model_path, model_format)
     told = ModelSpec(*(tuple(tensor.spec for tensor in tensors) for tensors in (model.inputs, model.outputs)))
     stored = stored_spec(model.model_path)
-    return told if stored is None else told.with_value_ranges(stored.value_ranges)
+    return told.described_by(stored)
 
 
 MADE = "hosted"  # folder in the workspace
@@ -251,12 +269,18 @@ class Sources:
     workspace: Path
 
     def model_for(self, choice: Choice) -> Path:
-        """Path of the model that a deployment serves, converted if necessary. Raises the errors of the converter."""
+        """Path of the model that a deployment serves, converted and packed if necessary. Raises the errors of the
+        converters."""
         source, wanted = choice.source_format, choice.deployment.format
-        if source is wanted:
+        steps = []
+        if source is not wanted:
+            steps.append(ConversionStep(str(wanted), source, wanted, {"precision": Precision.FP32}))
+        if choice.packs:
+            steps.append(ConversionStep(f"{wanted}-packed", wanted, wanted, packs=True))
+        if not steps:
             return self.given
         folder = self.workspace / MADE
         folder.mkdir(parents=True, exist_ok=True)
-        made = Made(self.given, source, fingerprint.of_path(self.given), reused=True)
-        step = ConversionStep(str(wanted), source, wanted, {"precision": Precision.FP32})
-        return Conversions(made, folder, Ledger(folder / "state.yaml"), {}, []).make([step]).path
+        digests = [fingerprint.of_path(path) for path in (self.given, *weight_files(self.given)) if path.exists()]
+        made = Made(self.given, source, " ".join(digests), reused=True)
+        return Conversions(made, folder, Ledger(folder / "state.yaml"), {}, []).make(steps).path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from deployment_toolkit.core import ModelSpec, TensorSpec
@@ -46,7 +46,7 @@ class ShapeBounds:
     def fixed(self, spec: ModelSpec, which: Literal["min", "opt", "max"]) -> ModelSpec:
         """Signature in which each input has this shape of its profile."""
         inputs = tuple(
-            TensorSpec(tensor.name, tensor.dtype, getattr(self.profiles[tensor.name], which)[1:], tensor.value_range)
+            replace(tensor, shape=getattr(self.profiles[tensor.name], which)[1:])
             if tensor.name in self.profiles
             else tensor
             for tensor in spec.inputs

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from deployment_toolkit import library
+from deployment_toolkit import library, packing
 from deployment_toolkit.core import Format
 from deployment_toolkit.files import fingerprint
 from deployment_toolkit.files.atomic import write_text
@@ -73,9 +73,9 @@ def tool_versions(formats: Iterable[Format]) -> dict[str, str]:
 @functools.cache
 def _own_code() -> str:
     digest = hashlib.sha256()
-    for folder in library.__path__:
-        for file in sorted(Path(folder).rglob("*.py")):
-            digest.update(fingerprint.of_path(file).encode())
+    files = [file for folder in library.__path__ for file in sorted(Path(folder).rglob("*.py"))]
+    for file in (*files, Path(packing.__file__)):
+        digest.update(fingerprint.of_path(file).encode())
     return digest.hexdigest()[:16]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from deployment_toolkit.core import Arrays, Format, ModelSpec, TensorSpec
@@ -73,7 +73,7 @@ def _tensors(flag: str, kind: str, own: Sequence[TensorSpec], given: Sequence[Gi
         if tensor.dtype != item.spec.dtype or not tensor.fits(item.spec.shape):
             shape = ",".join(map(str, (-1, *tensor.shape)))
             raise UsageError(f"{flag} {item!r}: the model's {kind} {item.name} is {shape}:{tensor.dtype}")
-        by_name[item.name] = TensorSpec(item.spec.name, tensor.dtype, item.spec.shape, tensor.value_range)
+        by_name[item.name] = replace(tensor, name=item.spec.name, shape=item.spec.shape)
     names = [tensor.name for tensor in by_name.values()]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:

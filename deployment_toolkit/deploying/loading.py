@@ -90,8 +90,9 @@ def load_package(url: str, package: Package, *, method: LoadMethod, timeout_s: f
 
 
 def sample_row(spec: ModelSpec) -> Batch:
-    """One row that the model accepts: zeros, the id nearest to zero for an input with bounds, and empty strings."""
-    x = {tensor.name: nearest_to_zero(tensor, (1, *tensor.smallest_shape)) for tensor in spec.inputs}
+    """One row that the model accepts: zeros, the id nearest to zero for an input with bounds, and empty strings; by the
+    inputs of its original signature, as a session takes them."""
+    x = {tensor.name: nearest_to_zero(tensor, (1, *tensor.smallest_shape)) for tensor in spec.unpacked.inputs}
     return Batch(np.zeros(1, np.int32), x)
 
 

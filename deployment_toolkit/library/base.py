@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from deployment_toolkit.core import Arrays, Batch, ModelSpec, Precision, Prediction
+from deployment_toolkit.packing import pack
 
 # TensorFlow reserves this folder for files that belong to a SavedModel and are not loaded by its graph.
 SPEC_FILE = Path("assets.extra") / "model_spec.yaml"
@@ -52,9 +53,11 @@ class FrameworkSession(ABC):
         """Returns the outputs for a batch that has been checked."""
 
     def predict(self, batches: Iterator[Batch]) -> Iterator[Prediction]:
-        """Yields a prediction for each batch, in order."""
+        """Yields a prediction for each batch, in order; a batch has the inputs of the original signature, also if the
+        model's are packed."""
         for batch in batches:
-            yield Prediction(batch, self.infer(batch.x))
+            self._spec.unpacked.check_inputs(batch.x)
+            yield Prediction(batch, self.infer_impl(pack(batch.x, self._spec)))
 
     def __enter__(self) -> FrameworkSession:
         return self

@@ -35,6 +35,12 @@ def format_of(path: Path) -> Format | None:
     return next(by_suffix, None) or next(by_content, None)
 
 
+def weight_files(path: Path) -> list[Path]:
+    """Paths beside a model's file where its weights may be: ``model.bin`` of a ``model.xml``, the second file of a
+    large ONNX file."""
+    return [path.with_suffix(".bin")] if path.suffix == ".xml" else [path.with_name(f"{path.name}.data")]
+
+
 def require_format(path: Path, model_format: Format) -> None:
     """Raises ModelError if there is nothing at ``path``, or it can't be a model of this format."""
     if not path.exists():

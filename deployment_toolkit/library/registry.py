@@ -48,6 +48,12 @@ RENAMERS = {
     Format.ONNX: "deployment_toolkit.library.onnx.rename:RenamedOnnx",
 }
 
+PACKERS = {
+    Format.TF_SAVEDMODEL: "deployment_toolkit.library.tensorflow.pack:PackedSavedModel",
+    Format.ONNX: "deployment_toolkit.library.onnx.pack:PackedOnnx",
+    Format.OPENVINO: "deployment_toolkit.library.openvino.session:PackedOpenVino",
+}
+
 INSTEAD = {
     Format.TF_ESTIMATOR: "the estimator API is gone from TensorFlow: use tf-keras",
     Format.PYT: "this is a TensorFlow model: use tf-keras",
@@ -83,6 +89,11 @@ def renamer(model_format: Format) -> Any:
     """Class that copies a model with other tensor names: ``renamer(format)(inputs={old: new}, outputs={old:
     new}).convert(source_path, target_path)``."""
     return _find(RENAMERS, model_format, f"tensors of {model_format} can't be renamed", model_format)
+
+
+def packer(model_format: Format) -> Any:
+    """Class that copies a model with packed inputs: ``packer(format)().convert(source_path, target_path)``."""
+    return _find(PACKERS, model_format, f"inputs of {model_format} can't be packed", model_format)
 
 
 def _find(table: dict[Any, str], key: Any, problem: str, unsupported: Format) -> Any:

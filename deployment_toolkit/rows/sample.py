@@ -8,6 +8,7 @@ import numpy as np
 
 from deployment_toolkit.core import Array, Arrays, DataloaderFn, ModelSpec, TensorSpec
 from deployment_toolkit.errors import DataError
+from deployment_toolkit.packing import pack
 from deployment_toolkit.rows.batches import exact_batches
 
 
@@ -22,14 +23,15 @@ def random_rows(
     spec: ModelSpec, rows: int, seed: int, ranges: Mapping[str, tuple[float, float]] | None = None
 ) -> Arrays:
     """Seeded random inputs inside each value range, both bounds included; ``ranges`` by input override the model's
-    ranges. A float input without a range is from 0 to 1.
+    ranges. A float input without a range is from 0 to 1. Packed inputs hold the random rows of their columns.
 
     Raises DataError for an integer input without a value range (ids outside its table are refused or, on a GPU,
     answered without an error) and for an input with a dimension of any size.
     """
     generator = np.random.default_rng(seed)
     ranges = {**spec.value_ranges, **(ranges or {})}
-    return {tensor.name: _random(tensor, rows, ranges.get(tensor.name), generator) for tensor in spec.inputs}
+    own = spec.unpacked.inputs
+    return pack({tensor.name: _random(tensor, rows, ranges.get(tensor.name), generator) for tensor in own}, spec)
 
 
 def nearest_to_zero(tensor: TensorSpec, shape: tuple[int, ...]) -> Array:

@@ -16,6 +16,7 @@ import numpy as np
 
 from deployment_toolkit.core import Array, Arrays, ModelSpec, Precision
 from deployment_toolkit.errors import ModelError, SizeError
+from deployment_toolkit.packing import pack
 from deployment_toolkit.rows.sample import random_rows
 
 # Largest allowed difference between answers in two sizes, relative to the largest magnitude of the output. Measured
@@ -183,11 +184,11 @@ def check_rows(spec: ModelSpec, rows: int) -> Arrays:
             shape=tensor.smallest_shape,
             value_range=tensor.value_range or (None if np.dtype(tensor.dtype).kind == "f" else _FREE),
         )
-        for tensor in spec.inputs
+        for tensor in spec.unpacked.inputs
     ]
     x = random_rows(ModelSpec(tuple(inputs), ()), rows, _SEED)
     texts = {tensor.name: np.full((rows, *tensor.shape), "", object) for tensor in inputs if tensor.dtype == "object"}
-    return x | texts
+    return pack(x | texts, spec)
 
 
 def _relative(a: Array, b: Array, magnitude: float) -> Array:

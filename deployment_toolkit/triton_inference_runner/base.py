@@ -11,6 +11,7 @@ from typing import Protocol
 
 from deployment_toolkit.core import Arrays, Batch, ModelSpec, Prediction
 from deployment_toolkit.errors import InferenceError, InputError, UsageError
+from deployment_toolkit.packing import pack
 from deployment_toolkit.server_access.url import Scheme, ServerUrl
 from deployment_toolkit.triton_inference_runner.sized_requests import sized_requests
 from deployment_toolkit.triton_server.remote import TritonServer
@@ -66,7 +67,8 @@ class TritonSession:
         self._request_rows = request_rows
         # The server checks its value ranges; a check of every id here would double the work.
         self._signature = ModelSpec(
-            inputs=tuple(dataclasses.replace(item, value_range=None) for item in spec.inputs), outputs=spec.outputs
+            inputs=tuple(dataclasses.replace(item, value_range=None) for item in spec.unpacked.inputs),
+            outputs=spec.outputs,
         )
 
     @property
@@ -76,7 +78,8 @@ class TritonSession:
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[Prediction]:
         """Yields predictions in the order of the batches; at most a window of them is in memory and in flight. First,
-        rows are cut into a request of each of ``request_rows``, each sent after the answer to the one before.
+        rows are cut into a request of each of ``request_rows``, each sent after the answer to the one before. Batches
+        have the inputs of the original signature; for a model with packed inputs they are packed as they are sent.
 
         Raises InputError for a batch that does not fit the signature or is larger than the model takes, and
         InferenceError if the server answers a batch with an error, with other outputs than the signature's or not
@@ -86,7 +89,7 @@ class TritonSession:
         try:
             requests = sized_requests(self._checked(batches), self._request_rows)
             for number, (batch, alone) in enumerate(requests, start=1):
-                under_way.append((number, batch, self._transport.send(batch.x)))
+                under_way.append((number, batch, self._transport.send(pack(batch.x, self._spec))))
                 # A request that is alone in flight can't be joined with others, so it runs in its own size.
                 yield from self._answers(under_way, leave=0 if alone else self._window - 1)
             yield from self._answers(under_way, leave=0)

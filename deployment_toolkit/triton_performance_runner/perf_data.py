@@ -22,6 +22,7 @@ import numpy as np
 from deployment_toolkit.core import Array, Arrays, DataloaderFn, EvaluationMode, ModelSpec
 from deployment_toolkit.errors import PerformanceError, UsageError
 from deployment_toolkit.machine import SHARED_MEMORY
+from deployment_toolkit.packing import pack
 from deployment_toolkit.process import Child
 from deployment_toolkit.rows.sample import first_rows, random_rows
 from deployment_toolkit.server_access.url import Scheme
@@ -84,7 +85,7 @@ class InputData:
 
 
 def _require_known_values(spec: ModelSpec) -> None:
-    for tensor in spec.inputs:
+    for tensor in spec.unpacked.inputs:
         kind = np.dtype(tensor.dtype).kind
         if kind not in "biuf" or (kind in "iu" and tensor.value_range is None):
             raise UsageError(
@@ -94,10 +95,11 @@ def _require_known_values(spec: ModelSpec) -> None:
 
 
 def _dataset_rows(dataloader_fn: DataloaderFn, spec: ModelSpec, rows: int) -> Arrays:
-    names = {tensor.name for tensor in spec.inputs}
+    own = spec.unpacked
+    names = {tensor.name for tensor in own.inputs}
     first = {name: array for name, array in first_rows(dataloader_fn, rows).items() if name in names}
-    spec.check_inputs(first)
-    return first
+    own.check_inputs(first)
+    return pack(first, spec)
 
 
 def request_steps(batch: int, threads: int) -> int:

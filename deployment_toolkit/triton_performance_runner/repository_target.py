@@ -13,7 +13,7 @@ from deployment_toolkit.errors import UsageError
 from deployment_toolkit.server_access.url import ServerUrl
 from deployment_toolkit.triton_performance_runner.options import PerformanceOptions
 from deployment_toolkit.triton_performance_runner.target import Target, shaped_target
-from deployment_toolkit.triton_server.remote import described_ranges
+from deployment_toolkit.triton_server.remote import described_spec
 
 _BACKENDS = ("python", CPP_HOST)
 _NUMPY_NAMES = {triton: numpy for numpy, triton in DTYPES.items()}
@@ -41,7 +41,7 @@ def find_repository_target(options: PerformanceOptions) -> Target:
         tuple(_tensor_spec(item, config.max_batch_size, path) for item in config.output),
     )
     parameters = {key: {"string_value": value.string_value} for key, value in config.parameters.items()}
-    spec = spec.with_value_ranges(described_ranges(options.model_name, parameters))
+    spec = spec.described_by(described_spec(options.model_name, parameters))
     return shaped_target(options, ServerUrl.parse(options.server_url), spec, config.max_batch_size)
 
 

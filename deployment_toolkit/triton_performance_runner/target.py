@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deployment_toolkit.core import ModelSpec, TensorSpec, ValueRange
+from deployment_toolkit.core import ModelSpec, TensorSpec
 from deployment_toolkit.deploying.deployment import MODEL_FILES
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.library import registry
@@ -56,7 +56,7 @@ def shaped_target(options: PerformanceOptions, url: ServerUrl, spec: ModelSpec, 
     free_inputs = tuple(tensor.name for tensor in spec.inputs if -1 in tensor.shape)
     spec = _with_shapes(spec, _parse_shapes(options.input_shapes))
     if options.model_repository is not None and not spec.value_ranges:
-        spec = spec.with_value_ranges(_ranges_of_files(options, options.model_repository))
+        spec = spec.described_by(_spec_of_files(options, options.model_repository))
     return Target(url, options.model_name, options.model_version, spec, free_inputs, max_batch_size)
 
 
@@ -93,8 +93,8 @@ def _with_shape(tensor: TensorSpec, shapes: Mapping[str, tuple[int, ...]]) -> Te
     return dataclasses.replace(tensor, shape=shape)
 
 
-def _ranges_of_files(options: PerformanceOptions, repository: Path) -> dict[str, ValueRange]:
-    """Value ranges in the model's files; empty if there are none."""
+def _spec_of_files(options: PerformanceOptions, repository: Path) -> ModelSpec | None:
+    """Signature, with value ranges and columns, in the model's files; None if no file has one."""
     folder = repository / options.model_name / options.model_version
     if not folder.is_dir():
         raise UsageError(f"--model-repository {repository} does not hold {folder.relative_to(repository)}")
@@ -102,8 +102,8 @@ def _ranges_of_files(options: PerformanceOptions, repository: Path) -> dict[str,
         if (folder / file_name).exists() and model_format in registry.LOADERS:
             logger.info("reading value ranges from %s", folder / file_name)
             spec: ModelSpec = registry.loader(model_format)().read_spec(folder / file_name)
-            return spec.value_ranges
-    return {}
+            return spec
+    return None
 
 
 @dataclass(frozen=True)

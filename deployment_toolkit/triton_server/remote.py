@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from tritonclient.utils import triton_to_np_dtype
 
-from deployment_toolkit.core import ModelSpec, TensorSpec, ValueRange
-from deployment_toolkit.errors import ServerError
+from deployment_toolkit.core import ModelSpec, TensorSpec
+from deployment_toolkit.errors import ModelError, ServerError
 from deployment_toolkit.server_access.url import Scheme, ServerUrl
 from deployment_toolkit.triton_server.admin import admin_client
 from deployment_toolkit.triton_server.config_keys import MODEL_SPEC
@@ -170,8 +170,8 @@ class TritonServer:
             return client.config(name, version)
 
     def model_spec(self, name: str, version: str = "") -> ModelSpec:
-        """Signature of a loaded model; value ranges come from the parameter ``model_spec`` of its configuration, if
-        it has one."""
+        """Signature of a loaded model; value ranges and columns come from the parameter ``model_spec`` of its
+        configuration, if it has one."""
         with admin_client(self._url, timeout_s=_ANSWER_TIMEOUT_S) as client:
             metadata = client.metadata(name, version)
             config = client.config(name, version)
@@ -179,7 +179,7 @@ class TritonServer:
             inputs=tuple(_tensor_spec(item) for item in metadata["inputs"]),
             outputs=tuple(_tensor_spec(item) for item in metadata["outputs"]),
         )
-        return spec.with_value_ranges(described_ranges(name, config.get("parameters", {})))
+        return spec.described_by(described_spec(name, config.get("parameters", {})))
 
     def _known(self, scheme: Scheme) -> str:
         if scheme not in self._urls:
@@ -209,14 +209,15 @@ class TritonServer:
         return f"; the server's log is {self.log_path}" if self.log_path is not None else ""
 
 
-def described_ranges(name: str, parameters: Mapping[str, Any]) -> dict[str, ValueRange]:
-    """Value ranges in the parameter ``model_spec`` of model ``name``'s configuration; empty without it."""
+def described_spec(name: str, parameters: Mapping[str, Any]) -> ModelSpec | None:
+    """Signature, with value ranges and columns, in the parameter ``model_spec`` of model ``name``'s configuration; None
+    without it."""
     parameter = parameters.get(MODEL_SPEC)
     if parameter is None:
-        return {}
+        return None
     try:
-        return ModelSpec.from_dict(json.loads(parameter["string_value"])).value_ranges
-    except (ValueError, KeyError, TypeError) as error:
+        return ModelSpec.from_dict(json.loads(parameter["string_value"]))
+    except (ValueError, KeyError, TypeError, ModelError) as error:
         raise ServerError(f"parameter {MODEL_SPEC} of model {name} is not a signature: deploy it again") from error
 
 

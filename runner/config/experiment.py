@@ -27,7 +27,8 @@ class Parameters:
 
     ``host`` is one of ``Host`` or ``auto``, by default whichever the launch mode's server has. ``threads`` are those of
     an instance in the Python host, of the whole model in the C++ host. Preferred sizes and delay are those of dynamic
-    batching; no preferred size is the largest batch.
+    batching; no preferred size is the largest batch. ``packed_inputs`` serves one tensor of all numbers and one of all
+    ids, in place of a tensor for each input.
     """
 
     export_format: Format
@@ -45,6 +46,7 @@ class Parameters:
     threads: int | None = None
     preferred_batch_sizes: list[int] | None = None
     max_queue_delay_us: int = 0
+    packed_inputs: bool = False
 
     def __post_init__(self) -> None:
         for name in ("max_batch_size", "number_of_model_instances", "threads"):

@@ -9,6 +9,7 @@ from deployment_toolkit.cpp_host.library import can_build
 from deployment_toolkit.deploying.deployment import CPP_PRECISIONS, Deployment
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.hardware import missing_instructions
+from deployment_toolkit.library.registry import PACKERS
 from deployment_toolkit.triton_server.config_keys import THREADS
 from runner.config.experiment import AUTO_HOST, Parameters, TritonLaunchMode
 
@@ -38,6 +39,8 @@ def hosting_problems(mode: TritonLaunchMode, parameters: Parameters, batching: B
     if parameters.threads is not None and not takes_threads(host):
         hosts = " or ".join(item for item in Host if takes_threads(item))
         yield f"threads are told to a host of this project, not to {host}: add host: {hosts}, or leave them out"
+    if parameters.packed_inputs and parameters.format not in PACKERS:
+        yield f"packed_inputs: only {', '.join(PACKERS)} can be changed, not {parameters.format}: leave it out"
     if batching is not Batching.DYNAMIC:
         for key in ("preferred_batch_sizes", "max_queue_delay_us"):
             if getattr(parameters, key):

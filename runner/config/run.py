@@ -278,6 +278,12 @@ class RunConfig:
                     yield f"triton_launch_mode remote needs {key}: add it"
             if self.performance_tool is PerformanceTool.MODEL_ANALYZER:
                 yield "triton_launch_mode remote: model_analyzer measures a server of its own, use perf_analyzer"
+        for number in numbers if self.ensemble_model_name else ():
+            if self.configurations[number - 1].parameters.packed_inputs:
+                yield (
+                    f"configuration {number}: packed_inputs, but preprocessing in an ensemble makes a tensor for each "
+                    "feature: leave ensemble_model_name or packed_inputs out"
+                )
         for plan in plans:
             yield from needless(self.configurations[plan.number - 1], {plan.mode})
             yield from server_problems(plan)

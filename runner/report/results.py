@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from deployment_toolkit.core import EvaluationMode
+from deployment_toolkit.deploying.model_config import parse_config
 from deployment_toolkit.results.performance import (
     PerformanceRow,
     headline,
@@ -70,7 +71,14 @@ class ExperimentResult:
                 map(str, parameters.preferred_batch_sizes or [parameters.max_batch_size])
             ),
             "max_queue_delay_us": str(parameters.max_queue_delay_us),
+            "signature": self._signature,
         }
+
+    @property
+    def _signature(self) -> str:
+        """Number of tensors in a request, from the configuration that was deployed; empty if none was."""
+        path = self.folder / "config.pbtxt"
+        return f"{len(parse_config(path.read_text()).input)} tensors" if path.is_file() else ""
 
     @property
     def server(self) -> str:

@@ -94,6 +94,8 @@ def deploy(experiment: Experiment) -> list[Command]:
         argv += ["--triton-backend-parameters", f"{THREADS}={parameters.threads}"]
     if parameters.tensorrt_capture_cuda_graph:
         argv.append("--tensorrt-capture-cuda-graph")
+    if parameters.packed_inputs:
+        argv.append("--packed-inputs")
     if parameters.format is Format.TRT and server.image is not None:
         argv += ["--triton-docker-image", server.image]
     return [make_command("deploy", argv)]

@@ -20,7 +20,7 @@ def rename_tensors(graph: Any, names: Mapping[str, str]) -> None:
     def replace(values: Any) -> None:
         values[:] = [names.get(value, value) for value in values]
 
-    for part in _graphs(graph):
+    for part in graphs(graph):
         for node in part.node:
             replace(node.input)
             replace(node.output)
@@ -38,7 +38,7 @@ class RenamedOnnx:
         """Writes the file ``target``. Raises ConversionError if a new name is that of another tensor."""
         model = onnx.load(str(source))
         names = {**self._inputs, **self._outputs}
-        inner = {name for part in _graphs(model.graph) for node in part.node for name in (*node.input, *node.output)}
+        inner = {name for part in graphs(model.graph) for node in part.node for name in (*node.input, *node.output)}
         taken = sorted((inner - names.keys()) & set(names.values()))
         if taken:
             raise ConversionError(f"{source} has a tensor {taken[0]} inside: choose another new name")
@@ -50,9 +50,10 @@ class RenamedOnnx:
         onnx.save(model, str(target))
 
 
-def _graphs(graph: Any) -> Iterator[Any]:
+def graphs(graph: Any) -> Iterator[Any]:
+    """A graph and the subgraphs of its nodes."""
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
             for inner in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
-                yield from _graphs(inner)
+                yield from graphs(inner)

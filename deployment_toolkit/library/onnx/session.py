@@ -123,7 +123,7 @@ def _read_spec(session: Any) -> ModelSpec:
         outputs=tuple(_tensor_spec(node) for node in session.get_outputs()),
     )
     stored = session.get_modelmeta().custom_metadata_map.get(SPEC_KEY)
-    return spec if stored is None else spec.with_value_ranges(ModelSpec.from_dict(json.loads(stored)).value_ranges)
+    return spec if stored is None else spec.described_by(ModelSpec.from_dict(json.loads(stored)))
 
 
 def _tensor_spec(node: Any) -> TensorSpec:

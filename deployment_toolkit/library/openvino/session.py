@@ -24,7 +24,9 @@ from deployment_toolkit.library.model_files import MAIN_FILES, require_onnx_file
 from deployment_toolkit.library.openvino.arithmetic import HINTS, PRECISION_KEY, parse_precision
 from deployment_toolkit.library.openvino.graph import separate_activations, simplify
 from deployment_toolkit.library.openvino.int8 import MAX_NOISE, Int8Quantizer
+from deployment_toolkit.library.openvino.pack import pack_inputs
 from deployment_toolkit.library.openvino.request import ask
+from deployment_toolkit.packing import packed_spec
 
 _VERSION = openvino.__version__.partition("-")[0]  # without the build
 MAIN_FILE = MAIN_FILES[Format.OPENVINO]
@@ -129,9 +131,7 @@ class OpenVinoFromOnnx:
                 model = self._quantize(model)
             stated = Precision.FP32 if self._precision is Precision.FP16 else self._precision
             model.set_rt_info(str(stated), _PRECISION_PATH)
-            openvino.save_model(model, str(target / MAIN_FILE), compress_to_fp16=self._precision is Precision.FP16)
-            with (target / MAIN_FILE).with_suffix(".bin").open("ab") as weights:
-                weights.write(bytes(SLACK_BYTES))
+            _write(model, target, compress_to_fp16=self._precision is Precision.FP16)
         except RuntimeError as error:
             raise ConversionError(f"OpenVINO {_VERSION} can't convert {source}: {error}") from error
 
@@ -143,6 +143,26 @@ class OpenVinoFromOnnx:
         made.model.set_rt_info(" ".join(made.kept), _KEPT_PATH)
         made.model.set_rt_info(f"{made.noise:.2g}", _NOISE_PATH)
         return made.model
+
+
+class PackedOpenVino:
+    """OpenVINO folder -> the same model with packed inputs; weights and arithmetic stay."""
+
+    def convert(self, source: Path, target: Path) -> None:
+        """Writes the folder ``target``. Raises UsageError for an input that can't be packed, ModelError if the source
+        is no OpenVINO model, DataError if the disk is too full."""
+        model = _read(_core(), source)
+        spec = packed_spec(_read_spec(model))
+        require_free_space(target.parent, size_bytes(source), "the packed OpenVINO model")
+        pack_inputs(model, spec)
+        model.set_rt_info(json.dumps(spec.to_dict()), _SPEC_PATH)
+        _write(model, target, compress_to_fp16=False)  # weights that are in float16 stay so
+
+
+def _write(model: Any, target: Path, *, compress_to_fp16: bool) -> None:
+    openvino.save_model(model, str(target / MAIN_FILE), compress_to_fp16=compress_to_fp16)
+    with (target / MAIN_FILE).with_suffix(".bin").open("ab") as weights:
+        weights.write(bytes(SLACK_BYTES))
 
 
 def _compile(model: Any, precision: Precision, threads: int | None = None) -> Any:
@@ -167,8 +187,7 @@ def _read_spec(model: Any) -> ModelSpec:
     spec = ModelSpec(tuple(map(_tensor_spec, model.inputs)), tuple(map(_tensor_spec, model.outputs)))
     if not model.has_rt_info(_SPEC_PATH):
         return spec
-    stored = ModelSpec.from_dict(json.loads(model.get_rt_info(_SPEC_PATH).value))
-    return spec.with_value_ranges(stored.value_ranges)
+    return spec.described_by(ModelSpec.from_dict(json.loads(model.get_rt_info(_SPEC_PATH).value)))
 
 
 def _read_precision(model: Any, path: Path) -> Precision:

@@ -112,8 +112,7 @@ class SavedModelSession(TensorFlowSession):
             for name, spec in self.function.structured_input_signature[1].items()
         )
         spec = ModelSpec(inputs, _output_specs(self.function))
-        stored = stored_spec(path)
-        super().__init__(spec if stored is None else spec.with_value_ranges(stored.value_ranges))
+        super().__init__(spec.described_by(stored_spec(path)))
 
 
 class SavedModelFromKeras:

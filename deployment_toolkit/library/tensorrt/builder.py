@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deployment_toolkit.core import ModelSpec, Precision, TensorSpec, ValueRange, shape_fits
+from deployment_toolkit.core import ModelSpec, Precision, TensorSpec, shape_fits
 from deployment_toolkit.errors import ConversionError, UsageError
 from deployment_toolkit.files.atomic import require_free_space
 from deployment_toolkit.hardware import require_gpu
@@ -70,7 +70,7 @@ class TensorRTFromOnnx:
         the source is no ONNX file, ConversionError, with TensorRT's message, if it can't build the plan."""
         require_gpu("building a TensorRT plan")
         trt = import_tensorrt()
-        ranges = self._read_ranges(source)
+        stored = self._read_stored(source)
         cuda = CudaMemory()
         try:
             log = make_logger(trt)
@@ -81,15 +81,15 @@ class TensorRTFromOnnx:
             plan = builder.build_serialized_network(network, config)
             if plan is None:
                 raise ConversionError(f"TensorRT {trt.__version__} can't build a plan of {source}: {_told(log)}")
-            spec = _network_spec(trt, network).with_value_ranges(ranges)
+            spec = _network_spec(trt, network).described_by(stored)
             require_free_space(target.parent, plan.nbytes, "the TensorRT plan")
             build = PlanBuild(trt.__version__, cuda.device_name, tuple(map(str, self._precisions)))
             write_plan(target, memoryview(plan), spec, build)
         finally:
             cuda.close()
 
-    def _read_ranges(self, source: Path) -> Mapping[str, ValueRange]:
-        """Value ranges in the file; the file must be quantised if int8 is requested."""
+    def _read_stored(self, source: Path) -> ModelSpec | None:
+        """Signature that is stored in the file; the file must be quantised if int8 is requested."""
         require_onnx_file(source)
         model = read_onnx(source, with_external_data=False)
         quantised = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
@@ -99,7 +99,7 @@ class TensorRTFromOnnx:
                 "fp16"
             )
         stored = next((item.value for item in model.metadata_props if item.key == SPEC_KEY), None)
-        return {} if stored is None else ModelSpec.from_dict(json.loads(stored)).value_ranges
+        return None if stored is None else ModelSpec.from_dict(json.loads(stored))
 
     def _parse(self, trt: Any, builder: Any, log: Any, source: Path) -> Any:
         flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED) if self._explicit else 0

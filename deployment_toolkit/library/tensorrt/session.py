@@ -70,7 +70,7 @@ class TensorRTSession(FrameworkSession):
             raise DeviceError(f"{where} can't be run on {cuda.device_name}, probably for want of GPU memory: {told}")
         self._logger = logger
         spec = _engine_spec(trt, self._engine)
-        super().__init__(spec if stored is None else spec.with_value_ranges(stored.value_ranges))
+        super().__init__(spec.described_by(stored))
 
     def infer_impl(self, x: Arrays) -> Arrays:
         self._cuda.make_current()

@@ -98,6 +98,12 @@ def test_settings_that_exclude_an_ensemble_are_refused(
         ({}, {"host": "native"}, "host native needs triton_launch_mode docker or remote"),
         ({}, {"host": "auto", "threads": 2}, "threads are told to a host of this project, not to auto: add host: "),
         ({"container_version": "25.07"}, {"device_kind": "gpu", "threads": 2}, "threads are told to a host of"),
+        (
+            {"container_version": "25.07"},
+            {"packed_inputs": True, "format": "trt", "precision": "fp16", "device_kind": "gpu"},
+            "packed_inputs: only tf-savedmodel, onnx, openvino can be changed, not trt",
+        ),
+        ({"ensemble_model_name": "raw"}, {"packed_inputs": True}, "packed_inputs, but preprocessing in an ensemble"),
         ({"batching": "static"}, {"preferred_batch_sizes": [8]}, "preferred_batch_sizes is for batching dynamic, not"),
         ({"batching": "disabled"}, {"max_queue_delay_us": 9}, "max_queue_delay_us is for batching dynamic, not"),
         (

@@ -25,6 +25,9 @@ def test_summary_shows_the_dump_farthest_from_the_framework(small_config: dict[s
     ]
     write_csv(experiment.folders.results / "correctness.csv", table)
     (result,) = read_results(experiment, [])
+    assert result.parameters["signature"] == ""
+    (result.folder / "config.pbtxt").write_text('input { name: "x" }\ninput { name: "y" }\n')
+    assert result.parameters["signature"] == "2 tensors"
     shown = {name: value for name, value in result.summary.items() if name.startswith(("RMSE", "Other"))}
     assert shown == {
         "RMSE framework": "0.500000",

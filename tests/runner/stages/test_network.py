@@ -89,7 +89,8 @@ def test_settings_of_an_experiment_reach_the_server(make: Make) -> None:
     assert line.endswith("--max-queue-delay-us 500 --triton-backend-parameters threads=3")
     line = _line(deploy(make({"configurations": [experiment()]})))
     assert "--preferred-batch-sizes 64 --engine-count-per-device cpu=1 --host cpp --server-url" in line
-    assert "--max-queue-delay-us" not in line and "threads" not in line
+    assert "--max-queue-delay-us" not in line and "threads" not in line and "--packed-inputs" not in line
+    assert "--packed-inputs" in _line(deploy(make({"configurations": [experiment(packed_inputs=True)]})))
 
 
 @pytest.mark.parametrize(
