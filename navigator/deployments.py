@@ -95,6 +95,11 @@ class ConfigOptions:
     packed_inputs: bool = option(
         "serve the model with one tensor of all numbers and one of all ids, in place of a tensor for each input", False
     )
+    separate_inputs_name: str | None = option(
+        "with --packed-inputs and --host cpp: name of a second model that takes a tensor for each input; both share "
+        "the loaded model and its memory",
+        None,
+    )
     triton_backend_parameters: list[tuple[str, str]] = option(
         "parameters of the backend; the Python host takes threads=N, the threads of an instance; the C++ host takes "
         "threads=N, the threads of all instances, streams=N, the number of concurrent inferences, undivided_rows=N, "
@@ -109,13 +114,14 @@ class ConfigOptions:
 
 @dataclass(frozen=True)
 class Choice:
-    """A deployment, the options that it drops, the format of its source model, and True if the inputs of that are to be
-    packed."""
+    """A deployment, the options that it drops, the format of its source model, True if the inputs of that are to be
+    packed, and a second deployment of the same files."""
 
     deployment: Deployment
     source_format: Format
     dropped: list[str] = field(default_factory=list)
     packs: bool = False
+    second: Deployment | None = None
 
 
 def find_choices(args: argparse.Namespace, *, with_others: bool) -> list[Choice]:
@@ -134,7 +140,15 @@ def find_choices(args: argparse.Namespace, *, with_others: bool) -> list[Choice]
     def choice(host: Host, config: ConfigOptions, dropped: Sequence[str] = ()) -> Choice:
         config, served = _for_cpp(config, model, model_format) if host is Host.CPP else (config, model_format)
         deployment = _deployment(model, served, spec, config, tensorrt, host)
-        return Choice(deployment, model_format, list(dropped), packs=spec != own)
+        second = None
+        if config.separate_inputs_name is not None:
+            if spec == own or host is not Host.CPP:
+                raise UsageError(
+                    "--separate-inputs-name needs --packed-inputs and --host cpp: add them, or leave it out"
+                )
+            name, packed = config.separate_inputs_name, spec.inputs
+            second = dataclasses.replace(deployment, name=name, spec=own, packed_inputs=packed)
+        return Choice(deployment, model_format, list(dropped), packs=spec != own, second=second)
 
     if config.host is not HostChoice.AUTO:
         return [choice(Host(config.host.value), config)]

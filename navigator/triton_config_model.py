@@ -94,15 +94,21 @@ def _deploy(
         logger.info("model %s is in %s: files %s", deployment.name, placed.folder, _done(placed.copied))
         if choice.dropped:
             logger.info("host %s: left out %s", deployment.host, ", ".join(choice.dropped))
+        deployments = [deployment]
+        if choice.second is not None:
+            source = placed.folder / str(deployment.version) / deployment.model_file
+            add_model(target.model_repository, choice.second, source, links=True)
+            deployments.append(choice.second)
         if not target.load_model:
             return
         try:
-            load_and_check(
-                target.server_url,
-                deployment,
-                method=target.model_control_mode,
-                timeout_s=target.load_model_timeout_s,
-            )
+            for wanted in deployments:
+                load_and_check(
+                    target.server_url,
+                    wanted,
+                    method=target.model_control_mode,
+                    timeout_s=target.load_model_timeout_s,
+                )
             return
         except BackendError as error:
             if choice is choices[-1]:

@@ -6,7 +6,16 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from deployment_toolkit.core import Accelerator, Batching, DeviceKind, Format, Host, ModelSpec, Precision
+from deployment_toolkit.core import (
+    Accelerator,
+    Batching,
+    DeviceKind,
+    Format,
+    Host,
+    ModelSpec,
+    Precision,
+    TensorSpec,
+)
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.library.registry import INSTEAD
 from deployment_toolkit.library.tensorrt.api import DEFAULT_WORKSPACE_BYTES
@@ -88,6 +97,9 @@ class Deployment:
     thread); ``undivided_rows``, the largest batch that all threads compute together instead (by default 64 in float32,
     else 256); and ``inference_precision``.
 
+    ``packed_inputs`` are the inputs of a packed model whose requests bring a tensor for each column: the C++ host packs
+    them.
+
     ``precision`` applies to the TensorRT accelerator. Preferred sizes and delay apply to dynamic batching only. Raises
     UsageError if the settings contradict each other.
     """
@@ -103,6 +115,7 @@ class Deployment:
     max_queue_delay_us: int = 0
     engine_count_per_device: Mapping[DeviceKind, int] = field(default_factory=dict)
     backend_accelerator: Accelerator = Accelerator.NONE
+    packed_inputs: tuple[TensorSpec, ...] = ()
     precision: Precision = Precision.FP32
     tensorrt_capture_cuda_graph: bool = False
     tensorrt_max_workspace_size_bytes: int = DEFAULT_WORKSPACE_BYTES
@@ -127,6 +140,8 @@ class Deployment:
         hosts = {Host.PYTHON: self._python_problems, Host.CPP: self._cpp_problems}
         yield from hosts.get(self.host, self._native_problems)()
         yield from self._batching_problems()
+        if self.packed_inputs and self.host is not Host.CPP:
+            yield "only the C++ host packs the inputs of requests: use host cpp"
         for device, count in self.engine_count_per_device.items():
             if count < 1:
                 yield f"engine count {device}={count}: use 1 or more"

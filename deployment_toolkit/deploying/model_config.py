@@ -17,7 +17,13 @@ from deployment_toolkit.core import Accelerator, Batching, DeviceKind, Format, H
 from deployment_toolkit.cpp_host.library import BACKEND
 from deployment_toolkit.deploying.deployment import CPP_PRECISIONS, DTYPES, Deployment
 from deployment_toolkit.errors import ModelError
-from deployment_toolkit.triton_server.config_keys import INFERENCE_PRECISION, MODEL_FILE, MODEL_FORMAT, MODEL_SPEC
+from deployment_toolkit.triton_server.config_keys import (
+    INFERENCE_PRECISION,
+    MODEL_FILE,
+    MODEL_FORMAT,
+    MODEL_SPEC,
+    PACKED_INPUTS,
+)
 
 HOST_FILE = "model.py"
 _HOST_SOURCE = '''"""Run by Triton's Python backend."""
@@ -139,6 +145,9 @@ def _set_cpp_backend(config: Any, deployment: Deployment) -> None:
     config.default_model_filename = deployment.model_file
     config.parameters[MODEL_FORMAT].string_value = str(deployment.format)
     config.parameters[MODEL_FILE].string_value = deployment.model_file
+    if deployment.packed_inputs:
+        inputs = [tensor.to_dict() for tensor in deployment.packed_inputs]
+        config.parameters[PACKED_INPUTS].string_value = json.dumps(inputs, separators=(",", ":"))
     config.parameters[INFERENCE_PRECISION].string_value = CPP_PRECISIONS[deployment.format][0]
 
 

@@ -36,6 +36,7 @@ class Package:
     config: str
     files: Mapping[str, Path] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
+    links: bool = False  # hard links instead of copies
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,18 @@ class Placed:
     configured: bool
 
 
-def add_model(repository: Path, deployment: Deployment, source: Path) -> Placed:
-    """Puts the model file or folder ``source`` into the repository, as ``add_package`` does.
+def add_model(repository: Path, deployment: Deployment, source: Path, *, links: bool = False) -> Placed:
+    """Puts the model file or folder ``source`` into the repository, as ``add_package`` does. With ``links``, its files
+    are hard links to those of the source, which is in the same repository; so the C++ host sees that the model is the
+    same.
 
     Raises ModelError if the source is no model of the deployment's format, DataError if the disk is too full.
     """
     files = _model_files(deployment, source)
     texts = {HOST_FILE: host_source()} if deployment.host is Host.PYTHON else {}
     config = config_text(deployment)
-    return add_package(repository, Package(deployment.name, deployment.version, deployment.spec, config, files, texts))
+    package = Package(deployment.name, deployment.version, deployment.spec, config, files, texts, links)
+    return add_package(repository, package)
 
 
 def _model_files(deployment: Deployment, source: Path) -> dict[str, Path]:
@@ -105,8 +109,9 @@ def _holds_files(version_folder: Path, package: Package) -> bool:
     if not version_folder.is_dir():
         return False
     known = {*package.files, *package.texts, HOST_FILE, _BYTE_CODE}
+    same = _is_linked if package.links else same_content
     return all(item.name in known for item in version_folder.iterdir()) and all(
-        same_content(path, version_folder / name) for name, path in package.files.items()
+        same(path, version_folder / name) for name, path in package.files.items()
     )
 
 
@@ -124,7 +129,7 @@ def _copy_version(version_folder: Path, package: Package) -> None:
     with replace_when_complete(version_folder) as beside:
         beside.mkdir()
         for name, path in package.files.items():
-            _copy(path, beside / name)
+            _copy(path, beside / name, links=package.links)
         for name, text in package.texts.items():
             (beside / name).write_text(text)
 
@@ -133,13 +138,30 @@ def _read(path: Path) -> str | None:
     return path.read_text() if path.is_file() else None
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Copies a file or folder with new modification times, from which a server sees the change."""
+def _is_linked(source: Path, target: Path) -> bool:
+    """True if both are the same file, or folders of the same files."""
+    if not source.is_dir():
+        return target.is_file() and target.samefile(source)
+    names = {path.name for path in source.iterdir()}
+    return (
+        target.is_dir()
+        and {path.name for path in target.iterdir()} == names
+        and all(_is_linked(source / name, target / name) for name in names)
+    )
+
+
+def _copy(source: Path, target: Path, *, links: bool = False) -> None:
+    """Copies a file or folder with new modification times, from which a server sees the change; or links its files, if
+    the file system can."""
     if source.is_dir():
         target.mkdir()
         for item in source.iterdir():
-            _copy(item, target / item.name)
+            _copy(item, target / item.name, links=links)
         return
+    if links:
+        with contextlib.suppress(OSError):
+            target.hardlink_to(source)
+            return
     try:
         with source.open("rb") as reading, target.open("wb") as writing:
             # The kernel's copy shares the blocks if the file system can.

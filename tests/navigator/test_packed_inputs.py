@@ -16,10 +16,10 @@ import check_correctness
 import run_inference_on_fw
 import run_inference_on_triton
 from deployment_toolkit.checkout import ROOT
-from deployment_toolkit.core import DataloaderModule, EvaluationMode, Format, ModelSpec
+from deployment_toolkit.core import Arrays, DataloaderModule, EvaluationMode, Format, ModelSpec
 from deployment_toolkit.deploying.model_config import parse_config
 from deployment_toolkit.errors import UsageError
-from deployment_toolkit.library.registry import loader
+from deployment_toolkit.library.registry import converter, loader
 from deployment_toolkit.options.params import load_module
 from deployment_toolkit.packing import pack, packed_spec
 from deployment_toolkit.rows.dump import Dump
@@ -29,6 +29,7 @@ from deployment_toolkit.triton_performance_runner.sweep import measure
 from deployment_toolkit.triton_server.remote import TritonServer
 from navigator.__main__ import main
 from tests.asking import ask
+from tests.small_networks import ENGINES
 
 Arguments = Callable[..., list[str]]
 Outcome = Callable[[], dict[str, Any]]
@@ -124,6 +125,69 @@ def test_performance_is_measured(
 def test_model_analyzer_reads_the_columns_from_the_repository(served: Served, spec: ModelSpec, tmp_path: Path) -> None:
     options = PerformanceOptions(model_name=NAME, result_path=tmp_path / "x.csv", model_repository=served[1])
     assert find_repository_target(options).spec == packed_spec(spec)
+
+
+@pytest.fixture(params=ENGINES, ids=str)
+def converted(request: pytest.FixtureRequest, tiny_savedmodel: Path, tmp_path: Path) -> Path:
+    """The tiny network in the format of an engine."""
+    wanted = Format(request.param)
+    source, path, step = Format.TF_SAVEDMODEL, tiny_savedmodel, 0
+    for target in [] if wanted is source else [Format.ONNX] if wanted is Format.ONNX else [Format.ONNX, wanted]:
+        made = tmp_path / f"{step}.onnx" if target is Format.ONNX else tmp_path / "openvino"
+        if target is Format.OPENVINO:
+            made.mkdir()
+        converter(source, target)().convert(path, made)
+        source, path, step = target, made, step + 1
+    return path
+
+
+def test_one_loaded_model_serves_both_signatures(
+    server: Served, converted: Path, tiny_savedmodel: Path, spec: ModelSpec, arguments: Arguments, tmp_path: Path
+) -> None:
+    running, repository = server
+    name = f"both_{converted.name.partition('.')[0]}"
+    names = [name, f"{name}_separate"]
+    options = ["--host", "cpp", "--packed-inputs", "--separate-inputs-name", names[1], "--load-model", "--batching"]
+    options += ["dynamic", "--max-batch-size", "64", "--server-url", running.grpc_url]
+    assert running.log_path is not None
+    shared = running.log_path.read_text().count("shares the loaded model of the same files")
+    main([*arguments(converted, repository, *options, name=name), "--workspace-path", str(tmp_path / "workspace")])
+    assert running.log_path.read_text().count("shares the loaded model of the same files") == shared + 1
+    assert [running.model_spec(one) for one in names] == [packed_spec(spec), spec]
+    random = np.random.default_rng(13)
+
+    def rows(count: int) -> Arrays:
+        ids = {one.name: one.value_range for one in spec.inputs if one.value_range is not None}
+        return {
+            one.name: random.integers(ids[one.name][0], ids[one.name][1] + 1, (count, *one.shape)).astype(one.dtype)
+            if one.name in ids
+            else random.random((count, *one.shape)).astype(one.dtype)
+            for one in spec.inputs
+        }
+
+    with loader(Format.TF_SAVEDMODEL)().load(tiny_savedmodel) as session:
+        for count in (1, 2, 7, 33, 64):
+            x = rows(count)
+            (packed,), (separate,) = ask(running, names[0], [pack(x, packed_spec(spec))]), ask(running, names[1], [x])
+            assert isinstance(packed, dict) and isinstance(separate, dict)
+            for output, expected in session.infer(x).items():
+                np.testing.assert_array_equal(packed[output], separate[output])
+                np.testing.assert_allclose(packed[output], expected, rtol=1e-5)
+    bad = rows(3)
+    bad["ad"][1] = 20
+    (refused,), (also,) = ask(running, names[0], [pack(bad, packed_spec(spec))]), ask(running, names[1], [bad])
+    assert "input categorical_features: ad holds id 20, outside 0 .. 19 (cardinality 20)" in str(refused)
+    assert "input ad holds id 20, outside 0 .. 19 (cardinality 20)" in str(also)
+    running.unload_model(names[0])
+    running.wait_unloaded(names[0], timeout_s=30)
+    assert isinstance(ask(running, names[1], [rows(5)])[0], dict)
+
+
+def test_second_signature_needs_the_cpp_host(model: Path, tmp_path: Path, arguments: Arguments) -> None:
+    options = ["--packed-inputs", "--separate-inputs-name", "other"]
+    for host in ("auto", "native", "python"):
+        with pytest.raises(UsageError, match="--separate-inputs-name needs --packed-inputs and --host cpp"):
+            main(arguments(model, tmp_path / "store", *options, "--host", host))
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])

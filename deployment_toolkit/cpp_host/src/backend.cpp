@@ -12,7 +12,7 @@
 #include "batch.h"
 #include "failure.h"
 #include "model_config.h"
-#include "streams.h"
+#include "shared_model.h"
 #include "triton_api.h"
 
 namespace cpp_host {
@@ -35,22 +35,21 @@ ModelConfig config_of(TRITONBACKEND_Model* model) {
   return ModelConfig::parse(json);
 }
 
-std::string path_of(TRITONBACKEND_Model* model, const std::string& file) {
+std::string version_folder(TRITONBACKEND_Model* model) {
   TRITONBACKEND_ArtifactType type = TRITONBACKEND_ARTIFACT_FILESYSTEM;
   const char* folder = nullptr;
   uint64_t version = 0;
   require(TRITONBACKEND_ModelRepository(model, &type, &folder));
   require(TRITONBACKEND_ModelVersion(model, &version));
-  return std::string(folder) + "/" + std::to_string(version) + "/" + file;
+  return std::string(folder) + "/" + std::to_string(version);
 }
 
 struct Model {
   explicit Model(TRITONBACKEND_Model* model)
-      : config(config_of(model)), engine(open_engine(path_of(model, config.file), config)), streams(*engine, config) {}
+      : config(config_of(model)), shared(load_shared(version_folder(model), config)) {}
 
   const ModelConfig config;
-  const std::unique_ptr<Engine> engine;
-  Streams streams;
+  const std::shared_ptr<SharedModel> shared;
 };
 
 // A request of a batch. Its answer is sent once, the outputs or an error; release() returns the request to Triton.
@@ -155,7 +154,7 @@ class Job {
 class Instance {
  public:
   Instance(TRITONBACKEND_ModelInstance* instance, Model& model)
-      : instance_(instance), streams_(model.streams), batch_(model.config), answers_(model.config.outputs) {}
+      : instance_(instance), streams_(model.shared->streams), batch_(model.config), answers_(model.config.outputs) {}
 
   void execute(TRITONBACKEND_Request** requests, uint32_t count) {
     const uint64_t start_ns = now_ns();

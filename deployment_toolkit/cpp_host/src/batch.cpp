@@ -31,17 +31,29 @@ std::string numbers(const std::set<int64_t>& values) {
   return "[" + text + "]";
 }
 
-// Copies elements of a row; the ids fit the narrower type, since they are inside their range.
+// Copies ids of another type; they fit, since they are inside their range.
+template <typename Id>
+void copy_ids(const char* source, char* target, size_t count) {
+  for (size_t i = 0; i < count; ++i) {
+    Id id{};
+    std::memcpy(&id, source + i * sizeof id, sizeof id);
+    const auto packed = static_cast<int32_t>(id);
+    std::memcpy(target + i * sizeof packed, &packed, sizeof packed);
+  }
+}
+
+// Copies elements of a row.
 void copy_row(const TensorSpec& from, const char* source, const TensorSpec& to, char* target, size_t count) {
   if (from.type == to.type) {
     std::memcpy(target, source, count * to.element_bytes);
     return;
   }
-  for (size_t i = 0; i < count; ++i) {
-    int64_t wide = 0;
-    std::memcpy(&wide, source + i * sizeof wide, sizeof wide);
-    const auto narrow = static_cast<int32_t>(wide);
-    std::memcpy(target + i * sizeof narrow, &narrow, sizeof narrow);
+  switch (from.type) {
+    case TRITONSERVER_TYPE_UINT8: return copy_ids<uint8_t>(source, target, count);
+    case TRITONSERVER_TYPE_INT8: return copy_ids<int8_t>(source, target, count);
+    case TRITONSERVER_TYPE_INT16: return copy_ids<int16_t>(source, target, count);
+    case TRITONSERVER_TYPE_INT64: return copy_ids<int64_t>(source, target, count);
+    default: throw bad_request("input " + from.name + " is of a type that can't be packed");
   }
 }
 
