@@ -1,7 +1,7 @@
 """Starts the server many times on busy cores, sends each requests of many sizes, and counts wrong answers.
 
-Run from the repository's root: ``python -m benchmarks.starts --models fp32=FOLDER int8=FOLDER``, with OpenVINO models
-from ``model-navigator convert``. Each start is a separate server process, in which the C++ host loads the model. Starts
+Run from the repository's root: ``python -m benchmarks.starts --models fp32=PATH int8=PATH``, with models of any format
+that the C++ host runs. Each start is a separate server process, in which the C++ host loads the model. Starts
 of earlier calls in the output folder are kept: some thousand starts can be made in several calls.
 """
 
@@ -25,13 +25,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.openvino_models import add_to_repository, named_models
-from deployment_toolkit.core import Array, Arrays, Batch, ModelSpec
+from benchmarks.cpp_models import add_to_repository, arithmetic_of, hosted_format, named_models
+from deployment_toolkit.core import Array, Arrays, Batch
 from deployment_toolkit.cpp_host.library import build_library
 from deployment_toolkit.errors import DeploymentError, UsageError
 from deployment_toolkit.files.atomic import write_text
-from deployment_toolkit.library.openvino.arithmetic import arithmetic
-from deployment_toolkit.library.openvino.session import OpenVinoLoader
+from deployment_toolkit.library.registry import loader
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from deployment_toolkit.process import child
 from deployment_toolkit.progress import progress_bar
@@ -45,9 +44,8 @@ from runner.serving import read_system_info
 logger = logging.getLogger("starts")
 
 CSV_FILE, PAGE_FILE = "starts.csv", "starts.md"
-_MODEL = "model"
 _TIMEOUT_S = 300.0
-_TOLERANCES = {"f32": 1e-5, "bf16": 0.02}  # of a probability
+_TOLERANCES = {"f32": 1e-5, "f16": 0.02, "bf16": 0.02, "int8": 0.02}  # of a probability
 _KEEP_A_CORE_BUSY = "while True: pass"
 
 
@@ -55,9 +53,12 @@ _KEEP_A_CORE_BUSY = "while True: pass"
 class StartsOptions:
     """Options of the command."""
 
-    models: list[str] = option("NAME=FOLDER of each OpenVINO model", nargs="+", type=str)
+    models: list[str] = option(
+        "NAME=PATH of each model: a SavedModel, an ONNX file or an OpenVINO folder", nargs="+", type=str
+    )
     starts: int = option("starts with each model, in this call", 100)
     sizes: list[int] = option("rows of the batches", [1, 8, 32, 64, 96, 256, 512, 1024, 4096], nargs="+", type=int)
+    together: bool = option("each server loads all models, one after the other in a random order", False)
     servers: int = option("servers at a time", 2)
     busy: int | None = option("processes that do nothing but keep a core busy; default: one for each core", None)
     seed: int = option("of rows and orders", 1)
@@ -88,10 +89,9 @@ class Start:
 
 @dataclass(frozen=True)
 class Subject:
-    """A model in a separate repository, rows, and the answers of the engine in this process to all rows at once."""
+    """A model in a repository, rows, and the answers of the engine in this process to all rows at once."""
 
     name: str
-    spec: ModelSpec
     repository: Path
     tolerance: float
     rows: Arrays
@@ -107,13 +107,14 @@ def main(argv: list[str]) -> int:
     done = read_starts(options.output_dir / CSV_FILE)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         subjects = [
-            _prepare(name, model, Path(folder), options) for name, model in named_models(options.models).items()
+            _prepare(name, model, Path(folder) / "models", options)
+            for name, model in named_models(options.models).items()
         ]
         busy = os.cpu_count() or 1 if options.busy is None else options.busy
         for number in range(busy):
             command = [sys.executable, "-c", _KEEP_A_CORE_BUSY]
             stack.enter_context(child(command, stdout=Path(folder) / f"busy_{number}"))
-        _do(_plan(subjects, done, options.starts), done, options, Path(folder))
+        _do(_plan(subjects, done, options), done, options, Path(folder))
     made_by = shlex.join(["python", "-m", "benchmarks.starts", *argv])
     load = f"{options.servers} servers at a time, {busy} processes beside them that keep a core busy each"
     text = page(done, f"{read_system_info().summary}; {load}", made_by)
@@ -122,14 +123,14 @@ def main(argv: list[str]) -> int:
     return int(any(start.wrong or start.error for start in done))
 
 
-def _do(jobs: Sequence[tuple[Subject, int]], done: list[Start], options: StartsOptions, folder: Path) -> None:
+def _do(jobs: Sequence[tuple[Sequence[Subject], int]], done: list[Start], options: StartsOptions, folder: Path) -> None:
     """Runs the starts and adds each to ``done`` and to the CSV when it ends. An interrupt cancels the starts that have
     not begun."""
     with ThreadPoolExecutor(options.servers) as pool, progress_bar("starts", len(jobs), " starts") as bar:
-        under_way = [pool.submit(_start, subject, number, options, folder) for subject, number in jobs]
+        under_way = [pool.submit(_start, subjects, number, options, folder) for subjects, number in jobs]
         try:
             for future in as_completed(under_way):
-                done.append(future.result())
+                done.extend(future.result())
                 write_csv(options.output_dir / CSV_FILE, [asdict(start) for start in done])
                 bar.update()
         except BaseException:
@@ -167,41 +168,53 @@ def page(starts: Sequence[Start], machine: str, command: str) -> str:
 
 
 def _prepare(name: str, model: Path, folder: Path, options: StartsOptions) -> Subject:
-    session = OpenVinoLoader().load(model)
+    session = loader(hosted_format(model))().load(model)
     rows = random_rows(session.spec, max(options.sizes), options.seed)
-    add_to_repository(folder / name, _MODEL, model, session.spec, max(options.sizes))
-    return Subject(name, session.spec, folder / name, _TOLERANCES[arithmetic(model)], rows, session.infer(rows))
+    repository = folder if options.together else folder / name
+    add_to_repository(repository, name, model, session.spec, max(options.sizes))
+    return Subject(name, repository, _TOLERANCES[arithmetic_of(model)], rows, session.infer(rows))
 
 
-def _plan(subjects: Sequence[Subject], done: Sequence[Start], starts: int) -> list[tuple[Subject, int]]:
-    """Starts to make: models by turns, numbered after the earlier starts."""
+def _plan(
+    subjects: Sequence[Subject], done: Sequence[Start], options: StartsOptions
+) -> list[tuple[Sequence[Subject], int]]:
+    """Starts to make: the models by turns or together, numbered after the earlier starts."""
     first = {subject.name: 1 + sum(start.model == subject.name for start in done) for subject in subjects}
-    return [(subject, first[subject.name] + index) for index in range(starts) for subject in subjects]
+    groups = [subjects] if options.together else [[subject] for subject in subjects]
+    return [(group, first[group[0].name] + index) for index in range(options.starts) for group in groups]
 
 
-def _start(subject: Subject, number: int, options: StartsOptions, folder: Path) -> Start:
-    """Runs a server from its start to its end. Order and protocol don't depend on the division into calls."""
+def _start(subjects: Sequence[Subject], number: int, options: StartsOptions, folder: Path) -> list[Start]:
+    """Runs a server from its start to its end. Orders and protocol don't depend on the division into calls."""
     random = np.random.default_rng([options.seed, number])
-    order = [int(size) for size in random.permutation(options.sizes)]
     protocol = ("grpc", "http")[number % 2]
-    started = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
     log = folder / f"{threading.get_ident()}.log"
     log.unlink(missing_ok=True)
-    load_s, error = 0.0, ""
-    differences: list[float] = []
+    starts: list[Start] = []
+    missing = [subjects[index] for index in random.permutation(len(subjects))]
     try:
-        with local_server(subject.repository, log_path=log, timeout_s=_TIMEOUT_S) as server:
-            begun = time.monotonic()
-            server.load_model(_MODEL, _TIMEOUT_S)
-            load_s = time.monotonic() - begun
-            differences.extend(_ask(server, protocol, subject, order))
+        with local_server(subjects[0].repository, log_path=log, timeout_s=_TIMEOUT_S) as server:
+            while missing:
+                order = [int(size) for size in random.permutation(options.sizes)]
+                starts.append(_load_and_ask(server, protocol, missing[0], number, order))
+                missing.pop(0)
     except DeploymentError as failure:
-        kept = options.output_dir / f"{subject.name}_{number}.log"
+        kept = options.output_dir / f"{(missing or subjects)[0].name}_{number}.log"
         if log.exists():
             kept.write_bytes(log.read_bytes())
         error = f"{' '.join(str(failure).split())} (log: {kept.name})"
-        logger.error("%s, start %d: %s", subject.name, number, error)
-    wrong = [size for size, difference in zip(order, differences, strict=False) if not difference <= subject.tolerance]
+        for subject in missing or subjects:
+            logger.error("%s, start %d: %s", subject.name, number, error)
+            starts.append(Start(subject.name, number, _now(), protocol, "", 0, 0, 0.0, 0.0, error))
+    return starts
+
+
+def _load_and_ask(server: TritonServer, protocol: str, subject: Subject, number: int, order: Sequence[int]) -> Start:
+    started, begun = _now(), time.monotonic()
+    server.load_model(subject.name, _TIMEOUT_S)
+    load_s = time.monotonic() - begun
+    differences = list(_ask(server, protocol, subject, order))
+    wrong = [size for size, difference in zip(order, differences, strict=True) if not difference <= subject.tolerance]
     for size in wrong:
         logger.error("%s, start %d: %d rows were answered wrong", subject.name, number, size)
     return Start(
@@ -212,17 +225,21 @@ def _start(subject: Subject, number: int, options: StartsOptions, folder: Path) 
         order=" ".join(map(str, order)),
         batches=len(differences),
         wrong=len(wrong),
-        largest_difference=max(differences, default=0.0),
+        largest_difference=max(differences),
         load_s=round(load_s, 3),
-        error=error,
+        error="",
     )
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _ask(server: TritonServer, protocol: str, subject: Subject, order: Sequence[int]) -> Iterator[float]:
     """Sends each size alone; yields the largest difference from the expected answers."""
     url = server.grpc_url if protocol == "grpc" else server.http_url
     with open_session(
-        url, _MODEL, "1", synchronous=True, max_unresponded_requests=1, response_wait_time_s=_TIMEOUT_S
+        url, subject.name, "1", synchronous=True, max_unresponded_requests=1, response_wait_time_s=_TIMEOUT_S
     ) as session:
         for size in order:
             batch = Batch(np.arange(size), {name: array[:size] for name, array in subject.rows.items()})

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.openvino_models import add_to_repository, named_models
+from benchmarks.cpp_models import add_to_repository, named_models
 from deployment_toolkit.core import Arrays, ModelSpec
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files.atomic import write_text

@@ -7,15 +7,17 @@ import csv
 import sys
 from pathlib import Path
 
+import pytest
+
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Format
 from deployment_toolkit.process import Completed, environment, run
-from tests.small_networks import wrong_for
+from tests.small_networks import ENGINES, wrong_for
 
 
-def starts(folder: Path, model: Path, count: int) -> Completed:
+def starts(folder: Path, model: Path, count: int, *options: str) -> Completed:
     argv = [sys.executable, "-m", "benchmarks.starts", "--models", f"tiny={model}", "--starts", str(count)]
-    argv += ["--sizes", "1", "7", "30", "--busy", "1", "--output-dir", str(folder / "out")]
+    argv += ["--sizes", "1", "7", "30", "--busy", "1", "--output-dir", str(folder / "out"), *options]
     # The command ends with 1 where something was wrong; what it printed counts here.
     argv = ["sh", "-c", '"$@" || echo "code $?"', "sh", *argv]
     return run(argv, env=environment(prepend={"PYTHONPATH": [ROOT]}), log_path=folder / "starts.log")
@@ -26,10 +28,11 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_repeated_runs_add_up_and_orders_and_protocols_vary(tmp_path: Path) -> None:
-    model = wrong_for(7).write(Format.OPENVINO, tmp_path / "right")  # which is computed as 8
+@pytest.mark.parametrize("engine", ENGINES, ids=str)
+def test_repeated_runs_add_up_and_orders_and_protocols_vary(engine: Format, tmp_path: Path) -> None:
+    model = wrong_for(7).write(engine, tmp_path / "right")  # which is computed as 8
     first = starts(tmp_path, model, 2)
-    second = starts(tmp_path, model, 2)
+    second = starts(tmp_path, model, 2, "--together")
     assert "| tiny | 2 | 6 | 0 | 0 |" in first.stdout and "| tiny | 4 | 12 | 0 | 0 |" in second.stdout
     assert "code" not in second.stdout
     assert (tmp_path / "out" / "starts.md").read_text().strip() == second.stdout.strip()
