@@ -27,6 +27,7 @@ from benchmarks.bars.contestants import Contestant, of_paths, of_run
 from benchmarks.bars.measuring import Measuring
 from benchmarks.bars.output import Provenance, bars_table, write_results
 from benchmarks.bars.session import BarSession
+from benchmarks.peers.load import find_wrk
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Host
 from deployment_toolkit.errors import UsageError, require_options_at_least
@@ -35,6 +36,7 @@ from runner.serving import RunConfig, load_config, read_system_info
 
 logger = logging.getLogger("bars")
 
+_LIGHT = {"tensorflow-single", "onnx-single", "packed-rate", "packed-latency", "packed-rows"}
 _PACKAGES = ("tensorflow-cpu", "onnxruntime", "openvino", "nvidia-pytriton", "tritonclient", "numpy")
 
 
@@ -73,6 +75,7 @@ class BarOptions:
         choices=[Host.PYTHON, Host.CPP],
         type=Host,
     )
+    wrk: str = option("the light client's program", "wrk")
     retries: int = option("repetitions by perf_analyzer of a measurement that did not settle", 0)
 
     def __post_init__(self) -> None:
@@ -94,9 +97,10 @@ def main(argv: list[str]) -> int:
     require_fitting(contestants, options)
     if options.host is not None:
         contestants = [item if item.is_baseline else item.with_host(options.host) for item in contestants]
+    wrk = find_wrk(options.wrk) if _LIGHT & {*options.bars} else options.wrk
     with tempfile.TemporaryDirectory(prefix="bars_") as folder:
         session = BarSession(
-            _measuring(config, contestants, options, Path(folder)),
+            _measuring(config, [*contestants, *_variants(contestants)], options, Path(folder), wrk),
             [bar for key, bar in BARS.items() if key in options.bars],
             options.batches,
         )
@@ -121,7 +125,14 @@ def require_fitting(contestants: list[Contestant], options: BarOptions) -> None:
             raise UsageError(f"{item.title} takes batches up to {item.parameters.max_batch_size}, not {largest}")
 
 
-def _measuring(config: RunConfig, contestants: list[Contestant], options: BarOptions, folder: Path) -> Measuring:
+def _variants(contestants: list[Contestant]) -> list[Contestant]:
+    """The contestants that only some bars compare; they are deployed when one of these is measured."""
+    return [variant for item in contestants for variant in (item.in_python(), item.packed())]
+
+
+def _measuring(
+    config: RunConfig, contestants: list[Contestant], options: BarOptions, folder: Path, wrk: str
+) -> Measuring:
     return Measuring(
         config=config,
         contestants={item.title: item for item in contestants},
@@ -130,6 +141,7 @@ def _measuring(config: RunConfig, contestants: list[Contestant], options: BarOpt
         concurrency=options.concurrency,
         seconds=options.seconds,
         pipeline_rows=options.pipeline_rows,
+        wrk=wrk,
     )
 
 

@@ -20,6 +20,8 @@ class Quantity(Mnemonic):
     OFFLINE_P99 = "offline, p99 in us"
     ONLINE = "online, inferences/s"
     ONLINE_P99 = "online, p99 in us"
+    LIGHT = "online with a light client, rows/s"
+    LIGHT_P50 = "online with a light client, p50 in us"
     ENGINE = "in process, rows/s"
     PRODUCTS = "matrix products alone, rows/s"
     MEMORY = "memory, PSS in bytes"  # the batch column holds the number of instances
@@ -48,13 +50,21 @@ class Samples:
     def __init__(self, samples: Iterable[BarSample] = ()) -> None:
         self.all = list(samples)
 
-    def series(self, quantity: Quantity, subject: str, batch: int | None = None, process: str = "") -> list[float]:
+    def series(
+        self,
+        quantity: Quantity,
+        subject: str,
+        batch: int | None = None,
+        process: str = "",
+        concurrency: int | None = None,
+    ) -> list[float]:
         """Values of the rounds in order, without the scouting. Raises PerformanceError if there are none."""
         found = [
             sample
             for sample in self.all
             if (sample.quantity, sample.subject, sample.process) == (quantity, subject, process)
             and batch in (None, sample.batch)
+            and concurrency in (None, sample.concurrency)
             and sample.round != SCOUTING
         ]
         if not found:
@@ -87,9 +97,26 @@ class Cast:
     single: str  # lowest p99 at batch 1
     online: str  # most inferences/s online
     bf16: str | None
+    onnx: str | None
+    int8: str  # or the best online, if there is no int8
     batches: tuple[int, ...]
     online_batch: int
     concurrency: int
+
+    @property
+    def best_packed(self) -> str:
+        """The best online, with requests of two tensors."""
+        return packed(self.online)
+
+    @property
+    def int8_packed(self) -> str:
+        """The int8 contestant, with requests of two tensors."""
+        return packed(self.int8)
+
+    @property
+    def onnx_title(self) -> str:
+        """Title of the ONNX contestant for people, also if there is none."""
+        return self.onnx or "onnx fp32"
 
     @property
     def largest(self) -> int:
@@ -159,6 +186,16 @@ def outcome(bar: Bar, samples: Samples, cast: Cast, failure: str = "") -> BarOut
         return BarOutcome(bar, what, bar.ratios(samples, cast), holds)
     except PerformanceError as error:
         return BarOutcome(bar, what, failure=" ".join(str(error).split()))
+
+
+def packed(title: str) -> str:
+    """Title of the same contestant with requests of two tensors."""
+    return f"{title}, packed"
+
+
+def in_python(title: str) -> str:
+    """Title of the same contestant in the Python host."""
+    return f"{title}, Python host"
 
 
 def divide(above: Sequence[float], below: Sequence[float]) -> list[float]:

@@ -9,32 +9,36 @@ from pathlib import Path
 
 from deployment_toolkit.core import Format, Host, Precision
 from deployment_toolkit.errors import UsageError
-from runner.serving import Parameters, RunConfig, is_embedded, kept_models
+from runner.serving import Parameters, RunConfig, TritonLaunchMode, host_of, is_embedded, kept_models
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """Experiment ``number`` of a configuration, with its model in the format it is served in."""
+    """Experiment ``number`` of a configuration, with its model in the format it is served in. ``variant`` tells how it
+    is deployed if that differs from the configuration."""
 
     number: int
     parameters: Parameters
     model_path: Path
+    variant: str = ""
 
     @property
     def title(self) -> str:
         """Name in tables."""
-        return f"{self.parameters.format} {self.parameters.precision}"
+        title = f"{self.parameters.format} {self.parameters.precision}"
+        return f"{title}, {self.variant}" if self.variant else title
 
     @property
     def is_baseline(self) -> bool:
         """True if the others are compared with this contestant."""
-        return self.parameters.format is Format.TF_SAVEDMODEL and self.parameters.precision is Precision.FP32
+        is_fp32 = self.parameters.precision is Precision.FP32
+        return self.parameters.format is Format.TF_SAVEDMODEL and is_fp32 and not self.variant
 
     @property
     def served_threads(self) -> int | None:
         """Threads of all instances together, if the configuration sets them."""
         threads = self.parameters.threads
-        if threads is None or self.parameters.host == Host.CPP:
+        if threads is None or host_of(TritonLaunchMode.EMBEDDED, self.parameters) == Host.CPP:
             return threads
         return threads * self.parameters.number_of_model_instances
 
@@ -46,6 +50,15 @@ class Contestant:
     def with_host(self, host: Host) -> Contestant:
         """The same contestant on another host inside the server."""
         return dataclasses.replace(self, parameters=dataclasses.replace(self.parameters, host=str(host)))
+
+    def in_python(self) -> Contestant:
+        """The same model in the Python host."""
+        return dataclasses.replace(self.with_host(Host.PYTHON), variant="Python host")
+
+    def packed(self) -> Contestant:
+        """The same model with requests of two tensors."""
+        parameters = dataclasses.replace(self.parameters, packed_inputs=True)
+        return dataclasses.replace(self, parameters=parameters, variant="packed")
 
 
 def of_run(config: RunConfig, run: Path) -> list[Contestant]:

@@ -14,9 +14,10 @@ from benchmarks.bars.contestants import Contestant
 from benchmarks.bars.cpu_share import CpuWatch
 from benchmarks.bars.plan import RoundStep, StepKind
 from benchmarks.bars.serving import Serving, serving
+from benchmarks.peers.load import post
 from benchmarks.repeated_rows import write_repeated
 from deployment_toolkit.checkout import ROOT
-from deployment_toolkit.errors import DataError
+from deployment_toolkit.errors import DataError, ServerError
 from deployment_toolkit.process import environment, run
 from deployment_toolkit.process_memory import tree_memory
 from deployment_toolkit.results.performance import BATCH, CONCURRENCY, P99, SETTLED, THROUGHPUT, PerformanceRow
@@ -24,6 +25,7 @@ from runner.serving import RunConfig, data_options
 from widedeep.data.dataset_folder import DatasetFolder
 
 INSTANCES = (1, 2, 3)
+AT_ONCE = 64  # requests of the light client
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Measuring:
     concurrency: int
     seconds: float
     pipeline_rows: int
+    wrk: str
 
     def samples(self, step: RoundStep, number: int, served: Serving | None) -> list[BarSample]:
         """Measures a step of round ``number``; all kinds except memory need the server with the contestants. Raises
@@ -51,6 +54,8 @@ class Measuring:
                 return list(self._offline(served, contestant, step, number))
             case StepKind.ONLINE:
                 return list(self._online(served, contestant, number))
+            case StepKind.LIGHT:
+                return list(self._light(served, contestant, number))
             case StepKind.ENGINE:
                 return list(self._engine(contestant, step, number))
             case StepKind.PRODUCTS:
@@ -72,6 +77,23 @@ class Measuring:
         for process, cores in watch.cores().items():
             point = (self.online_batch, self.concurrency)
             yield BarSample(number, Quantity.CPU, contestant.title, *point, cores, process=process)
+
+    def _light(self, served: Serving, contestant: Contestant, number: int) -> Iterator[BarSample]:
+        for rows, concurrency in ((1, 1), (1, AT_ONCE), (self.online_batch, AT_ONCE)):
+            load = post(
+                self.wrk,
+                served.infer_url(contestant),
+                served.bodies(contestant, rows),
+                rows=rows,
+                concurrency=concurrency,
+                seconds=self.seconds,
+                log=self.folder / "wrk.log",
+            )
+            if load.errors:
+                raise ServerError(f"{load.errors} of {load.requests} requests to {contestant.title} were not answered")
+            point = (contestant.title, rows, concurrency)
+            yield BarSample(number, Quantity.LIGHT, *point, load.rows_per_s)
+            yield BarSample(number, Quantity.LIGHT_P50, *point, load.p50_ms * 1000)
 
     def _engine(self, contestant: Contestant, step: RoundStep, number: int) -> Iterator[BarSample]:
         argv = [

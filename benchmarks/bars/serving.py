@@ -8,13 +8,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks.bars.contestants import Contestant
+from benchmarks.peers.sample import BodyFiles, Sample, write_bodies
+from benchmarks.peers.wire import KSERVE_BINARY
 from deployment_toolkit.core import EvaluationMode
+from deployment_toolkit.packing import pack
 from deployment_toolkit.process import Child
 from deployment_toolkit.results.performance import PerformanceRow
+from deployment_toolkit.rows.sample import random_rows
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.serving import RunConfig, StandaloneExperiment
+
+_BODY_ROWS, _SEED = 4096, 1
 
 
 @dataclass(frozen=True)
@@ -41,10 +49,25 @@ class Serving:
         experiment = self._experiment(contestant)
         return experiment.measure(self.server, EvaluationMode.ONLINE, [batch], [concurrency], watch)[0]
 
+    def infer_url(self, contestant: Contestant) -> str:
+        """URL for POST requests."""
+        return f"{self.server.http_url}/v2/models/{self._model_name(contestant)}/infer"
+
+    def bodies(self, contestant: Contestant, rows: int) -> BodyFiles:
+        """Bodies of requests of random rows, the same for all contestants."""
+        spec = self.server.model_spec(self._model_name(contestant))
+        x = pack(random_rows(spec.unpacked, max(_BODY_ROWS, rows), _SEED), spec)
+        sample = Sample(x, np.zeros(max(_BODY_ROWS, rows), np.float32))
+        return write_bodies(sample, KSERVE_BINARY, rows, self.folder / f"bodies_{self._model_name(contestant)}")
+
+    def _model_name(self, contestant: Contestant) -> str:
+        return "_".join([self.config.model_name, str(contestant.number), *contestant.variant.split()])
+
     def _experiment(self, contestant: Contestant) -> StandaloneExperiment:
         """Experiment of the runner, with all contestants' models in one repository."""
-        number, shared = contestant.number, self.folder / f"shared_{contestant.number}"
-        config = dataclasses.replace(self.config, model_name=f"{self.config.model_name}_{number}")
+        number, name = contestant.number, self._model_name(contestant)
+        shared = self.folder / f"shared_{name}"
+        config = dataclasses.replace(self.config, model_name=name)
         return StandaloneExperiment(
             config,
             number,

@@ -83,7 +83,7 @@ class BarSession:
         """Chooses the contestant of each role; with several in addition to the baseline, each is measured once."""
         measuring = self._measuring
         (baseline,) = (item.title for item in measuring.contestants.values() if item.is_baseline)
-        others = [title for title in measuring.contestants if title != baseline]
+        others = [title for title, item in measuring.contestants.items() if title != baseline and not item.variant]
         batches = {"offline": self._batches[-1], "single": 1, "online": measuring.online_batch}
         best = dict.fromkeys(_SCOUTED, others[0])
         if len(others) > 1:
@@ -95,6 +95,8 @@ class BarSession:
             single=best["single"],
             online=best["online"],
             bf16=next((title for title in others if _is_bf16(measuring.contestants[title])), None),
+            onnx=next((title for title in others if _is_onnx(measuring.contestants[title])), None),
+            int8=next((title for title in others if _is_int8(measuring.contestants[title])), best["online"]),
             batches=self._batches,
             online_batch=measuring.online_batch,
             concurrency=measuring.concurrency,
@@ -126,6 +128,14 @@ class BarSession:
         needed = {(step.kind, step.subject) for step in steps_for([bar.key], cast)}
         messages = (text for step, text in self.failures.items() if (step.kind, step.subject) in needed)
         return next(messages, "")
+
+
+def _is_onnx(contestant: Contestant) -> bool:
+    return contestant.parameters.precision is Precision.FP32 and contestant.parameters.format is Format.ONNX
+
+
+def _is_int8(contestant: Contestant) -> bool:
+    return contestant.parameters.precision is Precision.INT8
 
 
 def _is_bf16(contestant: Contestant) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,22 @@ def test_command_measures_a_bar_and_writes_its_files(
     assert cores[CLIENT] > 0.02
     for name in ("bars.png", "cpu_shares.png"):
         assert (tmp_path / "bars" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_light_client_compares_both_signatures(
+    config_path: Path, tiny_onnx: TinyOnnx, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if shutil.which("wrk") is None:
+        pytest.skip("there is no wrk")
+    (tmp_path / "unused.savedmodel").mkdir()
+    models = [f"1={tmp_path / 'unused.savedmodel'}", f"2={tiny_onnx(tmp_path / 'model.onnx')}"]
+    argv = ["--config-path", str(config_path), "--models", *models, "--output-dir", str(tmp_path / "bars")]
+    argv += ["--rounds", "1", "--batches", "64", "--seconds", "0.2", "--online-batch", "4"]
+    assert main([*argv, "--bars", "packed-rate", "packed-latency", "packed-rows", "onnx-single"]) == 0
+    with (tmp_path / "bars" / "bars.csv").open() as file:
+        measured = {row["subject"] for row in csv.DictReader(file)}
+    assert measured == {"onnx fp32", "onnx fp32, packed", "onnx fp32, Python host"}
+    assert "p50 packed ÷ a tensor an input | ≤ 0.6 |" in capsys.readouterr().out
 
 
 def test_models_of_a_run_are_those_that_passed_the_gate_and_were_kept(config_path: Path, tmp_path: Path) -> None:
