@@ -85,7 +85,7 @@ class DeviceKind(Mnemonic):
 
 class Host(Mnemonic):
     """Host of a model inside the server: the native backend of its format, the Python backend with a framework, or
-    this project's own backend in C++ with OpenVINO."""
+    this project's own backend in C++ with the framework's library."""
 
     NATIVE = "native"
     PYTHON = "python"

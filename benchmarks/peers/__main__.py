@@ -56,8 +56,8 @@ class PeersOptions:
         ROOT / "runner" / "config_CPU.yaml",
     )
     host: Host = option(
-        "host of this deployment's models: cpp is its fastest host, with OpenVINO for ONNX files too; python has "
-        "onnxruntime for them, as the peers have",
+        "host of this deployment's models: cpp, in the server's process, or python; both run ONNX files on "
+        "onnxruntime, as the peers do",
         Host.CPP,
         choices=[Host.CPP, Host.PYTHON],
     )
