@@ -101,7 +101,8 @@ def _require_exact_transport() -> None:
     """Raises TritonModelException if the backend changes rows on their way: it reads other numbers under NumPy 2, for
     which this release of it was not made."""
     row = np.arange(1, 5, dtype=np.float32)[None]
-    passed = pb_utils.Tensor("row", row).as_numpy()
+    # A tensor keeps the array that it was made of; one that was made of memory, as those of requests, has another.
+    passed = pb_utils.Tensor.from_dlpack("row", pb_utils.Tensor("row", row).to_dlpack()).as_numpy()
     if passed.dtype != row.dtype or not np.array_equal(passed, row):
         raise pb_utils.TritonModelException(
             f"this server's Python backend passes wrong numbers with NumPy {np.__version__}: install numpy<2, or "

@@ -88,6 +88,32 @@ def summing() -> Network:
     return Network(spec, nodes, {"table": table, "axis": np.array([1])}, serve)
 
 
+def ranking() -> Network:
+    """``score = 10 * item + the sums of tags, of amount and of numerical_features``; its inputs can be packed, and one has
+    the name of a packed input."""
+    table = np.arange(0, 100, 10, dtype=np.float32)
+    nodes = [
+        helper.make_node("Gather", ["table", "item"], ["looked_up"]),
+        helper.make_node("Cast", ["tags"], ["numbers"], to=TensorProto.FLOAT),
+        helper.make_node("Concat", ["numbers", "amount", "numerical_features"], ["joined"], axis=1),
+        helper.make_node("ReduceSum", ["joined", "axis"], ["sum"]),
+        helper.make_node("Add", ["looked_up", "sum"], ["score"]),
+    ]
+
+    def serve(item: Any, tags: Any, amount: Any, numerical_features: Any) -> Any:
+        joined = tf.concat([tf.cast(tags, tf.float32), amount, numerical_features], axis=1)
+        return {"score": tf.gather(tf.constant(table), item) + tf.reduce_sum(joined, axis=1, keepdims=True)}
+
+    inputs = (
+        TensorSpec("amount", "float32", (1,)),
+        TensorSpec("item", "int64", (1,), (0, 9)),
+        TensorSpec("numerical_features", "float32", (2,)),
+        TensorSpec("tags", "int32", (3,), (-1, 4)),
+    )
+    spec = ModelSpec(inputs, (TensorSpec("score", "float32", (1,)),))
+    return Network(spec, nodes, {"table": table, "axis": np.array([1])}, serve)
+
+
 def reshaping(*, doubling: bool) -> Network:
     """``y``, with one number a row, made of ``x``, which may have any width: it works for width 1 only. For other
     widths it fails, or with ``doubling`` it has more rows."""

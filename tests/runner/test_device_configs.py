@@ -17,6 +17,7 @@ from deployment_toolkit.options.mapping import to_plain
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.__main__ import main
 from runner.config.experiment import TritonLaunchMode
+from runner.config.hosting import host_of
 from runner.config.run import RunConfig, load_config
 from runner.experiment import Experiment
 from runner.servers import require_launchable
@@ -201,6 +202,15 @@ def test_devices_must_exist_on_the_machine(
     config = _load(tmp_path, small_config | {"container_version": "25.07", "configurations": configurations})
     with pytest.raises(error, match=message):
         require_launchable(config, devices)
+
+
+def test_embedded_server_has_the_python_host_where_the_other_can_not_be_built(
+    small_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.config.hosting.can_build", lambda: False)
+    config = _load(tmp_path, small_config | {"configurations": [experiment()]})
+    parameters = config.configurations[0].parameters
+    assert host_of(TritonLaunchMode.EMBEDDED, parameters) == "python"
 
 
 @pytest.mark.parametrize(

@@ -66,9 +66,11 @@ Batch::Batch(const ModelConfig& config) : views_(config.inputs.size()) {
 
 Batch::Place Batch::place_of(const TensorSpec& spec) const {
   for (size_t i = 0; i < columns_.size(); ++i) {
-    if (columns_[i].spec.name == spec.name) return {spec, i, true, 0};
+    const TensorSpec& whole = columns_[i].spec;
+    // A packed input may have the name of one of the inputs that it packs.
+    if (whole.name == spec.name && whole.columns.empty() == spec.columns.empty()) return {spec, i, true, 0};
     size_t first = 0;
-    for (const TensorSpec& packed : columns_[i].spec.columns) {
+    for (const TensorSpec& packed : whole.columns) {
       if (packed.name == spec.name) return {spec, i, false, first};
       first += packed.row_elements();
     }

@@ -24,14 +24,16 @@ from deployment_toolkit.core import Array, Arrays, Batching, DeviceKind, Format,
 from deployment_toolkit.deploying.deployment import Deployment
 from deployment_toolkit.deploying.model_repository import add_model
 from deployment_toolkit.errors import InferenceError, ServerError
-from deployment_toolkit.library.registry import loader
+from deployment_toolkit.library.registry import loader, packer
+from deployment_toolkit.packing import pack, packed_spec
 from deployment_toolkit.process import environment
+from deployment_toolkit.rows.sample import random_rows
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
 from tests.asking import ask, executions, statistics
 from tests.deployment_toolkit.cpp_host.sanitized import sanitized_host
 from tests.server_key import key_headers
-from tests.small_networks import ENGINES, Network, products, reshaping, summing, wrong_for
+from tests.small_networks import ENGINES, Network, products, ranking, reshaping, summing, wrong_for
 
 JOINED_ROWS = 8
 LARGE_SIZE = 2048
@@ -261,6 +263,48 @@ def test_onednn_primitives_are_built_at_load_for_each_stream(tmp_path: Path) -> 
     at_load = [what for when, what in told if float(when) <= loaded_ms]
     assert at_load.count("create:cache_miss") > 10 and "create:cache_hit" not in at_load
     assert len(told) == len(at_load)
+
+
+def test_one_packed_model_answers_requests_of_both_signatures(
+    server: TritonServer, engine: Format, tmp_path: Path
+) -> None:
+    """Many requests at once, joined by the server, some with an id outside its table."""
+    network = ranking()
+    source, packed = network.write(engine, tmp_path / "ranking"), packed_spec(network.spec)
+    made = tmp_path / ("packed" if engine is Format.OPENVINO else source.name)
+    made.mkdir() if engine is Format.OPENVINO else None
+    packer(engine)().convert(source, made)
+    options: dict[str, Any] = {"batching": Batching.DYNAMIC, "max_batch_size": 256}
+    two = Deployment("two", packed, engine, host=Host.CPP, **options)
+    many = Deployment("many", network.spec, engine, host=Host.CPP, packed_inputs=packed.inputs, **options)
+    folder = add(server, two, made)
+    add_model(folder.parent, many, folder / "1" / two.model_file, links=True)
+    assert server.log_path is not None
+    for name in ("two", "many"):
+        server.load_model(name, timeout_s=60)
+    assert server.log_path.read_text().count("shares the loaded model of the same files") == 1
+    random = np.random.default_rng(5)
+
+    def ask_one(number: int) -> None:
+        count = int(random.integers(1, 200)) if number % 5 else 1
+        x = random_rows(network.spec, count, number)
+        is_bad, is_packed = number % 7 == 0, number % 2 == 0
+        if is_bad:
+            x["item"][count // 2] = 10 + number
+        (answer,) = ask(server, "two" if is_packed else "many", [pack(x, packed) if is_packed else x])
+        if is_bad:
+            told = f"item holds id {10 + number}, outside 0 .. 9 (cardinality 10)"
+            assert (f"input categorical_features: {told}" if is_packed else f"input {told}") in str(answer)
+            return
+        assert isinstance(answer, dict), answer
+        sums = [x[name].sum(axis=1, keepdims=True) for name in ("tags", "amount", "numerical_features")]
+        np.testing.assert_allclose(answer["score"], 10 * x["item"] + sum(sums), rtol=1e-5)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(ask_one, range(80)))
+    server.unload_model("two")
+    server.wait_unloaded("two", timeout_s=30)
+    ask_one(1)
 
 
 def test_products_equal_those_in_process_bit_for_bit(server: TritonServer, engine: Format, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -16,9 +17,10 @@ from deployment_toolkit.cpp_host.library import build_library
 from deployment_toolkit.deploying.deployment import Deployment
 from deployment_toolkit.deploying.loading import load_and_check
 from deployment_toolkit.deploying.model_repository import add_model
-from deployment_toolkit.errors import BackendError, BuildError
+from deployment_toolkit.errors import BackendError, BuildError, ServerError
 from deployment_toolkit.server_access import private_options
 from deployment_toolkit.triton_server.local import local_server
+from tests.small_networks import summing
 
 SPEC = ModelSpec((TensorSpec("x", "float32", (1,)),), (TensorSpec("y", "float32", (1,)),))
 
@@ -69,6 +71,33 @@ def test_changed_sources_make_another_library(
     second = build_library(env)
     assert second != first and first.is_file()
     assert len(compiler.with_name("c++.calls").read_text().splitlines()) == 2
+
+
+def test_missing_libraries_are_named_when_a_model_needs_them(
+    nothing_built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorFlow is not installed, the file of ONNX Runtime is damaged; OpenVINO serves on."""
+    folder = tmp_path / "capi"
+    folder.mkdir()
+    (folder / "libonnxruntime.so.1").write_text("this is no library")
+    onnxruntime, openvino, tensorflow = library.LIBRARIES
+    found = {onnxruntime: (tmp_path, folder / "libonnxruntime.so.1"), openvino: openvino.find(), tensorflow: None}
+    monkeypatch.setattr(library.EngineLibrary, "find", found.__getitem__)
+    (tmp_path / "repository").mkdir()
+    with local_server(tmp_path / "repository", log_path=tmp_path / "server.log") as running:
+        for engine, told in (
+            (Format.TF_SAVEDMODEL, r"TensorFlow, which runs tf-savedmodel models, was not installed when this server"),
+            (Format.ONNX, r"ONNX Runtime can't be opened: .*libonnxruntime.so.1: .*; install it with pip install -r"),
+            (Format.OPENVINO, None),
+        ):
+            deployment = Deployment(str(engine), summing().spec, engine, host=Host.CPP)
+            add_model(tmp_path / "repository", deployment, summing().write(engine, tmp_path / str(engine)))
+            with contextlib.nullcontext() if told is None else pytest.raises(ServerError, match=told):
+                running.load_model(str(engine), timeout_s=60)
+    monkeypatch.setattr(library.EngineLibrary, "find", lambda engine: None)
+    assert not library.can_build()
+    with pytest.raises(BuildError, match="needs an inference library: pip install -r requirements.txt"):
+        build_library()
 
 
 def test_compiler_in_cxx_comes_first_with_its_options(tmp_path: Path) -> None:
