@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -22,10 +23,19 @@ class Graph:
         self._constants = {tensor.name: tensor for tensor in model.graph.initializer}
         self._makers = {name: node for node in self.nodes for name in node.output}
         self._shapes = _shapes(model)
+        self._readers: dict[str, list[Any]] = {}
+        for node in self.nodes:
+            for name in names_read(node):
+                self._readers.setdefault(name, []).append(node)
+        self._outputs = {output.name for output in model.graph.output}
 
     def maker(self, name: str) -> Any | None:
         """The node that makes a tensor; None for an input or a constant."""
         return self._makers.get(name)
+
+    def readers(self, name: str) -> list[Any]:
+        """The nodes that read a tensor; none for an output of the model, which others read too."""
+        return [] if name in self._outputs else self._readers.get(name, [])
 
     def constant(self, name: str) -> Array | None:
         """Value of a constant; None if the tensor is no constant."""
@@ -39,9 +49,19 @@ class Graph:
             return None
         return tensor.dims[0], tensor.dims[1]
 
-    def shape(self, name: str) -> list[int | None] | None:
-        """Shape of a tensor, with None for an open dimension; None if not even the number of dimensions is known."""
-        return self._shapes.get(name)
+    def is_bias(self, name: str, channels: int) -> bool:
+        """True for a constant [channels] in float32."""
+        tensor = self._constants.get(name)
+        return tensor is not None and tensor.data_type == TensorProto.FLOAT and list(tensor.dims) == [channels]
+
+    def is_batch(self, name: str) -> bool:
+        """True for a tensor that is known to have two dimensions."""
+        return len(self._shapes.get(name, ())) == 2
+
+    def width(self, name: str) -> int:
+        """Number of columns of a tensor with two dimensions; 0 if it is not known."""
+        shape = self._shapes.get(name, ())
+        return (shape[1] or 0) if len(shape) == 2 else 0
 
     def scores(self, outputs: Sequence[Any]) -> list[str]:
         """For each output the tensor before its sigmoid; the output itself if there is no sigmoid."""
@@ -58,23 +78,40 @@ def attribute(node: Any, name: str, default: Any) -> Any:
     return next(found, default)
 
 
-def rebuilt(model: Any, nodes: Sequence[Any], tensors: Sequence[Any] = (), outputs: Sequence[str] | None = None) -> Any:
-    """A copy of a model with other nodes, more constants and other outputs: names of float32 tensors, or None for the
-    model's own. Nodes and constants that no output needs are left out."""
-    own = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs or ()]
-    ends = model.graph.output if outputs is None else own
-    needed = {output.name for output in ends}
+def rebuilt(model: Any, nodes: Sequence[Any], tensors: Sequence[Any], domain: str) -> Any:
+    """A copy of a model with other nodes, more constants and the operations of one more domain. Nodes and constants
+    that no output needs are left out."""
+    needed = {output.name for output in model.graph.output}
     kept: list[Any] = []
     for node in reversed(nodes):
         if not needed.isdisjoint(node.output):
             kept.append(node)
-            needed |= _names_read(node)
+            needed |= names_read(node)
     made = _like(model)
+    if all(opset.domain != domain for opset in model.opset_import):
+        made.opset_import.append(helper.make_opsetid(domain, 1))
     made.graph.node.extend(reversed(kept))
     made.graph.input.extend(model.graph.input)
-    made.graph.output.extend(ends)
+    made.graph.output.extend(model.graph.output)
     made.graph.initializer.extend(item for item in (*model.graph.initializer, *tensors) if item.name in needed)
     return made
+
+
+def with_outputs(model: Any, names: Sequence[str]) -> bytes:
+    """A file of a model with these tensors as its outputs: its own outputs, or inner ones in float32. The model itself
+    is changed meanwhile, not copied: it may be large."""
+    own = [copy.deepcopy(output) for output in model.graph.output]
+    known = {output.name: output for output in own}
+    try:
+        del model.graph.output[:]
+        model.graph.output.extend(
+            known.get(name) or helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names
+        )
+        content: bytes = model.SerializeToString()
+    finally:
+        del model.graph.output[:]
+        model.graph.output.extend(own)
+    return content
 
 
 def _like(model: Any) -> Any:
@@ -86,12 +123,12 @@ def _like(model: Any) -> Any:
     return made
 
 
-def _names_read(node: Any) -> set[str]:
+def names_read(node: Any) -> set[str]:
     """Names of the tensors that a node and the graphs in its attributes read."""
     names = set(node.input)
     for item in node.attribute:
         for graph in (*([item.g] if item.HasField("g") else ()), *item.graphs):
-            names |= {output.name for output in graph.output}.union(*map(_names_read, graph.node))
+            names |= {output.name for output in graph.output}.union(*map(names_read, graph.node))
     return names
 
 

@@ -1,16 +1,19 @@
-"""Matrix products of an ONNX graph in int8, by QuantizeLinear and DequantizeLinear nodes that onnxruntime fuses with the
-product into one integer kernel.
+"""Matrix products of an ONNX graph in int8, by onnxruntime's own operation for them, ``MatMulIntegerToFloat``.
+
+ONNX has QuantizeLinear and DequantizeLinear nodes around a float product for this, which onnxruntime fuses. It does so
+only if no other fusion takes the product first: one with the addition of a bias does if the shapes are known, and then
+the arithmetic is float32 and slower than without int8. So the fused operation is written as it is, with the bias.
 
 A product has unsigned bytes as input and signed bytes as weights, with a scale for each output channel. On a CPU
-without VNNI onnxruntime's kernel adds two such products in 16 bits and saturates, without an error. Weights of 7 bits
-can't saturate (2 * 255 * 63 is below 2^15), so the answers are the same on every CPU.
+without VNNI onnxruntime's kernel adds two products in 16 bits and saturates, without an error. Weights of 7 bits can't
+saturate (2 * 255 * 63 is below 2^15), so the answers are the same on every CPU.
 
 The columns of a concatenation (embeddings next to numbers, of very different sizes) are first divided to a common size,
-and the rows of the weights are multiplied to match. An embedding table is scaled and rounded once; its lookups then move
-one byte per number.
+and the rows of the weights are multiplied to match. An embedding table is scaled and rounded once; its lookups then
+move one byte per number.
 
-Sources: onnxruntime's documentation, chapter Quantize ONNX Models (reduce_range, U8S8); for the scales of the columns
-SmoothQuant (Xiao et al., 2023, equation 4).
+Sources: onnxruntime's documentation, chapters Quantize ONNX Models (reduce_range, U8S8) and Contrib Operators; for the
+scales of the columns SmoothQuant (Xiao et al., 2023, equation 4).
 """
 
 from __future__ import annotations
@@ -26,12 +29,14 @@ from deployment_toolkit.core import Array
 from deployment_toolkit.library.int8_choice import column_scales
 from deployment_toolkit.library.onnx.graph import Graph, attribute, rebuilt
 
-_STEPS, _MIDDLE, _WEIGHT_STEPS, _UNSIGNED_STEPS = 127, 128, 63, 255
+DOMAIN = "com.microsoft"  # of onnxruntime's own operations
+_STEPS, _MIDDLE = 127, 128  # of a byte with an offset
+_UNSIGNED_STEPS, _WEIGHT_STEPS = 255, 63
 
 
 @dataclass(frozen=True)
-class Layer:
-    """A product of a batch with constant weights [K, N]: a MatMul, or a Gemm, whose third input is added apart."""
+class OnnxLayer:
+    """A product of a batch with constant weights [K, N]: a MatMul or a Gemm, and the addition of a constant bias."""
 
     graph: Graph
     node: Any
@@ -39,7 +44,7 @@ class Layer:
     @property
     def name(self) -> str:
         """Name of the node; of the result if the node has none."""
-        return self.node.name or self.node.output[0]
+        return str(self.node.name or self.node.output[0])
 
     @property
     def data(self) -> str:
@@ -54,36 +59,61 @@ class Layer:
         return weights.T if attribute(self.node, "transB", 0) else weights
 
     @property
+    def addition(self) -> Any | None:
+        """The node that adds a constant [N] to the product of a MatMul, if nothing else reads that."""
+        readers = self.graph.readers(self.node.output[0])
+        if self.node.op_type != "MatMul" or len(readers) != 1 or readers[0].op_type != "Add":
+            return None
+        (other,) = (name for name in readers[0].input if name != self.node.output[0])
+        return readers[0] if self.graph.is_bias(other, self.weights.shape[1]) else None
+
+    @property
+    def bias(self) -> str:
+        """Name of the constant [N] that is added; empty if there is none."""
+        if self.addition is not None:
+            return next(str(name) for name in self.addition.input if name != self.node.output[0])
+        return str(self.node.input[2]) if len(self.node.input) > 2 else ""
+
+    @property
+    def result(self) -> str:
+        """Name of the product, with the bias."""
+        return str((self.addition or self.node).output[0])
+
+    @property
     def concat(self) -> Any | None:
         """The node that makes the input, if it is a concatenation of columns of known widths."""
         node = self.graph.maker(self.data)
         if node is None or node.op_type != "Concat" or attribute(node, "axis", 0) not in (1, -1):
             return None
-        shapes = [self.graph.shape(name) for name in node.input]
-        return node if all(len(shape or ()) == 2 and shape[1] is not None for shape in shapes) else None
+        return node if all(self.graph.width(name) for name in node.input) else None
 
 
-def find_layers(graph: Graph) -> list[Layer]:
+def find_layers(graph: Graph) -> list[OnnxLayer]:
     """Products with more than one output channel, in the order of the graph."""
     layers = []
     for node in graph.nodes:
-        if not (node.op_type == "MatMul" or (node.op_type == "Gemm" and _is_plain(node))):
-            continue
-        shape = graph.float_table(node.input[1])
-        if shape is not None and min(shape) > 1 and len(graph.shape(node.input[0]) or ()) == 2:
-            layers.append(Layer(graph, node))
+        if node.op_type == "MatMul" or (node.op_type == "Gemm" and _is_plain(node, graph)):
+            shape = graph.float_table(node.input[1])
+            if shape is not None and min(shape) > 1 and graph.is_batch(node.input[0]):
+                layers.append(OnnxLayer(graph, node))
     return layers
 
 
-def _is_plain(node: Any) -> bool:
-    return not attribute(node, "transA", 0) and attribute(node, "alpha", 1.0) == attribute(node, "beta", 1.0) == 1.0
+def _is_plain(node: Any, graph: Graph) -> bool:
+    """True for a Gemm that only multiplies by the weights, transposed or not, and adds a constant [N]."""
+    if attribute(node, "transA", 0) or attribute(node, "alpha", 1.0) != 1.0 or attribute(node, "beta", 1.0) != 1.0:
+        return False
+    shape = graph.float_table(node.input[1])
+    if shape is None or len(node.input) < 3:
+        return shape is not None
+    return graph.is_bias(node.input[2], shape[0] if attribute(node, "transB", 0) else shape[1])
 
 
 def quantized(model: Any, graph: Graph, bounds: Mapping[str, tuple[Array, Array]], balance: float) -> Any:
     """The model with the layers in ``bounds`` as integer products. ``bounds`` hold the lowest and the highest number in
     each column [K] of a layer's input; ``balance`` (0 to 1) is the share of a column's size that moves from the input
     into the weights. The model itself stays as it is; tables and weights that are no longer used are left out."""
-    layers = {layer.node.output[0]: layer for layer in find_layers(graph) if layer.name in bounds}
+    layers = {layer.result: layer for layer in find_layers(graph) if layer.name in bounds}
     nodes: list[Any] = []
     tensors: list[Any] = []
     for node in graph.nodes:
@@ -95,7 +125,7 @@ def quantized(model: Any, graph: Graph, bounds: Mapping[str, tuple[Array, Array]
             _quantize(layer, *bounds[layer.name], balance, writer)
             nodes += writer.nodes
             tensors += writer.tensors
-    return rebuilt(model, nodes, tensors)
+    return rebuilt(model, nodes, tensors, DOMAIN)
 
 
 class _Writer:
@@ -119,23 +149,20 @@ class _Writer:
         return name
 
 
-def _quantize(layer: Layer, low: Array, high: Array, balance: float, writer: _Writer) -> None:
-    """Writes the nodes in place of a layer's own; the last has its result."""
+def _quantize(layer: OnnxLayer, low: Array, high: Array, balance: float, writer: _Writer) -> None:
+    """Writes the nodes in place of a layer's own."""
     if layer.concat is not None:
-        data, weights = _columns(layer, np.maximum(np.abs(low), np.abs(high)), balance, writer)
+        scale, limits = _scale(writer, 1 / _STEPS, _MIDDLE), np.maximum(np.abs(low), np.abs(high))
+        data, weights = _columns(layer, list(_parts(layer.graph, layer.concat)), limits, balance, scale, writer)
     else:
         limit = float(max(np.abs(low).max(), np.abs(high).max())) or 1.0
         signed = bool(low.min() < 0)
         scale = _scale(writer, limit / (_STEPS if signed else _UNSIGNED_STEPS), _MIDDLE if signed else 0)
-        data, weights = writer.node("QuantizeLinear", [layer.data, *scale], "data_quantized"), layer.weights
-        data = writer.node("DequantizeLinear", [data, *scale], "data")
-    product = writer.node("MatMul", [data, _integer_weights(weights, writer)], "product")
-    bias = layer.node.input[2:]
-    last = writer.nodes[-1]
-    if bias:
-        writer.node("Add", [product, *bias], "sum")
-        last = writer.nodes[-1]
-    last.name, last.output[0] = layer.name, layer.node.output[0]
+        data, weights = writer.node("QuantizeLinear", [layer.data, *scale], "data"), layer.weights
+    integers, scales = _integer_weights(weights)
+    inputs = [data, writer.constant("weights", integers), scale[0], writer.constant("weight_scales", scales)]
+    inputs += [scale[1], "", layer.bias]  # the weights have no offset
+    writer.nodes.append(helper.make_node("MatMulIntegerToFloat", inputs, [layer.result], layer.name, domain=DOMAIN))
 
 
 def _scale(writer: _Writer, scale: float, zero_point: int) -> tuple[str, str]:
@@ -147,62 +174,62 @@ def _scale(writer: _Writer, scale: float, zero_point: int) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class _Part:
-    """An input of a concatenation: its name and its columns; ``table`` and ``ids`` if it is rows of a constant float32
-    table."""
+    """An input of a concatenation: its name and its columns; if it is rows of a constant float32 table, the table, and
+    the name of the rows' numbers."""
 
     name: str
     columns: slice
-    table: str | None
+    table: Array | None
     ids: str
 
 
 def _parts(graph: Graph, concat: Any) -> Iterator[_Part]:
     start = 0
     for name in concat.input:
-        end = start + graph.shape(name)[1]
+        end = start + graph.width(name)
+        table, ids = None, ""
         node = graph.maker(name)
-        found = node is not None and node.op_type == "Gather" and attribute(node, "axis", 0) == 0
-        table = node.input[0] if found and graph.float_table(node.input[0]) else None
-        yield _Part(name, slice(start, end), table, node.input[1] if table else "")
+        if node is not None and node.op_type == "Gather" and attribute(node, "axis", 0) == 0:
+            table = graph.constant(node.input[0]) if graph.float_table(node.input[0]) else None
+            ids = node.input[1]
+        yield _Part(name, slice(start, end), table, ids)
         start = end
 
 
-def _columns(layer: Layer, limits: Array, balance: float, writer: _Writer) -> tuple[str, Array]:
+def _columns(
+    layer: OnnxLayer, parts: Sequence[_Part], limits: Array, balance: float, scale: Sequence[str], writer: _Writer
+) -> tuple[str, Array]:
     """Concatenation of bytes, lookups first, and the weights with their rows in the new order."""
-    graph = layer.graph
-    parts = list(_parts(graph, layer.concat))
     limits = limits.copy()
     for part in parts:  # the whole table is known; calibration has not seen all its rows
         if part.table is not None:
-            limits[part.columns] = np.abs(graph.constant(part.table)).max(axis=0)
+            limits[part.columns] = np.abs(part.table).max(axis=0)
     scales = column_scales(limits, layer.weights, balance)
-    scale = _scale(writer, 1 / _STEPS, _MIDDLE)
-    lookups = [part for part in parts if part.table is not None]
-    others = [part for part in parts if part.table is None]
-    made = []
-    for number, part in enumerate(lookups):
-        rounded = np.rint(graph.constant(part.table) / scales[part.columns] * np.float32(_STEPS))
-        table = (rounded.clip(-_STEPS, _STEPS) + _MIDDLE).astype(np.uint8)
-        made.append(writer.node("Gather", [writer.constant(f"table_{number}", table), part.ids], f"rows_{number}"))
+    made: list[str] = []
+    lookups: list[_Part] = []
+    others: list[_Part] = []
+    for part in parts:
+        if part.table is None:
+            others.append(part)
+            continue
+        rounded = np.rint(part.table / scales[part.columns] * np.float32(_STEPS)).clip(-_STEPS, _STEPS)
+        table = writer.constant(f"table_{len(lookups)}", (rounded + _MIDDLE).astype(np.uint8))
+        made.append(writer.node("Gather", [table, part.ids], f"rows_{len(lookups)}"))
+        lookups.append(part)
     if others:
         names = [part.name for part in others]
         joined = writer.node("Concat", names, "numbers", axis=1) if len(names) > 1 else names[0]
         inverse = 1 / np.concatenate([scales[part.columns] for part in others])
         scaled = writer.node("Mul", [joined, writer.constant("inverse", inverse.astype(np.float32))], "numbers_scaled")
         made.append(writer.node("QuantizeLinear", [scaled, *scale], "numbers_quantized"))
-    data = writer.node("Concat", made, "data_quantized", axis=1) if len(made) > 1 else made[0]
+    data = writer.node("Concat", made, "data", axis=1) if len(made) > 1 else made[0]
     rows = np.concatenate([np.arange(part.columns.start, part.columns.stop) for part in (*lookups, *others)])
     weights = (layer.weights * scales[:, None])[rows].astype(np.float32)
-    return writer.node("DequantizeLinear", [data, *scale], "data"), weights
+    return data, weights
 
 
-def _integer_weights(weights: Array, writer: _Writer) -> str:
-    """Weights [K, N] in 7 bits of an int8 with a scale for each output channel."""
+def _integer_weights(weights: Array) -> tuple[Array, Array]:
+    """Weights [K, N] in 7 bits of an int8, and the scale of each output channel [N]."""
     scales = np.abs(weights).max(axis=0) / _WEIGHT_STEPS
     scales[scales == 0] = 1.0
-    inputs = [
-        writer.constant("weights", np.rint(weights / scales).astype(np.int8)),
-        writer.constant("weight_scales", scales.astype(np.float32)),
-        writer.constant("weight_zero_points", np.zeros(len(scales), np.int8)),
-    ]
-    return writer.node("DequantizeLinear", inputs, "weights_scaled", axis=1)
+    return np.rint(weights / scales).astype(np.int8), scales.astype(np.float32)
