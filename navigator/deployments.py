@@ -30,7 +30,7 @@ from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files import fingerprint
 from deployment_toolkit.library.base import stored_spec
 from deployment_toolkit.library.openvino.arithmetic import arithmetic
-from deployment_toolkit.library.registry import INSTEAD
+from deployment_toolkit.library.registry import INSTEAD, loader
 from deployment_toolkit.options.params import from_args, option
 from deployment_toolkit.triton_server.config_keys import INFERENCE_PRECISION, THREADS
 from navigator.attempts import ConversionStep
@@ -132,7 +132,12 @@ def _hosted(config: ConfigOptions) -> tuple[Format, ...]:
 
 
 def _for_cpp(config: ConfigOptions, model: ModelOptions, model_format: Format) -> ConfigOptions:
-    """Options for the C++ host: with the model's arithmetic, unless the options name one."""
+    """Options for the C++ host: with the model's arithmetic, unless the options name one. Raises UsageError for an
+    ONNX file in int8, which only onnxruntime computes as it was judged."""
+    if model_format is Format.ONNX and loader(model_format)().precision(model.model_path) is Precision.INT8:
+        raise UsageError(
+            f"{model.model_path} is in int8 for onnxruntime, which the C++ host has not: use --host python"
+        )
     if INFERENCE_PRECISION in dict(config.triton_backend_parameters):
         return config
     wanted = arithmetic(model.model_path) if model_format is Format.OPENVINO else CPP_PRECISIONS[0]

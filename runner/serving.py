@@ -21,7 +21,7 @@ from deployment_toolkit.results.performance import PerformanceRow, read_performa
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.command import Command, make_command, script
 from runner.config.experiment import Parameters, TritonLaunchMode
-from runner.config.hosting import missing_here
+from runner.config.hosting import fitted_here, missing_here
 from runner.config.run import RunConfig, load_config
 from runner.experiment import Experiment
 from runner.networks.registry import network_of
@@ -37,6 +37,7 @@ __all__ = [
     "StandaloneExperiment",
     "SystemInfo",
     "data_options",
+    "fitted_here",
     "is_embedded",
     "kept_models",
     "load_config",

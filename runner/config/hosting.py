@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
-from deployment_toolkit.core import REDUCED_PRECISIONS, Batching, DeviceKind, Format, Host, ModelSpec
+from deployment_toolkit.core import REDUCED_PRECISIONS, Batching, DeviceKind, Format, Host, ModelSpec, Precision
 from deployment_toolkit.deploying.deployment import Deployment, hosted_format
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.hardware import missing_instructions
@@ -40,6 +41,8 @@ def hosting_problems(mode: TritonLaunchMode, parameters: Parameters, batching: B
         for key in ("preferred_batch_sizes", "max_queue_delay_us"):
             if getattr(parameters, key):
                 yield f"{key} is for batching dynamic, not {batching}: leave one of them out"
+    if host == Host.CPP and parameters.format is Format.ONNX and parameters.precision is Precision.INT8:
+        yield "host cpp has no onnxruntime, whose int8 this is: take host python, or format openvino"
     if parameters.host is not None and takes_threads(host):
         yield from _refusal(Host(host), parameters, batching)
 
@@ -64,9 +67,24 @@ def _refusal(host: Host, parameters: Parameters, batching: Batching) -> Iterator
 
 def is_reduced(parameters: Parameters) -> bool:
     """True if only metrics judge the answers, since rows can't agree to the last digits."""
+    if parameters.format is Format.ONNX:
+        return parameters.precision is Precision.INT8
     return parameters.format is Format.OPENVINO and parameters.precision in REDUCED_PRECISIONS
 
 
 def missing_here(parameters: Parameters) -> str:
     """Reason why an experiment can't be run on this host; empty if it can."""
-    return missing_instructions(parameters.precision) if is_reduced(parameters) else ""
+    return missing_instructions(parameters.precision) if parameters.format is Format.OPENVINO else ""
+
+
+def fitted_here(parameters: Parameters) -> Parameters:
+    """The parameters with which an experiment runs on this host: int8 is onnxruntime's where the CPU has no dot
+    products for OpenVINO's. onnxruntime has kernels for AVX2, and its int8 can't overflow there. The C++ host has no
+    onnxruntime; in the Python host ``threads`` are those of an instance."""
+    if parameters.precision is not Precision.INT8 or not missing_here(parameters):
+        return parameters
+    made = dataclasses.replace(parameters, format=Format.ONNX)
+    if parameters.host != Host.CPP:
+        return made
+    threads = parameters.threads and max(1, parameters.threads // parameters.number_of_model_instances)
+    return dataclasses.replace(made, host=str(Host.PYTHON), threads=threads)

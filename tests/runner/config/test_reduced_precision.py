@@ -6,10 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import runner.config.hosting
-import runner.pipeline
-from deployment_toolkit.core import Precision
+from deployment_toolkit import hardware
+from deployment_toolkit.core import Format, Precision
+from deployment_toolkit.errors import UsageError
+from deployment_toolkit.options.mapping import from_mapping
+from runner.config.experiment import Parameters
+from runner.config.hosting import fitted_here, is_reduced, missing_here
+from runner.config.run import load_config
 from runner.stages.network import STAGES
 from runner.workspace import create_workspace
 from tests.runner.conftest import experiment, run_here, states
@@ -21,25 +27,69 @@ def _mock_missing(precision: Precision) -> str:
     return f"this mock CPU has no instructions for {precision}"
 
 
-def test_precision_that_the_cpu_lacks_is_skipped(
-    small_config: Plain,
-    workspace_root: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def mock_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU without instructions for bf16 and int8, for the runner; its children see the real one."""
     monkeypatch.setattr(runner.config.hosting, "missing_instructions", _mock_missing)
+
+
+def test_bf16_is_skipped_and_int8_is_onnxruntimes_where_the_cpu_lacks_them(
+    small_config: Plain, workspace_root: Path, tmp_path: Path, mock_cpu: None
+) -> None:
     workspace = create_workspace(workspace_root)
-    entries = [experiment(format="openvino", precision=precision) for precision in ("bf16", "int8")]
-    code, printed = run_here(small_config | {"configurations": entries}, workspace, tmp_path)
-    assert code == 0
+    entries = [experiment(format="openvino", precision=precision, host="cpp") for precision in ("bf16", "int8")]
+    # the small network was trained for a moment, on a few rows
+    config = small_config | {"configurations": entries, "correctness": {"reduced_precision_max_metric_loss": 0.05}}
+    code, printed = run_here(config, workspace, tmp_path)
+    assert code == 0, printed
     report = (workspace.run / "report.md").read_text()
-    for number, precision in enumerate(("bf16", "int8"), 1):
-        assert states(workspace.run, number) == {stage.name: "skipped" for stage in STAGES}
-        reason = f"this mock CPU has no instructions for {precision}"
-        assert reason in printed
-        assert f"experiment {number}, export, convert, deploy, " in report
-        assert reason in report
-        assert not list(workspace.experiment(number).results.iterdir()), "there is nothing to repeat"
-        assert f"(experiment_{number})" not in report
+    assert states(workspace.run, 1) == {stage.name: "skipped" for stage in STAGES}
+    reason = "this mock CPU has no instructions for bf16"
+    assert reason in printed
+    assert (
+        f"experiment 1, export, convert, deploy, correctness, performance offline, performance online: {reason}"
+        in report
+    )
+    assert not list(workspace.experiment(1).results.iterdir()), "there is nothing to repeat"
+    assert "(experiment_1)" not in report
+    assert states(workspace.run, 2) == {stage.name: "ok" for stage in STAGES}
+    choice = "onnx int8, host python in place of openvino int8: this mock CPU has no instructions for int8"
+    assert f"experiment 2: {choice}" in printed
+    assert f"## Experiment 2: onnx int8\n" in report
+    assert f"Chosen for this host: {choice}.\n" in report
+    assert "Converted: onnx-opset13-int8: " in report
+    assert "hidden layers in int8, " in report
     (line,) = (line for line in printed.splitlines() if line.startswith("result "))
-    assert line.split() == ["result", "skipped", "skipped"]
+    assert line.split() == ["result", "skipped", "ok"]
+
+
+def test_int8_experiment_fits_the_host(mock_cpu: None) -> None:
+    def parameters(**changes: Any) -> Parameters:
+        return from_mapping(Parameters, experiment(**changes)["parameters"])
+
+    ours = parameters(format="openvino", precision="int8", host="cpp", threads=6, number_of_model_instances=2)
+    assert is_reduced(ours)
+    fitted = fitted_here(ours)
+    assert (fitted.format, fitted.precision, fitted.host, fitted.threads) == ("onnx", "int8", "python", 3)
+    assert is_reduced(fitted)
+    assert missing_here(fitted) == ""
+    assert fitted_here(fitted) == fitted
+    for kept in ({"format": "openvino", "precision": "bf16"}, {"format": "onnx"}, {"format": "tf-savedmodel"}):
+        assert fitted_here(parameters(**kept)) == parameters(**kept)
+
+
+def test_int8_stays_openvinos_where_the_cpu_has_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    wanted = from_mapping(Parameters, experiment(format="openvino", precision="int8")["parameters"])
+    (tmp_path / "mock_cpuinfo").write_text("flags : avx2 avx512_vnni\n")
+    monkeypatch.setattr(hardware, "_CPUINFO", tmp_path / "mock_cpuinfo")
+    assert fitted_here(wanted) == wanted
+    (tmp_path / "mock_cpuinfo").write_text("flags : avx2\n")
+    assert fitted_here(wanted).format is Format.ONNX
+
+
+def test_cpp_host_takes_no_int8_of_onnxruntime(small_config: Plain, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    entry = experiment(format="onnx", precision="int8", host="cpp")
+    path.write_text(yaml.safe_dump(small_config | {"configurations": [entry]}))
+    with pytest.raises(UsageError, match="host cpp has no onnxruntime, whose int8 this is: take host python"):
+        load_config(path)
