@@ -26,7 +26,7 @@ class Experiment:
     """One configuration in its stages, and the parts of the run's configuration that they need.
 
     ``configured`` are its parameters before a search, which changes ``parameters``; ``search`` is None if it is not
-    searched. ``fitted`` says how ``configured`` differ from the run's configuration, and why; it is empty if they don't.
+    searched. ``fitted`` says how ``configured`` differ from the run's configuration, and why; empty if they don't.
     ``devices`` are the GPUs that a server started by the run sees. ``server`` is set from the deploy stage on.
     """
 

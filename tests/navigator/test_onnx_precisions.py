@@ -1,4 +1,4 @@
-"""ONNX files in fp16, converted by ``convert``."""
+"""ONNX files in fp16 and int8, converted by ``convert``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from deployment_toolkit.core import Format
-from deployment_toolkit.errors import ConversionError
+from deployment_toolkit.core import Format, Precision
+from deployment_toolkit.errors import ConversionError, UsageError
 from deployment_toolkit.library.registry import loader
 from navigator.__main__ import main
 
@@ -36,3 +36,39 @@ def test_onnx_fp16_must_meet_the_tolerances(command: list[str], tiny_savedmodel:
     with pytest.raises(ConversionError, match="onnx-opset13-fp16: .* rows out of tolerance"):
         main([*command, "-p", str(tiny_savedmodel), "--target-precisions", "fp16"])
     assert results()[0]["status"]["state"] == "failed"
+
+
+def test_onnx_int8_is_calibrated_on_the_training_data_and_reused(
+    command: list[str], tiny_savedmodel: Path, real_rows: list[str], training_rows: Path, results: Results
+) -> None:
+    argv = [*command, "-p", str(tiny_savedmodel), *real_rows, "--target-precisions", "int8"]
+    with pytest.raises(UsageError, match="int8 is calibrated on training data: give --dataloader and --calibration"):
+        main(argv)
+    argv += ["--calibration-data-pattern", str(training_rows), "--calibration-rows", "800"]
+    argv += ["--max-quantization-noise", "0.1"]
+    main(argv)
+    (made,) = results()
+    assert made["name"] == "onnx-opset13-int8"
+    assert "; hidden layers in int8, all of them, noise " in made["status"]["message"]
+    assert loader(Format.ONNX)().precision(Path(made["path"])) is Precision.INT8
+    main(argv)
+    assert [(entry["conversion"], entry["comparison"]) for entry in results()] == [("reused", "reused")]
+    main([*argv[:-1], "0.2"])
+    assert [entry["conversion"] for entry in results()] == ["made"]
+    with pytest.raises(ConversionError, match="int8: .* rows out of tolerance"):
+        main([*argv, "--reduced-precision-atol", "1e-9"])
+
+
+def test_cpp_host_refuses_onnx_in_int8(
+    command: list[str],
+    tiny_savedmodel: Path,
+    real_rows: list[str],
+    training_rows: Path,
+    tmp_path: Path,
+    arguments: Callable[..., list[str]],
+) -> None:
+    argv = [*command, "-p", str(tiny_savedmodel), *real_rows, "--target-precisions", "int8"]
+    main([*argv, "--calibration-data-pattern", str(training_rows), "--max-quantization-noise", "0.1"])
+    made = tmp_path / "out.onnx"
+    with pytest.raises(UsageError, match=r"out\.onnx is in int8 for onnxruntime, which the C\+\+ host has not: use"):
+        main(arguments(made, tmp_path / "repository", "--host", "cpp"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import runner.config.hosting
 from deployment_toolkit import hardware
 from deployment_toolkit.core import Format, Precision
 from deployment_toolkit.errors import UsageError
-from deployment_toolkit.options.mapping import from_mapping
 from runner.config.experiment import Parameters
 from runner.config.hosting import fitted_here, is_reduced, missing_here
 from runner.config.run import load_config
@@ -21,6 +21,9 @@ from runner.workspace import create_workspace
 from tests.runner.conftest import experiment, run_here, states
 
 Plain = dict[str, Any]
+OPENVINO_INT8 = Parameters(
+    Format.TF_SAVEDMODEL, Precision.FP32, Format.OPENVINO, Precision.INT8, 64, 1, checkpoint="small"
+)
 
 
 def _mock_missing(precision: Precision) -> str:
@@ -55,7 +58,7 @@ def test_bf16_is_skipped_and_int8_is_onnxruntimes_where_the_cpu_lacks_them(
     assert states(workspace.run, 2) == {stage.name: "ok" for stage in STAGES}
     choice = "onnx int8, host python in place of openvino int8: this mock CPU has no instructions for int8"
     assert f"experiment 2: {choice}" in printed
-    assert f"## Experiment 2: onnx int8\n" in report
+    assert "## Experiment 2: onnx int8\n" in report
     assert f"Chosen for this host: {choice}.\n" in report
     assert "Converted: onnx-opset13-int8: " in report
     assert "hidden layers in int8, " in report
@@ -64,27 +67,24 @@ def test_bf16_is_skipped_and_int8_is_onnxruntimes_where_the_cpu_lacks_them(
 
 
 def test_int8_experiment_fits_the_host(mock_cpu: None) -> None:
-    def parameters(**changes: Any) -> Parameters:
-        return from_mapping(Parameters, experiment(**changes)["parameters"])
-
-    ours = parameters(format="openvino", precision="int8", host="cpp", threads=6, number_of_model_instances=2)
+    ours = dataclasses.replace(OPENVINO_INT8, host="cpp", threads=6, number_of_model_instances=2)
     assert is_reduced(ours)
     fitted = fitted_here(ours)
     assert (fitted.format, fitted.precision, fitted.host, fitted.threads) == ("onnx", "int8", "python", 3)
     assert is_reduced(fitted)
     assert missing_here(fitted) == ""
     assert fitted_here(fitted) == fitted
-    for kept in ({"format": "openvino", "precision": "bf16"}, {"format": "onnx"}, {"format": "tf-savedmodel"}):
-        assert fitted_here(parameters(**kept)) == parameters(**kept)
+    bf16 = dataclasses.replace(ours, precision=Precision.BF16)
+    assert fitted_here(bf16) == bf16
+    assert missing_here(bf16) == "this mock CPU has no instructions for bf16"
 
 
 def test_int8_stays_openvinos_where_the_cpu_has_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    wanted = from_mapping(Parameters, experiment(format="openvino", precision="int8")["parameters"])
     (tmp_path / "mock_cpuinfo").write_text("flags : avx2 avx512_vnni\n")
     monkeypatch.setattr(hardware, "_CPUINFO", tmp_path / "mock_cpuinfo")
-    assert fitted_here(wanted) == wanted
+    assert fitted_here(OPENVINO_INT8) == OPENVINO_INT8
     (tmp_path / "mock_cpuinfo").write_text("flags : avx2\n")
-    assert fitted_here(wanted).format is Format.ONNX
+    assert fitted_here(OPENVINO_INT8).format is Format.ONNX
 
 
 def test_cpp_host_takes_no_int8_of_onnxruntime(small_config: Plain, tmp_path: Path) -> None:
