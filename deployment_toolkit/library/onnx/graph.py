@@ -20,7 +20,8 @@ class Graph:
 
     def __init__(self, model: Any) -> None:
         self.nodes: Sequence[Any] = model.graph.node
-        self._constants = {tensor.name: tensor for tensor in model.graph.initializer}
+        inputs = {value.name for value in model.graph.input}  # a constant among them is a default value
+        self._constants = {tensor.name: tensor for tensor in model.graph.initializer if tensor.name not in inputs}
         self._makers = {name: node for node in self.nodes for name in node.output}
         self._shapes = _shapes(model)
         self._readers: dict[str, list[Any]] = {}

@@ -26,7 +26,7 @@ class OnnxInt8(Int8Choice):
         return self._rounded_scores(self._model)
 
     def _observe(self) -> Bounds:
-        wanted = {layer.data for layer in self._layers.values()}
+        wanted = [layer.data for layer in self._layers.values()]
         inner = [name for name in wanted if self._graph.maker(name) is not None]  # the others are inputs
         names = list(dict.fromkeys([*inner, *self._score_names()]))  # a model has at least one output
         session = _session(with_outputs(self._model, names))

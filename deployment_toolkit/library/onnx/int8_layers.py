@@ -1,8 +1,8 @@
 """Matrix products of an ONNX graph in int8, by onnxruntime's own operation for them, ``MatMulIntegerToFloat``.
 
 ONNX has QuantizeLinear and DequantizeLinear nodes around a float product for this, which onnxruntime fuses. It does so
-only if no other fusion takes the product first: one with the addition of a bias does if the shapes are known, and then
-the arithmetic is float32 and slower than without int8. So the fused operation is written as it is, with the bias.
+only if no other fusion takes the product first; one with the addition of a bias may, and then the arithmetic is
+float32. So the fused operation is written as it is, with the bias.
 
 A product has unsigned bytes as input and signed bytes as weights, with a scale for each output channel. On a CPU
 without VNNI onnxruntime's kernel adds two products in 16 bits and saturates, without an error. Weights of 7 bits can't
@@ -43,8 +43,8 @@ class OnnxLayer:
 
     @property
     def name(self) -> str:
-        """Name of the node; of the result if the node has none."""
-        return str(self.node.name or self.node.output[0])
+        """Name of the product, which is unlike those of all others; a node may have no name."""
+        return str(self.node.output[0])
 
     @property
     def data(self) -> str:
@@ -64,14 +64,14 @@ class OnnxLayer:
         readers = self.graph.readers(self.node.output[0])
         if self.node.op_type != "MatMul" or len(readers) != 1 or readers[0].op_type != "Add":
             return None
-        (other,) = (name for name in readers[0].input if name != self.node.output[0])
-        return readers[0] if self.graph.is_bias(other, self.weights.shape[1]) else None
+        others = [name for name in readers[0].input if name != self.name]
+        return readers[0] if len(others) == 1 and self.graph.is_bias(others[0], self.weights.shape[1]) else None
 
     @property
     def bias(self) -> str:
         """Name of the constant [N] that is added; empty if there is none."""
         if self.addition is not None:
-            return next(str(name) for name in self.addition.input if name != self.node.output[0])
+            return next(str(name) for name in self.addition.input if name != self.name)
         return str(self.node.input[2]) if len(self.node.input) > 2 else ""
 
     @property
