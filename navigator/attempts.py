@@ -24,7 +24,7 @@ _PRECISIONS = {
     Format.TRT: _WIDER,
     Format.TF_TRT: (Precision.FP16, Precision.FP32),
     Format.OPENVINO: (Precision.INT8, Precision.BF16, Precision.FP16, Precision.FP32),
-    Format.ONNX: (Precision.FP16, Precision.FP32),  # fp32: the file as it was exported
+    Format.ONNX: (Precision.INT8, Precision.FP16, Precision.FP32),  # fp32: the file as it was exported
 }
 
 Variant = tuple[str, dict[str, Any]]  # its name, and the converter's options
@@ -46,8 +46,9 @@ class TargetOptions:
     onnx_opsets: list[int] = option("ONNX operator sets to try, an attempt each", [13], type=int, nargs="+")
     tensorrt_precisions: list[Precision] = option(
         "number formats to make, an attempt each, for trt, tf-trt, openvino and onnx; the other targets keep the "
-        "exported model's; onnx: fp32 is the file as exported, fp16 has inputs and outputs in float32; openvino: "
-        "bf16 and int8 are arithmetic that the CPU must have, int8 needs --calibration-data-pattern",
+        "exported model's; onnx: fp32 is the file as exported, fp16 has inputs and outputs in float32, int8 is for "
+        "onnxruntime on any CPU; openvino: bf16 and int8 are arithmetic that the CPU must have; int8 needs "
+        "--calibration-data-pattern",
         [Precision.FP32],
         aliases=("--target-precisions",),
         nargs="+",
@@ -96,7 +97,8 @@ class Attempt:
     def reduced_precision(self) -> Precision | None:
         """Precision of the CPU's arithmetic, if it is intentionally narrower than float32."""
         precision = self.steps[-1].options.get("precision")
-        return precision if self.format is Format.OPENVINO and precision in REDUCED_PRECISIONS else None
+        on_cpu = self.format in (Format.OPENVINO, Format.ONNX)
+        return precision if on_cpu and precision in REDUCED_PRECISIONS else None
 
     @property
     def needs_gpu(self) -> bool:

@@ -30,7 +30,7 @@ class CalibrationOptions:
     )
     max_quantization_noise: float = option(
         "int8: largest noise that rounding may add to the scores, as a share of their variance (it costs ROC AUC at "
-        "most an eighth of it); layers that make more stay in bf16",
+        "most an eighth of it); layers that make more stay in bf16 (openvino) or fp32 (onnx)",
         0.002,
     )
 

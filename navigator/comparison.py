@@ -50,7 +50,7 @@ class ComparisonOptions:
         metavar="[OUTPUT=]VALUE",
     )
     reduced_precision_atol: list[Named[float]] = option(
-        "absolute tolerance of openvino in bf16 and int8, in place of the two above; it finds broken models; the cost "
+        "absolute tolerance of bf16 and int8 on the CPU, in place of the two above; it finds broken models; the cost "
         "of the precision is measured by check_correctness.py with metrics",
         [Named("", _REDUCED_TOLERANCE)],
         type=named(parse_tolerance),

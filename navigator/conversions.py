@@ -136,11 +136,7 @@ class Conversions:
             "versions": tool_versions((step.source, step.target)),
             "gpus": self._gpus if step.target in NEED_GPU else [],
         }
-        if (
-            self._calibration is not None
-            and step.target is Format.OPENVINO
-            and options.get("precision") is Precision.INT8
-        ):
+        if self._calibration is not None and options.get("precision") is Precision.INT8:
             origin["calibration"] = self._calibration.origin
             options |= {"calibration": self._calibration.batches, "max_noise": self._calibration.max_noise}
         known = self._ledger.recall(topic, origin)

@@ -11,6 +11,7 @@ from deployment_toolkit.core import Batching, DeviceKind
 from deployment_toolkit.library.model_files import SUFFIXES
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.config.experiment import Parameters
+from runner.config.hosting import fitted_here, missing_here
 from runner.config.parts import Correctness, ModelNames, Sweeps
 from runner.config.run import RunConfig
 from runner.config.search import Search
@@ -25,8 +26,8 @@ class Experiment:
     """One configuration in its stages, and the parts of the run's configuration that they need.
 
     ``configured`` are its parameters before a search, which changes ``parameters``; ``search`` is None if it is not
-    searched. ``devices`` are the GPUs that a server started by the run sees. ``server`` is set from the deploy stage
-    on.
+    searched. ``fitted`` says how ``configured`` differ from the run's configuration, and why; empty if they don't.
+    ``devices`` are the GPUs that a server started by the run sees. ``server`` is set from the deploy stage on.
     """
 
     number: int
@@ -43,12 +44,14 @@ class Experiment:
     folders: ExperimentFolders
     devices: tuple[int, ...] = ()
     server: TritonServer | None = None
+    fitted: str = ""
 
     @classmethod
     def create(cls, config: RunConfig, number: int, workspace: Workspace, devices: Sequence[int] = ()) -> Experiment:
         """Makes experiment ``number`` of a run, with its folders. For a server that somebody else has started, the
         models are in its repository."""
-        parameters = config.configurations[number - 1].parameters
+        asked = config.configurations[number - 1].parameters
+        parameters = fitted_here(asked)
         folders, server = workspace.experiment(number), config.server_config(number)
         if server.model_repository is not None:
             folders = dataclasses.replace(folders, model_store=server.model_repository.resolve())
@@ -66,6 +69,7 @@ class Experiment:
             workspace=workspace,
             folders=folders,
             devices=tuple(devices) if parameters.device_kind is DeviceKind.GPU else (),
+            fitted="" if parameters == asked else _difference(asked, parameters),
         )
 
     @property
@@ -88,3 +92,8 @@ class Experiment:
         """The running server."""
         assert self.server is not None, "the deploy stage starts the server"
         return self.server
+
+
+def _difference(asked: Parameters, parameters: Parameters) -> str:
+    made = f"{parameters.format} {parameters.precision}"
+    return f"{made} in place of {asked.format} {asked.precision}: {missing_here(asked)}"

@@ -53,6 +53,8 @@ def run_pipeline(
         prepared = _prepare(config, workspace, executor)
         for experiment in experiments:
             reason = missing_here(experiment.parameters) if prepared else "preparation failed"
+            if experiment.fitted:
+                executor.tell(f"experiment {experiment.number}: {experiment.fitted}")
             if reason:
                 _skip(experiment, executor, reason)
             else:

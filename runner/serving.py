@@ -21,7 +21,7 @@ from deployment_toolkit.results.performance import PerformanceRow, read_performa
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.command import Command, make_command, script
 from runner.config.experiment import Parameters, TritonLaunchMode
-from runner.config.hosting import host_of, missing_here
+from runner.config.hosting import fitted_here, host_of, missing_here
 from runner.config.run import RunConfig, load_config
 from runner.experiment import Experiment
 from runner.networks.registry import network_of
@@ -38,6 +38,7 @@ __all__ = [
     "SystemInfo",
     "TritonLaunchMode",
     "data_options",
+    "fitted_here",
     "host_of",
     "is_embedded",
     "kept_models",

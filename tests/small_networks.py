@@ -89,8 +89,8 @@ def summing() -> Network:
 
 
 def ranking() -> Network:
-    """``score = 10 * item + the sums of tags, of amount and of numerical_features``; its inputs can be packed, and one has
-    the name of a packed input."""
+    """``score = 10 * item + the sums of tags, of amount and of numerical_features``; its inputs can be packed, and one
+    has the name of a packed input."""
     table = np.arange(0, 100, 10, dtype=np.float32)
     nodes = [
         helper.make_node("Gather", ["table", "item"], ["looked_up"]),

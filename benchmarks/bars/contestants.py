@@ -9,7 +9,15 @@ from pathlib import Path
 
 from deployment_toolkit.core import Format, Host, Precision
 from deployment_toolkit.errors import UsageError
-from runner.serving import Parameters, RunConfig, TritonLaunchMode, host_of, is_embedded, kept_models
+from runner.serving import (
+    Parameters,
+    RunConfig,
+    TritonLaunchMode,
+    fitted_here,
+    host_of,
+    is_embedded,
+    kept_models,
+)
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,7 @@ def of_paths(config: RunConfig, models: Mapping[int, Path]) -> list[Contestant]:
         configuration = config.configurations[number - 1]
         if not is_embedded(config, number):
             raise UsageError(f"experiment {number} has another server: the bars are for the embedded one")
-        found.append(Contestant(number, configuration.parameters, path.resolve()))
+        found.append(Contestant(number, fitted_here(configuration.parameters), path.resolve()))
     titles = [contestant.title for contestant in found]
     if len(set(titles)) < len(titles):
         raise UsageError(f"the experiments {', '.join(titles)} can't be told apart: leave one out, with --models")

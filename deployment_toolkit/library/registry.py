@@ -29,7 +29,7 @@ CONVERTERS = {
     (Format.TF_SAVEDMODEL, Format.TF_TRT): "deployment_toolkit.library.tensorflow.tf_trt:TfTrtFromSavedModel",
     (Format.TF_SAVEDMODEL, Format.ONNX): "deployment_toolkit.library.tensorflow.session:OnnxFromSavedModel",
     (Format.TF_TRT, Format.TF_TRT): _COPY,
-    (Format.ONNX, Format.ONNX): "deployment_toolkit.library.onnx.fp16:OnnxInPrecision",
+    (Format.ONNX, Format.ONNX): "deployment_toolkit.library.onnx.in_precision:OnnxInPrecision",
     (Format.ONNX, Format.TRT): "deployment_toolkit.library.tensorrt.builder:TensorRTFromOnnx",
     (Format.ONNX, Format.OPENVINO): "deployment_toolkit.library.openvino.session:OpenVinoFromOnnx",
     (Format.TRT, Format.TRT): _COPY,

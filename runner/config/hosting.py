@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
-from deployment_toolkit.core import REDUCED_PRECISIONS, Batching, DeviceKind, Format, Host, ModelSpec
+from deployment_toolkit.core import REDUCED_PRECISIONS, Batching, DeviceKind, Format, Host, ModelSpec, Precision
 from deployment_toolkit.cpp_host.library import can_build
 from deployment_toolkit.deploying.deployment import CPP_PRECISIONS, Deployment
 from deployment_toolkit.errors import UsageError
@@ -69,9 +70,19 @@ def _refusal(host: Host, parameters: Parameters, batching: Batching) -> Iterator
 
 def is_reduced(parameters: Parameters) -> bool:
     """True if only metrics judge the answers, since rows can't agree to the last digits."""
+    if parameters.format is Format.ONNX:
+        return parameters.precision is Precision.INT8
     return parameters.format is Format.OPENVINO and parameters.precision in REDUCED_PRECISIONS
 
 
 def missing_here(parameters: Parameters) -> str:
     """Reason why an experiment can't be run on this host; empty if it can."""
-    return missing_instructions(parameters.precision) if is_reduced(parameters) else ""
+    return missing_instructions(parameters.precision) if parameters.format is Format.OPENVINO else ""
+
+
+def fitted_here(parameters: Parameters) -> Parameters:
+    """The parameters with which an experiment runs on this host: int8 is onnxruntime's where the CPU has no dot
+    products for OpenVINO's. onnxruntime has kernels for AVX2, and its int8 can't overflow there."""
+    if parameters.precision is not Precision.INT8 or not missing_here(parameters):
+        return parameters
+    return dataclasses.replace(parameters, format=Format.ONNX)

@@ -74,7 +74,7 @@ class MetricLimits:
 @dataclass(frozen=True)
 class Correctness:
     """Gate of the deployed model against the framework: ``|a - b| <= atol + rtol * |b|`` in every row, and the
-    metrics within their limits. For OpenVINO in bf16 and int8: ``|a - b| <= reduced_precision_atol`` in every row,
+    metrics within their limits. For OpenVINO in bf16, and for int8: ``|a - b| <= reduced_precision_atol`` in every row,
     which finds what is broken, and the metrics within their limits for that.
 
     ``metrics`` are the limits by metric. Without them they are Wide & Deep's: MAP@12 within ``max_map_loss``, in a

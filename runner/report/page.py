@@ -151,6 +151,7 @@ def _stages(task: Task) -> str:
 def _experiment(result: ExperimentResult) -> list[str]:
     folder = str(result.folder.relative_to(result.experiment.workspace.run))
     parts = [f"## Experiment {result.title}\n", _transposed([result.parameters | {"server": result.server}])]
+    parts += [f"Chosen for this host: {result.experiment.fitted}.\n"] if result.experiment.fitted else []
     parts += [f"Converted: {result.conversion}.\n"] if result.conversion else []
     parts += search_section(result)
     if result.correctness:

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
+from widedeep.features.spec import load_feature_spec
 
 
 @pytest.fixture(scope="session")
@@ -63,6 +64,13 @@ def command(tmp_path: Path) -> list[str]:
 def real_rows(tiny_rows: list[str], tiny_folder: Path) -> list[str]:
     """Options that name a dataset of ``tiny_savedmodel``'s network."""
     return [*tiny_rows, "--feature-spec", str(tiny_folder / "feature_spec.yaml")]
+
+
+@pytest.fixture
+def training_rows(tiny_folder: Path, tmp_path: Path, write_parquet: Callable[..., Path]) -> Path:
+    """Rows to calibrate int8 of ``tiny_savedmodel`` on."""
+    spec = load_feature_spec(tiny_folder / "feature_spec.yaml")
+    return write_parquet(tmp_path / "train.parquet", 900, seed=5, spec=spec)
 
 
 @pytest.fixture

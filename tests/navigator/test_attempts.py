@@ -91,11 +91,11 @@ def test_target_precisions_apply_to_formats_with_precisions(caplog: pytest.LogCa
     caplog.set_level(logging.INFO)
     targets = [Format.TF_TRT, Format.TF_SAVEDMODEL, Format.ONNX, Format.OPENVINO]
     made = attempts(Format.TF_SAVEDMODEL, target_formats=targets, tensorrt_precisions=[FP16, INT8])
-    names = ["tf-trt-fp16", "tf-savedmodel", "onnx-opset13-fp16", "openvino-opset13-fp16", "openvino-opset13-int8"]
-    assert [attempt.name for attempt in made] == names
+    reduced = [f"{target}-opset13-{precision}" for target in ("onnx", "openvino") for precision in (FP16, INT8)]
+    assert [attempt.name for attempt in made] == ["tf-trt-fp16", "tf-savedmodel", *reduced]
     told = "--target-precisions fp16 int8: for tf-trt, onnx, openvino only, tf-savedmodel keeps the precision"
     assert told in caplog.text
-    assert "onnx is made in fp16, fp32, no attempt at int8" in caplog.text
+    assert "tf-trt is made in fp16, fp32, no attempt at int8" in caplog.text
 
 
 def test_onnx_fp16_is_made_from_the_exported_onnx_file() -> None:
@@ -114,7 +114,7 @@ def test_onnx_fp16_is_made_from_the_exported_onnx_file() -> None:
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        (Format.ONNX, "--target-precisions tf32: onnx is made in fp16, fp32, give one of these"),
+        (Format.ONNX, "--target-precisions tf32: onnx is made in int8, fp16, fp32, give one of these"),
         (Format.OPENVINO, "--target-precisions tf32: openvino is made in int8, bf16, fp16, fp32, give one of these"),
         (Format.TF_SAVEDMODEL, "onnx can't be converted to tf-savedmodel: supported are"),
         (Format.TORCHSCRIPT, "this is a TensorFlow model: use tf-savedmodel or onnx"),

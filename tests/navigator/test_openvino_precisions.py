@@ -27,12 +27,6 @@ def argv(command: list[str], tiny_savedmodel: Path, real_rows: list[str]) -> lis
     return [*command, "-p", str(tiny_savedmodel), *real_rows, "--target-formats", "openvino", "--target-precisions"]
 
 
-@pytest.fixture
-def training_rows(tiny_folder: Path, tmp_path: Path, write_parquet: Callable[..., Path]) -> Path:
-    spec = load_feature_spec(tiny_folder / "feature_spec.yaml")
-    return write_parquet(tmp_path / "train.parquet", 900, seed=5, spec=spec)
-
-
 def test_int8_is_calibrated_on_the_training_data(
     argv: list[str],
     training_rows: Path,

@@ -1,4 +1,4 @@
-"""ONNX files with weights and arithmetic in float16.
+"""ONNX models with weights and arithmetic in float16.
 
 The converter is onnxruntime's (``onnxruntime.transformers.float16``). Inputs and outputs stay float32, ids keep their
 type. All nodes between the last matrix products and the outputs stay float32 too: here the sums of the logits, the wide
@@ -11,48 +11,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from graphlib import TopologicalSorter
-from pathlib import Path
 from typing import Any
 
-import onnx
 from onnx import TensorProto
 from onnxruntime.transformers.float16 import convert_float_to_float16
-
-from deployment_toolkit.core import Precision
-from deployment_toolkit.errors import ConversionError, UsageError
-from deployment_toolkit.files.atomic import require_free_space, size_bytes
-from deployment_toolkit.library.base import CopyModel
-from deployment_toolkit.library.model_files import require_onnx_file
-from deployment_toolkit.library.onnx.reading import read_onnx
 
 _PRODUCTS = ("MatMul", "Gemm")
 
 
-class OnnxInPrecision:
-    """ONNX file -> the same file (``fp32``: it keeps its exported precision) or a file of half the size (``fp16``)."""
-
-    def __init__(self, *, precision: Precision = Precision.FP32) -> None:
-        if precision not in (Precision.FP32, Precision.FP16):
-            raise UsageError(f"onnx has no weights of {precision}: use fp32 or fp16")
-        self._precision = precision
-
-    def convert(self, source: Path, target: Path) -> None:
-        """Writes the file ``target``, with the source's names and metadata. Raises ModelError if the source is no ONNX
-        file, ConversionError if it can't be converted, DataError if the disk is too full."""
-        if self._precision is Precision.FP32:
-            CopyModel().convert(source, target)
-            return
-        require_onnx_file(source)
-        model = read_onnx(source)
-        _name_nodes(model.graph)
-        require_free_space(target.parent, size_bytes(source) // 2, "the ONNX file")
-        try:
-            half = convert_float_to_float16(model, keep_io_types=True, node_block_list=_after_products(model.graph))
-            _drop_round_trips(half.graph)
-            onnx.checker.check_model(half)
-        except Exception as error:  # errors of the converter and of ONNX have no common base
-            raise ConversionError(f"{source} can't be converted to fp16: {error}") from error
-        onnx.save(half, str(target))
+def half_precision(model: Any) -> Any:
+    """The model in float16; the argument gets names for its nodes and is of no further use. Raises the errors of the
+    converter and of ONNX, which have no common base."""
+    _name_nodes(model.graph)
+    half = convert_float_to_float16(model, keep_io_types=True, node_block_list=_after_products(model.graph))
+    _drop_round_trips(half.graph)
+    return half
 
 
 def _name_nodes(graph: Any) -> None:

@@ -63,6 +63,11 @@ class OnnxLoader(Loader):
 
         return narrowest(path)
 
+    def describe(self, path: Path) -> str:
+        from deployment_toolkit.library.onnx.precision import describe_int8
+
+        return describe_int8(path)
+
 
 class OnnxSession(FrameworkSession):
     """An onnxruntime session."""

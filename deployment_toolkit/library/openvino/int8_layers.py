@@ -19,10 +19,10 @@ import openvino
 from openvino import opset8
 
 from deployment_toolkit.core import Array
+from deployment_toolkit.library.int8_choice import column_scales
 from deployment_toolkit.library.openvino.graph import constant, find_lookup, make_constant, redirect
 
 _STEPS = 127
-_SMALLEST = 1e-5  # times the largest: bounds the scales of columns that hardly vary or have weights near 0
 
 
 @dataclass(frozen=True)
@@ -119,18 +119,6 @@ def _quantize_columns(layer: Layer, limits: Array, balance: float) -> tuple[Any,
     rows = np.concatenate([np.arange(part.columns.start, part.columns.stop) for part in order])
     weights = (layer.weights * scales[:, None])[rows].astype(np.float32)
     return (opset8.concat(made, 1) if len(made) > 1 else made[0]), weights
-
-
-def column_scales(limits: Array, weights: Array, balance: float) -> Array:
-    """Divisor of each column [K] that brings all columns into -1 .. 1."""
-    sizes = np.maximum(limits, limits.max() * _SMALLEST)
-    weighed = np.abs(weights).max(axis=1)
-    weighed = np.maximum(weighed, weighed.max() * _SMALLEST)
-    if not (sizes.all() and weighed.all()):  # all inputs or all weights are 0
-        return np.full_like(sizes, limits.max() or 1.0)
-    scales: Array = sizes**balance / weighed ** (1 - balance)
-    scales *= (limits / scales).max()
-    return scales
 
 
 def _lookup(part: _Column, table: Array, ids: Any) -> Any:

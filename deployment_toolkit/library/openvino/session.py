@@ -20,10 +20,11 @@ from deployment_toolkit.errors import ConversionError, ModelError, UsageError
 from deployment_toolkit.files.atomic import require_free_space, size_bytes
 from deployment_toolkit.hardware import require_precision, widest_is_avx2
 from deployment_toolkit.library.base import SPEC_KEY, FrameworkSession, Loader
+from deployment_toolkit.library.int8_choice import MAX_NOISE, described
 from deployment_toolkit.library.model_files import MAIN_FILES, require_onnx_file
 from deployment_toolkit.library.openvino.arithmetic import HINTS, PRECISION_KEY, parse_precision
 from deployment_toolkit.library.openvino.graph import separate_activations, simplify
-from deployment_toolkit.library.openvino.int8 import MAX_NOISE, Int8Quantizer
+from deployment_toolkit.library.openvino.int8 import Int8Quantizer
 from deployment_toolkit.library.openvino.pack import pack_inputs
 from deployment_toolkit.library.openvino.request import ask
 from deployment_toolkit.packing import packed_spec
@@ -77,8 +78,7 @@ class OpenVinoLoader(Loader):
         if _read_precision(model, path) is not Precision.INT8:
             return ""
         kept, noise = (_told(model, part) for part in (_KEPT_PATH, _NOISE_PATH))
-        stayed = f"but for {', '.join(kept.split())}" if kept else "all of them"
-        return f"hidden layers in int8, {stayed}, noise {noise}"
+        return described(kept.split(), noise)
 
 
 class OpenVinoSession(FrameworkSession):
@@ -99,7 +99,7 @@ class OpenVinoFromOnnx:
 
     ``fp16`` halves the weights on disk; the arithmetic is fp32. ``bf16`` is arithmetic in bfloat16. ``int8`` needs
     ``calibration``, batches of training rows: hidden layers and embedding tables become integers as long as the noise
-    stays below ``max_noise`` (see ``int8.py``), the rest is bfloat16.
+    stays below ``max_noise`` (see ``int8_choice.py``), the rest is bfloat16.
     """
 
     def __init__(

@@ -13,13 +13,13 @@ import pytest
 import yaml
 
 from deployment_toolkit.checkout import ROOT
-from deployment_toolkit.core import DataloaderModule, MetricsModule, Precision
+from deployment_toolkit.core import DataloaderModule, Format, MetricsModule, Precision
 from deployment_toolkit.errors import DataError
 from deployment_toolkit.hardware import missing_instructions
 from deployment_toolkit.options.params import load_module
 
 EXAMPLE = ROOT / "examples" / "dcn"
-NUMBERS = {Precision.FP32: 3, Precision.INT8: 4}  # of the OpenVINO experiments
+INT8 = 4  # number of the experiment
 DEADLINE_S = 600
 PAGE = (ROOT / "docs" / "another-network.md").read_text()
 COMMAND = ".venv/bin/python -m runner --config-path examples/dcn/config.yaml"
@@ -45,9 +45,8 @@ def test_example_runs_to_its_report(config: dict[str, Any], tmp_path: Path) -> N
     assert f"```bash\n{COMMAND}\n```" in PAGE
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(config | {"datasets_dir": str(tmp_path / "datasets")}))
-    precision = Precision.FP32 if missing_instructions(Precision.INT8) else Precision.INT8
-    number = NUMBERS[precision]
-    command = [sys.executable, "-m", "runner", "--config-path", str(path), "--experiments", str(number)]
+    served = Format.ONNX if missing_instructions(Precision.INT8) else Format.OPENVINO
+    command = [sys.executable, "-m", "runner", "--config-path", str(path), "--experiments", str(INT8)]
     command += ["--workspace-path", str(tmp_path / "workspace")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -58,12 +57,12 @@ def test_example_runs_to_its_report(config: dict[str, Any], tmp_path: Path) -> N
         *("export", "convert", "deploy", "correctness", "performance offline", "performance online"),
     ]
     report = (run / "report.md").read_text()
-    for words in ("# DCN, run", "RMSE framework", "RMSE served", "NDCG@10 served", f"openvino {precision}"):
+    for words in ("# DCN, run", "RMSE framework", "RMSE served", "NDCG@10 served", f"{served} int8"):
         assert words in report
     assert "MAP@12" not in report
     for word in ("throughput_vs_batch.png", "latency_vs_concurrency.png"):
         assert (run / "plots" / word).is_file()
-    results = run / f"experiment_{number}"
+    results = run / f"experiment_{INT8}"
     replay = (results / "replay.sh").read_text()
     assert "--metrics examples/dcn/metrics.py" in replay
     assert "--hotness 4" in replay
@@ -71,14 +70,13 @@ def test_example_runs_to_its_report(config: dict[str, Any], tmp_path: Path) -> N
         table = list(csv.DictReader(file))
     assert [row["passed"] for row in table] == ["True"] * 5
     assert all(row["rmse_difference"] and row["ndcg10_difference"] for row in table)
-    if precision is Precision.INT8:
-        assert f"Converted: openvino-opset13-{precision}: " in report
-        assert "hidden layers in int8" in report
-        assert {row["tolerance"] for row in table} == {"0.5 + 0 * |reference|"}
-        assert max(float(row["max_abs_diff"]) for row in table) > 1e-5
-        assert "--calibration-data-pattern" in replay
-        assert "train/*.parquet" in replay
-        assert "--max-metric-loss rmse=0.003" in replay and "--max-metric-loss ndcg10=0.003" in replay
+    assert f"Converted: {served}-opset13-int8: " in report
+    assert "hidden layers in int8" in report
+    assert {row["tolerance"] for row in table} == {"0.5 + 0 * |reference|"}
+    assert max(float(row["max_abs_diff"]) for row in table) > 1e-5
+    assert "--calibration-data-pattern" in replay
+    assert "train/*.parquet" in replay
+    assert "--max-metric-loss rmse=0.003" in replay and "--max-metric-loss ndcg10=0.003" in replay
 
 
 def test_dataloader_pads_lists_and_joins_files(tmp_path: Path) -> None:

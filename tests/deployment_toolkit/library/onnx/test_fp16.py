@@ -11,7 +11,7 @@ from onnx.reference import ReferenceEvaluator
 
 from deployment_toolkit.core import Format, ModelSpec, Precision
 from deployment_toolkit.errors import ConversionError, ModelError, UsageError
-from deployment_toolkit.library.onnx.fp16 import OnnxInPrecision
+from deployment_toolkit.library.onnx.in_precision import OnnxInPrecision
 from deployment_toolkit.library.onnx.session import OnnxLoader
 from deployment_toolkit.library.registry import converter
 from deployment_toolkit.rows.sample import random_rows
@@ -117,8 +117,8 @@ def test_fp32_is_a_copy_of_the_exported_file(exported: Path, tmp_path: Path) -> 
 
 
 def test_file_that_cannot_become_fp16_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="onnx has no weights of int8: use fp32 or fp16"):
-        OnnxInPrecision(precision=Precision.INT8)
+    with pytest.raises(UsageError, match="onnx has no weights of bf16: use int8, fp16, fp32"):
+        OnnxInPrecision(precision=Precision.BF16)
     source = tmp_path / "model.onnx"
     with pytest.raises(ModelError, match=r"there is no ONNX file at .*model\.onnx"):
         to_half(source)
