@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import tensorflow as tf
 from onnx import TensorProto, helper, numpy_helper
 
 from deployment_toolkit.core import Array, Format, ModelSpec, TensorSpec
+from deployment_toolkit.library.base import SPEC_FILE, SPEC_KEY, store_spec
 from deployment_toolkit.library.openvino.session import OpenVinoFromOnnx
 
 ENGINES = (Format.OPENVINO, Format.ONNX, Format.TF_SAVEDMODEL)
@@ -50,7 +52,9 @@ class Network:
         )
         weights = [numpy_helper.from_array(np.asarray(array), name) for name, array in self.constants.items()]
         graph = helper.make_graph(list(self.nodes), "small", inputs, outputs, weights)
-        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), str(path))
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+        helper.set_model_props(model, {SPEC_KEY: json.dumps(self.spec.to_dict())})
+        onnx.save(model, str(path))
         return path
 
     def _write_savedmodel(self, path: Path) -> Path:
@@ -58,6 +62,7 @@ class Network:
         module = tf.Module()
         module.serve = tf.function(self.function, autograph=False).get_concrete_function(**signature)
         tf.saved_model.save(module, str(path), signatures=module.serve)
+        store_spec(path / SPEC_FILE, self.spec)
         return path
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deployment_toolkit.core import Batching, DeviceKind, Format, Host
+from deployment_toolkit.core import Array, Batching, DeviceKind, Format, Host
 from deployment_toolkit.deploying.deployment import Deployment
 from deployment_toolkit.deploying.model_config import config_text, parse_config
 from deployment_toolkit.library.registry import loader
@@ -22,6 +22,25 @@ from tests.deployment_toolkit.library.mock_onnx_gpu import MockCudaProvider
 
 Write = Callable[..., Path]
 HOST = "deployment_toolkit.python_host"
+
+
+class MockTensor:
+    """A mock of the backend's tensor."""
+
+    backend: MockBackendUtils
+
+    def __init__(self, name: str, array: Array) -> None:
+        self.name, self.array = name, array
+
+    def to_dlpack(self) -> Array:
+        return self.array
+
+    @classmethod
+    def from_dlpack(cls, name: str, capsule: Array) -> MockTensor:
+        return cls(name, capsule * np.float32(cls.backend.mock_factor))
+
+    def as_numpy(self) -> Array:
+        return self.array
 
 
 class MockBackendUtils(ModuleType):
@@ -32,7 +51,9 @@ class MockBackendUtils(ModuleType):
         self.mock_log: list[str] = []
         self.Logger = SimpleNamespace(log_info=self.mock_log.append)
         self.TritonModelException = type("TritonModelException", (Exception,), {})
-        self.Tensor = lambda name, array: SimpleNamespace(name=name, array=array)
+        self.mock_factor = 1  # by which rows are multiplied on their way
+        self.Tensor = MockTensor
+        MockTensor.backend = self
         self.InferenceResponse = lambda tensors: SimpleNamespace(tensors=tensors)
 
 
@@ -100,6 +121,14 @@ def test_instance_on_the_cpu_uses_no_gpu(
 ) -> None:
     new_model().initialize(arguments("CPU", "0", threads="2"))
     assert mock_backend.mock_log[0] == "model_0_0: model.onnx with 2 threads"
+
+
+def test_instance_fails_where_the_backend_changes_rows(
+    arguments: Callable[..., dict[str, str]], mock_backend: MockBackendUtils
+) -> None:
+    mock_backend.mock_factor = 2
+    with pytest.raises(mock_backend.TritonModelException, match=r"passes wrong numbers with NumPy .* --host cpp"):
+        new_model().initialize(arguments("CPU", "0"))
 
 
 def test_instance_on_an_unavailable_gpu_fails(

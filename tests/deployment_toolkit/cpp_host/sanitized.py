@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from deployment_toolkit.cpp_host import library
 from deployment_toolkit.process import environment, run
+from deployment_toolkit.triton_server import installation
 
 _OPTIONS = "-fsanitize=address,undefined -fno-sanitize-recover=undefined -O1 -g"
 _SHIM = Path(__file__).parent / "without_deepbind.cpp"
@@ -30,5 +32,7 @@ def sanitized_host(folder: Path) -> Iterator[dict[str, str]]:
     # What the server and the libraries leave at their end is not the host's.
     options = {"ASAN_OPTIONS": "detect_leaks=0:verify_asan_link_order=0"}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CXX", f"{compiler} {_OPTIONS}")
+        patch.setattr(library, "_CACHE", library._CACHE / "sanitized")
+        built = library.build_library(environment(prepend={}) | {"CXX": f"{compiler} {_OPTIONS}"})
+        patch.setattr(installation, "build_library", lambda: built)
         yield environment(prepend={}) | preload | options

@@ -82,7 +82,7 @@ def test_missing_libraries_are_named_when_a_model_needs_them(
     (folder / "libonnxruntime.so.1").write_text("this is no library")
     onnxruntime, openvino, tensorflow = library.LIBRARIES
     found = {onnxruntime: (tmp_path, folder / "libonnxruntime.so.1"), openvino: openvino.find(), tensorflow: None}
-    monkeypatch.setattr(library.EngineLibrary, "find", found.__getitem__)
+    monkeypatch.setattr(library.EngineLibrary, "find", lambda engine: found[engine])
     (tmp_path / "repository").mkdir()
     with local_server(tmp_path / "repository", log_path=tmp_path / "server.log") as running:
         for engine, told in (
