@@ -14,10 +14,9 @@ from benchmarks.bars.contestants import Contestant
 from benchmarks.bars.cpu_share import CpuWatch
 from benchmarks.bars.plan import RoundStep, StepKind
 from benchmarks.bars.serving import Serving, serving
-from benchmarks.peers.load import post
 from benchmarks.repeated_rows import write_repeated
 from deployment_toolkit.checkout import ROOT
-from deployment_toolkit.errors import DataError, ServerError
+from deployment_toolkit.errors import DataError
 from deployment_toolkit.process import environment, run
 from deployment_toolkit.process_memory import tree_memory
 from deployment_toolkit.results.performance import BATCH, CONCURRENCY, P99, SETTLED, THROUGHPUT, PerformanceRow
@@ -80,20 +79,10 @@ class Measuring:
 
     def _light(self, served: Serving, contestant: Contestant, number: int) -> Iterator[BarSample]:
         for rows, concurrency in ((1, 1), (1, AT_ONCE), (self.online_batch, AT_ONCE)):
-            load = post(
-                self.wrk,
-                served.infer_url(contestant),
-                served.bodies(contestant, rows),
-                rows=rows,
-                concurrency=concurrency,
-                seconds=self.seconds,
-                log=self.folder / "wrk.log",
-            )
-            if load.errors:
-                raise ServerError(f"{load.errors} of {load.requests} requests to {contestant.title} were not answered")
+            load = served.post(self.wrk, contestant, rows=rows, concurrency=concurrency, seconds=self.seconds)
             point = (contestant.title, rows, concurrency)
             yield BarSample(number, Quantity.LIGHT, *point, load.rows_per_s)
-            yield BarSample(number, Quantity.LIGHT_P50, *point, load.p50_ms * 1000)
+            yield BarSample(number, Quantity.LIGHT_P50, *point, load.p50_us)
 
     def _engine(self, contestant: Contestant, step: RoundStep, number: int) -> Iterator[BarSample]:
         argv = [

@@ -8,11 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks.bars.contestants import Contestant
-from benchmarks.peers.sample import BodyFiles, Sample, write_bodies
-from benchmarks.peers.wire import KSERVE_BINARY
+from benchmarks.peers.load import Load, post_rows
 from deployment_toolkit.core import EvaluationMode
 from deployment_toolkit.packing import pack
 from deployment_toolkit.process import Child
@@ -22,7 +19,7 @@ from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.serving import RunConfig, StandaloneExperiment
 
-_BODY_ROWS, _SEED = 4096, 1
+_POSTED_ROWS, _SEED = 4096, 1
 
 
 @dataclass(frozen=True)
@@ -49,16 +46,13 @@ class Serving:
         experiment = self._experiment(contestant)
         return experiment.measure(self.server, EvaluationMode.ONLINE, [batch], [concurrency], watch)[0]
 
-    def infer_url(self, contestant: Contestant) -> str:
-        """URL for POST requests."""
-        return f"{self.server.http_url}/v2/models/{self._model_name(contestant)}/infer"
-
-    def bodies(self, contestant: Contestant, rows: int) -> BodyFiles:
-        """Bodies of requests of random rows, the same for all contestants."""
-        spec = self.server.model_spec(self._model_name(contestant))
-        x = pack(random_rows(spec.unpacked, max(_BODY_ROWS, rows), _SEED), spec)
-        sample = Sample(x, np.zeros(max(_BODY_ROWS, rows), np.float32))
-        return write_bodies(sample, KSERVE_BINARY, rows, self.folder / f"bodies_{self._model_name(contestant)}")
+    def post(self, wrk: str, contestant: Contestant, *, rows: int, concurrency: int, seconds: float) -> Load:
+        """Measures over HTTP with a light client: random rows, the same for all contestants. Raises PerformanceError if
+        a request fails."""
+        name = self._model_name(contestant)
+        spec = self.server.model_spec(name)
+        x = pack(random_rows(spec.unpacked, max(_POSTED_ROWS, rows), _SEED), spec)
+        return post_rows(wrk, self.server.http_url, name, x, rows=rows, concurrency=concurrency, seconds=seconds)
 
     def _model_name(self, contestant: Contestant) -> str:
         return "_".join([self.config.model_name, str(contestant.number), *contestant.variant.split()])

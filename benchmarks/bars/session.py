@@ -73,7 +73,7 @@ class BarSession:
     def _take(self, step: RoundStep, number: int, served: Serving | None) -> None:
         try:
             found = self._measuring.samples(step, number, served)
-        except (ProcessError, ServerError) as error:
+        except (PerformanceError, ProcessError, ServerError) as error:
             logger.warning("%s, round %d: %s", step, number, error)
             self.failures[step] = str(error)
             return

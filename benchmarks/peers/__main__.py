@@ -25,9 +25,9 @@ from benchmarks.peers.load import find_wrk
 from benchmarks.peers.peer import PEERS, Peer
 from benchmarks.peers.pictures import comparison_png
 from benchmarks.peers.readme import put_between_markers
-from benchmarks.peers.results import OURS, Cell, values_of
+from benchmarks.peers.results import OURS, PACKED, Cell, values_of
 from benchmarks.peers.tables import PeerComparison, SystemNote, comparison_markdown
-from benchmarks.peers.wire import KSERVE_BINARY
+from benchmarks.peers.wire import KSERVE_BINARY, KSERVE_PACKED_TITLE
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Host
 from deployment_toolkit.errors import PerformanceError, UsageError, require_options_at_least
@@ -38,6 +38,7 @@ from deployment_toolkit.results.tables import write_csv
 logger = logging.getLogger("peers")
 
 _FP32 = "fp32"
+_OWN_RELEASE = "tritonserver 2.51.0"
 _README = ROOT / "benchmarks" / "README.md"
 
 
@@ -172,13 +173,10 @@ def _comparison(
     outcome: CampaignOutcome,
     skipped: dict[str, str],
 ) -> PeerComparison:
+    settings = "; ".join(f"{item.name}: {item.settings}" for item in deployments)
     ours = [
-        SystemNote(
-            OURS,
-            "tritonserver 2.51.0",
-            "; ".join(f"{item.name}: {item.settings}" for item in deployments),
-            KSERVE_BINARY.title,
-        )
+        SystemNote(OURS, _OWN_RELEASE, settings, KSERVE_BINARY.title),
+        SystemNote(PACKED, _OWN_RELEASE, "the same, with packed inputs", KSERVE_PACKED_TITLE),
     ]
     notes = [
         SystemNote(peer.title, pinned_version(peer.requirements, peer.package), peer.settings, peer.wire.title)

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.peers.deployment import PeerDeployment, PerfPoint
+from benchmarks.peers.deployment import PeerDeployment, PerfPoints
 from benchmarks.peers.environments import make_environment
 from benchmarks.peers.load import Load, post
 from benchmarks.peers.peer import Peer
-from benchmarks.peers.results import OURS, Cell, Failure, Run
+from benchmarks.peers.results import OWN, PACKED, Cell, Failure, Run
 from benchmarks.peers.running import running_peer
 from benchmarks.peers.sample import BodyFiles, Sample, write_bodies
 from benchmarks.peers.served import Served
@@ -59,7 +59,7 @@ class CampaignOutcome:
 
     runs: list[Run]
     failures: list[Failure]
-    perf: dict[str, dict[tuple[int, int], PerfPoint]]
+    perf: dict[tuple[str, str], PerfPoints]
 
 
 class Campaign:
@@ -76,12 +76,13 @@ class Campaign:
         system that can't be installed or started, or doesn't answer, is a failure with its reason."""
         plan = self._plan
         pythons = self._install()
-        systems = len(plan.deployments) * plan.passes * (1 + len(pythons))
+        systems = len(plan.deployments) * plan.passes * (len(OWN) + len(pythons))
         with progress_bar("peers", systems * len(plan.cells), " cells") as bar:
             for attempt in range(1, plan.passes + 1):
                 for deployment in plan.deployments:
-                    self._measure_ours(deployment, attempt, bar.update)
-                    keep(self._outcome)
+                    for own in OWN:
+                        self._measure_ours(own, deployment, attempt, bar.update)
+                        keep(self._outcome)
                     for peer, python in pythons.items():
                         self._measure_peer(peer, python, deployment, attempt, bar.update)
                         keep(self._outcome)
@@ -98,18 +99,18 @@ class Campaign:
                     self._fail(deployment.name, peer.title, error)
         return pythons
 
-    def _measure_ours(self, deployment: PeerDeployment, attempt: int, tick: Callable[[], object]) -> None:
-        with self._failing(deployment.name, OURS, attempt):
+    def _measure_ours(self, own: str, deployment: PeerDeployment, attempt: int, tick: Callable[[], object]) -> None:
+        with self._failing(deployment.name, own, attempt):
             log = self._folder / f"{deployment.format}_server.log"
-            with deployment.running(log) as (served, server):
-                self._measure(served, deployment.name, OURS, attempt, tick)
+            with deployment.running(log, packed=own == PACKED) as (served, server):
+                self._measure(served, deployment.name, own, attempt, tick)
                 if self._plan.perf_analyzer and attempt == 1:
                     served.wait_idle(_IDLE_TIMEOUT_S)
                     rows = sorted({cell.rows for cell in self._plan.cells})
                     concurrency = sorted({cell.concurrency for cell in self._plan.cells})
                     csv = self._folder / "perf_analyzer.csv"
                     points = deployment.perf_analyzer(server, self._rows, rows, concurrency, csv)
-                    self._outcome.perf[deployment.name] = points
+                    self._outcome.perf[deployment.name, own] = points
 
     def _measure_peer(
         self, peer: Peer, python: Path, deployment: PeerDeployment, attempt: int, tick: Callable[[], object]
@@ -145,6 +146,7 @@ class Campaign:
                         attempt=attempt,
                         rows=cell.rows,
                         concurrency=cell.concurrency,
+                        request_bytes=self._body_files(served.wire, cell.rows).mean_bytes,
                         rows_per_s=load.rows_per_s,
                         p50_ms=load.p50_ms,
                         p99_ms=load.p99_ms,

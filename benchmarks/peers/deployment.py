@@ -6,13 +6,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.peers.sample import SAMPLE_ROWS, Sample
 from benchmarks.peers.served import Served
-from benchmarks.peers.wire import KSERVE_BINARY
+from benchmarks.peers.wire import KSERVE_BINARY, kserve_packed, kserve_path
 from deployment_toolkit.core import DataloaderFn, EvaluationMode, Format, Host
 from deployment_toolkit.errors import DataError, UsageError
 from deployment_toolkit.results.performance import BATCH, CONCURRENCY, P99, THROUGHPUT, US_PER_MS
@@ -33,6 +33,9 @@ class PerfPoint:
 
     rows_per_s: float
     p99_ms: float
+
+
+PerfPoints = Mapping[tuple[int, int], PerfPoint]  # by rows per request and requests in flight
 
 
 class PeerDeployment:
@@ -99,24 +102,32 @@ class PeerDeployment:
         return Sample(first.batch.x, next(iter(first.y_pred.values())).reshape(-1))
 
     @contextlib.contextmanager
-    def running(self, log: Path) -> Iterator[tuple[Served, TritonServer]]:
-        """Yields the embedded server with the model, deployed like in the runner. Raises ServerError, ProcessError."""
+    def running(self, log: Path, *, packed: bool) -> Iterator[tuple[Served, TritonServer]]:
+        """Yields the embedded server with the model, deployed like in the runner, for requests of all inputs or of
+        ``packed`` ones. Raises ServerError, ProcessError."""
         with tempfile.TemporaryDirectory(prefix="peers_") as folder:
             repository = Path(folder) / "repository"
             repository.mkdir()
             place = Path(folder) / "shared"
-            experiment = dataclasses.replace(self._experiment, folder=place, model_store=repository, logs=log.parent)
+            experiment = dataclasses.replace(
+                self._experiment,
+                parameters=dataclasses.replace(self._experiment.parameters, packed_inputs=packed),
+                folder=place,
+                model_store=repository,
+                logs=log.parent,
+            )
             with local_server(repository, log_path=log) as server:
                 experiment.deploy(server, self.model)
                 assert server.pid is not None, "the embedded server is a child of this process"
                 name = self._experiment.config.model_name
                 port = int(server.http_url.rpartition(":")[2])
-                yield Served(port, f"/v2/models/{name}/infer", KSERVE_BINARY, server.pid), server
+                wire = kserve_packed(server.model_spec(name)) if packed else KSERVE_BINARY
+                yield Served(port, kserve_path(name), wire, server.pid), server
 
     def perf_analyzer(
         self, server: TritonServer, dataloader_fn: DataloaderFn, rows: list[int], concurrency: list[int], csv: Path
-    ) -> dict[tuple[int, int], PerfPoint]:
-        """Perf_analyzer's results over HTTP, by rows per request and requests in flight. Raises PerformanceError."""
+    ) -> PerfPoints:
+        """Perf_analyzer's results over HTTP. Raises PerformanceError."""
         options = PerformanceOptions(
             model_name=self._experiment.config.model_name,
             result_path=csv,

@@ -11,10 +11,15 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.peers.sample import BodyFiles
+import numpy as np
+
+from benchmarks.peers.sample import BodyFiles, Sample, write_bodies
+from benchmarks.peers.wire import KSERVE_BINARY, kserve_path
+from deployment_toolkit.core import Arrays
 from deployment_toolkit.errors import PerformanceError, UsageError
 from deployment_toolkit.process import run
 
@@ -39,9 +44,19 @@ class Load:
     errors: int
 
     @property
+    def requests_per_s(self) -> float:
+        """Requests per second that were answered without an error."""
+        return max(0, self.requests - self.errors) / self.seconds
+
+    @property
     def rows_per_s(self) -> float:
-        """Rows per second that were answered without an error."""
-        return max(0, self.requests - self.errors) * self.rows / self.seconds
+        """Rows of these requests."""
+        return self.requests_per_s * self.rows
+
+    @property
+    def p50_us(self) -> float:
+        """Median latency in microseconds."""
+        return self.p50_ms * 1e3
 
     @property
     def seconds_needed(self) -> int:
@@ -58,6 +73,34 @@ def find_wrk(given: str) -> str:
             "libluajit2-5.1-2, dpkg -x each to a folder, and give --wrk FOLDER/usr/bin/wrk with LD_LIBRARY_PATH"
         )
     return found
+
+
+def post_rows(
+    wrk: str,
+    server_url: str,
+    model_name: str,
+    x: Arrays,
+    *,
+    rows: int,
+    concurrency: int,
+    seconds: float,
+    warmup_seconds: float = 1,
+) -> Load:
+    """Posts a model's inputs ``x``, in requests of ``rows`` rows, to a Triton server's HTTP URL, after a warm-up that
+    does not count.
+
+    Raises DataError if ``x`` has fewer rows, PerformanceError if a request has no answer or an error.
+    """
+    with tempfile.TemporaryDirectory(prefix="posted_") as name:
+        folder = Path(name)
+        sample = Sample(x, np.full(len(next(iter(x.values()))), np.nan))
+        bodies, log = write_bodies(sample, KSERVE_BINARY, rows, folder), folder / "wrk.log"
+        url = f"{server_url}{kserve_path(model_name)}"
+        for duration in (warmup_seconds, seconds):
+            load = post(wrk, url, bodies, rows=rows, concurrency=concurrency, seconds=duration, log=log)
+    if load.errors or not load.requests:
+        raise PerformanceError(f"{model_name}: {load.errors} of {load.requests} requests of {rows} rows failed")
+    return load
 
 
 def post(wrk: str, url: str, bodies: BodyFiles, *, rows: int, concurrency: int, seconds: float, log: Path) -> Load:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.peers.wire import KSERVE_BASE64, NUMBERS, RECORDS, Wire
+from benchmarks.peers.wire import KSERVE_BASE64, NUMBERS, RECORDS, Wire, kserve_path
 
 _SERVERS = "benchmarks.peers"
 _MODEL_NAME = "WidenDeep"
@@ -128,7 +128,7 @@ PEERS = (
         title="MLServer",
         package="mlserver",
         wire=KSERVE_BASE64,
-        path=f"/v2/models/{_MODEL_NAME}/infer",
+        path=kserve_path(_MODEL_NAME),
         ready_path=f"/v2/models/{_MODEL_NAME}/ready",
         command=_mlserver,
         settings=f"adaptive batching: {_JOINED}; inference in the server's process, 2 threads",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.peers.results import OURS, Cell, Values
+from benchmarks.peers.results import OWN, Cell, Values
 from deployment_toolkit.results.canvas import BLUE, GREY, INK, new_figure, open_frame, png
 
 _PANEL_INCHES = (3.6, 2.3)
@@ -23,7 +23,7 @@ def comparison_png(values: Values, titles: Sequence[str], title: str, provenance
             cell = Cell(row, concurrency)
             shown = [name for name in titles if cell in values[name]]
             rates = [values[name][cell].rows_per_s for name in shown]
-            colours = [BLUE if name == OURS else GREY for name in shown]
+            colours = [BLUE if name in OWN else GREY for name in shown]
             bars = axes.barh(shown, rates, color=colours)
             axes.bar_label(bars, labels=[f" {rate:,.0f}" for rate in rates], fontsize=7, color=INK)
             axes.invert_yaxis()

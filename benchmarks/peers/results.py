@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 OURS = "this deployment"
+PACKED = f"{OURS}, 2 tensors"
+OWN = (OURS, PACKED)
 
 
 @dataclass(frozen=True, order=True)
@@ -22,14 +24,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Run:
-    """One measurement. ``memory_mib`` is the proportional set size of the server's processes after it;
-    ``largest_difference`` is the largest difference of a probability from the framework's."""
+    """One measurement. ``request_bytes`` is the mean size of a request's body; ``memory_mib`` is the proportional set
+    size of the server's processes after it; ``largest_difference`` is the largest difference of a probability from the
+    framework's."""
 
     model: str
     system: str
     attempt: int
     rows: int
     concurrency: int
+    request_bytes: float
     rows_per_s: float
     p50_ms: float
     p99_ms: float
@@ -81,12 +85,12 @@ def first_in(values: Values, cell: Cell) -> str:
     return max((system for system in values if cell in values[system]), key=lambda name: values[name][cell].rows_per_s)
 
 
-def ratio_to_best_peer(values: Values, cell: Cell) -> float | None:
-    """Ratio of this project's rows per second to the fastest peer's; None if one of the two was not measured."""
-    peers = [cells[cell].rows_per_s for system, cells in values.items() if system != OURS and cell in cells]
-    if not peers or cell not in values.get(OURS, {}):
+def ratio_to_best_peer(values: Values, cell: Cell, own: str) -> float | None:
+    """Ratio of the rows per second of one of ``OWN`` to the fastest peer's; None if one of the two was not measured."""
+    peers = [cells[cell].rows_per_s for system, cells in values.items() if system not in OWN and cell in cells]
+    if not peers or cell not in values.get(own, {}):
         return None
-    return values[OURS][cell].rows_per_s / max(peers)
+    return values[own][cell].rows_per_s / max(peers)
 
 
 def _median(runs: Sequence[Run]) -> Value:

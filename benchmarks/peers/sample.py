@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.peers.wire import Wire
 from deployment_toolkit.core import Array, Arrays
+from deployment_toolkit.errors import DataError
 
 SAMPLE_ROWS = 16_384
 _MAX_BODIES = 128
@@ -37,9 +39,16 @@ class BodyFiles:
     paths: tuple[Path, ...]
     headers: Mapping[str, str]
 
+    @property
+    def mean_bytes(self) -> float:
+        """Mean size of a body."""
+        return statistics.mean(path.stat().st_size for path in self.paths)
+
 
 def write_bodies(sample: Sample, wire: Wire, rows: int, folder: Path) -> BodyFiles:
-    """Writes the bodies of all requests of ``rows`` rows."""
+    """Writes the bodies of all requests of ``rows`` rows. Raises DataError if the sample has fewer."""
+    if len(sample.probabilities) < rows:
+        raise DataError(f"a request of {rows} rows can't be made of the {len(sample.probabilities)} rows of the data")
     folder.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
     headers: Mapping[str, str] = {}

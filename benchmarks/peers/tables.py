@@ -6,8 +6,19 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from benchmarks.peers.deployment import PerfPoint
-from benchmarks.peers.results import OURS, Cell, Failure, Run, Value, Values, first_in, ratio_to_best_peer, values_of
+from benchmarks.peers.deployment import PerfPoints
+from benchmarks.peers.results import (
+    OURS,
+    OWN,
+    Cell,
+    Failure,
+    Run,
+    Value,
+    Values,
+    first_in,
+    ratio_to_best_peer,
+    values_of,
+)
 from deployment_toolkit.results.performance import markdown_table
 
 LOST = "✗ lost"
@@ -26,14 +37,14 @@ class SystemNote:
 @dataclass(frozen=True)
 class PeerComparison:
     """All measurements. ``models`` are the model files by their names in ``runs``; ``perf`` has perf_analyzer's results
-    of this deployment; ``skipped`` has, by model, the reason why this host can't run it."""
+    of this deployment, by model and system; ``skipped`` has, by model, the reason why this host can't run it."""
 
     provenance: Mapping[str, str]
     models: Mapping[str, str]
     notes: Sequence[SystemNote]
     runs: Sequence[Run]
     failures: Sequence[Failure]
-    perf: Mapping[str, Mapping[tuple[int, int], PerfPoint]]
+    perf: Mapping[tuple[str, str], PerfPoints]
     skipped: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -54,13 +65,13 @@ def comparison_markdown(comparison: PeerComparison) -> str:
 def _model_markdown(comparison: PeerComparison, model: str, description: str) -> str:
     values = values_of(comparison.runs, model)
     titles = [note.title for note in comparison.notes if note.title in values]
-    perf = comparison.perf.get(model, {})
+    perf = {title: comparison.perf.get((model, title), {}) for title in titles}
     parts = [f"**{description}**: rows per second (p50 / p99 in ms)"]
     cells = sorted({cell for system in values.values() for cell in system})
     if cells:
         parts.append(markdown_table([_line(values, titles, cell, perf) for cell in cells]).rstrip())
         parts.append(markdown_table([_facts(comparison.runs, model, title) for title in titles]).rstrip())
-        parts.append(_verdict(values, cells))
+        parts.append("\n".join(_verdict(values, cells, own) for own in OWN if own in values))
     failed = [_failed(item) for item in comparison.failures if item.model == model]
     if failed:
         parts.append("Not measured:\n\n" + "\n".join(failed))
@@ -72,24 +83,22 @@ def _failed(failure: Failure) -> str:
     return f"- {failure.system}{attempt}: {failure.reason}"
 
 
-def _line(
-    values: Values, titles: Sequence[str], cell: Cell, perf: Mapping[tuple[int, int], PerfPoint]
-) -> dict[str, str]:
+def _line(values: Values, titles: Sequence[str], cell: Cell, perf: Mapping[str, PerfPoints]) -> dict[str, str]:
     first = first_in(values, cell)
     line = {"requests × rows": str(cell)}
     for title in titles:
         value = values[title].get(cell)
         line[title] = "" if value is None else _text(value, title == first)
-        if title == OURS and value is not None:
-            ratio = ratio_to_best_peer(values, cell)
+        if title in OWN:
+            ratio = ratio_to_best_peer(values, cell, title)
             if ratio is not None and ratio < 1.0:
                 line[title] += f" {LOST}"
-            point = perf.get((cell.rows, cell.concurrency))
-            if perf:
+            point = perf[title].get((cell.rows, cell.concurrency))
+            if perf[title]:
                 line[f"{title}, perf_analyzer"] = (
                     "" if point is None else f"{point.rows_per_s:,.0f} ({point.p99_ms:.2f})"
                 )
-            line["÷ best peer"] = "" if ratio is None else f"{ratio:.2f}"
+            line["÷ best peer" + title.removeprefix(OURS)] = "" if ratio is None else f"{ratio:.2f}"
     return line
 
 
@@ -117,8 +126,8 @@ def _facts(runs: Sequence[Run], model: str, title: str) -> dict[str, str]:
     }
 
 
-def _verdict(values: Values, cells: Sequence[Cell]) -> str:
-    ratios = {cell: ratio for cell in cells if (ratio := ratio_to_best_peer(values, cell)) is not None}
+def _verdict(values: Values, cells: Sequence[Cell], own: str) -> str:
+    ratios = {cell: ratio for cell in cells if (ratio := ratio_to_best_peer(values, cell, own)) is not None}
     lost = [f"{cell} ({ratio:.2f} of the best peer's rows)" for cell, ratio in ratios.items() if ratio < 1.0]
-    said = f"First in {len(ratios) - len(lost)} of {len(ratios)} cells."
+    said = f"- {own}: faster than every peer in {len(ratios) - len(lost)} of {len(ratios)} cells."
     return f"{said} Lost: {', '.join(lost)}." if lost else said

@@ -6,11 +6,12 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from deployment_toolkit.core import Array, Arrays
+from deployment_toolkit.core import Array, Arrays, ModelSpec
+from deployment_toolkit.packing import pack
 
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 _KSERVE_TYPES = {"float32": "FP32", "int32": "INT32"}
@@ -103,4 +104,15 @@ def _decode_numbers(content: bytes, headers: Mapping[str, str]) -> Array:
 RECORDS = Wire("octet-stream, a record a row", _encode_records, _decode_floats)
 KSERVE_BINARY = Wire("KServe v2, 29 binary tensors", _encode_kserve, _decode_kserve)
 KSERVE_BASE64 = Wire("KServe v2 JSON, the rows' records as one base64 element", _encode_base64, _decode_base64)
+KSERVE_PACKED_TITLE = "KServe v2, 2 binary tensors"
 NUMBERS = Wire("JSON, an array of numbers", _encode_numbers, _decode_numbers)
+
+
+def kserve_packed(spec: ModelSpec) -> Wire:
+    """KServe's protocol with the rows packed for a model's signature."""
+    return replace(KSERVE_BINARY, title=KSERVE_PACKED_TITLE, encode=lambda x: _encode_kserve(pack(x, spec)))
+
+
+def kserve_path(model_name: str) -> str:
+    """Path of KServe's protocol for requests to a model."""
+    return f"/v2/models/{model_name}/infer"

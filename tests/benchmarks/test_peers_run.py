@@ -52,9 +52,13 @@ def test_triton_deployment_and_fastapi_answer_the_same_rows(tiny_folder: Path, t
     assert [(row["system"], row["rows"]) for row in rows] == [
         ("this deployment", "1"),
         ("this deployment", "16"),
+        ("this deployment, 2 tensors", "1"),
+        ("this deployment, 2 tensors", "16"),
         ("FastAPI", "1"),
         ("FastAPI", "16"),
     ]
+    for plain, packed in zip(rows[:2], rows[2:4], strict=True):
+        assert 0 < float(packed["request_bytes"]) < float(plain["request_bytes"])
     for row in rows:
         assert float(row["rows_per_s"]) > 10
         assert 0 < float(row["p50_ms"]) <= float(row["p99_ms"])
@@ -62,6 +66,11 @@ def test_triton_deployment_and_fastapi_answer_the_same_rows(tiny_folder: Path, t
         assert float(row["memory_mib"]) > 10
         assert float(row["largest_difference"]) < 1e-5
     assert (tmp_path / "peers" / "peers.md").read_text() == printed.removesuffix("\n")
+    (head,) = (line for line in printed.splitlines() if line.startswith("| requests × rows"))
+    columns = ["this deployment", "÷ best peer", "this deployment, 2 tensors", "÷ best peer, 2 tensors", "FastAPI"]
+    assert [column.strip() for column in head.split("|")[2:-1]] == columns
+    for own in columns[0], columns[2]:
+        assert f"- {own}: faster than every peer in " in printed
     assert [path.name for path in (tmp_path / "workspace" / "peers").iterdir()] == ["onnx_fp32.onnx"]
     assert (tmp_path / "peers" / "peers_onnx_fp32.png").read_bytes().startswith(b"\x89PNG")
     assert not [each.pid for each in psutil.process_iter(["cmdline"]) if str(tmp_path) in str(each.info["cmdline"])]
