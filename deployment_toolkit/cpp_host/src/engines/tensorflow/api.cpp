@@ -9,10 +9,8 @@
 namespace cpp_host::tensorflow {
 
 Api::Api() {
-  // Read when the library starts. Without the first, all sessions have the threads of the first; the second drops notes
-  // that are no warnings.
-  setenv("TF_OVERRIDE_GLOBAL_THREADPOOL", "1", 0);
-  setenv("TF_CPP_MIN_LOG_LEVEL", "1", 0);
+  setenv(kOwnThreads, "1", 1);
+  setenv("TF_CPP_MIN_LOG_LEVEL", "1", 0);  // drops notes that are no warnings
   const SharedLibrary library("TensorFlow", TENSORFLOW_LIBRARY);
 #define FIND(name) library.find(#name, name);
   TENSORFLOW_FUNCTIONS(FIND)

@@ -24,6 +24,10 @@ struct Api {
 #undef DECLARE
 };
 
+// Variable that gives each session threads of its own; else all have those of the first. It is read when the first session
+// is made.
+constexpr const char* kOwnThreads = "TF_OVERRIDE_GLOBAL_THREADPOOL";
+
 // The library, opened at the first call.
 const Api& api();
 

@@ -1,5 +1,6 @@
 // Models of TensorFlow: one session, which runs any number of inferences at the same time.
 #include <algorithm>
+#include <cstdlib>
 
 #include "../../failure.h"
 #include "../blocking_request.h"
@@ -24,11 +25,12 @@ TF_DataType data_type(TRITONSERVER_DataType type) {
   }
 }
 
-// Serialized ConfigProto: intra_op_parallelism_threads (2), inter_op_parallelism_threads (5) 1 and, for bf16,
-// graph_options (10) . rewrite_options (10) . auto_mixed_precision_onednn_bfloat16 (31) ON. Source: config.proto and
-// rewriter_config.proto.
+// Serialized ConfigProto: device_count (1) with no GPU, intra_op_parallelism_threads (2), inter_op_parallelism_threads (5)
+// 1 and, for bf16, graph_options (10) . rewrite_options (10) . auto_mixed_precision_onednn_bfloat16 (31) ON. Source:
+// config.proto and rewriter_config.proto.
 std::string session_config(int threads, bool bfloat16) {
-  std::string config = "\x10";
+  using namespace std::string_literals;
+  std::string config = "\x0a\x07\x0a\x03GPU\x10\x00\x10"s;
   for (unsigned left = static_cast<unsigned>(threads); ; left >>= 7) {
     config += static_cast<char>(left < 0x80 ? left : (left & 0x7f) | 0x80);
     if (left < 0x80) break;
@@ -139,6 +141,9 @@ class TensorFlowEngine final : public Engine {
 
   // All threads of the model are those of its session.
   std::unique_ptr<Request> make_request(int) override { return std::make_unique<TensorFlowRequest>(session_, config_); }
+
+  // Model processes must not inherit the variable, which the library has read by now.
+  void has_started() override { unsetenv(kOwnThreads); }
 
  private:
   const ModelConfig& config_;
