@@ -13,6 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import deployment_toolkit.library.openvino  # noqa: F401 before any test imports OpenVINO
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import ModelSpec, TensorSpec
 from deployment_toolkit.triton_server.local import local_server

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from deployment_toolkit import hardware
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Arrays, Format, Precision
 from deployment_toolkit.errors import ConversionError, DeviceError, InputError, ModelError, UsageError
 from deployment_toolkit.hardware import missing_instructions
@@ -19,6 +21,7 @@ from deployment_toolkit.library.openvino.graph import simplify
 from deployment_toolkit.library.openvino.session import OpenVinoFromOnnx, OpenVinoLoader
 from deployment_toolkit.library.registry import converter
 from deployment_toolkit.library.tensorflow.session import SavedModelLoader
+from deployment_toolkit.process import environment, run
 from deployment_toolkit.rows.sample import random_rows
 
 OUTPUT = "wide_deep_model"
@@ -188,3 +191,14 @@ def test_cpu_without_the_instructions_is_reported(
         OpenVinoLoader().load(made)
     with pytest.raises(DeviceError, match="a conversion to bf16: this CPU has no instructions"):
         convert(source, tmp_path / "other", Precision.BF16)
+
+
+def test_import_reports_nothing_and_starts_no_thread(tmp_path: Path) -> None:
+    program = (
+        "import deployment_toolkit.library.openvino.session, sys, threading, openvino.tools.ovc; "
+        "print([one.name for one in threading.enumerate()], sys.modules['openvino_telemetry'])"
+    )
+    done = run(
+        [sys.executable, "-c", program], env=environment(prepend={"PYTHONPATH": [ROOT]}), log_path=tmp_path / "log"
+    )
+    assert done.stdout.strip() == "['MainThread'] None"
