@@ -58,7 +58,7 @@ def server_by_hand(block: str, folder: Path, env: Env) -> Iterator[None]:
         command = ["bash", "-c", f"exec {block} --ready-file {ready}"]
         process = subprocess.Popen(command, cwd=folder, env=env)
         try:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 180  # the C++ host may have to be compiled
             while not ready.exists():
                 assert process.poll() is None and time.monotonic() < deadline
                 time.sleep(0.1)

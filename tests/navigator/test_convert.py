@@ -146,7 +146,7 @@ def test_tolerances_are_given_by_output(
         (["--target-formats", "torchscript"], UsageError, "this is a TensorFlow model: use tf-savedmodel or onnx"),
         (["--target-formats", "pyt"], UsageError, "this is a TensorFlow model: use tf-keras"),
         (["--target-formats", "tf-savedmodel"], UsageError, "onnx can't be converted to tf-savedmodel: supported"),
-        (["--target-precisions", "int8"], UsageError, "onnx is made in int8, fp16, fp32, give one of these"),
+        (["--target-precisions", "tf32"], UsageError, "onnx is made in int8, fp16, fp32, give one of these"),
         (["-p", "none.onnx"], ModelError, "there is no model at none.onnx"),
         (
             ["--model-format", "tf-savedmodel"],

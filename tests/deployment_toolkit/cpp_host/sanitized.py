@@ -13,7 +13,7 @@ from deployment_toolkit.cpp_host import library
 from deployment_toolkit.process import environment, run
 from deployment_toolkit.triton_server import installation
 
-_OPTIONS = "-fsanitize=address,undefined -fno-sanitize-recover=undefined -O1 -g"
+_OPTIONS = "-fsanitize=address,undefined -fno-sanitize-recover=undefined -O0 -g1"
 _SHIM = Path(__file__).parent / "without_deepbind.cpp"
 
 
