@@ -147,7 +147,7 @@ class Measuring:
         batch = contestant.parameters.max_batch_size
         for instances in INSTANCES:
             more = contestant.with_instances(instances)
-            with serving(self.config, self.folder / f"memory_{number}_{instances}") as served:
+            with serving(self.config, self.folder / f"memory_{contestant.number}_{number}_{instances}") as served:
                 pid = served.server.pid
                 assert pid is not None, "the server was started here"
                 if instances == INSTANCES[0]:
