@@ -17,6 +17,7 @@ from deployment_toolkit.core import (
     TensorSpec,
 )
 from deployment_toolkit.errors import UsageError
+from deployment_toolkit.library.openvino.arithmetic import HINTS
 from deployment_toolkit.library.registry import INSTEAD
 from deployment_toolkit.library.tensorrt.api import DEFAULT_WORKSPACE_BYTES
 from deployment_toolkit.triton_server.config_keys import (
@@ -70,10 +71,9 @@ PYTHON_PARAMETERS = (THREADS,)
 
 
 def cpp_precision(model_format: Format, precision: Precision) -> str:
-    """Arithmetic with which the C++ host runs a model whose narrowest number format is ``precision``. OpenVINO stores
-    float16 and computes in float32; its int8 models keep bfloat16 in the other layers."""
+    """Arithmetic with which the C++ host runs a model whose narrowest number format is ``precision``."""
     if model_format is Format.OPENVINO:
-        return "f32" if precision in (Precision.FP32, Precision.FP16) else "bf16"
+        return HINTS[precision]
     names = {Precision.FP16: "f16", Precision.BF16: "bf16", Precision.INT8: "int8"}
     return names.get(precision, "f32")
 

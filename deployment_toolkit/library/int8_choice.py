@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from deployment_toolkit.core import Array, Arrays, Precision
+from deployment_toolkit.core import Array, Arrays, Format, Precision
 from deployment_toolkit.errors import ConversionError, UsageError
 
 logger = logging.getLogger("convert")
@@ -27,6 +27,27 @@ _BALANCES = (0.5, 0.65, 0.8, 0.9)
 _SMALLEST = 1e-5  # times the largest: bounds the scales of columns that hardly vary or have weights near 0
 
 Bounds = Mapping[str, tuple[Array, Array]]
+
+
+class InPrecision:
+    """Converter to one of the ``precisions`` of the format ``made``. int8 needs ``calibration``, batches of training
+    rows; ``max_noise`` limits the noise. Raises UsageError for another precision, or for int8 without rows."""
+
+    made: Format
+    precisions: Sequence[Precision]
+
+    def __init__(
+        self,
+        *,
+        precision: Precision = Precision.FP32,
+        calibration: Sequence[Arrays] = (),
+        max_noise: float = MAX_NOISE,
+    ) -> None:
+        if precision not in self.precisions:
+            raise UsageError(f"{self.made} has no weights of {precision}: use {', '.join(self.precisions)}")
+        if precision is Precision.INT8 and not calibration:
+            raise UsageError("int8 needs rows to calibrate on: give --calibration-data-pattern with training data")
+        self._precision, self._calibration, self._max_noise = precision, calibration, max_noise
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import onnx
 
-from deployment_toolkit.core import Arrays, Precision
-from deployment_toolkit.errors import ConversionError, DeploymentError, UsageError
+from deployment_toolkit.core import Format, Precision
+from deployment_toolkit.errors import ConversionError, DeploymentError
 from deployment_toolkit.files.atomic import require_free_space, size_bytes
 from deployment_toolkit.library.base import CopyModel
-from deployment_toolkit.library.int8_choice import MAX_NOISE
+from deployment_toolkit.library.int8_choice import InPrecision
 from deployment_toolkit.library.model_files import require_onnx_file
 from deployment_toolkit.library.onnx.fp16 import half_precision
 from deployment_toolkit.library.onnx.int8 import OnnxInt8
@@ -20,10 +19,8 @@ from deployment_toolkit.library.onnx.precision import note_int8
 from deployment_toolkit.library.onnx.reading import read_onnx
 from deployment_toolkit.library.onnx.session import OnnxLoader
 
-_PRECISIONS = (Precision.INT8, Precision.FP16, Precision.FP32)
 
-
-class OnnxInPrecision:
+class OnnxInPrecision(InPrecision):
     """ONNX file -> the same file (``fp32``: it keeps its exported precision), a file of half the size (``fp16``), or
     one for onnxruntime alone (``int8``).
 
@@ -31,18 +28,8 @@ class OnnxInPrecision:
     as the noise stays below ``max_noise`` (see ``int8_choice.py``), the rest stays float32. It runs on any CPU.
     """
 
-    def __init__(
-        self,
-        *,
-        precision: Precision = Precision.FP32,
-        calibration: Sequence[Arrays] = (),
-        max_noise: float = MAX_NOISE,
-    ) -> None:
-        if precision not in _PRECISIONS:
-            raise UsageError(f"onnx has no weights of {precision}: use {', '.join(_PRECISIONS)}")
-        if precision is Precision.INT8 and not calibration:
-            raise UsageError("int8 needs rows to calibrate on: give --calibration-data-pattern with training data")
-        self._precision, self._calibration, self._max_noise = precision, calibration, max_noise
+    made = Format.ONNX
+    precisions = (Precision.INT8, Precision.FP16, Precision.FP32)
 
     def convert(self, source: Path, target: Path) -> None:
         """Writes the file ``target``, with the source's names and metadata. Raises ModelError if the source is no ONNX

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import openvino
 
 from deployment_toolkit.core import Arrays, Format, ModelSpec, Precision, TensorSpec
-from deployment_toolkit.errors import ConversionError, ModelError, UsageError
+from deployment_toolkit.errors import ConversionError, ModelError
 from deployment_toolkit.files.atomic import require_free_space, size_bytes
 from deployment_toolkit.hardware import require_precision, widest_is_avx2
 from deployment_toolkit.library.base import SPEC_KEY, FrameworkSession, Loader
-from deployment_toolkit.library.int8_choice import MAX_NOISE, described
+from deployment_toolkit.library.int8_choice import InPrecision, described
 from deployment_toolkit.library.model_files import MAIN_FILES, require_onnx_file
 from deployment_toolkit.library.openvino.arithmetic import HINTS, PRECISION_KEY, parse_precision
 from deployment_toolkit.library.openvino.graph import separate_activations, simplify
@@ -93,7 +92,7 @@ class OpenVinoSession(FrameworkSession):
         return dict(zip(self._outputs, ask(self._request, x), strict=True))
 
 
-class OpenVinoFromOnnx:
+class OpenVinoFromOnnx(InPrecision):
     """ONNX file -> OpenVINO folder with a simplified graph, tuned for CPUs like this one: in float32 its products are
     arranged for AVX2 if the CPU has no AVX-512. The model runs on any other CPU too.
 
@@ -102,18 +101,8 @@ class OpenVinoFromOnnx:
     stays below ``max_noise`` (see ``int8_choice.py``), the rest is bfloat16.
     """
 
-    def __init__(
-        self,
-        *,
-        precision: Precision = Precision.FP32,
-        calibration: Sequence[Arrays] = (),
-        max_noise: float = MAX_NOISE,
-    ) -> None:
-        if precision not in HINTS:
-            raise UsageError(f"openvino has no weights of {precision}: use {', '.join(HINTS)}")
-        if precision is Precision.INT8 and not calibration:
-            raise UsageError("int8 needs rows to calibrate on: give --calibration-data-pattern with training data")
-        self._precision, self._calibration, self._max_noise = precision, calibration, max_noise
+    made = Format.OPENVINO
+    precisions = tuple(HINTS)
 
     def convert(self, source: Path, target: Path) -> None:
         """Writes the folder ``target``. Raises ModelError if the source is no ONNX file, ConversionError if OpenVINO

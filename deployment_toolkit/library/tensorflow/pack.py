@@ -9,9 +9,7 @@ import tensorflow as tf
 
 from deployment_toolkit.core import TensorSpec
 from deployment_toolkit.files.atomic import require_free_space, size_bytes
-from deployment_toolkit.library.base import SPEC_FILE, store_spec
 from deployment_toolkit.library.tensorflow.session import SavedModelSession
-from deployment_toolkit.library.tensorflow.shapes import batch_shape
 from deployment_toolkit.packing import packed_spec
 
 
@@ -29,14 +27,7 @@ class PackedSavedModel:
             own = {name: part for tensor in spec.inputs for name, part in _columns(tensor, x[tensor.name]).items()}
             return session.function(**own)
 
-        signature = {
-            tensor.name: tf.TensorSpec(batch_shape(tensor.shape), tensor.dtype, tensor.name) for tensor in spec.inputs
-        }
-        module = tf.Module()
-        module.model = session.model
-        module.serve = tf.function(serve, autograph=False).get_concrete_function(**signature)
-        tf.saved_model.save(module, str(target), signatures=module.serve)
-        store_spec(target / SPEC_FILE, spec)
+        session.save_as(target, serve, spec)
 
 
 def _columns(tensor: TensorSpec, packed: Any) -> dict[str, Any]:

@@ -6,11 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-
-from deployment_toolkit.library.base import SPEC_FILE, store_spec
 from deployment_toolkit.library.tensorflow.session import SavedModelSession
-from deployment_toolkit.library.tensorflow.shapes import batch_shape
 
 
 class RenamedSavedModel:
@@ -28,11 +24,4 @@ class RenamedSavedModel:
             return {self._outputs.get(name, name): value for name, value in session.function(**own).items()}
 
         spec = session.spec.with_names(self._inputs, self._outputs)
-        signature = {
-            tensor.name: tf.TensorSpec(batch_shape(tensor.shape), tensor.dtype, tensor.name) for tensor in spec.inputs
-        }
-        module = tf.Module()
-        module.model = session.model
-        module.serve = tf.function(serve, autograph=False).get_concrete_function(**signature)
-        tf.saved_model.save(module, str(target), signatures=module.serve)
-        store_spec(target / SPEC_FILE, spec)
+        session.save_as(target, serve, spec)

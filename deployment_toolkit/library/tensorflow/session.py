@@ -19,7 +19,7 @@ from deployment_toolkit.files.atomic import require_free_space
 from deployment_toolkit.library.base import SPEC_FILE, FrameworkSession, Loader, store_spec, stored_spec
 from deployment_toolkit.library.tensorflow.packed import PackedFunction
 from deployment_toolkit.library.tensorflow.precision import narrowest
-from deployment_toolkit.library.tensorflow.shapes import row_shape
+from deployment_toolkit.library.tensorflow.shapes import batch_shape, row_shape
 from deployment_toolkit.library.tensorflow.to_onnx import write_onnx
 from deployment_toolkit.options.params import load_module, select_keywords
 
@@ -113,6 +113,18 @@ class SavedModelSession(TensorFlowSession):
         )
         spec = ModelSpec(inputs, _output_specs(self.function))
         super().__init__(spec.described_by(stored_spec(path)))
+
+    def save_as(self, target: Path, serve: Callable[..., Any], spec: ModelSpec) -> None:
+        """Writes the folder ``target``: the model with the signature ``spec``, whose graph ``serve`` builds around
+        ``function``."""
+        signature = {
+            tensor.name: tf.TensorSpec(batch_shape(tensor.shape), tensor.dtype, tensor.name) for tensor in spec.inputs
+        }
+        module = tf.Module()
+        module.model = self.model
+        module.serve = tf.function(serve, autograph=False).get_concrete_function(**signature)
+        tf.saved_model.save(module, str(target), signatures=module.serve)
+        store_spec(target / SPEC_FILE, spec)
 
 
 class SavedModelFromKeras:

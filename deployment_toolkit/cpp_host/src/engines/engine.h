@@ -16,6 +16,13 @@ struct Answer {
   const char* data;
 };
 
+// Bytes of rows of this shape.
+inline size_t bytes_of(const TensorSpec& spec, const std::vector<int64_t>& shape) {
+  size_t bytes = spec.element_bytes;
+  for (const int64_t size : shape) bytes *= static_cast<size_t>(size);
+  return bytes;
+}
+
 // Inputs and outputs are counted in the order of the configuration. Errors are Failures.
 class Request {
  public:

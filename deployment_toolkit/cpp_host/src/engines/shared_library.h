@@ -24,4 +24,13 @@ class SharedLibrary {
   void* handle_;
 };
 
+// Deleter that calls a function of a library; get returns the table that has it.
+template <auto Get, auto Function>
+struct Freed {
+  template <typename T>
+  void operator()(T* resource) const {
+    (Get().*Function)(resource);
+  }
+};
+
 }  // namespace cpp_host

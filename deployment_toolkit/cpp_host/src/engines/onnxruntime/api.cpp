@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "../../failure.h"
-#include "../shared_library.h"
 
 namespace cpp_host::onnxruntime {
 namespace {

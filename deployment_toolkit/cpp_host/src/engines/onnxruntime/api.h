@@ -9,6 +9,8 @@
 #include <memory>
 #include <string>
 
+#include "../shared_library.h"
+
 namespace cpp_host::onnxruntime {
 
 struct Environment;
@@ -68,18 +70,10 @@ const Api& api();
 // Throws the error that a function returned, if any.
 void require(Status* status, const std::string& what);
 
-template <auto Function>
-struct Freed {
-  template <typename T>
-  void operator()(T* resource) const {
-    (api().*Function)(resource);
-  }
-};
-
-using OwnedOptions = std::unique_ptr<SessionOptions, Freed<&Api::release_session_options>>;
-using OwnedSession = std::unique_ptr<SessionHandle, Freed<&Api::release_session>>;
-using OwnedValue = std::unique_ptr<Value, Freed<&Api::release_value>>;
-using OwnedInfo = std::unique_ptr<TensorInfo, Freed<&Api::release_tensor_info>>;
+using OwnedOptions = std::unique_ptr<SessionOptions, Freed<api, &Api::release_session_options>>;
+using OwnedSession = std::unique_ptr<SessionHandle, Freed<api, &Api::release_session>>;
+using OwnedValue = std::unique_ptr<Value, Freed<api, &Api::release_value>>;
+using OwnedInfo = std::unique_ptr<TensorInfo, Freed<api, &Api::release_tensor_info>>;
 
 // View of rows at data, which must outlive it and is only read.
 OwnedValue tensor_of(int element_type, const int64_t* shape, size_t rank, const void* data, size_t bytes);

@@ -38,9 +38,7 @@ class OnnxRequest final : public BlockingRequest {
 
   void set_input(size_t index, const std::vector<int64_t>& shape, const char* data) override {
     const TensorSpec& spec = config_.engine_inputs[index];
-    size_t bytes = spec.element_bytes;
-    for (const int64_t size : shape) bytes *= static_cast<size_t>(size);
-    inputs_[index] = tensor_of(element_type(spec.type), shape.data(), shape.size(), data, bytes);
+    inputs_[index] = tensor_of(element_type(spec.type), shape.data(), shape.size(), data, bytes_of(spec, shape));
     input_values_[index] = inputs_[index].get();
   }
 

@@ -1,7 +1,5 @@
 #include "api.h"
 
-#include "../shared_library.h"
-
 namespace cpp_host::openvino {
 
 Api::Api() {

@@ -5,6 +5,8 @@
 
 #include <memory>
 
+#include "../shared_library.h"
+
 namespace cpp_host::openvino {
 
 #define OPENVINO_FUNCTIONS(USE)                                                                            \
@@ -29,18 +31,10 @@ struct Api {
 // The library, opened at the first call.
 const Api& api();
 
-template <auto Function>
-struct Freed {
-  template <typename T>
-  void operator()(T* resource) const {
-    (api().*Function)(resource);
-  }
-};
-
-using Tensor = std::unique_ptr<ov_tensor_t, Freed<&Api::ov_tensor_free>>;
-using Port = std::unique_ptr<ov_output_const_port_t, Freed<&Api::ov_output_const_port_free>>;
-using Graph = std::unique_ptr<ov_model_t, Freed<&Api::ov_model_free>>;
-using CompiledModel = std::unique_ptr<ov_compiled_model_t, Freed<&Api::ov_compiled_model_free>>;
-using InferRequest = std::unique_ptr<ov_infer_request_t, Freed<&Api::ov_infer_request_free>>;
+using Tensor = std::unique_ptr<ov_tensor_t, Freed<api, &Api::ov_tensor_free>>;
+using Port = std::unique_ptr<ov_output_const_port_t, Freed<api, &Api::ov_output_const_port_free>>;
+using Graph = std::unique_ptr<ov_model_t, Freed<api, &Api::ov_model_free>>;
+using CompiledModel = std::unique_ptr<ov_compiled_model_t, Freed<api, &Api::ov_compiled_model_free>>;
+using InferRequest = std::unique_ptr<ov_infer_request_t, Freed<api, &Api::ov_infer_request_free>>;
 
 }  // namespace cpp_host::openvino

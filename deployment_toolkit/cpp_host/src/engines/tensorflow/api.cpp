@@ -4,7 +4,6 @@
 #include <cstdlib>
 
 #include "../../failure.h"
-#include "../shared_library.h"
 
 namespace cpp_host::tensorflow {
 

@@ -6,6 +6,8 @@
 #include <memory>
 #include <string>
 
+#include "../shared_library.h"
+
 namespace cpp_host::tensorflow {
 
 #define TENSORFLOW_FUNCTIONS(USE)                                                                       \
@@ -31,18 +33,10 @@ constexpr const char* kOwnThreads = "TF_OVERRIDE_GLOBAL_THREADPOOL";
 // The library, opened at the first call.
 const Api& api();
 
-template <auto Function>
-struct Freed {
-  template <typename T>
-  void operator()(T* resource) const {
-    (api().*Function)(resource);
-  }
-};
-
-using Buffer = std::unique_ptr<TF_Buffer, Freed<&Api::TF_DeleteBuffer>>;
-using Graph = std::unique_ptr<TF_Graph, Freed<&Api::TF_DeleteGraph>>;
-using Options = std::unique_ptr<TF_SessionOptions, Freed<&Api::TF_DeleteSessionOptions>>;
-using Tensor = std::unique_ptr<TF_Tensor, Freed<&Api::TF_DeleteTensor>>;
+using Buffer = std::unique_ptr<TF_Buffer, Freed<api, &Api::TF_DeleteBuffer>>;
+using Graph = std::unique_ptr<TF_Graph, Freed<api, &Api::TF_DeleteGraph>>;
+using Options = std::unique_ptr<TF_SessionOptions, Freed<api, &Api::TF_DeleteSessionOptions>>;
+using Tensor = std::unique_ptr<TF_Tensor, Freed<api, &Api::TF_DeleteTensor>>;
 
 // Result of a call.
 class Status {
@@ -52,7 +46,7 @@ class Status {
   void require(const std::string& what) const;
 
  private:
-  std::unique_ptr<TF_Status, Freed<&Api::TF_DeleteStatus>> status_{api().TF_NewStatus()};
+  std::unique_ptr<TF_Status, Freed<api, &Api::TF_DeleteStatus>> status_{api().TF_NewStatus()};
 };
 
 }  // namespace cpp_host::tensorflow

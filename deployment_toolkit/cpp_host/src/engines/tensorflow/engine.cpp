@@ -104,11 +104,9 @@ class TensorFlowRequest final : public BlockingRequest {
 
   void set_input(size_t index, const std::vector<int64_t>& shape, const char* data) override {
     const TensorSpec& spec = config_.engine_inputs[index];
-    size_t bytes = spec.element_bytes;
-    for (const int64_t size : shape) bytes *= static_cast<size_t>(size);
     TF_Tensor* const tensor = api().TF_NewTensor(
-        data_type(spec.type), shape.data(), static_cast<int>(shape.size()), const_cast<char*>(data), bytes,
-        [](void*, size_t, void*) {}, nullptr);
+        data_type(spec.type), shape.data(), static_cast<int>(shape.size()), const_cast<char*>(data),
+        bytes_of(spec, shape), [](void*, size_t, void*) {}, nullptr);
     if (tensor == nullptr) throw Failure(TRITONSERVER_ERROR_INTERNAL, "input " + spec.name + " can't be given to TensorFlow");
     inputs_[index].reset(tensor);
     input_tensors_[index] = tensor;
