@@ -22,7 +22,7 @@ from deployment_toolkit.library.base import SPEC_KEY, FrameworkSession, Loader
 from deployment_toolkit.library.int8_choice import InPrecision, described
 from deployment_toolkit.library.model_files import MAIN_FILES, require_onnx_file
 from deployment_toolkit.library.openvino.arithmetic import HINTS, PRECISION_KEY, parse_precision
-from deployment_toolkit.library.openvino.graph import separate_activations, simplify
+from deployment_toolkit.library.openvino.graph import separate_activations, simplify, store_tables_in_bf16
 from deployment_toolkit.library.openvino.int8 import Int8Quantizer
 from deployment_toolkit.library.openvino.pack import pack_inputs
 from deployment_toolkit.library.openvino.request import ask
@@ -118,6 +118,8 @@ class OpenVinoFromOnnx(InPrecision):
                 separate_activations(model)
             if self._precision is Precision.INT8:
                 model = self._quantize(model)
+            if HINTS[self._precision] == "bf16":
+                store_tables_in_bf16(model)
             stated = Precision.FP32 if self._precision is Precision.FP16 else self._precision
             model.set_rt_info(str(stated), _PRECISION_PATH)
             _write(model, target, compress_to_fp16=self._precision is Precision.FP16)

@@ -17,6 +17,7 @@ from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Arrays, Format, Precision
 from deployment_toolkit.errors import ConversionError, DeviceError, InputError, ModelError, UsageError
 from deployment_toolkit.hardware import missing_instructions
+from deployment_toolkit.library.openvino import session
 from deployment_toolkit.library.openvino.graph import simplify
 from deployment_toolkit.library.openvino.session import OpenVinoFromOnnx, OpenVinoLoader
 from deployment_toolkit.library.registry import converter
@@ -82,10 +83,10 @@ def test_simplified_graph_has_fewer_operations_and_the_same_answers(
     assert before.count("ReduceSum") == 2 > after.count("ReduceSum") == 0
     # A lookup each for the deep half's three tables, one of them of lists, and one for all of the wide half.
     assert (before.count("Gather"), after.count("Gather"), after.count("EmbeddingBagPackedSum")) == (6, 2, 2)
-    session = OpenVinoLoader().load(made)
-    assert session.spec == OpenVinoLoader().read_spec(made)
-    assert [tensor.name for tensor in session.spec.inputs] == sorted(x)
-    np.testing.assert_allclose(session.infer(x)[OUTPUT], exact, rtol=0, atol=1e-6)
+    loaded = OpenVinoLoader().load(made)
+    assert loaded.spec == OpenVinoLoader().read_spec(made)
+    assert [tensor.name for tensor in loaded.spec.inputs] == sorted(x)
+    np.testing.assert_allclose(loaded.infer(x)[OUTPUT], exact, rtol=0, atol=1e-6)
 
 
 def test_graph_without_these_patterns_is_unchanged(tmp_path: Path) -> None:
@@ -124,6 +125,28 @@ def test_bf16_file_is_computed_in_bf16(source: Path, x: Arrays, exact: Any, tmp_
     assert xml.read_text() != text
     with pytest.raises(ModelError, match="asks for precision 'fp9', known are fp32, fp16, bf16, int8: convert it anew"):
         OpenVinoLoader().load(made)
+
+
+def test_tables_stored_in_bf16_answer_as_tables_that_are_rounded_when_read(
+    source: Path, x: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require(Precision.BF16)
+    made = convert(source, tmp_path / "made", Precision.BF16)
+    tables = {node.get_type_name(): node.input_value(0) for node in nodes(made) if is_lookup(node)}
+    assert {kind: table.get_element_type().get_type_name() for kind, table in tables.items()} == {
+        "Gather": "bf16",
+        "EmbeddingBagPackedSum": "f32",
+    }
+    monkeypatch.setattr(session, "store_tables_in_bf16", lambda model: None)
+    wide = convert(source, tmp_path / "wide", Precision.BF16)
+    for rows in (1, 7, 600):
+        few = {name: array[:rows] for name, array in x.items()}
+        answers = [OpenVinoLoader().load(folder).infer(few)[OUTPUT] for folder in (made, wide)]
+        np.testing.assert_array_equal(*answers)
+
+
+def is_lookup(node: Any) -> bool:
+    return node.get_type_name() in ("Gather", "EmbeddingBagPackedSum")
 
 
 def test_int8_tables_and_layers_are_bytes_with_nearly_equal_answers(
