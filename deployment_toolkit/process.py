@@ -157,7 +157,7 @@ def run(
     code = process.poll()
     if code != 0:
         raise ProcessError(
-            f"{shlex.join(process.argv[:3])} … exited with {code}: {last_lines(err or out)}",
+            f"{shlex.join(process.argv[:3])} … {how_it_ended(code or 0)}: {last_lines(err or out)}",
             returncode=code,
             stdout=out,
             stderr=err,
@@ -174,6 +174,15 @@ def environment(
     for name, folders in prepend.items():
         copy[name] = os.pathsep.join([*map(str, folders), *filter(None, [copy.get(name)])])
     return copy
+
+
+def how_it_ended(code: int) -> str:
+    """Phrase for the exit code of a child, which is negative after a signal."""
+    if code >= 0:
+        return f"exited with {code}"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+    reason = ", as the system does when memory runs out" if -code == signal.SIGKILL else ""
+    return f"was killed by {name}{reason}"
 
 
 def last_lines(text: str, count: int = _LAST_LINES) -> str:

@@ -10,27 +10,32 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from deployment_toolkit.core import Array, Arrays, Format, ModelSpec, Precision, TensorSpec, check_value_range
+from deployment_toolkit.core import Arrays, Format, ModelSpec, Precision
 from deployment_toolkit.deploying.deployment import GPU_HOSTED
 from deployment_toolkit.errors import DeploymentError, DeviceError, InputError, ModelError
 from deployment_toolkit.library.base import FrameworkSession
 from deployment_toolkit.library.registry import loader
-from deployment_toolkit.packing import column_bounds
 from deployment_toolkit.rows.batches import join
 from deployment_toolkit.rows.request_sizes import load_sizes
 from deployment_toolkit.rows.size_check import GPU_TOLERANCE, TOLERANCES, SizeComparison
-from deployment_toolkit.triton_server.config_keys import MODEL_FILE, MODEL_FORMAT, MODEL_SPEC, THREADS
+from deployment_toolkit.rows.valid_values import ValidValues
+from deployment_toolkit.triton_server.config_keys import (
+    ACCEPTED,
+    MODEL_FILE,
+    MODEL_FORMAT,
+    MODEL_SPEC,
+    NON_FINITE,
+    THREADS,
+)
 
 _PATIENCE_S = 20.0  # limit of the check of many request sizes for a slow model, since callers wait for the server
-_SMALL = 32  # elements up to which Python's own min and max beat numpy's
 
 
 class TritonPythonModel:
@@ -47,7 +52,7 @@ class TritonPythonModel:
         threads = int(parameters.get(THREADS, max(1, len(os.sched_getaffinity(0)) // instances)))
         spec = ModelSpec.from_dict(json.loads(parameters[MODEL_SPEC]))
         _require_exact_transport()
-        self._ranged = list(_find_ranged(spec))
+        self._valid = ValidValues(spec, finite=parameters.get(NON_FINITE) != ACCEPTED)
         try:
             on_gpu = _gpu(args, Format(parameters[MODEL_FORMAT]))
             model_loader = loader(Format(parameters[MODEL_FORMAT]))(threads=threads, **on_gpu)
@@ -71,8 +76,8 @@ class TritonPythonModel:
         refused: dict[int, Any] = {}
         try:
             x, rows = _join(batches)
-            if not _in_range(self._ranged, x):
-                refused = _refuse(self._ranged, batches)
+            if not self._valid.hold(x):
+                refused = _refuse(self._valid, batches)
                 x, rows = _join([batch for index, batch in enumerate(batches) if index not in refused])
             answered = self._answer(x, rows)
         except Exception as error:  # any error of the runtime becomes the answer, and the server goes on
@@ -165,47 +170,12 @@ def _rows(batch: Arrays) -> int:
     return sizes.pop()
 
 
-@dataclass(frozen=True)
-class _Ranged:
-    """An input with bounds: two numbers or, for a packed input, an array of each [columns]."""
-
-    tensor: TensorSpec
-    low: int | Array
-    high: int | Array
-
-
-def _find_ranged(spec: ModelSpec) -> Iterator[_Ranged]:
-    for tensor in spec.inputs:
-        if tensor.value_range is not None:
-            yield _Ranged(tensor, *tensor.value_range)
-        elif any(column.value_range is not None for column in tensor.columns):
-            yield _Ranged(tensor, *column_bounds(tensor))
-
-
-def _in_range(ranged: Sequence[_Ranged], x: Arrays) -> bool:
-    """True if every id is inside its table: a quick check, since ids are nearly always valid."""
-    for item in ranged:
-        array, low, high = x[item.tensor.name], item.low, item.high
-        if item.tensor.columns:
-            if np.logical_or(array < low, array > high).any():
-                return False
-        elif array.size > _SMALL:
-            if np.minimum.reduce(array, axis=None) < low or np.maximum.reduce(array, axis=None) > high:
-                return False
-        elif array.size:
-            values = array.ravel().tolist()
-            if min(values) < low or max(values) > high:
-                return False
-    return True
-
-
-def _refuse(ranged: Sequence[_Ranged], batches: Sequence[Arrays]) -> dict[int, Any]:
-    """Answers for the requests with ids outside their tables, by position."""
+def _refuse(valid: ValidValues, batches: Sequence[Arrays]) -> dict[int, Any]:
+    """Answers for the requests with values that the model does not take, by position."""
     refused = {}
     for index, batch in enumerate(batches):
         try:
-            for item in ranged:
-                check_value_range(item.tensor, batch[item.tensor.name])
+            valid.require(batch)
         except InputError as error:
             refused[index] = _failure(error)
     return refused

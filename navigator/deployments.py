@@ -104,7 +104,8 @@ class ConfigOptions:
         "parameters of the backend; the Python host takes threads=N, the threads of an instance; the C++ host takes "
         "threads=N, the threads of all instances, streams=N, the number of concurrent inferences, undivided_rows=N, "
         "the largest batch that all threads compute together, inference_precision=f32|f16|bf16|int8, by default the "
-        "model's, and for an ONNX file engine=openvino, which converts it for OpenVINO",
+        "model's, and for an ONNX file engine=openvino, which converts it for OpenVINO; both hosts take "
+        "non_finite=refused|accepted, what happens to a request with NaN or an infinity",
         [],
         type=key_value(),
         nargs="+",

@@ -21,8 +21,11 @@ from deployment_toolkit.library.openvino.arithmetic import HINTS
 from deployment_toolkit.library.registry import INSTEAD
 from deployment_toolkit.library.tensorrt.api import DEFAULT_WORKSPACE_BYTES
 from deployment_toolkit.triton_server.config_keys import (
+    ACCEPTED,
     INFERENCE_PRECISION,
     MODEL_SPEC,
+    NON_FINITE,
+    REFUSED,
     STREAMS,
     THREADS,
     UNDIVIDED_ROWS,
@@ -66,8 +69,8 @@ CPP_PRECISIONS = {
     Format.ONNX: ("f32", "f16", "int8"),
     Format.OPENVINO: ("f32", "bf16"),
 }
-CPP_PARAMETERS = (THREADS, STREAMS, UNDIVIDED_ROWS, INFERENCE_PRECISION)
-PYTHON_PARAMETERS = (THREADS,)
+CPP_PARAMETERS = (THREADS, STREAMS, UNDIVIDED_ROWS, INFERENCE_PRECISION, NON_FINITE)
+PYTHON_PARAMETERS = (THREADS, NON_FINITE)
 
 
 def cpp_precision(model_format: Format, precision: Precision) -> str:
@@ -95,7 +98,8 @@ class Deployment:
     one instance. The C++ host takes ``threads``, the threads of all instances together; ``streams``, the number of
     concurrent inferences, which share the threads (a large batch is divided among them; by default one for each
     thread); ``undivided_rows``, the largest batch that all threads compute together instead (by default 64 in float32,
-    else 256); and ``inference_precision``.
+    else 256); and ``inference_precision``. Both hosts take ``non_finite``: ``refused`` by default, so that a request
+    with NaN or an infinity is answered with an error; ``accepted`` for a model that was made for such numbers.
 
     ``packed_inputs`` are the inputs of a packed model whose requests bring a tensor for each column: the C++ host packs
     them.
@@ -187,6 +191,8 @@ class Deployment:
                 yield f"{name}={self.backend_parameters[name]}: use 1 or more"
         if UNDIVIDED_ROWS in known and not re.fullmatch(r"\d+", self.backend_parameters.get(UNDIVIDED_ROWS, "0")):
             yield f"{UNDIVIDED_ROWS}={self.backend_parameters[UNDIVIDED_ROWS]}: use 0 or more"
+        if self.backend_parameters.get(NON_FINITE, REFUSED) not in (REFUSED, ACCEPTED):
+            yield f"{NON_FINITE}={self.backend_parameters[NON_FINITE]}: use {REFUSED} or {ACCEPTED}"
 
     def _native_problems(self) -> Iterator[str]:
         if self.backend_accelerator not in _ACCELERATORS[self.format]:

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 from deployment_toolkit.core import ArgparserModule
 from deployment_toolkit.errors import DeploymentError, ModelError, UsageError
+from deployment_toolkit.interrupts import EXIT_CODE, answer_interrupts
 
 T = TypeVar("T")
 _MOMENT_S = 0.05
@@ -196,7 +197,7 @@ def run_entry_point(main: Callable[[list[str]], int | None], argv: Sequence[str]
         logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # its errors are raised too
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # its warnings are about its own deprecations
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    answer_interrupts()
     sys.unraisablehook = _keep_interrupt
     # The import of a framework makes a million objects that stay; searching them for garbage takes a fifth of its time.
     gc.set_threshold(_GARBAGE_THRESHOLD)
@@ -207,7 +208,7 @@ def run_entry_point(main: Callable[[list[str]], int | None], argv: Sequence[str]
         code = 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        code = 130
+        code = EXIT_CODE
     gc.freeze()  # the interpreter searches for garbage once more at its end, which takes as long
     sys.exit(code or 0)
 

@@ -11,19 +11,19 @@ from deployment_toolkit.machine import LOOPBACK
 
 
 def require_free(wanted: Mapping[str, int | None]) -> None:
-    """Raises ServerError if one of the given ports is in use or given twice; None means any port."""
+    """Raises ServerError if one of the given ports, by protocol, is in use or given twice; None means any port."""
     given = {name: port for name, port in wanted.items() if port is not None}
     for name, port in given.items():
         if list(given.values()).count(port) > 1:
-            raise ServerError(f"port {port} is given more than once: choose another {name}_port")
+            raise ServerError(f"port {port} is given more than once: choose another port for {name}")
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((LOOPBACK, port))
             except OSError as error:
                 raise ServerError(
-                    f"port {port} of {LOOPBACK} can't be used ({error.strerror}): stop what listens there, choose "
-                    f"another {name}_port or give none for a free one"
+                    f"port {port} of {LOOPBACK}, for {name}, can't be used ({error.strerror}): choose another, or stop "
+                    "what listens there"
                 ) from error
 
 

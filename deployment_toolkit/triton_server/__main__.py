@@ -1,10 +1,10 @@
-"""Runs the embedded tritonserver, or one in a container, until Ctrl-C, for work by hand; or uses a running server's
-repository until then: ``python -m deployment_toolkit.triton_server``."""
+"""Runs the embedded tritonserver, or one in a container, until Ctrl-C or its end, for work by hand; or uses a running
+server's repository until then: ``python -m deployment_toolkit.triton_server``."""
 
 from __future__ import annotations
 
 import logging
-import signal
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,14 +12,17 @@ from functools import partial
 from pathlib import Path
 
 from deployment_toolkit.core import LoadMethod
-from deployment_toolkit.errors import UsageError
+from deployment_toolkit.errors import ServerError, UsageError
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from deployment_toolkit.triton_server.attached import attached_server
 from deployment_toolkit.triton_server.docker import docker_server
 from deployment_toolkit.triton_server.local import local_server
+from deployment_toolkit.triton_server.model_processes import ModelProcesses
 from deployment_toolkit.triton_server.remote import TritonServer
 
 logger = logging.getLogger("triton")
+
+_LOOK_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,17 @@ class ServerOptions:
             raise UsageError("--remote-http-url, --remote-grpc-url and --models go together: give all or none")
         if self.image and any(given):
             raise UsageError("--image starts a server, --remote-http-url names one that runs: leave one of them out")
+        if self.restart_unhealthy and (self.image or any(given) or self.load_method is not LoadMethod.EXPLICIT):
+            raise UsageError(
+                "--restart-unhealthy watches the processes of the embedded server and loads models by request: leave "
+                "out --image, the options of a remote server and --load-method poll"
+            )
         if self.custom_operations and not self.image:
             raise UsageError("--custom-operations is for the server of --image: give that too, or leave it out")
 
+    restart_unhealthy: bool = option(
+        "load a model again whose process in the Python backend has ended; for the embedded server", False
+    )
     ready_file: Path | None = option("empty file to make when the server is ready, for scripts that wait", None)
 
 
@@ -67,7 +78,17 @@ def main(argv: list[str]) -> None:
             logger.info("loading models and registering shared memory need the key in %s", server.key_file)
         if options.ready_file is not None:
             options.ready_file.touch()
-        signal.pause()
+        _watch(server, options)
+    raise ServerError("the server has ended by itself, see above why: start it again")
+
+
+def _watch(server: TritonServer, options: ServerOptions) -> None:
+    """Returns when a server that this process started has ended."""
+    processes = ModelProcesses(server, restart=options.restart_unhealthy) if server.pid and not options.image else None
+    while server.poll() is None:
+        if processes is not None:
+            processes.look()
+        time.sleep(_LOOK_S)
 
 
 def _server(options: ServerOptions) -> AbstractContextManager[TritonServer]:

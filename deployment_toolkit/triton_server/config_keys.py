@@ -10,3 +10,5 @@ INFERENCE_PRECISION = "inference_precision"
 STREAMS = "streams"
 UNDIVIDED_ROWS = "undivided_rows"
 PACKED_INPUTS = "packed_inputs"
+NON_FINITE = "non_finite"
+REFUSED, ACCEPTED = "refused", "accepted"  # values of NON_FINITE

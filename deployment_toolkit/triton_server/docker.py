@@ -22,7 +22,12 @@ from deployment_toolkit.server_access.key_files import kept_key
 from deployment_toolkit.server_access.ports import require_free
 from deployment_toolkit.server_access.private_options import build_library, preload, variable
 from deployment_toolkit.triton_server.remote import TritonServer
-from deployment_toolkit.triton_server.server_options import COMMON_OPTIONS, own_regions, repository_options
+from deployment_toolkit.triton_server.server_options import (
+    COMMON_OPTIONS,
+    own_regions,
+    repository_options,
+    require_repository,
+)
 from deployment_toolkit.triton_server.starting import (
     log_early_end,
     loopback_server,
@@ -71,12 +76,13 @@ def docker_server(
     with the last lines of its log; ContainerError without an engine, without the image or if the container can't be
     started.
     """
-    options = repository_options(model_repository, load_method)
+    repository = require_repository(model_repository)
+    options = repository_options(repository, load_method)
     if custom_operations is not None and not custom_operations.is_file():
         raise ServerError(f"there is no library of custom operations at {custom_operations}: fix its path")
     user = server_user(os.getuid(), os.getgid())
     if user == _NOBODY:
-        _require_readable(model_repository.resolve())
+        _require_readable(repository)
     wanted = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
     require_free(wanted)
     libraries = [build_library(), *([] if custom_operations is None else [custom_operations.resolve()])]
@@ -90,7 +96,7 @@ def docker_server(
             image=image,
             command=("tritonserver", *options, *COMMON_OPTIONS),
             user=user,
-            read_only=(model_repository.resolve(), *libraries),
+            read_only=(repository, *libraries),
             environment={"HOME": "/tmp", **told, **(env or {})},
             ports={inside: wanted[name] for name, inside in _PORTS.items()},
             gpus=tuple(devices),
@@ -152,7 +158,7 @@ def _append(log: FileIO, part: bytes) -> None:
 
 def _handle(container: Container, log_path: Path) -> TritonServer:
     ports = {name: container.port(inside) for name, inside in _PORTS.items()}
-    return loopback_server(ports, pid=container.pid, log_path=log_path)
+    return loopback_server(ports, pid=container.pid, poll=container.poll, log_path=log_path)
 
 
 def _tell_if_ended(container: Container, log_path: Path) -> None:

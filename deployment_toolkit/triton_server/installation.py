@@ -8,7 +8,6 @@ import logging
 import os
 import sys
 import sysconfig
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import deployment_toolkit
 from deployment_toolkit.cpp_host.library import BACKEND, LIBRARY_NAME, build_library
 from deployment_toolkit.errors import BuildError, ServerError
 from deployment_toolkit.process import environment
+from deployment_toolkit.triton_server.plain_paths import plain_folder
 from deployment_toolkit.triton_server.server_options import COMMON_OPTIONS, own_regions
 
 logger = logging.getLogger("triton")
@@ -50,10 +50,10 @@ class Installation:
     def command(self) -> Iterator[list[str]]:
         """Yields the server's program with the options that are independent of the models. The server must have ended
         when the block is left; its files and shared memory are removed then."""
-        with tempfile.TemporaryDirectory(prefix="tritonserver_") as folder, own_regions() as region_prefix:
+        with plain_folder() as folder, own_regions() as region_prefix:
             yield [
                 str(self.package / "tritonserver" / "bin" / "tritonserver"),
-                f"--backend-directory={self._link_backends(Path(folder))}",
+                f"--backend-directory={self._link_backends(folder)}",
                 region_prefix,
                 f"--http-thread-count={_http_threads()}",
                 *COMMON_OPTIONS,
@@ -70,6 +70,7 @@ class Installation:
                 "PYTHONPATH": [Path(deployment_toolkit.__file__).parent.parent],
             },
         )
+        inherited["PYTHONUTF8"] = "1"  # else a model's process can't open a path with letters beyond ASCII
         if devices:  # CUDA's default order is by speed, nvidia-smi's by place on the bus
             inherited |= {"CUDA_VISIBLE_DEVICES": ",".join(map(str, devices)), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
         return inherited

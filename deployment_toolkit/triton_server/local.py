@@ -18,8 +18,9 @@ from deployment_toolkit.server_access.key_files import kept_key
 from deployment_toolkit.server_access.ports import choose_free, port_options, require_free
 from deployment_toolkit.server_access.private_options import with_private_options
 from deployment_toolkit.triton_server.installation import Installation
+from deployment_toolkit.triton_server.plain_paths import plain_folder, plain_path
 from deployment_toolkit.triton_server.remote import TritonServer
-from deployment_toolkit.triton_server.server_options import repository_options
+from deployment_toolkit.triton_server.server_options import repository_options, require_repository
 from deployment_toolkit.triton_server.starting import (
     log_early_end,
     loopback_server,
@@ -57,13 +58,15 @@ def local_server(
     Raises ServerError if the repository is missing, a given port is in use, or the server ends or is not ready within
     ``timeout_s``, then with the last lines of its log.
     """
-    options = repository_options(model_repository, load_method)
+    repository = require_repository(model_repository)
     wanted = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
     require_free(wanted)
     installation = Installation.find()
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        command = [*stack.enter_context(installation.command()), *options]
+        # The Python backend needs a plain path, even if the repository's own is not.
+        served = plain_path(repository, stack.enter_context(plain_folder()))
+        command = [*stack.enter_context(installation.command()), *repository_options(served, load_method)]
         key = ServerKey.new()
         environment = with_private_options(installation.environment(env, devices), key.server_options)
         process, server = _start(stack, command, wanted, log_path, timeout_s, environment)
@@ -88,7 +91,7 @@ def _start(
         log_start = log_path.stat().st_size if log_path.exists() else 0
         with contextlib.ExitStack() as attempt_stack:
             process = attempt_stack.enter_context(child([*command, *port_options(ports)], env=env, stdout=log_path))
-            server = loopback_server(ports, pid=process.pid, log_path=log_path)
+            server = loopback_server(ports, pid=process.pid, poll=process.poll, log_path=log_path)
             try:
                 # A request to the ports would not be enough: the process that took one of them may be a server too.
                 listens = partial(_listens, process.pid, set(ports.values()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,10 @@ class TritonServer:
     """A running server, given by the URL of at least one of its protocols.
 
     ``pid`` is the process id of a server on this host that this process started, else None; its model processes are
-    its children. ``log_path`` is the log of such a server; ``key_file`` holds the key of its restricted endpoints,
-    which every method finds by itself. Every method opens a new connection, so any thread may use a handle. Methods
-    raise ServerError if the server can't be reached or answers with an error.
+    its children. ``poll`` returns the exit code of such a server, None while it runs. ``log_path`` is its log;
+    ``key_file`` holds the key of its restricted endpoints, which every method finds by itself. Every method opens a new
+    connection, so any thread may use a handle. Methods raise ServerError if the server can't be reached or answers with
+    an error.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class TritonServer:
         grpc_url: str | None = None,
         metrics_url: str | None = None,
         pid: int | None = None,
+        poll: Callable[[], int | None] = lambda: None,
         log_path: Path | None = None,
         key_file: Path | None = None,
     ) -> None:
@@ -49,6 +51,7 @@ class TritonServer:
         self._urls = {url.scheme: url for url in urls}
         self._metrics_url = metrics_url
         self.pid = pid
+        self.poll = poll
         self.log_path = log_path
         self.key_file = key_file
         self._url = urls[0]

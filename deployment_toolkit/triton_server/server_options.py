@@ -22,11 +22,16 @@ COMMON_OPTIONS = (
 )
 
 
-def repository_options(model_repository: Path, load_method: LoadMethod) -> list[str]:
-    """Options of a server for its models. Raises ServerError if the repository is missing."""
+def require_repository(model_repository: Path) -> Path:
+    """Absolute path of a model repository. Raises ServerError if it is missing."""
     if not model_repository.is_dir():
         raise ServerError(f"there is no model repository at {model_repository}: give an existing folder")
-    options = [f"--model-repository={model_repository.resolve()}", f"--model-control-mode={load_method}"]
+    return model_repository.resolve()
+
+
+def repository_options(model_repository: Path, load_method: LoadMethod) -> list[str]:
+    """Options of a server for its models, by the absolute path of the repository."""
+    options = [f"--model-repository={model_repository}", f"--model-control-mode={load_method}"]
     return [*options, f"--repository-poll-secs={_REPOSITORY_POLL_S}"] if load_method == LoadMethod.POLL else options
 
 

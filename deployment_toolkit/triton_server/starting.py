@@ -10,7 +10,7 @@ from pathlib import Path
 
 from deployment_toolkit.errors import ServerError
 from deployment_toolkit.machine import LOOPBACK
-from deployment_toolkit.process import last_lines
+from deployment_toolkit.process import how_it_ended, last_lines
 from deployment_toolkit.server_access.key import REFUSED
 from deployment_toolkit.server_access.url import ServerUrl
 from deployment_toolkit.triton_server.admin import admin_client
@@ -21,6 +21,7 @@ logger = logging.getLogger("triton")
 _POLL_S = 0.1
 _PROGRESS_S = 5.0
 _ANSWER_TIMEOUT_S = 10.0
+_END_BYTES = 16 * 1024
 
 
 def wait_ready(
@@ -40,7 +41,7 @@ def wait_ready(
     while True:
         code = wait(_POLL_S)
         if code is not None:
-            raise ServerError(f"tritonserver ended with code {code} while it started")
+            raise ServerError(f"tritonserver {how_it_ended(code)} while it started")
         if listens() and server.is_ready():
             logger.info("tritonserver is ready after %.1f s at %s", time.monotonic() - started, server)
             return
@@ -52,21 +53,26 @@ def wait_ready(
             next_line_s += _PROGRESS_S
 
 
-def loopback_server(ports: Mapping[str, int], *, pid: int | None, log_path: Path) -> TritonServer:
-    """The handle on a server that this process started, by its ports for ``http``, ``grpc`` and ``metrics``."""
+def loopback_server(
+    ports: Mapping[str, int], *, pid: int | None, poll: Callable[[], int | None], log_path: Path
+) -> TritonServer:
+    """The handle on a server that this process started, by its ports for ``http``, ``grpc`` and ``metrics``; ``poll``
+    returns its exit code, None while it runs."""
     return TritonServer(
         http_url=f"http://{LOOPBACK}:{ports['http']}",
         grpc_url=f"grpc://{LOOPBACK}:{ports['grpc']}",
         metrics_url=f"http://{LOOPBACK}:{ports['metrics']}/metrics",
         pid=pid,
+        poll=poll,
         log_path=log_path,
     )
 
 
 def log_early_end(code: int | None, log_path: Path) -> None:
-    """Logs that a server ended before it was told to, if it has an exit code."""
+    """Logs that a server ended before it was told to, with its last lines, if it has an exit code."""
     if code is not None:
-        logger.error("tritonserver ended by itself, code %s; its log is %s", code, log_path)
+        said = what_it_says(_end_of(log_path))
+        logger.error("tritonserver ended by itself, it %s: %s; its log is %s", how_it_ended(code), said, log_path)
 
 
 def require_restricted(*urls: str) -> None:
@@ -91,3 +97,9 @@ def what_it_says(log: str) -> str:
     lines = [line for line in log.splitlines() if not line.startswith(("+", "|")) and "CudaDriverHelper" not in line]
     errors = [line for line in lines if re.match(r"E\d{4} |error: ", line)]
     return last_lines("\n".join(errors or lines))
+
+
+def _end_of(log_path: Path) -> str:
+    with log_path.open("rb") as log:
+        log.seek(max(0, log_path.stat().st_size - _END_BYTES))
+        return log.read().decode(errors="replace")

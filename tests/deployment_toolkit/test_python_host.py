@@ -24,8 +24,9 @@ JOINED_ROWS = 8
 
 @pytest.fixture(scope="module")
 def server(tiny_onnx: Write, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
-    """Server with five models: ``joined`` collects 8 rows before it runs; ``pair`` has two instances; ``silent`` does
-    not say how many items it has; ``lying`` says more than it has; ``broken`` is no ONNX file."""
+    """Server with five models: ``joined`` collects 8 rows before it runs; ``pair`` has two instances, and accepts
+    numbers that are not finite; ``silent`` does not say how many items it has; ``lying`` says more than it has;
+    ``broken`` is no ONNX file."""
     folder = tmp_path_factory.mktemp("host")
     sources = {name: tiny_onnx(folder / f"{name}.onnx") for name in ("joined", "pair", "silent", "broken")}
     sources["lying"] = tiny_onnx(folder / "lying.onnx", declared_items=20)
@@ -35,7 +36,11 @@ def server(tiny_onnx: Write, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         "joined": {"max_batch_size": JOINED_ROWS, **collecting, "backend_parameters": {"threads": "3"}},
         "silent": {"max_batch_size": JOINED_ROWS, **collecting},
         "lying": {"max_batch_size": JOINED_ROWS},
-        "pair": {"max_batch_size": 512, "engine_count_per_device": {DeviceKind.CPU: 2}},
+        "pair": {
+            "max_batch_size": 512,
+            "engine_count_per_device": {DeviceKind.CPU: 2},
+            "backend_parameters": {"non_finite": "accepted"},
+        },
         "broken": {"max_batch_size": 1},
     }
     for name, source in sources.items():
@@ -83,6 +88,25 @@ def test_batch_of_only_bad_ids_is_answered(server: TritonServer) -> None:
     for x in batches:
         x["item"][:] = 999
     assert [str(answer).count("holds id 999") for answer in ask(server, "joined", batches)] == [1, 1]
+
+
+def test_number_that_is_not_finite_fails_its_request_only(server: TritonServer) -> None:
+    batches = [rows(1, 0), rows(3, 1), rows(2, 2), rows(1, 3), rows(1, 4)]
+    batches[1]["amount"][2] = np.nan
+    batches[2]["amount"][0] = -np.inf
+    batches[3]["amount"][0] = np.finfo(np.float32).max / 10
+    before = executions(server, "joined", 0)
+    answers = ask(server, "joined", batches)
+    assert executions(server, "joined", before + 1) == before + 1, "they were not joined: the test shows nothing"
+    for index in (0, 3, 4):
+        np.testing.assert_allclose(answers[index]["score"], score(batches[index]), rtol=1e-6)  # type: ignore[index]
+    assert "input amount holds NaN, a number must be finite" in str(answers[1])
+    assert "input amount holds -infinity, a number must be finite" in str(answers[2])
+    many = rows(JOINED_ROWS)
+    many["amount"][5] = np.inf
+    assert "input amount holds infinity" in str(*ask(server, "joined", [many]))
+    (accepted,) = ask(server, "pair", [batches[1]])
+    assert np.isnan(accepted["score"]).ravel().tolist() == [False, False, True]  # type: ignore[index]
 
 
 def test_failed_batch_is_reported_to_each_request(

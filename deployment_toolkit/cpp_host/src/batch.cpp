@@ -5,7 +5,7 @@
 #include <set>
 
 #include "failure.h"
-#include "value_range.h"
+#include "valid_values.h"
 
 namespace cpp_host {
 namespace {
@@ -149,7 +149,7 @@ void Batch::take(Column& column, const InputView& view) {
   if (alone_ && view.buffers == 1 && view.bytes >= kWorthSharing) {
     const void* data = buffer(view, 0, spec.name, &bytes);
     if (bytes == view.bytes && reinterpret_cast<uintptr_t>(data) % kAlignment == 0) {
-      check_range(spec, data, bytes / spec.element_bytes);
+      check_values(spec, data, bytes / spec.element_bytes);
       column.given = static_cast<const char*>(data);
       column.given_rows = view.rows();
       return;
@@ -165,7 +165,7 @@ void Batch::take(Column& column, const InputView& view) {
     at += bytes;
   }
   // The copy is in the cache and aligned for vectors; the request's own buffer may not be aligned.
-  check_range(spec, column.memory.get() + start, view.bytes / spec.element_bytes);
+  check_values(spec, column.memory.get() + start, view.bytes / spec.element_bytes);
 }
 
 void Batch::pack(const Place& place, const InputView& view) {
@@ -190,7 +190,7 @@ void Batch::pack(const Place& place, const InputView& view) {
   }
   if (bytes != view.bytes) throw bad_request("input " + place.spec.name + " is longer or shorter than it says");
   const size_t width = place.spec.row_elements();
-  check_range(place.spec, data, rows * width);
+  check_values(place.spec, data, rows * width);
   char* target = column.memory.get() + before * column.row_bytes + place.first_element * column.spec.element_bytes;
   for (size_t row = 0; row < rows; ++row, target += column.row_bytes, data += width * place.spec.element_bytes) {
     copy_row(place.spec, data, column.spec, target, width);

@@ -34,7 +34,7 @@ class Batch {
   // copied.
   void start(bool alone);
 
-  // Appends a request's inputs and checks their ids; returns the number of its rows. If the request is invalid, throws
+  // Appends a request's inputs and checks their values; returns the number of its rows. If the request is invalid, throws
   // Failure and leaves the batch unchanged.
   int64_t append(TRITONBACKEND_Request* request);
 

@@ -92,6 +92,15 @@ int count(const Json& config, const std::string& key, int least, int otherwise) 
   return static_cast<int>(number);
 }
 
+bool accepts_non_finite(const Json& config) {
+  const Json* told = config.at("parameters").find("non_finite");
+  return told != nullptr && told->at("string_value").text() == "accepted";
+}
+
+bool is_floating(TRITONSERVER_DataType type) {
+  return type == TRITONSERVER_TYPE_FP16 || type == TRITONSERVER_TYPE_FP32 || type == TRITONSERVER_TYPE_FP64;
+}
+
 }  // namespace
 
 size_t TensorSpec::row_elements() const {
@@ -109,6 +118,10 @@ ModelConfig ModelConfig::parse(std::string_view json) {
   const Json* file_inputs = config.at("parameters").find("packed_inputs");
   result.engine_inputs =
       file_inputs == nullptr ? result.inputs : tensors(Json::parse(file_inputs->at("string_value").text()));
+  if (!accepts_non_finite(config)) {
+    for (TensorSpec& input : result.inputs) input.takes_finite = is_floating(input.type);
+    for (TensorSpec& input : result.engine_inputs) input.takes_finite = is_floating(input.type);
+  }
   result.format = parameter(config, "model_format");
   result.file = parameter(config, "model_file");
   result.precision = parameter(config, "inference_precision");

@@ -20,6 +20,7 @@ struct TensorSpec {
   std::optional<std::pair<int64_t, int64_t>> value_range;  // both ends included
   std::vector<TensorSpec> columns;                       // of a packed tensor: tensors side by side in a row, in order
   std::vector<int32_t> least, most;                      // of a packed tensor of ids: bounds of each element of a row
+  bool takes_finite = false;                             // of floating-point numbers: NaN and infinities are refused
 
   // Elements of a row without free dimensions.
   size_t row_elements() const;

@@ -74,7 +74,7 @@ def server(
     build: Build, engine: Format, model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[TritonServer]:
     """Server with four models: ``joined`` collects 8 rows before it runs; ``pair`` has two instances, and each batch
-    uses all threads; ``whole`` is not batched; ``single`` has one thread."""
+    uses all threads; ``whole`` is not batched and accepts numbers that are not finite; ``single`` has one thread."""
     folder = tmp_path_factory.mktemp("host")
     (folder / "repository").mkdir()
     collecting: dict[str, Any] = {"preferred_batch_sizes": (JOINED_ROWS,), "max_queue_delay_us": 20_000_000}
@@ -85,7 +85,7 @@ def server(
     deployments: list[tuple[str, dict[str, Any]]] = [
         ("joined", {"batching": dynamic, "max_batch_size": JOINED_ROWS, **collecting}),
         ("pair", {"batching": dynamic, "max_batch_size": 512, **two}),
-        ("whole", {"batching": Batching.DISABLED}),
+        ("whole", {"batching": Batching.DISABLED, "backend_parameters": {"non_finite": "accepted"}}),
         ("single", {**small, "backend_parameters": {"threads": "1"}}),
     ]
     with contextlib.ExitStack() as stack:
@@ -168,6 +168,23 @@ def test_batch_of_only_bad_ids_is_answered(server: TritonServer) -> None:
     for x in batches:
         x["item"][:] = 999
     assert [str(answer).count("holds id 999") for answer in ask(server, "joined", batches)] == [1, 1]
+
+
+def test_number_that_is_not_finite_fails_its_request_only(server: TritonServer) -> None:
+    batches = [rows(1, 0), rows(3, 1), rows(2, 2, width=5), rows(1, 3), rows(1, 4)]
+    batches[1]["wide"][2, 4] = np.nan
+    batches[2]["wide"][0, 0] = -np.inf
+    batches[3]["wide"][0, 0] = np.finfo(np.float32).max / 10
+    before = executions(server, "joined", 0)
+    answers = ask(server, "joined", batches)
+    assert executions(server, "joined", before + 1) == before + 1, "they were not joined: the test shows nothing"
+    for index in (0, 3, 4):
+        assert_right(answers[index], batches[index])
+    assert "input wide holds NaN, a number must be finite" in str(answers[1])
+    assert "input wide holds -infinity, a number must be finite" in str(answers[2])
+    (accepted,) = ask(server, "whole", [batches[1]])
+    assert isinstance(accepted, dict)
+    assert np.isnan(accepted["score"]).ravel().tolist() == [False, False, True]
 
 
 def add_wrong_for(size: int, server: TritonServer, engine: Format, folder: Path, parameters: dict[str, str]) -> str:
@@ -288,13 +305,20 @@ def test_one_packed_model_answers_requests_of_both_signatures(
     def ask_one(number: int) -> None:
         count = int(random.integers(1, 200)) if number % 5 else 1
         x = random_rows(network.spec, count, number)
-        is_bad, is_packed = number % 7 == 0, number % 2 == 0
+        is_bad, is_nan, is_packed = number % 7 == 0, number % 11 == 1, number % 2 == 0
         if is_bad:
             x["item"][count // 2] = 10 + number
+        if is_nan:
+            x["amount"][count // 2] = np.nan
         (answer,) = ask(server, "two" if is_packed else "many", [pack(x, packed) if is_packed else x])
         if is_bad:
             told = f"item holds id {10 + number}, outside 0 .. 9 (cardinality 10)"
-            assert (f"input categorical_features: {told}" if is_packed else f"input {told}") in str(answer)
+            assert is_nan or (f"input categorical_features: {told}" if is_packed else f"input {told}") in str(answer)
+        if is_nan:
+            told = "amount holds NaN, a number must be finite"
+            assert is_bad or (f"input numerical_features: {told}" if is_packed else f"input {told}") in str(answer)
+        if is_bad or is_nan:
+            assert isinstance(answer, InferenceError)
             return
         assert isinstance(answer, dict), answer
         sums = [x[name].sum(axis=1, keepdims=True) for name in ("tags", "amount", "numerical_features")]
@@ -304,7 +328,7 @@ def test_one_packed_model_answers_requests_of_both_signatures(
         list(pool.map(ask_one, range(80)))
     server.unload_model("two")
     server.wait_unloaded("two", timeout_s=30)
-    ask_one(1)
+    ask_one(3)
 
 
 def test_products_equal_those_in_process_bit_for_bit(server: TritonServer, engine: Format, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -194,6 +195,27 @@ def test_ctrl_c_in_a_finalizer_ends_the_program() -> None:
         run_entry_point(main)"""
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_inside_a_long_call_of_a_library_ends_the_program(ending: signal.Signals) -> None:
+    program = """if True:
+        import hashlib
+        from deployment_toolkit.options.params import run_entry_point
+        def main(argv):
+            print("begins", flush=True)
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # minutes, in one call
+        run_entry_point(main)"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stdout.readline() == "begins\n"
+        process.send_signal(ending)
+        try:
+            _, told = process.communicate(timeout=10)
+        finally:
+            process.kill()
+    assert (process.returncode, told) == (130, "interrupted inside a library's call\n")
 
 
 def test_bug_shows_its_traceback() -> None:

@@ -214,7 +214,7 @@ def test_container_that_ends_at_its_start_shows_its_last_lines(
     (model / "config.pbtxt").write_text('backend: "python" max_batch_size: -5')
     log_path.write_text("error: of an earlier run\n")
     with (
-        pytest.raises(ServerError, match="ended with code 1 .*broken.*; its log is") as told,
+        pytest.raises(ServerError, match="exited with 1 .*broken.*; its log is") as told,
         docker_server(model.parent, image=container_image, log_path=log_path, load_method=LoadMethod.POLL),
     ):
         pass
@@ -235,7 +235,7 @@ def test_port_in_use_is_named(repository: Path, container_image: str, tmp_path: 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with (
-            pytest.raises(ServerError, match=f"port {port} of 127.0.0.1 can't be used .*another grpc_port"),
+            pytest.raises(ServerError, match=f"port {port} of 127.0.0.1, for grpc, can't be used .*choose another"),
             docker_server(repository, image=container_image, log_path=tmp_path / "server.log", grpc_port=port),
         ):
             pass

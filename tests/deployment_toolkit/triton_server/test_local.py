@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import socket
 import sys
@@ -9,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
@@ -19,6 +22,7 @@ from deployment_toolkit.server_access.ports import choose_free
 from deployment_toolkit.triton_server import local
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
+from tests.asking import ask
 from tests.shared_memory import orphaned, processes_with, regions
 
 HOLDER = """
@@ -94,7 +98,27 @@ def test_servers_run_in_parallel_and_end_after_an_exception(adder_repository: Pa
         fail()
 
 
-def test_killed_server_is_reported(adder_repository: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["with a blank", "o'clock", "[a]", "$(touch made)", "données"])
+def test_python_model_runs_whatever_its_folder_is_called(
+    adder_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    temporary = tmp_path / "temporary" / folder
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    repository = tmp_path / folder
+    named = repository / "модель"
+    shutil.copytree(adder_repository / "adder", named)
+    config = named / "config.pbtxt"
+    config.write_text(config.read_text().replace("adder", "модель"))
+    with local_server(repository, log_path=tmp_path / "server.log") as server:
+        server.load_model("модель", timeout_s=60)
+        (answer,) = ask(server, "модель", [{"x1": np.ones((1, 1), np.float32), "x2": np.array([[1, 2, 3]], np.int32)}])
+        assert isinstance(answer, dict)
+        assert not Path("made").exists()
+    temporary.rmdir()  # empty
+
+
+def test_killed_server_is_reported(adder_repository: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with local_server(adder_repository, log_path=tmp_path / "server.log") as server:
         server.load_model("adder", timeout_s=60)
         assert server.pid is not None
@@ -105,6 +129,9 @@ def test_killed_server_is_reported(adder_repository: Path, tmp_path: Path) -> No
                 TritonServer.from_url(url).load_model("adder", timeout_s=60)
             with pytest.raises(ServerError, match=r"no server is ready at .* after 0\.3 s"):
                 TritonServer.from_url(url).wait_ready(timeout_s=0.3)
+        assert server.poll() == -signal.SIGKILL
+    (told,) = [record.message for record in caplog.records if "ended by itself" in record.message]
+    assert re.search(r"it was killed by SIGKILL, as the system does when memory runs out: .*adder.*; its log is", told)
 
 
 def test_interrupted_program_ends_its_server(adder_repository: Path, tmp_path: Path) -> None:
@@ -124,7 +151,7 @@ def test_given_port_in_use_is_reported(adder_repository: Path, tmp_path: Path) -
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with (
-            pytest.raises(ServerError, match=f"port {port} .*in use.*grpc_port"),
+            pytest.raises(ServerError, match=f"port {port} of 127.0.0.1, for grpc, .*in use"),
             local_server(adder_repository, log_path=tmp_path / "server.log", grpc_port=port),
         ):
             pass
@@ -155,7 +182,9 @@ def test_server_that_ends_at_its_start_is_reported(tmp_path: Path) -> None:
     (model / "config.pbtxt").write_text('backend: "python" max_batch_size: -5')
     log_path = tmp_path / "server.log"
     with (
-        pytest.raises(ServerError, match="ended with code 1 while it started: .*broken.*; its log is") as caught,
+        pytest.raises(
+            ServerError, match="tritonserver exited with 1 while it started: .*broken.*; its log is"
+        ) as caught,
         local_server(model.parent, log_path=log_path, load_method=LoadMethod.POLL),
     ):
         pass

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
@@ -16,6 +20,7 @@ from deployment_toolkit.triton_server.__main__ import main
 from deployment_toolkit.triton_server.installation import Installation
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
+from tests.asking import ask
 
 DEADLINE_S = 60
 
@@ -28,29 +33,95 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
+class Running:
+    """The command in a process of its own."""
+
+    def __init__(self, repository: Path, folder: Path, *options: str) -> None:
+        self.http, self.grpc, self.metrics = _free_ports(3)
+        self.log = folder / "server.log"
+        ready = folder / "ready"
+        ports = {"http": self.http, "grpc": self.grpc, "metrics": self.metrics}
+        command = [sys.executable, "-m", "deployment_toolkit.triton_server", "--model-repository", str(repository)]
+        command += [text for name, port in ports.items() for text in (f"--{name}-port", str(port))]
+        command += ["--log-path", str(self.log), "--ready-file", str(ready), "--verbose", *options]
+        self._err = folder / "err"
+        with self._err.open("w") as err:
+            self.process = subprocess.Popen(command, stderr=err)
+        self.wait_until(ready.exists)
+        self.server = TritonServer(http_url=f"http://127.0.0.1:{self.http}", grpc_url=f"grpc://127.0.0.1:{self.grpc}")
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + DEADLINE_S
+        while not condition():
+            assert self.process.poll() is None and time.monotonic() < deadline, self.printed()
+            time.sleep(0.05)
+
+    def printed(self) -> str:
+        return self._err.read_text()
+
+    def child(self, program: str) -> psutil.Process:
+        """The process of this program below the command's."""
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        (found,) = [process for process in children if Path(process.cmdline()[0]).name == program]
+        return found
+
+
+@contextlib.contextmanager
+def running(repository: Path, folder: Path, *options: str) -> Iterator[Running]:
+    """The command, which has ended when the block is left."""
+    command = Running(repository, folder, *options)
+    try:
+        yield command
+    finally:
+        command.process.terminate()
+        command.process.wait(DEADLINE_S)
+
+
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_triton_server_command_runs_until_a_signal(adder_repository: Path, tmp_path: Path, ending: int) -> None:
-    http, grpc, metrics = _free_ports(3)
-    ready, log = tmp_path / "ready", tmp_path / "server.log"
-    command = [sys.executable, "-m", "deployment_toolkit.triton_server", "--model-repository", str(adder_repository)]
-    command += ["--http-port", str(http), "--grpc-port", str(grpc), "--metrics-port", str(metrics)]
-    command += ["--load-method", "poll", "--log-path", str(log), "--ready-file", str(ready), "--verbose"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    try:
-        deadline = time.monotonic() + DEADLINE_S
-        while not ready.exists():
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.05)
-        for url in (f"http://127.0.0.1:{http}", f"grpc://127.0.0.1:{grpc}"):
-            TritonServer.from_url(url).load_model("adder", timeout_s=DEADLINE_S)  # found by polling
-        socket.create_connection(("127.0.0.1", metrics), timeout=5).close()
-        assert "adder" in log.read_text()
-    finally:
-        process.send_signal(ending)
-        _, printed = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == 130
-    assert f"ready at http://127.0.0.1:{http}" in printed and printed.splitlines()[-1] == "interrupted"
-    assert not TritonServer.from_url(f"http://127.0.0.1:{http}").is_ready()
+    with running(adder_repository, tmp_path, "--load-method", "poll") as command:
+        for url in command.server.urls:
+            TritonServer.from_url(str(url)).load_model("adder", timeout_s=DEADLINE_S)  # found by polling
+        socket.create_connection(("127.0.0.1", command.metrics), timeout=5).close()
+        assert "adder" in command.log.read_text()
+        command.process.send_signal(ending)
+        assert command.process.wait(DEADLINE_S) == 130
+    printed = command.printed()
+    assert f"ready at http://127.0.0.1:{command.http}" in printed and printed.splitlines()[-1] == "interrupted"
+    assert not command.server.is_ready()
+
+
+def test_triton_server_command_ends_with_its_server(adder_repository: Path, tmp_path: Path) -> None:
+    with running(adder_repository, tmp_path) as command:
+        command.child("tritonserver").kill()
+        assert command.process.wait(DEADLINE_S) == 1
+    *_, told, last = command.printed().splitlines()
+    assert "tritonserver ended by itself, it was killed by SIGKILL" in told and f"its log is {command.log}" in told
+    assert "the server has ended by itself, see above why: start it again" in last
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_death_of_a_models_process_is_told_and_mended_if_asked(
+    adder_repository: Path, tmp_path: Path, restart: bool
+) -> None:
+    row = {"x1": np.ones((1, 1), np.float32), "x2": np.array([[1, 2, 3]], np.int32)}
+    with running(adder_repository, tmp_path, *(["--restart-unhealthy"] if restart else [])) as command:
+        command.server.load_model("adder", timeout_s=DEADLINE_S)
+        command.child("triton_python_backend_stub").kill()
+        command.wait_until(lambda: "a process of model adder has ended" in command.printed())
+        if restart:
+            command.wait_until(lambda: command.printed().count("model adder is ready") == 1)
+            (answer,) = ask(command.server, "adder", [row])
+            assert isinstance(answer, dict)
+        else:
+            assert "load it again, or start the server with --restart-unhealthy" in command.printed()
+            (failure,) = ask(command.server, "adder", [row])
+            assert "is not healthy" in str(failure)
+            command.server.unload_model("adder")
+            command.server.wait_unloaded("adder", DEADLINE_S)
+            command.server.load_model("adder", timeout_s=DEADLINE_S)
+            assert isinstance(*ask(command.server, "adder", [row]), dict)
+        assert command.printed().count("has ended") == 1
 
 
 def test_triton_server_command_removes_models_from_a_remote_server(adder_repository: Path, tmp_path: Path) -> None:
@@ -82,11 +153,11 @@ def test_triton_server_command_starts_a_container(
     log, server = tmp_path / "server.log", TritonServer.from_url(f"grpc://127.0.0.1:{grpc}")
     library = next((Installation.find().package.parent / "nvidia_pytriton.libs").glob("libb64-*"))
 
-    def instead_of_waiting() -> None:
+    def instead_of_waiting(*_: Any) -> None:
         server.load_model("adder", timeout_s=DEADLINE_S)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("signal.pause", instead_of_waiting)
+    monkeypatch.setattr("deployment_toolkit.triton_server.__main__._watch", instead_of_waiting)
     options = ["--model-repository", str(tmp_path / "models"), "--log-path", str(log), "--image", container_image]
     options += ["--http-port", str(http), "--grpc-port", str(grpc), "--metrics-port", str(metrics)]
     with pytest.raises(KeyboardInterrupt):
@@ -102,12 +173,12 @@ def test_embedded_server_sees_the_given_devices(
 ) -> None:
     http, grpc, metrics = _free_ports(3)
 
-    def instead_of_waiting() -> None:
+    def instead_of_waiting(*_: Any) -> None:
         (server,) = (child for child in psutil.Process().children() if f"--grpc-port={grpc}" in child.cmdline())
         assert server.environ()["CUDA_VISIBLE_DEVICES"] == "0,2"
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("signal.pause", instead_of_waiting)
+    monkeypatch.setattr("deployment_toolkit.triton_server.__main__._watch", instead_of_waiting)
     options = ["--model-repository", str(adder_repository), "--log-path", str(tmp_path / "log"), "--devices", "0", "2"]
     with pytest.raises(KeyboardInterrupt):
         main([*options, "--http-port", str(http), "--grpc-port", str(grpc), "--metrics-port", str(metrics)])
@@ -118,6 +189,7 @@ def test_embedded_server_sees_the_given_devices(
     [
         (["--remote-http-url", "a:1"], "--remote-http-url, --remote-grpc-url and --models go together"),
         (["--image", "i", "--remote-http-url", "a", "--remote-grpc-url", "a", "--models", "m"], "--image starts a"),
+        (["--restart-unhealthy", "--load-method", "poll"], "--restart-unhealthy watches the processes of the embedded"),
         (["--custom-operations", "a.so"], "--custom-operations is for the server of --image"),
     ],
 )

@@ -1,6 +1,7 @@
-#include "value_range.h"
+#include "valid_values.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <limits>
 #include <type_traits>
 
@@ -66,9 +67,54 @@ void check_columns(const TensorSpec& spec, const int32_t* values, size_t count) 
   }
 }
 
+// Bits of a floating-point number: the exponent of NaN and of the infinities is all ones, the mantissa of NaN is not 0.
+template <typename Bits, Bits kExponent>
+struct FloatBits {
+  using Type = Bits;
+  static bool is_finite(Bits bits) { return (bits & kExponent) != kExponent; }
+  static const char* name(Bits bits) {
+    if ((bits & kMantissa) != 0) return "NaN";
+    return bits >> (sizeof(Bits) * 8 - 1) ? "-infinity" : "infinity";
+  }
+
+ private:
+  static constexpr Bits kMantissa = static_cast<Bits>((kExponent & (~kExponent + 1)) - 1);  // below the exponent
+};
+
+// Name of an element: of its tensor and, if that is packed, of its column.
+std::string name_of(const TensorSpec& spec, size_t element) {
+  size_t left = spec.columns.empty() ? 0 : element % spec.row_elements();
+  for (const TensorSpec& column : spec.columns) {
+    if (left < column.row_elements()) return spec.name + ": " + column.name;
+    left -= column.row_elements();
+  }
+  return spec.name;
+}
+
+template <typename Float>
+void check_finite(const TensorSpec& spec, const void* data, size_t count) {
+  const auto* values = static_cast<const typename Float::Type*>(data);
+  bool finite = true;
+  for (size_t i = 0; i < count; ++i) finite &= Float::is_finite(values[i]);  // no branch, as above
+  if (finite) return;
+  const size_t at = static_cast<size_t>(
+      std::find_if(values, values + count, [](auto bits) { return !Float::is_finite(bits); }) - values);
+  throw bad_request("input " + name_of(spec, at) + " holds " + Float::name(values[at]) + ", a number must be finite");
+}
+
+void check_numbers(const TensorSpec& spec, const void* values, size_t count) {
+  switch (spec.type) {
+    case TRITONSERVER_TYPE_FP16: return check_finite<FloatBits<uint16_t, 0x7c00>>(spec, values, count);
+    case TRITONSERVER_TYPE_FP32: return check_finite<FloatBits<uint32_t, 0x7f800000>>(spec, values, count);
+    case TRITONSERVER_TYPE_FP64: return check_finite<FloatBits<uint64_t, 0x7ff0000000000000>>(spec, values, count);
+    default: return;
+  }
+}
+
 }  // namespace
 
-void check_range(const TensorSpec& spec, const void* values, size_t count) {
+void check_values(const TensorSpec& spec, const void* values, size_t count) {
+  if (spec.takes_finite) return check_numbers(spec, values, count);
   if (!spec.least.empty()) return check_columns(spec, static_cast<const int32_t*>(values), count);
   if (!spec.value_range || count == 0) return;
   switch (spec.type) {

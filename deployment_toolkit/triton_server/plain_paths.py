@@ -1,0 +1,34 @@
+"""Paths without blanks, quotes or letters beyond ASCII. Triton's Python backend starts a model's process by a line of
+shell, in which other paths would be torn apart."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from deployment_toolkit.machine import SHARED_MEMORY
+
+_PLAIN = re.compile(r"[A-Za-z0-9_./@%+=:,-]+")
+_PREFIX = "tritonserver_"
+
+
+@contextlib.contextmanager
+def plain_folder() -> Iterator[Path]:
+    """A new folder for temporary files, removed when the block is left. Its path is plain whatever TMPDIR is."""
+    places = [Path(tempfile.gettempdir()), Path("/tmp"), SHARED_MEMORY]
+    place = next(place for place in places if _PLAIN.fullmatch(str(place)) and place.is_dir())
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=place) as folder:
+        yield Path(folder)
+
+
+def plain_path(path: Path, folder: Path) -> Path:
+    """The absolute path of a file or folder, or of a new link to it in ``folder`` if its own path is not plain."""
+    resolved = path.resolve()
+    if _PLAIN.fullmatch(str(resolved)):
+        return resolved
+    link = folder / "link"
+    link.symlink_to(resolved)
+    return link
