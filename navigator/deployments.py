@@ -157,7 +157,7 @@ def find_choices(args: argparse.Namespace, *, with_others: bool) -> list[Choice]
     if not with_others:
         return choices
     with contextlib.suppress(UsageError):  # the C++ host can't run this model like this
-        choices.append(choice(Host.CPP, *_for_own(config, CPP_PARAMETERS)))
+        choices.append(choice(Host.CPP, *_for_own(config, (*CPP_PARAMETERS, _ENGINE))))
     if model_format in (GPU_HOSTED if DeviceKind.GPU in dict(config.engine_count_per_device) else HOSTED):
         choices.append(choice(Host.PYTHON, *_for_own(config, PYTHON_PARAMETERS)))
     return choices

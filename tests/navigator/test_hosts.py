@@ -179,8 +179,8 @@ def test_cpp_host_uses_the_precision_of_the_model(
     where = ["--host", "cpp", "--load-model", "--server-url", running.http_url]
     for name, served, told in (("cpp_onnx", "onnx", []), ("cpp_converted", "openvino", ["engine=openvino"])):
         argv = arguments(model, repository, *where, "--triton-backend-parameters", "threads=1", *told, name=name)
-        for state in ("written", "reused"):
-            main(argv)
+        for state, host in (("written", "cpp"), ("reused", "cpp"), ("reused", "auto")):
+            main([*argv, "--host", host])
             assert (outcome()["host"], outcome()["format"], outcome()["model"]) == ("cpp", served, state)
         parameters = running.model_config(name)["parameters"]
         expected = {"threads": "1", "inference_precision": "f32", "model_format": served}
@@ -210,6 +210,7 @@ def test_cpp_host_uses_the_precision_of_the_model(
         (["--triton-backend-parameters", "streams=no"], "streams=no: use 1 or more"),
         (["--triton-backend-parameters", "threads=0"], "threads=0: use 1 or more"),
         (["--triton-backend-parameters", "undivided_rows=few"], "undivided_rows=few: use 0 or more"),
+        (["--triton-backend-parameters", "non_finite=ok"], "non_finite=ok: use refused or accepted"),
         (
             ["--triton-backend-parameters", "inference_precision=bf16"],
             "inference_precision=bf16: for onnx use f32 or f16 or int8",
