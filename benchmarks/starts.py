@@ -8,7 +8,6 @@ of earlier calls in the output folder are kept: some thousand starts can be made
 from __future__ import annotations
 
 import contextlib
-import csv
 import logging
 import os
 import shlex
@@ -19,7 +18,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,7 +33,7 @@ from deployment_toolkit.library.registry import loader
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from deployment_toolkit.process import child
 from deployment_toolkit.progress import progress_bar
-from deployment_toolkit.results.tables import write_csv
+from deployment_toolkit.results.tables import read_records, write_csv
 from deployment_toolkit.rows.sample import random_rows
 from deployment_toolkit.triton_inference_runner.base import open_session
 from deployment_toolkit.triton_server.local import local_server
@@ -104,7 +103,7 @@ def main(argv: list[str]) -> int:
     options = from_args(StartsOptions, parser.parse_args(argv))
     options.output_dir.mkdir(parents=True, exist_ok=True)
     build_library()  # once, before several servers need it at the same time
-    done = read_starts(options.output_dir / CSV_FILE)
+    done = read_records(options.output_dir / CSV_FILE, Start)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         subjects = [
             _prepare(name, model, Path(folder) / "models", options)
@@ -136,15 +135,6 @@ def _do(jobs: Sequence[tuple[Sequence[Subject], int]], done: list[Start], option
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def read_starts(path: Path) -> list[Start]:
-    """Starts of earlier calls, in the order of their ends; empty if there is no file."""
-    if not path.is_file():
-        return []
-    kinds = {item.name: {"int": int, "float": float}.get(str(item.type), str) for item in fields(Start)}
-    with path.open(newline="") as file:
-        return [Start(**{name: kinds[name](text) for name, text in row.items()}) for row in csv.DictReader(file)]
 
 
 def page(starts: Sequence[Start], machine: str, command: str) -> str:

@@ -25,7 +25,7 @@ from benchmarks.peers.load import find_wrk
 from benchmarks.peers.peer import PEERS, Peer
 from benchmarks.peers.pictures import comparison_png
 from benchmarks.peers.readme import put_between_markers
-from benchmarks.peers.results import OURS, PACKED, Cell, values_of
+from benchmarks.peers.results import OURS, PACKED, Cell, Run, values_of
 from benchmarks.peers.tables import PeerComparison, SystemNote, comparison_markdown
 from benchmarks.peers.wire import KSERVE_BINARY, KSERVE_PACKED_TITLE
 from deployment_toolkit.checkout import ROOT
@@ -33,10 +33,11 @@ from deployment_toolkit.core import Host
 from deployment_toolkit.errors import PerformanceError, UsageError, require_options_at_least
 from deployment_toolkit.files.atomic import replace_when_complete, write_text
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
-from deployment_toolkit.results.tables import write_csv
+from deployment_toolkit.results.tables import read_records, write_csv
 
 logger = logging.getLogger("peers")
 
+_CSV = "peers.csv"
 _FP32 = "fp32"
 _OWN_RELEASE = "tritonserver 2.51.0"
 _README = ROOT / "benchmarks" / "README.md"
@@ -67,6 +68,7 @@ class PeersOptions:
         ROOT / "runner_workspace",
     )
     output_dir: Path = option("folder for peers.csv, peers.md and a picture per model", Path("peers"))
+    resume: bool = option("keep the measurements in the output folder, and measure only what is missing", False)
     rows: list[int] = option("rows per request", [1, 32, 1024])
     concurrency: list[int] = option("requests in flight", [1, 8, 64])
     passes: int = option("measurements of each cell; the medians count", 2)
@@ -126,7 +128,8 @@ def main(argv: list[str]) -> int:
             options.perf_analyzer,
         )
         environments = options.workspace_path / "peers_environments"
-        campaign = Campaign(plan, sample, wrk, folder, environments.resolve())
+        done = read_records(options.output_dir / _CSV, Run) if options.resume else []
+        campaign = Campaign(plan, sample, wrk, folder, environments.resolve(), done)
 
         def keep(outcome: CampaignOutcome) -> None:
             _write(options, _comparison(provenance, deployments, peers, outcome, skipped))
@@ -193,7 +196,7 @@ def _write(options: PeersOptions, comparison: PeerComparison) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "peers.md", text)
     if comparison.runs:
-        write_csv(folder / "peers.csv", [asdict(run) for run in comparison.runs])
+        write_csv(folder / _CSV, [asdict(run) for run in comparison.runs])
     for model, description in comparison.models.items():
         values = values_of(comparison.runs, model)
         if values:

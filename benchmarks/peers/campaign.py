@@ -63,13 +63,19 @@ class CampaignOutcome:
 
 
 class Campaign:
-    """Runs of a plan; ``folder`` is for bodies and logs, ``environments`` for the peers' virtual environments."""
+    """Runs of a plan; ``folder`` is for bodies and logs, ``environments`` for the peers' virtual environments.
 
-    def __init__(self, plan: Plan, sample: Sample, wrk: str, folder: Path, environments: Path) -> None:
+    ``done`` are measurements of an earlier campaign that are kept: a system that has all cells of a pass there is not
+    measured in that pass.
+    """
+
+    def __init__(
+        self, plan: Plan, sample: Sample, wrk: str, folder: Path, environments: Path, done: Sequence[Run] = ()
+    ) -> None:
         self._plan, self._sample, self._wrk = plan, sample, wrk
         self._folder, self._environments = folder, environments
         self._bodies: dict[tuple[str, int], BodyFiles] = {}
-        self._outcome = CampaignOutcome([], [], {})
+        self._outcome = CampaignOutcome(list(done), [], {})
 
     def run(self, keep: Keep) -> CampaignOutcome:
         """Measures everything; ``keep`` is called after each system, so that an interruption loses no measurement. A
@@ -100,6 +106,8 @@ class Campaign:
         return pythons
 
     def _measure_ours(self, own: str, deployment: PeerDeployment, attempt: int, tick: Callable[[], object]) -> None:
+        if self._is_done(deployment.name, own, attempt, tick):
+            return
         with self._failing(deployment.name, own, attempt):
             log = self._folder / f"{deployment.format}_server.log"
             with deployment.running(log, packed=own == PACKED) as (served, server):
@@ -117,10 +125,23 @@ class Campaign:
     ) -> None:
         if any((item.model, item.system) == (deployment.name, peer.title) for item in self._outcome.failures):
             return
+        if self._is_done(deployment.name, peer.title, attempt, tick):
+            return
         with self._failing(deployment.name, peer.title, attempt):
             log = self._folder / f"{peer.name}.log"
             with running_peer(peer, python, deployment.model, log) as served:
                 self._measure(served, deployment.name, peer.title, attempt, tick)
+
+    def _is_done(self, model: str, system: str, attempt: int, tick: Callable[[], object]) -> bool:
+        """True if all cells of a system's pass are measured; else what is there of it is dropped."""
+        runs = self._outcome.runs
+        own = [run for run in runs if (run.model, run.system, run.attempt) == (model, system, attempt)]
+        if {run.cell for run in own} >= {*self._plan.cells}:
+            for _ in self._plan.cells:
+                tick()
+            return True
+        self._outcome.runs = [run for run in runs if run not in own]
+        return False
 
     def _measure(self, served: Served, model: str, system: str, attempt: int, tick: Callable[[], object]) -> None:
         plan = self._plan

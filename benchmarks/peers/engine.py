@@ -24,7 +24,7 @@ class Engine:
     """A loaded model; up to ``callers`` threads may call it at a time, each inference has ``threads`` threads."""
 
     def __init__(self, model: Path, *, threads: int, callers: int = 1) -> None:
-        self._model = _OnnxModel(model, threads) if model.suffix == ".onnx" else _OpenVinoModel(model, threads, callers)
+        self._model = _OnnxModel(model, threads) if model.is_file() else _OpenVinoModel(model, threads, callers)
         self.record: np.dtype[Any] = np.dtype(
             [(name, *self._model.inputs[name]) for name in sorted(self._model.inputs)]
         )

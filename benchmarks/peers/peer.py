@@ -57,7 +57,7 @@ class Peer:
 
 def _fastapi(launch: Launch) -> PeerCommand:
     # Measured: a single onnxruntime inference leaves cores idle, two at a time fill them; OpenVINO leaves none idle.
-    options = ["--threads", "2", "--callers", "2" if launch.model.suffix == ".onnx" else "1"]
+    options = ["--threads", "2", "--callers", "2" if launch.model.is_file() else "1"]
     return PeerCommand([*_module(launch, "fastapi.server"), *options])
 
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import Any, TypeVar
 
+from deployment_toolkit.errors import DataError
 from deployment_toolkit.files.atomic import write_text
+
+Record = TypeVar("Record")
+
+_NUMBERS = {"int": int, "float": float}
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
@@ -18,3 +25,16 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())
+
+
+def read_records(path: Path, kind: type[Record]) -> list[Record]:
+    """Rows of a CSV file, in their order, as records of a dataclass whose fields are int, float or str; empty if there
+    is no file. Raises DataError if it has other columns or a value that is no number where one is due."""
+    if not path.is_file():
+        return []
+    types: dict[str, Any] = {field.name: _NUMBERS.get(str(field.type), str) for field in fields(kind)}  # type: ignore[arg-type]
+    with path.open(newline="") as file:
+        try:
+            return [kind(**{name: types[name](text) for name, text in row.items()}) for row in csv.DictReader(file)]
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{path} has other columns or values than this version writes: move it away") from error

@@ -92,3 +92,6 @@ def test_cell_is_measured_until_each_connection_has_several_answers(tmp_path: Pa
         assert run.requests >= (ROUNDS - 2) * CONCURRENCY, "one second has time for two rounds at most"
         assert run.errors == 0
     assert kept
+    resumed = Campaign(plan, sample, str(WRK), tmp_path, tmp_path / "environments", outcome.runs[:1])
+    first, second = resumed.run(kept.append).runs
+    assert first is outcome.runs[0] and (second.system, second in outcome.runs) == (PACKED, False)
