@@ -6,17 +6,21 @@ from __future__ import annotations
 import argparse
 import logging
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from deployment_toolkit.core import Format
+from deployment_toolkit.deploying.deployment import Deployment
 from deployment_toolkit.deploying.loading import is_running, load_and_check
 from deployment_toolkit.deploying.model_repository import RepositoryOptions, add_model
-from deployment_toolkit.errors import BackendError, DeploymentError
+from deployment_toolkit.errors import BackendError, DeploymentError, InferenceError
 from deployment_toolkit.files.atomic import remove, write_text
 from deployment_toolkit.options.params import Plugin, add_dataclass, from_args
+from deployment_toolkit.triton_inference_runner.base import NO_PROCESS
+from deployment_toolkit.triton_server.model_processes import load_anew
 from navigator.deployments import MADE, Choice, ConfigOptions, Sources, find_choices
 from navigator.options import ContainerOptions, WorkspaceOptions, given, tell_unused
 
@@ -103,18 +107,32 @@ def _deploy(
             return
         try:
             for wanted in deployments:
-                load_and_check(
-                    target.server_url,
-                    wanted,
-                    method=target.model_control_mode,
-                    timeout_s=target.load_model_timeout_s,
-                )
+                _load(wanted, target)
             return
         except BackendError as error:
             if choice is choices[-1]:
                 raise
             following = choices[choices.index(choice) + 1].deployment.host
             logger.warning("%s; deploying it again with --host %s", error, following)
+
+
+def _load(deployment: Deployment, target: RepositoryOptions) -> None:
+    """Loads a deployment; a second time if the server had it loaded already and its process has ended since."""
+    load = partial(
+        load_and_check,
+        target.server_url,
+        deployment,
+        method=target.model_control_mode,
+        timeout_s=target.load_model_timeout_s,
+    )
+    try:
+        load()
+    except InferenceError as error:
+        if NO_PROCESS not in str(error):
+            raise
+        logger.warning("%s; it is loaded anew", error)
+        load_anew(target.model_repository / deployment.name)
+        load()
 
 
 def _done(written: bool) -> str:

@@ -82,9 +82,10 @@ def cpp_precision(model_format: Format, precision: Precision) -> str:
 
 
 def name_problems(name: str) -> Iterator[str]:
-    """Problems of a model's name, which is also the name of its folder in a repository."""
-    if not re.fullmatch(r"\w[\w.-]*", name):
-        yield "a model's name is made of letters, digits, '_', '-' and '.'"
+    """Problems of a model's name, which is also the name of its folder in a repository. Triton's HTTP front end does
+    not find a model by letters beyond ASCII."""
+    if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
+        yield "a model's name is made of letters from A to Z, digits, '_', '-' and '.'"
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from deployment_toolkit.server_access.url import Scheme, ServerUrl
 from deployment_toolkit.triton_inference_runner.sized_requests import sized_requests
 from deployment_toolkit.triton_server.remote import TritonServer
 
-_NO_PROCESS = "is not healthy"  # from Triton's message about a process of the Python backend that has ended
+NO_PROCESS = "is not healthy"  # from Triton's message about a process of the Python backend that has ended
 _LOAD_AGAIN = ": its process has ended, as when memory runs out; deploy the model again"
 
 logger = logging.getLogger("triton")
@@ -117,7 +117,7 @@ class TritonSession:
                 y_pred = response.result(self._response_wait_time_s)
             except InferenceError as error:
                 message = " ".join(str(error).split())
-                remedy = _LOAD_AGAIN if _NO_PROCESS in message else ""
+                remedy = _LOAD_AGAIN if NO_PROCESS in message else ""
                 raise InferenceError(f"batch {number} of {len(batch)} rows: {message}{remedy}") from error
             except TimeoutError as error:
                 response.abandon()

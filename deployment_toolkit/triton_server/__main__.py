@@ -22,7 +22,7 @@ from deployment_toolkit.triton_server.remote import TritonServer
 
 logger = logging.getLogger("triton")
 
-_LOOK_S = 1.0
+_LOOK_S = 1.0  # a look takes some milliseconds
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,9 @@ def main(argv: list[str]) -> None:
 
 def _watch(server: TritonServer, options: ServerOptions) -> None:
     """Returns when a server that this process started has ended."""
-    processes = ModelProcesses(server, restart=options.restart_unhealthy) if server.pid and not options.image else None
+    processes = None
+    if server.pid is not None and options.image is None:
+        processes = ModelProcesses(server, options.model_repository, restart=options.restart_unhealthy)
     while server.poll() is None:
         if processes is not None:
             processes.look()

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+from collections import Counter
 from pathlib import Path
 
 import psutil
@@ -19,55 +21,59 @@ _BACKEND = "python"
 _LOAD_TIMEOUT_S = 120.0
 
 
-class ModelProcesses:
-    """Watches the models of a server that this process has started. ``restart`` loads a model whose process has ended
-    again; without it, the end is only logged."""
+def load_anew(folder: Path) -> None:
+    """Makes the server load the model in this folder of its repository anew at the next request to load it, since the
+    files of its versions seem to have changed; a new date of the configuration would not do. Raises OSError if the
+    folder can't be written."""
+    for version in filter(Path.is_dir, folder.iterdir()):
+        os.utime(version)
 
-    def __init__(self, server: TritonServer, *, restart: bool) -> None:
-        self._server, self._restart = server, restart
-        self._models: dict[int, str] = {}  # by process id, at the last look
+
+class ModelProcesses:
+    """Watches the models of a server that this process has started for the models in ``repository``. ``restart`` loads
+    a model whose process has ended again; without it, the end is only logged."""
+
+    def __init__(self, server: TritonServer, repository: Path, *, restart: bool) -> None:
+        self._server, self._repository, self._restart = server, repository, restart
         self._suspects: set[str] = set()
         self._broken: set[str] = set()
 
     def look(self) -> None:
-        """Logs each model that has lost a process since the last look, and loads it again if asked. Call it about once
-        a second."""
-        running = self._running()
-        ended = {name for pid, name in self._models.items() if pid not in running}
-        self._models, suspects, self._suspects = running, self._suspects, set()
-        for name in ended | suspects | self._broken:
-            if self._is_whole(name):
-                self._broken.discard(name)
-            elif name not in self._broken and name in suspects:
-                self._broken.add(name)
-                self._mend(name)
-            elif name not in self._broken:
-                self._suspects.add(name)  # it may be about to be unloaded or loaded anew, so the next look decides
+        """Logs each model that has lacked a process at two looks, and loads it again if asked. Call it every second or
+        two."""
+        lacking = self._lacking()
+        # A model that is just being loaded or unloaded may lack a process for a moment.
+        ended = lacking & self._suspects
+        for name in ended - self._broken:
+            self._mend(name)
+        self._suspects, self._broken = lacking, ended
 
-    def _running(self) -> dict[int, str]:
-        """Models of the server's processes that run, by process id."""
-        found = {}
+    def _lacking(self) -> set[str]:
+        """Ready models of the Python backend with fewer processes than instances."""
+        processes = self._count_processes()
+        lacking = set()
+        with contextlib.suppress(ServerError):  # the server has ended, or unloads the model just now
+            for name in self._server.ready_models():
+                config = self._server.model_config(name)
+                groups = config["instance_group"]
+                instances = sum(group["count"] * max(1, len(group.get("gpus", ()))) for group in groups)
+                if config.get("backend") == _BACKEND and processes[name] < instances:
+                    lacking.add(name)
+        return lacking
+
+    def _count_processes(self) -> Counter[str]:
+        """Processes of the Python backend that run, by model."""
+        count: Counter[str] = Counter()
         with contextlib.suppress(psutil.Error):
             for process in psutil.Process(self._server.pid).children(recursive=True):
-                with contextlib.suppress(psutil.Error, StopIteration):
+                with contextlib.suppress(psutil.Error):
                     line = process.cmdline()  # empty if the process has ended
                     if line and Path(line[0]).name == _STUB:
-                        found[process.pid] = Path(line[1]).parent.parent.name  # MODEL/VERSION/model.py
-        return found
-
-    def _is_whole(self, name: str) -> bool:
-        """True if a process runs for each instance of the model, or the model is not loaded."""
-        try:
-            if not self._server.has_loaded(name):
-                return True
-            config = self._server.model_config(name)
-        except ServerError:
-            return True
-        instances = sum(group["count"] * max(1, len(group.get("gpus", ()))) for group in config["instance_group"])
-        return config.get("backend") != _BACKEND or list(self._models.values()).count(name) >= instances
+                        count[Path(line[1]).parent.parent.name] += 1  # MODEL/VERSION/model.py
+        return count
 
     def _mend(self, name: str) -> None:
-        remedy = "load it again, or start the server with --restart-unhealthy"
+        remedy = "deploy it again, or start the server with --restart-unhealthy"
         logger.error(
             "a process of model %s has ended, as when memory runs out: its requests fail, though the server calls it "
             "ready; %s",
@@ -77,8 +83,8 @@ class ModelProcesses:
         if not self._restart:
             return
         try:
-            self._server.unload_model(name)
-            self._server.wait_unloaded(name, _LOAD_TIMEOUT_S)
+            # It is not unloaded before: the server would wait for ever for requests that such a process has failed.
+            load_anew(self._repository / name)
             self._server.load_model(name, _LOAD_TIMEOUT_S)
-        except ServerError as error:
+        except (ServerError, OSError) as error:
             logger.error("model %s is not loaded again: %s", name, error)

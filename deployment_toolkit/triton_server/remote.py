@@ -135,6 +135,11 @@ class TritonServer:
             raise
         return True
 
+    def ready_models(self) -> list[str]:
+        """Names of the models of which the server has a version that is ready."""
+        with admin_client(self._url, timeout_s=_ANSWER_TIMEOUT_S) as client:
+            return sorted({entry["name"] for entry in client.index() if entry.get("state") == "READY"})
+
     def has_loaded(self, name: str) -> bool:
         """True if the server holds a version of the model in memory, or is loading or unloading one."""
         with admin_client(self._url, timeout_s=_ANSWER_TIMEOUT_S) as client:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from deployment_toolkit.core import LoadMethod
@@ -58,6 +59,28 @@ def test_original_command_falls_back_to_the_cpp_host(
     assert (second["host"], second["model"], second["config"]) == ("cpp", "reused", "reused")
     assert {path: path.stat().st_mtime_ns for path in files} == files
     assert "has no backend" not in caplog.text
+
+
+def test_model_whose_process_has_ended_is_loaded_by_the_next_deployment(
+    server: tuple[TritonServer, Path],
+    model: Path,
+    arguments: Arguments,
+    outcome: Outcome,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    running, repository = server
+    argv = arguments(
+        model, repository, "--host", "python", "--load-model", "--server-url", running.grpc_url, name="mortal"
+    )
+    main(argv)
+    version = str(repository / "mortal" / "1")
+    for process in psutil.Process(running.pid).children():
+        if version in " ".join(process.cmdline()):
+            process.kill()
+    caplog.clear()
+    main(argv)
+    assert (outcome()["model"], outcome()["config"], outcome()["status"]["state"]) == ("reused", "reused", "succeeded")
+    assert "its process has ended, as when memory runs out; deploy the model again; it is loaded anew" in caplog.text
 
 
 def test_missing_backend_of_a_polling_server_is_noticed_early(

@@ -239,6 +239,7 @@ def test_differences_name_the_settings_that_a_server_changed(server: TritonServe
         ({"engine_count_per_device": {DeviceKind.CPU: 0}}, "engine count cpu=0"),
         ({"version": 0}, "version 0"),
         ({"name": "../x"}, "a model's name is made of"),
+        ({"name": "modèle"}, "a model's name is made of letters from A to Z"),
     ],
 )
 def test_impossible_deployment_is_refused(changes: dict[str, Any], message: str) -> None:

@@ -3,11 +3,13 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from deployment_toolkit.core import Batching, DataloaderModule, Format, ModelModule
@@ -210,6 +212,9 @@ def test_interrupt_inside_a_long_call_of_a_library_ends_the_program(ending: sign
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None and process.stdout.readline() == "begins\n"
+        spent_s = psutil.Process(process.pid).cpu_times().user
+        while psutil.Process(process.pid).cpu_times().user < spent_s + 0.3:  # it is inside the call
+            time.sleep(0.02)
         process.send_signal(ending)
         try:
             _, told = process.communicate(timeout=10)
