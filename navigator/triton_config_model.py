@@ -15,7 +15,7 @@ from deployment_toolkit.core import Format
 from deployment_toolkit.deploying.loading import is_running, load_and_check
 from deployment_toolkit.deploying.model_repository import RepositoryOptions, add_model
 from deployment_toolkit.errors import BackendError, DeploymentError
-from deployment_toolkit.files.atomic import remove, write_text
+from deployment_toolkit.files.atomic import remove, require_writable, write_text
 from deployment_toolkit.options.params import Plugin, add_dataclass, from_args
 from navigator.deployments import MADE, Choice, ConfigOptions, Sources, find_choices
 from navigator.options import ContainerOptions, WorkspaceOptions, given, tell_unused
@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     if workspace.override_workspace:
         remove(results_path)
         remove(workspace.workspace_path / MADE)
+    require_writable(results_path)
     containers = from_args(ContainerOptions, args)
     tell_unused(given(containers, "framework_docker_image", "gpus"), "no container is started")
     if not target.load_model:

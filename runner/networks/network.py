@@ -9,6 +9,7 @@ from pathlib import Path
 
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Format
+from deployment_toolkit.files.scratch import entries
 from runner.command import Command
 
 
@@ -21,6 +22,11 @@ class PreparationStage:
     product: Path
     command: Callable[[], Command]
     advice: str = ""
+
+    @property
+    def is_done(self) -> bool:
+        """True if the product is there: a file, or a folder that holds something, as an empty mount point does not."""
+        return bool(entries(self.product)) if self.product.is_dir() else self.product.exists()
 
 
 @dataclass(frozen=True)

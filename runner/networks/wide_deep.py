@@ -8,6 +8,7 @@ from pathlib import Path
 
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import DataError
+from deployment_toolkit.files.patterns import below
 from runner.command import Command, module_command
 from runner.config.run import RunConfig
 from runner.networks.network import DeployedNetwork, PreparationStage, relative
@@ -27,7 +28,7 @@ class WideDeepNetwork(DeployedNetwork):
     def of(cls, config: RunConfig) -> WideDeepNetwork:
         """The network of a run."""
         dataset = config.dataset_dir
-        valid, train = (str(dataset / part / "*.parquet") for part in ("valid", "train"))
+        valid, train = (below(dataset / part, "*.parquet") for part in ("valid", "train"))
         return cls(ROOT / "model.py", ROOT / "dataloader.py", ROOT / "metrics.py", valid, train, config)
 
     def model_options(self) -> list[object]:
@@ -54,7 +55,7 @@ class WideDeepNetwork(DeployedNetwork):
 
     def raw_row_arguments(self, batch_size: int) -> list[object]:
         """Arguments with which a script reads the validation data before preprocessing."""
-        pattern = self.config.raw_rows_dir / "valid" / "*.parquet"
+        pattern = below(self.config.raw_rows_dir / "valid", "*.parquet")
         options: list[object] = ["--dataloader", ROOT / "raw_dataloader.py", "--data-pattern", pattern]
         return [*options, "--batch-size", batch_size, *self.specification_options()]
 
