@@ -108,7 +108,9 @@ _HOST_REMEDIES = {
     errno.EROFS: f"mount it writable or {_OTHER_PLACE}",
     errno.EACCES: f"give this user the permission or {_OTHER_PLACE}",
     errno.EPERM: f"give this user the permission or {_OTHER_PLACE}",
+    errno.EIO: f"check the disk or {_OTHER_PLACE}",
     errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOTDIR: f"{_OTHER_PLACE}, which is not below a file",
     errno.ELOOP: "remove the link that leads back to itself",
 }
 _FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -59,11 +59,13 @@ class Executor:
         except DeploymentError as error:
             record.state, record.message = StageState.FAILED, str(error)
         except Exception as error:  # a bug in this project must not stop the other experiments
-            record.state, record.message = StageState.FAILED, f"{type(error).__name__}: {error}"
-            if host_problem(error) is None:
+            problem = host_problem(error)
+            if problem is None:
+                record.message = f"{type(error).__name__}: {error}"
                 self._console.show(traceback.format_exc())
             else:
-                record.message = f"{getattr(error, 'filename', None) or error}: {host_problem(error)}"
+                record.message = f"{getattr(error, 'filename', None) or error}: {problem}"
+            record.state = StageState.FAILED
         finally:
             record.seconds = time.monotonic() - started
             self._console.finished(record)

@@ -231,8 +231,21 @@ def test_full_disk_for_a_model_is_one_line(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: DiskUsage(2**40, 2**40, 1))
     argv = ["convert", "--model-name", "tiny", "--model-path", model, "--output-path", tmp_path / "converted"]
     argv += ["--workspace-path", tmp_path / "navigator"]
-    assert "GiB on the disk" in fail(model_navigator, *argv)
+    assert "KiB on the disk" in fail(model_navigator, *argv)
     assert not (tmp_path / "converted").exists()
+
+
+def test_long_name_is_one_line(fail: Fail, tmp_path: Path, tiny_onnx: Callable[..., Path]) -> None:
+    model, name = tiny_onnx(tmp_path / "model.onnx"), "n" * 260
+    options = ["--model-repository", tmp_path / "store", "--workspace-path", tmp_path / "navigator"]
+    argv = ["triton-config-model", "--model-path", model, *options]
+    assert "its name has 260 bytes, a folder's name at most 255" in fail(model_navigator, *argv, "--model-name", name)
+    assert "File name too long; choose a shorter name" in fail(
+        model_navigator, "convert", "-n", "tiny", "-p", model, "-o", tmp_path / name
+    )
+    assert "File name too long; choose a shorter name" in fail(
+        model_navigator, "convert", "-n", "tiny", "-p", tmp_path / name
+    )
 
 
 def test_missing_dump_is_one_line(fail: Fail, tmp_path: Path) -> None:

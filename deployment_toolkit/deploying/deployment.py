@@ -83,8 +83,8 @@ def name_problems(name: str) -> Iterator[str]:
     """Problems of a model's name, which is also the name of its folder in a repository."""
     if not re.fullmatch(r"\w[\w.-]*", name):
         yield "a model's name is made of letters, digits, '_', '-' and '.'"
-    if len(name.encode()) > _MOST_NAME_BYTES:
-        yield f"its name has {len(name.encode())} bytes, a folder's name at most {_MOST_NAME_BYTES}: choose a shorter one"
+    if (size := len(name.encode())) > _MOST_NAME_BYTES:
+        yield f"its name has {size} bytes, a folder's name at most {_MOST_NAME_BYTES}: choose a shorter one"
 
 
 @dataclass(frozen=True)

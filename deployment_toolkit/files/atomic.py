@@ -85,7 +85,7 @@ def require_free_space(folder: Path, needed_bytes: int, purpose: str) -> None:
     existing = next(parent for parent in (folder, *folder.resolve().parents) if parent.exists())
     free_bytes = shutil.disk_usage(existing).free
     if free_bytes < needed_bytes:
-        shown = folder.parent if is_scratch(folder) else folder
+        shown = next((item.parent for item in (folder, *folder.parents) if is_scratch(item)), folder)
         raise DataError(
             f"{purpose} needs {size_words(needed_bytes)} on the disk of {shown}, {size_words(free_bytes)} are free: "
             f"make room for {size_words(needed_bytes - free_bytes)} more or choose another folder"

@@ -19,6 +19,7 @@ from deployment_toolkit.errors import DataError
 _MARKER = re.compile(r"_SUCCESS|_metadata|_common_metadata|_(started|committed)_.*|.*\.crc")
 # Folders that tell of a table in which not all files hold valid rows.
 _TABLES = {"_delta_log": "a Delta table", ".hoodie": "a Hudi table", "_temporary": "written only in part"}
+_PLAIN_PATH = re.compile(r"[\w/.,+= -]*")
 _LITERAL = re.compile(r"\[([*?\[])\]")  # as glob.escape makes it
 
 
@@ -60,8 +61,11 @@ def find_files(patterns: Sequence[str]) -> list[Path]:
 
 @contextlib.contextmanager
 def plain_name(folder: Path) -> Iterator[Path]:
-    """Another path of a folder in this process, for a library that takes letters of its own path for a pattern or an
-    address; it is gone after the block."""
+    """Path of a folder for a library that takes some letters for a pattern or an address. If its path has such, this is
+    another path of it in this process, which is gone after the block."""
+    if _PLAIN_PATH.fullmatch(str(folder)):
+        yield folder
+        return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield Path("/proc/self/fd", str(descriptor))

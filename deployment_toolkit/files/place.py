@@ -47,8 +47,8 @@ def find_place(path: Path, *, replaces_all: bool) -> Place:
     held = entries(target)
     if held and not replaces_all:
         raise DataError(
-            f"{path} can't be written: it is a folder that can't be renamed, as a mount point or the current folder, "
-            f"and holds {held[0].name}; empty it or name a folder in it"
+            f"{path} can't be written: this folder can't be renamed (it is a mount point, the current folder or in a "
+            f"folder of another user) and holds {held[0].name}; empty it or name a folder in it"
         )
     return Place(target, target, True)
 

@@ -175,7 +175,11 @@ def _taken_over(path: Path, stack: contextlib.ExitStack) -> bool:
 def _remove(scratch: Path) -> bool:
     """Removes a scratch folder; true if it is gone. Nothing is raised, so that the error of a block is seen."""
     if _finish(scratch):
-        shutil.rmtree(scratch, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            for item in scratch.iterdir():
+                if item.is_dir() and not item.is_symlink():
+                    shutil.rmtree(item, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)  # the lock last: the rest of a removal that is broken off is found
     gone = not scratch.exists()
     if not gone:
         logger.warning("%s can't be removed: look into it and do it by hand", scratch)

@@ -212,8 +212,9 @@ def run_entry_point(main: Callable[[list[str]], int | None], argv: Sequence[str]
         problem = host_problem(error)
         if problem is None:
             raise
-        told = getattr(error, "filename", None) or error
-        print(f"error: {' '.join(str(told).split())} can't be used: {problem}", file=sys.stderr)
+        file = getattr(error, "filename", None)
+        told = f"{error} ({problem})" if file is None else f"{file} can't be used: {problem}"
+        print(f"error: {' '.join(told.split())}", file=sys.stderr)
         code = 1
     gc.freeze()  # the interpreter searches for garbage once more at its end, which takes as long
     sys.exit(code or 0)

@@ -60,7 +60,7 @@ class DumpWriter:
 
     def __init__(self, options: DumpOptions) -> None:
         self._options = options
-        self._path = options.output_dir.resolve()
+        self._path = options.output_dir
         self._stack = contextlib.ExitStack()
         self._files: DumpFiles
         self._requests = RequestsWriter()

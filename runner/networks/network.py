@@ -25,8 +25,8 @@ class PreparationStage:
 
     @property
     def is_done(self) -> bool:
-        """True if the product is there: a file, or a folder that holds something, as an empty mount point does not."""
-        return bool(entries(self.product)) if self.product.is_dir() else self.product.exists()
+        """True if the product is there."""
+        return is_there(self.product)
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,11 @@ class DeployedNetwork(ABC):
     @abstractmethod
     def training_stage(self, checkpoint: str, folder: Path) -> PreparationStage:
         """The stage that trains a checkpoint into ``folder``."""
+
+
+def is_there(path: Path) -> bool:
+    """True for a file, and for a folder that holds something, as an empty mount point does not."""
+    return bool(entries(path)) if path.is_dir() else path.exists()
 
 
 def relative(path: Path) -> str:

@@ -11,7 +11,7 @@ from deployment_toolkit.errors import DataError
 from deployment_toolkit.files.patterns import below
 from runner.command import Command, module_command
 from runner.config.run import RunConfig
-from runner.networks.network import DeployedNetwork, PreparationStage, relative
+from runner.networks.network import DeployedNetwork, PreparationStage, is_there, relative
 
 _SPECIFICATION = "feature_spec.yaml"
 _WIDTHS = ("embedding_sizes.json", "embedding_sizes.yaml")
@@ -70,7 +70,7 @@ class WideDeepNetwork(DeployedNetwork):
         stages = [
             PreparationStage(
                 "demo data",
-                valid if valid.exists() else raw,
+                valid if is_there(valid) else raw,
                 lambda: module_command("demo_data", "widedeep.synthetic", "--output-dir", raw, *demo),
                 f"no data: neither {relative(dataset)} nor {relative(raw)} is there, so demo data is generated. For "
                 f"the Outbrain data unzip Kaggle's files into {relative(raw)}",

@@ -37,8 +37,10 @@ def load_checkpoint(network: Network, directory: Path) -> None:
     Raises ModelError if there is none, if it can't be read, or if its variables are not this network's. The error then
     names the missing variables, the unexpected ones and those of another shape, and the options that would fit.
     """
-    prefix = tf.train.latest_checkpoint(str(directory)) if directory.is_dir() else None
-    if prefix is None:
+    # latest_checkpoint would take letters of the path for a pattern.
+    state = tf.train.get_checkpoint_state(str(directory)) if directory.is_dir() else None
+    prefix = "" if state is None else state.model_checkpoint_path
+    if not prefix or not Path(f"{prefix}.index").is_file():
         raise ModelError(
             f"there is no checkpoint in {directory}: train one (scripts/train.sh) or give --checkpoint-dir a folder "
             "that holds a file named 'checkpoint' and its data"

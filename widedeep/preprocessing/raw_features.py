@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from deployment_toolkit.core import Array, Arrays, ModelSpec, TensorSpec
 from deployment_toolkit.errors import DataError, InputError
+from deployment_toolkit.files.patterns import plain_name
 from deployment_toolkit.library.base import FrameworkSession
 from widedeep.features.columns import columns_of
 from widedeep.features.spec import FeatureSpec
@@ -76,7 +77,8 @@ def load_raw_features(workflow_path: Path, spec: FeatureSpec) -> RawFeatures:
             f"there is no workflow at {workflow_path}: give the folder workflow/ of a preprocessed data set"
         )
     try:
-        workflow = nvtabular.Workflow.load(workflow_path)
+        with plain_name(workflow_path) as plain:
+            workflow = nvtabular.Workflow.load(plain)
     except Exception as error:  # a pickle can raise any error
         raise DataError(
             f"workflow {workflow_path} can't be read: {error or type(error).__name__}; preprocess the data again"
