@@ -12,7 +12,7 @@ from urllib.request import url2pathname
 
 from deployment_toolkit.errors import DataError, ModelError
 from deployment_toolkit.files.archive import unpack
-from deployment_toolkit.files.atomic import replace_when_complete
+from deployment_toolkit.files.atomic import remove, replace_when_complete
 from deployment_toolkit.files.download import download, require_sha256
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 
@@ -46,7 +46,8 @@ def install(archive: Path, folder: Path) -> None:
     it does not contain exactly one checkpoint; then there is no folder.
     """
     with replace_when_complete(folder) as beside:
-        unpacked = beside.parent / ".unpacked"
+        beside.mkdir()
+        unpacked = beside / ".unpacked"
         unpack(archive, unpacked)
         found = sorted({state.parent for state in unpacked.rglob(STATE_FILE) if _is_checkpoint(state.parent)})
         if len(found) != 1:
@@ -55,7 +56,9 @@ def install(archive: Path, folder: Path) -> None:
                 f"{archive} must hold one TensorFlow checkpoint, a folder with a file {STATE_FILE} and its *.index, "
                 f"found {names}: unpack it by hand and copy the right folder to {folder}"
             )
-        found[0].rename(beside)
+        for item in found[0].iterdir():
+            item.rename(beside / item.name)
+        remove(unpacked)
 
 
 def _is_checkpoint(folder: Path) -> bool:

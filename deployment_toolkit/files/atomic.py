@@ -10,7 +10,7 @@ from pathlib import Path
 
 from deployment_toolkit.errors import DataError, DeploymentError, host_problem
 from deployment_toolkit.files.place import Place, find_place, unwritable
-from deployment_toolkit.files.scratch import fill, is_scratch, put_in_place, remove_left, scratch_folder
+from deployment_toolkit.files.scratch import fill, put_in_place, remove_left, scratch_names
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # such an error names no file
 _CANT_RENAME = (errno.EXDEV, errno.EBUSY)  # a folder of a container's image; one that another process has mounted
@@ -18,31 +18,31 @@ _CANT_RENAME = (errno.EXDEV, errno.EBUSY)  # a folder of a container's image; on
 
 @contextlib.contextmanager
 def replace_when_complete(path: Path, *, replaces_all: bool = False) -> Iterator[Path]:
-    """Yields a free path for a new file or folder, different for each call, in a hidden folder on the disk of ``path``;
-    its name is that of ``path``. It replaces ``path`` when the block ends without an error, else it is removed. Files
-    that the block makes beside it under names that begin with its own are put beside ``path``.
+    """Yields a free hidden path on the disk of ``path``, different for each call, for a new file or folder. It replaces
+    ``path`` when the block ends without an error, else it is removed. What the block makes beside it under a name that
+    begins with its own (``<beside>.data``) is put beside ``path`` likewise.
 
     A link is followed. A folder that can't be renamed, as a mount point, is filled: it must be empty, or with
-    ``replaces_all`` its content is replaced. Folders that killed processes left beside are removed. Raises DataError if
-    ``path`` can't be written: at once, as far as can be told.
+    ``replaces_all`` its content is replaced. What killed processes left there is removed. Raises DataError if ``path``
+    can't be written: at once, as far as can be told.
     """
     place = find_place(path, replaces_all=replaces_all)
     with _told(path, place), contextlib.ExitStack() as stack:
-        remove_left(place.scratch_parent)
-        scratch = stack.enter_context(scratch_folder(place.scratch_parent, place.path.name, fills=place.is_filled))
-        yield scratch / place.path.name
+        remove_left(place.scratch_folder)
+        scratch = stack.enter_context(scratch_names(place.scratch_folder, place.path.name, fills=place.is_filled))
+        yield scratch.path("partial")
         try:
-            (fill if place.is_filled else put_in_place)(scratch, place.path)
+            (fill if place.is_filled else put_in_place)(scratch)
         except OSError as error:
             if place.is_filled or error.errno not in _CANT_RENAME or not place.path.is_dir():
                 raise
-            fill(scratch, place.path)
+            fill(scratch)
 
 
 def require_writable(path: Path) -> None:
     """Raises DataError if ``replace_when_complete`` could not write ``path``: before the work whose result it takes."""
     place = find_place(path, replaces_all=False)
-    with _told(path, place), scratch_folder(place.scratch_parent, place.path.name):
+    with _told(path, place), scratch_names(place.scratch_folder, place.path.name):
         pass
 
 
@@ -55,7 +55,7 @@ def _told(path: Path, place: Place) -> Iterator[None]:
         raise
     except OSError as error:
         file = str(error.filename or "")
-        is_ours = file.startswith(f"{place.scratch_parent}/.") or file == str(place.path)
+        is_ours = file.startswith(f"{place.scratch_folder}/.") or file == str(place.path)
         if not (is_ours or error.errno in _FULL):
             raise
         raise DataError(unwritable(path, error)) from error
@@ -85,9 +85,8 @@ def require_free_space(folder: Path, needed_bytes: int, purpose: str) -> None:
     existing = next(parent for parent in (folder, *folder.resolve().parents) if parent.exists())
     free_bytes = shutil.disk_usage(existing).free
     if free_bytes < needed_bytes:
-        shown = next((item.parent for item in (folder, *folder.parents) if is_scratch(item)), folder)
         raise DataError(
-            f"{purpose} needs {size_words(needed_bytes)} on the disk of {shown}, {size_words(free_bytes)} are free: "
+            f"{purpose} needs {size_words(needed_bytes)} on the disk of {folder}, {size_words(free_bytes)} are free: "
             f"make room for {size_words(needed_bytes - free_bytes)} more or choose another folder"
         )
 

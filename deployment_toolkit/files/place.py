@@ -17,11 +17,11 @@ from deployment_toolkit.files.scratch import entries
 
 @dataclass(frozen=True)
 class Place:
-    """The path to write, which is no link, and the folder for its scratch folder: the one above, or the path itself,
-    if that is a folder that can't be renamed (``is_filled``)."""
+    """The path to write, which is no link, and the folder for its scratch names: the one above, or the path itself, if
+    that is a folder that can't be renamed (``is_filled``)."""
 
     path: Path
-    scratch_parent: Path
+    scratch_folder: Path
     is_filled: bool
 
 

@@ -9,6 +9,7 @@ import onnx
 
 from deployment_toolkit.errors import ConversionError
 from deployment_toolkit.files.atomic import require_free_space
+from deployment_toolkit.files.scratch import final_name
 from deployment_toolkit.library.onnx.external import external_files
 from deployment_toolkit.library.onnx.reading import external_tensors, load_weights, read_onnx, weights_of
 
@@ -34,7 +35,8 @@ def save_onnx(model: Any, source: Path, target: Path) -> None:
     if needed <= MOST_BYTES:
         load_weights(model, source.parent)
     else:
-        _move_weights(model, source.parent, target.with_name(f"{target.name}.data"))
+        name = f"{final_name(target)}.data"
+        _move_weights(model, source.parent, target.with_name(f"{target.name}.data"), name)
     onnx.save(model, str(target))
 
 
@@ -46,8 +48,9 @@ def require_one_file(model: Any, source: Path) -> None:
         )
 
 
-def _move_weights(model: Any, folder: Path, target: Path) -> None:
-    """Copies the weights into one file, and tells the tensors their new places."""
+def _move_weights(model: Any, folder: Path, target: Path, name: str) -> None:
+    """Copies the weights into the file ``target``, and tells the tensors their new places in it, under its later
+    name."""
     placed: dict[tuple[Path, int, int], int] = {}
     with target.open("wb") as data:
         for tensor in external_tensors(model):
@@ -55,7 +58,7 @@ def _move_weights(model: Any, folder: Path, target: Path) -> None:
             if source not in placed:
                 placed[source] = data.seek(-data.tell() % _ALIGNMENT, 1)
                 _copy_range(*source, data)
-            told = {"location": target.name, "offset": placed[source], "length": source[2]}
+            told = {"location": name, "offset": placed[source], "length": source[2]}
             del tensor.external_data[:]
             for key, value in told.items():
                 tensor.external_data.add(key=key, value=str(value))

@@ -18,6 +18,7 @@ from deployment_toolkit.files.atomic import (
     size_words,
     write_text,
 )
+from deployment_toolkit.files.scratch import final_name
 
 
 def names(folder: Path) -> list[str]:
@@ -35,7 +36,6 @@ def test_folder_replaces_a_file_or_folder(tmp_path: Path, before: str) -> None:
         path.mkdir()
         (path / "old").touch()
     with replace_when_complete(path) as beside:
-        assert beside.name == "model"
         beside.mkdir()
         (beside / "new").touch()
     assert (names(path), names(path.parent)) == (["new"], ["model"])
@@ -70,9 +70,11 @@ def test_link_to_nowhere_is_refused_before_the_work(tmp_path: Path) -> None:
 
 def test_files_named_after_the_new_one_come_with_it(tmp_path: Path) -> None:
     with replace_when_complete(tmp_path / "model.onnx") as beside:
-        for name in ("model.onnx", "model.onnx.data", "scrap"):
-            beside.with_name(name).write_text(name)
-    assert names(tmp_path) == ["model.onnx", "model.onnx.data"]
+        for path in (beside, beside.with_name(f"{beside.name}.data")):
+            path.write_text(final_name(path))
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(
+        ("model.onnx", "model.onnx.data"), "model.onnx"
+    )
 
 
 def test_current_folder_is_filled_if_it_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Scratch folders of processes that live, were killed, or are on another host."""
+"""Scratch names of processes that live, were killed, or are on another host."""
 
 from __future__ import annotations
 
@@ -58,13 +58,14 @@ def writer(path: Path, *options: str, cwd: Path | None = None) -> Iterator[subpr
 
 
 def left_in(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if scratch.is_scratch(path)]
+    return sorted(folder.glob(".*"))
 
 
 def test_leftovers_of_a_killed_process_are_removed_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with writer(tmp_path / "model"):
         pass
-    (left,) = left_in(tmp_path)
+    _, left = left_in(tmp_path)
+    assert (left / "a").is_file()
     write_text(tmp_path / "other", "text")
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
     assert caplog.messages == [f"removed what a killed process had left: {left}"]
@@ -74,7 +75,7 @@ def test_leftovers_of_a_killed_process_are_removed_and_told(tmp_path: Path, capl
 def test_folder_of_a_living_process_stays(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with writer(tmp_path / "model") as living:
         write_text(tmp_path / "other", "text")
-        assert len(left_in(tmp_path)) == 1
+        assert len(left_in(tmp_path)) == 2
         living.communicate("")
     assert (tmp_path / "model" / "a").read_text() == "new"
     assert (left_in(tmp_path), caplog.messages) == ([], [])
@@ -86,11 +87,11 @@ def test_folder_of_another_host_stays(
 ) -> None:
     with writer(tmp_path / "model"):
         pass
-    (left,) = left_in(tmp_path)
-    other = left.rename(tmp_path / re.sub(r"\.[0-9a-f]{8}-", ".00000000-", left.name))
+    for left in left_in(tmp_path):
+        left.rename(tmp_path / re.sub(r"\.[0-9a-f]{8}-", ".01234567-", left.name))
     monkeypatch.setattr(scratch, "is_of_one_kernel", lambda folder: not shared)
     write_text(tmp_path / "other", "text")
-    assert other.exists() is stays
+    assert len(left_in(tmp_path)) == 2 * stays
 
 
 @pytest.mark.parametrize("place", ["beside", "filled"])
@@ -115,8 +116,8 @@ def test_replacement_in_which_a_process_was_killed_is_ended(place: str, method: 
 def test_killed_while_new_entries_came_goes_on(tmp_path: Path) -> None:
     with writer(tmp_path / "model"):
         pass
-    (left,) = left_in(tmp_path)
-    (left / ".lock").write_text("model\0fills")
-    (left / ".emptied").mkdir()
+    lock, _ = left_in(tmp_path)
+    lock.write_text("model\0fills")
+    lock.with_suffix(".emptied").mkdir()
     write_text(tmp_path / "other", "text")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "other"]
