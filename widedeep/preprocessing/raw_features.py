@@ -15,7 +15,6 @@ import pyarrow as pa
 
 from deployment_toolkit.core import Array, Arrays, ModelSpec, TensorSpec
 from deployment_toolkit.errors import DataError, InputError
-from deployment_toolkit.files.patterns import plain_name
 from deployment_toolkit.library.base import FrameworkSession
 from widedeep.features.columns import columns_of
 from widedeep.features.spec import FeatureSpec
@@ -77,8 +76,7 @@ def load_raw_features(workflow_path: Path, spec: FeatureSpec) -> RawFeatures:
             f"there is no workflow at {workflow_path}: give the folder workflow/ of a preprocessed data set"
         )
     try:
-        with plain_name(workflow_path) as plain:
-            workflow = nvtabular.Workflow.load(plain)
+        workflow = nvtabular.Workflow.load(workflow_path)
     except Exception as error:  # a pickle can raise any error
         raise DataError(
             f"workflow {workflow_path} can't be read: {error or type(error).__name__}; preprocess the data again"

@@ -314,7 +314,7 @@ def test_specification_and_embedding_sizes_are_used_and_kept(tmp_path: Path) -> 
 def test_output_folder_may_be_a_link_and_have_the_letters_of_patterns(
     raw_dir: Path, output_dir: Path, tmp_path: Path
 ) -> None:
-    disk, link = tmp_path / "disk::[2] it's é *", tmp_path / "outbrain [2]"
+    disk, link = tmp_path / "disk [2] it's é *", tmp_path / "outbrain [2]"
     disk.mkdir()
     link.symlink_to(disk)
     preprocess(PreprocessingOptions(raw_dir, link))
