@@ -24,7 +24,7 @@ from deployment_toolkit.files.atomic import (
 from deployment_toolkit.hardware import require_gpu
 from deployment_toolkit.library import registry
 from deployment_toolkit.library.base import CopyModel
-from deployment_toolkit.library.model_files import fingerprint_of, stored_bytes
+from deployment_toolkit.library.model_files import fingerprint_of, same_model, stored_bytes
 from deployment_toolkit.options.command_line import DATALOADER, call_plugin
 from deployment_toolkit.options.params import add_dataclass, from_args, load_module, option
 from deployment_toolkit.rows.sample import first_rows
@@ -250,7 +250,7 @@ def _hand_over(results: Sequence[dict[str, Any]], source: Path, output_path: Pat
     made = Path(first["path"])
     if output_path is None:
         logger.info("%s is in %s", first["name"], made)
-    elif output_path.exists() and fingerprint_of(made) == fingerprint_of(output_path):
+    elif same_model(made, output_path):
         logger.info("%s is at %s already", first["name"], output_path)
     else:
         with replace_when_complete(output_path) as beside:

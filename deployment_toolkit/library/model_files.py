@@ -56,6 +56,14 @@ def fingerprint_of(path: Path) -> str:
     return " ".join(map(fingerprint.of_path, (path, *weight_files(path).values())))
 
 
+def same_model(left: Path, right: Path) -> bool:
+    """True if both stored models are there, whole and with the same content."""
+    try:
+        return left.exists() and right.exists() and fingerprint_of(left) == fingerprint_of(right)
+    except ModelError:
+        return False
+
+
 def stored_bytes(path: Path) -> int:
     """Size of a stored model with its weights. Raises ModelError if a part of it is missing."""
     return sum(map(size_bytes, (path, *weight_files(path).values())))
