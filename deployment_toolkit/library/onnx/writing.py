@@ -56,7 +56,7 @@ def _move_weights(model: Any, folder: Path, target: Path, name: str) -> None:
         for tensor in external_tensors(model):
             source = weights_of(tensor, folder)
             if source not in placed:
-                placed[source] = data.seek(-data.tell() % _ALIGNMENT, 1)
+                placed[source] = data.seek(-data.tell() % _ALIGNMENT if source[2] else 0, 1)
                 _copy_range(*source, data)
             told = {"location": name, "offset": placed[source], "length": source[2]}
             del tensor.external_data[:]

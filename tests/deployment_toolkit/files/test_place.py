@@ -119,7 +119,9 @@ def test_own_folder_below_one_of_another_user_is_filled(tmp_path: Path) -> None:
     os.chown(own, NOBODY, NOBODY)
     for folder in (tmp_path, *tmp_path.parents[:2]):
         folder.chmod(0o755)
-    program = "import os, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534); " "exec(sys.argv.pop(1))"
+    # This user may not read Python's own files, so all is imported before.
+    loaded = "import os, sys; import pyarrow.parquet; import deployment_toolkit.files.atomic"
+    program = f"{loaded}; os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY}); exec(sys.argv.pop(1))"
     argv = [sys.executable, "-c", program, WRITE]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     said = [
