@@ -122,8 +122,8 @@ def train(
     writes the checkpoint with its description; an earlier one is replaced at the end."""
     from widedeep.model.checkpoint import save_checkpoint
 
-    require_free_space(options.checkpoint_dir, 4 * network.model.count_params() * 2, "a checkpoint")
     with replace_when_complete(options.checkpoint_dir) as beside:
+        require_free_space(beside.parent, 4 * network.model.count_params() * 2, "a checkpoint")
         _fit(network, patterns, rows, description, options)
         save_checkpoint(network, beside)
         (beside / DESCRIPTION_NAME).write_text(description.to_yaml())

@@ -124,8 +124,8 @@ def _write_texts(version_folder: Path, package: Package) -> None:
 
 def _copy_version(version_folder: Path, package: Package) -> None:
     needed_bytes = sum(map(size_bytes, package.files.values())) + _RESERVE_BYTES
-    require_free_space(version_folder, needed_bytes, f"model {package.name}")
     with replace_when_complete(version_folder, replaces_all=True) as beside:
+        require_free_space(beside.parent, needed_bytes, f"model {package.name}")
         beside.mkdir()
         for name, path in package.files.items():
             (beside / name).parent.mkdir(parents=True, exist_ok=True)

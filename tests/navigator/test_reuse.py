@@ -67,7 +67,7 @@ def test_second_convert_reuses_everything(
 def test_changed_weights_beside_the_source_are_converted_again(
     command: list[str], model: Path, done: Done, tmp_path: Path
 ) -> None:
-    external = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 20}
+    external = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 60}
     onnx.save(onnx.load(str(model)), str(model), **external)
     main([*command, "-p", str(model)])
     changed = onnx.load(str(model))

@@ -14,6 +14,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from deployment_toolkit.errors import ModelError
+from deployment_toolkit.files.patterns import plain_name
 from widedeep.model.network import Network
 
 _PREFIX = "model/"
@@ -46,18 +47,19 @@ def load_checkpoint(network: Network, directory: Path) -> None:
             "that holds a file named 'checkpoint' and its data"
         )
     try:
-        reader = tf.train.load_checkpoint(prefix)
-        stored = {
-            name: tuple(shape)
-            for name, shape in reader.get_variable_to_shape_map().items()
-            if name.endswith(_SUFFIX) and ".OPTIMIZER_SLOT" not in name
-        }
-        # In addition to the model, a checkpoint may hold counters and optimizers.
-        found = {name: shape for name, shape in stored.items() if name.startswith(_PREFIX)} or stored
-        variables = checkpoint_names(network)
-        _check_same(directory, {name: tuple(variable.shape) for name, variable in variables.items()}, found)
-        for name, variable in variables.items():
-            variable.assign(reader.get_tensor(name))
+        with plain_name(Path(prefix).parent) as folder:
+            reader = tf.train.load_checkpoint(str(folder / Path(prefix).name))
+            stored = {
+                name: tuple(shape)
+                for name, shape in reader.get_variable_to_shape_map().items()
+                if name.endswith(_SUFFIX) and ".OPTIMIZER_SLOT" not in name
+            }
+            # In addition to the model, a checkpoint may hold counters and optimizers.
+            found = {name: shape for name, shape in stored.items() if name.startswith(_PREFIX)} or stored
+            variables = checkpoint_names(network)
+            _check_same(directory, {name: tuple(variable.shape) for name, variable in variables.items()}, found)
+            for name, variable in variables.items():
+                variable.assign(reader.get_tensor(name))
     except (tf.errors.OpError, ValueError, RuntimeError, LookupError) as error:  # the reader raises several kinds
         raise ModelError(f"checkpoint {prefix} can't be read: {error}; copy or train it again") from error
 
