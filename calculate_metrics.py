@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from deployment_toolkit.files.atomic import require_writable
 from deployment_toolkit.options.command_line import METRICS, read_command_line
 from deployment_toolkit.options.params import option, run_entry_point
 from deployment_toolkit.results.tables import write_csv
@@ -29,6 +30,7 @@ def main(argv: list[str]) -> None:
     command = read_command_line(__doc__, argv, [MetricsOptions], [METRICS])
     options = command.get(MetricsOptions)
     dump = Dump(options.dump_dir)
+    require_writable(options.csv)
     metrics = dump_metrics(command.call(METRICS), dump)
     for name, value in metrics.items():
         logger.info("%s %.6f over %d rows", name, value, dump.rows)

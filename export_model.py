@@ -10,7 +10,7 @@ from typing import Any
 
 from deployment_toolkit.core import Batch, Format, Mnemonic
 from deployment_toolkit.errors import DataError
-from deployment_toolkit.files.atomic import replace_when_complete
+from deployment_toolkit.files.atomic import replace_when_complete, require_writable
 from deployment_toolkit.library import registry
 from deployment_toolkit.options.command_line import DATALOADER, MODEL, CommandLine, read_command_line
 from deployment_toolkit.options.params import option, run_entry_point
@@ -57,6 +57,7 @@ def main(argv: list[str]) -> None:
 def export(options: ExportOptions, saver: Any, command: CommandLine) -> None:
     """Loads the model, checks the first batch if there is a dataloader, and writes the model."""
     started = time.monotonic()
+    require_writable(options.output_path)
     logger.info("loading %s", options.input_path)
     session = command.make(registry.loader(options.input_type)).load(options.input_path)
     if command.names(DATALOADER):

@@ -21,6 +21,8 @@ DeploymentError               one line: the problem, its place, the remedy; exit
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterable
 
 
@@ -95,6 +97,32 @@ class ProcessError(DeploymentError):
         self.returncode = returncode
         self.stdout = stdout
         self.stderr = stderr
+
+
+_OTHER_PLACE = "choose another place"
+# Errors of a host rather than of a program, and what helps.
+_HOST_REMEDIES = {
+    errno.ENOSPC: f"make room or {_OTHER_PLACE}",
+    errno.EDQUOT: f"make room or {_OTHER_PLACE}",
+    errno.EFBIG: f"{_OTHER_PLACE}, on a file system that holds files of this size",
+    errno.EROFS: f"mount it writable or {_OTHER_PLACE}",
+    errno.EACCES: f"give this user the permission or {_OTHER_PLACE}",
+    errno.EPERM: f"give this user the permission or {_OTHER_PLACE}",
+    errno.EIO: f"check the disk or {_OTHER_PLACE}",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOTDIR: f"{_OTHER_PLACE}, which is not below a file",
+    errno.ELOOP: "remove the link that leads back to itself",
+}
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def host_problem(error: BaseException) -> str | None:
+    """Reason and remedy, as one phrase, of an error that the host causes: its disk is full or read-only, a permission
+    is missing, a name is too long. None for any other error."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number not in _HOST_REMEDIES:  # libraries pass on a full disk as text
+        number = next((full for full in _FULL if os.strerror(full) in str(error)), None)
+    return None if number is None else f"{os.strerror(number)}; {_HOST_REMEDIES[number]}"
 
 
 def require_at_least(name: str, value: float, least: int) -> None:

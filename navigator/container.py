@@ -4,9 +4,9 @@ TensorRT."""
 from __future__ import annotations
 
 import codecs
+import glob
 import logging
 import os
-import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,6 +19,7 @@ from deployment_toolkit.containers.engine import ContainerEngine
 from deployment_toolkit.containers.spec import ContainerSpec
 from deployment_toolkit.core import Format
 from deployment_toolkit.errors import DeviceError, UsageError
+from deployment_toolkit.files.patterns import folder_of
 from deployment_toolkit.hardware import gpu_names, require_gpu
 from deployment_toolkit.options.params import OneLineParser, add_dataclass
 from navigator.attempts import NEED_GPU
@@ -136,9 +137,8 @@ def read_folders(values: Iterable[Any]) -> Iterator[Path]:
         if isinstance(value, list | tuple):
             yield from read_folders(value)
         elif isinstance(value, str | Path) and value != "":
-            parts = Path(value).parts
-            pattern = next((index for index, part in enumerate(parts) if re.search(r"[*?\[]", part)), len(parts))
-            path = _absolute(Path(*parts[:pattern]))
+            path = Path(value)
+            path = _absolute(folder_of(str(path)) if glob.has_magic(str(path)) and not path.exists() else path)
             if path.exists() and path != Path.cwd():
                 yield path if path.parent in _SYSTEM else path.parent
 

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from deployment_toolkit.core import Format, Precision
-from deployment_toolkit.errors import ConversionError, DeploymentError
-from deployment_toolkit.files import fingerprint
+from deployment_toolkit.errors import ConversionError, DeploymentError, ModelError
 from deployment_toolkit.files.atomic import replace_when_complete
 from deployment_toolkit.library import registry
-from deployment_toolkit.library.model_files import SUFFIXES
+from deployment_toolkit.library.model_files import SUFFIXES, fingerprint_of
 from deployment_toolkit.library.shape_profile import ShapeProfile
 from navigator.attempts import NEED_GPU, ConversionStep
 from navigator.calibration import Calibration
@@ -149,12 +148,13 @@ class Conversions:
         with replace_when_complete(path) as beside:
             _converter(step)(**options).convert(source.path, beside)
         logger.info("converted in %.1f s", time.monotonic() - started)
-        digest = fingerprint.of_path(path)
+        digest = fingerprint_of(path)
         self._ledger.note(topic, origin, digest)
         return Made(path, step.target, digest, reused=False)
 
     def _is_whole(self, path: Path, known: str) -> bool:
-        if path.exists() and fingerprint.of_path(path) == known:
-            return True
+        with contextlib.suppress(ModelError):  # its weights are gone
+            if path.exists() and fingerprint_of(path) == known:
+                return True
         logger.info("%s is missing or damaged: making it again", path)
         return False

@@ -14,11 +14,17 @@ import yaml
 
 from deployment_toolkit.core import Format, Mnemonic
 from deployment_toolkit.errors import ConversionError, DeploymentError, DeviceError
-from deployment_toolkit.files import fingerprint
-from deployment_toolkit.files.atomic import remove, replace_when_complete, require_free_space, size_bytes, write_text
+from deployment_toolkit.files.atomic import (
+    remove,
+    replace_when_complete,
+    require_free_space,
+    require_writable,
+    write_text,
+)
 from deployment_toolkit.hardware import require_gpu
 from deployment_toolkit.library import registry
 from deployment_toolkit.library.base import CopyModel
+from deployment_toolkit.library.model_files import fingerprint_of, same_model, stored_bytes
 from deployment_toolkit.options.command_line import DATALOADER, call_plugin
 from deployment_toolkit.options.params import add_dataclass, from_args, load_module, option
 from deployment_toolkit.rows.sample import first_rows
@@ -111,12 +117,14 @@ def convert(args: argparse.Namespace) -> None:
     containers = given(from_args(ContainerOptions, args)) + given(launch, "override_conversion_container")
     tell_unused(containers, "containers are for --launch-mode docker")
     source_format = model.find_format()
+    if launch.output_path is not None:
+        require_writable(launch.output_path)
     attempts = list_attempts(from_args(TargetOptions, args), source_format, from_args(TensorRTOptions, args))
     gpus, without_gpu = _find_gpus(attempts)
     feasible = [attempt for attempt in attempts if gpus or not attempt.needs_gpu]
     job = _Job.prepare(args, source_format, feasible, gpus) if feasible else None
     folder = _open_workspace(from_args(WorkspaceOptions, args))
-    require_free_space(folder, (len(feasible) + 1) * size_bytes(model.model_path), "the converted models")
+    require_free_space(folder, (len(feasible) + 1) * stored_bytes(model.model_path), "the converted models")
     (folder / CONVERTED).mkdir(parents=True, exist_ok=True)
     conversions = job.conversions(folder) if job else None
     results = []
@@ -162,7 +170,7 @@ class _Job:
                 bounds.require_all(signature.spec, attempt.name)
         options, rows = from_args(ComparisonOptions, args), _row_source(args)
         comparison = ModelComparison((model.model_path, source_format), signature, options, bounds, rows)
-        digest = fingerprint.of_path(model.model_path)
+        digest = fingerprint_of(model.model_path)
         source = Made(model.model_path, source_format, digest, reused=True)
         calibration = read_calibration(args, signature) if needs_calibration(attempts) else None
         return cls(source, signature, bounds, comparison, gpus, calibration)
@@ -242,7 +250,7 @@ def _hand_over(results: Sequence[dict[str, Any]], source: Path, output_path: Pat
     made = Path(first["path"])
     if output_path is None:
         logger.info("%s is in %s", first["name"], made)
-    elif fingerprint.same_content(made, output_path):
+    elif same_model(made, output_path):
         logger.info("%s is at %s already", first["name"], output_path)
     else:
         with replace_when_complete(output_path) as beside:

@@ -31,9 +31,8 @@ from deployment_toolkit.deploying.deployment import (
     cpp_precision,
 )
 from deployment_toolkit.errors import UsageError
-from deployment_toolkit.files import fingerprint
 from deployment_toolkit.library.base import stored_spec
-from deployment_toolkit.library.model_files import weight_files
+from deployment_toolkit.library.model_files import fingerprint_of
 from deployment_toolkit.library.registry import INSTEAD, PACKERS, stored_precision
 from deployment_toolkit.options.params import from_args, option
 from deployment_toolkit.packing import packed_spec
@@ -296,6 +295,5 @@ class Sources:
             return self.given
         folder = self.workspace / MADE
         folder.mkdir(parents=True, exist_ok=True)
-        digests = [fingerprint.of_path(path) for path in (self.given, *weight_files(self.given)) if path.exists()]
-        made = Made(self.given, source, " ".join(digests), reused=True)
+        made = Made(self.given, source, fingerprint_of(self.given), reused=True)
         return Conversions(made, folder, Ledger(folder / "state.yaml"), {}, []).make(steps).path

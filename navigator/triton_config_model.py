@@ -17,7 +17,7 @@ from deployment_toolkit.deploying.deployment import Deployment
 from deployment_toolkit.deploying.loading import is_running, load_and_check
 from deployment_toolkit.deploying.model_repository import RepositoryOptions, add_model
 from deployment_toolkit.errors import BackendError, DeploymentError, InferenceError
-from deployment_toolkit.files.atomic import remove, write_text
+from deployment_toolkit.files.atomic import remove, require_writable, write_text
 from deployment_toolkit.options.params import Plugin, add_dataclass, from_args
 from deployment_toolkit.triton_inference_runner.base import NO_PROCESS
 from deployment_toolkit.triton_server.model_processes import load_anew
@@ -53,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     if workspace.override_workspace:
         remove(results_path)
         remove(workspace.workspace_path / MADE)
+    require_writable(results_path)
     containers = from_args(ContainerOptions, args)
     tell_unused(given(containers, "framework_docker_image", "gpus"), "no container is started")
     if not target.load_model:

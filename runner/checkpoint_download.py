@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from urllib.request import url2pathname
 
 from deployment_toolkit.errors import DataError, ModelError
 from deployment_toolkit.files.archive import unpack
-from deployment_toolkit.files.atomic import replace_when_complete
+from deployment_toolkit.files.atomic import remove, replace_when_complete
 from deployment_toolkit.files.download import download, require_sha256
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 
@@ -46,23 +45,20 @@ def install(archive: Path, folder: Path) -> None:
     The checkpoint may be at any depth. Raises DataError for an archive that can't be unpacked safely and ModelError if
     it does not contain exactly one checkpoint; then there is no folder.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".unpacked_", dir=folder.parent) as unpacked:
-        unpack(archive, Path(unpacked))
-        found = sorted({state.parent for state in Path(unpacked).rglob(STATE_FILE) if _is_checkpoint(state.parent)})
+    with replace_when_complete(folder) as beside:
+        beside.mkdir()
+        unpacked = beside / ".unpacked"
+        unpack(archive, unpacked)
+        found = sorted({state.parent for state in unpacked.rglob(STATE_FILE) if _is_checkpoint(state.parent)})
         if len(found) != 1:
             names = ", ".join(str(item.relative_to(unpacked)) for item in found) or "none"
             raise ModelError(
                 f"{archive} must hold one TensorFlow checkpoint, a folder with a file {STATE_FILE} and its *.index, "
                 f"found {names}: unpack it by hand and copy the right folder to {folder}"
             )
-        with replace_when_complete(folder) as beside:
-            if found[0] == Path(unpacked):
-                beside.mkdir()
-                for item in found[0].iterdir():
-                    item.rename(beside / item.name)
-            else:
-                found[0].rename(beside)
+        for item in found[0].iterdir():
+            item.rename(beside / item.name)
+        remove(unpacked)
 
 
 def _is_checkpoint(folder: Path) -> bool:

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from deployment_toolkit.errors import DeploymentError, ProcessError
+from deployment_toolkit.errors import DeploymentError, ProcessError, host_problem
 from deployment_toolkit.process import Child, last_lines, run
 from deployment_toolkit.process_memory import tree_memory
 from runner.command import Command
@@ -59,8 +59,13 @@ class Executor:
         except DeploymentError as error:
             record.state, record.message = StageState.FAILED, str(error)
         except Exception as error:  # a bug in this project must not stop the other experiments
-            record.state, record.message = StageState.FAILED, f"{type(error).__name__}: {error}"
-            self._console.show(traceback.format_exc())
+            problem = host_problem(error)
+            if problem is None:
+                record.message = f"{type(error).__name__}: {error}"
+                self._console.show(traceback.format_exc())
+            else:
+                record.message = f"{getattr(error, 'filename', None) or error}: {problem}"
+            record.state = StageState.FAILED
         finally:
             record.seconds = time.monotonic() - started
             self._console.finished(record)

@@ -76,7 +76,7 @@ def _prepare(config: RunConfig, workspace: Workspace, executor: Executor) -> boo
     """Prepares data and checkpoints; False if a stage failed."""
     with preparation_lock(config):
         for stage in preparation_stages(config, workspace):
-            if stage.product.exists():
+            if stage.is_done:
                 executor.note(stage.name, None, StageState.REUSED, relative(stage.product))
             elif not _make(stage, executor):
                 return False
@@ -88,7 +88,7 @@ def _make(stage: PreparationStage, executor: Executor) -> bool:
         executor.tell(stage.advice)
     with executor.stage(stage.name, None) as record:
         executor.run(record, stage.command())
-        if not stage.product.exists():
+        if not stage.is_done:
             raise DataError(f"{record.name} ended well but did not make {stage.product}: see its log, {record.log}")
     return record.state is StageState.OK
 

@@ -69,7 +69,7 @@ class StandaloneExperiment:
         """Exports and converts; the model is at ``path`` when it is whole. Raises ProcessError."""
         with (
             replace_when_complete(path) as beside,
-            tempfile.TemporaryDirectory(prefix=".making_", dir=path.parent) as made,
+            tempfile.TemporaryDirectory(prefix=".making_", dir=beside.parent) as made,
         ):
             making = dataclasses.replace(self, folder=Path(made))._experiment()
             self._run((*export(making), *convert(making)))

@@ -24,6 +24,7 @@ from deployment_toolkit.triton_server import __main__ as triton_server
 from deployment_toolkit.triton_server.remote import TritonServer
 from navigator.__main__ import main as model_navigator
 from runner.__main__ import main as runner
+from widedeep import synthetic
 
 Main = Callable[[list[str]], int | None]
 Fail = Callable[..., str]
@@ -231,8 +232,41 @@ def test_full_disk_for_a_model_is_one_line(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: DiskUsage(2**40, 2**40, 1))
     argv = ["convert", "--model-name", "tiny", "--model-path", model, "--output-path", tmp_path / "converted"]
     argv += ["--workspace-path", tmp_path / "navigator"]
-    assert "GiB on the disk" in fail(model_navigator, *argv)
+    assert "KiB on the disk" in fail(model_navigator, *argv)
     assert not (tmp_path / "converted").exists()
+
+
+def test_place_that_cannot_be_written_is_told_before_the_work(
+    fail: Fail, tmp_path: Path, tiny_onnx: Callable[..., Path]
+) -> None:
+    """The work itself would fail too, as the checkpoint is missing and the rows don't fit."""
+    model, place = tiny_onnx(tmp_path / "model.onnx"), Path("/sys/made")  # no user can write there
+    rows = ["--dataloader", ROOT / "dataloader.py", "--data-pattern", _write(pa.table(COLUMNS), tmp_path)]
+    keras = ["--input-path", ROOT / "model.py", "--input-type", "tf-keras", "--precision", "fp32"]
+    keras += ["--checkpoint-dir", tmp_path / "none", "--output-path", place, "--output-type", "tf-savedmodel"]
+    tiny = ["-n", "tiny", "-p", model]
+    commands: list[tuple[Main, list[object]]] = [
+        (export_model.main, keras),
+        (model_navigator, ["convert", *tiny, "-o", place, "--workspace-path", tmp_path / "navigator", *rows]),
+        (model_navigator, ["triton-config-model", *tiny, "--model-repository", place, "--workspace-path", place]),
+        (synthetic.main, ["--output-dir", place]),
+    ]
+    for main, argv in commands:
+        assert fail(main, *argv).startswith(f"error: {place}")
+    assert not (tmp_path / "navigator").exists()
+
+
+def test_long_name_is_one_line(fail: Fail, tmp_path: Path, tiny_onnx: Callable[..., Path]) -> None:
+    model, name = tiny_onnx(tmp_path / "model.onnx"), "n" * 260
+    options = ["--model-repository", tmp_path / "store", "--workspace-path", tmp_path / "navigator"]
+    argv = ["triton-config-model", "--model-path", model, *options]
+    assert "its name has 260 bytes, a folder's name at most 255" in fail(model_navigator, *argv, "--model-name", name)
+    assert "File name too long; choose a shorter name" in fail(
+        model_navigator, "convert", "-n", "tiny", "-p", model, "-o", tmp_path / name
+    )
+    assert "File name too long; choose a shorter name" in fail(
+        model_navigator, "convert", "-n", "tiny", "-p", tmp_path / name
+    )
 
 
 def test_missing_dump_is_one_line(fail: Fail, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files.atomic import remove, replace_when_complete
+from deployment_toolkit.files.scratch import entries
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 
 LOGGER = logging.getLogger("raw rows")
@@ -25,12 +26,13 @@ class RawRowsOptions:
     """Options of the command."""
 
     raw_dir: Path = option("folder with Outbrain's CSV files, unzipped")
-    output_dir: Path = option("folder to make; must not exist")
+    output_dir: Path = option("folder to make; must not exist, or be empty")
     splits: list[str] = option("which rows to keep", ["valid"], nargs="+", choices=SPLITS)
 
     def __post_init__(self) -> None:
-        if self.output_dir.exists():
-            raise UsageError(f"--output-dir {self.output_dir} is there already: give another folder")
+        output = self.output_dir
+        if output.exists() and not (output.is_dir() and not entries(output)):
+            raise UsageError(f"--output-dir {output} is there already: give another folder")
 
 
 def join_raw_rows(options: RawRowsOptions) -> dict[str, int]:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from deployment_toolkit.core import Array
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files.atomic import replace_when_complete
+from deployment_toolkit.files.scratch import entries
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from widedeep.preprocessing.raw_csv import DAY_MS
 from widedeep.synthetic_world import PLATFORMS, THEMES, Tags, World, make_world
@@ -49,7 +50,7 @@ class SyntheticOptions:
             raise UsageError(f"--seed must be at least 0, not {self.seed}")
         if self.output_dir.exists() and not self.output_dir.is_dir():
             raise UsageError(f"--output-dir {self.output_dir} is a file: give a folder")
-        if self.output_dir.is_dir() and any(self.output_dir.iterdir()):
+        if self.output_dir.is_dir() and entries(self.output_dir):
             raise UsageError(f"--output-dir {self.output_dir} holds files: give another folder or remove it")
 
 
@@ -69,9 +70,9 @@ class Displays:
 def generate(options: SyntheticOptions) -> None:
     """Writes the seven CSVs; the folder appears when all of them are complete."""
     rng = np.random.default_rng(options.seed)
-    world = make_world(rng)
     with replace_when_complete(options.output_dir) as beside:
         beside.mkdir()
+        world = make_world(rng)
         _write_displays(beside, world, options.displays, rng)
         _write_catalogue(beside, world)
 

@@ -122,8 +122,18 @@ def train(
     writes the checkpoint with its description; an earlier one is replaced at the end."""
     from widedeep.model.checkpoint import save_checkpoint
 
+    with replace_when_complete(options.checkpoint_dir) as beside:
+        require_free_space(beside.parent, 4 * network.model.count_params() * 2, "a checkpoint")
+        _fit(network, patterns, rows, description, options)
+        save_checkpoint(network, beside)
+        (beside / DESCRIPTION_NAME).write_text(description.to_yaml())
+    logger.info("wrote checkpoint %s", options.checkpoint_dir)
+
+
+def _fit(
+    network: Any, patterns: Sequence[str], rows: int, description: NetworkDescription, options: TrainingOptions
+) -> None:
     module = load_module(ROOT / "tf_dataloader.py", TrainingDataModule)
-    require_free_space(options.checkpoint_dir, 4 * network.model.count_params() * 2, "a checkpoint")
     total = rows * options.epochs
     step = _make_step(network.model, options)
     started = time.monotonic()
@@ -142,10 +152,6 @@ def train(
             logger.info("epoch %d of %d: mean loss %.4f", epoch + 1, options.epochs, np.mean(losses))
     seconds = time.monotonic() - started
     logger.info("trained on %d rows in %.0f s (%.0f rows/s)", total, seconds, total / seconds)
-    with replace_when_complete(options.checkpoint_dir) as beside:
-        save_checkpoint(network, beside)
-        (beside / DESCRIPTION_NAME).write_text(description.to_yaml())
-    logger.info("wrote checkpoint %s", options.checkpoint_dir)
 
 
 def _make_step(model: Any, options: TrainingOptions) -> Callable[[Any, Any], Any]:

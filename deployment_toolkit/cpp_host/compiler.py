@@ -110,7 +110,8 @@ class Library:
 
     def _sources(self) -> list[str]:
         exports = self.sources / "exports.map"
-        options = [f"-Wl,--version-script={exports}"] if exports.exists() else []
+        # -Wl would cut a path at its commas.
+        options = ["-Xlinker", f"--version-script={exports}"] if exports.exists() else []
         left_out = [self.sources / folder for folder in self.left_out]
         files = sorted(self.sources.rglob("*.cpp"))
         return [*options, *(str(file) for file in files if not any(map(file.is_relative_to, left_out)))]

@@ -47,7 +47,8 @@ class EngineLibrary:
 
     def arguments(self, package: Path, library: Path) -> Iterator[str]:
         """Arguments of the compiler."""
-        yield f'-D{self.folder.upper()}_LIBRARY="{library}"'
+        literal = str(library).replace("\\", "\\\\").replace('"', '\\"')
+        yield f'-D{self.folder.upper()}_LIBRARY="{literal}"'
         if self.include:
             yield from ("-isystem", str(package / self.include))
 

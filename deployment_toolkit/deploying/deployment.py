@@ -71,6 +71,7 @@ CPP_PRECISIONS = {
 }
 CPP_PARAMETERS = (THREADS, STREAMS, UNDIVIDED_ROWS, INFERENCE_PRECISION, NON_FINITE)
 PYTHON_PARAMETERS = (THREADS, NON_FINITE)
+_MOST_NAME_BYTES = 255
 
 
 def cpp_precision(model_format: Format, precision: Precision) -> str:
@@ -86,6 +87,8 @@ def name_problems(name: str) -> Iterator[str]:
     not find a model by letters beyond ASCII."""
     if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
         yield "a model's name is made of letters from A to Z, digits, '_', '-' and '.'"
+    if (size := len(name.encode())) > _MOST_NAME_BYTES:
+        yield f"its name has {size} bytes, a folder's name at most {_MOST_NAME_BYTES}: choose a shorter one"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from deployment_toolkit.core import Format, Host, LoadMethod, ModelSpec
 from deployment_toolkit.deploying.deployment import Deployment
@@ -16,18 +16,20 @@ from deployment_toolkit.deploying.model_config import HOST_FILE, config_text, ho
 from deployment_toolkit.errors import ModelError
 from deployment_toolkit.files.atomic import replace_when_complete, require_free_space, size_bytes, write_text
 from deployment_toolkit.files.fingerprint import same_content
-from deployment_toolkit.library.model_files import require_format
+from deployment_toolkit.files.scratch import entries
+from deployment_toolkit.library.model_files import require_format, weight_files
 from deployment_toolkit.options.params import option
 
 _FOLDERS = (Format.TF_SAVEDMODEL, Format.TF_TRT)  # copied as folders; for other formats the folder's files are copied
 _BYTE_CODE = "__pycache__"  # made by the Python backend
+_OWN = (HOST_FILE, _BYTE_CODE)
 _RESERVE_BYTES = 2**20  # configuration, host and folders
 _NO_KERNEL_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @dataclass(frozen=True)
 class Package:
-    """A model's files in a repository: the text of its ``config.pbtxt`` and, by their names in the version's folder,
+    """A model's files in a repository: the text of its ``config.pbtxt`` and, by their paths in the version's folder,
     the files and folders to copy and the small texts to write."""
 
     name: str
@@ -67,16 +69,13 @@ def _model_files(deployment: Deployment, source: Path) -> dict[str, Path]:
     require_format(source, deployment.format)
     if source.is_dir() and deployment.format not in _FOLDERS:
         return {path.name: path for path in sorted(source.iterdir())}
-    files = {deployment.model_file: source}
-    if deployment.format is Format.OPENVINO:
-        weights = source.with_suffix(".bin")
-        if not weights.is_file():
-            raise ModelError(f"{source} is no OpenVINO model: there is no {weights.name} beside it")
-        files[Path(deployment.model_file).with_suffix(".bin").name] = weights
-    weights = source.with_name(f"{source.name}.data")  # ONNX files over 2 GiB keep their tensors in a second file
-    if weights.is_file():
-        files[weights.name] = weights
-    return files
+    weights = weight_files(source)
+    if deployment.format is Format.OPENVINO:  # named after the file
+        weights = {Path(deployment.model_file).with_suffix(path.suffix).name: path for path in weights.values()}
+    taken = next((name for name in weights if PurePosixPath(name).parts[0] in (deployment.model_file, *_OWN)), None)
+    if taken is not None:
+        raise ModelError(f"{source} keeps weights in {taken}, a name that the server needs: save it with another name")
+    return {deployment.model_file: source, **weights}
 
 
 def add_package(repository: Path, package: Package) -> Placed:
@@ -108,9 +107,9 @@ def _holds_files(version_folder: Path, package: Package) -> bool:
     """True if the version's folder has the package's files with the same content, and no other files."""
     if not version_folder.is_dir():
         return False
-    known = {*package.files, *package.texts, HOST_FILE, _BYTE_CODE}
+    known = {PurePosixPath(name).parts[0] for name in (*package.files, *package.texts, *_OWN)}
     same = _is_linked if package.links else same_content
-    return all(item.name in known for item in version_folder.iterdir()) and all(
+    return all(item.name in known for item in entries(version_folder)) and all(
         same(path, version_folder / name) for name, path in package.files.items()
     )
 
@@ -125,10 +124,11 @@ def _write_texts(version_folder: Path, package: Package) -> None:
 
 def _copy_version(version_folder: Path, package: Package) -> None:
     needed_bytes = sum(map(size_bytes, package.files.values())) + _RESERVE_BYTES
-    require_free_space(version_folder.parents[1], needed_bytes, f"model {package.name}")
-    with replace_when_complete(version_folder) as beside:
+    with replace_when_complete(version_folder, replaces_all=True) as beside:
+        require_free_space(beside.parent, needed_bytes, f"model {package.name}")
         beside.mkdir()
         for name, path in package.files.items():
+            (beside / name).parent.mkdir(parents=True, exist_ok=True)
             _copy(path, beside / name, links=package.links)
         for name, text in package.texts.items():
             (beside / name).write_text(text)

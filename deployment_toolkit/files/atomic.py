@@ -4,53 +4,66 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from deployment_toolkit.errors import DataError
+from deployment_toolkit.errors import DataError, DeploymentError, host_problem
+from deployment_toolkit.files.place import Place, find_place, unwritable
+from deployment_toolkit.files.scratch import fill, put_in_place, remove_left, scratch_names
 
-_calls = itertools.count(1)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # such an error names no file
+_CANT_RENAME = (errno.EXDEV, errno.EBUSY)  # a folder of a container's image; one that another process has mounted
 
 
 @contextlib.contextmanager
-def replace_when_complete(path: Path) -> Iterator[Path]:
-    """Yields a free path next to ``path``, different for each call, for a new file or folder. It replaces ``path`` when
-    the block ends without an error, else it is removed. Raises DataError if the folder above can't be written."""
-    beside = _free_name(path, "partial")
+def replace_when_complete(path: Path, *, replaces_all: bool = False) -> Iterator[Path]:
+    """Yields a free hidden path on the disk of ``path``, different for each call, for a new file or folder. It replaces
+    ``path`` when the block ends without an error, else it is removed. What the block makes beside it under a name that
+    begins with its own (``<beside>.data``) is put beside ``path`` likewise.
+
+    A link is followed. A folder that can't be renamed, as a mount point, is filled: it must be empty, or with
+    ``replaces_all`` its content is replaced. What killed processes left there is removed. Raises DataError if ``path``
+    can't be written: at once, as far as can be told.
+    """
+    place = find_place(path, replaces_all=replaces_all)
+    with _told(path, place), contextlib.ExitStack() as stack:
+        remove_left(place.scratch_folder)
+        scratch = stack.enter_context(scratch_names(place.scratch_folder, place.path.name, fills=place.is_filled))
+        yield scratch.path("partial")
+        try:
+            (fill if place.is_filled else put_in_place)(scratch)
+        except OSError as error:
+            if place.is_filled or error.errno not in _CANT_RENAME or not place.path.is_dir():
+                raise
+            fill(scratch)
+
+
+def require_writable(path: Path) -> None:
+    """Raises DataError if ``replace_when_complete`` could not write ``path``: before the work whose result it takes."""
+    place = find_place(path, replaces_all=False)
+    with _told(path, place), scratch_names(place.scratch_folder, place.path.name):
+        pass
+
+
+@contextlib.contextmanager
+def _told(path: Path, place: Place) -> Iterator[None]:
+    """Converts errors of writing ``path`` to DataError; others pass."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield beside
-        _put_in_place(beside, path)
-    except OSError as error:
-        ours = error.filename is not None and str(error.filename).startswith(str(path.parent))
-        if not ours and error.errno not in (errno.ENOSPC, errno.EDQUOT):  # a full disk names no file
-            raise
-        raise DataError(f"{path} can't be written: {error.strerror}; choose another place or make room") from error
-    finally:
-        with contextlib.suppress(NotADirectoryError):  # the folder above is a file: reported already
-            remove(beside)
-
-
-def _free_name(path: Path, ending: str) -> Path:
-    """Path next to ``path`` for this call only: several threads may write the same file at once."""
-    return path.with_name(f".{path.name}.{os.getpid()}.{next(_calls)}.{ending}")
-
-
-def _put_in_place(beside: Path, path: Path) -> None:
-    if not (beside.is_dir() and path.exists()):
-        beside.replace(path)
-        return
-    aside = _free_name(path, "replaced")  # a folder can't be renamed over a full one
-    path.replace(aside)
-    try:
-        beside.replace(path)
-    except OSError:
-        aside.replace(path)
+        yield
+    except DeploymentError:
         raise
-    remove(aside)
+    except OSError as error:
+        file = str(error.filename or "")
+        is_ours = file.startswith(f"{place.scratch_folder}/.") or file == str(place.path)
+        if not (is_ours or error.errno in _FULL):
+            raise
+        raise DataError(unwritable(path, error)) from error
+    except Exception as error:
+        problem = host_problem(error)
+        if problem is None:
+            raise
+        raise DataError(f"{path} can't be written: {problem}") from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -73,9 +86,17 @@ def require_free_space(folder: Path, needed_bytes: int, purpose: str) -> None:
     free_bytes = shutil.disk_usage(existing).free
     if free_bytes < needed_bytes:
         raise DataError(
-            f"{purpose} needs {needed_bytes / 2**30:.1f} GiB on the disk of {folder}, {free_bytes / 2**30:.1f} GiB "
-            "are free: make room or choose another folder"
+            f"{purpose} needs {size_words(needed_bytes)} on the disk of {folder}, {size_words(free_bytes)} are free: "
+            f"make room for {size_words(needed_bytes - free_bytes)} more or choose another folder"
         )
+
+
+def size_words(count: int) -> str:
+    """A number of bytes for people: ``1.2 GiB``, ``340.0 MiB``, ``17 bytes``."""
+    for exponent, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if count >= 1 << exponent:
+            return f"{count / (1 << exponent):.1f} {unit}"
+    return f"{count} bytes"
 
 
 def size_bytes(path: Path) -> int:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import yaml
 
-from deployment_toolkit.core import Arrays, Batch, ModelSpec, Precision, Prediction
+from deployment_toolkit.core import Arrays, Batch, Format, ModelSpec, Precision, Prediction
+from deployment_toolkit.library.model_files import MAIN_FILES, weight_files
 from deployment_toolkit.packing import pack
 
 # TensorFlow reserves this folder for files that belong to a SavedModel and are not loaded by its graph.
@@ -93,8 +94,18 @@ class CopyModel:
     """The conversion of a format to itself."""
 
     def convert(self, source: Path, target: Path) -> None:
-        """Copies a file or a folder."""
+        """Copies a file, with weights that it keeps in other files, or a folder. Raises ModelError if weights are
+        missing."""
+        weights = weight_files(source)
         if source.is_dir():
             shutil.copytree(source, target)
+        elif source.suffix == ".xml":
+            target.mkdir()
+            for file in (source, *weights.values()):
+                shutil.copyfile(file, (target / MAIN_FILES[Format.OPENVINO]).with_suffix(file.suffix))
+        elif weights:
+            from deployment_toolkit.library.onnx.writing import copy_onnx  # only a conversion needs ONNX itself
+
+            copy_onnx(source, target)
         else:
             shutil.copyfile(source, target)

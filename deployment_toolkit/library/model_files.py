@@ -6,6 +6,9 @@ from pathlib import Path
 
 from deployment_toolkit.core import Format
 from deployment_toolkit.errors import ModelError
+from deployment_toolkit.files import fingerprint
+from deployment_toolkit.files.atomic import size_bytes
+from deployment_toolkit.library.onnx.external import external_files
 
 # Suffix of a path, by format. A model that TF-TRT converted is a SavedModel.
 SUFFIXES = {
@@ -35,10 +38,35 @@ def format_of(path: Path) -> Format | None:
     return next(by_suffix, None) or next(by_content, None)
 
 
-def weight_files(path: Path) -> list[Path]:
-    """Paths beside a model's file where its weights may be: ``model.bin`` of a ``model.xml``, the second file of a
-    large ONNX file."""
-    return [path.with_suffix(".bin")] if path.suffix == ".xml" else [path.with_name(f"{path.name}.data")]
+def weight_files(path: Path) -> dict[str, Path]:
+    """Files beside a model's file that hold its weights, by their names relative to its folder: ``model.bin`` of a
+    ``model.xml``, the external data of an ONNX file. Raises ModelError if one is missing."""
+    if not path.is_file():
+        return {}
+    if path.suffix != ".xml":
+        return external_files(path)
+    weights = path.with_suffix(".bin")
+    if not weights.is_file():
+        raise ModelError(f"{path} is no OpenVINO model: there is no {weights.name} beside it")
+    return {weights.name: weights}
+
+
+def fingerprint_of(path: Path) -> str:
+    """Fingerprint of a stored model with its weights. Raises ModelError if a part of it is missing."""
+    return " ".join(map(fingerprint.of_path, (path, *weight_files(path).values())))
+
+
+def same_model(left: Path, right: Path) -> bool:
+    """True if both stored models are there, whole and with the same content."""
+    try:
+        return left.exists() and right.exists() and fingerprint_of(left) == fingerprint_of(right)
+    except ModelError:
+        return False
+
+
+def stored_bytes(path: Path) -> int:
+    """Size of a stored model with its weights. Raises ModelError if a part of it is missing."""
+    return sum(map(size_bytes, (path, *weight_files(path).values())))
 
 
 def require_format(path: Path, model_format: Format) -> None:
@@ -56,6 +84,8 @@ def require_format(path: Path, model_format: Format) -> None:
 
 
 def require_onnx_file(path: Path) -> None:
-    """Raises ModelError if there is no file at ``path``, where a conversion to ONNX is to have put one."""
+    """Raises ModelError if there is no file at ``path``, where a conversion to ONNX is to have put one, or if weights
+    that it keeps in other files are not there."""
     if not path.is_file():
         raise ModelError(f"there is no ONNX file at {path}: convert the model first")
+    external_files(path)

@@ -21,7 +21,7 @@ from types import ModuleType, NoneType, UnionType
 from typing import Any, TypeVar
 
 from deployment_toolkit.core import ArgparserModule
-from deployment_toolkit.errors import DeploymentError, ModelError, UsageError
+from deployment_toolkit.errors import DeploymentError, ModelError, UsageError, host_problem
 from deployment_toolkit.interrupts import EXIT_CODE, answer_interrupts
 
 T = TypeVar("T")
@@ -183,8 +183,8 @@ def make_parser(description: str) -> OneLineParser:
 
 def run_entry_point(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = None) -> typing.NoReturn:
     """Runs ``main(argv)`` and exits with 0, the code that it returns, 1 with one line for an error that the user can
-    fix, or 130 after Ctrl-C. SIGTERM is handled like Ctrl-C, so that nothing is left behind. A bug shows its
-    traceback."""
+    fix or that the host causes (a full disk), or 130 after Ctrl-C. SIGTERM is handled like Ctrl-C, so that nothing is
+    left behind. A bug shows its traceback."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     verbose = "-v" in arguments or "--verbose" in arguments
     logging.basicConfig(
@@ -209,6 +209,14 @@ def run_entry_point(main: Callable[[list[str]], int | None], argv: Sequence[str]
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = EXIT_CODE
+    except Exception as error:
+        problem = host_problem(error)
+        if problem is None:
+            raise
+        file = getattr(error, "filename", None)
+        told = f"{error} ({problem})" if file is None else f"{file} can't be used: {problem}"
+        print(f"error: {' '.join(told.split())}", file=sys.stderr)
+        code = 1
     gc.freeze()  # the interpreter searches for garbage once more at its end, which takes as long
     sys.exit(code or 0)
 

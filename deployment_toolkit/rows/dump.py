@@ -12,6 +12,7 @@ from pathlib import Path
 from deployment_toolkit.core import Arrays, Batch, DataloaderFn, Mnemonic, Prediction, Session
 from deployment_toolkit.errors import DataError, UsageError
 from deployment_toolkit.files.atomic import replace_when_complete
+from deployment_toolkit.files.scratch import entries
 from deployment_toolkit.options.params import option
 from deployment_toolkit.progress import progress_bar
 from deployment_toolkit.rows.batches import exact_batches
@@ -59,7 +60,7 @@ class DumpWriter:
 
     def __init__(self, options: DumpOptions) -> None:
         self._options = options
-        self._path = options.output_dir.resolve()
+        self._path = options.output_dir
         self._stack = contextlib.ExitStack()
         self._files: DumpFiles
         self._requests = RequestsWriter()
@@ -67,7 +68,7 @@ class DumpWriter:
     def __enter__(self) -> DumpWriter:
         _check_replaceable(self._path)
         with self._stack:
-            folder = self._stack.enter_context(replace_when_complete(self._path))
+            folder = self._stack.enter_context(replace_when_complete(self._path, replaces_all=True))
             folder.mkdir()
             self._files = {DumpFormat.NPY: NpyFiles, DumpFormat.JSON: JsonFiles}[self._options.dump_format](folder)
             self._stack.callback(self._files.close)
@@ -163,6 +164,6 @@ def _check_replaceable(path: Path) -> None:
         return
     if not path.is_dir():
         raise UsageError(f"--output-dir {path} is a file: name a folder")
-    foreign = next((item for item in sorted(path.iterdir()) if not is_dump_entry(item)), None)
+    foreign = next((item for item in entries(path) if not is_dump_entry(item)), None)
     if foreign is not None:
         raise UsageError(f"--output-dir {path} holds {foreign.name}, which is no dump: name a new or empty folder")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from deployment_toolkit.core import DataloaderFn, EvaluationMode, PerformanceTool
+from deployment_toolkit.files.atomic import require_writable
 from deployment_toolkit.hardware import require_gpu
 from deployment_toolkit.progress import progress_bar
 from deployment_toolkit.results.performance import SETTLED, PerformanceRow, write_performance
@@ -61,7 +62,7 @@ def measure(
     tool = TOOLS[options.performance_tool]
     target = tool.find_target(options)
     data = InputData(options, target.spec, target.url.scheme, dataloader_fn)
-    options.result_path.parent.mkdir(parents=True, exist_ok=True)
+    require_writable(options.result_path)
     with machine_to_itself(), tempfile.TemporaryDirectory(prefix="performance_") as folder:
         meter = tool.meter(Assignment(options, target, data, Path(folder), env))
         options.log_path.write_text("")

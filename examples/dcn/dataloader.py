@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +11,7 @@ import pyarrow.dataset as ds
 
 from deployment_toolkit.core import Array, Arrays, Batch
 from deployment_toolkit.errors import DataError
+from deployment_toolkit.files.patterns import find_files
 from deployment_toolkit.rows.batches import BatchStream, exact_batches
 
 GROUP, LABEL = "user", "rating"
@@ -20,17 +21,14 @@ def get_dataloader_fn(*, data_pattern: str, batch_size: int = 4096, hotness: int
     """Streams the files that match ``data_pattern``, ``batch_size`` rows at a time: ids [B] (the user, whose movies the
     metrics rank), x {input: [B, 1], of a list of ids [B, hotness] padded with -1}, y {rating: [B, 1]}. Raises DataError
     if no file matches, and while streaming for a list of more than ``hotness`` ids."""
-    files = sorted(glob.glob(data_pattern))  # noqa: PTH207 - may be absolute
-    if not files:
-        raise DataError(f"data pattern {data_pattern!r} matches no file: check the path, and quote it for the shell")
-    return BatchStream(Ratings(files, hotness), batch_size)
+    return BatchStream(Ratings(find_files([data_pattern]), hotness), batch_size)
 
 
 class Ratings:
     """The rows of parquet files."""
 
-    def __init__(self, files: list[str], hotness: int) -> None:
-        self._dataset = ds.dataset(files, format="parquet")
+    def __init__(self, files: list[Path], hotness: int) -> None:
+        self._dataset = ds.dataset([str(file) for file in files], format="parquet")
         self._hotness = hotness
         self.num_rows: int = self._dataset.count_rows()
 

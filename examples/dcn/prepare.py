@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import glob
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 from deployment_toolkit.core import Array, Arrays, DataloaderModule, ModelModule
 from deployment_toolkit.errors import require_options_at_least
 from deployment_toolkit.files.atomic import replace_when_complete
+from deployment_toolkit.files.patterns import below
 from deployment_toolkit.options.params import (
     add_dataclass,
     from_args,
@@ -109,16 +109,18 @@ def train(options: PrepareOptions, checkpoint_dir: Path) -> None:
     network.compile(tf.keras.optimizers.Adam(0.002), "mse", metrics=[tf.keras.metrics.RootMeanSquaredError("rmse")])
     x, y = _all_rows(options.data_dir / "train")
     valid = _all_rows(options.data_dir / "valid")
-    network.fit(x, y, options.batch_size, options.epochs, verbose=2, validation_data=valid, validation_batch_size=4096)
     with replace_when_complete(checkpoint_dir) as beside:
-        beside.mkdir(parents=True)
+        beside.mkdir()
+        network.fit(
+            x, y, options.batch_size, options.epochs, verbose=2, validation_data=valid, validation_batch_size=4096
+        )
         network.save_weights(str(beside / module.WEIGHTS))
     logger.info("wrote checkpoint %s", checkpoint_dir)
 
 
 def _all_rows(folder: Path) -> tuple[Arrays, Array]:
-    pattern = f"{glob.escape(str(folder))}/*.parquet"
-    rows = _plugin("dataloader.py", DataloaderModule).get_dataloader_fn(data_pattern=pattern, batch_size=1 << 30)
+    get_dataloader_fn = _plugin("dataloader.py", DataloaderModule).get_dataloader_fn
+    rows = get_dataloader_fn(data_pattern=below(folder, "*.parquet"), batch_size=1 << 30)
     _, x, y = next(rows())
     return x, y["rating"]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deployment_toolkit.errors import DataError
+from deployment_toolkit.files.patterns import below
 from runner.command import Command, make_command
 from runner.config.network import NetworkConfig, filled, option_arguments
 from runner.networks.network import DeployedNetwork, PreparationStage, relative
@@ -23,7 +24,7 @@ class ConfiguredNetwork(DeployedNetwork):
     @classmethod
     def of(cls, config: NetworkConfig, dataset_dir: Path) -> ConfiguredNetwork:
         """The network of ``config`` on a data set."""
-        valid, train = (str(dataset_dir / pattern) for pattern in (config.valid_data, config.train_data))
+        valid, train = (below(dataset_dir, pattern) for pattern in (config.valid_data, config.train_data))
         return cls(config.model, config.dataloader, config.metrics, valid, train, config, dataset_dir)
 
     def model_options(self) -> list[object]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Format
+from deployment_toolkit.files.scratch import entries
 from runner.command import Command
 
 
@@ -21,6 +22,11 @@ class PreparationStage:
     product: Path
     command: Callable[[], Command]
     advice: str = ""
+
+    @property
+    def is_done(self) -> bool:
+        """True if the product is there."""
+        return is_there(self.product)
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,11 @@ class DeployedNetwork(ABC):
     @abstractmethod
     def training_stage(self, checkpoint: str, folder: Path) -> PreparationStage:
         """The stage that trains a checkpoint into ``folder``."""
+
+
+def is_there(path: Path) -> bool:
+    """True for a file, and for a folder that holds something, as an empty mount point does not."""
+    return bool(entries(path)) if path.is_dir() else path.exists()
 
 
 def relative(path: Path) -> str:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import DataError
+from deployment_toolkit.files.patterns import below
 from runner.command import Command, module_command
 from runner.config.run import RunConfig
-from runner.networks.network import DeployedNetwork, PreparationStage, relative
+from runner.networks.network import DeployedNetwork, PreparationStage, is_there, relative
 
 _SPECIFICATION = "feature_spec.yaml"
 _WIDTHS = ("embedding_sizes.json", "embedding_sizes.yaml")
@@ -27,7 +28,7 @@ class WideDeepNetwork(DeployedNetwork):
     def of(cls, config: RunConfig) -> WideDeepNetwork:
         """The network of a run."""
         dataset = config.dataset_dir
-        valid, train = (str(dataset / part / "*.parquet") for part in ("valid", "train"))
+        valid, train = (below(dataset / part, "*.parquet") for part in ("valid", "train"))
         return cls(ROOT / "model.py", ROOT / "dataloader.py", ROOT / "metrics.py", valid, train, config)
 
     def model_options(self) -> list[object]:
@@ -54,7 +55,7 @@ class WideDeepNetwork(DeployedNetwork):
 
     def raw_row_arguments(self, batch_size: int) -> list[object]:
         """Arguments with which a script reads the validation data before preprocessing."""
-        pattern = self.config.raw_rows_dir / "valid" / "*.parquet"
+        pattern = below(self.config.raw_rows_dir / "valid", "*.parquet")
         options: list[object] = ["--dataloader", ROOT / "raw_dataloader.py", "--data-pattern", pattern]
         return [*options, "--batch-size", batch_size, *self.specification_options()]
 
@@ -69,7 +70,7 @@ class WideDeepNetwork(DeployedNetwork):
         stages = [
             PreparationStage(
                 "demo data",
-                valid if valid.exists() else raw,
+                valid if is_there(valid) else raw,
                 lambda: module_command("demo_data", "widedeep.synthetic", "--output-dir", raw, *demo),
                 f"no data: neither {relative(dataset)} nor {relative(raw)} is there, so demo data is generated. For "
                 f"the Outbrain data unzip Kaggle's files into {relative(raw)}",

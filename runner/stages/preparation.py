@@ -34,10 +34,16 @@ def preparation_stages(config: RunConfig, workspace: Workspace) -> list[Preparat
 
 @contextlib.contextmanager
 def preparation_lock(config: RunConfig) -> Iterator[None]:
-    """Held while data and checkpoints are made, so that two runs make them once."""
-    config.datasets_dir.mkdir(parents=True, exist_ok=True)
-    with (config.datasets_dir / ".preparation.lock").open("w") as file:
-        hold_lock(file, lambda: logger.info("another run prepares %s: waiting for it", config.datasets_dir))
+    """Held while data and checkpoints are made, so that two runs make them once. In a folder that can't be written, as
+    a read-only mount, no run makes data, so there is no lock."""
+    with contextlib.ExitStack() as stack:
+        try:
+            config.datasets_dir.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context((config.datasets_dir / ".preparation.lock").open("w"))
+        except OSError as error:
+            logger.info("%s can't be written (%s): what is there is used", config.datasets_dir, error.strerror)
+        else:
+            hold_lock(file, lambda: logger.info("another run prepares %s: waiting for it", config.datasets_dir))
         yield
 
 

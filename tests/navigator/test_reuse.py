@@ -64,6 +64,22 @@ def test_second_convert_reuses_everything(
     assert Path(first[1]["status"]["log_path"]).read_text().startswith(log)
 
 
+def test_changed_weights_beside_the_source_are_converted_again(
+    command: list[str], model: Path, done: Done, tmp_path: Path
+) -> None:
+    external = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 60}
+    onnx.save(onnx.load(str(model)), str(model), **external)
+    main([*command, "-p", str(model)])
+    changed = onnx.load(str(model))
+    table = next(item for item in changed.graph.initializer if item.name == "table")
+    wanted = numpy_helper.to_array(table) + 1
+    model.with_name("weights.bin").write_bytes(wanted.tobytes())
+    main([*command, "-p", str(model)])
+    assert done() == [NEW]
+    made = onnx.load(str(tmp_path / "out.onnx")).graph.initializer
+    assert next(numpy_helper.to_array(item) for item in made if item.name == "table").tolist() == wanted.tolist()
+
+
 def test_changed_source_is_converted_again(command: list[str], model: Path, done: Done, tmp_path: Path) -> None:
     main([*command, "-p", str(model)])
     times = model.stat()

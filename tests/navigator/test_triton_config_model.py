@@ -264,7 +264,7 @@ def test_full_disk_leaves_the_repository_unchanged(
 ) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 10, 1000))
-    with pytest.raises(DataError, match=r"model tiny needs .* GiB on the disk of .*store, 0\.0 GiB are free"):
+    with pytest.raises(DataError, match=r"model tiny needs 1\.0 MiB on the disk of .*store/tiny, 1000 bytes are free"):
         main(arguments(model, tmp_path / "store"))
     assert not (tmp_path / "store" / "tiny").exists()
 

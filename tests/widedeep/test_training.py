@@ -129,6 +129,15 @@ def test_checkpoint_is_replaced_completely_or_not_at_all(
     assert [path.name for path in checkpoint_dir.parent.iterdir()] == ["checkpoint"]
 
 
+def test_checkpoint_that_cannot_be_written_is_reported_before_training(
+    data_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    with pytest.raises(DataError, match=r"^/sys/checkpoint can't be written: "):
+        main(options(data_dir, Path("/sys/checkpoint")))  # no user can write there
+    assert "epoch" not in caplog.text
+
+
 def test_wrong_options_are_reported_before_training(data_dir: Path, trained: Path, tmp_path: Path) -> None:
     (tmp_path / "train").symlink_to(data_dir / "train")
     argv = [*options(tmp_path, tmp_path / "checkpoint"), "--feature-spec", str(data_dir / "feature_spec.yaml")]

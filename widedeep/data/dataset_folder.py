@@ -6,12 +6,12 @@ no others; a folder without them has the Outbrain features.
 
 from __future__ import annotations
 
-import glob
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from deployment_toolkit.errors import DataError
+from deployment_toolkit.files.patterns import below, folder_of
 from widedeep.features.options import read_feature_spec
 from widedeep.features.source_spec import TEST, TRAIN
 from widedeep.features.spec import FeatureSpec, load_feature_spec
@@ -34,9 +34,7 @@ class DatasetFolder:
     def of_pattern(cls, pattern: str) -> DatasetFolder:
         """Data set of a pattern's files: the folder of the files or the folder above, the first with a specification;
         ``<dataset>/valid/*.parquet`` belongs to ``<dataset>``."""
-        parts = Path(pattern).parts[:-1]
-        plain = next((number for number, part in enumerate(parts) if glob.has_magic(part)), len(parts))
-        files = Path(*parts[:plain])
+        files = folder_of(pattern)
         above = files.parent if files.name else files.resolve().parent
         return next((cls(folder) for folder in (files, above) if cls(folder).spec_path is not None), cls(files))
 
@@ -65,4 +63,4 @@ class DatasetFolder:
         folder), else ``train/*.parquet`` or ``valid/*.parquet``."""
         own = {} if self.spec_path is None else load_feature_spec(self.spec_path).files
         files = own.get(mapping) or (own.get("valid") if mapping == TEST else None) or (_USUAL_FILES[mapping],)
-        return [name if Path(name).is_absolute() else str(Path(glob.escape(str(self.path))) / name) for name in files]
+        return [name if Path(name).is_absolute() else below(self.path, name) for name in files]

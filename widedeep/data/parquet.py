@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import glob
-import re
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ import pyarrow.parquet as pq
 
 from deployment_toolkit.core import Array, Arrays, Batch
 from deployment_toolkit.errors import DataError, require_at_least
+from deployment_toolkit.files.patterns import find_files
 from deployment_toolkit.rows.batches import exact_batches
 from deployment_toolkit.rows.prefetch import prefetched
 from widedeep.features.columns import FeatureColumn, columns_of
@@ -33,7 +32,8 @@ class _Part:
 
 
 class ParquetDataset:
-    """Dataset of the files that match one or several patterns, in natural order (``part_2`` before ``part_10``).
+    """Dataset of the files that match one or several patterns, in natural order (``part_2`` before ``part_10``); a
+    matched folder stands for the files in it (``files/patterns.py``).
 
     The constructor checks the schemas of all files. Raises DataError, which names file and column, if nothing matches,
     if a file is not parquet, lacks a column or has a column of a wrong type, or if there are no rows at all.
@@ -96,26 +96,6 @@ class ParquetDataset:
                     first_row += chunk.num_rows
 
 
-def find_files(patterns: Sequence[str]) -> list[Path]:
-    """Files that the patterns match, in the order of the patterns and then in natural order, each once.
-
-    Raises DataError if a pattern matches none.
-    """
-    found: dict[Path, None] = {}
-    for pattern in patterns:
-        paths = [Path(name) for name in glob.glob(pattern, recursive=True)]  # noqa: PTH207 - may be absolute
-        matching = sorted((path for path in paths if path.is_file()), key=_natural_key)
-        if not matching:
-            hint = (
-                f"{pattern} is a folder: write '{pattern.rstrip('/')}/*.parquet'"
-                if Path(pattern).is_dir()
-                else ("check the path, and quote the pattern for the shell")
-            )
-            raise DataError(f"data pattern {pattern!r} matches no file: {hint}")
-        found |= dict.fromkeys(matching)
-    return list(found)
-
-
 def require_rows(rows: int, files: Sequence[Path]) -> None:
     """Raises DataError if the files have none."""
     if rows == 0:
@@ -130,11 +110,6 @@ def to_batches(pieces: Iterator[Arrays], spec: FeatureSpec, inputs: Sequence[str
         first_row += len(rows)
         ids = rows if spec.group_id is None else arrays[spec.group_id.name]
         yield Batch(ids, {name: arrays[name] for name in inputs}, {label: arrays[label]})
-
-
-def _natural_key(path: Path) -> list[tuple[int, str]]:
-    """Sort key in which digits compare as numbers."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", str(path))]
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:

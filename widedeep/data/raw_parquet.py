@@ -10,9 +10,10 @@ import pyarrow as pa
 
 from deployment_toolkit.core import Array, Arrays, Batch
 from deployment_toolkit.errors import DataError, require_at_least
+from deployment_toolkit.files.patterns import find_files
 from deployment_toolkit.rows.batches import exact_batches
 from deployment_toolkit.rows.prefetch import prefetched
-from widedeep.data.parquet import find_files, open_parquet, read_chunks, require_rows, to_batches
+from widedeep.data.parquet import open_parquet, read_chunks, require_rows, to_batches
 from widedeep.features.columns import FeatureColumn, columns_of
 from widedeep.features.spec import FeatureSpec
 

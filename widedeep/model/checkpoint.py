@@ -14,6 +14,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from deployment_toolkit.errors import ModelError
+from deployment_toolkit.files.patterns import plain_name
 from widedeep.model.network import Network
 
 _PREFIX = "model/"
@@ -37,25 +38,28 @@ def load_checkpoint(network: Network, directory: Path) -> None:
     Raises ModelError if there is none, if it can't be read, or if its variables are not this network's. The error then
     names the missing variables, the unexpected ones and those of another shape, and the options that would fit.
     """
-    prefix = tf.train.latest_checkpoint(str(directory)) if directory.is_dir() else None
-    if prefix is None:
+    # latest_checkpoint would take letters of the path for a pattern.
+    state = tf.train.get_checkpoint_state(str(directory)) if directory.is_dir() else None
+    prefix = "" if state is None else state.model_checkpoint_path
+    if not prefix or not Path(f"{prefix}.index").is_file():
         raise ModelError(
             f"there is no checkpoint in {directory}: train one (scripts/train.sh) or give --checkpoint-dir a folder "
             "that holds a file named 'checkpoint' and its data"
         )
     try:
-        reader = tf.train.load_checkpoint(prefix)
-        stored = {
-            name: tuple(shape)
-            for name, shape in reader.get_variable_to_shape_map().items()
-            if name.endswith(_SUFFIX) and ".OPTIMIZER_SLOT" not in name
-        }
-        # In addition to the model, a checkpoint may hold counters and optimizers.
-        found = {name: shape for name, shape in stored.items() if name.startswith(_PREFIX)} or stored
-        variables = checkpoint_names(network)
-        _check_same(directory, {name: tuple(variable.shape) for name, variable in variables.items()}, found)
-        for name, variable in variables.items():
-            variable.assign(reader.get_tensor(name))
+        with plain_name(Path(prefix).parent) as folder:
+            reader = tf.train.load_checkpoint(str(folder / Path(prefix).name))
+            stored = {
+                name: tuple(shape)
+                for name, shape in reader.get_variable_to_shape_map().items()
+                if name.endswith(_SUFFIX) and ".OPTIMIZER_SLOT" not in name
+            }
+            # In addition to the model, a checkpoint may hold counters and optimizers.
+            found = {name: shape for name, shape in stored.items() if name.startswith(_PREFIX)} or stored
+            variables = checkpoint_names(network)
+            _check_same(directory, {name: tuple(variable.shape) for name, variable in variables.items()}, found)
+            for name, variable in variables.items():
+                variable.assign(reader.get_tensor(name))
     except (tf.errors.OpError, ValueError, RuntimeError, LookupError) as error:  # the reader raises several kinds
         raise ModelError(f"checkpoint {prefix} can't be read: {error}; copy or train it again") from error
 

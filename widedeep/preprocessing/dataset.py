@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files.atomic import replace_when_complete
+from deployment_toolkit.files.patterns import plain_name
+from deployment_toolkit.files.scratch import entries
 from deployment_toolkit.options.params import option
 from widedeep.data.dataset_folder import SIZES_NAME, SPEC_NAME
 from widedeep.features.options import read_feature_spec
@@ -61,7 +63,7 @@ class PreprocessingOptions:
             raise UsageError(f"--output-dir {output} is a file: give a folder")
         if output.resolve() == self.raw_dir.resolve() or output.resolve() in self.raw_dir.resolve().parents:
             raise UsageError(f"--output-dir {output} holds the raw files: give another folder")
-        if output.is_dir() and any(output.iterdir()) and not self.force:
+        if output.is_dir() and entries(output) and not self.force:
             raise UsageError(f"--output-dir {output} holds files: give another folder, or --force to replace them")
 
 
@@ -78,9 +80,10 @@ def preprocess(options: PreprocessingOptions) -> dict[str, int]:
     missing = check_files(options.raw_dir)
     if missing:
         LOGGER.warning("%s lacks %s: the features made of it stay empty", options.raw_dir, ", ".join(missing))
-    with replace_when_complete(options.output_dir) as beside:
+    with replace_when_complete(options.output_dir, replaces_all=options.force) as beside:
         beside.mkdir()
-        rows = _fill(options.raw_dir, beside, spec)
+        with plain_name(beside) as folder:
+            rows = _fill(options.raw_dir, folder, spec)
         files = {TRAIN: ("train/*.parquet",), TEST: ("valid/*.parquet",)}
         (beside / SPEC_NAME).write_text(dataclasses.replace(spec, files=files).to_yaml())
         (beside / SIZES_NAME).write_text(embedding_sizes_to_json(widths))

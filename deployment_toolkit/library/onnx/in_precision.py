@@ -9,15 +9,16 @@ import onnx
 
 from deployment_toolkit.core import Format, Precision
 from deployment_toolkit.errors import ConversionError, DeploymentError
-from deployment_toolkit.files.atomic import require_free_space, size_bytes
+from deployment_toolkit.files.atomic import require_free_space
 from deployment_toolkit.library.base import CopyModel
 from deployment_toolkit.library.int8_choice import InPrecision
-from deployment_toolkit.library.model_files import require_onnx_file
+from deployment_toolkit.library.model_files import require_onnx_file, stored_bytes
 from deployment_toolkit.library.onnx.fp16 import half_precision
 from deployment_toolkit.library.onnx.int8 import OnnxInt8
 from deployment_toolkit.library.onnx.precision import note_int8
 from deployment_toolkit.library.onnx.reading import read_onnx
 from deployment_toolkit.library.onnx.session import OnnxLoader
+from deployment_toolkit.library.onnx.writing import require_one_file
 
 
 class OnnxInPrecision(InPrecision):
@@ -40,11 +41,12 @@ class OnnxInPrecision(InPrecision):
             return
         require_onnx_file(source)
         model = read_onnx(source)
+        require_one_file(model, source)
         if self._precision is Precision.INT8:
             spec = OnnxLoader().read_spec(source)
             for batch in self._calibration:
                 spec.check_inputs(batch)
-        require_free_space(target.parent, size_bytes(source) // 2, "the ONNX file")
+        require_free_space(target.parent, stored_bytes(source) // 2, "the ONNX file")
         try:
             made = self._quantize(model) if self._precision is Precision.INT8 else half_precision(model)
             onnx.checker.check_model(made)

@@ -13,39 +13,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from onnx import helper, numpy_helper
 
 from deployment_toolkit.core import ModelSpec, TensorSpec
-from deployment_toolkit.errors import ConversionError
-from deployment_toolkit.files.atomic import require_free_space
 from deployment_toolkit.library.base import SPEC_KEY
 from deployment_toolkit.library.model_files import require_onnx_file
 from deployment_toolkit.library.onnx.reading import read_onnx
 from deployment_toolkit.library.onnx.rename import graphs, rename_tensors
 from deployment_toolkit.library.onnx.session import OnnxLoader
+from deployment_toolkit.library.onnx.writing import save_onnx
 from deployment_toolkit.packing import packed_spec
 
 _SPLIT_TAKES_SIZES = 13  # from this opset on as an input, before as an attribute
-_MOST_BYTES = 2 * 1024**3 - 1024**2  # protobuf's limit, less room for the new nodes
 
 
 class PackedOnnx:
     """ONNX file -> the same model with packed inputs."""
 
     def convert(self, source: Path, target: Path) -> None:
-        """Writes the file ``target``, with the weights of the source's second file if it has one. Raises UsageError for
-        an input that can't be packed, ModelError if the source is no ONNX file, ConversionError if one file can't hold
-        the weights, DataError if the disk is too full."""
+        """Writes the file ``target``, and over 2 GiB ``<target>.data``. Raises UsageError for an input that can't be
+        packed, ModelError if the source is no ONNX file or weights are missing, DataError if the disk is too full."""
         require_onnx_file(source)
         spec = packed_spec(OnnxLoader().read_spec(source))
-        model = read_onnx(source)
-        needed = model.ByteSize()
-        if needed > _MOST_BYTES:
-            raise ConversionError(f"{source} has more weights than one ONNX file holds: pack it as openvino")
-        require_free_space(target.parent, needed, "the packed ONNX file")
+        model = read_onnx(source, with_external_data=False)
         _Packer(model, spec).pack()
-        onnx.save(model, str(target))
+        save_onnx(model, source, target)
 
 
 class _Packer:

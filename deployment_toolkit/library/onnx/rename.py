@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import onnx
-
 from deployment_toolkit.core import ModelSpec
 from deployment_toolkit.errors import ConversionError
 from deployment_toolkit.library.base import SPEC_KEY
+from deployment_toolkit.library.onnx.reading import read_onnx
+from deployment_toolkit.library.onnx.writing import save_onnx
 
 
 def rename_tensors(graph: Any, names: Mapping[str, str]) -> None:
@@ -35,8 +35,9 @@ class RenamedOnnx:
         self._inputs, self._outputs = inputs, outputs
 
     def convert(self, source: Path, target: Path) -> None:
-        """Writes the file ``target``. Raises ConversionError if a new name is that of another tensor."""
-        model = onnx.load(str(source))
+        """Writes the file ``target``, and over 2 GiB ``<target>.data``. Raises ConversionError if a new name is that of
+        another tensor, ModelError if the source is no ONNX file or weights are missing."""
+        model = read_onnx(source, with_external_data=False)
         names = {**self._inputs, **self._outputs}
         inner = {name for part in graphs(model.graph) for node in part.node for name in (*node.input, *node.output)}
         taken = sorted((inner - names.keys()) & set(names.values()))
@@ -47,7 +48,7 @@ class RenamedOnnx:
             if entry.key == SPEC_KEY:
                 spec = ModelSpec.from_dict(json.loads(entry.value))
                 entry.value = json.dumps(spec.with_names(self._inputs, self._outputs).to_dict())
-        onnx.save(model, str(target))
+        save_onnx(model, source, target)
 
 
 def graphs(graph: Any) -> Iterator[Any]:

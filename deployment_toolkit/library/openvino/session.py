@@ -16,11 +16,11 @@ import openvino
 
 from deployment_toolkit.core import Arrays, Format, ModelSpec, Precision, TensorSpec
 from deployment_toolkit.errors import ConversionError, ModelError
-from deployment_toolkit.files.atomic import require_free_space, size_bytes
+from deployment_toolkit.files.atomic import require_free_space
 from deployment_toolkit.hardware import require_precision, widest_is_avx2
 from deployment_toolkit.library.base import SPEC_KEY, FrameworkSession, Loader
 from deployment_toolkit.library.int8_choice import InPrecision, described
-from deployment_toolkit.library.model_files import MAIN_FILES, require_onnx_file
+from deployment_toolkit.library.model_files import MAIN_FILES, require_onnx_file, stored_bytes
 from deployment_toolkit.library.openvino.arithmetic import HINTS, PRECISION_KEY, parse_precision
 from deployment_toolkit.library.openvino.graph import separate_activations, simplify, store_tables_in_bf16
 from deployment_toolkit.library.openvino.int8 import Int8Quantizer
@@ -110,7 +110,7 @@ class OpenVinoFromOnnx(InPrecision):
         precision, InputError if calibration rows don't fit the signature."""
         require_onnx_file(source)
         require_precision(self._precision, f"a conversion to {self._precision}")
-        require_free_space(target.parent, size_bytes(source), "the OpenVINO model")
+        require_free_space(target.parent, stored_bytes(source), "the OpenVINO model")
         try:
             model = _core().read_model(str(source))
             simplify(model)
@@ -144,7 +144,7 @@ class PackedOpenVino:
         is no OpenVINO model, DataError if the disk is too full."""
         model = _read(_core(), source)
         spec = packed_spec(_read_spec(model))
-        require_free_space(target.parent, size_bytes(source), "the packed OpenVINO model")
+        require_free_space(target.parent, stored_bytes(source), "the packed OpenVINO model")
         pack_inputs(model, spec)
         model.set_rt_info(json.dumps(spec.to_dict()), _SPEC_PATH)
         _write(model, target, compress_to_fp16=False)  # weights that are in float16 stay so

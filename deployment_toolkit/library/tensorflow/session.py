@@ -16,6 +16,7 @@ import tensorflow as tf
 from deployment_toolkit.core import Arrays, ModelModule, ModelSpec, Precision, TensorSpec, ValueRange
 from deployment_toolkit.errors import ModelError
 from deployment_toolkit.files.atomic import require_free_space
+from deployment_toolkit.files.patterns import plain_name
 from deployment_toolkit.library.base import SPEC_FILE, FrameworkSession, Loader, store_spec, stored_spec
 from deployment_toolkit.library.tensorflow.packed import PackedFunction
 from deployment_toolkit.library.tensorflow.precision import narrowest
@@ -101,7 +102,8 @@ class SavedModelSession(TensorFlowSession):
         if not (path / "saved_model.pb").is_file():
             raise ModelError(f"{path} is not a SavedModel folder (it has no saved_model.pb): export the model first")
         try:
-            self.model = tf.saved_model.load(str(path))
+            with plain_name(path) as plain:  # TensorFlow looks for the weights with a pattern
+                self.model = tf.saved_model.load(str(plain))
         except (tf.errors.OpError, OSError, ValueError, LookupError, RuntimeError) as error:  # depends on the reader
             raise ModelError(f"{path} can't be loaded by TensorFlow {tf.__version__}: {error}") from error
         if SIGNATURE not in self.model.signatures:

@@ -17,7 +17,7 @@ from onnx import numpy_helper
 
 from deployment_toolkit.core import Array, ModelSpec
 from deployment_toolkit.errors import ConversionError
-from deployment_toolkit.files.atomic import require_free_space
+from deployment_toolkit.files.atomic import require_free_space, size_words
 from deployment_toolkit.library.base import SPEC_KEY
 from deployment_toolkit.library.onnx.rename import rename_tensors
 
@@ -36,8 +36,8 @@ def write_onnx(function: Any, spec: ModelSpec, path: Path, *, opset: int) -> Non
     weights_bytes = sum(variable.shape.num_elements() * variable.dtype.size for variable in weights.values())
     if weights_bytes > _MOST_WEIGHTS_BYTES:
         raise ConversionError(
-            f"an ONNX file holds {_MOST_WEIGHTS_BYTES / 2**30:.1f} GiB of weights and this model has "
-            f"{weights_bytes / 2**30:.1f} GiB: keep it as a SavedModel"
+            f"an ONNX file holds {size_words(_MOST_WEIGHTS_BYTES)} of weights and this model has "
+            f"{size_words(weights_bytes)}: keep it as a SavedModel"
         )
     require_free_space(path.parent, weights_bytes, "the ONNX file")
     # A SavedModel writes the names inside its graph in lower case, in the order of the signature's sorted names.

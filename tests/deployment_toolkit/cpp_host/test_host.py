@@ -99,6 +99,17 @@ def server(
             os.kill(running.pid or 0, signal.SIGKILL)  # its libraries do not come to an end under the sanitizers
 
 
+def test_repository_may_have_the_letters_of_patterns(build: Build, model: Path, tmp_path: Path) -> None:
+    if build.is_sanitized:
+        pytest.skip("the path is the same to the sanitizers")
+    repository = tmp_path / "it's [2] *"
+    add_model(repository, Deployment("summing", SPEC, build.engine, host=Host.CPP, max_batch_size=8), model)
+    with local_server(repository, log_path=tmp_path / "server.log") as running:
+        running.load_model("summing", timeout_s=60)
+        (answer,) = ask(running, "summing", [rows(3)])
+        assert_right(answer, rows(3))
+
+
 def add(server: TritonServer, deployment: Deployment, model: Path) -> Path:
     """Adds a model to the server's repository without loading it."""
     assert server.log_path is not None

@@ -174,6 +174,16 @@ def raising(error: BaseException) -> Any:
         (lambda argv: len(argv), 2, ""),
         (raising(DataError("two\n  lines")), 1, "error: two lines\n"),
         (raising(KeyboardInterrupt()), 130, "interrupted\n"),
+        (
+            raising(PermissionError(13, "Permission denied", "/the/log")),
+            1,
+            "error: /the/log can't be used: Permission denied; give this user the permission or choose another place\n",
+        ),
+        (
+            raising(OSError(28, "Error writing bytes")),
+            1,
+            "error: [Errno 28] Error writing bytes (No space left on device; make room or choose another place)\n",
+        ),
     ],
 )
 def test_entry_point_ends_with_an_exit_code(
@@ -223,9 +233,10 @@ def test_interrupt_inside_a_long_call_of_a_library_ends_the_program(ending: sign
     assert (process.returncode, told) == (130, "interrupted inside a library's call\n")
 
 
-def test_bug_shows_its_traceback() -> None:
-    with pytest.raises(ZeroDivisionError):
-        run_entry_point(raising(ZeroDivisionError()), [])
+@pytest.mark.parametrize("bug", [ZeroDivisionError(), FileNotFoundError(2, "No such file or directory", "a")])
+def test_bug_shows_its_traceback(bug: Exception) -> None:
+    with pytest.raises(type(bug)):
+        run_entry_point(raising(bug), [])
 
 
 @pytest.mark.parametrize("flags, told", [([], False), (["-v"], True), (["--verbose"], True)])

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import yaml
 
+from deployment_toolkit.files.patterns import find_files
 from runner.config.run import load_config
 from runner.networks.registry import network_of
-from runner.stages.preparation import preparation_stages
+from runner.stages.preparation import preparation_lock, preparation_stages
 from runner.workspace import Workspace
 from widedeep.features.outbrain import outbrain_spec
 
@@ -35,3 +36,40 @@ def test_embedding_sizes_reach_every_command(plain: dict[str, Any], tmp_path: Pa
         *("--feature-spec", str(dataset / "feature_spec.yaml")),
         *("--embedding-sizes", str(dataset / "embedding_sizes.json")),
     ]
+
+
+def test_data_folder_may_have_the_letters_of_patterns(plain: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(plain | {"datasets_dir": str(tmp_path / "it's [2] *")}))
+    config = load_config(path)
+    network = network_of(config)
+    for split in ("valid", "train"):
+        (config.dataset_dir / split).mkdir(parents=True)
+        (config.dataset_dir / split / "part.parquet").touch()
+    assert find_files([network.valid_pattern]) == [config.dataset_dir / "valid" / "part.parquet"]
+    assert find_files([network.train_pattern]) == [config.dataset_dir / "train" / "part.parquet"]
+
+
+def test_empty_folder_counts_as_missing(plain: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(plain))
+    workspace = Workspace(tmp_path, "run")
+    *_, training = preparation_stages(load_config(path), workspace)
+    training.product.mkdir(parents=True)  # as for a mounted disk
+    assert not training.is_done
+    (training.product / "checkpoint").touch()
+    assert training.is_done
+
+
+def test_read_only_data_is_used_without_a_lock(
+    plain: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, *arguments: object, **options: object) -> None:
+        raise OSError(30, "Read-only file system", str(self))
+
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(plain))
+    config = load_config(path)
+    monkeypatch.setattr(Path, "open", refuse)
+    with preparation_lock(config):
+        pass

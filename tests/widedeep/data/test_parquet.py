@@ -179,7 +179,7 @@ def test_bad_columns_are_named(tmp_path: Path, name: str) -> None:
 def test_bad_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"pattern '.*none\.parquet' matches no file: check the path"):
         ParquetDataset(str(tmp_path / "none.parquet"), SPEC)
-    with pytest.raises(DataError, match=r"is a folder: write '.*/\*\.parquet'"):
+    with pytest.raises(DataError, match=r"matches the folder .*, which holds no data file"):
         ParquetDataset(str(tmp_path), SPEC)
     whole = write(tmp_path / "whole.parquet")
     pq.write_table(pq.read_table(whole).slice(0, 0), tmp_path / "empty.parquet")
@@ -195,6 +195,21 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     bad.write_bytes(bytes(middle))
     with pytest.raises(DataError, match=r"bad\.parquet can't be read as parquet"):
         read(bad)
+
+
+def test_rows_of_a_folder_that_spark_wrote_are_read(tmp_path: Path) -> None:
+    write(tmp_path / "valid.parquet")
+    (tmp_path / "spark.parquet").mkdir()
+    for name in ("part-00000.parquet", "part-00001.parquet"):
+        write(tmp_path / "spark.parquet" / name)
+    for marker in ("_SUCCESS", ".part-00000.parquet.crc"):
+        (tmp_path / "spark.parquet" / marker).touch()
+    assert ParquetDataset(str(tmp_path / "*.parquet"), SPEC).num_rows == 12
+    assert ParquetDataset(str(tmp_path / "spark.parquet"), SPEC).num_rows == 8
+    assert ParquetDataset(str(tmp_path / "spark.parquet" / "*"), SPEC).num_rows == 8
+    (tmp_path / "spark.parquet" / "part-00002.parquet").touch()
+    with pytest.raises(DataError, match=r"part-00002\.parquet can't be read as parquet"):
+        ParquetDataset(str(tmp_path / "*.parquet"), SPEC)
 
 
 def test_schemas_of_all_files_are_checked_first(tmp_path: Path) -> None:

@@ -55,6 +55,13 @@ def test_variables_have_the_names_of_the_original(tmp_path: Path) -> None:
     assert found["model/dnn_model/layer_with_weights-6/kernel/.ATTRIBUTES/VARIABLE_VALUE"] == [4, 1]
 
 
+def test_weights_load_from_a_folder_with_the_letters_of_patterns(tmp_path: Path) -> None:
+    saved, loaded = network(seed=1), network(seed=2)
+    save_checkpoint(saved, tmp_path / "it's [2] *")
+    load_checkpoint(loaded, tmp_path / "it's [2] *")
+    np.testing.assert_array_equal(weights(saved)[0], weights(loaded)[0])
+
+
 def test_weights_load_from_a_moved_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     saved = network(seed=1)

@@ -28,6 +28,7 @@ from widedeep.model.embedding_sizes import load_embedding_sizes
 from widedeep.preprocessing import joined_clicks, raw_csv
 from widedeep.preprocessing.dataset import PreprocessingOptions, preprocess
 from widedeep.preprocessing.documents import hash_ids, read_ads, read_documents_meta
+from widedeep.preprocessing.raw_features import load_raw_features
 from widedeep.synthetic import SyntheticOptions, generate
 
 SPLITS = ("train", "valid")
@@ -308,6 +309,22 @@ def test_specification_and_embedding_sizes_are_used_and_kept(tmp_path: Path) -> 
     with pytest.raises(UsageError, match="differs from what is made of Outbrain's files in display_id"):
         preprocess(PreprocessingOptions(tmp_path / "raw", tmp_path / "other", tmp_path / "spec.yaml"))
     assert not (tmp_path / "other").exists()
+
+
+def test_output_folder_may_be_a_link_and_have_the_letters_of_patterns(
+    raw_dir: Path, output_dir: Path, tmp_path: Path
+) -> None:
+    disk, link = tmp_path / "disk [2] it's é *", tmp_path / "outbrain [2]"
+    disk.mkdir()
+    link.symlink_to(disk)
+    preprocess(PreprocessingOptions(raw_dir, link))
+    assert link.is_symlink()
+    for split in SPLITS:
+        assert pq.read_table(f"{disk}/{split}").equals(pq.read_table(output_dir / split))
+    dataset = DatasetFolder(link)
+    assert ParquetDataset(dataset.patterns("test"), dataset.spec(None)).num_rows > 0
+    spec = load_feature_spec(disk / "feature_spec.yaml")
+    assert load_raw_features(disk / "workflow", spec).spec.outputs == spec.model_spec.inputs
 
 
 @pytest.mark.parametrize("name", raw_csv.REQUIRED_FILES)

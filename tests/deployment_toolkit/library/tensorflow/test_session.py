@@ -56,6 +56,14 @@ def test_keras_module_becomes_a_session_with_names_and_value_ranges(two_outputs:
     assert (answers["total"].tolist(), answers["product"].tolist()) == ([[4, 5], [6, 7]], [[3, 6], [9, 12]])
 
 
+def test_savedmodel_in_a_folder_with_the_letters_of_patterns_is_loaded(
+    two_outputs: KerasSession, tmp_path: Path
+) -> None:
+    path = tmp_path / "it's [2] é" / "model"
+    SavedModelFromKeras().save(two_outputs, path)
+    assert SavedModelLoader().load(path).infer(X)["total"].tolist() == [[4, 5], [6, 7]]
+
+
 def test_savedmodel_answers_like_its_source(two_outputs: KerasSession, tmp_path: Path) -> None:
     SavedModelFromKeras().save(two_outputs, tmp_path / "model")
     assert SavedModelLoader().read_spec(tmp_path / "model") == SPEC

@@ -1,4 +1,7 @@
 // Models of TensorFlow: one session, which runs any number of inferences at the same time.
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdlib>
 
@@ -51,6 +54,24 @@ struct CloseSession {
   }
 };
 
+// TensorFlow takes letters of a path for a pattern when it looks for the weights. An open folder has a path without them.
+class OpenFolder {
+ public:
+  explicit OpenFolder(const std::string& path)
+      : file_(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)),
+        path_(file_ < 0 ? path : "/proc/self/fd/" + std::to_string(file_)) {}
+  OpenFolder(const OpenFolder&) = delete;
+  ~OpenFolder() {
+    if (file_ >= 0) close(file_);
+  }
+
+  const char* path() const { return path_.c_str(); }
+
+ private:
+  const int file_;
+  const std::string path_;
+};
+
 class Session {
  public:
   Session(const std::string& path, const ModelConfig& config) : graph_(api().TF_NewGraph()) {
@@ -61,8 +82,9 @@ class Session {
     status.require("settings of a session");
     const char* const tags[] = {"serve"};
     const Buffer meta_graph(api().TF_NewBuffer());
+    const OpenFolder folder(path);
     session_.reset(api().TF_LoadSessionFromSavedModel(
-        options.get(), nullptr, path.c_str(), tags, 1, graph_.get(), meta_graph.get(), status.get()));
+        options.get(), nullptr, folder.path(), tags, 1, graph_.get(), meta_graph.get(), status.get()));
     status.require(path + " can't be loaded");
     const Signature signature = Signature::parse({static_cast<const char*>(meta_graph->data), meta_graph->length});
     for (const TensorSpec& spec : config.engine_inputs) inputs_.push_back(find(signature.inputs, spec, "input"));

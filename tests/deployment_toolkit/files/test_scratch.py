@@ -1,0 +1,123 @@
+"""Scratch names of processes that live, were killed, or are on another host."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from deployment_toolkit.checkout import ROOT
+from deployment_toolkit.files import scratch
+from deployment_toolkit.files.atomic import write_text
+
+# Writes the folder ``argv[1]``; waits in the block, or is killed after the call of the method ``argv[2]``.
+WRITER = """
+import os, signal, sys
+from pathlib import Path
+from deployment_toolkit.files.atomic import replace_when_complete
+
+def kill_after(method):
+    def call(self, *arguments):
+        method(self, *arguments)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return call
+
+with replace_when_complete(Path(sys.argv[1]), replaces_all=True) as beside:
+    beside.mkdir()
+    for name in ("a", "b"):
+        (beside / name).write_text("new")
+    print("ready", flush=True)
+    if len(sys.argv) == 2:
+        sys.stdin.read()
+    else:
+        setattr(Path, sys.argv[2], kill_after(getattr(Path, sys.argv[2])))
+"""
+
+
+@contextmanager
+def writer(path: Path, *options: str, cwd: Path | None = None) -> Iterator[subprocess.Popen[str]]:
+    """A process that is in the block that writes a folder."""
+    argv = [sys.executable, "-c", WRITER, str(path), *options]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(argv, cwd=cwd, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def left_in(folder: Path) -> list[Path]:
+    return sorted(folder.glob(".*"))
+
+
+def test_leftovers_of_a_killed_process_are_removed_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with writer(tmp_path / "model"):
+        pass
+    _, left = left_in(tmp_path)
+    assert (left / "a").is_file()
+    write_text(tmp_path / "other", "text")
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+    assert caplog.messages == [f"removed what a killed process had left: {left}"]
+    assert caplog.records[0].levelno == logging.WARNING
+
+
+def test_folder_of_a_living_process_stays(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with writer(tmp_path / "model") as living:
+        write_text(tmp_path / "other", "text")
+        assert len(left_in(tmp_path)) == 2
+        living.communicate("")
+    assert (tmp_path / "model" / "a").read_text() == "new"
+    assert (left_in(tmp_path), caplog.messages) == ([], [])
+
+
+@pytest.mark.parametrize(("shared", "stays"), [(True, True), (False, False)])
+def test_folder_of_another_host_stays(
+    shared: bool, stays: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with writer(tmp_path / "model"):
+        pass
+    for left in left_in(tmp_path):
+        left.rename(tmp_path / re.sub(r"\.[0-9a-f]{8}-", ".01234567-", left.name))
+    monkeypatch.setattr(scratch, "is_of_one_kernel", lambda folder: not shared)
+    write_text(tmp_path / "other", "text")
+    assert len(left_in(tmp_path)) == 2 * stays
+
+
+@pytest.mark.parametrize("place", ["beside", "filled"])
+@pytest.mark.parametrize("method", ["replace", "rename"])
+def test_replacement_in_which_a_process_was_killed_is_ended(place: str, method: str, tmp_path: Path) -> None:
+    """Beside, the earlier folder is out of the way by then; in a filled folder its first entry, ``a``, is."""
+    path = tmp_path / "model"
+    path.mkdir()
+    for name in ("a", "b"):
+        (path / name).write_text("old")
+    filled = place == "filled"
+    with writer(Path() if filled else path, method, cwd=path if filled else tmp_path) as process:
+        code = process.wait(10)
+    moves = "rename" if filled else "replace"
+    assert code == (-signal.SIGKILL if method == moves else 0)
+    write_text((path if filled else tmp_path) / "other", "text")
+    expected = "old" if filled and method == moves else "new"
+    assert {name: (path / name).read_text() for name in ("a", "b")} == {"a": expected, "b": expected}
+    assert left_in(tmp_path) == left_in(path) == []
+
+
+def test_killed_while_new_entries_came_goes_on(tmp_path: Path) -> None:
+    with writer(tmp_path / "model"):
+        pass
+    lock, _ = left_in(tmp_path)
+    lock.write_text("model\0fills")
+    lock.with_suffix(".emptied").mkdir()
+    write_text(tmp_path / "other", "text")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "other"]
