@@ -20,7 +20,7 @@ from deployment_toolkit.core import Array
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files.atomic import replace_when_complete
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
-from widedeep.preprocessing.raw_csv import DAY_MS
+from widedeep.preprocessing.times import DAY_MS
 from widedeep.synthetic_world import PLATFORMS, THEMES, Tags, World, make_world
 
 LOGGER = logging.getLogger("synthetic")
@@ -69,7 +69,7 @@ class Displays:
 def generate(options: SyntheticOptions) -> None:
     """Writes the seven CSVs; the folder appears when all of them are complete."""
     rng = np.random.default_rng(options.seed)
-    world = make_world(rng)
+    world = make_world(rng, options.displays)
     with replace_when_complete(options.output_dir) as beside:
         beside.mkdir()
         _write_displays(beside, world, options.displays, rng)
