@@ -146,6 +146,6 @@ def _require_both_splits(raw_dir: Path, counts: Counter[str], days: set[int], fi
         if not paths:
             raise DataError(
                 f"{raw_dir / CLICKS}: no display falls into the {side} split ({VALID_SHARE:.0%} of days 0 to "
-                f"{LAST_TRAIN_DAY} and all later ones are valid); the timestamps in {EVENTS} are of days {min(days)} to "
+                f"{LAST_TRAIN_DAY} and all later ones are valid); by {EVENTS} they are of days {min(days)} to "
                 f"{max(days)}: give more displays"
             )

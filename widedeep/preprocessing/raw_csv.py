@@ -65,8 +65,9 @@ def check_files(raw_dir: Path) -> None:
     lacks a column.
     """
     if not raw_dir.is_dir():
-        remedy = "is a file: unpack it, and give the folder" if raw_dir.exists() else "is no folder: give the one"
-        raise DataError(f"{raw_dir} {remedy} that holds Outbrain's CSV files")
+        is_file = raw_dir.exists()
+        problem = f"{raw_dir} is a file: unpack it, and" if is_file else f"there is no folder {raw_dir}:"
+        raise DataError(f"{problem} give the folder that holds Outbrain's CSV files")
     tables = {name: find_table(raw_dir, name) for name in SCHEMAS}
     missing = [name for name, table in tables.items() if table is None]
     require_nowhere(raw_dir, missing)
@@ -111,7 +112,7 @@ def stream(raw_dir: Path, name: str) -> Iterator[pa.RecordBatch]:
             columns = []
             for column, kind in SCHEMAS[name].items():
                 place = partial(_place, table, column, header.lines + 1 + rows)
-                columns.append(_typed(batch.column(column), column, kind, converters.get(column), header, place))
+                columns.append(_typed(batch.column(column), column, kind, converters.get(column), place))
             yield pa.record_batch(columns, names=list(SCHEMAS[name]))
             rows += batch.num_rows
     except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
@@ -138,12 +139,10 @@ def _texts(table: RawTable, header: Header, converters: dict[str, Converter]) ->
             bar.update(opened.position() - bar.n)
 
 
-def _typed(
-    values: pa.Array, column: str, kind: pa.DataType, convert: Converter | None, header: Header, place: Place
-) -> pa.Array:
+def _typed(values: pa.Array, column: str, kind: pa.DataType, convert: Converter | None, place: Place) -> pa.Array:
     """Values of a column as ``kind``, checked."""
     if pa.types.is_string(values.type):
-        values = _trimmed(values, header)
+        values = _trimmed(values)
     if values.null_count and column not in OPTIONAL_VALUES:
         row = pc.index(values.is_null(), True).as_py()
         raise DataError(f"{place(row, None)}: every row needs a value there")
@@ -161,10 +160,10 @@ def _typed(
     return values
 
 
-def _trimmed(texts: pa.Array, header: Header) -> pa.Array:
-    """The texts without blanks around them; null where nothing or a word for nothing is left."""
+def _trimmed(texts: pa.Array) -> pa.Array:
+    """The texts without blanks and quotes around them; null where nothing or a word for nothing is left."""
     texts = pc.utf8_trim_whitespace(texts)
-    if header.padded:  # a quote after a blank is none to the parser
+    if pc.any(pc.starts_with(texts, '"')).as_py():  # a quote after a blank is none to the parser
         texts = pc.replace_substring_regex(texts, '^"(.*)"$', r"\1")
     return pc.if_else(pc.is_in(texts, pa.array(_NULLS)), pa.scalar(None, pa.string()), texts)
 

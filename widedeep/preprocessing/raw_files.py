@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import io
 import lzma
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -26,9 +27,9 @@ _FOREIGN = {
     b"PAR1": "it is a parquet file, write it as CSV",
 }
 _TAR = "it is a tar archive, unpack it with `tar xf`"
-_READ_SUFFIXES = (".csv", ".zip", ".gz", ".bz2", ".xz")
+_PACKED = r"(\.csv)?(\.(zip|gz|bz2|xz|zst|7z|rar|tar|tgz|parquet))+"
 _ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
-_OTHER_TABLES = ("page_views", "page_views_sample", "clicks_test", "sample_submission")  # Kaggle's, not read here
+_OTHER_TABLES = ("pageviews", "pageviewssample", "clickstest", "samplesubmission")  # Kaggle's, not read here
 
 
 @dataclass(frozen=True)
@@ -96,14 +97,17 @@ def find_table(raw_dir: Path, name: str) -> RawTable | None:
     found = [entry for entry in sorted(raw_dir.iterdir()) if _stem(entry) == _stem(Path(name))]
     files = [entry for entry in found if entry.is_file()]
     plain = [entry for entry in files if entry.name.casefold() == name]
-    packed = [entry for entry in files if entry not in plain and entry.name.casefold().endswith(_READ_SUFFIXES)]
-    for candidates in (plain, [entry for entry in found if entry.is_dir()], packed):
+    folders = [entry for entry in found if entry.is_dir()]
+    packed = [entry for entry in files if re.fullmatch(Path(name).stem + _PACKED, entry.name.casefold())]
+    for candidates in (plain, folders, packed):
+        if len(candidates) > 1:
+            names = ", ".join(path.name for path in candidates)
+            raise DataError(f"{raw_dir} holds {names}: keep one, as {name}")
         if candidates:
-            chosen = _only(candidates, raw_dir, name)
-            path = _in_folder(chosen, name) if chosen.is_dir() else chosen
-            return RawTable(name, path)
+            return RawTable(name, _in_folder(candidates[0], name) if candidates[0].is_dir() else candidates[0])
     if found:
-        raise DataError(f"{found[0]} is there, {name} is not: unpack or write it as {name}, or move it away")
+        problem = f"is there, {name} is not" if found[0] in files else "is no file, or a link to nothing"
+        raise DataError(f"{found[0]} {problem}: write the table as {raw_dir / name}, or move this away")
     return None
 
 
@@ -125,13 +129,6 @@ def require_nowhere(raw_dir: Path, names: Iterable[str]) -> None:
             raise DataError(f"{stems[stem]} is not in {raw_dir}, but {inside[stem]} is: move or unpack it to {raw_dir}")
 
 
-def _only(candidates: list[Path], where: Path, name: str) -> Path:
-    if len(candidates) > 1:
-        names = ", ".join(path.name for path in candidates)
-        raise DataError(f"{where} holds {names}: keep one as {name}")
-    return candidates[0]
-
-
 def _in_folder(folder: Path, name: str) -> Path:
     files = [path for path in sorted(folder.iterdir()) if path.is_file() and not _is_extra(path)]
     matching = [path for path in files if _stem(path) == _stem(Path(name))]
@@ -144,7 +141,8 @@ def _in_folder(folder: Path, name: str) -> Path:
 
 
 def _stem(path: Path) -> str:
-    return path.name.casefold().split(".")[0].strip()
+    """Letters of the name in front of the first dot."""
+    return re.sub("[^a-z]", "", path.name.casefold().split(".")[0])
 
 
 def _is_extra(path: Path) -> bool:

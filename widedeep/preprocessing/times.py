@@ -93,7 +93,7 @@ class DisplayTimes:
             times = _instants(texts, place, _WRITE_SHOWN)
             if times.null_count:
                 row = pc.index(times.is_null(), True).as_py()
-                raise DataError(f"{place(row, texts[row])}: a display needs a time; {_WRITE_SHOWN}")
+                raise DataError(f"{place(row, texts[row].as_py())}: a display needs a time; {_WRITE_SHOWN}")
             shown = np.asarray(times) - EPOCH_MS
         else:
             unit = self._unit(numbers, place)
@@ -101,7 +101,7 @@ class DisplayTimes:
         outside = (shown < _SHOWN_MS[0]) | (shown > _SHOWN_MS[1])
         if outside.any():
             row = int(np.argmax(outside))
-            raise DataError(f"{place(row, texts[row])}: it is not in the year from June 2016; {_WRITE_SHOWN}")
+            raise DataError(f"{place(row, texts[row].as_py())}: it is not in the year from June 2016; {_WRITE_SHOWN}")
         return pa.array(shown, pa.int64())
 
     def _unit(self, numbers: Array, place: Place) -> float:
@@ -134,7 +134,7 @@ def _instants(texts: pa.Array, place: Place, remedy: str) -> pa.Array:
     outside = (known < _DATES_MS[0]) | (known >= _DATES_MS[1])
     if outside.any():
         row = int(np.argmax(outside))
-        raise DataError(f"{place(row, texts[row])}: years before 1678 and after 2261 can't be right; {remedy}")
+        raise DataError(f"{place(row, texts[row].as_py())}: years before 1678 and after 2261 can't be right; {remedy}")
     return times
 
 
