@@ -17,7 +17,7 @@ from deployment_toolkit.errors import DataError
 from tests.widedeep.preprocessing.conftest import Join
 from widedeep.preprocessing.raw_csv import EVENTS, META, check_files
 
-Wrap = Callable[[Path], None]
+Wrap = Callable[[Path], object]
 
 
 def _zip(path: Path, *members: str, name: str = "{}.zip") -> None:
@@ -57,13 +57,13 @@ READ: dict[str, Wrap] = {
     ),
     "zip of a Mac": lambda path: _zip(path, f"data/{path.name}", f"__MACOSX/data/._{path.name}"),
     "gz": lambda path: _compress(path, ".gz", gzip.compress),
-    "gz under the plain name": lambda path: path.write_bytes(gzip.compress(path.read_bytes())) and None,
+    "gz under the plain name": lambda path: path.write_bytes(gzip.compress(path.read_bytes())),
     "bz2": lambda path: _compress(path, ".bz2", bz2.compress),
     "xz": lambda path: _compress(path, ".xz", lzma.compress),
-    "folder": lambda path: _folder(path, path.name) and None,
-    "folder of Spark's": lambda path: (_folder(path, "part-00000-ab12.csv") / "_SUCCESS").write_text("") and None,
-    "folder and the zip it came from": lambda path: (_folder(path, path.name), _other_zip(path))[1],
-    "other letters": lambda path: path.rename(path.with_name(path.name.upper())) and None,
+    "folder": lambda path: _folder(path, path.name),
+    "folder of Spark's": lambda path: (_folder(path, "part-00000-ab12.csv") / "_SUCCESS").write_text(""),
+    "folder and the zip it came from": lambda path: (_folder(path, path.name), _other_zip(path)),
+    "other letters": lambda path: path.rename(path.with_name(path.name.upper())),
 }
 
 
@@ -101,19 +101,19 @@ REFUSED: dict[str, tuple[Wrap, str]] = {
     ),
     "empty folder": (lambda path: (_folder(path, "x") / "x").unlink(), "is a folder that holds no file: put the rows"),
     "folder of two": (
-        lambda path: (_folder(path, "a.csv") / "b.csv").write_text("") and None,
+        lambda path: (_folder(path, "a.csv") / "b.csv").write_text(""),
         "is a folder that holds a.csv, b.csv: put the rows of documents_meta.csv into one file",
     ),
     "two wrappings": (
-        lambda path: (_other_zip(path), _compress(path, ".gz", gzip.compress))[1],
+        lambda path: (_other_zip(path), _compress(path, ".gz", gzip.compress)),
         r"holds documents_meta.csv.gz, documents_meta.csv.zip: keep one, as documents_meta.csv",
     ),
     "another name": (
-        lambda path: path.rename(path.with_name("documents_meta (1).csv")) and None,
+        lambda path: path.rename(path.with_name("documents_meta (1).csv")),
         r"documents_meta \(1\).csv is there, documents_meta.csv is not: write the table as",
     ),
     "link to nothing": (
-        lambda path: (path.unlink(), path.symlink_to("nowhere"))[1],
+        lambda path: (path.unlink(), path.symlink_to("nowhere")),
         "documents_meta.csv is no file, or a link to nothing",
     ),
     "in an archive of another name": (
@@ -121,11 +121,11 @@ REFUSED: dict[str, tuple[Wrap, str]] = {
         "documents_meta.csv is not in .*, but .*outbrain.zip/documents_meta.csv is: move or unpack it",
     ),
     "in a tar of another name": (
-        lambda path: path.rename(path.with_name("outbrain.tar")) and None,
+        lambda path: path.rename(path.with_name("outbrain.tar")),
         "lacks documents_meta.csv, maybe in outbrain.tar: unpack it there, or move it away",
     ),
     "in a folder below": (
-        lambda path: _folder(path, path.name, folder="outbrain") and None,
+        lambda path: _folder(path, path.name, folder="outbrain"),
         "documents_meta.csv is not in .*, but .*outbrain/documents_meta.csv is: move or unpack it",
     ),
 }
