@@ -4,7 +4,6 @@ with the number of clicks in chunks. ``\\N`` and empty fields are nulls."""
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ import pyarrow.csv as pa_csv
 from tqdm import tqdm
 
 from deployment_toolkit.errors import DataError
+from widedeep.preprocessing.raw_faults import located
 from widedeep.preprocessing.raw_files import RawTable, find_table, require_nowhere
 from widedeep.preprocessing.raw_header import Header, read_header
 from widedeep.preprocessing.times import DisplayTimes, Place, publish_times
@@ -116,7 +116,7 @@ def stream(raw_dir: Path, name: str) -> Iterator[pa.RecordBatch]:
             yield pa.record_batch(columns, names=list(SCHEMAS[name]))
             rows += batch.num_rows
     except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
-        raise DataError(f"{table.path} is not as Kaggle has it, {_told(str(error), header, rows)}") from error
+        raise DataError(f"{table.path} is not as Kaggle has it: {located(str(error), table, header)}") from error
     if rows == 0:
         raise DataError(f"{table.path} has no rows")
 
@@ -183,9 +183,3 @@ def _numbers(texts: pa.Array, kind: pa.DataType, place: Place) -> pa.Array:
 def _place(table: RawTable, column: str, first_line: int, row: int, value: object) -> str:
     held = "is empty" if value is None else f"holds {value!r:.60}"
     return f"{table.path}: column {column} {held} in line {first_line + row}"
-
-
-def _told(message: str, header: Header, rows: int) -> str:
-    """An error of pyarrow's in this table's words."""
-    message = re.sub(r"column #(\d+)", lambda match: f"column {header.names[int(match[1])]}", " ".join(message.split()))
-    return f"after line {header.lines + rows}: {message}"

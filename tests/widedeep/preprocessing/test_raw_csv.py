@@ -60,7 +60,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     "nothing": ("\n \n", "is empty$"),
     "trailing commas in the rows alone": (f"{HEADER}\n1,2,0,\n", "line 2 has 4 fields, the header 3"),
     "a cut row": (f"{HEADER}\n1,2,0\n1,3\n", "line 3 has 2 fields, the header 3"),
-    "a word": (f"{HEADER}\n1,2,0\n1,x,0\n", "column ad_id.* 'x'"),
+    "a word": (f"{HEADER}\n1,2,0\n1,x,0\n", "column ad_id holds 'x' in line 3: it is no int64"),
     "a word among blanks": ("display_id, ad_id, clicked\n1, 2, 0\n1, x, 0\n", "column ad_id holds 'x' in line 3"),
     "no value": (f"{HEADER}\n1,2,0\n1,,0\n", "column ad_id is empty in line 3: every row needs a value there"),
     "neither 0 nor 1": (f"{HEADER}\n1,2,0\n1,3,2\n", "column clicked holds 2 in line 3: it must be 0 or 1"),
