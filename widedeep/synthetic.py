@@ -80,14 +80,15 @@ def draw_displays(world: World, day: Array, rng: np.random.Generator) -> Display
     """Draws displays at the given times (in days, ascending), each with its ads in random order and one click."""
     count = len(day)
     timestamp_ms = (day * DAY_MS).astype(np.int64)
-    page = rng.choice(len(world.page_popularity), count, p=world.page_popularity)
+    share_of_time = np.minimum(day / len(TRAIN_DAYS), 1.0)
+    page = world.pages.items(rng.choice(len(world.pages.popularity), count, p=world.pages.popularity), share_of_time)
     shares = np.array(list(PLATFORM_SHARES.values()))
     platform = rng.choice(len(shares), count, p=shares / shares.sum())
     place = rng.choice(len(world.places), count, p=world.place_popularity)
     weights = np.array(list(ADS_PER_DISPLAY.values()))
     size = rng.choice(list(ADS_PER_DISPLAY), count, p=weights / weights.sum())
     display = np.repeat(np.arange(count), size)
-    ad = _draw_ads(world, display, world.theme[page], rng)
+    ad = world.ads.items(_draw_ad_slots(world, display, world.theme[page], rng), share_of_time[display])
     utility = world.appeal(
         page[display], ad, platform[display] % PLATFORMS, place[display], timestamp_ms[display]
     ) + rng.gumbel(size=len(ad))
@@ -95,14 +96,16 @@ def draw_displays(world: World, day: Array, rng: np.random.Generator) -> Display
     return Displays(timestamp_ms, page, platform, place, display, ad, (utility == best).astype(np.int64))
 
 
-def _draw_ads(world: World, display: Array, theme: Array, rng: np.random.Generator) -> Array:
-    """Draws one ad per row by popularity, no ad twice in a display."""
-    everywhere = np.cumsum(world.ad_popularity)
-    by_theme = np.argsort(world.theme[world.ad_document], kind="stable")
-    theme_of = world.theme[world.ad_document][by_theme]
+def _draw_ad_slots(world: World, display: Array, theme: Array, rng: np.random.Generator) -> Array:
+    """Draws one slot of ads per row by popularity, none twice in a display."""
+    popularity = world.ads.popularity
+    everywhere = np.cumsum(popularity)
+    theme_of_slot = world.theme[world.ad_document[: len(popularity)]]
+    by_theme = np.argsort(theme_of_slot, kind="stable")
+    theme_of = theme_of_slot[by_theme]
     inside = np.empty(len(by_theme))
     for number in range(THEMES):
-        shares = world.ad_popularity[by_theme][theme_of == number]
+        shares = popularity[by_theme][theme_of == number]
         inside[theme_of == number] = number + np.cumsum(shares) / shares.sum()
 
     def by_popularity(rows: int) -> Array:

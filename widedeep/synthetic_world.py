@@ -14,13 +14,14 @@ import numpy as np
 
 from deployment_toolkit.core import Array
 from widedeep.preprocessing.times import DAY_MS, EPOCH_MS
+from widedeep.synthetic_slots import Slots, make_slots
 
-# Numbers for up to SAMPLE_DISPLAYS displays, those of a sample of the real data. For more displays there are more rare
-# pages and ads, so that validation keeps meeting ads that training has not seen, up to the default cardinalities.
+# At a time there are so many pages, landing pages and ads. Over more displays than a sample of the real data has,
+# rare ones give way to others, as often as the default cardinalities allow.
 SAMPLE_DISPLAYS = 1_959
 PAGES, LANDING_PAGES, ADS = 20_000, 4_000, 11_000
-MOST_PAGES, MOST_LANDING_PAGES, MOST_ADS = 200_000, 90_000, 250_000
-FREQUENT_PAGES, FREQUENT_ADS = 2_000, 3_000
+FREQUENT_PAGES, FREQUENT_ADS = 2_000, 2_000
+MOST_GENERATIONS_OF_PAGES, MOST_GENERATIONS_OF_ADS = 11, 24
 CAMPAIGNS, ADVERTISERS = 1_000, 250
 PUBLISHERS, SOURCES, THEMES = 400, 1_500, 20
 LARGEST_AD_ID, LARGEST_DOCUMENT_ID = 349_000, 1_800_000
@@ -49,7 +50,7 @@ class Tags:
 class World:
     """Documents (first the pages that people read, then the landing pages of ads), ads, places and tastes.
 
-    ``*_popularity`` sum to 1; ``publish_ms`` is NaN if unknown; ``source`` and ``publisher`` are 0 if unknown.
+    ``publish_ms`` is NaN if unknown; ``source`` and ``publisher`` are 0 if unknown.
     """
 
     document_id: Array
@@ -61,12 +62,12 @@ class World:
     categories: Tags
     entities: Tags
     entity_names: Array
-    page_popularity: Array
+    pages: Slots
+    ads: Slots
     ad_id: Array
     ad_document: Array
     ad_campaign: Array
     ad_advertiser: Array
-    ad_popularity: Array
     ad_quality: Array
     places: Array
     place_country: Array
@@ -96,20 +97,23 @@ class World:
 
 def make_world(rng: np.random.Generator, displays: int) -> World:
     """Makes a world for this number of displays, which depends only on it and on the generator's state."""
-    pages, landing_pages, ads = (
-        min(round(count * max(1.0, displays / SAMPLE_DISPLAYS)), most)
-        for count, most in ((PAGES, MOST_PAGES), (LANDING_PAGES, MOST_LANDING_PAGES), (ADS, MOST_ADS))
-    )
-    documents = pages + landing_pages
-    theme = rng.choice(THEMES, documents, p=zipf(THEMES, 0.7, 1))
+    generations = max(1.0, displays / SAMPLE_DISPLAYS)
+    pages = make_slots(rng, zipf(PAGES, 0.85, 6), FREQUENT_PAGES, min(generations, MOST_GENERATIONS_OF_PAGES))
+    ads = make_slots(rng, zipf(ADS, 1.0, 40), FREQUENT_ADS, min(generations, MOST_GENERATIONS_OF_ADS))
+    landing_page = np.concatenate([np.arange(LANDING_PAGES), rng.integers(0, LANDING_PAGES, ADS - LANDING_PAGES)])
+    ad_document = landing_page[ads.slot] + LANDING_PAGES * ads.generation
+    landing_pages = int(ad_document.max()) + 1
+    documents = len(pages.slot) + landing_pages
+    # what comes after a page or an ad has its theme
+    themes = rng.choice(THEMES, PAGES + LANDING_PAGES, p=zipf(THEMES, 0.7, 1))
+    theme = np.concatenate([themes[:PAGES][pages.slot], np.resize(themes[PAGES:], landing_pages)])
     entity_names = np.array([f"{a:016x}{b:016x}" for a, b in rng.integers(0, 2**63, (6_000, 2))])
-    ad_document = np.concatenate([np.arange(landing_pages), rng.integers(0, landing_pages, ads - landing_pages)])
     campaign_of_page = rng.choice(CAMPAIGNS, landing_pages, p=zipf(CAMPAIGNS, 0.6, 5))
     advertiser_of_campaign = rng.choice(ADVERTISERS, CAMPAIGNS, p=zipf(ADVERTISERS, 0.6, 5))
     ad_campaign = campaign_of_page[ad_document]
     ad_advertiser = advertiser_of_campaign[ad_campaign]
     quality = (
-        rng.normal(0, 0.25, ads) + rng.normal(0, 0.3, CAMPAIGNS)[ad_campaign]
+        rng.normal(0, 0.25, len(ad_document)) + rng.normal(0, 0.3, CAMPAIGNS)[ad_campaign]
         + rng.normal(0, 0.3, ADVERTISERS)[ad_advertiser]
     )  # fmt: skip
     places, countries, place_popularity = _places(rng)
@@ -127,12 +131,12 @@ def make_world(rng: np.random.Generator, displays: int) -> World:
             rng, theme, labels=len(entity_names), width=6, confidences=_entity_confidences, share_without=0.2, skew=1.3
         ),
         entity_names=entity_names,
-        page_popularity=rng.permutation(_with_more_rare(zipf(PAGES, 0.85, 6), FREQUENT_PAGES, pages)),
-        ad_id=rng.choice(LARGEST_AD_ID, ads, replace=False) + 1,
-        ad_document=pages + ad_document,
+        pages=pages,
+        ads=ads,
+        ad_id=rng.choice(LARGEST_AD_ID, len(ad_document), replace=False) + 1,
+        ad_document=len(pages.slot) + ad_document,
         ad_campaign=ad_campaign,
         ad_advertiser=ad_advertiser,
-        ad_popularity=rng.permutation(_with_more_rare(zipf(ADS, 1.0, 40), FREQUENT_ADS, ads)),
         ad_quality=quality,
         places=places,
         place_country=countries,
@@ -147,13 +151,6 @@ def zipf(count: int, exponent: float, offset: float) -> Array:
     """Shares of ``count`` items by rank, proportional to (rank + offset) ** -exponent, with sum 1."""
     shares = (np.arange(1, count + 1) + offset) ** -exponent
     return np.asarray(shares / shares.sum())
-
-
-def _with_more_rare(shares: Array, frequent: int, count: int) -> Array:
-    """Shares of ``count`` items: of the ``frequent`` first those given, and the rest, divided among all the others."""
-    rank = np.linspace(frequent, len(shares) - 1, count - frequent)
-    rare = np.interp(rank, np.arange(len(shares)), shares)
-    return np.concatenate([shares[:frequent], rare * (shares[frequent:].sum() / rare.sum())])
 
 
 def _tags(

@@ -19,8 +19,8 @@ def located(message: str, table: RawTable, header: Header) -> str:
         return f"line {line} has {len(fields)} fields, the header {width}: make them the same"
     wrong = re.search(r"column #(\d+): .*conversion error to (\w+): invalid value '(.*)'", message, re.DOTALL)
     if wrong:
-        at, value = int(wrong[1]), wrong[3].strip()
-        line, _ = _first_row(table, header, lambda row: len(row) > at and row[at].strip() == value)
+        at, value = int(wrong[1]), wrong[3]
+        line, _ = _first_row(table, header, lambda row: len(row) > at and row[at] == value)
         return f"column {header.names[at]} holds {value!r:.60} in line {line}: it is no {wrong[2]}"
     return re.sub(r"column #(\d+)", lambda match: f"column {header.names[int(match[1])]}", " ".join(message.split()))
 

@@ -18,7 +18,7 @@ _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 @dataclass(frozen=True)
 class Header:
     """Names of a table's columns, in lower case without blanks and quotes; a column that nobody reads has any unique
-    name. ``lines`` is the number of lines up to the first row, ``padded`` says that blanks surround the names."""
+    name. ``lines`` is the number of lines up to the first row, ``padded`` says that blanks surround the fields."""
 
     names: tuple[str, ...]
     lines: int
@@ -28,7 +28,8 @@ class Header:
 def read_header(table: RawTable, wanted: Iterable[str]) -> Header:
     """Reads the header. Raises DataError if there is none, or if a wanted column is missing or there twice."""
     with table.open() as opened:
-        lines = re.split(rb"\r\n|\r|\n", opened.text.read(_LONGEST))
+        head = opened.text.read(_LONGEST)
+    lines = re.split(rb"\r\n|\r|\n", head)
     blank = next((number for number, line in enumerate(lines) if line.strip(b" \t\xef\xbb\xbf")), None)
     if blank is None:
         raise DataError(f"{table.path} is empty")
@@ -36,7 +37,7 @@ def read_header(table: RawTable, wanted: Iterable[str]) -> Header:
     names = [_cleaned(name) for name in next(csv.reader([text], skipinitialspace=True))]
     _check(table, names, list(wanted), text)
     unread = (name if name in wanted else f"column {number}" for number, name in enumerate(names, 1))
-    return Header(tuple(unread), blank + 1, any(part != part.strip() for part in text.split(",")))
+    return Header(tuple(unread), blank + 1, re.search(rb"[ \t],|,[ \t]", head) is not None)
 
 
 def _decoded(table: RawTable, line: bytes) -> str:

@@ -97,7 +97,8 @@ class DisplayTimes:
             shown = np.asarray(times) - EPOCH_MS
         else:
             unit = self._unit(numbers, place)
-            shown = np.floor(numbers * unit).astype(np.int64) - EPOCH_MS if unit else np.floor(numbers).astype(np.int64)
+            # a hundredth more than nothing for what rounding takes away from nanoseconds
+            shown = np.floor(numbers * (unit or 1) + 0.01).astype(np.int64) - (EPOCH_MS if unit else 0)
         outside = (shown < _SHOWN_MS[0]) | (shown > _SHOWN_MS[1])
         if outside.any():
             row = int(np.argmax(outside))
