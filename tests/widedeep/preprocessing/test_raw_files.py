@@ -41,6 +41,12 @@ def _folder(path: Path, inner: str, folder: str = "{}") -> Path:
     return made
 
 
+def _zip_of_before(path: Path) -> Path:
+    with zipfile.ZipFile(path.with_name(path.name + ".zip"), "w") as archive:
+        archive.writestr(path.name, "an older state")
+    return path
+
+
 def _tar(data: bytes) -> bytes:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
@@ -62,14 +68,9 @@ READ: dict[str, Wrap] = {
     "xz": lambda path: _compress(path, ".xz", lzma.compress),
     "folder": lambda path: _folder(path, path.name),
     "folder of Spark's": lambda path: (_folder(path, "part-00000-ab12.csv") / "_SUCCESS").write_text(""),
-    "folder and the zip it came from": lambda path: (_folder(path, path.name), _other_zip(path)),
+    "folder and the zip it came from": lambda path: _zip_of_before(_folder(path, path.name)),
     "other letters": lambda path: path.rename(path.with_name(path.name.upper())),
 }
-
-
-def _other_zip(path: Path) -> None:
-    with zipfile.ZipFile(path.with_name(path.name + ".zip"), "w") as archive:
-        archive.writestr(path.name, "an older state")
 
 
 @pytest.mark.parametrize("name", [META, EVENTS])
@@ -105,7 +106,7 @@ REFUSED: dict[str, tuple[Wrap, str]] = {
         "is a folder that holds a.csv, b.csv: put the rows of documents_meta.csv into one file",
     ),
     "two wrappings": (
-        lambda path: (_other_zip(path), _compress(path, ".gz", gzip.compress)),
+        lambda path: _compress(_zip_of_before(path), ".gz", gzip.compress),
         r"holds documents_meta.csv.gz, documents_meta.csv.zip: keep one, as documents_meta.csv",
     ),
     "another name": (
@@ -113,7 +114,7 @@ REFUSED: dict[str, tuple[Wrap, str]] = {
         r"documents_meta \(1\).csv is there, documents_meta.csv is not: write the table as",
     ),
     "link to nothing": (
-        lambda path: (path.unlink(), path.symlink_to("nowhere")),
+        lambda path: path.rename(path.with_name("x.csv")).with_name(path.name).symlink_to("nowhere"),
         "documents_meta.csv is no file, or a link to nothing",
     ),
     "in an archive of another name": (
