@@ -25,7 +25,7 @@ SPLITS = ("train", "valid")
 class RawRowsOptions:
     """Options of the command."""
 
-    raw_dir: Path = option("folder with Outbrain's CSV files, unzipped")
+    raw_dir: Path = option("folder with Outbrain's CSV files, unzipped or each in a zip")
     output_dir: Path = option("folder to make; must not exist, or be empty")
     splits: list[str] = option("which rows to keep", ["valid"], nargs="+", choices=SPLITS)
 

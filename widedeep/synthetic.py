@@ -21,7 +21,7 @@ from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files.atomic import replace_when_complete
 from deployment_toolkit.files.scratch import entries
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
-from widedeep.preprocessing.raw_csv import DAY_MS
+from widedeep.preprocessing.times import DAY_MS
 from widedeep.synthetic_world import PLATFORMS, THEMES, Tags, World, make_world
 
 LOGGER = logging.getLogger("synthetic")
@@ -72,7 +72,7 @@ def generate(options: SyntheticOptions) -> None:
     rng = np.random.default_rng(options.seed)
     with replace_when_complete(options.output_dir) as beside:
         beside.mkdir()
-        world = make_world(rng)
+        world = make_world(rng, options.displays)
         _write_displays(beside, world, options.displays, rng)
         _write_catalogue(beside, world)
 
@@ -81,14 +81,15 @@ def draw_displays(world: World, day: Array, rng: np.random.Generator) -> Display
     """Draws displays at the given times (in days, ascending), each with its ads in random order and one click."""
     count = len(day)
     timestamp_ms = (day * DAY_MS).astype(np.int64)
-    page = rng.choice(len(world.page_popularity), count, p=world.page_popularity)
+    share_of_time = np.minimum(day / len(TRAIN_DAYS), 1.0)
+    page = world.pages.items(rng.choice(len(world.pages.popularity), count, p=world.pages.popularity), share_of_time)
     shares = np.array(list(PLATFORM_SHARES.values()))
     platform = rng.choice(len(shares), count, p=shares / shares.sum())
     place = rng.choice(len(world.places), count, p=world.place_popularity)
     weights = np.array(list(ADS_PER_DISPLAY.values()))
     size = rng.choice(list(ADS_PER_DISPLAY), count, p=weights / weights.sum())
     display = np.repeat(np.arange(count), size)
-    ad = _draw_ads(world, display, world.theme[page], rng)
+    ad = world.ads.items(_draw_ad_slots(world, display, world.theme[page], rng), share_of_time[display])
     utility = world.appeal(
         page[display], ad, platform[display] % PLATFORMS, place[display], timestamp_ms[display]
     ) + rng.gumbel(size=len(ad))
@@ -96,14 +97,16 @@ def draw_displays(world: World, day: Array, rng: np.random.Generator) -> Display
     return Displays(timestamp_ms, page, platform, place, display, ad, (utility == best).astype(np.int64))
 
 
-def _draw_ads(world: World, display: Array, theme: Array, rng: np.random.Generator) -> Array:
-    """Draws one ad per row by popularity, no ad twice in a display."""
-    everywhere = np.cumsum(world.ad_popularity)
-    by_theme = np.argsort(world.theme[world.ad_document], kind="stable")
-    theme_of = world.theme[world.ad_document][by_theme]
+def _draw_ad_slots(world: World, display: Array, theme: Array, rng: np.random.Generator) -> Array:
+    """Draws one slot of ads per row by popularity, none twice in a display."""
+    popularity = world.ads.popularity
+    everywhere = np.cumsum(popularity)
+    theme_of_slot = world.theme[world.ad_document[: len(popularity)]]
+    by_theme = np.argsort(theme_of_slot, kind="stable")
+    theme_of = theme_of_slot[by_theme]
     inside = np.empty(len(by_theme))
     for number in range(THEMES):
-        shares = world.ad_popularity[by_theme][theme_of == number]
+        shares = popularity[by_theme][theme_of == number]
         inside[theme_of == number] = number + np.cumsum(shares) / shares.sum()
 
     def by_popularity(rows: int) -> Array:

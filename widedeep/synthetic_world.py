@@ -7,15 +7,22 @@ places, or next to some themes. Only the first cause is popularity; a model can 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from deployment_toolkit.core import Array
-from widedeep.preprocessing.raw_csv import DAY_MS, EPOCH_MS
+from widedeep.preprocessing.times import DAY_MS, EPOCH_MS
+from widedeep.synthetic_slots import Slots, make_slots
 
-PAGES, LANDING_PAGES = 20_000, 4_000
-ADS, CAMPAIGNS, ADVERTISERS = 11_000, 1_000, 250
+# At a time there are so many pages, landing pages and ads. Over more displays than a sample of the real data has,
+# rare ones give way to others, as often as the default cardinalities allow.
+SAMPLE_DISPLAYS = 1_959
+PAGES, LANDING_PAGES, ADS = 20_000, 4_000, 11_000
+FREQUENT_PAGES, FREQUENT_ADS = 2_000, 2_000
+MOST_GENERATIONS_OF_PAGES, MOST_GENERATIONS_OF_ADS = 11, 24
+CAMPAIGNS, ADVERTISERS = 1_000, 250
 PUBLISHERS, SOURCES, THEMES = 400, 1_500, 20
 LARGEST_AD_ID, LARGEST_DOCUMENT_ID = 349_000, 1_800_000
 PLATFORMS = 3
@@ -41,9 +48,9 @@ class Tags:
 
 @dataclass(frozen=True)
 class World:
-    """Documents (rows 0 .. PAGES-1 are pages people read, the rest landing pages of ads), ads, places and tastes.
+    """Documents (first the pages that people read, then the landing pages of ads), ads, places and tastes.
 
-    ``*_popularity`` sum to 1; ``publish_ms`` is NaN if unknown; ``source`` and ``publisher`` are 0 if unknown.
+    ``publish_ms`` is NaN if unknown; ``source`` and ``publisher`` are 0 if unknown.
     """
 
     document_id: Array
@@ -55,12 +62,12 @@ class World:
     categories: Tags
     entities: Tags
     entity_names: Array
-    page_popularity: Array
+    pages: Slots
+    ads: Slots
     ad_id: Array
     ad_document: Array
     ad_campaign: Array
     ad_advertiser: Array
-    ad_popularity: Array
     ad_quality: Array
     places: Array
     place_country: Array
@@ -88,18 +95,25 @@ class World:
         return np.asarray(self.ad_quality[ad] + likeness + freshness + tastes)
 
 
-def make_world(rng: np.random.Generator) -> World:
-    """Makes a world that depends only on the generator's state."""
-    documents = PAGES + LANDING_PAGES
-    theme = rng.choice(THEMES, documents, p=zipf(THEMES, 0.7, 1))
+def make_world(rng: np.random.Generator, displays: int) -> World:
+    """Makes a world for this number of displays, which depends only on it and on the generator's state."""
+    generations = max(1.0, displays / SAMPLE_DISPLAYS)
+    pages = make_slots(rng, zipf(PAGES, 0.85, 6), FREQUENT_PAGES, min(generations, MOST_GENERATIONS_OF_PAGES))
+    ads = make_slots(rng, zipf(ADS, 1.0, 40), FREQUENT_ADS, min(generations, MOST_GENERATIONS_OF_ADS))
+    landing_page = np.concatenate([np.arange(LANDING_PAGES), rng.integers(0, LANDING_PAGES, ADS - LANDING_PAGES)])
+    ad_document = landing_page[ads.slot] + LANDING_PAGES * ads.generation
+    landing_pages = int(ad_document.max()) + 1
+    documents = len(pages.slot) + landing_pages
+    # what comes after a page or an ad has its theme
+    themes = rng.choice(THEMES, PAGES + LANDING_PAGES, p=zipf(THEMES, 0.7, 1))
+    theme = np.concatenate([themes[:PAGES][pages.slot], np.resize(themes[PAGES:], landing_pages)])
     entity_names = np.array([f"{a:016x}{b:016x}" for a, b in rng.integers(0, 2**63, (6_000, 2))])
-    ad_document = np.concatenate([np.arange(LANDING_PAGES), rng.integers(0, LANDING_PAGES, ADS - LANDING_PAGES)])
-    campaign_of_page = rng.choice(CAMPAIGNS, LANDING_PAGES, p=zipf(CAMPAIGNS, 0.6, 5))
+    campaign_of_page = rng.choice(CAMPAIGNS, landing_pages, p=zipf(CAMPAIGNS, 0.6, 5))
     advertiser_of_campaign = rng.choice(ADVERTISERS, CAMPAIGNS, p=zipf(ADVERTISERS, 0.6, 5))
     ad_campaign = campaign_of_page[ad_document]
     ad_advertiser = advertiser_of_campaign[ad_campaign]
     quality = (
-        rng.normal(0, 0.25, ADS) + rng.normal(0, 0.3, CAMPAIGNS)[ad_campaign]
+        rng.normal(0, 0.25, len(ad_document)) + rng.normal(0, 0.3, CAMPAIGNS)[ad_campaign]
         + rng.normal(0, 0.3, ADVERTISERS)[ad_advertiser]
     )  # fmt: skip
     places, countries, place_popularity = _places(rng)
@@ -111,16 +125,18 @@ def make_world(rng: np.random.Generator) -> World:
             rng.random(documents) < 0.03, 0, 1 + rng.choice(PUBLISHERS, documents, p=zipf(PUBLISHERS, 0.9, 3))
         ),
         publish_ms=_publish_times(rng, documents),
-        topics=_tags(rng, theme, labels=300, width=5),
-        categories=_tags(rng, theme, labels=97, width=2),
-        entities=_tags(rng, theme, labels=len(entity_names), width=6, share_without=0.2, skew=1.3),
+        topics=_tags(rng, theme, labels=300, width=5, confidences=_topic_confidences),
+        categories=_tags(rng, theme, labels=97, width=2, confidences=_category_confidences, share_full=0.85),
+        entities=_tags(
+            rng, theme, labels=len(entity_names), width=6, confidences=_entity_confidences, share_without=0.2, skew=1.3
+        ),
         entity_names=entity_names,
-        page_popularity=rng.permutation(zipf(PAGES, 0.85, 6)),
-        ad_id=rng.choice(LARGEST_AD_ID, ADS, replace=False) + 1,
-        ad_document=PAGES + ad_document,
+        pages=pages,
+        ads=ads,
+        ad_id=rng.choice(LARGEST_AD_ID, len(ad_document), replace=False) + 1,
+        ad_document=len(pages.slot) + ad_document,
         ad_campaign=ad_campaign,
         ad_advertiser=ad_advertiser,
-        ad_popularity=rng.permutation(zipf(ADS, 1.0, 40)),
         ad_quality=quality,
         places=places,
         place_country=countries,
@@ -138,19 +154,45 @@ def zipf(count: int, exponent: float, offset: float) -> Array:
 
 
 def _tags(
-    rng: np.random.Generator, theme: Array, *, labels: int, width: int, share_without: float = 0.05, skew: float = 0.6
+    rng: np.random.Generator,
+    theme: Array,
+    *,
+    labels: int,
+    width: int,
+    confidences: Callable[[np.random.Generator, int, int], Array],
+    share_without: float = 0.05,
+    share_full: float = 0.0,
+    skew: float = 0.6,
 ) -> Tags:
-    """Draws labels, mostly of the document's theme: label l belongs to theme l % THEMES."""
-    shape = (len(theme), width)
+    """Draws labels, mostly of the document's theme: label l belongs to theme l % THEMES. ``share_full`` of the
+    documents have ``width`` labels, the others 0 or any number up to it."""
+    documents, shape = len(theme), (len(theme), width)
     own = labels // THEMES
     of_theme = theme[:, None] + THEMES * rng.choice(own, shape, p=zipf(own, skew, 1))
     ids = np.where(rng.random(shape) < 0.8, of_theme, rng.integers(0, labels, shape))
-    count = np.where(rng.random(len(theme)) < share_without, 0, rng.integers(1, width + 1, len(theme)))
+    count = np.where(rng.random(documents) < share_full, width, rng.integers(1, width + 1, documents))
+    count = np.where(rng.random(documents) < share_without, 0, count)
     present = np.arange(width) < count[:, None]
     for column in range(1, width):
         present[:, column] &= (ids[:, [column]] != ids[:, :column]).all(axis=1)
-    confidences = np.sort(rng.uniform(0.02, 1.0, shape), axis=1)[:, ::-1]
-    return Tags(ids, np.round(np.where(present, confidences, 0.0), 6))
+    present_first = np.argsort(~present, axis=1, kind="stable")
+    ids, present = (np.take_along_axis(array, present_first, axis=1) for array in (ids, present))
+    drawn = np.where(present, confidences(rng, *shape), 0.0)
+    return Tags(ids, np.round(-np.sort(-drawn, axis=1), 6))
+
+
+def _topic_confidences(rng: np.random.Generator, documents: int, width: int) -> Array:
+    """As in the real data: 0.008 to 0.33, 0.10 on average."""
+    return np.asarray(0.008 + 0.322 * rng.beta(1.2, 3.0, (documents, width)))
+
+
+def _category_confidences(rng: np.random.Generator, documents: int, width: int) -> Array:
+    """As in the real data, a pair of about 0.92 and 0.07."""
+    return np.asarray(np.array([0.92, 0.07])[:width] + rng.uniform(-0.01, 0.01, (documents, width)))
+
+
+def _entity_confidences(rng: np.random.Generator, documents: int, width: int) -> Array:
+    return rng.uniform(0.02, 1.0, (documents, width))
 
 
 def _publish_times(rng: np.random.Generator, documents: int) -> Array:

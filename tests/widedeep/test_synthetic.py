@@ -2,11 +2,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from deployment_toolkit.errors import UsageError
-from widedeep.synthetic import ADS_PER_DISPLAY, SyntheticOptions, generate
+from widedeep.features.outbrain import ONEHOT
+from widedeep.synthetic import ADS_PER_DISPLAY, SyntheticOptions, draw_displays, generate
+from widedeep.synthetic_world import make_world
 
 DISPLAYS = 6_000
 
@@ -75,6 +78,38 @@ def test_synthetic_events_have_the_real_distribution(raw_dir: Path, events: pd.D
     meta = pd.read_csv(raw_dir / "documents_meta.csv")
     assert meta[["source_id", "publisher_id", "publish_time"]].isna().any().all()
     assert set(events.document_id) <= set(meta.document_id)
+
+
+@pytest.mark.parametrize("displays", [1_959, 20_000])
+def test_validation_meets_ads_that_training_has_not_seen(displays: int) -> None:
+    """The real sample of 1,959 displays has 29 % of them."""
+    rng = np.random.default_rng(5)
+    world = make_world(rng, displays)
+    drawn = draw_displays(world, np.sort(rng.random(displays) * 13), rng)
+    valid = (rng.random(displays) < 0.27)[drawn.display]
+    unseen = ~np.isin(drawn.ad[valid], drawn.ad[~valid])
+    assert unseen.mean() == pytest.approx(0.25, abs=0.06)
+
+
+def test_numbers_of_ads_and_documents_stay_below_the_cardinalities() -> None:
+    world = make_world(np.random.default_rng(5), 10_000_000)
+    assert len(world.ad_id) <= ONEHOT["ad_id"][0]
+    assert len(world.document_id) <= ONEHOT["document_id"][0]
+    assert len(np.unique(world.ad_document)) <= ONEHOT["document_id_promo"][0]
+
+
+def test_confidences_have_the_real_distribution(raw_dir: Path) -> None:
+    topics = pd.read_csv(raw_dir / "documents_topics.csv").confidence_level
+    assert topics.between(0.008, 0.33).all()
+    assert topics.mean() == pytest.approx(0.10, abs=0.01)
+    categories = pd.read_csv(raw_dir / "documents_categories.csv").groupby("document_id").confidence_level
+    assert (categories.size() == 2).mean() > 0.75
+    assert categories.max().mean() == pytest.approx(0.92, abs=0.01)
+    assert categories.min()[categories.size() == 2].mean() == pytest.approx(0.07, abs=0.01)
+    for name in ("topics", "categories", "entities"):
+        table = pd.read_csv(raw_dir / f"documents_{name}.csv")
+        assert (table.groupby("document_id").confidence_level.diff().dropna() <= 0).all()  # the strongest first
+        assert not table.duplicated(table.columns[:2].tolist()).any()
 
 
 def test_row_order_does_not_show_the_click(clicks: pd.DataFrame) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import nvtabular as nvt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from deployment_toolkit.errors import DataError
+from widedeep.features.outbrain import raw_origin
 from widedeep.features.spec import FeatureSpec
 
 ROWS_PER_GROUP = 1 << 16
@@ -64,5 +66,9 @@ def to_table(frame: Any, schema: pa.Schema) -> pa.Table:
         table = pa.table(arrays, schema=schema)
     for column, field in zip(table.columns, schema, strict=True):
         if column.null_count:
-            raise DataError(f"feature {field.name} has {column.null_count} nulls: report which raw files give them")
+            row = int(np.argmax(column.is_null().to_numpy()))
+            raise DataError(
+                f"feature {field.name} has {column.null_count} nulls, the first in row {row}: a value it is made of is "
+                f"no number; look into {raw_origin(field.name)}"
+            )
     return table

@@ -5,6 +5,8 @@ Source: NVIDIA DeepLearningExamples, TensorFlow2/Recommendation/WideAndDeep.
 
 from __future__ import annotations
 
+import re
+
 from widedeep.features.spec import Feature, FeatureSpec
 
 LABEL = "clicked"
@@ -51,6 +53,26 @@ MULTIHOT = {
 }
 
 DEFAULT_WIDTH = 64
+
+
+_ORIGINS = (
+    (r".*_sim_(categories|topics|entities)", "documents_{}.csv"),
+    (r"category_id_list", "documents_categories.csv"),
+    (r"topic_id_list", "documents_topics.csv"),
+    (r"entity_id_list", "documents_entities.csv"),
+    (r"publish_time.*", "publish_time of documents_meta.csv or timestamp of events.csv"),
+    (r"(source_id|publisher_id).*", "documents_meta.csv"),
+    (r"(campaign_id|advertiser_id|document_id_promo).*", "promoted_content.csv"),
+    (r"document_id|platform|geo_location.*", "events.csv"),
+)
+
+
+def raw_origin(feature: str) -> str:
+    """Which of Outbrain's raw files a feature is made of."""
+    for pattern, origin in _ORIGINS:
+        if found := re.fullmatch(pattern, feature):
+            return origin.format(*found.groups())
+    return "clicks_train.csv"
 
 
 def embedding_widths(spec: FeatureSpec) -> dict[str, int]:

@@ -47,7 +47,7 @@ _PARTITION_SIZE = "64MB"
 class PreprocessingOptions:
     """Options of ``scripts/preproc.sh``."""
 
-    raw_dir: Path = option("folder with Outbrain's CSV files, unzipped")
+    raw_dir: Path = option("folder with Outbrain's CSV files, unzipped or each in a zip")
     output_dir: Path = option("folder to make; must not exist, or be empty")
     feature_spec: Path | None = option(
         "feature specification (YAML) with other cardinalities, hotness or dtypes than the Outbrain ones", None
@@ -77,9 +77,7 @@ def preprocess(options: PreprocessingOptions) -> dict[str, int]:
 
     spec = _outbrain_like(options.feature_spec)
     widths = load_embedding_sizes(options.embedding_sizes, spec)
-    missing = check_files(options.raw_dir)
-    if missing:
-        LOGGER.warning("%s lacks %s: the features made of it stay empty", options.raw_dir, ", ".join(missing))
+    check_files(options.raw_dir)
     with replace_when_complete(options.output_dir, replaces_all=options.force) as beside:
         beside.mkdir()
         with plain_name(beside) as folder:
@@ -147,7 +145,7 @@ def _read_tags(raw_dir: Path, spec: FeatureSpec) -> dict[str, DocumentTags]:
     for kind, file_name in TAGS.items():
         feature = lists[TAG_LISTS[kind]]
         assert feature.cardinality is not None and feature.max_hotness is not None
-        tags[kind] = read_tags(raw_dir / file_name, cardinality=feature.cardinality, hotness=feature.max_hotness)
+        tags[kind] = read_tags(raw_dir, file_name, cardinality=feature.cardinality, hotness=feature.max_hotness)
     return tags
 
 

@@ -51,7 +51,7 @@ class LookupTable:
 
 def read_ads(raw_dir: Path) -> LookupTable:
     """Reads the ads: ``document_id_promo``, ``campaign_id``, ``advertiser_id`` per ad; -1 if unknown."""
-    table = read_table(raw_dir / PROMOTED)
+    table = read_table(raw_dir, PROMOTED)
     columns = {
         "document_id_promo": _numpy(table, "document_id"),
         "campaign_id": _numpy(table, "campaign_id"),
@@ -62,15 +62,18 @@ def read_ads(raw_dir: Path) -> LookupTable:
 
 def read_documents_meta(raw_dir: Path) -> LookupTable:
     """Reads the documents: ``source_id`` and ``publisher_id`` per document, -1 if unknown, and ``publish_time`` in
-    milliseconds since 1970, NaN if unknown."""
-    path = raw_dir / META
-    table = read_table(path) if path.is_file() else _empty(META)
-    published = pd.to_datetime(table.column("publish_time").to_pandas(), errors="coerce")
-    nanoseconds = published.to_numpy().astype("datetime64[ns]")
+    milliseconds since 1970, NaN if unknown.
+
+    As in the original, each document without a publisher gets one of its own, with an id above those in the file.
+    """
+    table = read_table(raw_dir, META)
+    publisher = _numpy(table, "publisher_id")
+    without = np.isnan(publisher)
+    last = publisher[~without].max(initial=0)
     columns = {
         "source_id": np.nan_to_num(_numpy(table, "source_id"), nan=UNKNOWN_ID).astype(np.int64),
-        "publisher_id": np.nan_to_num(_numpy(table, "publisher_id"), nan=UNKNOWN_ID).astype(np.int64),
-        "publish_time": np.where(np.isnat(nanoseconds), np.nan, nanoseconds.astype(np.int64) / 1e6),
+        "publisher_id": np.where(without, last + 1 + np.cumsum(without), publisher).astype(np.int64),
+        "publish_time": _numpy(table, "publish_time"),
     }
     defaults = {"source_id": UNKNOWN_ID, "publisher_id": UNKNOWN_ID, "publish_time": np.nan}
     return LookupTable(IdIndex(_numpy(table, "document_id")), columns, defaults)
@@ -102,10 +105,10 @@ class DocumentTags:
         return np.asarray(self._buckets[self._index.rows(document_ids)])
 
 
-def read_tags(path: Path, *, cardinality: int, hotness: int) -> DocumentTags:
+def read_tags(raw_dir: Path, name: str, *, cardinality: int, hotness: int) -> DocumentTags:
     """Reads the tags of one of the three document tables; empty if there is no such file."""
-    table = read_table(path) if path.is_file() else _empty(path.name)
-    document, tag, confidence = (_numpy(table, name) for name in SCHEMAS[path.name])
+    table = read_table(raw_dir, name)
+    document, tag, confidence = (_numpy(table, column) for column in SCHEMAS[name])
     return DocumentTags(document, tag, confidence, cardinality=cardinality, hotness=hotness)
 
 
@@ -142,7 +145,3 @@ def _strongest(row: Array, buckets: Array, confidences: Array, documents: int, h
 
 def _numpy(table: pa.Table, name: str) -> Array:
     return np.asarray(table.column(name).to_numpy(zero_copy_only=False))
-
-
-def _empty(name: str) -> pa.Table:
-    return pa.schema(list(SCHEMAS[name].items())).empty_table()

@@ -19,7 +19,8 @@ from tqdm import tqdm
 from deployment_toolkit.core import Array, Arrays
 from deployment_toolkit.errors import DataError
 from widedeep.preprocessing.documents import UNKNOWN_ID, IdIndex, LookupTable
-from widedeep.preprocessing.raw_csv import CLICKS, DAY_MS, EVENTS, SCHEMAS, stream
+from widedeep.preprocessing.raw_csv import CLICKS, EVENTS, META, PROMOTED, SCHEMAS, stream
+from widedeep.preprocessing.times import DAY_MS, LONGEST_AGE_DAYS, age_days, counts_as_new
 
 LOGGER = logging.getLogger("preprocessing")
 
@@ -37,17 +38,24 @@ def join_clicks(raw_dir: Path, work_dir: Path, ads: LookupTable, meta: LookupTab
     Raises DataError if a file can't be read, holds an impossible value, or leaves a split without rows.
     """
     for name in (CLICKS, EVENTS):
-        _deal(raw_dir / name, work_dir / name)
+        _deal(raw_dir, name, work_dir / name)
     files: dict[str, list[Path]] = {"train": [], "valid": []}
     for side in files:
         (work_dir / side).mkdir()
     counts: Counter[str] = Counter()
+    days: set[int] = set()
     folders = sorted((work_dir / CLICKS).iterdir())
     for folder in tqdm(folders, desc="join", unit=" bucket", delay=2.0, mininterval=1.0):
         clicks = _read(folder, CLICKS)
         joined = _join(clicks, _read(work_dir / EVENTS / folder.name, EVENTS), ads, meta)
+        counts["clicks"] += len(clicks["display_id"])
         counts["without event"] += len(clicks["display_id"]) - len(joined["display_id"])
         counts["unknown ad"] += int((joined["document_id_promo"] == UNKNOWN_ID).sum())
+        for column in ("publish_time", "publish_time_promo"):
+            age = age_days(joined["timestamp"], joined[column])
+            counts["known ages"] += int((~np.isnan(age)).sum())
+            counts["ages taken as 0"] += int(counts_as_new(age).sum())
+        days.update(np.unique(joined["timestamp"] // DAY_MS).tolist())
         valid = in_validation(joined["display_id"], joined["timestamp"])
         for side, chosen in (("train", ~valid), ("valid", valid)):
             if chosen.any():
@@ -57,7 +65,8 @@ def join_clicks(raw_dir: Path, work_dir: Path, ads: LookupTable, meta: LookupTab
                 files[side].append(path)
         shutil.rmtree(folder)
     shutil.rmtree(work_dir / EVENTS)
-    _report(raw_dir, counts, files)
+    _report(counts)
+    _require_both_splits(raw_dir, counts, days, files)
     return files
 
 
@@ -70,29 +79,16 @@ def in_validation(display_id: Array, timestamp_ms: Array) -> Array:
     return np.asarray((share < VALID_SHARE) | (timestamp_ms // DAY_MS > LAST_TRAIN_DAY))
 
 
-def _deal(path: Path, work_dir: Path) -> None:
-    """Writes the rows of a CSV to ``work_dir/<bucket>/<batch>.parquet``."""
+def _deal(raw_dir: Path, name: str, work_dir: Path) -> None:
+    """Writes the rows of a table to ``work_dir/<bucket>/<batch>.parquet``."""
     work_dir.mkdir()
-    for number, batch in enumerate(stream(path)):
-        display = np.asarray(batch.column("display_id"))
-        _check_values(path, batch, display)
-        bucket = display // DISPLAYS_PER_BUCKET
+    for number, batch in enumerate(stream(raw_dir, name)):
+        bucket = np.asarray(batch.column("display_id")) // DISPLAYS_PER_BUCKET
         for one in np.unique(bucket):
             folder = work_dir / f"{one:06d}"
             folder.mkdir(exist_ok=True)
             rows = pa.Table.from_batches([batch.filter(pa.array(bucket == one))])
             pq.write_table(rows, folder / f"{number:06d}.parquet", compression="lz4")
-
-
-def _check_values(path: Path, batch: pa.RecordBatch, display: Array) -> None:
-    if len(display) and (display.min() < 0 or display.max() > np.iinfo(np.int32).max):
-        value = display.min() if display.min() < 0 else display.max()
-        raise DataError(f"{path}: column display_id holds {value}, outside 0 .. {np.iinfo(np.int32).max}")
-    if "clicked" in batch.schema.names:
-        clicked = np.asarray(batch.column("clicked"))
-        wrong = clicked[(clicked != 0) & (clicked != 1)]
-        if len(wrong):
-            raise DataError(f"{path}: column clicked holds {wrong[0]}, it must be 0 or 1")
 
 
 def _read(folder: Path, name: str) -> Arrays:
@@ -124,14 +120,32 @@ def _join(clicks: Arrays, events: Arrays, ads: LookupTable, meta: LookupTable) -
     return joined | {f"{name}_promo": values for name, values in meta.find(joined["document_id_promo"]).items()}
 
 
-def _report(raw_dir: Path, counts: Counter[str], files: dict[str, list[Path]]) -> None:
+def _report(counts: Counter[str]) -> None:
     if counts["without event"]:
-        LOGGER.warning("%s clicks left out: their display_id is not in %s", f"{counts['without event']:,}", EVENTS)
+        LOGGER.warning(
+            "%s clicks left out: their display_id is in %s, not in %s", f"{counts['without event']:,}", CLICKS, EVENTS
+        )
     if counts["unknown ad"]:
-        LOGGER.warning("%s clicks are on ads that promoted_content.csv does not know", f"{counts['unknown ad']:,}")
+        LOGGER.warning("%s clicks are on ads that %s does not know", f"{counts['unknown ad']:,}", PROMOTED)
+    if counts["ages taken as 0"]:
+        share = counts["ages taken as 0"] / counts["known ages"]
+        LOGGER.log(
+            logging.WARNING if share > 0.5 else logging.INFO,
+            "%.1f %% of the documents' ages count as 0, as in the original: their publish_time in %s is after the "
+            "display or more than %d days before it",
+            100 * share, META, LONGEST_AGE_DAYS,
+        )  # fmt: skip
+
+
+def _require_both_splits(raw_dir: Path, counts: Counter[str], days: set[int], files: dict[str, list[Path]]) -> None:
+    if counts["without event"] == counts["clicks"]:
+        raise DataError(
+            f"{raw_dir / CLICKS}: none of its display_id is in {raw_dir / EVENTS}: give two files that belong together"
+        )
     for side, paths in files.items():
         if not paths:
             raise DataError(
-                f"{raw_dir / CLICKS}: no display falls into the {side} split "
-                f"({VALID_SHARE:.0%} of days 0 to {LAST_TRAIN_DAY} and all later ones are valid); give more displays"
+                f"{raw_dir / CLICKS}: no display falls into the {side} split ({VALID_SHARE:.0%} of days 0 to "
+                f"{LAST_TRAIN_DAY} and all later ones are valid); by {EVENTS} they are of days {min(days)} to "
+                f"{max(days)}: give more displays"
             )

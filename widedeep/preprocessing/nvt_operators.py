@@ -19,9 +19,7 @@ from nvtabular.ops import Operator, StatOperator
 
 from deployment_toolkit.core import Array
 from widedeep.preprocessing.documents import UNKNOWN_ID, DocumentTags, IdIndex, hash_ids
-from widedeep.preprocessing.raw_csv import DAY_MS, EPOCH_MS
-
-LONGEST_AGE_DAYS = 10 * 365
+from widedeep.preprocessing.times import age_days, counts_as_new
 
 
 class HashBuckets(Operator):  # type: ignore[misc]
@@ -50,9 +48,8 @@ class DaysSincePublished(Operator):  # type: ignore[misc]
 
     def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
         """Returns one float column per input column."""
-        now = _host(df["timestamp"]) + EPOCH_MS
-        ages = {name: np.floor((now - _host(df[name])) / DAY_MS) for name in col_selector.names}
-        in_range = {name: age * ~((age < 0) | (age > LONGEST_AGE_DAYS)) for name, age in ages.items()}
+        ages = {name: age_days(_host(df["timestamp"]), _host(df[name])) for name in col_selector.names}
+        in_range = {name: age * ~counts_as_new(age) for name, age in ages.items()}
         return _frame(df, {f"{name}_days_since_published": age for name, age in in_range.items()})
 
     @property

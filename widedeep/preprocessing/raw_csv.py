@@ -3,25 +3,31 @@ with the number of clicks in chunks. ``\\N`` and empty fields are nulls."""
 
 from __future__ import annotations
 
-import csv
-import re
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 from tqdm import tqdm
 
 from deployment_toolkit.errors import DataError
+from widedeep.preprocessing.raw_faults import located
+from widedeep.preprocessing.raw_files import RawTable, find_table, require_nowhere
+from widedeep.preprocessing.raw_header import Header, read_header
+from widedeep.preprocessing.times import DisplayTimes, Place, publish_times
+
+LOGGER = logging.getLogger("preprocessing")
 
 CLICKS, EVENTS, PROMOTED = "clicks_train.csv", "events.csv", "promoted_content.csv"
 META = "documents_meta.csv"
-DAY_MS = 86_400_000
-EPOCH_MS = 1_465_876_799_998  # Outbrain's timestamps count from here, in milliseconds since 1970
 TAGS = {kind: f"documents_{kind}.csv" for kind in ("categories", "topics", "entities")}
 TAG_LISTS = {"categories": "category_id_list", "topics": "topic_id_list", "entities": "entity_id_list"}
 
-# Columns that are read. Ids that may be missing are floats in the real files ("603.0").
+# Columns that are read. Ids that may be missing are floats in the real files ("603.0"); times are texts there.
 SCHEMAS: dict[str, dict[str, pa.DataType]] = {
     CLICKS: {"display_id": pa.int64(), "ad_id": pa.int64(), "clicked": pa.int64()},
     EVENTS: {
@@ -36,7 +42,7 @@ SCHEMAS: dict[str, dict[str, pa.DataType]] = {
         "document_id": pa.int64(),
         "source_id": pa.float64(),
         "publisher_id": pa.float64(),
-        "publish_time": pa.string(),
+        "publish_time": pa.float64(),
     },
     TAGS["categories"]: {"document_id": pa.int64(), "category_id": pa.int64(), "confidence_level": pa.float64()},
     TAGS["topics"]: {"document_id": pa.int64(), "topic_id": pa.int64(), "confidence_level": pa.float64()},
@@ -46,75 +52,134 @@ OPTIONAL_VALUES = {"platform", "geo_location", "source_id", "publisher_id", "pub
 REQUIRED_FILES = (CLICKS, EVENTS, PROMOTED)
 
 _BLOCK_BYTES = 16 << 20
+_NULLS = ["", "\\N", "NULL", "null", "NaN", "nan", "NaT", "None"]
+_RANGES = {"display_id": (0, 2**31 - 1, "outside 0 .. 2147483647"), "clicked": (0, 1, "it must be 0 or 1")}
+
+Converter = Callable[[pa.Array, Place], pa.Array]
 
 
-def check_files(raw_dir: Path) -> tuple[str, ...]:
-    """Names of the missing document tables.
+def check_files(raw_dir: Path) -> None:
+    """Looks for all tables and at their headers, and warns of the document tables that are missing.
 
-    Raises DataError if a required file is missing, or if any file is empty or lacks a column.
+    Raises DataError if a required table is missing, if one is there in a form that can't be read, or if one is empty or
+    lacks a column.
     """
     if not raw_dir.is_dir():
-        raise DataError(f"there is no folder {raw_dir}: give the one that holds Outbrain's CSV files")
-    missing = [name for name in SCHEMAS if not (raw_dir / name).is_file()]
+        is_file = raw_dir.exists()
+        problem = f"{raw_dir} is a file: unpack it, and" if is_file else f"there is no folder {raw_dir}:"
+        raise DataError(f"{problem} give the folder that holds Outbrain's CSV files")
+    tables = {name: find_table(raw_dir, name) for name in SCHEMAS}
+    missing = [name for name, table in tables.items() if table is None]
+    require_nowhere(raw_dir, missing)
     needed = [name for name in missing if name in REQUIRED_FILES]
     if needed:
-        raise DataError(f"{raw_dir} lacks {', '.join(needed)}: put Outbrain's CSV files there, unzipped")
-    for name in SCHEMAS:
-        if name not in missing:
-            _check_header(raw_dir / name)
-    return tuple(missing)
+        raise DataError(
+            f"{raw_dir} lacks {', '.join(needed)}: put Outbrain's CSV files there, unzipped or each in a zip"
+        )
+    for name, table in tables.items():
+        if table is not None:
+            read_header(table, SCHEMAS[name])
+            if table.path != raw_dir / name:
+                LOGGER.info("%s is read from %s", name, table.path)
+    if missing:
+        LOGGER.warning("%s lacks %s: the features made of it stay empty", raw_dir, ", ".join(missing))
 
 
-def read_table(path: Path) -> pa.Table:
-    """Reads a table about ads or documents. Raises DataError, which names file and column, if it can't be read."""
-    table = pa.Table.from_batches(list(stream(path)))
-    return table.combine_chunks()
+def read_table(raw_dir: Path, name: str) -> pa.Table:
+    """Reads a table about ads or documents; an optional one that is not there is empty. Raises DataError, which names
+    file, column and line, if it can't be read."""
+    schema = pa.schema(list(SCHEMAS[name].items()))
+    if name not in REQUIRED_FILES and find_table(raw_dir, name) is None:
+        return schema.empty_table()
+    return pa.Table.from_batches(list(stream(raw_dir, name)), schema).combine_chunks()
 
 
-def stream(path: Path) -> Iterator[pa.RecordBatch]:
-    """Yields the rows of a CSV in batches of about 16 MiB of text, with a progress bar if it takes a while.
+def stream(raw_dir: Path, name: str) -> Iterator[pa.RecordBatch]:
+    """Yields the rows of a table in batches of about 16 MiB of text, with a progress bar if it takes a while.
 
-    Raises DataError, which names file and column, for values that don't fit and for nulls that are not allowed.
+    Columns have the types of ``SCHEMAS``; ``timestamp`` is in milliseconds since ``EPOCH_MS``, ``publish_time`` in
+    milliseconds since 1970. Raises DataError, which names file, column and line, for values that don't fit and for
+    nulls that are not allowed.
     """
-    schema = SCHEMAS[path.name]
-    convert = pa_csv.ConvertOptions(
-        column_types=schema, include_columns=list(schema), null_values=["", "\\N"], strings_can_be_null=True
-    )
+    table = find_table(raw_dir, name)
+    if table is None:
+        raise DataError(f"{raw_dir} lacks {name}: put Outbrain's CSV files there, unzipped or each in a zip")
+    header = read_header(table, SCHEMAS[name])
+    converters: dict[str, Converter] = {"timestamp": DisplayTimes(), "publish_time": publish_times}
     rows = 0
     try:
-        with (
-            pa.OSFile(str(path)) as source,
-            tqdm(total=source.size(), desc=path.name, unit="B", unit_scale=True, delay=2.0, mininterval=1.0) as bar,
-        ):
-            read = pa_csv.ReadOptions(block_size=_BLOCK_BYTES)
-            for batch in pa_csv.open_csv(source, read_options=read, convert_options=convert):
-                for name in schema:
-                    nulls = batch.column(name).null_count
-                    if nulls and name not in OPTIONAL_VALUES:
-                        raise DataError(f"{path}: column {name} is empty in {nulls} rows after row {rows}")
-                yield batch
-                rows += batch.num_rows
-                bar.update(source.tell() - bar.n)
+        for batch in _texts(table, header, converters):
+            columns = []
+            for column, kind in SCHEMAS[name].items():
+                place = partial(_place, table, column, header.lines + 1 + rows)
+                columns.append(_typed(batch.column(column), column, kind, converters.get(column), place))
+            yield pa.record_batch(columns, names=list(SCHEMAS[name]))
+            rows += batch.num_rows
     except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
-        message = re.sub(r"column #(\d+)", lambda match: f"column {_header(path)[int(match[1])]}", str(error))
-        raise DataError(f"{path} is not as Kaggle has it, after row {rows}: {message}") from error
+        raise DataError(f"{table.path} is not as Kaggle has it: {located(str(error), table, header)}") from error
     if rows == 0:
-        raise DataError(f"{path} has no rows")
+        raise DataError(f"{table.path} has no rows")
 
 
-def _check_header(path: Path) -> None:
-    header = _header(path)
-    lacking = [name for name in SCHEMAS[path.name] if name not in header]
-    if lacking:
-        raise DataError(f"{path} lacks the column {', '.join(lacking)}; it has {', '.join(header)}")
+def _texts(table: RawTable, header: Header, converters: dict[str, Converter]) -> Iterator[pa.RecordBatch]:
+    """Yields the rows as pyarrow reads them; of a table with blanks around its fields, all columns are text."""
+    schema = SCHEMAS[table.name]
+    as_text = {name for name in schema if header.padded or name in converters}
+    types = {name: pa.string() if name in as_text else kind for name, kind in schema.items()}
+    convert = pa_csv.ConvertOptions(
+        column_types=types, include_columns=list(schema), null_values=_NULLS, strings_can_be_null=True
+    )
+    read = pa_csv.ReadOptions(block_size=_BLOCK_BYTES, column_names=list(header.names), skip_rows=header.lines)
+    with (
+        table.open() as opened,
+        tqdm(total=opened.size, desc=table.name, unit="B", unit_scale=True, delay=2.0, mininterval=1.0) as bar,
+    ):
+        for batch in pa_csv.open_csv(pa.PythonFile(opened.text, "r"), read_options=read, convert_options=convert):
+            yield batch
+            bar.update(opened.position() - bar.n)
 
 
-def _header(path: Path) -> list[str]:
+def _typed(values: pa.Array, column: str, kind: pa.DataType, convert: Converter | None, place: Place) -> pa.Array:
+    """Values of a column as ``kind``, checked."""
+    if pa.types.is_string(values.type):
+        values = _trimmed(values)
+    if values.null_count and column not in OPTIONAL_VALUES:
+        row = pc.index(values.is_null(), True).as_py()
+        raise DataError(f"{place(row, None)}: every row needs a value there")
+    if convert is not None:
+        values = convert(values, place)
+    elif values.type != kind:
+        values = _numbers(values, kind, place)
+    if column in _RANGES:
+        low, high, problem = _RANGES[column]
+        numbers = np.asarray(values)
+        wrong = (numbers < low) | (numbers > high)
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise DataError(f"{place(row, int(numbers[row]))}: {problem}")
+    return values
+
+
+def _trimmed(texts: pa.Array) -> pa.Array:
+    """The texts without blanks and quotes around them; null where nothing or a word for nothing is left."""
+    texts = pc.utf8_trim_whitespace(texts)
+    if pc.any(pc.starts_with(texts, '"')).as_py():  # a quote after a blank is none to the parser
+        texts = pc.replace_substring_regex(texts, '^"(.*)"$', r"\1")
+    return pc.if_else(pc.is_in(texts, pa.array(_NULLS)), pa.scalar(None, pa.string()), texts)
+
+
+def _numbers(texts: pa.Array, kind: pa.DataType, place: Place) -> pa.Array:
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            header = next(csv.reader(file), None)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} can't be read as CSV: {error}") from error
-    if not header:
-        raise DataError(f"{path} is empty")
-    return header
+        return texts.cast(kind)
+    except pa.ArrowInvalid:
+        for row, text in enumerate(texts):
+            try:
+                text.cast(kind)
+            except pa.ArrowInvalid as error:
+                raise DataError(f"{place(row, text.as_py())}: it is not of type {kind}") from error
+        raise
+
+
+def _place(table: RawTable, column: str, first_line: int, row: int, value: object) -> str:
+    held = "is empty" if value is None else f"holds {value!r:.60}"
+    return f"{table.path}: column {column} {held} in line {first_line + row}"

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import shutil
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -22,7 +23,8 @@ from deployment_toolkit.errors import DataError, ProcessError, UsageError
 from deployment_toolkit.process import run
 from widedeep.data.dataset_folder import DatasetFolder
 from widedeep.data.parquet import ParquetDataset
-from widedeep.features.outbrain import MULTIHOT, NUMERICAL, ONEHOT, embedding_widths, outbrain_spec
+from widedeep.features.files import to_table
+from widedeep.features.outbrain import MULTIHOT, NUMERICAL, ONEHOT, embedding_widths, outbrain_spec, raw_origin
 from widedeep.features.spec import load_feature_spec
 from widedeep.model.embedding_sizes import load_embedding_sizes
 from widedeep.preprocessing import joined_clicks, raw_csv
@@ -61,6 +63,8 @@ def raw(raw_dir: Path, features: dict[str, pd.DataFrame]) -> dict[str, pd.DataFr
         pd.read_csv(raw_dir / name, na_values=["\\N"])
         for name in ("clicks_train.csv", "events.csv", "promoted_content.csv", "documents_meta.csv")
     )
+    without = meta.publisher_id.isna()
+    meta.publisher_id = meta.publisher_id.fillna(without.cumsum() + meta.publisher_id.max() + 1)  # as in the original
     joined = clicks.merge(events, on="display_id", how="left").merge(
         ads.rename(columns={"document_id": "document_id_promo"}), on="ad_id", how="left"
     )
@@ -332,6 +336,16 @@ def test_missing_click_or_event_file_is_an_error(raw_dir: Path, tmp_path: Path, 
     _expect_error(raw_dir, tmp_path, {name: None}, name)
 
 
+def test_packed_tables_give_the_same_features(raw_dir: Path, features: dict[str, pd.DataFrame], tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    for name in raw_csv.SCHEMAS:
+        with zipfile.ZipFile(tmp_path / "raw" / f"{name}.zip", "w") as archive:
+            archive.write(raw_dir / name, name)
+    preprocess(PreprocessingOptions(tmp_path / "raw", tmp_path / "out"))
+    for split in SPLITS:
+        pd.testing.assert_frame_equal(pq.read_table(tmp_path / "out" / split).to_pandas(), features[split])
+
+
 def test_missing_column_is_named(raw_dir: Path, tmp_path: Path) -> None:
     text = (raw_dir / "promoted_content.csv").read_text().replace("campaign_id", "camp", 1)
     _expect_error(raw_dir, tmp_path, {"promoted_content.csv": text}, r"promoted_content\.csv lacks .* campaign_id")
@@ -345,11 +359,41 @@ def test_missing_column_is_named(raw_dir: Path, tmp_path: Path) -> None:
         ("clicks_train.csv", "display_id,ad_id,clicked\n1,x,0\n", r"clicks_train\.csv .* column ad_id.* 'x'"),
         ("clicks_train.csv", "display_id,ad_id,clicked\n1,,0\n", r"clicks_train\.csv: column ad_id is empty"),
         ("clicks_train.csv", "display_id,ad_id,clicked\n1,2,5\n", r"clicks_train\.csv: column clicked holds 5"),
-        ("clicks_train.csv", "display_id,ad_id,clicked\n1,2,1\n", r"clicks_train\.csv: no display falls into"),
+        (
+            "clicks_train.csv",
+            "display_id,ad_id,clicked\n1,2,1\n",
+            r"clicks_train\.csv: no display falls into .*; by events\.csv they are of days 0 to 0: give more",
+        ),
+        (
+            "clicks_train.csv",
+            "display_id,ad_id,clicked\n9000,2,1\n",
+            r"none of its display_id is in .*events\.csv: give",
+        ),
     ],
 )
 def test_bad_raw_file_is_named(raw_dir: Path, tmp_path: Path, name: str, text: str, message: str) -> None:
     _expect_error(raw_dir, tmp_path, {name: text}, message)
+
+
+def test_null_feature_is_told_with_the_raw_file_that_it_comes_from() -> None:
+    schema = pa.schema([("publish_time_promo_days_since_published", pa.float32())])
+    with pytest.raises(DataError, match=r"has 1 nulls, the first in row 1: .* look into .* of documents_meta\.csv"):
+        to_table(pd.DataFrame({schema.names[0]: [1.0, None]}), schema)
+    assert {name: raw_origin(name) for name in (*NUMERICAL[::4], *ONEHOT, *MULTIHOT)} == {
+        "document_id_document_id_promo_sim_categories": "documents_categories.csv",
+        "publisher_id_promo_ctr": "documents_meta.csv",
+        "ad_id_ctr": "clicks_train.csv",
+        "publish_time_promo_days_since_published": "publish_time of documents_meta.csv or timestamp of events.csv",
+        **dict.fromkeys(("ad_id",), "clicks_train.csv"),
+        **dict.fromkeys(("document_id", "platform"), "events.csv"),
+        **dict.fromkeys(("geo_location", "geo_location_country", "geo_location_state"), "events.csv"),
+        **dict.fromkeys(("document_id_promo", "campaign_id", "advertiser_id"), "promoted_content.csv"),
+        **dict.fromkeys(("source_id", "source_id_promo"), "documents_meta.csv"),
+        **dict.fromkeys(("publisher_id", "publisher_id_promo"), "documents_meta.csv"),
+        "topic_id_list": "documents_topics.csv",
+        "entity_id_list": "documents_entities.csv",
+        "category_id_list": "documents_categories.csv",
+    }
 
 
 def test_clicks_without_event_are_left_out_with_a_warning(
