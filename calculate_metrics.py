@@ -10,7 +10,7 @@ from pathlib import Path
 from deployment_toolkit.options.command_line import METRICS, read_command_line
 from deployment_toolkit.options.params import option, run_entry_point
 from deployment_toolkit.results.tables import write_csv
-from deployment_toolkit.rows.correctness import dump_metrics
+from deployment_toolkit.rows.correctness import dump_metrics, why_undefined
 from deployment_toolkit.rows.dump import Dump
 
 logger = logging.getLogger("metrics")
@@ -29,11 +29,12 @@ def main(argv: list[str]) -> None:
     command = read_command_line(__doc__, argv, [MetricsOptions], [METRICS])
     options = command.get(MetricsOptions)
     dump = Dump(options.dump_dir)
-    metrics = dump_metrics(command.call(METRICS), dump)
+    calculator = command.call(METRICS)
+    metrics = dump_metrics(calculator, dump)
     for name, value in metrics.items():
         logger.info("%s %.6f over %d rows", name, value, dump.rows)
         if math.isnan(value):
-            logger.warning("%s is not defined for this dump: are there clicks, and no NaN among the outputs?", name)
+            logger.warning("%s is not defined for this dump: %s", name, why_undefined(calculator, name))
     write_csv(options.csv, [metrics])
     logger.info("written to %s", options.csv)
 

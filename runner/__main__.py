@@ -16,6 +16,7 @@ from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files.atomic import require_free_space
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from runner.config.options import LaunchOptions
+from runner.config.problems import refusals
 from runner.config.run import RunConfig, load_config
 from runner.config.search import Search
 from runner.workspace import create_workspace
@@ -66,7 +67,10 @@ def main(argv: list[str]) -> int:
     from runner.pipeline import run_pipeline
     from runner.servers import require_launchable
 
-    require_launchable(config, options.devices, numbers)
+    refused = refusals(config, numbers)
+    require_launchable(config, options.devices, [number for number in numbers if number not in refused])
+    for reason in refused.values():
+        logger.warning("%s; the other experiments run", reason)
     require_free_space(options.workspace_path, _needed_bytes(len(numbers)), "this run")
     workspace = create_workspace(options.workspace_path)
     command = shlex.join(["python", "-m", "runner", *(part.removeprefix(f"{ROOT}/") for part in argv)])

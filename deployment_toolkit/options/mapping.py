@@ -12,7 +12,7 @@ from types import NoneType, UnionType
 from typing import Any, TypeVar
 
 from deployment_toolkit.errors import UsageError
-from deployment_toolkit.options.located_yaml import Located, nearest
+from deployment_toolkit.options.located_yaml import MOST, Located, nearest
 
 T = TypeVar("T")
 
@@ -95,7 +95,10 @@ def _scalar(hint: Any, found: Located, what: str) -> Any:
     if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
         return _number(found, what)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise UsageError(f"{_place(found, what)}: expected {hint.__name__}, found {found.shown}")
+        quotes = ": put it into quotes" if hint in (str, Path) and not isinstance(value, list | dict | None) else ""
+        raise UsageError(f"{_place(found, what)}: expected {hint.__name__}, found {found.shown}{quotes}")
+    if hint is int and abs(value) > MOST:
+        raise UsageError(f"{_place(found, what)}: {found.shown} is out of range: at most {MOST}")
     return value
 
 

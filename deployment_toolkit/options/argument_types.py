@@ -1,0 +1,68 @@
+"""Arguments of argparse for the annotations of options. An option of several values may be repeated."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import typing
+from collections.abc import Callable, Sequence
+from enum import Enum
+from types import NoneType, UnionType
+from typing import Any
+
+
+def argparse_type(hint: Any, default: Any) -> dict[str, Any]:
+    """Argparse's arguments for an annotation: bool, an Enum, X | None, a list or tuple of X, or any callable type."""
+    if typing.get_origin(hint) in (typing.Union, UnionType):
+        hint = next(choice for choice in typing.get_args(hint) if choice is not NoneType)
+    if hint is bool:
+        return {"action": argparse.BooleanOptionalAction if default is True else "store_true"}
+    if typing.get_origin(hint) in (list, tuple):
+        return {**argparse_type(typing.get_args(hint)[0], None), "nargs": "*", "action": AddUp}
+    if inspect.isclass(hint) and issubclass(hint, Enum):
+        return {"type": _enum_type(hint), "choices": list(hint)}
+    return {"type": hint}
+
+
+def _enum_type(enum: type[Enum]) -> Callable[[str], Any]:
+    """Option type for an Enum's values, in any letter case."""
+
+    def convert(text: str) -> Any:
+        wanted = text.casefold()
+        found = (item for item in enum if str(item.value).casefold() == wanted)
+        return next(found, text)  # argparse then names the choices
+
+    return convert
+
+
+class AddUp(argparse.Action):
+    """Action of an option with several values: ``--sizes 1 2 --sizes 8`` is ``--sizes 1 2 8``. The values on a command
+    line replace the default. With ``unique`` a value that is given twice counts once.
+
+    Raises ArgumentError if the option is there with values and without.
+    """
+
+    def __init__(self, *args: Any, unique: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._unique = unique
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        added = list(values or [])
+        known = getattr(namespace, self.dest, None)
+        if known is not None and known is not self.default:  # argparse puts the default itself there first
+            if not known or not added:
+                raise argparse.ArgumentError(self, "it is there with values and without: give it once")
+            added = [*known, *added]
+        setattr(namespace, self.dest, self.once(added))
+
+    def once(self, values: list[Any]) -> list[Any]:
+        """The values in order, each once if the option's are unique."""
+        if not self._unique:
+            return values
+        return [value for index, value in enumerate(values) if value not in values[:index]]
