@@ -43,7 +43,7 @@ from navigator.conversions import Conversions, Made
 from navigator.options import ModelOptions, TensorRTOptions, given, tell_unused
 from navigator.reuse import Ledger
 from navigator.signature import read_spec
-from navigator.values import key_value
+from navigator.values import key_value, last_by_key
 
 logger = logging.getLogger("model-navigator")
 
@@ -74,12 +74,12 @@ class ConfigOptions:
         Batching.STATIC,
     )
     max_batch_size: int = option("largest batch", 1)
-    preferred_batch_sizes: list[int] = option("sizes that dynamic batching aims at", [], nargs="+")
+    preferred_batch_sizes: list[int] = option("sizes that dynamic batching aims at", [], nargs="+", unique=True)
     max_queue_delay_us: int = option("longest time that dynamic batching may delay a request, in microseconds", 0)
     engine_count_per_device: list[tuple[DeviceKind, int]] = option(
         "instances on a kind of device",
         [],
-        type=key_value(DeviceKind, int),
+        type=key_value(lambda text: DeviceKind(text.casefold()), int),
         choices=None,
         nargs="+",
         metavar="{cpu,gpu}=N",
@@ -111,6 +111,16 @@ class ConfigOptions:
         metavar="KEY=VALUE",
     )
 
+    def with_last_values(self) -> ConfigOptions:
+        """The same options with one value for each device and each parameter, the last one."""
+        counts = last_by_key("--engine-count-per-device", self.engine_count_per_device)
+        parameters = last_by_key("--triton-backend-parameters", self.triton_backend_parameters)
+        return dataclasses.replace(
+            self,
+            engine_count_per_device=list(counts.items()),
+            triton_backend_parameters=list(parameters.items()),
+        )
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -130,7 +140,7 @@ def find_choices(args: argparse.Namespace, *, with_others: bool) -> list[Choice]
 
     Raises UsageError or ModelError if the options give no valid deployment.
     """
-    model, config = from_args(ModelOptions, args), from_args(ConfigOptions, args)
+    model, config = from_args(ModelOptions, args), from_args(ConfigOptions, args).with_last_values()
     tensorrt = from_args(TensorRTOptions, args)
     model_format = model.find_format()
     own = _find_spec(model, model_format)

@@ -31,7 +31,9 @@ class RunnerOptions:
     """Options of the command."""
 
     config_path: Path = option("configuration (YAML)")
-    devices: list[int] = option("GPUs to use; a CPU run takes 0", [0], aliases=("--device",), type=int, nargs="+")
+    devices: list[int] = option(
+        "GPUs to use; a CPU run takes 0", [0], aliases=("--device",), type=int, nargs="+", unique=True
+    )
     workspace_path: Path = option("folder of checkpoints, models and results", Path("runner_workspace"))
     keep_models: bool = option("keep this run's models and dumps", False)
     experiments: list[int] = option(

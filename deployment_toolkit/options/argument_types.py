@@ -20,11 +20,11 @@ def argparse_type(hint: Any, default: Any) -> dict[str, Any]:
     if typing.get_origin(hint) in (list, tuple):
         return {**argparse_type(typing.get_args(hint)[0], None), "nargs": "*", "action": AddUp}
     if inspect.isclass(hint) and issubclass(hint, Enum):
-        return {"type": _enum_type(hint), "choices": list(hint)}
+        return {"type": enum_type(hint), "choices": list(hint)}
     return {"type": hint}
 
 
-def _enum_type(enum: type[Enum]) -> Callable[[str], Any]:
+def enum_type(enum: type[Enum]) -> Callable[[str], Any]:
     """Option type for an Enum's values, in any letter case."""
 
     def convert(text: str) -> Any:

@@ -40,7 +40,7 @@ def parse_options(
 def _read(path: Path) -> dict[str, Located]:
     found = load_yaml(path, empty_keys=True)
     if found.value is not None and not isinstance(found.value, dict):
-        raise UsageError(f"{found.where}: expected options and their values, as in model_name: WidenDeep")
+        raise UsageError(f"{found.where}: the file must map options to values, as in model_name: WidenDeep")
     entries: dict[str, Located] = {}
     for key, entry in (found.value or {}).items():
         name = key.replace("-", "_")
@@ -74,7 +74,7 @@ def _converted(parser: argparse.ArgumentParser, action: argparse.Action, entry: 
     """Converts a YAML value as if its text were on the command line."""
     if action.nargs == 0 or isinstance(action, argparse.BooleanOptionalAction):
         if not isinstance(entry.value, bool):
-            raise UsageError(f"{where}: {entry.shown} is neither true nor false")
+            raise UsageError(f"{where}: {entry.plain} is neither true nor false")
         return entry.value
     texts = _texts(entry)
     if action.nargs is None and (len(texts) != 1 or isinstance(entry.value, dict)):
