@@ -80,6 +80,7 @@ def _set(config: Any, dotted: str, value: Any) -> None:
         ("training", {"epochs": -2}, "epochs must be at least 1, not -2"),
         ("deep_hidden_units", [], "the number of deep_hidden_units must be at least 1"),
         ("deep_hidden_units", [16, 0], "deep_hidden_units must be at least 1, not 0"),
+        ("search", {"concurrency": [16, 10**6]}, "search: concurrency must be at most 1024, not 1000000"),
         ("http_port", 65536, "http_port must be at most 65535, not 65536"),
         ("datasets.0.name", "../outbrain", "datasets[1]: name '../outbrain' can't be the name of a folder"),
         ("datasets.0.name", "..", "name '..' can't be the name of a folder"),
