@@ -72,6 +72,10 @@ def test_flags_accept_0_and_1_like_the_original() -> None:
         (GOOD + ", port: x}", "config.yaml:1: port: expected int, found 'x'"),
         (GOOD + ", port: true}", "config.yaml:1: port: expected int, found True"),
         (GOOD + ", port: 99999999999}", "config.yaml:1: port: 99999999999 is out of range: at most 2147483647"),
+        (
+            GOOD.replace("data/x", "data/" + "x" * 300) + "}",
+            "yaml:1: folder: xxxxxxxxxxxxxxxxxxxx… is longer than a file",
+        ),
         (GOOD + ", units: 8}", "config.yaml:1: units: expected a list, found 8"),
         (GOOD + ", fast: 2}", "config.yaml:1: fast: expected bool, found 2"),
         (GOOD + ", one: {atol: .inf}}", "config.yaml:1: one: atol: inf is no finite number"),
