@@ -56,7 +56,7 @@ def output_model(name: str, path: Path, model_format: Format, spec: ModelSpec) -
 
 def note_image(path: Path, image: str) -> None:
     """Writes into the results of a conversion in a container which image it ran in."""
-    entries = load_yaml(path).plain
+    entries = load_yaml(path, empty_keys=True).plain  # "" is for all tensors
     for entry in entries:
         entry["framework_docker_image"] = image
     write_text(path, yaml.safe_dump(entries, sort_keys=False, width=120))

@@ -157,7 +157,7 @@ def _read_conversion(experiment: Experiment) -> str:
     path = experiment.folders.shared / "navigator_workspace" / "convert_model_results.yaml"
     if not path.is_file():
         return ""
-    attempts = load_yaml(path).plain
+    attempts = load_yaml(path, empty_keys=True).plain
     return "; ".join(f"{attempt['name']}: {attempt['status']['message']}" for attempt in attempts)
 
 
