@@ -28,8 +28,7 @@ from navigator.comparison import ComparisonOptions, ModelComparison, RowSource
 from navigator.conversions import Conversions, Made, logged_to, step_path
 from navigator.options import ContainerOptions, ModelOptions, TensorRTOptions, WorkspaceOptions, given, tell_unused
 from navigator.profiles import ShapeBounds, ShapeOptions, find_bounds
-from navigator.results import attempt_keys, note_image, output_model
-from navigator.reuse import Ledger
+from navigator.reuse import Ledger, attempt_keys, note_image, output_model
 from navigator.signature import Signature, find_signature, read_spec
 
 logger = logging.getLogger("convert")

@@ -19,7 +19,7 @@ from deployment_toolkit.files.atomic import remove, write_text
 from deployment_toolkit.options.params import Plugin, add_dataclass, from_args
 from navigator.deployments import MADE, Choice, ConfigOptions, Sources, find_choices
 from navigator.options import ContainerOptions, WorkspaceOptions, given, tell_unused
-from navigator.results import deployment_keys
+from navigator.reuse import deployment_keys
 
 logger = logging.getLogger("model-navigator")
 

@@ -13,7 +13,7 @@ from deployment_toolkit.deploying.model_config import parse_config
 from deployment_toolkit.errors import UsageError
 from navigator.__main__ import main
 from navigator.container import find_gpus, inner_arguments
-from navigator.results import note_image
+from navigator.reuse import note_image
 
 Results = Callable[[], list[dict[str, Any]]]
 Arguments = Callable[..., list[str]]

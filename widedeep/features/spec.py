@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
@@ -216,8 +217,9 @@ def _check_input_name(name: str, item: Located) -> None:
         raise item.error(
             f"{name!r} can't be the name of an input (a letter, then letters, digits or underscores): rename the column"
         )
-    if name in _TAKEN:
-        raise item.error(f"the name {name} is taken, it is {_TAKEN[name]}: rename the column")
+    by = "a word of Python, which TensorFlow's functions can't take" if iskeyword(name) else _TAKEN.get(name)
+    if by is not None:
+        raise item.error(f"the name {name} is taken, it is {by}: rename the column")
 
 
 def _feature(channel: str, name: str, entry: Located) -> Feature:

@@ -15,7 +15,7 @@ from deployment_toolkit.options.located_yaml import load_yaml
     [
         ("name: a\nplace: Zürich\n".encode("latin-1"), ":2: this is no UTF-8, its byte 0xfc is none: save the file as"),
         ("name: a\n".encode("utf-16"), ":1: this is no UTF-8, its byte 0xff is none"),
-        (b"name: a\nplace: \0b\n", ":2: not YAML: it holds the character U+0000: remove it"),
+        (b"name: a\nplace: \0b\n", ":2: not YAML: the character U+0000 is in it: remove it"),
         (b'name: a\n\nplace: "a\\0b"\n', ":3: 'a\\x00b' holds a NUL character, which no name or path can"),
         (b'name: "\\ud83d"\n', ":1: '\\ud83d' holds half of a character: write the whole one"),
         (b"name: a\nday: 2024-02-30\n", ":2: '2024-02-30' can't be read as timestamp: put it into quotes"),

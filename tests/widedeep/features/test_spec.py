@@ -189,6 +189,11 @@ BAD = {
         12,
         "the name self is taken, it is a parameter of TensorFlow's functions, which take the inputs beside it: rename",
     ),
+    "a word of Python": (
+        changed("  - ad\n", "  - class\n").replace("  ad:", "  class:"),
+        12,
+        "the name class is taken, it is a word of Python, which TensorFlow's functions can't take: rename the column",
+    ),
     "a name of packed inputs": (
         changed("  - ad\n", "  - categorical_features\n").replace("  ad:", "  categorical_features:"),
         12,
@@ -201,7 +206,7 @@ BAD = {
     ),
     "hotness out of range": (
         changed("max_hotness: 3", "max_hotness: 3000000"),
-        21,
+        22,
         "max_hotness of multihot_categorical feature tags must be at most 1000000, not 3000000",
     ),
     "a NUL in a file's name": (
