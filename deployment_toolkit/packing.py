@@ -32,10 +32,9 @@ def packed_spec(spec: ModelSpec) -> ModelSpec:
     """
     if spec != spec.unpacked:
         return spec
-    for kind, tensors in (("input", spec.inputs), ("output", spec.outputs)):
-        taken = [tensor.name for tensor in tensors if tensor.name in (NUMBERS, IDS)]
-        if taken:
-            raise UsageError(f"the inputs can't be packed: {kind} {taken[0]} has the name of a packed input")
+    for output in spec.outputs:
+        if output.name in (NUMBERS, IDS):
+            raise UsageError(f"the inputs can't be packed: output {output.name} has the name of a packed input")
     numbers = [tensor for tensor in spec.inputs if _is_number(tensor)]
     ids = [_bounded(tensor) for tensor in spec.inputs if not _is_number(tensor)]
     groups = ((NUMBERS, "float32", numbers), (IDS, _IDS_DTYPE, ids))

@@ -82,6 +82,7 @@ class ConfigOptions:
         type=key_value(lambda text: DeviceKind(text.casefold()), int),
         choices=None,
         nargs="+",
+        adds_up=True,
         metavar="{cpu,gpu}=N",
     )
     backend_accelerator: Accelerator = option("execution accelerator of the native backend", Accelerator.NONE)
@@ -108,6 +109,7 @@ class ConfigOptions:
         [],
         type=key_value(),
         nargs="+",
+        adds_up=True,
         metavar="KEY=VALUE",
     )
 

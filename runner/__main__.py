@@ -37,13 +37,19 @@ class RunnerOptions:
     workspace_path: Path = option("folder of checkpoints, models and results", Path("runner_workspace"))
     keep_models: bool = option("keep this run's models and dumps", False)
     experiments: list[int] = option(
-        "only these experiments, by their numbers in the configuration", [], type=int, nargs="+", metavar="N"
+        "only these experiments, by their numbers in the configuration",
+        [],
+        type=int,
+        nargs="+",
+        metavar="N",
+        unique=True,
     )
     search: list[int] | None = option(
         "first find the instances, threads, preferred batch and queue delay that serve best, for these experiments, or "
         "for all that run if no number is given; default: as configured",
         None,
         metavar="N",
+        unique=True,
     )
 
     print_launch_modes: bool = option(

@@ -26,7 +26,7 @@ class RawRowsOptions:
 
     raw_dir: Path = option("folder with Outbrain's CSV files, unzipped")
     output_dir: Path = option("folder to make; must not exist")
-    splits: list[str] = option("which rows to keep", ["valid"], nargs="+", choices=SPLITS)
+    splits: list[str] = option("which rows to keep", ["valid"], nargs="+", choices=SPLITS, unique=True)
 
     def __post_init__(self) -> None:
         if self.output_dir.exists():

@@ -1,14 +1,17 @@
-"""Arguments of argparse for the annotations of options. An option of several values may be repeated."""
+"""Arguments of argparse for the annotations of options, and what a repeated option means."""
 
 from __future__ import annotations
 
 import argparse
 import inspect
+import logging
 import typing
 from collections.abc import Callable, Sequence
 from enum import Enum
 from types import NoneType, UnionType
 from typing import Any
+
+logger = logging.getLogger("options")
 
 
 def argparse_type(hint: Any, default: Any) -> dict[str, Any]:
@@ -18,7 +21,7 @@ def argparse_type(hint: Any, default: Any) -> dict[str, Any]:
     if hint is bool:
         return {"action": argparse.BooleanOptionalAction if default is True else "store_true"}
     if typing.get_origin(hint) in (list, tuple):
-        return {**argparse_type(typing.get_args(hint)[0], None), "nargs": "*", "action": AddUp}
+        return {**argparse_type(typing.get_args(hint)[0], None), "nargs": "*", "action": Values}
     if inspect.isclass(hint) and issubclass(hint, Enum):
         return {"type": enum_type(hint), "choices": list(hint)}
     return {"type": hint}
@@ -35,16 +38,18 @@ def enum_type(enum: type[Enum]) -> Callable[[str], Any]:
     return convert
 
 
-class AddUp(argparse.Action):
-    """Action of an option with several values: ``--sizes 1 2 --sizes 8`` is ``--sizes 1 2 8``. The values on a command
-    line replace the default. With ``unique`` a value that is given twice counts once.
+class Values(argparse.Action):
+    """Action of an option with several values. The values on a command line replace the default.
 
-    Raises ArgumentError if the option is there with values and without.
+    A repeated option that ``adds_up`` has the values of all: ``--sizes 1 2 --sizes 8`` is ``--sizes 1 2 8``; with
+    ``unique`` it adds up too, and a value that is given twice counts once. Any other has the last values, as argparse's
+    own options, and a warning is logged. Raises ArgumentError if an option that adds up is there with values and
+    without.
     """
 
-    def __init__(self, *args: Any, unique: bool = False, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, adds_up: bool = False, unique: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._unique = unique
+        self._adds_up, self._unique = adds_up or unique, unique
 
     def __call__(
         self,
@@ -53,13 +58,17 @@ class AddUp(argparse.Action):
         values: str | Sequence[Any] | None,
         option_string: str | None = None,
     ) -> None:
-        added = list(values or [])
-        known = getattr(namespace, self.dest, None)
-        if known is not None and known is not self.default:  # argparse puts the default itself there first
-            if not known or not added:
+        given = list(values or [])
+        earlier = getattr(namespace, self.dest, None)
+        if earlier is not None and earlier is not self.default:  # argparse puts the default itself there first
+            if not self._adds_up:
+                told = (" ".join(map(str, part)) for part in (given, earlier))
+                logger.warning("%s %s, in place of the earlier %s", option_string, *told)
+            elif earlier and given:
+                given = [*earlier, *given]
+            else:
                 raise argparse.ArgumentError(self, "it is there with values and without: give it once")
-            added = [*known, *added]
-        setattr(namespace, self.dest, self.once(added))
+        setattr(namespace, self.dest, self.once(given))
 
     def once(self, values: list[Any]) -> list[Any]:
         """The values in order, each once if the option's are unique."""

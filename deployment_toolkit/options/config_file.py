@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deployment_toolkit.errors import UsageError
-from deployment_toolkit.options.argument_types import AddUp
+from deployment_toolkit.options.argument_types import Values
 from deployment_toolkit.options.located_yaml import Located, load_yaml, nearest
 from deployment_toolkit.options.params import OneLineParser, Plugin, add_plugins, options_of
 
@@ -85,7 +85,7 @@ def _converted(parser: argparse.ArgumentParser, action: argparse.Action, entry: 
         values = parser._get_values(action, texts)
     except argparse.ArgumentError as error:
         raise UsageError(f"{where}: {error.message}") from error
-    return action.once(values) if isinstance(action, AddUp) else values
+    return action.once(values) if isinstance(action, Values) else values
 
 
 def _texts(entry: Located) -> list[str]:

@@ -32,7 +32,7 @@ def option(
     help: str, default: Any = dataclasses.MISSING, *, aliases: Sequence[str] = (), **argparse_options: Any
 ) -> Any:
     """Dataclass field that is also a command line option; without a default the option is required. An option of
-    several values takes ``unique``, see ``AddUp``."""
+    several values takes ``adds_up`` and ``unique``, see ``Values``."""
     metadata = {"help": help, "aliases": tuple(aliases), **argparse_options}
     if isinstance(default, list | dict):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)

@@ -42,6 +42,7 @@ class ServerOptions:
         "unloaded and removed",
         [],
         nargs="+",
+        unique=True,
     )
 
     def __post_init__(self) -> None:

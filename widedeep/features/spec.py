@@ -21,7 +21,6 @@ import yaml
 
 from deployment_toolkit.core import ModelSpec, TensorSpec, ValueRange
 from deployment_toolkit.options.located_yaml import Located, load_yaml, nearest
-from deployment_toolkit.packing import IDS, NUMBERS
 from widedeep.features.source_spec import read_source_spec
 
 # Dtype of a feature without ``dtype``, by channel.
@@ -46,8 +45,6 @@ _TAKEN = {
     "numeric": "the weights of all numbers in checkpoints",
     OUTPUT_NAME: "the network's output",
     "self": "a parameter of TensorFlow's functions, which take the inputs beside it",
-    NUMBERS: "an input of packed models",
-    IDS: "an input of packed models",
 }
 
 

@@ -14,8 +14,9 @@ from deployment_toolkit.options.params import add_dataclass, add_function, from_
 @dataclass(frozen=True)
 class Options:
     formats: list[Format] = option("which", [Format.ONNX], nargs="+", unique=True)
-    units: list[int] | None = option("layers", None, nargs="+")
-    sizes: list[int] = option("rows", [1])
+    units: list[int] | None = option("layers", None, nargs="+", adds_up=True)
+    sizes: list[int] = option("rows", [1], adds_up=True)
+    last: list[int] = option("requests", [1])
 
 
 def parse(command: str) -> Options:
@@ -47,10 +48,15 @@ def test_option_with_values_and_without_is_refused() -> None:
             parse(command)
 
 
-def test_list_of_a_plugin_adds_up_too() -> None:
-    def get_dataloader_fn(*, files: list[str], weights: list[float] = [1.0]) -> None: ...  # noqa: B006
+def test_other_option_has_its_last_values_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    assert parse("--last 1 2 --last 8").last == [8]
+    assert caplog.messages == ["--last 8, in place of the earlier 1 2"]
+
+
+def test_list_of_a_plugin_has_its_last_values_too(caplog: pytest.LogCaptureFixture) -> None:
+    def get_dataloader_fn(*, files: list[str]) -> None: ...
 
     parser = make_parser("")
     add_function(parser, get_dataloader_fn)
-    args = parser.parse_args("--files a --weights 0.5 0.5 --files b".split())
-    assert (args.files, args.weights) == (["a", "b"], [0.5, 0.5])
+    assert parser.parse_args("--files a --files b".split()).files == ["b"]
+    assert caplog.messages == ["--files b, in place of the earlier a"]

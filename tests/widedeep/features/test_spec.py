@@ -194,11 +194,6 @@ BAD = {
         12,
         "the name class is taken, it is a word of Python, which TensorFlow's functions can't take: rename the column",
     ),
-    "a name of packed inputs": (
-        changed("  - ad\n", "  - categorical_features\n").replace("  ad:", "  categorical_features:"),
-        12,
-        "the name categorical_features is taken, it is an input of packed models: rename the column",
-    ),
     "cardinality out of range": (
         changed("20", "1" + "0" * 30),
         15,

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from deployment_toolkit import packing
 from deployment_toolkit.core import Format
 from deployment_toolkit.errors import ModelError
 from deployment_toolkit.library import registry
 from deployment_toolkit.library.tensorflow.session import KerasSession, SavedModelFromKeras
-from deployment_toolkit.packing import pack
 from deployment_toolkit.rows.sample import random_rows
 from widedeep.features.spec import Feature, FeatureSpec
 from widedeep.model.checkpoint import load_checkpoint, save_checkpoint
 from widedeep.model.network import build_network
 
-NUMBERS = ("name", "training", "hidden_0", "logit", "wide_linear", "args", "Identity")
-IDS = ("inputs", "kwargs", "dropout_0", "deep_embedded", "wide_plus_deep", "signature", "wide_deep")
+NUMBERS = ("name", "training", "hidden_0", "logit", "wide_linear", "args", "Identity", packing.NUMBERS)
+IDS = ("inputs", "kwargs", "dropout_0", "deep_embedded", "wide_plus_deep", "signature", "wide_deep", packing.IDS)
 
 
 def test_network_of_names_that_are_taken_is_exported_converted_and_packed(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_network_of_names_that_are_taken_is_exported_converted_and_packed(tmp_pa
         registry.packer(model_format)().convert(path, tmp_path / f"packed_{model_format}")
         for source in (path, tmp_path / f"packed_{model_format}"):
             with registry.loader(model_format)().load(source) as loaded:
-                answers = loaded.infer(pack(x, loaded.spec))["wide_deep_model"]
+                answers = loaded.infer(packing.pack(x, loaded.spec))["wide_deep_model"]
             np.testing.assert_allclose(answers, expected, rtol=0, atol=1e-5)
 
 
