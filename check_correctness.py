@@ -4,6 +4,7 @@ if a dump differs by more than the limits."""
 from __future__ import annotations
 
 import logging
+import math
 from argparse import ArgumentTypeError
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -11,11 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deployment_toolkit.errors import ToleranceError, UsageError
+from deployment_toolkit.errors import DataError, ToleranceError, UsageError
 from deployment_toolkit.options.command_line import METRICS, read_command_line
 from deployment_toolkit.options.params import option, run_entry_point
 from deployment_toolkit.results.tables import write_csv
-from deployment_toolkit.rows.correctness import DumpComparison, compare_dumps, dump_metrics, metric_loss
+from deployment_toolkit.rows.correctness import (
+    DumpComparison,
+    compare_dumps,
+    dump_metrics,
+    metric_loss,
+    why_undefined,
+)
 from deployment_toolkit.rows.dump import Dump
 from deployment_toolkit.rows.tolerance import Tolerance
 
@@ -25,9 +32,12 @@ logger = logging.getLogger("correctness")
 def _limit(text: str) -> tuple[str, float]:
     name, _, value = text.partition("=")
     try:
-        return name, float(value)
+        limit = float(value)
     except ValueError:
-        raise ArgumentTypeError(f"{text!r} is not NAME=VALUE, as in map12=1e-4") from None
+        limit = math.nan
+    if math.isnan(limit):
+        raise ArgumentTypeError(f"{text!r} is not NAME=VALUE, as in map12=1e-4")
+    return name, limit
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,21 @@ class GateOptions:
         action="append",
         metavar="NAME=VALUE",
     )
+    if_defined: list[str] = option(
+        "metrics whose limit counts only where the reference defines them; the limit of any other must be checked",
+        [],
+        metavar="NAME",
+        unique=True,
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("atol", "rtol"):
+            if not getattr(self, name) >= 0:
+                raise UsageError(f"--{name} must be a number of at least 0, not {getattr(self, name)}")
+        names = [name for name, _ in self.max_metric_loss]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise UsageError(f"--max-metric-loss {twice}: it has {names.count(twice)} limits, give one")
 
 
 def main(argv: list[str]) -> None:
@@ -62,27 +87,29 @@ def main(argv: list[str]) -> None:
 
 
 def check(options: GateOptions, make_calculator: Callable[[], Any]) -> None:
-    """Compares, writes the table, and raises ToleranceError, which names every failed dump and its worst rows."""
+    """Compares, writes the table, and raises ToleranceError, which names every failed dump and its worst rows. Raises
+    DataError if a limit is asked for on a metric that the reference does not define."""
     tolerance = Tolerance(options.atol, options.rtol)
     reference = Dump(options.reference_dump_dir)
     dumps = [Dump(path) for path in options.dump_dir]
     names = _distinct_names([reference, *dumps])
-    expected = dump_metrics(make_calculator(), reference)
-    limits = dict(options.max_metric_loss)
-    unknown = sorted(limits.keys() - expected.keys())
-    if unknown:
-        raise UsageError(f"--max-metric-loss: no metric is named {unknown[0]}, there are {', '.join(expected)}")
-    lower_is_better = set(getattr(make_calculator(), "lower_is_better", ()))
+    calculator = make_calculator()
+    expected = dump_metrics(calculator, reference)
+    limits = _checkable(options, calculator, expected, names[0])
+    lower_is_better = set(getattr(calculator, "lower_is_better", ()))
     same = DumpComparison(max_abs_diff=0.0, p99_abs_diff=0.0, rows_out_of_tolerance=0)
     table = [_row(names[0], reference, expected, expected, same, tolerance, passed=True)]
     failures: list[str] = []
     for name, dump in zip(names[1:], dumps, strict=True):
-        metrics = dump_metrics(make_calculator(), dump)
+        calculator = make_calculator()
+        metrics = dump_metrics(calculator, dump)
         comparison = compare_dumps(dump, reference, tolerance)
         problems = [comparison.problem] if comparison.problem else []
         for metric, limit in limits.items():
             loss = metric_loss(metrics[metric], expected[metric], lower_is_better=metric in lower_is_better)
-            if not loss <= limit:  # also if NaN
+            if math.isnan(loss):
+                problems.append(f"{metric} is not defined: {why_undefined(calculator, metric)}")
+            elif loss > limit:
                 problems.append(
                     f"{metric} is {metrics[metric]:.6f}, more than {limit:g} worse than {expected[metric]:.6f}"
                 )
@@ -92,6 +119,23 @@ def check(options: GateOptions, make_calculator: Callable[[], Any]) -> None:
     write_csv(options.csv, table)
     if failures:
         raise ToleranceError(f"{'; '.join(failures)} (compared with {names[0]}; table in {options.csv})")
+
+
+def _checkable(options: GateOptions, calculator: Any, expected: Mapping[str, float], name: str) -> dict[str, float]:
+    """Limits of the metrics that the reference ``name`` defines. Raises UsageError for a metric that the calculator
+    doesn't have, DataError for one that is not defined, unless ``--if-defined`` names it."""
+    limits = dict(options.max_metric_loss)
+    for flag, metrics in (("--max-metric-loss", limits), ("--if-defined", options.if_defined)):
+        unknown = sorted(set(metrics) - expected.keys())
+        if unknown:
+            raise UsageError(f"{flag}: no metric is named {unknown[0]}, there are {', '.join(expected)}")
+    for metric in [metric for metric in limits if math.isnan(expected[metric])]:
+        told = f"the limit on {metric} can't be checked, {name} does not define it: {why_undefined(calculator, metric)}"
+        if metric not in options.if_defined:
+            raise DataError(f"{told}; use other data, or leave the limit out")
+        logger.warning("%s", told)
+        del limits[metric]
+    return limits
 
 
 def _distinct_names(dumps: Sequence[Dump]) -> list[str]:

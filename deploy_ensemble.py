@@ -3,7 +3,6 @@ the network, so that a request of raw features is answered with the network's pr
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +89,7 @@ def _read_network(repository: Path, name: str, version: int) -> tuple[EnsembleSt
         )
     if MODEL_SPEC not in config.parameters:
         raise ModelError(f"{path} has no parameter {MODEL_SPEC}: deploy it with model-navigator triton-config-model")
-    spec = ModelSpec.from_dict(json.loads(config.parameters[MODEL_SPEC].string_value))
+    spec = ModelSpec.read(config.parameters[MODEL_SPEC].string_value, str(path))
     return EnsembleStep(name, version, spec), int(config.max_batch_size)
 
 

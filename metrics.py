@@ -9,6 +9,7 @@ from deployment_toolkit.core import Array, Arrays
 from deployment_toolkit.errors import DataError, UsageError
 
 _RANKS = 12
+_NAMES = ("map12", "roc_auc", "log_loss")
 _CLIP = 1e-7  # Keras's epsilon: keeps the log loss of a probability of exactly 0 or 1 finite
 
 Floats = npt.NDArray[np.float64]
@@ -58,12 +59,9 @@ class MetricsCalculator:
         """Values of ``map12``, ``roc_auc`` and ``log_loss`` for all rows so far. A metric that isn't defined is NaN:
         all metrics without rows or with a prediction that is NaN; ``map12`` without clicks or if every row is a
         separate group (as in data without group ids: nothing is ranked); ``roc_auc`` with labels of one kind."""
-        undefined = dict.fromkeys(("map12", "roc_auc", "log_loss"), float("nan"))
-        if not self._ids:
-            return undefined
-        ids, scores, clicks = (_joined(parts) for parts in (self._ids, self._scores, self._clicks))
-        if ids.size == 0 or np.isnan(scores).any():
-            return undefined
+        if self._nothing:
+            return dict.fromkeys(_NAMES, float("nan"))
+        ids, scores, clicks = self._rows
         grouped = _grouped(ids, scores, clicks)
         ranked = bool((grouped[0][1:] == grouped[0][:-1]).any())
         return {
@@ -71,6 +69,32 @@ class MetricsCalculator:
             "roc_auc": roc_auc(scores, clicks),
             "log_loss": log_loss(scores, clicks),
         }
+
+    @property
+    def undefined(self) -> dict[str, str]:
+        """Why metrics are NaN, by metric."""
+        if self._nothing:
+            return dict.fromkeys(_NAMES, self._nothing)
+        ids, _, clicks = self._rows
+        if not clicks.any():
+            return dict.fromkeys(("map12", "roc_auc"), "every label is 0, there is no click")
+        reasons = {"roc_auc": "every label is 1"} if clicks.all() else {}
+        if np.unique(ids).size == ids.size:
+            reasons["map12"] = "every row is a group of its own, so nothing is ranked: the data need group ids"
+        return reasons
+
+    @property
+    def _rows(self) -> tuple[Array, Array, Clicks]:
+        """Ids, scores and clicks of all rows."""
+        return _joined(self._ids), _joined(self._scores), _joined(self._clicks)
+
+    @property
+    def _nothing(self) -> str:
+        """Reason why no metric at all is defined; empty if some may be."""
+        if not sum(part.size for part in self._ids):
+            return "there are no rows"
+        wrong = int(np.isnan(self._rows[1]).sum())
+        return f"{wrong} of the predictions are no number (NaN)" if wrong else ""
 
 
 def mean_average_precision(ids: Array, scores: Array, clicks: Clicks, ranks: int = _RANKS) -> float:
@@ -167,5 +191,6 @@ def log_loss(scores: Array, clicks: Clicks) -> float:
 
 def _joined(parts: list[Array]) -> Array:
     """Joins the parts into one array, which replaces them in the list, so that rows are in memory once."""
-    parts[:] = [np.concatenate(parts)]
+    if len(parts) > 1:
+        parts[:] = [np.concatenate(parts)]
     return parts[0]

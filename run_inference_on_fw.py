@@ -42,7 +42,7 @@ def _reads_module(argv: list[str]) -> bool:
     """True if a module makes the model; the module may add its own options."""
     first = OneLineParser(add_help=False, allow_abbrev=False)
     first.add_argument("--input-type")
-    return bool(first.parse_known_args(argv)[0].input_type == Format.TF_KERAS)
+    return (first.parse_known_args(argv)[0].input_type or "").casefold() == Format.TF_KERAS
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@ that user modules are checked against."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -249,6 +250,18 @@ class ModelSpec:
             outputs=tuple(TensorSpec.from_dict(item) for item in plain["outputs"]),
         )
 
+    @classmethod
+    def read(cls, stored: Any, where: str) -> ModelSpec:
+        """A stored signature, that of ``to_dict`` or its JSON. Raises ModelError, which names ``where`` it is stored,
+        for anything else."""
+        try:
+            return cls.from_dict(json.loads(stored) if isinstance(stored, str) else stored)
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            told = " ".join(str(error).split())
+            raise ModelError(
+                f"the signature in {where} is damaged ({type(error).__name__}: {told}): make the model again"
+            ) from error
+
     def check_inputs(self, x: Mapping[str, Array]) -> int:
         """Number of rows of a batch, after a check that this model accepts the batch.
 
@@ -373,6 +386,7 @@ class MetricsCalculator(Protocol):
 @runtime_checkable
 class MetricsModule(Protocol):
     """A module for ``--metrics``: the options of its class ``MetricsCalculator`` become command line options. The class
-    may name in ``lower_is_better`` the metrics for which a smaller value is better."""
+    may name in ``lower_is_better`` the metrics for which a smaller value is better, and say in a property ``undefined``
+    why metrics are NaN, {metric: reason}."""
 
     def MetricsCalculator(self, **options: Any) -> Any: ...

@@ -131,6 +131,13 @@ def require_at_least(name: str, value: float, least: int) -> None:
         raise UsageError(f"{name} must be at least {least}, not {value}")
 
 
+def require_within(name: str, value: float, least: int, most: int) -> None:
+    """Raises UsageError if a value is outside ``least`` .. ``most``; ``name`` is the value's name in the message."""
+    require_at_least(name, value, least)
+    if value > most:
+        raise UsageError(f"{name} must be at most {most}, not {value}")
+
+
 def require_options_at_least(options: object, names: Iterable[str], least: int) -> None:
     """``require_at_least`` for fields of an option group, named as on the command line."""
     for name in names:

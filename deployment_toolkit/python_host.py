@@ -50,7 +50,7 @@ class TritonPythonModel:
         path = Path(args["model_repository"]) / args["model_version"] / parameters[MODEL_FILE]
         instances = sum(group["count"] for group in config["instance_group"])
         threads = int(parameters.get(THREADS, max(1, len(os.sched_getaffinity(0)) // instances)))
-        spec = ModelSpec.from_dict(json.loads(parameters[MODEL_SPEC]))
+        spec = ModelSpec.read(parameters[MODEL_SPEC], MODEL_SPEC)
         _require_exact_transport()
         self._valid = ValidValues(spec, finite=parameters.get(NON_FINITE) != ACCEPTED)
         try:

@@ -11,6 +11,7 @@ from typing import Any
 from deployment_toolkit.core import REDUCED_PRECISIONS, Format, Mnemonic, Precision
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.library.registry import CONVERTERS, converter
+from deployment_toolkit.options.argument_types import enum_type
 from deployment_toolkit.options.params import option
 from navigator.options import TensorRTOptions, given, tell_unused
 
@@ -38,12 +39,22 @@ class PrecisionsMode(Mnemonic):
     MIXED = "mixed"
 
 
+def _parse_target(text: str) -> Any:
+    """Option type for a format; Model Navigator knows TorchScript by two more names."""
+    named = Format.TORCHSCRIPT if text.casefold() in ("ts-trace", "ts-script") else text
+    return enum_type(Format)(named)
+
+
 @dataclass(frozen=True)
 class TargetOptions:
     """Options of the conversion targets."""
 
-    target_formats: list[Format] = option("formats to make, the best first", [Format.ONNX], nargs="+")
-    onnx_opsets: list[int] = option("ONNX operator sets to try, an attempt each", [13], type=int, nargs="+")
+    target_formats: list[Format] = option(
+        "formats to make, the best first", [Format.ONNX], type=_parse_target, nargs="+", unique=True
+    )
+    onnx_opsets: list[int] = option(
+        "ONNX operator sets to try, an attempt each", [13], type=int, nargs="+", unique=True
+    )
     tensorrt_precisions: list[Precision] = option(
         "number formats to make, an attempt each, for trt, tf-trt, openvino and onnx; the other targets keep the "
         "exported model's; onnx: fp32 is the file as exported, fp16 has inputs and outputs in float32, int8 is for "
@@ -52,6 +63,7 @@ class TargetOptions:
         [Precision.FP32],
         aliases=("--target-precisions",),
         nargs="+",
+        unique=True,
     )
     tensorrt_precisions_mode: PrecisionsMode = option(
         "number formats that the builder of trt may use: hierarchy: the given one and every wider one (int8, fp16, "

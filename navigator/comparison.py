@@ -40,6 +40,7 @@ class ComparisonOptions:
         [Named("", _DEFAULT_TOLERANCE)],
         type=named(parse_tolerance),
         nargs="+",
+        adds_up=True,
         metavar="[OUTPUT=]VALUE",
     )
     rtol: list[Named[float]] = option(
@@ -47,6 +48,7 @@ class ComparisonOptions:
         [Named("", _DEFAULT_TOLERANCE)],
         type=named(parse_tolerance),
         nargs="+",
+        adds_up=True,
         metavar="[OUTPUT=]VALUE",
     )
     reduced_precision_atol: list[Named[float]] = option(
@@ -55,6 +57,7 @@ class ComparisonOptions:
         [Named("", _REDUCED_TOLERANCE)],
         type=named(parse_tolerance),
         nargs="+",
+        adds_up=True,
         metavar="[OUTPUT=]VALUE",
     )
     value_ranges: list[Named[Range]] = option(
@@ -62,6 +65,7 @@ class ComparisonOptions:
         [],
         type=named(parse_range),
         nargs="+",
+        adds_up=True,
         metavar="[INPUT=]LOW,HIGH",
     )
     dtypes: list[Named[str]] = option(
@@ -69,6 +73,7 @@ class ComparisonOptions:
         [],
         type=named(parse_dtype),
         nargs="+",
+        adds_up=True,
         metavar="[INPUT=]DTYPE",
     )
 

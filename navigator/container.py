@@ -118,7 +118,7 @@ def base_image(options: ContainerOptions, targets: Iterable[Format]) -> str:
 def find_gpus(wanted: Sequence[str]) -> list[int]:
     """Indices from ``--gpus``: all GPUs (possibly none), or the given ones. Raises UsageError for a value that is no
     index, DeviceError for a GPU that this machine doesn't have."""
-    if list(wanted) == ["all"]:
+    if [text.casefold() for text in wanted] == ["all"]:
         return list(range(len(gpu_names())))
     indices = [int(text) for text in wanted if text.isdecimal()]
     if len(indices) != len(wanted):

@@ -34,7 +34,7 @@ from navigator.comparison import ComparisonOptions, ModelComparison, RowSource
 from navigator.conversions import Conversions, Made, logged_to, step_path
 from navigator.options import ContainerOptions, ModelOptions, TensorRTOptions, WorkspaceOptions, given, tell_unused
 from navigator.profiles import ShapeBounds, ShapeOptions, find_bounds
-from navigator.reuse import Ledger
+from navigator.reuse import Ledger, attempt_keys, note_image, output_model
 from navigator.signature import Signature, find_signature, read_spec
 
 logger = logging.getLogger("convert")
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _convert_in_container(args: argparse.Namespace) -> int:
-    from navigator.container import ContainerJob  # inside a container there is no Docker SDK
+    from navigator.container import ContainerJob, base_image  # inside a container there is no Docker SDK
 
     launch, model = from_args(ConverterLaunchOptions, args), from_args(ModelOptions, args)
     source, targets = model.find_format(), from_args(TargetOptions, args).target_formats
@@ -103,7 +103,17 @@ def _convert_in_container(args: argparse.Namespace) -> int:
     if launch.output_path is not None:
         written.append(launch.output_path.parent)
     job = ContainerJob(args.command_line, source, targets, written, list(vars(args).values()))
-    return job.run(from_args(ContainerOptions, args), anew=launch.override_conversion_container)
+    containers, results = from_args(ContainerOptions, args), written[0] / RESULTS
+    before = _changed(results)
+    code = job.run(containers, anew=launch.override_conversion_container)
+    if _changed(results) != before:
+        note_image(results, base_image(containers, targets))
+    return code
+
+
+def _changed(path: Path) -> int:
+    """Time at which a file was written, 0 if there is none."""
+    return path.stat().st_mtime_ns if path.is_file() else 0
 
 
 def convert(args: argparse.Namespace) -> None:
@@ -136,10 +146,15 @@ def convert(args: argparse.Namespace) -> None:
             "name": attempt.name,
             "format": str(attempt.format),
             "path": str(step_path(folder / CONVERTED, attempt.steps[-1])),
+            **attempt_keys(args, source_format, attempt),
+            "output_model": None,
         }
         with logged_to(log_path):
             entry |= _try(attempt, job, conversions, without_gpu)
         entry["status"]["log_path"] = str(log_path)
+        if job is not None and entry["status"]["state"] == str(ConversionState.SUCCEEDED):
+            made = Path(entry["path"])
+            entry["output_model"] = output_model(model.model_name, made, attempt.format, job.signature.spec)
         results.append(entry)
         write_text(folder / RESULTS, yaml.safe_dump(results, sort_keys=False, width=120))
     _hand_over(results, model.model_path, launch.output_path)

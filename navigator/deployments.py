@@ -42,7 +42,7 @@ from navigator.conversions import Conversions, Made
 from navigator.options import ModelOptions, TensorRTOptions, given, tell_unused
 from navigator.reuse import Ledger
 from navigator.signature import read_spec
-from navigator.values import key_value
+from navigator.values import key_value, last_by_key
 
 logger = logging.getLogger("model-navigator")
 
@@ -73,14 +73,15 @@ class ConfigOptions:
         Batching.STATIC,
     )
     max_batch_size: int = option("largest batch", 1)
-    preferred_batch_sizes: list[int] = option("sizes that dynamic batching aims at", [], nargs="+")
+    preferred_batch_sizes: list[int] = option("sizes that dynamic batching aims at", [], nargs="+", unique=True)
     max_queue_delay_us: int = option("longest time that dynamic batching may delay a request, in microseconds", 0)
     engine_count_per_device: list[tuple[DeviceKind, int]] = option(
         "instances on a kind of device",
         [],
-        type=key_value(DeviceKind, int),
+        type=key_value(lambda text: DeviceKind(text.casefold()), int),
         choices=None,
         nargs="+",
+        adds_up=True,
         metavar="{cpu,gpu}=N",
     )
     backend_accelerator: Accelerator = option("execution accelerator of the native backend", Accelerator.NONE)
@@ -108,8 +109,19 @@ class ConfigOptions:
         [],
         type=key_value(),
         nargs="+",
+        adds_up=True,
         metavar="KEY=VALUE",
     )
+
+    def with_last_values(self) -> ConfigOptions:
+        """The same options with one value for each device and each parameter, the last one."""
+        counts = last_by_key("--engine-count-per-device", self.engine_count_per_device)
+        parameters = last_by_key("--triton-backend-parameters", self.triton_backend_parameters)
+        return dataclasses.replace(
+            self,
+            engine_count_per_device=list(counts.items()),
+            triton_backend_parameters=list(parameters.items()),
+        )
 
 
 @dataclass(frozen=True)
@@ -130,7 +142,7 @@ def find_choices(args: argparse.Namespace, *, with_others: bool) -> list[Choice]
 
     Raises UsageError or ModelError if the options give no valid deployment.
     """
-    model, config = from_args(ModelOptions, args), from_args(ConfigOptions, args)
+    model, config = from_args(ModelOptions, args), from_args(ConfigOptions, args).with_last_values()
     tensorrt = from_args(TensorRTOptions, args)
     model_format = model.find_format()
     own = _find_spec(model, model_format)

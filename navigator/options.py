@@ -15,7 +15,7 @@ from deployment_toolkit.errors import ModelError, UsageError, require_options_at
 from deployment_toolkit.library.model_files import format_of, require_format
 from deployment_toolkit.library.tensorrt.api import DEFAULT_WORKSPACE_BYTES
 from deployment_toolkit.options.params import add_dataclass, option, options_of
-from navigator.values import GivenTensor, parse_tensor
+from navigator.values import GivenTensor, parse_tensor, parse_version
 
 logger = logging.getLogger("model-navigator")
 
@@ -34,12 +34,13 @@ class ModelOptions:
         choices=FORMATS,
         metavar="{" + ",".join(FORMATS) + "}",
     )
-    model_version: int = option("version of the model", 1)
+    model_version: int = option("version of the model", 1, type=parse_version)
     inputs: list[GivenTensor] = option(
         "inputs, if the model has no signature",
         [],
         type=parse_tensor,
         nargs="+",
+        unique=True,
         metavar="[NEW=]NAME:SHAPE:DTYPE",
     )
     outputs: list[GivenTensor] = option(
@@ -47,6 +48,7 @@ class ModelOptions:
         [],
         type=parse_tensor,
         nargs="+",
+        unique=True,
         metavar="[NEW=]NAME:SHAPE:DTYPE",
     )
 
@@ -87,7 +89,7 @@ class ContainerOptions:
     container_version: str | None = option("release of NVIDIA's containers, as 22.04", None)
     framework_docker_image: str | None = option("image with the framework, instead of the release's", None)
     triton_docker_image: str | None = option("image with Triton, instead of the release's", None)
-    gpus: list[str] = option("GPUs that containers see: all, or indices", ["all"], nargs="+")
+    gpus: list[str] = option("GPUs that containers see: all, or indices", ["all"], nargs="+", unique=True)
 
     @property
     def framework_image(self) -> str | None:

@@ -12,7 +12,7 @@ from deployment_toolkit.library.shape_profile import Shape, ShapeProfile
 from deployment_toolkit.options.params import option
 from navigator.values import Named, by_name, named, parse_shape
 
-_SHAPES: Mapping[str, Any] = {"type": named(parse_shape), "nargs": "+", "metavar": "INPUT=D0,D1,…"}
+_SHAPES: Mapping[str, Any] = {"type": named(parse_shape), "nargs": "+", "adds_up": True, "metavar": "INPUT=D0,D1,…"}
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from deployment_toolkit.triton_inference_runner.base import NO_PROCESS
 from deployment_toolkit.triton_server.model_processes import load_anew
 from navigator.deployments import MADE, Choice, ConfigOptions, Sources, find_choices
 from navigator.options import ContainerOptions, WorkspaceOptions, given, tell_unused
+from navigator.reuse import deployment_keys
 
 logger = logging.getLogger("model-navigator")
 
@@ -61,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
         tell_unused(asked, "they are for --load-model")
     started = time.monotonic()
     result: dict[str, Any] = {"model_name": args.model_name, "model_version": args.model_version}
+    result |= deployment_keys(args)
     try:
         choices = find_choices(args, with_others=target.load_model)
         _require_servable(args.model_path, choices[0].source_format, containers)
@@ -94,6 +96,8 @@ def _deploy(
     for choice in choices:
         deployment = choice.deployment
         placed = add_model(target.model_repository, deployment, sources.model_for(choice))
+        result["model_config"]["model_format"] = str(choice.source_format)
+        result |= {"model_dir_in_model_store": str(placed.folder)}
         result |= {"model_path": str(placed.folder), "host": str(deployment.host), "format": str(deployment.format)}
         result |= {"dropped": choice.dropped, "model": _done(placed.copied), "config": _done(placed.configured)}
         logger.info("model %s is in %s: files %s", deployment.name, placed.folder, _done(placed.copied))

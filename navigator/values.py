@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -13,6 +14,9 @@ import numpy as np
 from deployment_toolkit.core import TensorSpec
 from deployment_toolkit.errors import UsageError
 
+logger = logging.getLogger("model-navigator")
+
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 Range = tuple[float, float]
 
@@ -46,11 +50,22 @@ def parse_tensor(text: str) -> GivenTensor:
 
 
 def parse_dtype(text: str) -> str:
-    """Numpy's name of a dtype. Raises ValueError if there is none."""
-    try:
-        return str(np.dtype(text).name)
-    except TypeError:
-        raise ValueError(f"{text} is no dtype; use one of numpy's, as int32") from None
+    """Numpy's name of a dtype, in any letter case. Raises ValueError if there is none."""
+    for name in (text, text.lower()):
+        try:
+            return str(np.dtype(name).name)
+        except TypeError:
+            continue
+    raise ValueError(f"{text} is no dtype; use one of numpy's, as int32")
+
+
+def parse_version(text: str) -> int:
+    """Parses a model's version, a whole number from 1 on."""
+    if not re.fullmatch("[1-9][0-9]{0,17}", text):
+        raise argparse.ArgumentTypeError(
+            f"{text} is no version: give a whole number from 1 on, as 1, the name of the model's folder in a repository"
+        )
+    return int(text)
 
 
 def parse_shape(text: str) -> tuple[int, ...]:
@@ -118,9 +133,21 @@ def by_name(flag: str, given: Sequence[Named[T]], known: Sequence[str], kind: st
     unknown = next((item for item in given if item.name and item.name not in known), None)
     if unknown is not None:
         raise UsageError(f"{flag} {unknown!r}: the model has no {kind} {unknown.name}, only {', '.join(known)}")
-    for_all = [item.value for item in given if not item.name]
-    values = dict.fromkeys(known, for_all[-1]) if for_all else {}
-    return values | {item.name: item.value for item in given if item.name}
+    values = last_by_key(flag, ((item.name, item.value) for item in given))
+    for_all = dict.fromkeys(known, values.pop("")) if "" in values else {}
+    return for_all | values
+
+
+def last_by_key(flag: str, pairs: Iterable[tuple[K, T]]) -> dict[K, T]:
+    """Values by key. A later value of a key replaces an earlier one, which is logged."""
+    values: dict[K, T] = {}
+    for key, value in pairs:
+        if values.get(key, value) != value:
+            logger.warning(
+                "%s: %s in place of the earlier %s%s", flag, value, values[key], f" for {key}" if key else ""
+            )
+        values[key] = value
+    return values
 
 
 def key_value(convert_key: Callable[[str], Any] = str, convert_value: Callable[[str], Any] = str) -> Callable[..., Any]:

@@ -16,6 +16,7 @@ from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files.atomic import require_free_space
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from runner.config.options import LaunchOptions
+from runner.config.problems import refusals
 from runner.config.run import RunConfig, load_config
 from runner.config.search import Search
 from runner.workspace import create_workspace
@@ -30,17 +31,25 @@ class RunnerOptions:
     """Options of the command."""
 
     config_path: Path = option("configuration (YAML)")
-    devices: list[int] = option("GPUs to use; a CPU run takes 0", [0], aliases=("--device",), type=int, nargs="+")
+    devices: list[int] = option(
+        "GPUs to use; a CPU run takes 0", [0], aliases=("--device",), type=int, nargs="+", unique=True
+    )
     workspace_path: Path = option("folder of checkpoints, models and results", Path("runner_workspace"))
     keep_models: bool = option("keep this run's models and dumps", False)
     experiments: list[int] = option(
-        "only these experiments, by their numbers in the configuration", [], type=int, nargs="+", metavar="N"
+        "only these experiments, by their numbers in the configuration",
+        [],
+        type=int,
+        nargs="+",
+        metavar="N",
+        unique=True,
     )
     search: list[int] | None = option(
         "first find the instances, threads, preferred batch and queue delay that serve best, for these experiments, or "
         "for all that run if no number is given; default: as configured",
         None,
         metavar="N",
+        unique=True,
     )
 
     print_launch_modes: bool = option(
@@ -66,7 +75,10 @@ def main(argv: list[str]) -> int:
     from runner.pipeline import run_pipeline
     from runner.servers import require_launchable
 
-    require_launchable(config, options.devices, numbers)
+    refused = refusals(config, numbers)
+    require_launchable(config, options.devices, [number for number in numbers if number not in refused])
+    for reason in refused.values():
+        logger.warning("%s; the other experiments run", reason)
     require_free_space(options.workspace_path, _needed_bytes(len(numbers)), "this run")
     workspace = create_workspace(options.workspace_path)
     command = shlex.join(["python", "-m", "runner", *(part.removeprefix(f"{ROOT}/") for part in argv)])

@@ -9,6 +9,7 @@ from typing import TextIO
 
 from deployment_toolkit.errors import DataError
 from runner.config.hosting import missing_here
+from runner.config.problems import refusals
 from runner.config.run import RunConfig
 from runner.console import Console
 from runner.executor import Executor, StageShell
@@ -50,8 +51,12 @@ def run_pipeline(
         Experiment.create(config, number, workspace, devices) for number in numbers or config.experiment_numbers
     ]
     try:
+        refused = refusals(config, [experiment.number for experiment in experiments])
         prepared = _prepare(config, workspace, executor)
         for experiment in experiments:
+            if experiment.number in refused:
+                _refuse(experiment, executor, refused[experiment.number])
+                continue
             reason = missing_here(experiment.parameters) if prepared else "preparation failed"
             if experiment.fitted:
                 executor.tell(f"experiment {experiment.number}: {experiment.fitted}")
@@ -113,6 +118,14 @@ def _run_experiment(experiment: Experiment, executor: Executor) -> None:
                 for skipped in stages[done:]:
                     executor.note(skipped.name, experiment.number, StageState.SKIPPED, f"{stage.name} failed")
                 return
+
+
+def _refuse(experiment: Experiment, executor: Executor, reason: str) -> None:
+    """Records that an experiment can't run as it is configured: its first stage failed."""
+    first, *others = stages_of(experiment)
+    executor.note(first.name, experiment.number, StageState.FAILED, reason)
+    for stage in others:
+        executor.note(stage.name, experiment.number, StageState.SKIPPED, f"{first.name} failed")
 
 
 def _skip(experiment: Experiment, executor: Executor, reason: str) -> None:

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import EvaluationMode
 from deployment_toolkit.errors import DataError
@@ -37,6 +35,7 @@ from deployment_toolkit.results.performance import (
     read_performance_summary,
 )
 from deployment_toolkit.results.plots import offline_plots, online_plots
+from runner.report.task import read_task
 
 logger = logging.getLogger("published")
 
@@ -134,7 +133,7 @@ class OwnRun:
     def newest(cls, reports: Path) -> OwnRun | None:
         """Newest run of the network (not of an ensemble), as in the original, among the runs with the most measured
         experiments. An experiment that was skipped or failed has no rows and is left out."""
-        tasks = {path.parent: yaml.safe_load(path.read_text()) for path in reports.glob("*/task.yaml")}
+        tasks = {path.parent: read_task(path) for path in reports.glob("*/task.yaml")}
         tasks = {folder: task for folder, task in tasks.items() if not task["config"].get("ensemble_model_name")}
         if not tasks:
             return None

@@ -75,7 +75,7 @@ def _attached(config: ServerConfig, models: Sequence[str]) -> AbstractContextMan
 def _require_devices(configurations: Sequence[ExperimentConfig], devices: Sequence[int]) -> None:
     if any(item.parameters.device_kind is DeviceKind.GPU for item in configurations):
         names = require_gpu("this configuration (device_kind gpu)")
-        missing = [device for device in devices if device >= len(names)]
+        missing = [device for device in devices if not 0 <= device < len(names)]
         if missing:
             raise DeviceError(f"--devices {missing[0]}: this machine's GPUs are 0 to {len(names) - 1} ({names[0]})")
     elif list(devices) != [0]:

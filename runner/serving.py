@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from deployment_toolkit.core import EvaluationMode, Precision
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files.atomic import replace_when_complete
@@ -27,6 +25,7 @@ from runner.experiment import Experiment
 from runner.networks.registry import network_of
 from runner.records import StageState
 from runner.report.system_info import SystemInfo, read_system_info
+from runner.report.task import read_task
 from runner.stages.client import MeasurementPoints, performance_command
 from runner.stages.network import convert, deploy, export
 from runner.workspace import ExperimentFolders, Workspace
@@ -137,12 +136,9 @@ def kept_models(config: RunConfig, run_folder: Path) -> dict[int, Path]:
     """The models of a run, by experiment, that passed the correctness gate and were kept (``--keep-models``). Raises
     UsageError if the run isn't there or was made with other experiments."""
     folder = run_folder.resolve()
-    try:
-        task = yaml.safe_load((folder / "task.yaml").read_text())
-    except OSError as error:
-        raise UsageError(
-            f"--run {folder} is no run ({error.strerror}): give a folder of runner_workspace/runs"
-        ) from error
+    if not (folder / "task.yaml").is_file():
+        raise UsageError(f"--run {folder} is no run, it has no task.yaml: give a folder of runner_workspace/runs")
+    task = read_task(folder / "task.yaml")
     ran = [(item["parameters"]["format"], item["parameters"]["precision"]) for item in task["config"]["configurations"]]
     if ran != [(item.parameters.format, item.parameters.precision) for item in config.configurations]:
         raise UsageError(f"run {folder} was of other experiments than the configuration: give its --config-path")

@@ -53,13 +53,14 @@ themselves, with the original's interface (`tests/original_interface.yaml`).
 
 What differs from the original:
 
-- `model-navigator convert --launch-mode` is `local` by default, which needs no Docker.
+- Some defaults: the table below says which, and why.
 - `tf-trt` and `trt` are tested against mocks of the real interfaces: [gpu-checklist.md](gpu-checklist.md) lists what
   remains to be run on a GPU.
 - The original's commands run as its README prints them, or say at once what they need.
 
 In the tables *ours* marks what the original does not have.
 """
+CONFIGURATION = "the configuration of a run"
 
 
 def options_of(command: str) -> list[argparse.Action]:
@@ -75,12 +76,20 @@ def options_of(command: str) -> list[argparse.Action]:
     return [action for action in parsers[-1]._actions if not isinstance(action, argparse._HelpAction)]
 
 
+def kept_default(command: str, name: str) -> dict[str, Any] | None:
+    """Entry of this project's default of an option or a key, if it is not the original's."""
+    entries = ORIGINAL["kept_defaults"]
+    return next((item for item in entries if name in item["name"] and command in item.get("of", [command])), None)
+
+
 def page() -> str:
     """The complete text of the page."""
     return "\n".join([_HEAD, *_lines()])
 
 
 def _lines() -> Iterator[str]:
+    yield "## Defaults that differ\n"
+    yield from _table(("of", "option", "the original's", "here", "why"), list(_kept_rows()))
     yield "## Commands\n"
     for command in COMMANDS:
         known = ORIGINAL["commands"].get(command)
@@ -109,6 +118,16 @@ def _lines() -> Iterator[str]:
         for column in PERFORMANCE_COLUMNS
     ]
     yield from _table(("column", ""), [(f"`{name}`", origin) for name, origin in columns])
+
+
+def _kept_rows() -> Iterator[tuple[str, ...]]:
+    for command, defaults in (*ORIGINAL["defaults"].items(), (CONFIGURATION, ORIGINAL["config_defaults"])):
+        for name, default in defaults.items():
+            kept = kept_default(command, name)
+            if kept is not None:
+                shown = [f"`{text}`" if (text := _plain(value)) else "none" for value in (default, kept["ours"])]
+                where = command if command == CONFIGURATION else f"`{command}`"
+                yield where, f"`{name}`", *shown, kept["why"]
 
 
 def _row(action: argparse.Action, known: Sequence[str] | None) -> tuple[str, ...]:

@@ -110,6 +110,48 @@ def test_metric_may_gain_but_not_lose_more_than_allowed(tmp_path: Path, gate: Ga
     assert "better: " not in line
 
 
+@pytest.mark.parametrize(
+    ("ids", "clicks", "limits", "reason"),
+    [
+        (
+            np.arange(ROWS),
+            CLICKS,
+            ["map12=1e-4"],
+            "map12 can't be checked, reference does not define it: every row is a",
+        ),
+        (IDS, CLICKS * 0, ["map12=1e-4"], "map12 can't be checked, reference does not define it: every label is 0"),
+        (IDS, CLICKS * 0 + 1, ["log_loss=1", "roc_auc=1e-3"], "the limit on roc_auc can't be checked, reference does"),
+        (IDS, CLICKS * 0 + 1, ["roc_auc=1e-3"], "does not define it: every label is 1; use other data, or leave"),
+    ],
+    ids=["no groups", "no clicks", "clicks only", "why"],
+)
+def test_limit_on_a_metric_that_is_not_defined_is_an_error(
+    tmp_path: Path, gate: Gate, ids: Array, clicks: Array, limits: list[str], reason: str
+) -> None:
+    reference, served = (write(tmp_path / name, ids=ids, clicks=clicks) for name in ("all/reference", "served"))
+    options = [part for limit in limits for part in ("--max-metric-loss", limit)]
+    code, line, rows = gate(served, options=("--reference-dump-dir", str(reference), *options))
+    assert (code, rows) == (1, [])
+    assert reason in line
+
+
+def test_limit_that_nobody_asked_for_counts_only_where_the_metric_is_defined(tmp_path: Path, gate: Gate) -> None:
+    reference, served = (write(tmp_path / name, ids=np.arange(ROWS)) for name in ("all/reference", "served"))
+    options = ("--reference-dump-dir", str(reference), "--max-metric-loss", "map12=1e-4", "--if-defined", "map12")
+    code, line, rows = gate(served, options=options)
+    assert (code, [row["passed"] for row in rows]) == (0, ["True", "True"])
+    assert gate(write(tmp_path / "worse", SCORES[::-1].copy()), options=("--atol", "1", *options[2:]))[0] == 1
+
+
+def test_answers_that_make_a_limited_metric_undefined_fail_the_gate(tmp_path: Path, gate: Gate) -> None:
+    wrong = SCORES.copy()
+    wrong[3] = np.nan
+    served = write(tmp_path / "served", wrong)
+    code, line, _ = gate(served, options=("--atol", "1", "--max-metric-loss", "roc_auc=1e-3"))
+    assert code == 1
+    assert "served: roc_auc is not defined: 1 of the predictions are no number (NaN)" in line
+
+
 def test_dumps_of_different_rows_fail_the_gate(tmp_path: Path, gate: Gate) -> None:
     other_ids, other_clicks = IDS.copy(), CLICKS.copy()
     other_ids[321] += 1
@@ -133,6 +175,10 @@ def test_dumps_that_cannot_be_compared_are_one_line(tmp_path: Path, gate: Gate) 
         ([tmp_path / "none"], (), "error: there is no dump at"),
         ([good], ("--max-metric-loss", "map=1"), "no metric is named map, there are map12, roc_auc, log_loss"),
         ([good], ("--max-metric-loss", "map12"), "'map12' is not NAME=VALUE, as in map12=1e-4"),
+        ([good], ("--max-metric-loss", "map12=nan"), "'map12=nan' is not NAME=VALUE, as in map12=1e-4"),
+        ([good], ("--max-metric-loss", "map12=1", "--max-metric-loss", "map12=2"), "map12: it has 2 limits, give one"),
+        ([good], ("--if-defined", "map"), "--if-defined: no metric is named map, there are map12"),
+        ([good], ("--atol", "nan"), "--atol must be a number of at least 0, not nan"),
         ([write(tmp_path / "other", output="probability")], (), "there is no such output, there are ['probability']"),
         ([], (), "the following arguments are required: --dump-dir"),
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Format
 from deployment_toolkit.results.performance import PERFORMANCE_COLUMNS
-from tests.interface_page import ORIGINAL, PAGE, options_of, page
+from runner.config.run import RunConfig
+from tests.interface_page import CONFIGURATION, ORIGINAL, PAGE, kept_default, options_of, page
 
 
 @pytest.mark.parametrize("command", ORIGINAL["commands"])
@@ -19,10 +21,21 @@ def test_command_has_the_options_of_the_original(command: str) -> None:
     for flag, values in ORIGINAL["choices"].get(command, {}).items():
         assert set(values) <= {str(choice) for choice in actions[flag].choices or []}, flag
     for flag, default in ORIGINAL["defaults"].get(command, {}).items():
-        assert _plain(actions[flag].default) == default, flag
+        kept = kept_default(command, flag)
+        assert _plain(actions[flag].default) == (default if kept is None else kept["ours"]), flag
+        assert kept is None or kept["ours"] != default, f"{flag}: it is the original's"
+
+
+def test_configuration_has_the_defaults_of_the_original() -> None:
+    own = {item.name: item.default for item in dataclasses.fields(RunConfig)}
+    for name, default in ORIGINAL["config_defaults"].items():
+        kept = kept_default(CONFIGURATION, name)
+        assert _plain(own[name]) == (default if kept is None else kept["ours"]), name
 
 
 def _plain(default: Any) -> Any:
+    if default is None or isinstance(default, bool):
+        return default
     if isinstance(default, list):
         return [_plain(item) for item in default]
     return default if isinstance(default, int | float | str) and type(default) in (int, float, str) else str(default)

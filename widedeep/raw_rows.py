@@ -27,7 +27,7 @@ class RawRowsOptions:
 
     raw_dir: Path = option("folder with Outbrain's CSV files, unzipped or each in a zip")
     output_dir: Path = option("folder to make; must not exist, or be empty")
-    splits: list[str] = option("which rows to keep", ["valid"], nargs="+", choices=SPLITS)
+    splits: list[str] = option("which rows to keep", ["valid"], nargs="+", choices=SPLITS, unique=True)
 
     def __post_init__(self) -> None:
         output = self.output_dir

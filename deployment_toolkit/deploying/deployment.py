@@ -20,6 +20,7 @@ from deployment_toolkit.errors import UsageError
 from deployment_toolkit.library.openvino.arithmetic import HINTS
 from deployment_toolkit.library.registry import INSTEAD
 from deployment_toolkit.library.tensorrt.api import DEFAULT_WORKSPACE_BYTES
+from deployment_toolkit.options.located_yaml import MOST
 from deployment_toolkit.triton_server.config_keys import (
     ACCEPTED,
     INFERENCE_PRECISION,
@@ -147,6 +148,7 @@ class Deployment:
             yield f"no server runs {self.format}: {INSTEAD.get(self.format, 'export it as tf-savedmodel first')}"
         hosts = {Host.PYTHON: self._python_problems, Host.CPP: self._cpp_problems}
         yield from hosts.get(self.host, self._native_problems)()
+        yield from self._number_problems()
         yield from self._batching_problems()
         if self.packed_inputs and self.host is not Host.CPP:
             yield "only the C++ host packs the inputs of requests: use host cpp"
@@ -213,6 +215,14 @@ class Deployment:
         reserved = sorted(self.backend_parameters.keys() & {MODEL_SPEC})
         if reserved:
             yield f"backend parameter {reserved[0]} is written from the model's signature: leave it out"
+
+    def _number_problems(self) -> Iterator[str]:
+        """Numbers that a configuration has no room for."""
+        counts = {f"engine count {device}": count for device, count in self.engine_count_per_device.items()}
+        numbers = {"max batch size": self.max_batch_size, "max queue delay": self.max_queue_delay_us, **counts}
+        for name, value in numbers.items():
+            if value > MOST:
+                yield f"{name} {value}: use at most {MOST}"
 
     def _batching_problems(self) -> Iterator[str]:
         if self.batching is not Batching.DISABLED and self.max_batch_size < 1:

@@ -11,6 +11,7 @@ import yaml
 
 from deployment_toolkit.core import Arrays, Batch, Format, ModelSpec, Precision, Prediction
 from deployment_toolkit.library.model_files import MAIN_FILES, weight_files
+from deployment_toolkit.options.located_yaml import load_yaml
 from deployment_toolkit.packing import pack
 
 # TensorFlow reserves this folder for files that belong to a SavedModel and are not loaded by its graph.
@@ -21,10 +22,10 @@ SPEC_KEY = "model_spec"  # in the metadata of an ONNX file
 
 def stored_spec(folder: Path) -> ModelSpec | None:
     """Signature, with value ranges, that an export stored in the folder of a SavedModel or TensorRT plan; reading it
-    needs no runtime."""
+    needs no runtime. Raises DataError or ModelError if it is damaged."""
     found = (folder / name for name in (SPEC_FILE, PLAIN_SPEC_FILE) if (folder / name).is_file())
     path = next(found, None)
-    return None if path is None else ModelSpec.from_dict(yaml.safe_load(path.read_text()))
+    return None if path is None else ModelSpec.read(load_yaml(path).plain, str(path))
 
 
 def store_spec(path: Path, spec: ModelSpec) -> None:

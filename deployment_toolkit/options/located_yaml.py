@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.reader import ReaderError
 
 from deployment_toolkit.errors import DataError
 
+MOST = 2**31 - 1  # the largest number of what can be counted in a model or a request
 _MOST_VALUES = 1_000_000  # nested aliases can expand to more than fits in memory
 _MERGE = "tag:yaml.org,2002:merge"
 _NOT_A_SCALAR = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError)
@@ -20,11 +22,12 @@ _NOT_A_SCALAR = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeEr
 @dataclass(frozen=True)
 class Located:
     """A value of a file: a scalar, a list of ``Located``, or a dict of text to ``Located`` (which has the line of its
-    key). Lines count from 1."""
+    key). Lines count from 1. ``written`` is a scalar's text in the file, as the 22.10 of the number 22.1."""
 
     value: Any
     path: Path
     line: int
+    written: str | None = None
 
     @property
     def where(self) -> str:
@@ -57,10 +60,12 @@ class Located:
             raise self.error(f"{what}: expected a text, found {self.shown}")
         return self.value
 
-    def count(self, what: str) -> int:
-        """A whole number of at least 1. Raises DataError for anything else."""
+    def count(self, what: str, most: int = MOST) -> int:
+        """A whole number from 1 to ``most``. Raises DataError for anything else."""
         if not isinstance(self.value, int) or isinstance(self.value, bool) or self.value < 1:
             raise self.error(f"{what} must be a whole number of at least 1, not {self.shown}")
+        if self.value > most:
+            raise self.error(f"{what} must be at most {most}, not {self.shown}")
         return self.value
 
     def check_keys(self, what: str, known: Mapping[str, object] | tuple[str, ...]) -> None:
@@ -82,8 +87,13 @@ class Located:
         kinds = {dict: "keys and values", list: "a list", type(None): "nothing"}
         if type(self.value) in kinds:
             return kinds[type(self.value)]
-        text = repr(self.value)
+        text = repr(self.value) if isinstance(self.value, str | int | float | bool) else str(self.written)
         return text if len(text) <= 60 else f"{text[:57]}..."
+
+    @property
+    def text_as_written(self) -> str:
+        """Text of a scalar in the file."""
+        return str(self.value) if self.written is None else self.written
 
 
 def nearest(word: str, known: Iterable[str], otherwise: str | None = None) -> str:
@@ -97,17 +107,20 @@ def nearest(word: str, known: Iterable[str], otherwise: str | None = None) -> st
 def load_yaml(path: Path, *, empty_keys: bool = False) -> Located:
     """Reads the single document of a YAML or JSON file; with ``empty_keys`` the text "" may be a key.
 
-    Raises DataError with the line if the file can't be read, is no YAML, repeats a key, has a key that is no text, or
-    refers to itself.
+    Raises DataError with the line if the file can't be read, is no UTF-8 or no YAML, repeats a key, has a key that is
+    no text, holds a character that no name or path can hold, or refers to itself.
     """
+    text = _read_text(path)
+    if path.suffix == ".json":
+        text = text.replace("\t", " ")  # YAML allows no tabs between values; in JSON, tabs are only there
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        if path.suffix == ".json":
-            text = text.replace("\t", " ")  # YAML allows no tabs between values; in JSON, tabs are only there
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         return Located(None, path, 1) if node is None else _Converter(path, empty_keys).convert(node, _line(node))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} can't be read: {error}") from error
+    except ReaderError as error:
+        line = 1 + text.count("\n", 0, error.position)
+        raise DataError(
+            f"{path}:{line}: not YAML: the character U+{error.character:04X} is in it: remove it"
+        ) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error)
@@ -115,6 +128,21 @@ def load_yaml(path: Path, *, empty_keys: bool = False) -> Located:
         raise DataError(f"{path}:{line}: not YAML: {' '.join(str(problem).split())}") from error
     except RecursionError:
         raise DataError(f"{path}:1: nested too deeply: a few levels are enough") from None
+
+
+def _read_text(path: Path) -> str:
+    """Text of a file. Raises DataError if there is none, or with the line if it is no UTF-8."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} can't be read: {error.strerror or error}") from error
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = 1 + content.count(b"\n", 0, error.start)
+        raise DataError(
+            f"{path}:{line}: this is no UTF-8, its byte 0x{content[error.start]:02x} is none: save the file as UTF-8"
+        ) from error
 
 
 class _Converter:
@@ -137,7 +165,8 @@ class _Converter:
                 return self._located(self._mapping(node), line)
             if isinstance(node, yaml.SequenceNode):
                 return self._located([self.convert(item, _line(item)) for item in node.value], line)
-            return self._located(self._scalar(node), line)
+            value = self._scalar(node)
+            return Located(value, self._path, line, value if isinstance(value, str) else str(node.value))
         finally:
             self._open.discard(id(node))
 
@@ -168,10 +197,21 @@ class _Converter:
 
     def _scalar(self, node: yaml.Node) -> Any:
         try:
-            return self._scalars.construct_object(node)  # type: ignore[no-untyped-call]
+            value = self._scalars.construct_object(node)  # type: ignore[no-untyped-call]
         except _NOT_A_SCALAR as error:
             problem = f"{str(node.value)[:60]!r} can't be read as {node.tag.rpartition(':')[2]}: put it into quotes"
             raise self._located(None, _line(node)).error(problem) from error
+        return self._text(value, node) if isinstance(value, str) else value
+
+    def _text(self, value: str, node: yaml.Node) -> str:
+        """A text, with the two halves that JSON may write of a character joined."""
+        where = self._located(None, _line(node))
+        if "\0" in value:
+            raise where.error(f"{value[:60]!r} holds a NUL character, which no name or path can: leave it out")
+        try:
+            return value.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError as error:
+            raise where.error(f"{value[:60]!r} holds half of a character: write the whole one") from error
 
     def _located(self, value: Any, line: int) -> Located:
         return Located(value, self._path, line)

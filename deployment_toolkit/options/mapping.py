@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import typing
 from collections.abc import Mapping
 from enum import Enum
@@ -12,9 +13,10 @@ from types import NoneType, UnionType
 from typing import Any, TypeVar
 
 from deployment_toolkit.errors import UsageError
-from deployment_toolkit.options.located_yaml import Located, nearest
+from deployment_toolkit.options.located_yaml import MOST, Located, nearest
 
 T = TypeVar("T")
+_MOST_NAME_BYTES = 255
 
 
 def from_mapping(cls: type[T], found: Located, what: str = "") -> T:
@@ -91,12 +93,23 @@ def _scalar(hint: Any, found: Located, what: str) -> Any:
     if hint is bool and isinstance(value, int) and value in (0, 1):
         return bool(value)
     if hint is Path and isinstance(value, str):
-        return Path(value)
+        return _path(found, what)
     if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
         return _number(found, what)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise UsageError(f"{_place(found, what)}: expected {hint.__name__}, found {found.shown}")
+        quotes = ": put it into quotes" if hint in (str, Path) and not isinstance(value, list | dict | None) else ""
+        raise UsageError(f"{_place(found, what)}: expected {hint.__name__}, found {found.shown}{quotes}")
+    if hint is int and abs(value) > MOST:
+        raise UsageError(f"{_place(found, what)}: {found.shown} is out of range: at most {MOST}")
     return value
+
+
+def _path(found: Located, what: str) -> Path:
+    path = Path(found.value)
+    long = next((part for part in path.parts if len(os.fsencode(part)) > _MOST_NAME_BYTES), None)
+    if long is not None:
+        raise UsageError(f"{_place(found, what)}: {long[:20]}… is longer than a file's name can be: shorten it")
+    return path
 
 
 def _number(found: Located, what: str) -> float:

@@ -15,14 +15,14 @@ import sys
 import threading
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from enum import Enum
 from pathlib import Path
-from types import ModuleType, NoneType, UnionType
+from types import ModuleType
 from typing import Any, TypeVar
 
 from deployment_toolkit.core import ArgparserModule
 from deployment_toolkit.errors import DeploymentError, ModelError, UsageError, host_problem
 from deployment_toolkit.interrupts import EXIT_CODE, answer_interrupts
+from deployment_toolkit.options.argument_types import argparse_type
 
 T = TypeVar("T")
 _MOMENT_S = 0.05
@@ -32,7 +32,8 @@ _GARBAGE_THRESHOLD = 50_000  # objects
 def option(
     help: str, default: Any = dataclasses.MISSING, *, aliases: Sequence[str] = (), **argparse_options: Any
 ) -> Any:
-    """Dataclass field that is also a command line option; without a default the option is required."""
+    """Dataclass field that is also a command line option; without a default the option is required. An option of
+    several values takes ``adds_up`` and ``unique``, see ``Values``."""
     metadata = {"help": help, "aliases": tuple(aliases), **argparse_options}
     if isinstance(default, list | dict):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
@@ -243,27 +244,7 @@ def _add(parser: argparse.ArgumentParser, name: str, hint: Any, default: Any, me
     else:
         metadata["default"] = default
     metadata["dest"] = name
-    metadata = {**_argparse_type(hint, default), **metadata}
+    metadata = {**argparse_type(hint, default), **metadata}
     if metadata.get("choices"):
         metadata.setdefault("metavar", "{" + ",".join(map(str, metadata["choices"])) + "}")
     parser.add_argument(*flags, **metadata)
-
-
-def _argparse_type(hint: Any, default: Any) -> dict[str, Any]:
-    """Argparse's arguments for an annotation: bool, an Enum, X | None, a list or tuple of X, or any callable type."""
-    if typing.get_origin(hint) in (typing.Union, UnionType):
-        hint = next(choice for choice in typing.get_args(hint) if choice is not NoneType)
-    if hint is bool:
-        return {"action": argparse.BooleanOptionalAction if default is True else "store_true"}
-    if typing.get_origin(hint) in (list, tuple):
-        return {**_argparse_type(typing.get_args(hint)[0], None), "nargs": "*"}
-    if inspect.isclass(hint) and issubclass(hint, Enum):
-        return {"type": _enum_type(hint), "choices": list(hint)}
-    return {"type": hint}
-
-
-def _enum_type(enum: type[Enum]) -> Callable[[str], Any]:
-    def convert(text: str) -> Any:
-        return next((item for item in enum if item.value == text), text)  # argparse then names the choices
-
-    return convert

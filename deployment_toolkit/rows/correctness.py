@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,10 +37,14 @@ def dump_metrics(calculator: MetricsCalculator, dump: Dump) -> dict[str, float]:
     return dict(calculator.metrics)
 
 
+def why_undefined(calculator: object, metric: str) -> str:
+    """Reason why a calculator's metric is NaN, in the calculator's own words if its property ``undefined`` has some."""
+    reasons: Mapping[str, str] = getattr(calculator, "undefined", {})
+    return reasons.get(metric, "the metrics module computes NaN for these outputs and labels")
+
+
 def metric_loss(value: float, reference: float, *, lower_is_better: bool) -> float:
-    """Amount by which a metric is worse than the reference; negative if it is better, 0 if neither is defined."""
-    if math.isnan(value) and math.isnan(reference):
-        return 0.0
+    """Amount by which a metric is worse than the reference; negative if it is better, NaN if either is not defined."""
     return value - reference if lower_is_better else reference - value
 
 

@@ -55,7 +55,10 @@ class ServerUrl:
     def parse(cls, text: str) -> ServerUrl:
         """Reads ``grpc://…``, ``http://…`` or ``host[:port]``, which means gRPC. The default port is the protocol's
         usual one. Raises UsageError for anything else."""
-        parts = urlsplit(text if "://" in text else f"{Scheme.GRPC}://{text}")
+        try:
+            parts = urlsplit(text if "://" in text else f"{Scheme.GRPC}://{text}")
+        except ValueError as error:
+            raise UsageError(f"server URL {text} is not an address ({error}): write it as grpc://host:port") from error
         schemes = [scheme.value for scheme in Scheme]
         if parts.scheme not in schemes:
             raise UsageError(f"server URL {text}: unknown protocol {parts.scheme}; use {' or '.join(schemes)}")

@@ -22,7 +22,7 @@ class ClientUser:
     @classmethod
     def parse(cls, text: str) -> ClientUser:
         """Parses ``UID:GID``. Raises UsageError for any other text."""
-        ids = [int(part) for part in text.split(":")] if re.fullmatch("[0-9]+:[0-9]+", text) else []
+        ids = [int(part) for part in text.split(":")] if re.fullmatch("[0-9]{1,20}:[0-9]{1,20}", text) else []
         if not ids or max(ids) > _HIGHEST_ID:
             raise UsageError(
                 f"--client-user {text}: write the numbers of a user and a group, for example 65534:65534 or $(id -u):"

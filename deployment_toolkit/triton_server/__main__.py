@@ -37,7 +37,7 @@ class ServerOptions:
     log_path: Path = option("the server's log", Path("tritonserver.log"))
     image: str | None = option("run the server in a container of this image", None)
     custom_operations: Path | None = option("library that the container's server preloads", None)
-    devices: list[int] = option("GPUs that the server sees", [], type=int, nargs="+")
+    devices: list[int] = option("GPUs that the server sees", [], type=int, nargs="+", unique=True)
     remote_http_url: str | None = option("start no server: http://host:port of one that serves the repository", None)
     remote_grpc_url: str | None = option("the same server, grpc://host:port", None)
     models: list[str] = option(
@@ -45,6 +45,7 @@ class ServerOptions:
         "unloaded and removed",
         [],
         nargs="+",
+        unique=True,
     )
 
     def __post_init__(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -224,8 +223,8 @@ def described_spec(name: str, parameters: Mapping[str, Any]) -> ModelSpec | None
     if parameter is None:
         return None
     try:
-        return ModelSpec.from_dict(json.loads(parameter["string_value"]))
-    except (ValueError, KeyError, TypeError, ModelError) as error:
+        return ModelSpec.read(parameter["string_value"], f"model {name}'s configuration")
+    except (KeyError, TypeError, ModelError) as error:
         raise ServerError(f"parameter {MODEL_SPEC} of model {name} is not a signature: deploy it again") from error
 
 

@@ -6,9 +6,10 @@ import re
 from dataclasses import dataclass
 
 from deployment_toolkit.core import Accelerator, DeviceKind, Format, Host, Mnemonic, Precision
-from deployment_toolkit.errors import UsageError, require_at_least
+from deployment_toolkit.errors import UsageError, require_at_least, require_within
 
 RELEASE = r"\d\d\.\d\d"  # of NVIDIA's containers: year and month
+MOST_AT_ONCE = 1024  # threads or instances: no host has as many cores
 AUTO_HOST = "auto"  # native, and python where the server turns out to have no backend of the format
 
 
@@ -49,9 +50,10 @@ class Parameters:
     packed_inputs: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("max_batch_size", "number_of_model_instances", "threads"):
+        require_at_least("max_batch_size", self.max_batch_size, 1)
+        for name in ("number_of_model_instances", "threads"):
             if getattr(self, name) is not None:
-                require_at_least(name, getattr(self, name), 1)
+                require_within(name, getattr(self, name), 1, MOST_AT_ONCE)
         hosts = [*map(str, Host), AUTO_HOST]
         if self.host is not None and self.host not in hosts:
             raise UsageError(f"host: {self.host!r} is none of {', '.join(hosts)}")

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from deployment_toolkit.core import Mnemonic, PerformanceTool
 from deployment_toolkit.errors import UsageError, require_at_least
+from runner.config.names import require_folder_name
 
 _SCHEMES = ("https", "file", "http")
 _MAP_LOSS = 1e-4
@@ -30,7 +31,8 @@ class Checkpoint:
     sha256: str | None = None
 
     def __post_init__(self) -> None:
-        if self.url and urlsplit(self.url).scheme not in _SCHEMES:
+        require_folder_name("name", self.name)
+        if self.url and _scheme(self.url) not in _SCHEMES:
             raise UsageError(f"url {self.url} of checkpoint {self.name} must start with {' or '.join(_SCHEMES)}:")
         if self.sha256 and not re.fullmatch("[0-9a-fA-F]{64}", self.sha256):
             raise UsageError(f"sha256 of checkpoint {self.name} must be 64 hexadecimal digits, as sha256sum prints")
@@ -38,11 +40,21 @@ class Checkpoint:
             raise UsageError(f"sha256 of checkpoint {self.name} belongs to a url: add it, or leave sha256 out")
 
 
+def _scheme(url: str) -> str:
+    try:
+        return urlsplit(url).scheme
+    except ValueError:  # half of an IPv6 address
+        return ""
+
+
 @dataclass(frozen=True)
 class DatasetConfig:
     """A data set by its folder under ``datasets_dir``."""
 
     name: str
+
+    def __post_init__(self) -> None:
+        require_folder_name("name", self.name)
 
 
 @dataclass(frozen=True)
@@ -52,6 +64,10 @@ class DemoData:
     displays: int = 40_000
     seed: int = 1
 
+    def __post_init__(self) -> None:
+        require_at_least("displays", self.displays, 1)
+        require_at_least("seed", self.seed, 0)
+
 
 @dataclass(frozen=True)
 class Training:
@@ -59,6 +75,10 @@ class Training:
 
     epochs: int = 2
     batch_size: int = 1024
+
+    def __post_init__(self) -> None:
+        require_at_least("epochs", self.epochs, 1)
+        require_at_least("batch_size", self.batch_size, 1)
 
 
 @dataclass(frozen=True)
@@ -69,6 +89,11 @@ class MetricLimits:
     max_loss: float | None = None
     reduced_precision_max_loss: float | None = None
     title: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_loss", "reduced_precision_max_loss"):
+            if getattr(self, name) is not None:
+                require_at_least(name, getattr(self, name), 0)
 
 
 @dataclass(frozen=True)
@@ -90,6 +115,9 @@ class Correctness:
     metrics: dict[str, MetricLimits] | None = None
 
     def __post_init__(self) -> None:
+        for name in ("atol", "rtol", "max_map_loss", "reduced_precision_atol", "reduced_precision_max_metric_loss"):
+            require_at_least(name, getattr(self, name), 0)
+        require_at_least("batch_size", self.batch_size, 1)
         if self.metrics == {}:
             raise UsageError("metrics must name at least one metric")
         if self.metrics and (self.max_map_loss, self.reduced_precision_max_metric_loss) != (_MAP_LOSS, _REDUCED_LOSS):
@@ -113,6 +141,12 @@ class Correctness:
             name: item.reduced_precision_max_loss if reduced else item.max_loss for name, item in self.gated.items()
         }
         return {name: limit for name, limit in limits.items() if limit is not None}
+
+    @property
+    def only_if_defined(self) -> tuple[str, ...]:
+        """Metrics whose limit nobody asked for: MAP@12, which data without groups don't have."""
+        asked = self.metrics is not None or self.max_map_loss != _MAP_LOSS
+        return () if asked else ("map12",)
 
     def title(self, metric: str) -> str:
         """The name of a metric in reports."""
@@ -146,6 +180,10 @@ class MeasurementConfig:
     window_ms: int | None = None
 
     def __post_init__(self) -> None:
+        require_at_least("request_count", self.request_count, 1)
+        require_at_least("retries", self.retries, 0)
+        if self.stability_percentage <= 0:
+            raise UsageError(f"stability_percentage must be above 0, not {self.stability_percentage}")
         if self.window_ms is not None:
             require_at_least("window_ms", self.window_ms, 1)
 

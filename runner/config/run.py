@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.containers.images import TRITON_IMAGE, built_image_name
 from deployment_toolkit.core import Batching, LoadMethod, PerformanceTool
-from deployment_toolkit.errors import UsageError, require_at_least
+from deployment_toolkit.deploying.deployment import name_problems
+from deployment_toolkit.errors import UsageError, require_at_least, require_within
 from deployment_toolkit.options.located_yaml import load_yaml
 from deployment_toolkit.options.mapping import from_mapping
 from deployment_toolkit.server_access.url import Scheme, ServerUrl
@@ -29,18 +30,19 @@ from runner.config.parts import (
     Sweeps,
     Training,
 )
+from runner.config.problems import place_of, problems_of, refusals
 from runner.config.search import Search
 from runner.config.servers import (
     CONTAINER_KEYS,
-    REMOTE_KEYS,
+    PORT_KEYS,
     ServerConfig,
     ServerPlan,
     keys_given,
-    needless,
     release_of,
-    server_problems,
 )
 
+_MOST_STEPS = 1000
+_LAST_PORT = 65535
 _WIDE_DEEP_KEYS = (
     "deep_hidden_units",
     "feature_spec",
@@ -108,17 +110,30 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         for name in ("measurement_steps_offline", "measurement_steps_online"):
-            require_at_least(name, getattr(self, name), 1)
+            require_within(name, getattr(self, name), 1, _MOST_STEPS)
+        for name in PORT_KEYS:
+            if getattr(self, name) is not None:
+                require_within(name, getattr(self, name), 1, _LAST_PORT)
+        if self.deep_hidden_units is not None:
+            require_at_least("the number of deep_hidden_units", len(self.deep_hidden_units), 1)
+            for units in self.deep_hidden_units:
+                require_at_least("deep_hidden_units", units, 1)
         for name in ("datasets", "checkpoints", "configurations"):
             if not getattr(self, name):
                 raise UsageError(f"{name} must hold at least one entry")
         if len(self.datasets) > 1:
             raise UsageError(f"datasets: a run takes one data set, found {len(self.datasets)}")
-        known = {checkpoint.name for checkpoint in self.checkpoints}
+        names = [checkpoint.name for checkpoint in self.checkpoints]
+        known = set(names)
+        if len(known) < len(names):
+            raise UsageError(f"checkpoints: two are named {max(names, key=names.count)}, rename one")
         for number, configuration in enumerate(self.configurations, 1):
             for name in (configuration.checkpoint, configuration.parameters.checkpoint):
                 if name not in known:
                     raise UsageError(f"configuration {number} uses checkpoint {name}, which checkpoints does not list")
+        for key in ("model_name", "ensemble_model_name"):
+            for problem in name_problems(getattr(self, key) or self.model_name):
+                raise UsageError(f"{key} {getattr(self, key)!r}: {problem}")
         if self.ensemble_model_name in (self.model_name, ""):
             raise UsageError(f"ensemble_model_name {self.ensemble_model_name!r}: give a name that is not model_name")
         if self.ensemble_model_name and self.performance_tool is not PerformanceTool.PERF_ANALYZER:
@@ -260,38 +275,6 @@ class RunConfig:
             raise UsageError(f"{key} {text} is an address of {url.scheme}: write it as {scheme}://host:port")
         return url
 
-    def problems(self, numbers: Sequence[int]) -> Iterator[str]:
-        """Reasons why the experiments ``numbers`` can't be launched as configured."""
-        yield from needless(self, {self.launch_mode_of(item) for item in self.configurations})
-        if self.from_image_name and not self.triton_dockerfile:
-            yield "from_image_name is what triton_dockerfile builds on: give that too, or leave it out"
-        plans = [self.server_plan(number) for number in numbers]
-        modes = {plan.mode for plan in plans}
-        if TritonLaunchMode.DOCKER in modes:
-            for key in ("triton_dockerfile", "triton_custom_operations"):
-                path = self.dockerfile if key == "triton_dockerfile" else self.triton_custom_operations
-                if path is not None and not path.is_file():
-                    yield f"{key} {getattr(self, key)}: there is no such file"
-        if TritonLaunchMode.REMOTE in modes:
-            for key in REMOTE_KEYS:
-                if getattr(self, key) is None:
-                    yield f"triton_launch_mode remote needs {key}: add it"
-            if self.performance_tool is PerformanceTool.MODEL_ANALYZER:
-                yield "triton_launch_mode remote: model_analyzer measures a server of its own, use perf_analyzer"
-        for number in numbers if self.ensemble_model_name else ():
-            if self.configurations[number - 1].parameters.packed_inputs:
-                yield (
-                    f"configuration {number}: packed_inputs, but preprocessing in an ensemble makes a tensor for each "
-                    "feature: leave ensemble_model_name or packed_inputs out"
-                )
-        for plan in plans:
-            yield from needless(self.configurations[plan.number - 1], {plan.mode})
-            yield from server_problems(plan)
-            if self.searches(plan.number):
-                assert self.search is not None, "else it searches nothing"
-                for problem in self.search.problems(plan.mode, plan.parameters, self.batching):
-                    yield f"configuration {plan.number}: {problem}"
-
 
 def load_config(
     path: Path, experiments: Sequence[int] = (), change: Callable[[RunConfig], RunConfig] = lambda config: config
@@ -299,15 +282,19 @@ def load_config(
     """Reads a configuration, of which the given experiments are to be run, all of them if none are given. ``change`` is
     applied before it is checked whether they can be launched.
 
-    Raises UsageError or DataError, naming file, line and key, if it can't be used.
+    Raises UsageError or DataError, naming file, line and key, if it can't be used, or if none of these experiments can
+    be served (``refusals``).
     """
-    config = change(from_mapping(RunConfig, load_yaml(path)))
+    found = load_yaml(path)
+    config = change(from_mapping(RunConfig, found))
     if config.network is not None:
         config = dataclasses.replace(config, network=config.network.located(path))
     for number in experiments:
         if number not in config.experiment_numbers:
             raise UsageError(f"experiment {number}: {path} has the experiments 1 to {len(config.configurations)}")
-    problem = next(config.problems(experiments or config.experiment_numbers), None)
-    if problem is not None:
-        raise UsageError(f"{path}: {problem}")
+    numbers = experiments or config.experiment_numbers
+    refused = refusals(config, numbers)
+    problems = [*problems_of(config, numbers), *(refused.values() if len(refused) == len(set(numbers)) else ())]
+    if problems:
+        raise UsageError(f"{place_of(found, problems[0])}: {problems[0]}")
     return config

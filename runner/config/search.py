@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from deployment_toolkit.core import Batching
-from deployment_toolkit.errors import UsageError, require_at_least
+from deployment_toolkit.errors import UsageError, require_at_least, require_within
 from deployment_toolkit.server_access.url import Scheme
-from runner.config.experiment import Parameters, TritonLaunchMode
+from runner.config.experiment import MOST_AT_ONCE, Parameters, TritonLaunchMode
 from runner.config.hosting import host_of, takes_threads
 
 
@@ -41,6 +41,8 @@ class Search:
             values, least = getattr(self, name), 0 if name == "max_queue_delays_us" else 1
             if values is not None and (not values or min(values) < least):
                 raise UsageError(f"{name} needs whole numbers from {least} on, not {values}")
+        for name in ("instances", "threads", "concurrency"):
+            require_within(name, max(getattr(self, name) or [1]), 1, MOST_AT_ONCE)
         for name in ("rows_per_request", "rounds", "window_ms"):
             require_at_least(name, getattr(self, name), 1)
         if self.finalists < 2:

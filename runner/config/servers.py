@@ -134,29 +134,38 @@ def _embedded_problems(plan: ServerPlan) -> Iterator[str]:
 
 
 def _docker_problems(plan: ServerPlan) -> Iterator[str]:
-    where, served = f"configuration {plan.number}", plan.parameters.format
     if plan.image is None and not plan.builds:
         yield (
-            f"{where}: triton_launch_mode docker needs container_version, triton_container_image or triton_dockerfile"
-        )
-    release = release_of(plan.image)
-    if release and served in _TENSORFLOW_BACKEND and release > _LAST_WITH_TENSORFLOW:
-        yield (
-            f"{where}: {plan.image} has no TensorFlow backend for {served}, {_LAST_WITH_TENSORFLOW} is the last "
-            "release with one"
-        )
-    if release and served is Format.TRT and release < _FIRST_WITH_TENSORRT_10:
-        yield (
-            f"{where}: {plan.image} has a TensorRT before 10, whose plans can't be made here: take "
-            f"{_FIRST_WITH_TENSORRT_10} or later"
-        )
-    if served is Format.TF_TRT and (plan.release or "") < _FIRST_TO_CONVERT_TF_TRT:
-        yield (
-            f"{where}: tf-trt is made in NVIDIA's TensorFlow image of the server's release, which must be known and "
-            f"from {_FIRST_TO_CONVERT_TF_TRT} to {_LAST_WITH_TENSORFLOW}: give such a container_version"
+            f"configuration {plan.number}: triton_launch_mode docker needs container_version, triton_container_image "
+            "or triton_dockerfile"
         )
     if plan.ensemble:
         yield (
             "ensemble_model_name: preprocessing runs on this project's packages, which a server's container lacks: use "
             "triton_launch_mode embedded or leave it out"
         )
+
+
+def refusal(plan: ServerPlan) -> str:
+    """Reason why no model of the experiment's format can be served in a container of its release, and what to do; empty
+    if it can. The other experiments of the run don't depend on it."""
+    if plan.mode is not TritonLaunchMode.DOCKER:
+        return ""
+    release, served = release_of(plan.image), plan.parameters.format
+    own = "as the experiment's own container_version"
+    if release and served in _TENSORFLOW_BACKEND and release > _LAST_WITH_TENSORFLOW:
+        return (
+            f"{plan.image} has no TensorFlow backend for {served}, {_LAST_WITH_TENSORFLOW} is the last release with "
+            f"one: give that {own}"
+        )
+    if release and served is Format.TRT and release < _FIRST_WITH_TENSORRT_10:
+        return (
+            f"{plan.image} has a TensorRT before 10, whose plans can't be made here: take {_FIRST_WITH_TENSORRT_10} or "
+            f"later {own}"
+        )
+    if served is Format.TF_TRT and (plan.release or "") < _FIRST_TO_CONVERT_TF_TRT:
+        return (
+            "tf-trt is made in NVIDIA's TensorFlow image of the server's release, which must be known and from "
+            f"{_FIRST_TO_CONVERT_TF_TRT} to {_LAST_WITH_TENSORFLOW}: give such a one {own}"
+        )
+    return ""

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from deployment_toolkit.core import EvaluationMode
 from deployment_toolkit.deploying.model_config import parse_config
+from deployment_toolkit.options.located_yaml import load_yaml
 from deployment_toolkit.results.performance import (
     PerformanceRow,
     headline,
@@ -158,7 +157,7 @@ def _read_conversion(experiment: Experiment) -> str:
     path = experiment.folders.shared / "navigator_workspace" / "convert_model_results.yaml"
     if not path.is_file():
         return ""
-    attempts = yaml.safe_load(path.read_text())
+    attempts = load_yaml(path, empty_keys=True).plain
     return "; ".join(f"{attempt['name']}: {attempt['status']['message']}" for attempt in attempts)
 
 

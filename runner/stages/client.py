@@ -71,7 +71,8 @@ def _limits(limits: Correctness, *, reduced: bool) -> list[object]:
     tolerance = (limits.reduced_precision_atol, 0) if reduced else (limits.atol, limits.rtol)
     largest = limits.largest_losses(reduced=reduced)
     losses = (part for name, loss in largest.items() for part in ("--max-metric-loss", f"{name}={loss}"))
-    return ["--atol", tolerance[0], "--rtol", tolerance[1], *losses]
+    optional = [name for name in limits.only_if_defined if name in largest]
+    return ["--atol", tolerance[0], "--rtol", tolerance[1], *losses, *(("--if-defined", *optional) if optional else ())]
 
 
 def offline_sweep(experiment: Experiment) -> MeasurementPoints:

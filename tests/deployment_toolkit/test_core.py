@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from deployment_toolkit.core import Arrays, ModelSpec, TensorSpec
-from deployment_toolkit.errors import InputError
+from deployment_toolkit.errors import InputError, ModelError
 
 SPEC = ModelSpec(
     inputs=(
@@ -61,6 +61,15 @@ def test_batch_outside_the_signature_is_refused(replaced: dict[str, Any], messag
 def test_model_spec_is_unchanged_by_json() -> None:
     assert ModelSpec.from_dict(json.loads(json.dumps(SPEC.to_dict()))) == SPEC
     assert [spec.name for spec in SPEC.inputs] == ["item", "picture", "tags"]
+
+
+@pytest.mark.parametrize(
+    "stored", ["{", "[1]", "{}", '{"inputs": [{"name": "a"}], "outputs": []}', None, {"inputs": 3}]
+)
+def test_damaged_signature_is_told_with_its_place(stored: Any) -> None:
+    with pytest.raises(ModelError, match="the signature in model.onnx is damaged .*: make the model again"):
+        ModelSpec.read(stored, "model.onnx")
+    assert ModelSpec.read(json.dumps(SPEC.to_dict()), "") == ModelSpec.read(SPEC.to_dict(), "") == SPEC
 
 
 def test_value_ranges_replace_those_of_named_inputs() -> None:

@@ -311,6 +311,8 @@ def test_repository_has_a_separate_copy_of_the_model(model: Path, tmp_path: Path
         (["--engine-count-per-device", "npu=1"], "'npu' is not a valid DeviceKind"),
         (["--engine-count-per-device", "cpu"], "cpu is not key=value"),
         (["--max-batch-size", "many"], "invalid int value: 'many'"),
+        (["--max-batch-size", "99999999999"], "max batch size 99999999999: use at most 2147483647"),
+        (["--engine-count-per-device", "cpu=9999999999"], "engine count cpu 9999999999: use at most 2147483647"),
         (["--inputs", "ad_id:1:int32", "--outputs", "y:-1,1:float32"], "is not [new=]name:shape:dtype"),
         (["--inputs", "x:-1,1:int32"], "give both --inputs and --outputs"),
         (["--batchin", "static"], "unrecognized arguments: --batchin static"),

@@ -182,6 +182,7 @@ def test_gpu_run_without_a_gpu_is_refused_at_once(device: str, tmp_path: Path, n
     ("device_kind", "devices", "error", "message"),
     [
         ("gpu", [2], DeviceError, "--devices 2: this machine's GPUs are 0 to 1"),
+        ("gpu", [-1], DeviceError, "--devices -1: this machine's GPUs are 0 to 1"),
         ("cpu", [1], UsageError, "runs on the CPU, give 0"),
         ("gpu", [0, 1], ContainerError, "no container engine answers: install Docker"),
     ],

@@ -9,8 +9,10 @@ DeepLearningExamples, TensorFlow2/Recommendation/WideAndDeep; docs/bring-your-ow
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +36,16 @@ _INPUTS = ("numerical", *_CATEGORICAL)
 _SECTIONS = ("feature_spec", "source_spec", "channel_spec", "metadata")
 _FEATURE_KEYS = ("dtype", "cardinality", "max_hotness")
 _NAME = re.compile("[A-Za-z][A-Za-z0-9_]*")  # a SavedModel renames other names
-_NUMBERS_WEIGHTS = "numeric"  # a name in checkpoints, in addition to the names of the features
+_MOST_HOTNESS = 1_000_000
 
 PADDING_ID = -1
 OUTPUT_NAME = "wide_deep_model"
+# Names that can't be those of inputs, and what they are.
+_TAKEN = {
+    "numeric": "the weights of all numbers in checkpoints",
+    OUTPUT_NAME: "the network's output",
+    "self": "a parameter of TensorFlow's functions, which take the inputs beside it",
+}
 
 
 @dataclass(frozen=True)
@@ -206,8 +214,9 @@ def _check_input_name(name: str, item: Located) -> None:
         raise item.error(
             f"{name!r} can't be the name of an input (a letter, then letters, digits or underscores): rename the column"
         )
-    if name in (_NUMBERS_WEIGHTS, OUTPUT_NAME):
-        raise item.error(f"the name {name} is taken in checkpoints and answers: rename the column")
+    by = "a word of Python, which TensorFlow's functions can't take" if iskeyword(name) else _TAKEN.get(name)
+    if by is not None:
+        raise item.error(f"the name {name} is taken, it is {by}: rename the column")
 
 
 def _feature(channel: str, name: str, entry: Located) -> Feature:
@@ -235,7 +244,8 @@ def _count(what: str, key: str, entry: Located, keys: Mapping[str, Located], *, 
         raise entry.error(f"{what} needs a {key} of at least 1, add it")
     if not required and key in keys:
         raise keys[key].error(f"{what} has a {key}, which its channel doesn't have: drop it or move the feature")
-    return keys[key].count(f"{key} of {what}") if required else None
+    most = _MOST_HOTNESS if key == "max_hotness" else sys.maxsize  # the limit of ids is that of their dtype
+    return keys[key].count(f"{key} of {what}", most) if required else None
 
 
 def _ids(feature: Feature) -> int:

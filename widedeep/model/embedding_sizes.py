@@ -13,6 +13,8 @@ from widedeep.features.spec import FeatureSpec
 
 logger = logging.getLogger("embedding sizes")
 
+_MOST_WIDTH = 1_000_000
+
 
 def load_embedding_sizes(path: Path | None, spec: FeatureSpec, *, others: bool = False) -> dict[str, int]:
     """Width of every categorical feature. A feature that is not in the file, or any feature without a file, has
@@ -27,7 +29,10 @@ def load_embedding_sizes(path: Path | None, spec: FeatureSpec, *, others: bool =
 def parse_embedding_sizes(document: Located, spec: FeatureSpec, *, others: bool = False) -> dict[str, int]:
     """Reads the widths in a mapping; see ``load_embedding_sizes``."""
     widths = embedding_widths(spec)
-    given = {name: entry.count(f"the width of {name}") for name, entry in document.entries("embedding sizes").items()}
+    given = {
+        name: entry.count(f"the width of {name}", _MOST_WIDTH)
+        for name, entry in document.entries("embedding sizes").items()
+    }
     numbers = {feature.name for feature in spec.numerical}
     for name, entry in document.entries("embedding sizes").items():
         if name in numbers:

@@ -41,17 +41,23 @@ def build_network(
 ) -> Network:
     """Builds a network with new weights. With ``compute_dtype`` float16 the variables stay in float32."""
     policy = "mixed_float16" if compute_dtype == "float16" else compute_dtype
+    taken = {feature.name.lower() for feature in spec.inputs}
+
+    def own(name: str) -> str:
+        """Name of a layer that is not an input, which Keras names as the feature."""
+        return f"{name}.layer" if name in taken else name
+
     inputs = {
         feature.name: tf.keras.Input(shape=(feature.max_hotness or 1,), name=feature.name, dtype=feature.dtype)
         for feature in spec.inputs
     }
-    wide = WideLayer(spec, name="wide_linear", dtype=policy)(inputs)
-    deep = EmbeddingLayer(spec, embedding_widths, combiner, name="deep_embedded", dtype=policy)(inputs)
+    wide = WideLayer(spec, name=own("wide_linear"), dtype=policy)(inputs)
+    deep = EmbeddingLayer(spec, embedding_widths, combiner, name=own("deep_embedded"), dtype=policy)(inputs)
     for number, units in enumerate(hidden_units):
-        deep = tf.keras.layers.Dense(units, activation="relu", name=f"hidden_{number}", dtype=policy)(deep)
-        deep = tf.keras.layers.Dropout(dropout, name=f"dropout_{number}", dtype=policy)(deep)
-    deep = tf.keras.layers.Dense(1, name="logit", dtype=policy)(deep)
-    total = tf.keras.layers.Add(name="wide_plus_deep", dtype=policy)([wide, deep])
+        deep = tf.keras.layers.Dense(units, activation="relu", name=own(f"hidden_{number}"), dtype=policy)(deep)
+        deep = tf.keras.layers.Dropout(dropout, name=own(f"dropout_{number}"), dtype=policy)(deep)
+    deep = tf.keras.layers.Dense(1, name=own("logit"), dtype=policy)(deep)
+    total = tf.keras.layers.Add(name=own("wide_plus_deep"), dtype=policy)([wide, deep])
     answer = tf.keras.layers.Activation("sigmoid", name=OUTPUT_NAME, dtype="float32")(total)
     return Network(
         model=tf.keras.Model(inputs, answer, name="wide_deep"),

@@ -18,6 +18,7 @@ from widedeep.model.embedding_sizes import load_embedding_sizes, parse_embedding
 
 DESCRIPTION_NAME = "network.yaml"
 HIDDEN_UNITS = (1024, 1024, 1024, 1024, 1024)
+_MOST_UNITS = 1_000_000
 _KEYS = ("deep_hidden_units", "combiner", "embedding_sizes", "feature_spec")
 
 
@@ -57,7 +58,7 @@ def load_network_description(path: Path) -> NetworkDescription:
     return NetworkDescription(
         spec,
         parse_embedding_sizes(entries["embedding_sizes"], spec),
-        tuple(item.count("the units of a layer") for item in units),
+        tuple(item.count("the units of a layer", _MOST_UNITS) for item in units),
         _combiner(entries["combiner"]),
     )
 

@@ -46,7 +46,7 @@ class RenamedOnnx:
         rename_tensors(model.graph, names)
         for entry in model.metadata_props:
             if entry.key == SPEC_KEY:
-                spec = ModelSpec.from_dict(json.loads(entry.value))
+                spec = ModelSpec.read(entry.value, str(source))
                 entry.value = json.dumps(spec.with_names(self._inputs, self._outputs).to_dict())
         save_onnx(model, source, target)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -128,7 +127,7 @@ def _read_spec(session: Any) -> ModelSpec:
         outputs=tuple(_tensor_spec(node) for node in session.get_outputs()),
     )
     stored = session.get_modelmeta().custom_metadata_map.get(SPEC_KEY)
-    return spec if stored is None else spec.described_by(ModelSpec.from_dict(json.loads(stored)))
+    return spec if stored is None else spec.described_by(ModelSpec.read(stored, "the ONNX file"))
 
 
 def _tensor_spec(node: Any) -> TensorSpec:

@@ -178,7 +178,7 @@ def _read_spec(model: Any) -> ModelSpec:
     spec = ModelSpec(tuple(map(_tensor_spec, model.inputs)), tuple(map(_tensor_spec, model.outputs)))
     if not model.has_rt_info(_SPEC_PATH):
         return spec
-    return spec.described_by(ModelSpec.from_dict(json.loads(model.get_rt_info(_SPEC_PATH).value)))
+    return spec.described_by(ModelSpec.read(model.get_rt_info(_SPEC_PATH).value, "the OpenVINO model"))
 
 
 def _read_precision(model: Any, path: Path) -> Precision:

@@ -18,6 +18,7 @@ from deployment_toolkit.errors import ModelError
 from deployment_toolkit.files.atomic import require_free_space
 from deployment_toolkit.files.patterns import plain_name
 from deployment_toolkit.library.base import SPEC_FILE, FrameworkSession, Loader, store_spec, stored_spec
+from deployment_toolkit.library.tensorflow.names import require_names
 from deployment_toolkit.library.tensorflow.packed import PackedFunction
 from deployment_toolkit.library.tensorflow.precision import narrowest
 from deployment_toolkit.library.tensorflow.shapes import batch_shape, row_shape
@@ -69,6 +70,7 @@ class KerasSession(TensorFlowSession):
         inputs = tuple(
             TensorSpec(name, tensor.dtype.name, tuple(tensor.shape[1:])) for name, tensor in model.input.items()
         )
+        require_names(model.input)
         name = model.output_names[0]
 
         def serve(**x: Any) -> Any:
@@ -109,6 +111,7 @@ class SavedModelSession(TensorFlowSession):
         if SIGNATURE not in self.model.signatures:
             raise ModelError(f"{path} has no signature {SIGNATURE}, only {sorted(self.model.signatures)}")
         self.function = self.model.signatures[SIGNATURE]
+        require_names(self.function.structured_input_signature[1])
         inputs = tuple(
             TensorSpec(name, spec.dtype.name, row_shape(spec.shape))
             for name, spec in self.function.structured_input_signature[1].items()
@@ -118,7 +121,8 @@ class SavedModelSession(TensorFlowSession):
 
     def save_as(self, target: Path, serve: Callable[..., Any], spec: ModelSpec) -> None:
         """Writes the folder ``target``: the model with the signature ``spec``, whose graph ``serve`` builds around
-        ``function``."""
+        ``function``. Raises ModelError for a name of an input that TensorFlow can't take."""
+        require_names(tensor.name for tensor in spec.inputs)
         signature = {
             tensor.name: tf.TensorSpec(batch_shape(tensor.shape), tensor.dtype, tensor.name) for tensor in spec.inputs
         }

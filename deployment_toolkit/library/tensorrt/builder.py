@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -99,7 +98,7 @@ class TensorRTFromOnnx:
                 "fp16"
             )
         stored = next((item.value for item in model.metadata_props if item.key == SPEC_KEY), None)
-        return None if stored is None else ModelSpec.from_dict(json.loads(stored))
+        return None if stored is None else ModelSpec.read(stored, str(source))
 
     def _parse(self, trt: Any, builder: Any, log: Any, source: Path) -> Any:
         flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED) if self._explicit else 0

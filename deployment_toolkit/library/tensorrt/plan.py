@@ -17,6 +17,7 @@ from deployment_toolkit.core import Format, ModelSpec
 from deployment_toolkit.errors import ModelError
 from deployment_toolkit.library.base import PLAIN_SPEC_FILE, store_spec
 from deployment_toolkit.library.model_files import MAIN_FILES
+from deployment_toolkit.options.located_yaml import load_yaml
 
 PLAN_FILE = MAIN_FILES[Format.TRT]
 _BUILD_FILE = "build.yaml"
@@ -60,12 +61,17 @@ def plan_file(path: Path) -> Path:
 
 
 def plan_build(path: Path) -> PlanBuild | None:
-    """Build of a plan; None for a plan that other software built."""
+    """Build of a plan; None for a plan that other software built. Raises DataError if its file is damaged."""
     file = path / _BUILD_FILE
     if not file.is_file():
         return None
-    plain = yaml.safe_load(file.read_text())
-    return PlanBuild(plain["tensorrt"], plain["gpu"], tuple(plain["precisions"]))
+    found = load_yaml(file)
+    entries = found.entries("a plan's build")
+    missing = [key for key in ("tensorrt", "gpu", "precisions") if key not in entries]
+    if missing:
+        raise found.error(f"a plan's build lacks {missing[0]}: convert the model again")
+    precisions = tuple(item.text("a precision") for item in entries["precisions"].items("precisions"))
+    return PlanBuild(entries["tensorrt"].text("tensorrt"), entries["gpu"].text("gpu"), precisions)
 
 
 def write_plan(path: Path, plan: memoryview, spec: ModelSpec, build: PlanBuild) -> None:

@@ -71,6 +71,11 @@ def test_flags_accept_0_and_1_like_the_original() -> None:
         (GOOD + ", batching: fast}", "config.yaml:1: batching: 'fast' is none of disabled, static, dynamic"),
         (GOOD + ", port: x}", "config.yaml:1: port: expected int, found 'x'"),
         (GOOD + ", port: true}", "config.yaml:1: port: expected int, found True"),
+        (GOOD + ", port: 99999999999}", "config.yaml:1: port: 99999999999 is out of range: at most 2147483647"),
+        (
+            GOOD.replace("data/x", "data/" + "x" * 300) + "}",
+            "yaml:1: folder: xxxxxxxxxxxxxxxxxxxx… is longer than a file",
+        ),
         (GOOD + ", units: 8}", "config.yaml:1: units: expected a list, found 8"),
         (GOOD + ", fast: 2}", "config.yaml:1: fast: expected bool, found 2"),
         (GOOD + ", one: {atol: .inf}}", "config.yaml:1: one: atol: inf is no finite number"),
@@ -93,5 +98,5 @@ def test_mapping_file_is_utf_8_with_or_without_a_byte_order_mark(tmp_path: Path)
     path.write_bytes(b"\xef\xbb\xbf" + (GOOD + "}").encode())
     assert from_mapping(Config, load_yaml(path)).name == "a"
     path.write_bytes((GOOD + "}").replace("name: a", "name: é").encode("latin-1"))
-    with pytest.raises(DataError, match="can't be read"):
+    with pytest.raises(DataError, match="config.yaml:1: this is no UTF-8, its byte 0xe9 is none"):
         load_yaml(path)

@@ -29,7 +29,9 @@ def test_server_url_has_both_protocols(text: str, expected: ServerUrl) -> None:
     assert ServerUrl.parse(str(expected)) == expected
 
 
-@pytest.mark.parametrize("text", ["ftp://host:1", "grpc://host:port", "http://:8000", "http://host:8000/v2", ""])
+@pytest.mark.parametrize(
+    "text", ["ftp://host:1", "grpc://host:port", "http://[half", "http://:8000", "http://host:8000/v2", ""]
+)
 def test_invalid_server_url_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="server URL"):
         ServerUrl.parse(text)

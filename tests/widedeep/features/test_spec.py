@@ -182,7 +182,32 @@ BAD = {
     "a name that is taken": (
         changed("  - ad\n", "  - numeric\n").replace("  ad:", "  numeric:"),
         12,
-        "the name numeric is taken in checkpoints and answers: rename the column",
+        "the name numeric is taken, it is the weights of all numbers in checkpoints: rename the column",
+    ),
+    "a name of TensorFlow's": (
+        changed("  - ad\n", "  - self\n").replace("  ad:", "  self:"),
+        12,
+        "the name self is taken, it is a parameter of TensorFlow's functions, which take the inputs beside it: rename",
+    ),
+    "a word of Python": (
+        changed("  - ad\n", "  - class\n").replace("  ad:", "  class:"),
+        12,
+        "the name class is taken, it is a word of Python, which TensorFlow's functions can't take: rename the column",
+    ),
+    "cardinality out of range": (
+        changed("20", "1" + "0" * 30),
+        15,
+        "cardinality of onehot_categorical feature ad must be at most 9223372036854775807, not 10000",
+    ),
+    "hotness out of range": (
+        changed("max_hotness: 3", "max_hotness: 3000000"),
+        22,
+        "max_hotness of multihot_categorical feature tags must be at most 1000000, not 3000000",
+    ),
+    "a NUL in a file's name": (
+        changed("- valid/part_0.parquet", '- "valid\\0.parquet"'),
+        34,
+        "holds a NUL character, which no name or path can: leave it out",
     ),
     "names that differ in case": (
         changed("  - age\n", "  - Price\n").replace("  age: {}", "  Price: {}"),
@@ -281,7 +306,9 @@ def test_specification_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"spec\.yaml can't be read: .*No such file"):
         load_feature_spec(tmp_path / "spec.yaml")
     (tmp_path / "spec.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match=r"spec\.yaml can't be read: "):
+    with pytest.raises(
+        DataError, match=r"spec\.yaml:1: this is no UTF-8, its byte 0xff is none: save the file as UTF-8"
+    ):
         load_feature_spec(tmp_path / "spec.yaml")
 
 
