@@ -16,7 +16,8 @@ from deployment_toolkit.deploying.loading import is_running, load_and_check
 from deployment_toolkit.deploying.model_repository import RepositoryOptions, add_model
 from deployment_toolkit.errors import BackendError, DeploymentError
 from deployment_toolkit.files.atomic import remove, write_text
-from deployment_toolkit.options.params import Plugin, add_dataclass, from_args
+from deployment_toolkit.options.params import add_dataclass, from_args
+from deployment_toolkit.options.plugins import Plugin
 from navigator.deployments import MADE, Choice, ConfigOptions, Sources, find_choices
 from navigator.options import ContainerOptions, WorkspaceOptions, given, tell_unused
 

@@ -36,7 +36,15 @@ class DatasetFolder:
         ``<dataset>/valid/*.parquet`` belongs to ``<dataset>``."""
         parts = Path(pattern).parts[:-1]
         plain = next((number for number, part in enumerate(parts) if glob.has_magic(part)), len(parts))
-        files = Path(*parts[:plain])
+        return cls._near(Path(*parts[:plain]))
+
+    @classmethod
+    def of_file(cls, path: Path) -> DatasetFolder:
+        """Data set of one file, whose path may have any characters."""
+        return cls._near(path.parent)
+
+    @classmethod
+    def _near(cls, files: Path) -> DatasetFolder:
         above = files.parent if files.name else files.resolve().parent
         return next((cls(folder) for folder in (files, above) if cls(folder).spec_path is not None), cls(files))
 
