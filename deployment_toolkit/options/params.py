@@ -54,7 +54,7 @@ def add_function(parser: argparse.ArgumentParser, function: Callable[..., Any]) 
     parameter without annotation has its default's type, or str."""
     hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
     for name, parameter in inspect.signature(function).parameters.items():
-        if parameter.kind in _NAMED_PARAMETERS and not _has(parser, name):
+        if parameter.kind in _NAMED_PARAMETERS and not _has(parser, name) and parser.get_default(name) is None:
             default = dataclasses.MISSING if parameter.default is inspect.Parameter.empty else parameter.default
             hint = hints.get(name, str if default in (dataclasses.MISSING, None) else type(default))
             action = {"action": Switch} if hint is bool else {}
