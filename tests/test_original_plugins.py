@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ from deployment_toolkit.rows.dump import Dump
 from deployment_toolkit.triton_server.remote import TritonServer
 from navigator.__main__ import main as navigator
 from tests.original_plugins import CONTRACTS, OUTPUT, write_plugins
+from widedeep.features.spec import load_feature_spec
 
 FACTOR = ["--factor", "0.5"]
 METRICS_OPTION = ["--output-used-for-metrics", OUTPUT]
@@ -294,6 +297,20 @@ def test_wrong_data_of_the_original_dataloader_is_one_line(plugins: Path, tiny_f
     argv += ["--dataloader", str(plugins / "original" / "dataloader.py"), "--output-dir", str(tmp_path / "dump")]
     with pytest.raises(DataError, match=r"get_dataloader_fn of .*: Expected at least one file"):
         run_inference_on_fw.main([*argv, "--batch-size", "10", "--data-pattern", str(tmp_path / "*.parquet")])
+
+
+def test_wrong_value_is_named_by_the_original_dataloader(
+    plugins: Path, tiny_folder: Path, tmp_path: Path, write_parquet: Callable[..., Path]
+) -> None:
+    shutil.copy(tiny_folder / "feature_spec.yaml", tmp_path)
+    zone = np.ones(700, np.int32)
+    zone[600] = 77
+    write_parquet(tmp_path / "bad.parquet", 700, spec=load_feature_spec(tmp_path / "feature_spec.yaml"), zone=zone)
+    argv = ["--input-path", str(plugins / "ours" / "model.py"), "--input-type", "tf-keras", *FACTOR]
+    argv += ["--dataloader", str(plugins / "original" / "dataloader.py"), "--output-dir", str(tmp_path / "dump")]
+    with pytest.raises(DataError, match=r"bad\.parquet: column zone, row 600 holds 77, outside 0 \.\. 5") as raised:
+        run_inference_on_fw.main([*argv, "--batch-size", "10", "--data-pattern", str(tmp_path / "*.parquet")])
+    assert "\n" not in str(raised.value)
 
 
 PLACES = ("named triton", "beside", "beside another triton")
