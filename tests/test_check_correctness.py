@@ -13,7 +13,7 @@ from deployment_toolkit.core import Array, Batch, Prediction
 from deployment_toolkit.errors import ProcessError
 from deployment_toolkit.process import run
 from deployment_toolkit.rows.dump import DumpFormat, DumpOptions, DumpWriter
-from tests.original_dump import write_original_dump
+from tests.original_dump import Sections, write_original_dump
 
 ROWS = 1000
 IDS = np.arange(ROWS, dtype=np.int32) // 5
@@ -79,7 +79,7 @@ def test_every_batch_of_a_dump_of_the_original_is_compared(tmp_path: Path, gate:
     wrong[[300, 999]] += np.float32(0.25)
     for name, scores in (("same", SCORES), ("other", wrong)):
         cuts = [slice(start, start + 128) for start in range(0, ROWS, 128)]
-        batches = [
+        batches: list[Sections] = [
             {
                 "ids": {"ids": IDS[s]},
                 "outputs": {"wide_deep_model": scores[s, None]},

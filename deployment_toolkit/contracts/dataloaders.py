@@ -16,7 +16,7 @@ from deployment_toolkit.core import Array, Arrays
 from deployment_toolkit.errors import DataError, ModelError
 
 # TensorFlow keeps the text of an error that was raised while it read a data set, not the error.
-_OWN_ERROR = re.compile(r"\bdeployment_toolkit\.errors\.DataError: (.*)")
+_OWN_ERROR = re.compile(r"\bDataError: (.*)")
 
 
 class PluginStream:

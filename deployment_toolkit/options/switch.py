@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-_WORDS = {"yes": True, "true": True, "t": True, "y": True, "1": True}
-_WORDS |= {"no": False, "false": False, "f": False, "n": False, "0": False}
+_YES = {"yes", "true", "t", "y", "1"}
+_NO = {"no", "false", "f", "n", "0"}
 
 
 class Switch(argparse.BooleanOptionalAction):
@@ -26,6 +26,6 @@ class Switch(argparse.BooleanOptionalAction):
         option_string: str | None = None,
     ) -> None:
         negative = option_string is not None and option_string.startswith("--no-")
-        if isinstance(values, str) and (negative or values.lower() not in _WORDS):
+        if isinstance(values, str) and (negative or values.lower() not in _YES | _NO):
             raise argparse.ArgumentError(self, f"{values!r} is neither yes nor no, 1 nor 0")
-        setattr(namespace, self.dest, _WORDS[values.lower()] if isinstance(values, str) else not negative)
+        setattr(namespace, self.dest, values.lower() in _YES if isinstance(values, str) else not negative)

@@ -85,9 +85,9 @@ def _other_rows(ours: Prediction, theirs: Prediction, first_row: int) -> str | N
     """Phrase about ids or labels that differ, so that the rows are different ones; None if they are equal. The name of
     an only label does not matter: the original's dataloaders give it the output's."""
     pairs: list[Arrays] = []
-    alone = len(ours.batch.y) == len(theirs.batch.y) == 1
+    other_name = len(ours.batch.y) == len(theirs.batch.y) == 1 and ours.batch.y.keys() != theirs.batch.y.keys()
     for prediction in (ours, theirs):
-        labels = {"label" if alone else f"label {name}": array for name, array in prediction.batch.y.items()}
+        labels = {"label" if other_name else f"label {name}": array for name, array in prediction.batch.y.items()}
         pairs.append({"id": prediction.batch.ids} | labels)
     if pairs[0].keys() != pairs[1].keys():
         return f"labels {sorted(ours.batch.y)} instead of {sorted(theirs.batch.y)}"

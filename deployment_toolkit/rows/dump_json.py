@@ -111,8 +111,7 @@ class JsonSource(DumpSource):
         for row, parts in self._parts.items():
             if row != expected:
                 raise _damaged(
-                    f"dump {self._folder}: the files of row {row} on follow {expected} rows, so rows are missing or "
-                    "there twice"
+                    f"dump {self._folder}: rows missing from {expected} on, or there twice: the next files are of row {row}"
                 )
             for arrays in _side_by_side(parts):
                 expected += _common_rows(arrays, parts)

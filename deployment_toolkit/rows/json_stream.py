@@ -15,7 +15,7 @@ _PIECE = 1 << 20  # characters
 _BLANKS = re.compile(r"[ \t\r\n]*")
 _BRACKET_OR_QUOTE = re.compile(r'[\[\]{}"]')
 _QUOTE_OR_BACKSLASH = re.compile(r'["\\]')
-_END_OF_WORD = re.compile(r"[ \t\r\n,\]}]")
+_END_OF_WORD = re.compile(r"[ \t\r\n,:\]}]")
 
 
 class JsonStream:

@@ -7,6 +7,7 @@ belong to a model and are not loaded by its graph.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,11 @@ class TensorFlowSession(FrameworkSession):
         return PackedFunction(self.function, self.spec.inputs)
 
     def infer_impl(self, x: Arrays) -> Arrays:
-        return self._packed(x)
+        """Raises ModelError too if TensorFlow refuses a value."""
+        try:
+            return self._packed(x)
+        except tf.errors.InvalidArgumentError as error:
+            raise ModelError(f"the model can't answer these rows: {_refused(error)}") from error
 
 
 class KerasSession(TensorFlowSession):
@@ -158,6 +163,17 @@ class OnnxFromSavedModel:
         """Writes the file ``target``."""
         session = SavedModelSession(source)
         write_onnx(session.function, session.spec, target, opset=self._opset)
+
+
+def _refused(error: tf.errors.InvalidArgumentError) -> str:
+    """What TensorFlow refuses, of its many lines."""
+    message = str(error.message)
+    lookup = re.search(r"indices\[[^]]*\] = (-?[0-9]+) is not in \[0, [0-9]+\)", message)
+    if lookup is None:
+        lines = (line.strip() for line in message.splitlines())
+        return next((line for line in lines if line and not line.startswith("Graph execution")), message)
+    padding = " (a GPU answers zeros for the padding -1, a CPU refuses it: leave it out before the lookup)"
+    return f"{lookup[0]}{padding if lookup[1] == '-1' else ''}"
 
 
 def _output_specs(function: Any) -> tuple[TensorSpec, ...]:

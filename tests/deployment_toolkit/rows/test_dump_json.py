@@ -18,7 +18,10 @@ from deployment_toolkit.errors import DataError
 from deployment_toolkit.rows.dump import Dump
 from tests.original_dump import Sections, click_batches, write_original_dump
 
-SHAPES = {"ids": {"ids": ("int64", ())}, "outputs": {"a": ("float32", (1,)), "b/c": ("float64", (2, 2))}}
+SHAPES: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = {
+    "ids": {"ids": ("int64", ())},
+    "outputs": {"a": ("float32", (1,)), "b/c": ("float64", (2, 2))},
+}
 SHAPES |= {"labels": {"a": ("bool", (1,))}, "inputs": {"word": ("U3", (1,)), "id": ("uint64", (3,))}}
 
 
