@@ -98,6 +98,16 @@ def test_metrics_and_gate_take_dumps_of_both_contracts(
         check_correctness.main([*gate, "--max-metric-loss", "clicked_score=0", "--atol", "0"])
 
 
+def test_output_that_is_not_there_is_named(plugins: Path, dumps: dict[tuple[str, str], Path], tmp_path: Path) -> None:
+    argv = ["--metrics", str(plugins / "original" / "metrics.py"), "--csv", str(tmp_path / "metrics.csv")]
+    text = Path(argv[1]).read_text().replace("self.scores.append(y_pred[self.output])\n", "")
+    (tmp_path / "labels_first.py").write_text(text)
+    for path in (argv[1], tmp_path / "labels_first.py"):
+        command = ["--metrics", str(path), *argv[2:], "--dump-dir", str(dumps["ours", "ours"])]
+        with pytest.raises(UsageError, match=r"output nope: there is no such output, there are \['wide_deep_model'\]"):
+            calculate_metrics.main([*command, "--output-used-for-metrics", "nope"])
+
+
 def test_model_of_the_original_is_exported_and_converted(plugins: Path, rows: list[str], tmp_path: Path) -> None:
     dataloader = ["--dataloader", str(plugins / "original" / "dataloader.py"), *rows]
     argv = ["--input-path", str(plugins / "original" / "model.py"), "--input-type", "tf-keras", *FACTOR]

@@ -89,7 +89,7 @@ class _Labels(dict[str, Array]):
     def __init__(self, labels: Arrays, outputs: Arrays, *, by_output: bool) -> None:
         self._named_by_output = not labels.keys().isdisjoint(outputs)
         self._only = next(iter(labels.values())) if len(labels) == 1 and not self._named_by_output else None
-        self._outputs = outputs.keys()
+        self._outputs, self._by_output = outputs.keys(), by_output
         super().__init__(dict.fromkeys(outputs, self._only) if by_output and self._only is not None else labels)
 
     def __missing__(self, name: str) -> Array:
@@ -97,6 +97,10 @@ class _Labels(dict[str, Array]):
             raise DataError("metrics need labels: make the dump with --dump-labels")
         if self._only is not None and name in self._outputs:
             return self._only
+        if self._by_output and name not in self._outputs:
+            raise UsageError(
+                f"the metrics read the label of output {name}: there is no such output, there are {sorted(self._outputs)}"
+            )
         named = "the names of outputs, as the original's dataloaders give" if self._named_by_output else "other names"
         raise DataError(f"the metrics read the label {name}: the dump's labels {sorted(self)} have {named}")
 

@@ -111,7 +111,7 @@ class JsonSource(DumpSource):
         for row, parts in self._parts.items():
             if row != expected:
                 raise _damaged(
-                    f"dump {self._folder}: rows missing from {expected} on, or there twice: the next files are of row {row}"
+                    f"dump {self._folder}: rows missing from {expected} on, or there twice: files of row {row} follow"
                 )
             for arrays in _side_by_side(parts):
                 expected += _common_rows(arrays, parts)
