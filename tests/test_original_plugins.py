@@ -100,7 +100,7 @@ def test_metrics_and_gate_take_dumps_of_both_contracts(
 
 def test_output_that_is_not_there_is_named(plugins: Path, dumps: dict[tuple[str, str], Path], tmp_path: Path) -> None:
     argv = ["--metrics", str(plugins / "original" / "metrics.py"), "--csv", str(tmp_path / "metrics.csv")]
-    text = Path(argv[1]).read_text().replace("self.scores.append(y_pred[self.output])\n", "")
+    text = Path(argv[1]).read_text().replace("        self.scores.append(y_pred[self.output])\n", "")
     (tmp_path / "labels_first.py").write_text(text)
     for path in (argv[1], tmp_path / "labels_first.py"):
         command = ["--metrics", str(path), *argv[2:], "--dump-dir", str(dumps["ours", "ours"])]
@@ -344,6 +344,7 @@ def test_modules_of_the_original_import_each_other_in_every_place(
         (above / "triton" / "__init__.py").write_text("compiler = 1")
     known = "from triton import compiler\n" if place == "beside another triton" else ""
     text = (plugins / "original" / "metrics.py").read_text() + known
+    text += "from triton.tf_dataloader import eval_input_fn\n"
     text += "from triton.deployment_toolkit import errors\nimport deployment_toolkit.errors\n"
     text += "assert errors is deployment_toolkit.errors and errors.__spec__.name == 'deployment_toolkit.errors'\n"
     (tmp_path / "metrics.py").write_text(text)

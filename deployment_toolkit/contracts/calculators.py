@@ -99,7 +99,8 @@ class _Labels(dict[str, Array]):
             return self._only
         if self._by_output and name not in self._outputs:
             raise UsageError(
-                f"the metrics read the label of output {name}: there is no such output, there are {sorted(self._outputs)}"
+                f"the metrics read the label of output {name}: there is no such output, there are "
+                f"{sorted(self._outputs)}"
             )
         named = "the names of outputs, as the original's dataloaders give" if self._named_by_output else "other names"
         raise DataError(f"the metrics read the label {name}: the dump's labels {sorted(self)} have {named}")
