@@ -1,9 +1,13 @@
 """Types that every part shares: tensors, batches, predictions, the enumerations of the command line, and the Protocols
-that user modules are checked against."""
+that user modules are checked against.
+
+``docs/another-network.md`` explains the contracts of user modules, this project's and the original's.
+"""
 
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -381,6 +385,20 @@ class MetricsCalculator(Protocol):
 
     @property
     def metrics(self) -> dict[str, float]: ...
+
+
+class BaseMetricsCalculator(ABC):
+    """Base class of a calculator in the original's contract: ``update`` is called by the names of its parameters, with
+    ``ids`` as a list and without ``x`` (None) if the dump has no inputs; ``y_real`` has the names of the outputs."""
+
+    @abstractmethod
+    def update(self, ids: list[Any], y_pred: Arrays, x: Arrays | None, y_real: Arrays) -> None:
+        """Adds a batch of B rows."""
+
+    @property
+    @abstractmethod
+    def metrics(self) -> dict[str, float]:
+        """Values of all rows so far."""
 
 
 @runtime_checkable

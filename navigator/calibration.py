@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from deployment_toolkit.core import Arrays, Precision
 from deployment_toolkit.errors import UsageError, require_options_at_least
 from deployment_toolkit.files import fingerprint
-from deployment_toolkit.options.command_line import DATALOADER, call_plugin
-from deployment_toolkit.options.params import from_args, load_module, option
+from deployment_toolkit.options.command_line import DATALOADER
+from deployment_toolkit.options.params import from_args, option
+from deployment_toolkit.options.plugins import call_plugin, load_module
 from deployment_toolkit.rows.sample import first_rows
 from navigator.attempts import Attempt
 from navigator.signature import Signature

@@ -25,8 +25,9 @@ from deployment_toolkit.hardware import require_gpu
 from deployment_toolkit.library import registry
 from deployment_toolkit.library.base import CopyModel
 from deployment_toolkit.library.model_files import fingerprint_of, same_model, stored_bytes
-from deployment_toolkit.options.command_line import DATALOADER, call_plugin
-from deployment_toolkit.options.params import add_dataclass, from_args, load_module, option
+from deployment_toolkit.options.command_line import DATALOADER
+from deployment_toolkit.options.params import add_dataclass, from_args, option
+from deployment_toolkit.options.plugins import call_plugin, load_module
 from deployment_toolkit.rows.sample import first_rows
 from navigator.attempts import Attempt, ConversionStep, TargetOptions, list_attempts
 from navigator.calibration import Calibration, CalibrationOptions, needs_calibration, read_calibration

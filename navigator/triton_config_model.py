@@ -18,7 +18,8 @@ from deployment_toolkit.deploying.loading import is_running, load_and_check
 from deployment_toolkit.deploying.model_repository import RepositoryOptions, add_model
 from deployment_toolkit.errors import BackendError, DeploymentError, InferenceError
 from deployment_toolkit.files.atomic import remove, require_writable, write_text
-from deployment_toolkit.options.params import Plugin, add_dataclass, from_args
+from deployment_toolkit.options.params import add_dataclass, from_args
+from deployment_toolkit.options.plugins import Plugin
 from deployment_toolkit.triton_inference_runner.base import NO_PROCESS
 from deployment_toolkit.triton_server.model_processes import load_anew
 from navigator.deployments import MADE, Choice, ConfigOptions, Sources, find_choices

@@ -13,6 +13,7 @@ from deployment_toolkit.core import Array, Batch, Prediction
 from deployment_toolkit.errors import ProcessError
 from deployment_toolkit.process import run
 from deployment_toolkit.rows.dump import DumpFormat, DumpOptions, DumpWriter
+from tests.original_dump import Sections, write_original_dump
 
 ROWS = 1000
 IDS = np.arange(ROWS, dtype=np.int32) // 5
@@ -71,6 +72,27 @@ def test_dumps_that_agree_pass_the_gate(tmp_path: Path, gate: Gate) -> None:
     assert rows[2]["max_abs_diff"] == "0.0"
     again = [dumps[0], write(tmp_path / "again" / "grpc")]
     assert [row["name"] for row in gate(*again)[2]] == ["reference", *map(str, again)]
+
+
+def test_every_batch_of_a_dump_of_the_original_is_compared(tmp_path: Path, gate: Gate) -> None:
+    wrong = SCORES.copy()
+    wrong[[300, 999]] += np.float32(0.25)
+    for name, scores in (("same", SCORES), ("other", wrong)):
+        cuts = [slice(start, start + 128) for start in range(0, ROWS, 128)]
+        batches: list[Sections] = [
+            {
+                "ids": {"ids": IDS[s]},
+                "outputs": {"wide_deep_model": scores[s, None]},
+                "labels": {"wide_deep_model": CLICKS[s, None]},
+            }
+            for s in cuts
+        ]
+        write_original_dump(tmp_path / name, batches)
+    assert gate(tmp_path / "same", options=("--max-metric-loss", "map12=0"))[0] == 0
+    code, line, rows = gate(tmp_path / "same", tmp_path / "other")
+    assert code == 1
+    assert "other: 2 of 1000 rows differ" in line and "row 999 " in line and "row 300 " in line
+    assert [row["rows"] for row in rows] == ["1000"] * 3
 
 
 def test_rows_out_of_tolerance_are_counted_and_the_worst_named(tmp_path: Path, gate: Gate) -> None:

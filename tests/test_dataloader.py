@@ -9,7 +9,8 @@ import pytest
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import DataloaderModule
 from deployment_toolkit.errors import DataError, UsageError
-from deployment_toolkit.options.params import Plugin, keywords_for, load_module, make_parser, parse_with_plugins
+from deployment_toolkit.options.params import keywords_for, make_parser
+from deployment_toolkit.options.plugins import Plugin, load_module, parse_with_plugins
 from widedeep.features.outbrain import outbrain_spec
 from widedeep.features.spec import Feature, FeatureSpec
 

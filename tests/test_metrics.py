@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import MetricsModule
 from deployment_toolkit.errors import DataError, UsageError
-from deployment_toolkit.options.params import load_module
+from deployment_toolkit.options.plugins import load_module
 
 module = load_module(ROOT / "metrics.py", MetricsModule)
 OUTPUT = "wide_deep_model"

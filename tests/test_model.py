@@ -9,7 +9,8 @@ import pytest
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import ModelModule
 from deployment_toolkit.errors import ModelError, UsageError
-from deployment_toolkit.options.params import Plugin, load_module, make_parser, parse_with_plugins, select_keywords
+from deployment_toolkit.options.params import make_parser, select_keywords
+from deployment_toolkit.options.plugins import Plugin, load_module, parse_with_plugins
 from deployment_toolkit.rows.sample import random_rows
 from widedeep.features.options import NetworkOptions
 from widedeep.features.outbrain import outbrain_spec

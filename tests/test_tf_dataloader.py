@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pytest
 import tensorflow as tf
 
 from deployment_toolkit.errors import DataError
-from tf_dataloader import data_errors, train_input_fn
+from tf_dataloader import data_errors, eval_input_fn, train_input_fn
+from widedeep.data.parquet import ParquetDataset
 from widedeep.features.outbrain import outbrain_spec
 
 WriteParquet = Callable[..., Path]
@@ -72,3 +74,25 @@ def test_wrong_value_in_training_data_is_reported_with_its_row(tmp_path: Path, w
         data_errors(),
     ):
         list(dataset)
+
+
+def test_rows_of_files_are_read_in_their_order(tmp_path: Path, write_parquet: WriteParquet) -> None:
+    folder = tmp_path / "copy [1]"
+    paths = [write_parquet(folder / f"part_{name}.parquet", rows, seed=rows) for name, rows in (("b", 250), ("a", 80))]
+    dataset = eval_input_fn(files_path=list(map(str, paths)), records_batch_size=100)
+    batches = list(dataset)
+    assert len(dataset) == 4
+    spec = outbrain_spec()
+    x = [{name: tensor.numpy() for name, tensor in x.items()} for x, _, _ in batches]
+    assert [spec.model_spec.check_inputs(batch) for batch in x] == [100, 100, 100, 30]
+    source = [batch for path in paths for batch in ParquetDataset(glob.escape(str(path)), spec).batches(1000)]
+    found = [np.concatenate([batch[part].numpy() for batch in batches]) for part in (1, 2)]
+    assert found[0].tolist() == [row for batch in source for row in batch.y["clicked"].tolist()]
+    assert found[1].tolist() == [number for batch in source for number in batch.ids.tolist()]
+
+
+def test_rows_of_files_have_the_specification_of_their_folder(tiny_folder: Path) -> None:
+    ((x, y, ids),) = eval_input_fn([tiny_folder / "rows.parquet"], 1000)
+    assert (sorted(x), y.shape, ids.shape) == (["ad", "ad_age", "price", "tags", "zone"], (700, 1), (700,))
+    with pytest.raises(DataError, match="eval_input_fn got no files"):
+        eval_input_fn([], 1000)

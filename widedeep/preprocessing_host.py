@@ -12,7 +12,9 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 
 from deployment_toolkit import python_host
+from deployment_toolkit.core import ModelSpec
 from deployment_toolkit.errors import DeploymentError
+from deployment_toolkit.rows.valid_values import ValidValues
 from widedeep.features.spec import load_feature_spec
 from widedeep.preprocessing.raw_features import FEATURE_SPEC, WORKFLOW, load_raw_features
 
@@ -23,7 +25,7 @@ class TritonPythonModel(python_host.TritonPythonModel):
     def initialize(self, args: dict[str, str]) -> None:
         """Loads the workflow and the specification in the model's version folder."""
         folder = Path(args["model_repository"]) / args["model_version"]
-        self._ranged = []  # every id has a bucket
+        self._valid = ValidValues(ModelSpec((), ()), finite=False)  # every value of a raw feature is one
         try:
             self._session = load_raw_features(folder / WORKFLOW, load_feature_spec(folder / FEATURE_SPEC))
         except DeploymentError as error:

@@ -20,14 +20,8 @@ from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Array, Arrays, Batch, MetricsModule
 from deployment_toolkit.errors import require_options_at_least
 from deployment_toolkit.files.atomic import replace_when_complete, require_free_space
-from deployment_toolkit.options.params import (
-    add_dataclass,
-    from_args,
-    load_module,
-    make_parser,
-    option,
-    run_entry_point,
-)
+from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
+from deployment_toolkit.options.plugins import load_module
 from deployment_toolkit.progress import progress_bar
 from widedeep.data.dataset_folder import DatasetFolder
 from widedeep.data.parquet import ParquetDataset

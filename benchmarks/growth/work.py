@@ -18,14 +18,8 @@ import numpy as np
 
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Array, Arrays, Batch, MetricsModule, Prediction, TensorSpec
-from deployment_toolkit.options.params import (
-    add_dataclass,
-    from_args,
-    load_module,
-    make_parser,
-    option,
-    run_entry_point,
-)
+from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
+from deployment_toolkit.options.plugins import load_module
 from deployment_toolkit.process_memory import peak_rss_bytes
 from deployment_toolkit.rows.correctness import dump_metrics
 from deployment_toolkit.rows.dump import Dump, DumpOptions, DumpWriter

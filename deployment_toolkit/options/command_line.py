@@ -7,15 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from deployment_toolkit.contracts.calculators import require_calculator
+from deployment_toolkit.contracts.dataloaders import PluginStream
 from deployment_toolkit.core import DataloaderModule, MetricsModule, ModelModule
-from deployment_toolkit.options.params import (
-    Plugin,
-    add_dataclass,
-    from_args,
-    keywords_for,
-    make_parser,
-    parse_with_plugins,
-)
+from deployment_toolkit.options.params import add_dataclass, from_args, keywords_for, make_parser
+from deployment_toolkit.options.plugins import Plugin, call_plugin, parse_with_plugins
 
 if TYPE_CHECKING:
     import argparse
@@ -24,14 +20,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MODEL = Plugin("input-path", ModelModule, "get_model")
-DATALOADER = Plugin("dataloader", DataloaderModule, "get_dataloader_fn")
-METRICS = Plugin("metrics", MetricsModule, "MetricsCalculator")
-
-
-def call_plugin(plugin: Plugin, module: Any, args: argparse.Namespace) -> Any:
-    """Return value of a module's function, called with the options that it takes."""
-    function = getattr(module, plugin.function)
-    return function(**keywords_for(function, args))
+DATALOADER = Plugin("dataloader", DataloaderModule, "get_dataloader_fn", adapted=PluginStream)
+METRICS = Plugin("metrics", MetricsModule, "MetricsCalculator", require=require_calculator)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from typing import Any
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.options.argument_types import Values
 from deployment_toolkit.options.located_yaml import Located, load_yaml, nearest
-from deployment_toolkit.options.params import OneLineParser, Plugin, add_plugins, options_of
+from deployment_toolkit.options.params import OneLineParser, options_of
+from deployment_toolkit.options.plugins import Plugin, add_plugins
 
 _TENSOR_KEYS = {"name", "shape", "dtype"}
 

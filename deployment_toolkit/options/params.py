@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import gc
-import importlib.util
 import inspect
 import logging
 import os
@@ -15,18 +14,17 @@ import sys
 import threading
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from types import ModuleType
 from typing import Any, TypeVar
 
-from deployment_toolkit.core import ArgparserModule
-from deployment_toolkit.errors import DeploymentError, ModelError, UsageError, host_problem
+from deployment_toolkit.errors import DeploymentError, UsageError, host_problem
 from deployment_toolkit.interrupts import EXIT_CODE, answer_interrupts
 from deployment_toolkit.options.argument_types import argparse_type
+from deployment_toolkit.options.switch import Switch
 
 T = TypeVar("T")
 _MOMENT_S = 0.05
 _GARBAGE_THRESHOLD = 50_000  # objects
+_NAMED_PARAMETERS = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 def option(
@@ -53,13 +51,16 @@ def add_dataclass(parser: argparse.ArgumentParser, cls: type) -> None:
 
 
 def add_function(parser: argparse.ArgumentParser, function: Callable[..., Any]) -> None:
-    """Adds an option per keyword-only parameter of a plug-in's function or class; options that the parser already has
-    are shared."""
+    """Adds an option per parameter of a plug-in's function or class; options that the parser already has are shared. A
+    parameter without annotation has its default's type, or str."""
     hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
     for name, parameter in inspect.signature(function).parameters.items():
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and not _has(parser, name):
+        if parameter.kind in _NAMED_PARAMETERS and not _has(parser, name) and parser.get_default(name) is None:
             default = dataclasses.MISSING if parameter.default is inspect.Parameter.empty else parameter.default
-            _add(parser, name, hints.get(name, str), default, {"help": f"{name.replace('_', ' ')} of the plug-in"})
+            hint = hints.get(name, str if default in (dataclasses.MISSING, None) else type(default))
+            action = {"action": Switch} if hint is bool else {}
+            help = f"{name.replace('_', ' ')} of the plug-in"
+            _add(parser, name, hint, default, {"help": help, **action})
 
 
 def from_args(cls: type[T], args: argparse.Namespace) -> T:
@@ -79,80 +80,6 @@ def select_keywords(function: Callable[..., Any], values: Mapping[str, Any]) -> 
         return dict(values)
     names = {parameter.name for parameter in parameters}
     return {name: value for name, value in values.items() if name in names}
-
-
-def load_module(path: Path | str, protocol: type[Any]) -> Any:
-    """Imports a user's module from its path and checks it against a Protocol.
-
-    Raises ModelError if there is no such file, if a package that it imports is missing, or if it does not define a name
-    of the Protocol.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ModelError(f"there is no module at {path}: give the path of a Python file")
-    name = f"plugin:{path.resolve()}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path.resolve())
-        if spec is None or spec.loader is None:
-            raise ModelError(f"{path} is not a Python module: give the path of a .py file")
-        module = sys.modules[name] = importlib.util.module_from_spec(spec)
-        try:
-            spec.loader.exec_module(module)
-        except BaseException as error:
-            del sys.modules[name]
-            if isinstance(error, ImportError):
-                raise ModelError(f"{path} can't be imported: {error}; install what it needs") from error
-            raise
-    module = sys.modules[name]
-    _check_names(module, path, protocol)
-    return module
-
-
-@dataclasses.dataclass(frozen=True)
-class Plugin:
-    """A module given by path to the option ``name``; the keyword options of its ``function`` join the command line."""
-
-    name: str
-    protocol: type[Any]
-    function: str
-
-
-def add_plugins(parser: argparse.ArgumentParser, argv: Sequence[str], plugins: Sequence[Plugin]) -> dict[str, Any]:
-    """Adds the options of the modules that a command line names; returns the modules by option name."""
-    first = OneLineParser(prog=parser.prog, add_help=False, allow_abbrev=False)
-    for plugin in plugins:
-        first.add_argument(f"--{plugin.name}", dest=plugin.name)
-    paths = vars(first.parse_known_args(argv)[0])
-    modules = {
-        plugin.name: load_module(paths[plugin.name], plugin.protocol) for plugin in plugins if paths[plugin.name]
-    }
-    for plugin in plugins:
-        if plugin.name in modules:
-            if isinstance(modules[plugin.name], ArgparserModule):
-                modules[plugin.name].update_argparser(parser)
-            add_function(parser, getattr(modules[plugin.name], plugin.function))
-    return modules
-
-
-def parse_with_plugins(
-    parser: argparse.ArgumentParser, argv: Sequence[str], plugins: Sequence[Plugin]
-) -> tuple[argparse.Namespace, dict[str, Any]]:
-    """Parses a command line with the options of the parser and of the modules that it names.
-
-    Returns the options and the loaded modules by option name. ``--ignore-unknown-parameters`` drops unknown options.
-    """
-    modules = add_plugins(parser, argv, plugins)
-    args, unknown = parser.parse_known_args(argv)
-    if unknown and not getattr(args, "ignore_unknown_parameters", False):
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    return args, modules
-
-
-def _check_names(module: ModuleType, path: Path, protocol: type[Any]) -> None:
-    wanted = [name for name in vars(protocol) if not name.startswith("_") and callable(vars(protocol)[name])]
-    missing = [name for name in wanted if not callable(getattr(module, name, None))]
-    if missing:
-        raise ModelError(f"{path} does not define {', '.join(missing)}: it can't be used as a {protocol.__name__}")
 
 
 class OneLineParser(argparse.ArgumentParser):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from deployment_toolkit.contracts.calculators import PluginCalculator
 from deployment_toolkit.core import Arrays, MetricsCalculator, Prediction
 from deployment_toolkit.errors import ToleranceError
 from deployment_toolkit.rows.dump import Dump
@@ -31,10 +32,11 @@ class DumpComparison:
 
 
 def dump_metrics(calculator: MetricsCalculator, dump: Dump) -> dict[str, float]:
-    """Metrics of a dump, computed by a new calculator."""
+    """Metrics of a dump, computed by a new calculator of this project's contract or the original's."""
+    plugin = PluginCalculator(calculator)
     for prediction in dump.predictions():
-        calculator.update(prediction.batch.ids, prediction.y_pred, prediction.batch.x, prediction.batch.y)
-    return dict(calculator.metrics)
+        plugin.update(prediction)
+    return plugin.metrics
 
 
 def why_undefined(calculator: object, metric: str) -> str:
@@ -85,10 +87,12 @@ def _asked(rows: int | None) -> str:
 
 
 def _other_rows(ours: Prediction, theirs: Prediction, first_row: int) -> str | None:
-    """Phrase about ids or labels that differ, so that the rows are different ones; None if they are equal."""
+    """Phrase about ids or labels that differ, so that the rows are different ones; None if they are equal. The name of
+    an only label does not matter: the original's dataloaders give it the output's."""
     pairs: list[Arrays] = []
+    other_name = len(ours.batch.y) == len(theirs.batch.y) == 1 and ours.batch.y.keys() != theirs.batch.y.keys()
     for prediction in (ours, theirs):
-        labels = {f"label {name}": array for name, array in prediction.batch.y.items()}
+        labels = {"label" if other_name else f"label {name}": array for name, array in prediction.batch.y.items()}
         pairs.append({"id": prediction.batch.ids} | labels)
     if pairs[0].keys() != pairs[1].keys():
         return f"labels {sorted(ours.batch.y)} instead of {sorted(theirs.batch.y)}"

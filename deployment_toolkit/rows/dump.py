@@ -16,17 +16,9 @@ from deployment_toolkit.files.scratch import entries
 from deployment_toolkit.options.params import option
 from deployment_toolkit.progress import progress_bar
 from deployment_toolkit.rows.batches import exact_batches
-from deployment_toolkit.rows.dump_files import (
-    SECTIONS,
-    DumpFiles,
-    DumpSource,
-    JsonFiles,
-    JsonSource,
-    NpyFiles,
-    NpySource,
-    is_dump_entry,
-)
-from deployment_toolkit.rows.dump_requests import Requests, RequestsWriter
+from deployment_toolkit.rows.dump_files import SECTIONS, DumpFiles, DumpSource, NpyFiles, NpySource
+from deployment_toolkit.rows.dump_json import JsonFiles, JsonSource, is_json_dump_file
+from deployment_toolkit.rows.dump_requests import REQUESTS_FILE, Requests, RequestsWriter
 
 logger = logging.getLogger("dump")
 
@@ -34,8 +26,8 @@ _READ_ROWS = 65_536
 
 
 class DumpFormat(Mnemonic):
-    """File format of a dump. ``npy``: an array per tensor, readable with ``numpy.load``; ``json``: a text file per
-    batch."""
+    """File format of a dump. ``npy``: an array per tensor, readable with ``numpy.load``; ``json``: text, as the
+    original's."""
 
     NPY = "npy"
     JSON = "json"
@@ -114,14 +106,16 @@ class Dump:
             )
         self.path = path
         self.name = path.resolve().name
-        is_json = next(path.glob("ids-*.json"), None) is not None
+        is_json = any(is_json_dump_file(item) for item in path.iterdir())
+        if is_json and any((path / section).is_dir() for section in SECTIONS):
+            raise DataError(f"dump {path} holds files of two dumps, in JSON and npy: make the dump again")
         self._source: DumpSource = JsonSource(path) if is_json else NpySource(path)
         self.rows = self._source.rows
         self.sections = self._source.sections
         self.requests = Requests(path, self.rows)
         missing = [section for section in ("ids", "outputs") if section not in self.sections]
         if missing:
-            raise DataError(f"dump {path} has no {' and no '.join(missing)}: make the dump again")
+            raise DataError(f"dump {path} has no {' and no '.join(missing)}: {_remedy(path)}")
 
     def predictions(self, batch_size: int = _READ_ROWS) -> Iterator[Prediction]:
         """Yields the rows in order, ``batch_size`` at a time, in constant memory. Inputs and labels that were not
@@ -159,11 +153,23 @@ def write_predictions(session: Session, dataloader_fn: DataloaderFn, options: Du
     return rows
 
 
+def _remedy(path: Path) -> str:
+    pickled = next(iter(sorted(path.glob("*.pkl"))), None)
+    if pickled is None:
+        return "make the dump again"
+    return f"{pickled.name} is a pickle, which may run any code when it is read: write the dump as JSON"
+
+
 def _check_replaceable(path: Path) -> None:
     if not path.exists():
         return
     if not path.is_dir():
         raise UsageError(f"--output-dir {path} is a file: name a folder")
-    foreign = next((item for item in entries(path) if not is_dump_entry(item)), None)
+    foreign = next((item for item in entries(path) if not _is_dump_entry(item)), None)
     if foreign is not None:
         raise UsageError(f"--output-dir {path} holds {foreign.name}, which is no dump: name a new or empty folder")
+
+
+def _is_dump_entry(path: Path) -> bool:
+    """True if a dump may contain a file or folder of this name."""
+    return path.name in (*SECTIONS, REQUESTS_FILE) or is_json_dump_file(path)

@@ -1,7 +1,7 @@
-"""Writers and readers of the two dump formats.
+"""What writers and readers of a dump have in common, and those of the format npy.
 
 npy:  ``<section>/<tensor>.npy``, one array of all rows per tensor, the tensor's name percent-encoded
-json: ``<section>-<first row, 12 digits>.json``, one file per batch, ``{"data": [{tensor: {content, shape, dtype}}]}``
+json: ``<section>-<first row, 12 digits>.json`` (``dump_json.py``)
 
 The sections are ids, outputs, labels and inputs; a reader's arrays are named ``<section>/<tensor>``. The folder also
 has ``requests.json`` (``dump_requests.py``).
@@ -9,8 +9,6 @@ has ``requests.json`` (``dump_requests.py``).
 
 from __future__ import annotations
 
-import json
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,12 +19,10 @@ import numpy as np
 
 from deployment_toolkit.core import Array, Arrays
 from deployment_toolkit.errors import DataError
-from deployment_toolkit.rows.dump_requests import REQUESTS_FILE
 
 npy: Any = np.lib.format  # numpy leaves these functions without types
 
 SECTIONS = ("ids", "outputs", "labels", "inputs")
-_JSON_NAME = re.compile(rf"({'|'.join(SECTIONS)})-([0-9]{{12}})\.json")
 
 
 class DumpFiles(ABC):
@@ -100,28 +96,6 @@ class _NpyFile:
         npy.write_array_header_1_0(self._file, header)
 
 
-class JsonFiles(DumpFiles):
-    """Writer of a file per section and batch, in the layout that perf_analyzer reads."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self._rows = 0
-
-    def write(self, arrays: Arrays) -> None:
-        sections: dict[str, dict[str, Any]] = {}
-        for key, array in arrays.items():
-            section, name = key.split("/", 1)
-            entry = {"content": array.reshape(-1).tolist(), "shape": list(array.shape), "dtype": str(array.dtype)}
-            sections.setdefault(section, {})[name] = entry
-        for section, tensors in sections.items():
-            with (self._folder / f"{section}-{self._rows:012d}.json").open("w") as file:
-                json.dump({"data": [tensors]}, file)
-        self._rows += len(arrays["ids/ids"])
-
-    def close(self) -> None:
-        """Does nothing: every file is complete already."""
-
-
 class DumpSource(ABC):
     """Reader of a folder's batches: ``rows`` in total, with these ``sections``."""
 
@@ -181,55 +155,3 @@ def _read_npy_rows(
     with path.open("rb") as file:
         file.seek(data_start + row * row_bytes)
         return np.frombuffer(file.read(count * row_bytes), dtype).reshape(count, *row_shape)
-
-
-class JsonSource(DumpSource):
-    """Reader of JSON files. Raises DataError if the sections' batches differ; while reading, if a file can't be read or
-    a row is missing."""
-
-    def __init__(self, folder: Path) -> None:
-        self._batches: dict[int, dict[str, Path]] = {}
-        names = [(path, _JSON_NAME.fullmatch(path.name)) for path in sorted(folder.iterdir())]
-        for path, match in names:
-            if match:
-                self._batches.setdefault(int(match[2]), {})[match[1]] = path
-        self.sections = frozenset(section for paths in self._batches.values() for section in paths)
-        for row, paths in self._batches.items():
-            if paths.keys() != self.sections:
-                missing = sorted(self.sections - paths.keys())
-                raise DataError(f"dump {folder}: {missing} of row {row} on are missing: make the dump again")
-        self._batches = dict(sorted(self._batches.items()))
-        last = next(reversed(self._batches), 0)
-        self.rows = last + (len(next(iter(self._read(last).values()))) if self._batches else 0)
-
-    def chunks(self, rows: int) -> Iterator[Arrays]:
-        expected = 0
-        for row, paths in self._batches.items():
-            arrays = self._read(row)
-            lengths = {key: len(array) for key, array in arrays.items()}
-            if row != expected or len(set(lengths.values())) != 1:
-                raise DataError(
-                    f"dump {next(iter(paths.values()))}: unequal numbers of rows {lengths}, or rows missing "
-                    f"from {expected} on: make the dump again"
-                )
-            expected += next(iter(lengths.values()))
-            yield arrays
-
-    def _read(self, row: int) -> Arrays:
-        arrays: Arrays = {}
-        for section in SECTIONS:
-            if section in self._batches[row]:
-                path = self._batches[row][section]
-                try:
-                    tensors = json.loads(path.read_text())["data"][0]
-                    for name, entry in tensors.items():
-                        array = np.array(entry["content"], entry["dtype"]).reshape(entry["shape"])
-                        arrays[f"{section}/{name}"] = array
-                except (ValueError, KeyError, TypeError, IndexError, OSError) as error:
-                    raise DataError(f"{path} can't be read as a dump: {error}; make the dump again") from error
-        return arrays
-
-
-def is_dump_entry(path: Path) -> bool:
-    """True if a dump may contain a file or folder of this name."""
-    return path.name in (*SECTIONS, REQUESTS_FILE) or _JSON_NAME.fullmatch(path.name) is not None

@@ -16,14 +16,8 @@ from deployment_toolkit.core import Array, Arrays, DataloaderModule, ModelModule
 from deployment_toolkit.errors import require_options_at_least
 from deployment_toolkit.files.atomic import replace_when_complete
 from deployment_toolkit.files.patterns import below
-from deployment_toolkit.options.params import (
-    add_dataclass,
-    from_args,
-    load_module,
-    make_parser,
-    option,
-    run_entry_point,
-)
+from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
+from deployment_toolkit.options.plugins import load_module
 
 logger = logging.getLogger("prepare")
 

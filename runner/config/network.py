@@ -18,7 +18,7 @@ _PLACES = {"prepare_data": ("dataset_dir",), "prepare_checkpoint": ("dataset_dir
 @dataclass(frozen=True)
 class NetworkConfig:
     """Plug-ins ``model`` (``get_model``), ``dataloader`` (``get_dataloader_fn``) and ``metrics``
-    (``MetricsCalculator``), Python files next to the configuration, with further options of the first two.
+    (``MetricsCalculator``), Python files next to the configuration, with further options of each.
 
     ``prepare_data`` makes a data set that is missing, ``prepare_checkpoint`` a checkpoint. Each is a command: a Python
     file next to the configuration and its arguments, in which ``{dataset_dir}`` and ``{checkpoint_dir}`` are folders of
@@ -30,6 +30,7 @@ class NetworkConfig:
     metrics: Path
     model_options: dict[str, Any] = field(default_factory=dict)
     dataloader_options: dict[str, Any] = field(default_factory=dict)
+    metrics_options: dict[str, Any] = field(default_factory=dict)
     prepare_data: str | None = None
     prepare_checkpoint: str | None = None
     valid_data: str = "valid/*.parquet"

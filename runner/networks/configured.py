@@ -35,6 +35,10 @@ class ConfiguredNetwork(DeployedNetwork):
         """The key ``dataloader_options``."""
         return option_arguments(self.config.dataloader_options)
 
+    def metrics_options(self) -> list[object]:
+        """The key ``metrics_options``."""
+        return option_arguments(self.config.metrics_options)
+
     def data_stages(self) -> list[PreparationStage]:
         """The command ``prepare_data``, whose product is the whole folder of the data set."""
         return [

@@ -50,6 +50,14 @@ class DeployedNetwork(ABC):
         start: list[object] = ["--dataloader", self.dataloader, "--data-pattern", pattern or self.valid_pattern]
         return [*start, "--batch-size", batch_size, *self.dataloader_options()]
 
+    def metrics_arguments(self) -> list[object]:
+        """Arguments with which a script computes the metrics of dumps."""
+        return ["--metrics", self.metrics, *self.metrics_options()]
+
+    def metrics_options(self) -> list[object]:
+        """Further arguments of ``metrics``."""
+        return []
+
     @abstractmethod
     def model_options(self) -> list[object]:
         """Further arguments of ``model``."""

@@ -59,7 +59,7 @@ def _request_rows(experiment: Experiment) -> list[object]:
 def gate_command(experiment: Experiment, name: str, reference: Path, served: Sequence[Path], csv: Path) -> Command:
     """Dumps of a served model against that of the framework."""
     argv = [
-        *script("check_correctness.py", "--metrics", experiment.network.metrics, "--reference-dump-dir", reference),
+        *script("check_correctness.py", *experiment.network.metrics_arguments(), "--reference-dump-dir", reference),
         *(part for dump in served for part in ("--dump-dir", dump)),
         *_limits(experiment.correctness, reduced=is_reduced(experiment.parameters)),
         *("--csv", csv),

@@ -121,7 +121,7 @@ def correctness(experiment: Experiment) -> list[Command]:
         commands.append(inference_command(experiment, f"inference_{name}", model, name, rows, dumps / name))
     for name in (REFERENCE, *TRANSPORTS):
         argv = [
-            *script("calculate_metrics.py", "--metrics", experiment.network.metrics),
+            *script("calculate_metrics.py", *experiment.network.metrics_arguments()),
             *("--dump-dir", dumps / name, "--csv", experiment.folders.results / f"metrics_{name}.csv"),
         ]
         commands.append(make_command(f"metrics_{name}", argv))

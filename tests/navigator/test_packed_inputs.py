@@ -20,7 +20,7 @@ from deployment_toolkit.core import Arrays, DataloaderModule, EvaluationMode, Fo
 from deployment_toolkit.deploying.model_config import parse_config
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.library.registry import converter, loader
-from deployment_toolkit.options.params import load_module
+from deployment_toolkit.options.plugins import load_module
 from deployment_toolkit.packing import pack, packed_spec
 from deployment_toolkit.rows.dump import Dump
 from deployment_toolkit.triton_performance_runner.options import PerformanceOptions

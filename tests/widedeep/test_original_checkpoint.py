@@ -15,7 +15,7 @@ import tensorflow as tf
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import ModelModule
 from deployment_toolkit.errors import ModelError
-from deployment_toolkit.options.params import load_module
+from deployment_toolkit.options.plugins import load_module
 from deployment_toolkit.rows.sample import random_rows
 from widedeep.features.options import Combiner
 from widedeep.features.spec import Feature, FeatureSpec

@@ -34,7 +34,15 @@ class DatasetFolder:
     def of_pattern(cls, pattern: str) -> DatasetFolder:
         """Data set of a pattern's files: the folder of the files or the folder above, the first with a specification;
         ``<dataset>/valid/*.parquet`` belongs to ``<dataset>``."""
-        files = folder_of(pattern)
+        return cls._near(folder_of(pattern))
+
+    @classmethod
+    def of_file(cls, path: Path) -> DatasetFolder:
+        """Data set of one file, whose path may have any characters."""
+        return cls._near(path.parent)
+
+    @classmethod
+    def _near(cls, files: Path) -> DatasetFolder:
         above = files.parent if files.name else files.resolve().parent
         return next((cls(folder) for folder in (files, above) if cls(folder).spec_path is not None), cls(files))
 

@@ -7,6 +7,7 @@ belong to a model and are not loaded by its graph.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ from deployment_toolkit.errors import ModelError
 from deployment_toolkit.files.atomic import require_free_space
 from deployment_toolkit.files.patterns import plain_name
 from deployment_toolkit.library.base import SPEC_FILE, FrameworkSession, Loader, store_spec, stored_spec
+from deployment_toolkit.library.tensorflow.named_model import NamedModel, named_model
 from deployment_toolkit.library.tensorflow.names import require_names
 from deployment_toolkit.library.tensorflow.packed import PackedFunction
 from deployment_toolkit.library.tensorflow.precision import narrowest
 from deployment_toolkit.library.tensorflow.shapes import batch_shape, row_shape
 from deployment_toolkit.library.tensorflow.to_onnx import write_onnx
-from deployment_toolkit.options.params import load_module, select_keywords
+from deployment_toolkit.options.params import select_keywords
+from deployment_toolkit.options.plugins import call_function, load_module
 
 SIGNATURE = "serving_default"
 
@@ -38,8 +41,8 @@ class KerasLoader(Loader):
     def load(self, path: Path) -> FrameworkSession:
         _set_threads(self._threads)
         module = load_module(path, ModelModule)
-        model, call_fn = module.get_model(**select_keywords(module.get_model, self._options))
-        return KerasSession(model, call_fn, self._value_ranges(module))
+        made = call_function(module.get_model, str(path), select_keywords(module.get_model, self._options))
+        return KerasSession(named_model(made, str(path)), self._value_ranges(module))
 
     def read_spec(self, path: Path) -> ModelSpec:
         return self.load(path).spec
@@ -60,27 +63,26 @@ class TensorFlowSession(FrameworkSession):
         return PackedFunction(self.function, self.spec.inputs)
 
     def infer_impl(self, x: Arrays) -> Arrays:
-        return self._packed(x)
+        """Raises ModelError too if TensorFlow refuses a value."""
+        try:
+            return self._packed(x)
+        except tf.errors.InvalidArgumentError as error:
+            raise ModelError(f"the model can't answer these rows: {_refused(error)}") from error
 
 
 class KerasSession(TensorFlowSession):
-    """A Keras model with dict inputs; ``function`` is its graph, taking the inputs by name."""
+    """A Keras model of a user's module; ``function`` is its graph, taking the inputs by name."""
 
-    def __init__(self, model: Any, call_fn: Callable[[Any], Any], value_ranges: Mapping[str, ValueRange]) -> None:
-        inputs = tuple(
-            TensorSpec(name, tensor.dtype.name, tuple(tensor.shape[1:])) for name, tensor in model.input.items()
-        )
-        require_names(model.input)
-        name = model.output_names[0]
+    def __init__(self, named: NamedModel, value_ranges: Mapping[str, ValueRange]) -> None:
+        require_names(spec.name for spec in named.inputs)
 
         def serve(**x: Any) -> Any:
-            answer = call_fn(x)
-            return answer if isinstance(answer, dict) else {name: answer}
+            return named.answer(x)
 
-        signature = {spec.name: tf.TensorSpec([None, *spec.shape], spec.dtype, spec.name) for spec in inputs}
-        self.model = model
+        signature = {spec.name: tf.TensorSpec(batch_shape(spec.shape), spec.dtype, spec.name) for spec in named.inputs}
+        self.model = named.model
         self.function = tf.function(serve, autograph=False).get_concrete_function(**signature)
-        super().__init__(ModelSpec(inputs, _output_specs(self.function)).with_value_ranges(value_ranges))
+        super().__init__(ModelSpec(named.inputs, _output_specs(self.function)).with_value_ranges(value_ranges))
 
 
 class SavedModelLoader(Loader):
@@ -168,6 +170,17 @@ class OnnxFromSavedModel:
         """Writes the file ``target``."""
         session = SavedModelSession(source)
         write_onnx(session.function, session.spec, target, opset=self._opset)
+
+
+def _refused(error: tf.errors.InvalidArgumentError) -> str:
+    """What TensorFlow refuses, of its many lines."""
+    message = str(error.message)
+    lookup = re.search(r"indices\[[^]]*\] = (-?[0-9]+) is not in \[0, [0-9]+\)", message)
+    if lookup is None:
+        lines = (line.strip() for line in message.splitlines())
+        return next((line for line in lines if line and not line.startswith("Graph execution")), message)
+    padding = " (a GPU answers zeros for the padding -1, a CPU refuses it: leave it out before the lookup)"
+    return f"{lookup[0]}{padding if lookup[1] == '-1' else ''}"
 
 
 def _output_specs(function: Any) -> tuple[TensorSpec, ...]:

@@ -64,12 +64,13 @@ def write_onnx(function: Any, spec: ModelSpec, path: Path, *, opset: int) -> Non
 
 
 def _weights_by_placeholder(function: Any) -> dict[str, Any]:
-    """Variables of a concrete function by the name of their graph node."""
+    """Variables of a concrete function by the name of their graph node, and the numbers that a Keras model keeps as
+    tensors, as the 2.0 of ``2.0 * layer``."""
     variables = {id(variable.handle): variable for variable in function.graph.variables}
     return {
-        internal.op.name: variables[id(external)]
+        internal.op.name: variables.get(id(external), external)
         for external, internal in function.graph.captures
-        if id(external) in variables
+        if id(external) in variables or (internal.dtype.is_numpy_compatible and internal.dtype != tf.string)
     }
 
 

@@ -12,19 +12,16 @@ from typing import Any
 import psutil
 import pytest
 
-from deployment_toolkit.core import Batching, DataloaderModule, Format, ModelModule
-from deployment_toolkit.errors import DataError, ModelError, UsageError
+from deployment_toolkit.core import Batching, Format
+from deployment_toolkit.errors import DataError, UsageError
 from deployment_toolkit.options.params import (
     OneLineParser,
-    Plugin,
     add_dataclass,
     add_function,
     from_args,
     keywords_for,
-    load_module,
     make_parser,
     option,
-    parse_with_plugins,
     run_entry_point,
 )
 
@@ -79,42 +76,6 @@ def test_help_shows_choices_and_defaults_except_none() -> None:
     assert "--threads THREADS how many --units" in told
 
 
-def plugin(path: Path, text: str) -> Path:
-    path.write_text(text)
-    return path
-
-
-LOADER = """
-def get_dataloader_fn(*, data: str, batch_size: int = 7, threads: int = 0):
-    return lambda: iter([(data, batch_size)])
-"""
-MODEL = """
-def update_argparser(parser):
-    parser.add_argument("--width", type=int, default=3)
-
-def get_model(**values):
-    return values, len
-"""
-
-
-def test_plugins_add_their_options(tmp_path: Path) -> None:
-    loader, model = plugin(tmp_path / "loader.py", LOADER), plugin(tmp_path / "model.py", MODEL)
-    parser = make_parser("")
-    add_dataclass(parser, Options)
-    parser.add_argument("--loader", type=Path)
-    parser.add_argument("--model", type=Path)
-    plugins = [Plugin("loader", DataloaderModule, "get_dataloader_fn"), Plugin("model", ModelModule, "get_model")]
-    argv = f"-p a --loader {loader} --model={model} --data d --width 4 --threads 2"
-    args, modules = parse_with_plugins(parser, argv.split(), plugins)
-
-    function = modules["loader"].get_dataloader_fn
-    assert keywords_for(function, args) == {"data": "d", "batch_size": 7, "threads": 2}
-    assert keywords_for(modules["model"].get_model, args) == vars(args)
-    assert args.width == 4
-    with pytest.raises(UsageError, match="required: --data"):
-        parse_with_plugins(parser, f"-p a --loader {loader}".split(), plugins)
-
-
 def test_option_of_two_plugins_is_shared() -> None:
     def first(*, feature_spec: Path | None = None) -> None: ...
 
@@ -131,33 +92,6 @@ def test_option_of_two_plugins_is_shared() -> None:
         {"feature_spec": Path("a.yaml")},
         Path("a.yaml"),
     )
-
-
-@pytest.mark.parametrize("ignore", [True, False])
-def test_unknown_options_are_refused_or_ignored_by_option(ignore: bool) -> None:
-    parser = make_parser("")
-    parser.add_argument("--ignore-unknown-parameters", action="store_true")
-    argv = ["--nonsense", "1"] + ["--ignore-unknown-parameters"] * ignore
-    if ignore:
-        assert parse_with_plugins(parser, argv, [])[0].ignore_unknown_parameters
-    else:
-        with pytest.raises(UsageError, match="unrecognized arguments: --nonsense 1"):
-            parse_with_plugins(parser, argv, [])
-
-
-def test_module_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"no module at .*none\.py"):
-        load_module(tmp_path / "none.py", ModelModule)
-    with pytest.raises(ModelError, match=r"notes\.txt is not a Python module"):
-        load_module(plugin(tmp_path / "notes.txt", ""), ModelModule)
-    with pytest.raises(ModelError, match=r"model\.py does not define get_dataloader_fn.* DataloaderModule"):
-        load_module(plugin(tmp_path / "model.py", MODEL), DataloaderModule)
-    with pytest.raises(ModelError, match=r"can't be imported: No module named 'no_such_package'; install"):
-        load_module(plugin(tmp_path / "needs.py", "import no_such_package"), ModelModule)
-    with pytest.raises(SyntaxError):  # a bug in the user's module keeps its traceback
-        load_module(plugin(tmp_path / "broken.py", "def ("), ModelModule)
-    mended = plugin(tmp_path / "broken.py", MODEL)
-    assert load_module(mended, ModelModule) is load_module(str(mended), ModelModule)
 
 
 def raising(error: BaseException) -> Any:

@@ -16,7 +16,7 @@ from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import DataloaderModule, Format, MetricsModule, Precision
 from deployment_toolkit.errors import DataError
 from deployment_toolkit.hardware import missing_instructions
-from deployment_toolkit.options.params import load_module
+from deployment_toolkit.options.plugins import load_module
 
 EXAMPLE = ROOT / "examples" / "dcn"
 INT8 = 4  # number of the experiment

@@ -36,6 +36,7 @@ def plain(tmp_path: Path) -> dict[str, Any]:
             "dataloader": "rows.py",
             "dataloader_options": {"columns": ["a", "b"]},
             "metrics": "scores.py",
+            "metrics_options": {"output_used_for_metrics": "f1"},
             "prepare_data": "prepare.py 'made by' {dataset_dir}",
             "prepare_checkpoint": "prepare.py {dataset_dir} --to {checkpoint_dir}",
             "valid_data": "test/*.csv",
@@ -61,6 +62,8 @@ def test_network_has_the_plugins_and_commands_of_its_configuration(plain: dict[s
         *("--input-path", f"{tmp_path}/model.py", "--input-type", "tf-keras", "--checkpoint-dir", str(tmp_path)),
         *("--precision", "fp32", "--cross-layers", "2", "--frozen"),
     ]
+    metrics = [str(part) for part in network.metrics_arguments()]
+    assert metrics == ["--metrics", f"{tmp_path}/scores.py", "--output-used-for-metrics", "f1"]
     data, training = preparation_stages(config, Workspace(tmp_path, "run"))
     assert data.command().argv == (sys.executable, f"{tmp_path}/prepare.py", "made by", str(dataset))
     checkpoint = tmp_path / "checkpoints" / "small" / "checkpoint"

@@ -141,8 +141,8 @@ def test_tables_stored_in_bf16_answer_as_tables_that_are_rounded_when_read(
     wide = convert(source, tmp_path / "wide", Precision.BF16)
     for rows in (1, 7, 600):
         few = {name: array[:rows] for name, array in x.items()}
-        answers = [OpenVinoLoader().load(folder).infer(few)[OUTPUT] for folder in (made, wide)]
-        np.testing.assert_array_equal(*answers)
+        one, other = (OpenVinoLoader().load(folder).infer(few)[OUTPUT] for folder in (made, wide))
+        np.testing.assert_array_equal(one, other)
 
 
 def is_lookup(node: Any) -> bool:

@@ -12,6 +12,7 @@ from deployment_toolkit import packing
 from deployment_toolkit.core import Format
 from deployment_toolkit.errors import ModelError
 from deployment_toolkit.library import registry
+from deployment_toolkit.library.tensorflow.named_model import named_model
 from deployment_toolkit.library.tensorflow.session import KerasSession, SavedModelFromKeras
 from deployment_toolkit.rows.sample import random_rows
 from widedeep.features.spec import Feature, FeatureSpec
@@ -28,7 +29,8 @@ def test_network_of_names_that_are_taken_is_exported_converted_and_packed(tmp_pa
     network = build_network(spec, dict.fromkeys(IDS, 2), hidden_units=(4,))
     save_checkpoint(network, tmp_path / "checkpoint")
     load_checkpoint(network, tmp_path / "checkpoint")
-    session = KerasSession(network.model, lambda x: network.model(x, training=False), spec.value_ranges)
+    made = (network.model, lambda x: network.model(x, training=False))
+    session = KerasSession(named_model(made, "model.py"), spec.value_ranges)
     x = random_rows(spec.model_spec, 5, seed=1)
     expected = session.infer(x)["wide_deep_model"]
     paths = {Format.TF_SAVEDMODEL: tmp_path / "exported.savedmodel", Format.ONNX: tmp_path / "converted.onnx"}
@@ -47,4 +49,4 @@ def test_name_that_tensorflow_can_not_take_is_refused(name: str) -> None:
     x = tf.keras.Input((1,), name=name)
     model = tf.keras.Model({name: x}, tf.keras.layers.Dense(1)(x))
     with pytest.raises(ModelError, match=f"TensorFlow can't take an input named {name}, a word of Python's: give"):
-        KerasSession(model, model, {})
+        KerasSession(named_model((model, model), "model.py"), {})

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -149,3 +150,13 @@ def test_precision_of_a_savedmodel_is_its_narrowest_dtype(dtype: str, narrowest:
     module.serve = tf.function(serve, input_signature=[tf.TensorSpec([None, 1], tf.float32, "x")])
     tf.saved_model.save(module, str(tmp_path / "model"), signatures=module.serve)
     assert SavedModelLoader().precision(tmp_path / "model") is narrowest
+
+
+@pytest.mark.parametrize(("number", "hint"), [(-1, " (a GPU answers zeros for the padding"), (9, "$")])
+def test_id_that_tensorflow_refuses_is_one_line(number: int, hint: str, tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(TWO_OUTPUTS[: TWO_OUTPUTS.index("def get_value_ranges")])
+    session = KerasLoader().load(tmp_path / "model.py")
+    hint = re.escape(hint) if hint != "$" else hint
+    with pytest.raises(ModelError, match=rf"rows: indices\[1,0\] = {number} is not in \[0, 4\){hint}") as raised:
+        session.infer(X | {"b": np.array([[0], [number]], np.int32)})
+    assert "\n" not in str(raised.value)

@@ -1,0 +1,67 @@
+"""Batches of a user's dataloader, of this project's contract or the original's, in one form.
+
+Both yield ``(ids, x, y)``. The original's may give ids as a list, no labels as None, and tensors of a framework; its
+labels have the names of outputs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from deployment_toolkit.core import Array, Arrays
+from deployment_toolkit.errors import DataError, ModelError
+
+# TensorFlow keeps the text of an error that was raised while it read a data set, not the error.
+_OWN_ERROR = re.compile(r"\bDataError: (.*)")
+
+
+class PluginStream:
+    """Batches of ``dataloader_fn``, the return value of ``get_dataloader_fn`` of the module ``where``.
+
+    A call yields (ids [B], {input: [B, ...]}, {label: [B, ...]}), numpy arrays, from the start. ``num_rows`` is the
+    number of rows, None if the dataloader doesn't say. Raises ModelError at once if ``dataloader_fn`` is no function,
+    and while streaming for anything but such batches.
+    """
+
+    def __init__(self, dataloader_fn: Any, where: str) -> None:
+        if not callable(dataloader_fn):
+            raise ModelError(
+                f"get_dataloader_fn of {where} returned {_kind(dataloader_fn)}: a function is wanted that yields "
+                "(ids, x, y)"
+            )
+        self._dataloader_fn: Callable[[], Any] = dataloader_fn
+        self._where = where
+        self.num_rows: int | None = getattr(dataloader_fn, "num_rows", None)
+
+    def __call__(self) -> Iterator[tuple[Array, Arrays, Arrays]]:
+        try:
+            for batch in self._dataloader_fn():
+                yield self._plain(batch)
+        except Exception as error:
+            own = _OWN_ERROR.search(str(error))
+            if own is None:
+                raise
+            raise DataError(own[1]) from error
+
+    def _plain(self, batch: Any) -> tuple[Array, Arrays, Arrays]:
+        if not isinstance(batch, tuple | list) or len(batch) != 3:
+            raise ModelError(f"the dataloader of {self._where} yields {_kind(batch)}: (ids, x, y) is wanted")
+        ids, x, y = batch
+        return np.asarray(ids), self._arrays("x", x), {} if y is None else self._arrays("y", y)
+
+    def _arrays(self, part: str, tensors: Any) -> Arrays:
+        if not isinstance(tensors, Mapping):
+            raise ModelError(
+                f"the dataloader of {self._where} yields {_kind(tensors)} as {part}: {{name: array}} is wanted"
+            )
+        return {name: np.asarray(tensor) for name, tensor in tensors.items()}
+
+
+def _kind(found: object) -> str:
+    if isinstance(found, tuple | list):
+        return f"a {type(found).__name__} of {len(found)}"
+    return "None" if found is None else f"a {type(found).__name__}"
