@@ -25,6 +25,7 @@ MOST_GENERATIONS_OF_PAGES, MOST_GENERATIONS_OF_ADS = 11, 24
 CAMPAIGNS, ADVERTISERS = 1_000, 250
 PUBLISHERS, SOURCES, THEMES = 400, 1_500, 20
 LARGEST_AD_ID, LARGEST_DOCUMENT_ID = 349_000, 1_800_000
+LONGEST_AGE_DAYS = 40 * 365  # of a document, when the first display is shown
 PLATFORMS = 3
 
 _FREQUENT_COUNTRIES = ("US", "CA", "GB", "AU", "IN", "ZA", "DE", "PH", "SG", "NZ", "IE", "MY")
@@ -197,7 +198,7 @@ def _entity_confidences(rng: np.random.Generator, documents: int, width: int) ->
 
 def _publish_times(rng: np.random.Generator, documents: int) -> Array:
     """Draws publication times: mostly weeks before the clicks, some years before, some after; a third is unknown."""
-    age_days = rng.lognormal(3.0, 1.8, documents) - 5.0
+    age_days = np.minimum(rng.lognormal(3.0, 1.8, documents), LONGEST_AGE_DAYS) - 5.0
     seconds = np.round((EPOCH_MS - age_days * DAY_MS) / 1000)
     return np.where(rng.random(documents) < 0.33, np.nan, seconds * 1000)
 

@@ -91,11 +91,12 @@ def test_validation_meets_ads_that_training_has_not_seen(displays: int) -> None:
     assert unseen.mean() == pytest.approx(0.25, abs=0.06)
 
 
-def test_numbers_of_ads_and_documents_stay_below_the_cardinalities() -> None:
+def test_large_world_stays_within_the_default_cardinalities_and_plausible_times() -> None:
     world = make_world(np.random.default_rng(5), 10_000_000)
     assert len(world.ad_id) <= ONEHOT["ad_id"][0]
     assert len(world.document_id) <= ONEHOT["document_id"][0]
     assert len(np.unique(world.ad_document)) <= ONEHOT["document_id_promo"][0]
+    assert np.nanmin(world.publish_ms) > 0
 
 
 def test_confidences_have_the_real_distribution(raw_dir: Path) -> None:
