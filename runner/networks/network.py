@@ -9,6 +9,7 @@ from pathlib import Path
 
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Format
+from deployment_toolkit.files.mounts import mount_points
 from deployment_toolkit.files.scratch import entries
 from runner.command import Command
 
@@ -76,8 +77,9 @@ class DeployedNetwork(ABC):
 
 
 def is_there(path: Path) -> bool:
-    """True for a file, and for a folder that holds something, as an empty mount point does not."""
-    return bool(entries(path)) if path.is_dir() else path.exists()
+    """True for what is there, except an empty folder that is a mount point or behind a link: it waits for content."""
+    waits = path.is_dir() and (path.is_symlink() or path.resolve() in mount_points()) and not entries(path)
+    return path.exists() and not waits
 
 
 def relative(path: Path) -> str:

@@ -50,12 +50,14 @@ def test_data_folder_may_have_the_letters_of_patterns(plain: dict[str, Any], tmp
     assert find_files([network.train_pattern]) == [config.dataset_dir / "train" / "part.parquet"]
 
 
-def test_empty_folder_counts_as_missing(plain: dict[str, Any], tmp_path: Path) -> None:
+def test_empty_disk_counts_as_missing(plain: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(plain))
     workspace = Workspace(tmp_path, "run")
     *_, training = preparation_stages(load_config(path), workspace)
-    training.product.mkdir(parents=True)  # as for a mounted disk
+    (tmp_path / "disk").mkdir()
+    training.product.parent.mkdir(parents=True)
+    training.product.symlink_to(tmp_path / "disk")
     assert not training.is_done
     (training.product / "checkpoint").touch()
     assert training.is_done
