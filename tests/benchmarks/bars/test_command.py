@@ -107,7 +107,8 @@ def test_models_of_a_run_are_those_that_passed_the_gate_and_were_kept(config_pat
     stages = [
         {"name": "correctness", "experiment": number, "state": state} for number, state in ((1, "ok"), (2, "failed"))
     ]
-    (run / "task.yaml").write_text(yaml.safe_dump({"config": plain, "stages": stages}))
+    record = {"command": "./runner/start_CPU.sh", "started": "2026-01-01", "system": {}, "config": plain}
+    (run / "task.yaml").write_text(yaml.safe_dump({**record, "stages": stages}))
     with pytest.raises(UsageError, match="no models that passed the gate"):
         of_run(config, run)
     for number in (1, 2):
@@ -117,5 +118,5 @@ def test_models_of_a_run_are_those_that_passed_the_gate_and_were_kept(config_pat
     with pytest.raises(UsageError, match="compare tf-savedmodel fp32 with other formats; the models are tf-savedmodel"):
         of_run(config, run)
     stages[1]["state"] = "ok"
-    (run / "task.yaml").write_text(yaml.safe_dump({"config": plain, "stages": stages}))
+    (run / "task.yaml").write_text(yaml.safe_dump({**record, "stages": stages}))
     assert [(item.number, item.title) for item in of_run(config, run)] == [(1, "tf-savedmodel fp32"), (2, "onnx fp32")]
