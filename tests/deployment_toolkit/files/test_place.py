@@ -117,8 +117,9 @@ def test_own_folder_below_one_of_another_user_is_filled(tmp_path: Path) -> None:
     own = tmp_path / "theirs" / "mine"
     own.mkdir(parents=True)
     os.chown(own, NOBODY, NOBODY)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_uid == os.geteuid() and not folder.stat().st_mode & 0o005:
+            folder.chmod(0o755)
     # This user may not read Python's own files, so all is imported before.
     loaded = "import os, sys; import pyarrow.parquet; import deployment_toolkit.files.atomic"
     program = f"{loaded}; os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY}); exec(sys.argv.pop(1))"

@@ -33,7 +33,7 @@ def test_server_access_command_has_a_key_while_it_runs(tmp_path: Path) -> None:
         assert found == (url.pinned, (find_key(ServerUrl.parse(f"http://localhost:{http}")) or found)[1])
         with socket.create_server(("127.0.0.1", http)):
             refused = subprocess.run([*argv, "true"], capture_output=True, text=True, check=False)
-            assert refused.returncode == 1 and f"port {http} of 127.0.0.1 can't be used" in refused.stderr
+            assert refused.returncode == 1 and f"port {http} of 127.0.0.1, for http, can't be used" in refused.stderr
         assert find_key(url) == found
         go_on.write_text("\n")
         assert process.wait(10) == 0
