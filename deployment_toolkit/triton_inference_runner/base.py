@@ -17,7 +17,7 @@ from deployment_toolkit.triton_inference_runner.sized_requests import sized_requ
 from deployment_toolkit.triton_server.remote import TritonServer
 
 NO_PROCESS = "is not healthy"  # from Triton's message about a process of the Python backend that has ended
-_LOAD_AGAIN = ": its process has ended, as when memory runs out; deploy the model again"
+_LOAD_AGAIN = "its process has ended, as when memory runs out; deploy the model again"
 
 logger = logging.getLogger("triton")
 
@@ -117,8 +117,9 @@ class TritonSession:
                 y_pred = response.result(self._response_wait_time_s)
             except InferenceError as error:
                 message = " ".join(str(error).split())
-                remedy = _LOAD_AGAIN if NO_PROCESS in message else ""
-                raise InferenceError(f"batch {number} of {len(batch)} rows: {message}{remedy}") from error
+                if NO_PROCESS in message:
+                    message = f"{message.removesuffix('.')}: {_LOAD_AGAIN}"
+                raise InferenceError(f"batch {number} of {len(batch)} rows: {message}") from error
             except TimeoutError as error:
                 response.abandon()
                 raise InferenceError(

@@ -116,7 +116,7 @@ def docker_server(
         try:
             yield server
         finally:
-            _tell_if_ended(container, log_path)
+            _tell_if_ended(container, log_path, log_start)
             container.stop("SIGTERM", _STOP_GRACE_S)
 
 
@@ -161,8 +161,8 @@ def _handle(container: Container, log_path: Path) -> TritonServer:
     return loopback_server(ports, pid=container.pid, poll=container.poll, log_path=log_path)
 
 
-def _tell_if_ended(container: Container, log_path: Path) -> None:
+def _tell_if_ended(container: Container, log_path: Path, log_start: int) -> None:
     try:
-        log_early_end(container.poll(), log_path)
+        log_early_end(container.poll(), log_path, log_start)
     except ContainerError as error:
         logger.error("%s; the server's log is %s", error, log_path)

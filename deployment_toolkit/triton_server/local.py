@@ -69,12 +69,12 @@ def local_server(
         command = [*stack.enter_context(installation.command()), *repository_options(served, load_method)]
         key = ServerKey.new()
         environment = with_private_options(installation.environment(env, devices), key.server_options)
-        process, server = _start(stack, command, wanted, log_path, timeout_s, environment)
+        process, server, log_start = _start(stack, command, wanted, log_path, timeout_s, environment)
         server.key_file = stack.enter_context(kept_key(key, server.urls))
         try:
             yield server
         finally:
-            log_early_end(process.poll(), log_path)
+            log_early_end(process.poll(), log_path, log_start)
 
 
 def _start(
@@ -84,8 +84,9 @@ def _start(
     log_path: Path,
     timeout_s: float,
     env: Mapping[str, str],
-) -> tuple[Child, TritonServer]:
-    """Starts a ready server; if another process takes a chosen port before the server does, others are chosen."""
+) -> tuple[Child, TritonServer, int]:
+    """Starts a ready server; if another process takes a chosen port before the server does, others are chosen. Also
+    returns the place in its log where its own lines begin, in bytes."""
     for attempt in range(1, _START_ATTEMPTS + 1):
         ports = choose_free(wanted)
         log_start = log_path.stat().st_size if log_path.exists() else 0
@@ -104,7 +105,7 @@ def _start(
                     continue
                 raise ServerError(f"{error}: {what_it_says(log)}; its log is {log_path}") from error
             stack.push(attempt_stack.pop_all())
-            return process, server
+            return process, server, log_start
     raise AssertionError("the last attempt returns or raises")
 
 

@@ -68,10 +68,11 @@ def loopback_server(
     )
 
 
-def log_early_end(code: int | None, log_path: Path) -> None:
-    """Logs that a server ended before it was told to, with its last lines, if it has an exit code."""
+def log_early_end(code: int | None, log_path: Path, log_start: int) -> None:
+    """Logs that a server ended before it was told to, with its last lines, if it has an exit code. ``log_start`` is the
+    place in its log where its own lines begin, in bytes."""
     if code is not None:
-        said = what_it_says(_end_of(log_path))
+        said = what_it_says(_end_of(log_path, log_start))
         logger.error("tritonserver ended by itself, it %s: %s; its log is %s", how_it_ended(code), said, log_path)
 
 
@@ -99,7 +100,7 @@ def what_it_says(log: str) -> str:
     return last_lines("\n".join(errors or lines))
 
 
-def _end_of(log_path: Path) -> str:
+def _end_of(log_path: Path, log_start: int) -> str:
     with log_path.open("rb") as log:
-        log.seek(max(0, log_path.stat().st_size - _END_BYTES))
+        log.seek(max(log_start, log_path.stat().st_size - _END_BYTES))
         return log.read().decode(errors="replace")

@@ -94,11 +94,13 @@ def test_triton_server_command_runs_until_a_signal(adder_repository: Path, tmp_p
 
 
 def test_triton_server_command_ends_with_its_server(adder_repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "server.log").write_text("a line of an earlier server\n")
     with running(adder_repository, tmp_path) as command:
         command.kill_children("tritonserver")
         assert command.process.wait(DEADLINE_S) == 1
     *_, told, last = command.printed().splitlines()
     assert "tritonserver ended by itself, it was killed by SIGKILL" in told and f"its log is {command.log}" in told
+    assert "earlier server" not in told
     assert "the server has ended by itself, see above why: start it again" in last
 
 
