@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import psutil
 
 from deployment_toolkit.machine import SHARED_MEMORY
 from deployment_toolkit.triton_performance_runner.shared_memory import machine_to_itself
+
+_PREFIX = re.compile(r"^(triton_[0-9a-f]{32}_).*$")
 
 
 def regions() -> set[str]:
@@ -23,8 +26,9 @@ def left_by_measurements(*prefixes: str) -> list[str]:
 
 
 def orphaned(names: Iterable[str]) -> list[str]:
-    """Names that no process mentions. A region of a running server is mentioned by its processes."""
-    return [name for name in names if not processes_with(name)]
+    """Names that belong to no running server. Its processes mention a region, or the prefix of its regions: also of one
+    whose process was killed."""
+    return [name for name in names if not processes_with(_PREFIX.sub(r"\1", name))]
 
 
 def processes_with(text: str) -> list[str]:
