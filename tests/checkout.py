@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -55,7 +56,7 @@ def server_by_hand(block: str, folder: Path, env: Env) -> Iterator[None]:
     ready = folder / "ready"
     with (Path(tempfile.gettempdir()) / "triton_default_ports.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        command = ["bash", "-c", f"exec {block} --ready-file {ready}"]
+        command = ["bash", "-c", f"exec {block} --ready-file {shlex.quote(str(ready))}"]
         process = subprocess.Popen(command, cwd=folder, env=env)
         try:
             deadline = time.monotonic() + 180  # the C++ host may have to be compiled

@@ -46,8 +46,8 @@ def _blocks(text: str) -> list[str]:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of this checkout without generated files."""
-    return copy_checkout(tmp_path / "checkout")
+    """A copy of this checkout without generated files, in a folder whose name shells and patterns read otherwise."""
+    return copy_checkout(tmp_path / "it's-[my]-données")
 
 
 def _environment() -> dict[str, str]:
