@@ -52,8 +52,9 @@ def _ms_of_year(year: int) -> int:
     return (datetime.datetime(year, 1, 1) - _1970) // datetime.timedelta(milliseconds=1)
 
 
-# A date is at most as far away as 64-bit nanoseconds reach, the original's type of a time. A number is a time only from
-# 1990 to 2029: there, one of seconds is none of milliseconds, and none of these is a date written as 2016060514.
+# A date farther away than 64-bit nanoseconds reach, the original's type of a time, counts as the nearest one they do:
+# its age is impossible either way, and one such row should not stop millions. A number is a time only from 1990 to 2029:
+# there, one of seconds is none of milliseconds, and none of these is a date written as 2016060514.
 _DATES_MS = (_ms_of_year(1678), _ms_of_year(2262))
 _NUMBERS_MS = (_ms_of_year(1990), _ms_of_year(2030))
 _UNITS_MS = {"seconds": 1e3, "milliseconds": 1.0, "microseconds": 1e-3, "nanoseconds": 1e-6}
@@ -131,12 +132,8 @@ def _instants(texts: pa.Array, place: Place, remedy: str) -> pa.Array:
         times = texts.cast(pa.timestamp("ms")).cast(pa.int64())
     except pa.ArrowInvalid:
         times = _one_by_one(texts, place, remedy)
-    known = times.fill_null(0).to_numpy()
-    outside = (known < _DATES_MS[0]) | (known >= _DATES_MS[1])
-    if outside.any():
-        row = int(np.argmax(outside))
-        raise DataError(f"{place(row, texts[row].as_py())}: years before 1678 and after 2261 can't be right; {remedy}")
-    return times
+    bounded = pc.max_element_wise(times, _DATES_MS[0], skip_nulls=False)
+    return pc.min_element_wise(bounded, _DATES_MS[1], skip_nulls=False)
 
 
 def _one_by_one(texts: pa.Array, place: Place, remedy: str) -> pa.Array:

@@ -82,8 +82,6 @@ def test_display_times_in_seconds_are_those_of_kaggle_without_fractions(raw: Pat
 REFUSED = {
     "05/06/2016": "the year is not first, so day and month could be confused",
     "25.06.2016 10:00": "the year is not first",
-    "0016-06-05 00:00:00": "years before 1678 and after 2261 can't be right",
-    "3016-06-05 00:00:00": "years before 1678 and after 2261 can't be right",
     "2016-02-30 00:00:00": "there is no such day or time",
     "2016-06-05 10:00:00+19:00": "there is no such offset",
     "2016-06-05 10:00:00 EST": "it is no time that can be read",
@@ -119,6 +117,16 @@ def test_display_time_that_nobody_can_mean_is_refused(texts: list[str], message:
     (raw / EVENTS).write_text("\n".join(["display_id,uuid,document_id,timestamp,platform,geo_location", *rows]))
     with pytest.raises(DataError, match=re.escape(f"{raw / EVENTS}: column timestamp holds ") + f".*{message}"):
         join(raw)
+
+
+@pytest.mark.parametrize("year", ["0016", "3016"])
+def test_year_that_nobody_means_gives_an_age_that_counts_as_0(
+    year: str, raw: Path, join: Join, caplog: pytest.LogCaptureFixture
+) -> None:
+    (raw / META).write_text(re.sub(r"(?m),\d{4}-(\d\d-\d\d \S+)$", rf",{year}-\1", (raw / META).read_text()))
+    join(raw)
+    (told,) = [record for record in caplog.records if "ages count as 0" in record.getMessage()]
+    assert told.levelname == "WARNING" and "100.0 % of" in told.getMessage()
 
 
 def test_words_for_unknown_are_unknown() -> None:
