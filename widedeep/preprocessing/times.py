@@ -53,8 +53,8 @@ def _ms_of_year(year: int) -> int:
 
 
 # A date farther away than 64-bit nanoseconds reach, the type that the original gives a time, counts as the nearest that
-# they do reach: its age is impossible either way, and one such row should not stop millions. A number is a time only from
-# 1990 to 2029: there, one of seconds is none of milliseconds, and none of these is a date written as 2016060514.
+# they do reach: its age is impossible either way, and one such row should not stop millions. A number is a time from
+# 1990 to 2029 only: there, one of seconds is none of milliseconds, and none of these is a date written as 2016060514.
 _DATES_MS = (_ms_of_year(1678), _ms_of_year(2262))
 _NUMBERS_MS = (_ms_of_year(1990), _ms_of_year(2030))
 _UNITS_MS = {"seconds": 1e3, "milliseconds": 1.0, "microseconds": 1e-3, "nanoseconds": 1e-6}
