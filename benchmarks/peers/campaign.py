@@ -7,6 +7,7 @@ import contextlib
 import logging
 import math
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,9 @@ class Campaign:
         self._plan, self._sample, self._wrk = plan, sample, wrk
         self._folder, self._environments = folder, environments
         self._bodies: dict[tuple[str, int], BodyFiles] = {}
-        self._outcome = CampaignOutcome(list(done), [], {})
+        kept = _whole_passes(done, plan.cells)
+        self._done = {(run.model, run.system, run.attempt) for run in kept}
+        self._outcome = CampaignOutcome(kept, [], {})
 
     def run(self, keep: Keep) -> CampaignOutcome:
         """Measures everything; ``keep`` is called after each system, so that an interruption loses no measurement. A
@@ -83,7 +86,7 @@ class Campaign:
         plan = self._plan
         pythons = self._install()
         systems = len(plan.deployments) * plan.passes * (len(OWN) + len(pythons))
-        with progress_bar("peers", systems * len(plan.cells), " cells") as bar:
+        with progress_bar("peers", systems * len(plan.cells) - len(self._outcome.runs), " cells") as bar:
             for attempt in range(1, plan.passes + 1):
                 for deployment in plan.deployments:
                     for own in OWN:
@@ -106,7 +109,7 @@ class Campaign:
         return pythons
 
     def _measure_ours(self, own: str, deployment: PeerDeployment, attempt: int, tick: Callable[[], object]) -> None:
-        if self._is_done(deployment.name, own, attempt, tick):
+        if (deployment.name, own, attempt) in self._done:
             return
         with self._failing(deployment.name, own, attempt):
             log = self._folder / f"{deployment.format}_server.log"
@@ -125,23 +128,12 @@ class Campaign:
     ) -> None:
         if any((item.model, item.system) == (deployment.name, peer.title) for item in self._outcome.failures):
             return
-        if self._is_done(deployment.name, peer.title, attempt, tick):
+        if (deployment.name, peer.title, attempt) in self._done:
             return
         with self._failing(deployment.name, peer.title, attempt):
             log = self._folder / f"{peer.name}.log"
             with running_peer(peer, python, deployment.model, log) as served:
                 self._measure(served, deployment.name, peer.title, attempt, tick)
-
-    def _is_done(self, model: str, system: str, attempt: int, tick: Callable[[], object]) -> bool:
-        """True if all cells of a system's pass are measured; else what is there of it is dropped."""
-        runs = self._outcome.runs
-        own = [run for run in runs if (run.model, run.system, run.attempt) == (model, system, attempt)]
-        if {run.cell for run in own} >= {*self._plan.cells}:
-            for _ in self._plan.cells:
-                tick()
-            return True
-        self._outcome.runs = [run for run in runs if run not in own]
-        return False
 
     def _measure(self, served: Served, model: str, system: str, attempt: int, tick: Callable[[], object]) -> None:
         plan = self._plan
@@ -215,3 +207,9 @@ class Campaign:
         reason = " ".join(str(error).split())
         logger.error("%s with %s: %s", system, model, reason)
         self._outcome.failures.append(Failure(model, system, reason, attempt))
+
+
+def _whole_passes(runs: Sequence[Run], cells: Sequence[Cell]) -> list[Run]:
+    """Measurements of the systems' passes that have all cells."""
+    measured = Counter((run.model, run.system, run.attempt) for run in runs if run.cell in cells)
+    return [run for run in runs if measured[run.model, run.system, run.attempt] == len(cells)]

@@ -1,9 +1,9 @@
 """Scratch names: hidden names of content that is not complete, and its removal after a process was killed.
 
-``.<name>.<kernel>-<pid>-<number>.partial`` is the new file or folder ``<name>``; ``.lock`` at the
-end: a file with the whole name. The kernel keeps that locked as long as the process lives; so a lock that is free is a
-killed process's. A file system of several hosts may not tell one about the locks of another, so there the kernel must
-be ours.
+``.<name>.<kernel>-<pid>-<number>.partial`` is the new file or folder ``<name>``, and the file beside it that ends in
+``.lock`` holds the whole name. The kernel keeps this file locked as long as the process lives, so a lock that is free
+is a killed process's. A file system of several hosts may not tell one about the locks of another, so there the kernel
+must be ours.
 """
 
 from __future__ import annotations

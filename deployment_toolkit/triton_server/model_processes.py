@@ -55,9 +55,10 @@ class ModelProcesses:
         with contextlib.suppress(ServerError):  # the server has ended, or unloads the model just now
             for name in self._server.ready_models():
                 config = self._server.model_config(name)
+                if config.get("backend") != _BACKEND:  # as an ensemble, which has no instances
+                    continue
                 groups = config["instance_group"]
-                instances = sum(group["count"] * max(1, len(group.get("gpus", ()))) for group in groups)
-                if config.get("backend") == _BACKEND and processes[name] < instances:
+                if processes[name] < sum(group["count"] * max(1, len(group.get("gpus", ()))) for group in groups):
                     lacking.add(name)
         return lacking
 
