@@ -23,6 +23,22 @@ from deployment_toolkit.triton_server.remote import TritonServer
 from tests.asking import ask
 
 DEADLINE_S = 60
+CHAIN = """
+platform: "ensemble"
+max_batch_size: 64
+input { name: "x1" data_type: TYPE_FP32 dims: [1] }
+input { name: "x2" data_type: TYPE_INT32 dims: [3] }
+output { name: "y" data_type: TYPE_FP32 dims: [1] }
+ensemble_scheduling {
+  step {
+    model_name: "adder"
+    model_version: -1
+    input_map { key: "x1" value: "x1" }
+    input_map { key: "x2" value: "x2" }
+    output_map { key: "y" value: "y" }
+  }
+}
+"""
 
 
 def _free_ports(count: int) -> list[int]:
@@ -109,8 +125,13 @@ def test_death_of_a_models_process_is_told_and_mended_if_asked(
     adder_repository: Path, tmp_path: Path, restart: bool
 ) -> None:
     row = {"x1": np.ones((1, 1), np.float32), "x2": np.array([[1, 2, 3]], np.int32)}
-    with running(adder_repository, tmp_path, *(["--restart-unhealthy"] if restart else [])) as command:
+    repository = tmp_path / "models"
+    shutil.copytree(adder_repository / "adder", repository / "adder")
+    (repository / "chain" / "1").mkdir(parents=True)
+    (repository / "chain" / "config.pbtxt").write_text(CHAIN)  # without instances
+    with running(repository, tmp_path, *(["--restart-unhealthy"] if restart else [])) as command:
         command.server.load_model("adder", timeout_s=DEADLINE_S)
+        command.server.load_model("chain", timeout_s=DEADLINE_S)
         command.kill_children("triton_python_backend_stub")
         command.wait_until(lambda: "a process of model adder has ended" in command.printed())
         if restart:
