@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deployment_toolkit.errors import DataError, ToleranceError, UsageError
+from deployment_toolkit.files.atomic import require_writable
 from deployment_toolkit.options.command_line import METRICS, read_command_line
 from deployment_toolkit.options.params import option, run_entry_point
 from deployment_toolkit.results.tables import write_csv
@@ -89,6 +90,7 @@ def main(argv: list[str]) -> None:
 def check(options: GateOptions, make_calculator: Callable[[], Any]) -> None:
     """Compares, writes the table, and raises ToleranceError, which names every failed dump and its worst rows. Raises
     DataError if a limit is asked for on a metric that the reference does not define."""
+    require_writable(options.csv)
     tolerance = Tolerance(options.atol, options.rtol)
     reference = Dump(options.reference_dump_dir)
     dumps = [Dump(path) for path in options.dump_dir]

@@ -90,6 +90,7 @@ def main(argv: list[str]) -> int:
         _child_env(),
         sys.stdout,
         numbers=numbers,
+        refused=refused,
         devices=options.devices,
         keep_models=options.keep_models,
     )

@@ -9,7 +9,6 @@ from typing import TextIO
 
 from deployment_toolkit.errors import DataError
 from runner.config.hosting import missing_here
-from runner.config.problems import refusals
 from runner.config.run import RunConfig
 from runner.console import Console
 from runner.executor import Executor, StageShell
@@ -36,10 +35,12 @@ def run_pipeline(
     stream: TextIO,
     *,
     numbers: Sequence[int] = (),
+    refused: Mapping[int, str],
     devices: Sequence[int] = (),
     keep_models: bool,
 ) -> int:
     """Runs the experiments ``numbers``, by default all, and writes the report; returns 0, or 1 if any stage failed.
+    ``refused`` are those that can't be served, with the reasons.
 
     Ctrl-C stops the running stage and keeps all measurements; it is raised again after the report is written.
     """
@@ -51,7 +52,6 @@ def run_pipeline(
         Experiment.create(config, number, workspace, devices) for number in numbers or config.experiment_numbers
     ]
     try:
-        refused = refusals(config, [experiment.number for experiment in experiments])
         prepared = _prepare(config, workspace, executor)
         for experiment in experiments:
             if experiment.number in refused:

@@ -207,3 +207,10 @@ def test_dumps_that_cannot_be_compared_are_one_line(tmp_path: Path, gate: Gate) 
         code, line, rows = gate(*dumps, options=options)
         assert (code, rows) == (1, [])
         assert message in line
+
+
+def test_a_table_that_cannot_be_written_is_told_before_a_dump_is_read(tmp_path: Path, gate: Gate) -> None:
+    (tmp_path / "table.csv").symlink_to(tmp_path / "no_folder" / "table.csv")
+    code, line, _ = gate(tmp_path / "no_dump", options=("--csv", str(tmp_path / "table.csv")))
+    assert code == 1
+    assert f"{tmp_path / 'table.csv'} can't be written: it is a link to" in line

@@ -90,6 +90,7 @@ def main(argv: list[str]) -> int:
     parser = make_parser(__doc__ or "")
     add_dataclass(parser, BarOptions)
     options = from_args(BarOptions, parser.parse_args(argv))
+    options.output_dir.mkdir(parents=True, exist_ok=True)  # an error of it comes before the work
     config = load_config(options.config_path)
     measurement = dataclasses.replace(config.measurement, retries=options.retries)
     config = dataclasses.replace(config, measurement=measurement)

@@ -65,7 +65,7 @@ def run_here(config: Plain, workspace: Workspace, tmp_path: Path) -> tuple[int, 
     path.write_text(yaml.safe_dump(config))
     stream = io.StringIO()
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    code = run_pipeline(load_config(path), workspace, "a test", env, stream, keep_models=False)
+    code = run_pipeline(load_config(path), workspace, "a test", env, stream, refused={}, keep_models=False)
     return code, stream.getvalue()
 
 

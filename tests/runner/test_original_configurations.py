@@ -114,7 +114,9 @@ def test_other_experiments_run_and_the_refused_one_fails_at_its_first_stage(
     monkeypatch.setattr(runner.pipeline, "_run_experiment", lambda experiment, executor: run.append(experiment.number))
     workspace = create_workspace(tmp_path / "workspace")
     stream = io.StringIO()
-    assert run_pipeline(load_config(original), workspace, "a test", {}, stream, keep_models=False) == 1
+    config = load_config(original)
+    refused = refusals(config, [1, 2])
+    assert run_pipeline(config, workspace, "a test", {}, stream, refused=refused, keep_models=False) == 1
     assert run == [1]
     assert states(workspace.run, 2) == dict.fromkeys(STAGES, "skipped") | {"export": "failed"}
     (failed,) = (stage for stage in task(workspace.run)["stages"] if stage["state"] == "failed")

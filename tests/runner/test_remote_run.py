@@ -103,7 +103,7 @@ def test_offline_measurements_are_skipped_for_another_host(
     monkeypatch.setattr(runner.pipeline, "stages_of", lambda config: [s for s in ALL_STAGES if s.shares_memory])
     config = load_config(_write(tmp_path, _remote(small_config, "http://far:1", "grpc://far:2", tmp_path)))
     workspace = create_workspace(workspace_root)
-    assert run_pipeline(config, workspace, "a test", {}, io.StringIO(), keep_models=False) == 0
+    assert run_pipeline(config, workspace, "a test", {}, io.StringIO(), refused={}, keep_models=False) == 0
     (record,) = (stage for stage in task(workspace.run)["stages"] if stage["experiment"] == 1)
     assert (record["state"], record["message"]) == (
         "skipped",
