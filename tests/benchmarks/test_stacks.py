@@ -1,0 +1,36 @@
+"""Comparison of this checkout with itself, and its page."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+from benchmarks.stacks import BEFORE, NOW, StepMeasurement, page
+from deployment_toolkit.checkout import ROOT
+from deployment_toolkit.process import environment, run
+
+
+def test_steps_are_done_in_both_checkouts_and_measured(tmp_path: Path) -> None:
+    steps = ["raw data", "calculate_metrics.py --help"]
+    argv = [sys.executable, "-m", "benchmarks.stacks", "--before", str(ROOT), "--steps", *steps, "--displays", "100"]
+    argv += ["--rounds", "2", "--output-dir", str(tmp_path / "out")]
+    done = run(argv, env=environment(prepend={"PYTHONPATH": [ROOT]}), log_path=tmp_path / "log", timeout_s=120)
+    assert (tmp_path / "out" / "stacks.md").read_text().strip() == done.stdout.strip()
+    with (tmp_path / "out" / "stacks.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert sorted((row["step"], row["round"], row["side"]) for row in rows) == sorted(
+        (step, number, side) for step in steps for number in "12" for side in (BEFORE, NOW)
+    )
+    assert all(0 < float(row["cpu_s"]) < 60 and 10 < float(row["peak_mib"]) < 2000 for row in rows)
+
+
+def test_page_shows_the_ratio_of_each_round() -> None:
+    seconds = {BEFORE: [1.0, 2.0, 4.0], NOW: [2.0, 2.0, 2.0]}
+    measured = [
+        StepMeasurement("export", number, side, value, value, 1000 + number)
+        for side, values in seconds.items()
+        for number, value in enumerate(values, 1)
+    ]
+    ratio = "1.00 (0.50 to 2.00)"
+    assert f"| export | 2 | 2 | {ratio} | 2 | 2 | {ratio} | 1,002 | 1,002 |" in page(measured, "a machine", "a command")
