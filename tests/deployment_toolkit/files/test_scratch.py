@@ -121,3 +121,22 @@ def test_killed_while_new_entries_came_goes_on(tmp_path: Path) -> None:
     lock.with_suffix(".emptied").mkdir()
     write_text(tmp_path / "other", "text")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "other"]
+
+
+def test_earlier_folder_is_still_there_if_the_new_one_cannot_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "earlier").write_text("earlier")
+    real = Path.replace
+
+    def replace(self: Path, target: Path) -> Path:
+        if target == tmp_path / "model" and "partial" in self.name:
+            raise OSError(5, "Input/output error", str(self))
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(OSError, match="Input/output error"), scratch.scratch_names(tmp_path, "model") as names:
+        names.path("partial").mkdir()
+        scratch.put_in_place(names)
+    assert [path.name for path in sorted(tmp_path.rglob("*"))] == ["model", "earlier"]

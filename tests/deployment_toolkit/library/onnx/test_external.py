@@ -15,7 +15,7 @@ from onnx import TensorProto, external_data_helper, helper, numpy_helper
 from deployment_toolkit.core import Arrays, Format, ModelSpec, Precision, TensorSpec
 from deployment_toolkit.deploying.deployment import Deployment
 from deployment_toolkit.deploying.model_repository import add_model
-from deployment_toolkit.errors import ModelError
+from deployment_toolkit.errors import ConversionError, ModelError
 from deployment_toolkit.files.atomic import replace_when_complete
 from deployment_toolkit.library import registry
 from deployment_toolkit.library.base import CopyModel
@@ -208,3 +208,21 @@ def test_positions_are_found_wherever_tensors_are(tmp_path: Path) -> None:
     for content in (b"", b"no message", model.SerializeToString()[:-3], b"\x3a" * 1000):
         (tmp_path / "other").write_bytes(content)
         assert external_files(tmp_path / "other") == {}
+
+
+def test_a_position_that_is_no_number_is_refused(store: Store) -> None:
+    source = store("weights.bin")
+    model = onnx.load(str(source), load_external_data=False)
+    for entry in model.graph.initializer[0].external_data:
+        if entry.key == "offset":
+            entry.value = "-1"
+    onnx.save(model, str(source))
+    with pytest.raises(ModelError, match=r"keeps weights in weights\.bin at '-1', '\d+' bytes: save it anew"):
+        external_files(source)
+
+
+def test_a_model_that_a_step_cannot_take_whole_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = store("weights.bin")
+    monkeypatch.setattr(writing, "MOST_BYTES", 300)
+    with pytest.raises(ConversionError, match=r"2 GiB that this step can take: convert the model to openvino"):
+        registry.converter(Format.ONNX, Format.ONNX)(precision=Precision.FP16).convert(source, source.with_name("fp16"))

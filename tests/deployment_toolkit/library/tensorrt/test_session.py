@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 
 from deployment_toolkit import hardware
 from deployment_toolkit.core import Arrays, Format, ModelSpec, TensorSpec
-from deployment_toolkit.errors import DeviceError, InputError, ModelError, UsageError
+from deployment_toolkit.errors import DataError, DeviceError, InputError, ModelError, UsageError
 from deployment_toolkit.library.registry import converter, loader
 from deployment_toolkit.library.shape_profile import ShapeProfile
 from deployment_toolkit.library.tensorflow.session import SavedModelLoader
@@ -90,6 +90,12 @@ def test_plan_folder_names_the_tensorrt_version_and_gpu(plan: Path) -> None:
     assert sorted(path.name for path in plan.iterdir()) == ["build.yaml", "model.plan", "model_spec.yaml"]
     assert plan_build(plan) == PlanBuild("10.13.0.35", "Mock A30", ("fp16",))
     assert TensorRTLoader().read_spec(plan).value_ranges == {"item": (0, 9), "tags": (-1, 4)}
+
+
+def test_damaged_build_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "build.yaml").write_text("tensorrt: 10.13.0.35\ngpu: Mock A30\n")
+    with pytest.raises(DataError, match=r"build\.yaml.*: a plan's build lacks precisions: convert the model again"):
+        plan_build(tmp_path)
 
 
 def test_plan_needs_a_gpu_to_build_and_to_load(plan: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:

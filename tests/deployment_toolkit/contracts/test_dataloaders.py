@@ -1,0 +1,28 @@
+"""Dataloaders that yield something else than batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from deployment_toolkit.contracts.dataloaders import PluginStream
+from deployment_toolkit.errors import ModelError
+
+
+def test_a_dataloader_that_is_no_function_is_told_at_once() -> None:
+    with pytest.raises(ModelError, match="get_dataloader_fn of loader.py returned a list of 1: a function is wanted"):
+        PluginStream([1], "loader.py")
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (([1], {}), r"yields a tuple of 2: \(ids, x, y\) is wanted"),
+        (([1], [2], None), r"yields a list of 1 as x: \{name: array\} is wanted"),
+        (([1], {"a": [2]}, 3), r"yields a int as y: \{name: array\} is wanted"),
+    ],
+)
+def test_a_batch_of_another_form_is_told(batch: Any, message: str) -> None:
+    with pytest.raises(ModelError, match=f"the dataloader of loader.py {message}"):
+        next(PluginStream(lambda: iter([batch]), "loader.py")())
