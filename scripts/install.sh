@@ -99,7 +99,7 @@ pip_install() {
     "$uv" pip install --python "$into" "${shown[@]}" "$@" || fail "uv could not install it: see above; INSTALLER=pip does without uv"
   else
     "$into" -m pip install --disable-pip-version-check --no-warn-script-location --no-compile "${shown[@]}" "$@" \
-      | { grep -v -e '^Requirement already satisfied' -e '^Looking in' || true; } || fail "pip could not install it: see above"
+      | { grep -v -e '^Requirement already satisfied' -e '^Looking in' -e '^Ignoring ' || true; } || fail "pip could not install it: see above"
   fi
 }
 
@@ -132,13 +132,22 @@ install_packages() {
   rm -f "$stamp"
   if compgen -G ".venv/lib/python$version/site-packages/onnxruntime_gpu-*" >/dev/null; then remove_onnxruntimes; fi
   pip_install .venv/bin/python --loud "${requirements[@]}"
-  # The options leave nvtabular's C++ extension out, which this project never imports: no compiler is needed.
-  pip_install .venv/bin/python --no-deps --no-build-isolation --config-settings=--global-option=build_py \
-    --config-settings=--build-option=--skip-build -c constraints.txt -r requirements-no-deps.txt
+  install_beside_bounds
   install_perf_analyzer
   compile_packages ".venv/lib/python$version/site-packages"
   check_packages
   echo "packages $wanted $version" >"$stamp"
+}
+
+# The options leave nvtabular's C++ extension out, which this project never imports: no compiler is needed. pip applies them
+# to what its command line names, not to what a file does.
+install_beside_bounds() {
+  local pin rest named=()
+  while read -r pin rest; do
+    case "$pin" in *==*) named+=("$pin") ;; esac
+  done <requirements-no-deps.txt
+  pip_install .venv/bin/python --no-deps --no-build-isolation --config-settings=--global-option=build_py \
+    --config-settings=--build-option=--skip-build -c constraints.txt "${named[@]}"
 }
 
 # The newest perf_analyzer that this host's glibc runs, in a folder of its own beside the packages.
@@ -159,13 +168,20 @@ compile_packages() { .venv/bin/python -m compileall -q -j 0 "$1" >/dev/null 2>&1
 
 # What pip check says is to be what it said when the pins were tested: packages that are run outside of declared bounds.
 check_packages() {
-  local said more less
+  local line said expected="" more less
+  while IFS= read -r line; do
+    case "$line" in
+      "#"*) ;;
+      *"  # "*) [[ " ${line##*  # } " != *" $version "* ]] || expected+=${line%%  # *}$'\n' ;;
+      *) expected+=$line$'\n' ;;
+    esac
+  done <scripts/pip_check_expected.txt
   said=$(.venv/bin/python -m pip --disable-pip-version-check check 2>/dev/null || true)
-  more=$(grep -vxFf scripts/pip_check_expected.txt <<<"$said" || true)
-  less=$(grep -v '^#' scripts/pip_check_expected.txt | grep -vxFf <(echo "$said") || true)
+  more=$(grep -vxFf <(printf %s "$expected") <<<"$said" || true)
+  less=$(printf %s "$expected" | grep -vxFf <(echo "$said") || true)
   [ -z "$more$less" ] || fail "the packages in .venv don't fit together as they were tested: pip check says" \
-    "${more:+\"${more//$'\n'/; }\" }${more:+${less:+and }}${less:+no longer \"${less//$'\n'/; }\"}:" \
-    "make .venv anew (rm -r .venv), or correct the pins and scripts/pip_check_expected.txt"
+    "${more:+\"${more//$'\n'/; }\"}${less:+${more:+ and} no longer \"${less//$'\n'/; }\"}; make .venv anew" \
+    "(rm -r .venv), or correct the pins and scripts/pip_check_expected.txt"
 }
 
 install_checkout() {
