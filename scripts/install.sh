@@ -168,17 +168,11 @@ compile_packages() { .venv/bin/python -m compileall -q -j 0 "$1" >/dev/null 2>&1
 
 # What pip check says is to be what it said when the pins were tested: packages that are run outside of declared bounds.
 check_packages() {
-  local line said expected="" more less
-  while IFS= read -r line; do
-    case "$line" in
-      "#"*) ;;
-      *"  # "*) [[ " ${line##*  # } " != *" $version "* ]] || expected+=${line%%  # *}$'\n' ;;
-      *) expected+=$line$'\n' ;;
-    esac
-  done <scripts/pip_check_expected.txt
+  local said expected more less
+  expected=$(grep -v '^#' scripts/pip_check_expected.txt)
   said=$(.venv/bin/python -m pip --disable-pip-version-check check 2>/dev/null || true)
-  more=$(grep -vxFf <(printf %s "$expected") <<<"$said" || true)
-  less=$(printf %s "$expected" | grep -vxFf <(echo "$said") || true)
+  more=$(grep -vxFf <(echo "$expected") <<<"$said" || true)
+  less=$(grep -vxFf <(echo "$said") <<<"$expected" || true)
   [ -z "$more$less" ] || fail "the packages in .venv don't fit together as they were tested: pip check says" \
     "${more:+\"${more//$'\n'/; }\"}${less:+${more:+ and} no longer \"${less//$'\n'/; }\"}; make .venv anew" \
     "(rm -r .venv), or correct the pins and scripts/pip_check_expected.txt"
