@@ -1,31 +1,31 @@
 # The tools of this project: export, conversion, correctness, performance and the runner, in a virtual environment.
 #   scripts/docker/build.sh                               on NVIDIA's image, for a GPU host
-#   FROM_IMAGE_NAME=debian:12 scripts/docker/build.sh     on a plain Debian 12, Ubuntu 22.04 or 24.04
-# 24.05 is the newest of NVIDIA's with this project's TensorFlow, 2.15 (24.06 has 2.16, with Keras 3).
-ARG FROM_IMAGE_NAME=nvcr.io/nvidia/tensorflow:24.05-tf2-py3
+#   FROM_IMAGE_NAME=debian:13 scripts/docker/build.sh     on a plain Debian 12 or 13, Ubuntu 22.04 or 24.04
+# It takes the base's own Python, if that is 3.11, 3.12 or 3.13. 25.02 is the last of NVIDIA's with TensorFlow, on Python
+# 3.12; the TensorFlow of this environment is that of requirements.txt.
+ARG FROM_IMAGE_NAME=nvcr.io/nvidia/tensorflow:25.02-tf2-py3
 FROM ${FROM_IMAGE_NAME}
 
-# Ubuntu 24.04, which NVIDIA's are from 24.11 on, has no package of Python 3.11, the version that all pins agree on.
+# Ubuntu 22.04, on which NVIDIA's images are up to 24.10, has Python 3.11 beside its own 3.10.
 ARG DEBIAN_FRONTEND=noninteractive
 RUN apt-get update \
-    && if [ -z "$(apt-cache search --names-only '^python3\.11$')" ]; then \
-        apt-get install --yes --no-install-recommends gpg-agent software-properties-common \
-        && add-apt-repository --yes ppa:deadsnakes/ppa; fi \
+    && apt-get install --yes --no-install-recommends python3 \
+    && version=$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])') \
+    && if [ "$version" = 3.10 ]; then version=3.11; fi \
     && apt-get install --yes --no-install-recommends \
-        g++ libpython3.11 libssl3 libstdc++6 python3.11 python3.11-venv zlib1g \
+        g++ libpython$version libssl3 libstdc++6 python$version python$version-venv zlib1g \
     && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /opt/wide_deep
 # First what changes seldom: a changed source file doesn't install 3 GB again.
-COPY scripts/docker/install_tensorrt.sh requirements.txt constraints.txt ./
-RUN python3.11 -m venv .venv \
-    && .venv/bin/python -m pip install --no-cache-dir --disable-pip-version-check -c constraints.txt -r requirements.txt \
-    && bash install_tensorrt.sh && rm install_tensorrt.sh
+COPY requirements*.txt constraints.txt pyproject.toml ./
+COPY scripts/install.sh scripts/pip_check_expected.txt scripts/docker/install_tensorrt.sh scripts/
+RUN PIP_NO_CACHE_DIR=1 UV_NO_CACHE=1 scripts/install.sh --packages && bash scripts/install_tensorrt.sh
 COPY . .
 # Any user may run it, also where the sources are for their owner's eyes only.
 # NVIDIA's Triton serves with its own server, not with the one that pip installed.
 RUN find . -path ./.venv -prune -o ! -type l -exec chmod a+rX {} + \
-    && scripts/install.sh \
+    && rm scripts/install_tensorrt.sh && scripts/install.sh \
     && if command -v tritonserver; then rm .venv/bin/tritonserver; fi
 
 # Before the base image's own Python; no TensorFlow start-up messages.

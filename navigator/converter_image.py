@@ -24,7 +24,14 @@ DOCKERFILE = ROOT / "Dockerfile"
 TF_TRT_DOCKERFILE = ROOT / "scripts" / "docker" / "tf_trt.Dockerfile"
 _CONVERTER = "wide-deep-converter"
 # Files of a Dockerfile's folder whose change requires a new build. Sources are mounted, so they don't.
-_INGREDIENTS = ("requirements.txt", "constraints.txt", "scripts/install.sh", "scripts/docker/install_tensorrt.sh")
+_INGREDIENTS = (
+    "requirements.txt",
+    "requirements-no-deps.txt",
+    "requirements-perf-analyzer.txt",
+    "constraints.txt",
+    "scripts/install.sh",
+    "scripts/docker/install_tensorrt.sh",
+)
 _TAG_LENGTH = 100
 _BUILT = "give with --framework-docker-image one that scripts/docker/build.sh made"
 _MENDS = {

@@ -21,6 +21,10 @@ import docker
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.triton_server.installation import Installation
 
+VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+PYTHON = f"python{VERSION}"
+LIBRARY = f"lib{PYTHON}.so.1.0"
+PACKAGES = f"opt/python/lib/{PYTHON}/site-packages"
 ENVIRONMENT = ("PATH=/opt/python/bin:/bin", "PYTHONHOME=/opt/python", "LD_LIBRARY_PATH=/opt/python/lib")
 TRITONSERVER = """#!/opt/python/bin/python3
 from deployment_toolkit.triton_server.embedded import cli
@@ -71,8 +75,7 @@ def _write_image(descriptor: int) -> None:
             files.setdefault(str(library), library)
         for target, source in files.items():
             tar.add(source.resolve(), target.lstrip("/"), recursive=False)
-        packages = "opt/python/lib/python3.11/site-packages"
-        _add_text(tar, f"{packages}/checkout.pth", sysconfig.get_path("purelib"), 0o644)
+        _add_text(tar, f"{PACKAGES}/checkout.pth", sysconfig.get_path("purelib"), 0o644)
         _add_text(tar, "bin/tritonserver", TRITONSERVER, 0o755)
 
 
@@ -81,17 +84,17 @@ def _files() -> Iterator[tuple[Path, str]]:
     installation, site = Installation.find(), Path(sysconfig.get_path("purelib"))
     yield Path("/bin/bash"), "/bin/bash"
     yield Path("/bin/bash"), "/bin/sh"
-    for name in ("python3", "python3.11"):
+    for name in ("python3", PYTHON):
         yield Path(sys.executable), f"/opt/python/bin/{name}"
-    yield installation.libpython / "libpython3.11.so.1.0", "/opt/python/lib/libpython3.11.so.1.0"
-    yield from _tree(Path(sysconfig.get_path("stdlib")), "/opt/python/lib/python3.11")
+    yield installation.libpython / LIBRARY, f"/opt/python/lib/{LIBRARY}"
+    yield from _tree(Path(sysconfig.get_path("stdlib")), f"/opt/python/lib/{PYTHON}")
     for name in ("numpy", "numpy.libs", "nvidia_pytriton.libs"):
-        yield from _tree(site / name, f"/opt/python/lib/python3.11/site-packages/{name}")
-    for part in ("bin", "backends", "python_backend_stubs/3.11"):
-        folder = f"/opt/python/lib/python3.11/site-packages/pytriton/tritonserver/{part}"
+        yield from _tree(site / name, f"/{PACKAGES}/{name}")
+    for part in ("bin", "backends", f"python_backend_stubs/{VERSION}"):
+        folder = f"/{PACKAGES}/pytriton/tritonserver/{part}"
         yield from _tree(installation.package / "tritonserver" / part, folder)
-    yield installation.package / "__init__.py", "/opt/python/lib/python3.11/site-packages/pytriton/__init__.py"
-    yield from _tree(ROOT / "deployment_toolkit", "/opt/python/lib/python3.11/site-packages/deployment_toolkit")
+    yield installation.package / "__init__.py", f"/{PACKAGES}/pytriton/__init__.py"
+    yield from _tree(ROOT / "deployment_toolkit", f"/{PACKAGES}/deployment_toolkit")
 
 
 def _tree(source: Path, target: str) -> Iterator[tuple[Path, str]]:
@@ -111,7 +114,7 @@ def _add_text(tar: tarfile.TarFile, name: str, text: str | None, mode: int) -> N
 
 def _system_libraries(programs: Iterable[Path]) -> set[Path]:
     """Libraries of the host that programs and other libraries need, by the paths that the linker looks for."""
-    binaries = [str(path) for path in programs if ".so" in path.name or path.parent.name in ("bin", "3.11")]
+    binaries = [str(path) for path in programs if ".so" in path.name or path.parent.name in ("bin", VERSION)]
     listed = subprocess.run(["ldd", *binaries], capture_output=True, text=True, check=False).stdout
     words = {word for line in listed.splitlines() if line.startswith("\t") for word in line.split()}
     return {Path(word) for word in words if word.startswith(("/lib", "/usr/lib")) and "libpython" not in word}

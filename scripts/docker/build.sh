@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the image of this project's tools, on NVIDIA's TensorFlow image or on a plain Debian 12 or Ubuntu:
-#   [FROM_IMAGE_NAME=debian:12] [IMAGE=wide-deep-deployment] scripts/docker/build.sh [options of docker build]
+# Builds the image of this project's tools, on NVIDIA's TensorFlow image or on a plain Debian or Ubuntu:
+#   [FROM_IMAGE_NAME=debian:13] [IMAGE=wide-deep-deployment] scripts/docker/build.sh [options of docker build]
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 source "$root/scripts/host_checks.sh"

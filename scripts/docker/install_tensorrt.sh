@@ -11,6 +11,6 @@ if [ "$major" -lt 10 ]; then
 fi
 cuda=${CUDA_VERSION:-12}
 case $TRT_VERSION in *+cuda*) cuda=${TRT_VERSION##*+cuda} ;; esac
-# Some releases of the package have a fourth number, others have not.
-.venv/bin/python -m pip install --no-cache-dir --disable-pip-version-check -c constraints.txt \
+# Some releases of the package have a fourth number, others have not. NVIDIA's images have constraints of their own.
+env -u PIP_CONSTRAINT .venv/bin/python -m pip install --no-cache-dir --disable-pip-version-check -c constraints.txt \
   "tensorrt-cu${cuda%%.*}==$major.$minor.$patch.*"
