@@ -42,7 +42,7 @@ def _corrected_table() -> tuple[Any, ...]:
     new = ctypes.PYFUNCTYPE(ctypes.py_object, pointer, ctypes.c_char_p, pointer)(("PyCapsule_New", ctypes.pythonapi))
     table_type = pointer * _FUNCTIONS
     original = table_type.from_address(get(importlib.import_module("numpy._core.multiarray")._ARRAY_API, None))
-    new_from_descr = signature(original[_NEW_FROM_DESCR])
+    new_from_descr = signature(original[_NEW_FROM_DESCR] or 0)
 
     def contiguous(  # the parameters of PyArray_NewFromDescr, as addresses: references pass through as they are
         subtype: int, descr: int, nd: int, dims: int, strides: int, data: int, flags: int, obj: int

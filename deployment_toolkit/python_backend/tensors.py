@@ -101,7 +101,7 @@ def _require_exact_numbers() -> None:
 
 
 def _require_exact_strings() -> None:
-    """Known strings take the way of a request's: the backend makes an array of their bytes, and strings of the array."""
+    """Known strings go the way of a request's: the backend makes an array of their bytes, and of it strings."""
     encoded = np.frombuffer(b"".join(struct.pack("<I", len(string)) + string for string in _KNOWN_STRINGS), np.uint8)
     memory = _tensor("known", encoded).as_numpy()
     # Wrong bytes can't be taken apart, so they are compared first.
