@@ -48,10 +48,11 @@ class Tensors:
     def inputs(self, request: Any) -> Arrays:
         """Inputs of a request by name. Strings are bytes in object arrays. Arrays of numbers may be read-only: they are
         the request's own memory, which lives as long as they do, or copies where it lies askew."""
-        return {
-            name: tensor.as_numpy() if name in self._strings else _numbers(tensor)
-            for name, tensor in ((tensor.name(), tensor) for tensor in request.inputs())
-        }
+        x = {}
+        for tensor in request.inputs():
+            name = tensor.name()
+            x[name] = tensor.as_numpy() if name in self._strings else _numbers(tensor)
+        return x
 
     def outputs(self, y: Arrays) -> list[Any]:
         """Tensors of a response. Rows of a larger batch are not copied."""

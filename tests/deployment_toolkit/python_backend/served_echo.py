@@ -47,6 +47,8 @@ class TritonPythonModel:
             "crc32": np.vectorize(zlib.crc32, otypes=[np.int64])(x["text"]),
             "gapped": GAPPED[:rows, 1:3],
             "constant": np.broadcast_to(np.float32(7), (rows, 2)),
-            "aligned": np.full((rows, 1), all(array.ctypes.data % array.itemsize == 0 for array in x.values())),
+            "aligned": np.full(
+                (rows, 1), all(array.ctypes.data % array.itemsize == 0 for array in x.values() if array.size)
+            ),
             "kept": np.full((rows, 1), kept),
         }
