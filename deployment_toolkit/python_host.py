@@ -21,7 +21,7 @@ from deployment_toolkit.deploying.deployment import GPU_HOSTED
 from deployment_toolkit.errors import DeploymentError, DeviceError, InputError, ModelError
 from deployment_toolkit.library.base import FrameworkSession
 from deployment_toolkit.library.registry import loader
-from deployment_toolkit.python_backend.tensors import Tensors
+from deployment_toolkit.python_backend import tensors
 from deployment_toolkit.rows.batches import join
 from deployment_toolkit.rows.request_sizes import load_sizes
 from deployment_toolkit.rows.size_check import GPU_TOLERANCE, TOLERANCES, SizeComparison
@@ -54,7 +54,7 @@ class TritonPythonModel:
         spec = ModelSpec.read(parameters[MODEL_SPEC], MODEL_SPEC)
         self._valid = ValidValues(spec, finite=parameters.get(NON_FINITE) != ACCEPTED)
         try:
-            self._tensors = Tensors(spec)
+            tensors.prepare(spec)
             on_gpu = _gpu(args, Format(parameters[MODEL_FORMAT]))
             model_loader = loader(Format(parameters[MODEL_FORMAT]))(threads=threads, **on_gpu)
             self._session = model_loader.load(path)
@@ -73,7 +73,7 @@ class TritonPythonModel:
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Returns one response per request, in order. An error in one request is the answer to that request only."""
-        batches = [self._tensors.inputs(request) for request in requests]
+        batches = [tensors.inputs(request) for request in requests]
         refused: dict[int, Any] = {}
         try:
             x, rows = _join(batches)
@@ -98,9 +98,7 @@ class TritonPythonModel:
         y = self._session.infer_impl(x)
         ends = list(itertools.accumulate(rows))
         return [
-            pb_utils.InferenceResponse(
-                self._tensors.outputs({name: array[end - count : end] for name, array in y.items()})
-            )
+            pb_utils.InferenceResponse(tensors.outputs({name: array[end - count : end] for name, array in y.items()}))
             for count, end in zip(rows, ends, strict=True)
         ]
 

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
 
 from deployment_toolkit.core import Array, Arrays, Batching, DeviceKind, Format, Host, ModelSpec, TensorSpec
 from deployment_toolkit.deploying.deployment import Deployment
@@ -26,13 +24,12 @@ JOINED_ROWS = 8
 
 @pytest.fixture(scope="module")
 def server(tiny_onnx: Write, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
-    """Server with six models: ``joined`` collects 8 rows before it runs; ``pair`` has two instances, and accepts
+    """Server with five models: ``joined`` collects 8 rows before it runs; ``pair`` has two instances, and accepts
     numbers that are not finite; ``silent`` does not say how many items it has; ``lying`` says more than it has;
-    ``broken`` is no ONNX file; ``named`` takes strings."""
+    ``broken`` is no ONNX file."""
     folder = tmp_path_factory.mktemp("host")
     sources = {name: tiny_onnx(folder / f"{name}.onnx") for name in ("joined", "pair", "silent", "broken")}
     sources["lying"] = tiny_onnx(folder / "lying.onnx", declared_items=20)
-    sources["named"] = label_encoder(folder / "named.onnx")
     repository = folder / "repository"
     collecting = {"preferred_batch_sizes": (JOINED_ROWS,), "max_queue_delay_us": 20_000_000}
     options: dict[str, dict[str, Any]] = {
@@ -45,7 +42,6 @@ def server(tiny_onnx: Write, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             "backend_parameters": {"non_finite": "accepted"},
         },
         "broken": {"max_batch_size": 1},
-        "named": {"max_batch_size": JOINED_ROWS, **collecting},
     }
     for name, source in sources.items():
         spec = loader(Format.ONNX)().read_spec(source)
@@ -55,33 +51,9 @@ def server(tiny_onnx: Write, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         add_model(repository, deployment, source)
     (repository / "broken" / "1" / "model.onnx").write_bytes(b"this is no ONNX")
     with local_server(repository, log_path=folder / "server.log") as running:
-        for name in ("joined", "pair", "silent", "named"):
+        for name in ("joined", "pair", "silent"):
             running.load_model(name, timeout_s=60)
         yield running
-
-
-def label_encoder(path: Path) -> Path:
-    """An ONNX model from names of countries, [B, 1], to their numbers, -1 for others."""
-    numbers = {"AT": 1.0, "Österreich": 1.0, "US": 2.0}
-    node = helper.make_node(
-        "LabelEncoder",
-        ["country"],
-        ["score"],
-        domain="ai.onnx.ml",
-        keys_strings=list(numbers),
-        values_floats=list(numbers.values()),
-        default_float=-1.0,
-    )
-    shape = ["batch", 1]
-    graph = helper.make_graph(
-        [node],
-        "named",
-        [helper.make_tensor_value_info("country", TensorProto.STRING, shape)],
-        [helper.make_tensor_value_info("score", TensorProto.FLOAT, shape)],
-    )
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 2)]
-    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
-    return path
 
 
 def rows(count: int, seed: int = 0) -> Arrays:
@@ -153,12 +125,6 @@ def test_concurrent_requests_on_two_instances_get_their_rows(server: TritonServe
     batches = [rows(count, count) for count in (1, 2, 10, 11, 100, 512, 7, 1, 64, 333)]
     for x, answer in zip(batches, ask(server, "pair", batches), strict=True):
         np.testing.assert_allclose(answer["score"], score(x), rtol=1e-6)  # type: ignore[index]
-
-
-def test_strings_reach_the_model(server: TritonServer) -> None:
-    asked = [np.array([["AT"], ["US"], [""]], object), np.array([["Österreich"]] * 4 + [["XY" * 3000]], object)]
-    answers = ask(server, "named", [{"country": names} for names in asked])
-    assert [answer["score"].ravel().tolist() for answer in answers] == [[1, 2, -1], [1, 1, 1, 1, -1]]  # type: ignore[index]
 
 
 def test_answers_in_strings_are_refused_by_both_hosts() -> None:

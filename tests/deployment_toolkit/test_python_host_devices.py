@@ -36,8 +36,8 @@ class MockTensor:
     def name(self) -> str:
         return self._name
 
-    def to_dlpack(self) -> Any:
-        return self.array.__dlpack__()
+    def as_numpy(self) -> Array:
+        return self.array
 
     @classmethod
     def from_dlpack(cls, name: str, capsule: Any) -> MockTensor:
@@ -55,6 +55,8 @@ class MockBackendUtils(ModuleType):
         self.TritonModelException = type("TritonModelException", (Exception,), {})
         self.mock_way: Callable[[Array], Array] = lambda array: array  # what becomes of numbers on their way
         self.Tensor = MockTensor
+        self.deserialize_bytes_tensor = lambda _: np.array(self.mock_strings, object)
+        self.mock_strings = [b"ad", "señal".encode(), b"", b"a\0b"]
         MockTensor.backend = self
         self.InferenceResponse = lambda tensors: SimpleNamespace(tensors=tensors)
 

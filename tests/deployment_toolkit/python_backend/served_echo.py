@@ -1,11 +1,12 @@
-"""A model of the Python backend for tests, whose tensors pass through ``Tensors``. It answers numbers as they come, and
-of strings each one's CRC-32. ``gapped`` and ``constant`` are of arrays that are not whole. ``aligned`` tells whether
-the request's arrays are; ``kept``, whether those of all earlier requests still hold what they held.
+"""A model of the Python backend for tests. It answers numbers as they come, and of strings each one's CRC-32.
+``gapped`` and ``constant`` are of arrays that are not whole. ``aligned`` tells whether the request's arrays are;
+``kept``, whether those of all earlier requests still hold what they held.
 
-A model ``late`` makes a tensor before its ``Tensors``."""
+A model ``late`` makes a tensor before it prepares them; ``hardened`` gets no memory for code."""
 
 from __future__ import annotations
 
+import mmap
 import zlib
 from typing import Any
 
@@ -14,7 +15,7 @@ import triton_python_backend_utils as backend  # type: ignore[import-not-found]
 
 from deployment_toolkit.core import Array, Arrays
 from deployment_toolkit.errors import ServerError
-from deployment_toolkit.python_backend.tensors import Tensors
+from deployment_toolkit.python_backend import tensors
 from tests.deployment_toolkit.python_backend.echo_spec import NUMBERS, SPEC
 
 GAPPED = np.arange(4 * 64, dtype=np.float32).reshape(64, 4)
@@ -27,15 +28,16 @@ class TritonPythonModel:
         self._kept: list[tuple[Array, Array]] = []
         if args["model_name"] == "late":
             backend.Tensor("first", np.zeros(1)).as_numpy()
+        if args["model_name"] == "hardened":
+            mmap.mmap = forbidden  # type: ignore[assignment,misc]
         try:
-            self._tensors = Tensors(SPEC)
+            tensors.prepare(SPEC)
         except ServerError as error:
             raise backend.TritonModelException(str(error)) from None
 
     def execute(self, requests: list[Any]) -> list[Any]:
         return [
-            backend.InferenceResponse(self._tensors.outputs(self._answer(self._tensors.inputs(request))))
-            for request in requests
+            backend.InferenceResponse(tensors.outputs(self._answer(tensors.inputs(request)))) for request in requests
         ]
 
     def _answer(self, x: Arrays) -> Arrays:
@@ -52,3 +54,7 @@ class TritonPythonModel:
             ),
             "kept": np.full((rows, 1), kept),
         }
+
+
+def forbidden(*_: object, **__: object) -> None:
+    raise PermissionError("memory for code")

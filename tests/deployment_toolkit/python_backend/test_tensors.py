@@ -23,11 +23,12 @@ STRINGS = np.array([b"", "señal".encode(), b"a\0b", b"\xff", b"one much longer 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
     folder = tmp_path_factory.mktemp("echo")
-    for name in ("echo", "late"):
+    for name in ("echo", "hardened", "late"):
         package = PythonPackage(name, "tests.deployment_toolkit.python_backend.served_echo", SPEC, {}, 64).package
         add_package(folder / "repository", package)
     with local_server(folder / "repository", log_path=folder / "server.log") as running:
         running.load_model("echo", timeout_s=60)
+        running.load_model("hardened", timeout_s=60)
         yield running
 
 
@@ -37,10 +38,11 @@ def inputs(rows: int, width: int, seed: int) -> Arrays:
     return {**numbers, "text": random.choice(STRINGS, (rows, max(width, 1)))}
 
 
-def test_every_dtype_passes_as_it_is(server: TritonServer) -> None:
+@pytest.mark.parametrize("model", ["echo", "hardened"])
+def test_every_dtype_passes_as_it_is(model: str, server: TritonServer) -> None:
     asked = [inputs(rows, width, rows) for rows, width in ((1, 1), (1, 3), (5, 7), (64, 29), (2, 0), (1, 1))]
     for x in asked:
-        (answer,) = ask(server, "echo", [x])
+        (answer,) = ask(server, model, [x])
         assert isinstance(answer, dict), answer
         for dtype in NUMBERS:
             same = answer[f"same_{dtype}"]
@@ -63,8 +65,8 @@ def test_memory_of_a_request_lives_as_long_as_its_arrays(server: TritonServer) -
         assert answer["kept"].all()  # type: ignore[index]
 
 
-def test_backend_that_changes_strings_is_refused(server: TritonServer) -> None:
-    with pytest.raises(ServerError, match=r"changes strings on their way with NumPy [\d.]+: install the packages"):
+def test_backend_that_changes_numbers_is_refused(server: TritonServer) -> None:
+    with pytest.raises(ServerError, match=r"changes bool numbers on their way with NumPy [\d.]+: install the packages"):
         server.load_model("late", timeout_s=60)
 
 
