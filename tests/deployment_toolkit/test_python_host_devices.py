@@ -146,6 +146,14 @@ def test_instance_fails_where_the_backend_changes_rows(
         new_model().initialize(arguments("CPU", "0"))
 
 
+def test_instance_fails_where_the_backend_changes_strings(
+    arguments: Callable[..., dict[str, str]], mock_backend: MockBackendUtils
+) -> None:
+    mock_backend.mock_strings[2] = b"x"
+    with pytest.raises(mock_backend.TritonModelException, match="changes strings on their way"):
+        new_model().initialize(arguments("CPU", "0"))
+
+
 def test_instance_on_an_unavailable_gpu_fails(
     arguments: Callable[..., dict[str, str]], mock_backend: MockBackendUtils, monkeypatch: pytest.MonkeyPatch
 ) -> None:
