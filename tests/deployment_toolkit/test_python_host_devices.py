@@ -55,8 +55,8 @@ class MockBackendUtils(ModuleType):
         self.TritonModelException = type("TritonModelException", (Exception,), {})
         self.mock_way: Callable[[Array], Array] = lambda array: array  # what becomes of numbers on their way
         self.Tensor = MockTensor
-        self.deserialize_bytes_tensor = lambda _: np.array(self.mock_strings, object)
         self.mock_strings = [b"ad", "señal".encode(), b"", b"a\0b"]
+        self.deserialize_bytes_tensor = lambda _: np.array(self.mock_strings, np.object_)
         MockTensor.backend = self
         self.InferenceResponse = lambda tensors: SimpleNamespace(tensors=tensors)
 
