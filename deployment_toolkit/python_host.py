@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from deployment_toolkit.core import Arrays, Format, ModelSpec, Precision
@@ -22,6 +21,7 @@ from deployment_toolkit.deploying.deployment import GPU_HOSTED
 from deployment_toolkit.errors import DeploymentError, DeviceError, InputError, ModelError
 from deployment_toolkit.library.base import FrameworkSession
 from deployment_toolkit.library.registry import loader
+from deployment_toolkit.python_backend import tensors
 from deployment_toolkit.rows.batches import join
 from deployment_toolkit.rows.request_sizes import load_sizes
 from deployment_toolkit.rows.size_check import GPU_TOLERANCE, TOLERANCES, SizeComparison
@@ -43,17 +43,18 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Loads the model that the configuration's parameters name, onto this instance's device: a GPU, or the CPU with
-        ``threads`` or else this instance's share of the cores. Then it sends the model the same rows in requests of
-        many sizes; a model that answers them differently is refused."""
+        ``threads`` or else this instance's share of the cores. Before that, known tensors must pass the backend as they
+        are. After it, the model gets the same rows in requests of many sizes; a model that answers them differently is
+        refused."""
         config = json.loads(args["model_config"])
         parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
         path = Path(args["model_repository"]) / args["model_version"] / parameters[MODEL_FILE]
         instances = sum(group["count"] for group in config["instance_group"])
         threads = int(parameters.get(THREADS, max(1, len(os.sched_getaffinity(0)) // instances)))
         spec = ModelSpec.read(parameters[MODEL_SPEC], MODEL_SPEC)
-        _require_exact_transport()
         self._valid = ValidValues(spec, finite=parameters.get(NON_FINITE) != ACCEPTED)
         try:
+            tensors.prepare(spec)
             on_gpu = _gpu(args, Format(parameters[MODEL_FORMAT]))
             model_loader = loader(Format(parameters[MODEL_FORMAT]))(threads=threads, **on_gpu)
             self._session = model_loader.load(path)
@@ -72,7 +73,7 @@ class TritonPythonModel:
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Returns one response per request, in order. An error in one request is the answer to that request only."""
-        batches = [{tensor.name(): tensor.as_numpy() for tensor in request.inputs()} for request in requests]
+        batches = [tensors.inputs(request) for request in requests]
         refused: dict[int, Any] = {}
         try:
             x, rows = _join(batches)
@@ -97,22 +98,9 @@ class TritonPythonModel:
         y = self._session.infer_impl(x)
         ends = list(itertools.accumulate(rows))
         return [
-            pb_utils.InferenceResponse([pb_utils.Tensor(name, array[end - count : end]) for name, array in y.items()])
+            pb_utils.InferenceResponse(tensors.outputs({name: array[end - count : end] for name, array in y.items()}))
             for count, end in zip(rows, ends, strict=True)
         ]
-
-
-def _require_exact_transport() -> None:
-    """Raises TritonModelException if the backend changes rows on their way: it reads other numbers under NumPy 2, for
-    which this release of it was not made."""
-    row = np.arange(1, 5, dtype=np.float32)[None]
-    # A tensor keeps the array that it was made of; one that was made of memory, as those of requests, has another.
-    passed = pb_utils.Tensor.from_dlpack("row", pb_utils.Tensor("row", row).to_dlpack()).as_numpy()
-    if passed.dtype != row.dtype or not np.array_equal(passed, row):
-        raise pb_utils.TritonModelException(
-            f"this server's Python backend passes wrong numbers with NumPy {np.__version__}: install numpy<2, or "
-            "deploy with --host cpp"
-        )
 
 
 def _gpu(args: dict[str, str], model_format: Format) -> dict[str, int]:

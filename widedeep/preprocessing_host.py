@@ -14,6 +14,7 @@ import triton_python_backend_utils as pb_utils
 from deployment_toolkit import python_host
 from deployment_toolkit.core import ModelSpec
 from deployment_toolkit.errors import DeploymentError
+from deployment_toolkit.python_backend import tensors
 from deployment_toolkit.rows.valid_values import ValidValues
 from widedeep.features.spec import load_feature_spec
 from widedeep.preprocessing.raw_features import FEATURE_SPEC, WORKFLOW, load_raw_features
@@ -28,6 +29,7 @@ class TritonPythonModel(python_host.TritonPythonModel):
         self._valid = ValidValues(ModelSpec((), ()), finite=False)  # every value of a raw feature is one
         try:
             self._session = load_raw_features(folder / WORKFLOW, load_feature_spec(folder / FEATURE_SPEC))
+            tensors.prepare(self._session.spec)
         except DeploymentError as error:
             raise pb_utils.TritonModelException(" ".join(str(error).split())) from None
 

@@ -52,6 +52,8 @@ DTYPES = {
     "object": "TYPE_STRING",
 }
 
+NEEDS_NATIVE = "which neither host can answer with: it needs a server with the format's own backend"
+
 _ACCELERATORS = {
     Format.TF_SAVEDMODEL: (Accelerator.NONE, Accelerator.AMP, Accelerator.TRT),
     Format.TF_TRT: (Accelerator.NONE, Accelerator.AMP, Accelerator.TRT),
@@ -170,6 +172,9 @@ class Deployment:
         if self.backend_accelerator is not Accelerator.NONE:
             yield f"accelerator {self.backend_accelerator} belongs to a native backend: with the Python host use none"
         yield from self._parameter_problems("the Python host", PYTHON_PARAMETERS)
+        for tensor in self.spec.outputs:
+            if tensor.dtype == "object":
+                yield f"output {tensor.name} holds strings, {NEEDS_NATIVE}"
 
     def _cpp_problems(self) -> Iterator[str]:
         if self.format not in CPP_PRECISIONS:
@@ -184,9 +189,12 @@ class Deployment:
         precision = self.backend_parameters.get(INFERENCE_PRECISION, precisions[0])
         if precision not in precisions:
             yield f"{INFERENCE_PRECISION}={precision}: for {self.format} use {' or '.join(precisions)}"
-        for tensor in (*self.spec.inputs, *self.spec.outputs):
+        for tensor in self.spec.outputs:
             if tensor.dtype == "object":
-                yield f"tensor {tensor.name} holds strings, which the C++ host can't carry: use the Python host"
+                yield f"output {tensor.name} holds strings, {NEEDS_NATIVE}"
+        for tensor in self.spec.inputs:
+            if tensor.dtype == "object":
+                yield f"input {tensor.name} holds strings, which the C++ host can't carry: use the Python host"
 
     def _parameter_problems(self, host: str, known: tuple[str, ...]) -> Iterator[str]:
         unknown = sorted(self.backend_parameters.keys() - {*known})

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import logging
 import os
+import shutil
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,9 @@ from deployment_toolkit.triton_server.server_options import COMMON_OPTIONS, own_
 
 logger = logging.getLogger("triton")
 
+_LIBRARIES = "nvidia_pytriton.libs"  # folder next to the package, with the libraries that the wheel brings
+_STUB = "triton_python_backend_stub"
+
 
 @dataclass(frozen=True)
 class Installation:
@@ -35,7 +39,7 @@ class Installation:
         spec = importlib.util.find_spec("pytriton")
         if spec is None or spec.origin is None:
             raise ServerError("the embedded server is not installed: pip install -r requirements.txt")
-        name = f"libpython{_python_version()}.so.1.0"
+        name = _libpython_name()
         folders = [
             Path(str(sysconfig.get_config_var("LIBDIR"))),
             Path(sys.base_prefix) / "lib",
@@ -43,7 +47,8 @@ class Installation:
         ]
         libpython = next((folder for folder in folders if (folder / name).is_file()), None)
         if libpython is None:
-            raise ServerError(f"{name} is missing, the server's models need it: apt-get install libpython3.11")
+            package = f"libpython{_python_version()}"
+            raise ServerError(f"{name} is missing, the server's models need it: apt-get install {package}")
         return cls(Path(spec.origin).parent, libpython)
 
     @contextlib.contextmanager
@@ -65,7 +70,7 @@ class Installation:
         inherited = environment(
             env,
             prepend={
-                "LD_LIBRARY_PATH": [self.package.parent / "nvidia_pytriton.libs", self.libpython],
+                "LD_LIBRARY_PATH": [self.package.parent / _LIBRARIES, self.libpython],
                 "PATH": [Path(sys.executable).parent],  # the stub takes its packages from the first python3 on the PATH
                 "PYTHONPATH": [Path(deployment_toolkit.__file__).parent.parent],
             },
@@ -77,22 +82,42 @@ class Installation:
 
     def _link_backends(self, folder: Path) -> Path:
         """Backend directory with this interpreter's stub, which the wheel has in a separate folder, and the C++ host if
-        it can be compiled: only models of that host need it."""
-        backend = folder / "python"
-        backend.mkdir()
+        it can be compiled: only models of that host need it. It lies in ``folder`` as deep as in the wheel, because the
+        stub looks for libraries relative to itself."""
         wheel = self.package / "tritonserver"
-        files = [*(wheel / "backends" / "python").iterdir()]
-        files.append(wheel / "python_backend_stubs" / _python_version() / "triton_python_backend_stub")
-        for file in files:
+        directory = folder / self.package.name / wheel.name / "backends"
+        backend = directory / "python"
+        backend.mkdir(parents=True)
+        for file in (wheel / "backends" / "python").iterdir():
             (backend / file.name).symlink_to(file)
+        self._place_stub(wheel / "python_backend_stubs" / _python_version() / _STUB, backend / _STUB)
         try:
             library = build_library()
         except BuildError as error:
             logger.info("the server starts without the C++ host: %s", error)
         else:
-            (folder / BACKEND).mkdir()
-            (folder / BACKEND / LIBRARY_NAME).symlink_to(library)
-        return folder
+            (directory / BACKEND).mkdir()
+            (directory / BACKEND / LIBRARY_NAME).symlink_to(library)
+        return directory
+
+    def _place_stub(self, stub: Path, target: Path) -> None:
+        """Links the stub. If it would take a libpython that the wheel brings, it gets a copy that takes this
+        interpreter's: extension modules of packages that were installed for this one fail in another.
+
+        Raises ServerError if no program may run from the folder of the copy."""
+        needed = stub.read_bytes()
+        brought = (self.package.parent / _LIBRARIES).glob("libpython*")
+        foreign = [library.name for library in brought if library.name.encode() in needed]
+        if not foreign:
+            target.symlink_to(stub)
+            return
+        shutil.copy(stub, target)
+        if not os.access(target, os.X_OK):
+            raise ServerError(f"no program may run from {target}: set TMPDIR to a folder that is not mounted noexec")
+        libraries = target.parents[4] / _LIBRARIES  # where a stub looks first
+        libraries.mkdir()
+        for name in foreign:
+            (libraries / name).symlink_to(self.libpython / _libpython_name())
 
 
 def _http_threads() -> int:
@@ -102,3 +127,7 @@ def _http_threads() -> int:
 
 def _python_version() -> str:
     return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def _libpython_name() -> str:
+    return f"libpython{_python_version()}.so.1.0"

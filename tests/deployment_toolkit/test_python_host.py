@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deployment_toolkit.core import Array, Arrays, Batching, DeviceKind, Format, Host, ModelSpec
+from deployment_toolkit.core import Array, Arrays, Batching, DeviceKind, Format, Host, ModelSpec, TensorSpec
 from deployment_toolkit.deploying.deployment import Deployment
 from deployment_toolkit.deploying.model_repository import add_model
-from deployment_toolkit.errors import ServerError
+from deployment_toolkit.errors import ServerError, UsageError
 from deployment_toolkit.library.registry import loader
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
@@ -125,6 +125,13 @@ def test_concurrent_requests_on_two_instances_get_their_rows(server: TritonServe
     batches = [rows(count, count) for count in (1, 2, 10, 11, 100, 512, 7, 1, 64, 333)]
     for x, answer in zip(batches, ask(server, "pair", batches), strict=True):
         np.testing.assert_allclose(answer["score"], score(x), rtol=1e-6)  # type: ignore[index]
+
+
+def test_answers_in_strings_are_refused_by_both_hosts() -> None:
+    spec = ModelSpec((TensorSpec("item", "int32", (1,)),), (TensorSpec("name", "object", (1,)),))
+    for host in (Host.PYTHON, Host.CPP):
+        with pytest.raises(UsageError, match="output name holds strings, which neither host can answer with: it needs"):
+            Deployment("model", spec, Format.ONNX, host=host)
 
 
 def test_threads_are_those_configured_or_a_share_of_the_cores(server: TritonServer) -> None:

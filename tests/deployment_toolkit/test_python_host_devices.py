@@ -22,6 +22,7 @@ from tests.deployment_toolkit.library.mock_onnx_gpu import MockCudaProvider
 
 Write = Callable[..., Path]
 HOST = "deployment_toolkit.python_host"
+TENSORS = "deployment_toolkit.python_backend.tensors"
 
 
 class MockTensor:
@@ -30,17 +31,18 @@ class MockTensor:
     backend: MockBackendUtils
 
     def __init__(self, name: str, array: Array) -> None:
-        self.name, self.array = name, array
+        self._name, self.array = name, array
 
-    def to_dlpack(self) -> Array:
-        return self.array
-
-    @classmethod
-    def from_dlpack(cls, name: str, capsule: Array) -> MockTensor:
-        return cls(name, capsule * np.float32(cls.backend.mock_factor))
+    def name(self) -> str:
+        return self._name
 
     def as_numpy(self) -> Array:
         return self.array
+
+    @classmethod
+    def from_dlpack(cls, name: str, capsule: Any) -> MockTensor:
+        array = np.from_dlpack(SimpleNamespace(__dlpack__=lambda **_: capsule, __dlpack_device__=lambda: (1, 0)))
+        return cls(name, cls.backend.mock_way(array).copy())
 
 
 class MockBackendUtils(ModuleType):
@@ -51,8 +53,10 @@ class MockBackendUtils(ModuleType):
         self.mock_log: list[str] = []
         self.Logger = SimpleNamespace(log_info=self.mock_log.append)
         self.TritonModelException = type("TritonModelException", (Exception,), {})
-        self.mock_factor = 1  # by which rows are multiplied on their way
+        self.mock_way: Callable[[Array], Array] = lambda array: array  # what becomes of numbers on their way
         self.Tensor = MockTensor
+        self.mock_strings = [b"ad", "señal".encode(), b"", b"a\0b"]
+        self.deserialize_bytes_tensor = lambda _: np.array(self.mock_strings, np.object_)
         MockTensor.backend = self
         self.InferenceResponse = lambda tensors: SimpleNamespace(tensors=tensors)
 
@@ -63,6 +67,7 @@ def mock_backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[MockBackendUtils]:
     monkeypatch.setitem(sys.modules, mock.__name__, mock)
     yield mock
     sys.modules.pop(HOST, None)
+    sys.modules.pop(TENSORS, None)
 
 
 @pytest.fixture
@@ -108,9 +113,7 @@ def test_instance_on_a_gpu_runs_there(
     assert mock.told["device_id"] == "1"
     assert mock_backend.mock_log[0] == "model_0_0: model.onnx on GPU 1"
     x = {"amount": np.array([[0.5]], np.float32), "item": np.array([[2]], np.int32), "tags": np.zeros((1, 3), np.int32)}
-    tensors = [
-        SimpleNamespace(name=lambda name=name: name, as_numpy=lambda array=array: array) for name, array in x.items()
-    ]
+    tensors = [MockTensor(name, array) for name, array in x.items()]
     (response,) = model.execute([SimpleNamespace(inputs=lambda: tensors)])
     assert response.tensors[0].array.tolist() == [[20.5]]
     model.finalize()
@@ -123,11 +126,31 @@ def test_instance_on_the_cpu_uses_no_gpu(
     assert mock_backend.mock_log[0] == "model_0_0: model.onnx with 2 threads"
 
 
+@pytest.mark.parametrize(
+    ("way", "told"),
+    [
+        (lambda array: np.full_like(array, array.flat[0]), "bool numbers"),
+        (lambda array: array if array.dtype != np.float16 else array * 2, "float16 numbers"),
+        (lambda array: array.astype(np.int32) if array.dtype == np.int64 else array, "int64 numbers"),
+        (lambda array: array.ravel(), "bool numbers"),
+    ],
+)
 def test_instance_fails_where_the_backend_changes_rows(
+    way: Callable[[Array], Array],
+    told: str,
+    arguments: Callable[..., dict[str, str]],
+    mock_backend: MockBackendUtils,
+) -> None:
+    mock_backend.mock_way = way
+    with pytest.raises(mock_backend.TritonModelException, match=rf"changes {told} on their way .* --host cpp"):
+        new_model().initialize(arguments("CPU", "0"))
+
+
+def test_instance_fails_where_the_backend_changes_strings(
     arguments: Callable[..., dict[str, str]], mock_backend: MockBackendUtils
 ) -> None:
-    mock_backend.mock_factor = 2
-    with pytest.raises(mock_backend.TritonModelException, match=r"passes wrong numbers with NumPy .* --host cpp"):
+    mock_backend.mock_strings[2] = b"x"
+    with pytest.raises(mock_backend.TritonModelException, match="changes strings on their way"):
         new_model().initialize(arguments("CPU", "0"))
 
 
