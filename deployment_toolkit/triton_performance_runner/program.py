@@ -1,8 +1,8 @@
 """The program perf_analyzer: where it is, the libraries that it loads, its version.
 
 ``scripts/install.sh`` unpacks the newest release that this system's C library runs into a folder of its own: today's
-tritonclient carries none. Releases up to 2.51 also load libb64 and libcudart, which the wheel of nvidia-pytriton
-brings."""
+tritonclient carries none. Release 2.51 links against libb64 and libcudart; 2.60 opens libcudart for any kind of shared
+memory. The wheel of nvidia-pytriton brings both libraries."""
 
 from __future__ import annotations
 
@@ -19,8 +19,12 @@ from deployment_toolkit.process import environment, run
 NAME = "perf_analyzer"
 INSTALL = "run scripts/install.sh, which installs the perf_analyzer for this system"
 
-# Libraries that perf_analyzer 2.51 links against, and their file names in the wheel of nvidia-pytriton.
-_LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
+# Libraries by the names that perf_analyzer knows, and their file names in the wheel of nvidia-pytriton.
+_LIBRARIES = {
+    "libb64.so.0d": "libb64-*.so.0d",
+    "libcudart.so.12": "libcudart-*.so.12*",
+    "libcudart.so": "libcudart-*.so.12*",
+}
 _VERSION_LINE = "Perf Analyzer Version "
 _ANSWERS_S = 20.0
 
