@@ -6,8 +6,9 @@ module decides if the measurement settled, by perf_analyzer's rule, from the thr
 prints for each window. If not, the run is repeated with windows twice as long. A point that never settles is reported
 as such, with the values of the last run.
 
-A count window of perf_analyzer 2.51 lasts whole seconds, because it counts once per second. So three windows of 17
-requests take no longer than shorter ones and give a 99th percentile of 50 requests or more.
+A count window of perf_analyzer lasts whole seconds, because it counts once per second. So three windows of 17 requests
+take no longer than shorter ones and give a 99th percentile of 50 requests or more. All that is said here of
+perf_analyzer is so in its releases 2.51 and 2.60.
 """
 
 from __future__ import annotations

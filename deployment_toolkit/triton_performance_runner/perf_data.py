@@ -1,6 +1,6 @@
 """Rows that perf_analyzer sends.
 
-perf_analyzer 2.51 takes "steps" of one row each from a JSON file (format: its documentation, "Input Data") and joins
+perf_analyzer takes "steps" of one row each from a JSON file (format: its documentation, "Input Data") and joins
 consecutive steps to a request: request k of a sweep with batch B and N steps holds the steps k*B, k*B+1, … k*B+B-1,
 each modulo N. Preparing them costs N * B copies per input, per client thread or, with shared memory, per region, and
 two requests to the server per region; tens of seconds for a few hundred steps of a large batch. Over HTTP each of those
