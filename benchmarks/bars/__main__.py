@@ -13,7 +13,6 @@ makes the exit code 1; a missed bar is a valid result.
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import logging
 import shlex
 import tempfile
@@ -32,6 +31,8 @@ from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Host
 from deployment_toolkit.errors import UsageError, require_options_at_least
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
+from deployment_toolkit.packages import installed_versions
+from deployment_toolkit.triton_performance_runner.program import program_version
 from runner.serving import RunConfig, load_config, read_system_info
 
 logger = logging.getLogger("bars")
@@ -151,7 +152,7 @@ def _provenance(argv: list[str], rounds: int) -> Provenance:
         machine=read_system_info().summary,
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         command=shlex.join(["python", "-m", "benchmarks.bars", *(part.removeprefix(f"{ROOT}/") for part in argv)]),
-        versions={name: importlib.metadata.version(name) for name in _PACKAGES},
+        versions=installed_versions(_PACKAGES) | program_version(),
         rounds=rounds,
     )
 

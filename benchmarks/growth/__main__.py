@@ -29,6 +29,7 @@ from deployment_toolkit.files.atomic import replace_when_complete, write_text
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from deployment_toolkit.packages import installed_versions
 from deployment_toolkit.progress import progress_bar
+from deployment_toolkit.triton_performance_runner.program import program_version
 from runner.serving import read_system_info
 from widedeep.features.options import read_feature_spec
 
@@ -148,7 +149,8 @@ def _write(
 
 
 def _versions() -> str:
-    return ", ".join(f"{name} {version}" for name, version in installed_versions(_PACKAGES).items())
+    versions = installed_versions(_PACKAGES) | program_version()
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 if __name__ == "__main__":

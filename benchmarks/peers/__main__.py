@@ -15,7 +15,6 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.peers.campaign import Campaign, CampaignOutcome, Plan
@@ -33,12 +32,15 @@ from deployment_toolkit.core import Host
 from deployment_toolkit.errors import PerformanceError, UsageError, require_options_at_least
 from deployment_toolkit.files.atomic import replace_when_complete, write_text
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
+from deployment_toolkit.packages import installed_versions
 from deployment_toolkit.results.tables import read_records, write_csv
+from deployment_toolkit.triton_performance_runner.program import program_version
 
 logger = logging.getLogger("peers")
 
 _CSV = "peers.csv"
 _FP32 = "fp32"
+_PACKAGES = ("tritonclient", "onnxruntime", "openvino", "tensorflow-cpu")
 _OWN_RELEASE = "tritonserver 2.51.0"
 _README = ROOT / "benchmarks" / "README.md"
 
@@ -162,11 +164,8 @@ def _provenance(argv: list[str]) -> Iterator[tuple[str, str]]:
         f"{cpu.split(':', 1)[1].strip()}, {len(os.sched_getaffinity(0))} cores, {memory_gib:.0f} GiB, "
         f"{platform.platform()}; client and servers share it",
     )
-    packages = ("tritonclient", "onnxruntime", "openvino", "tensorflow-cpu")
-    yield (
-        "versions",
-        f"Python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in packages),
-    )
+    versions = {"Python": platform.python_version(), **installed_versions(_PACKAGES), **program_version()}
+    yield "versions", ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def _comparison(

@@ -87,5 +87,5 @@ def _library() -> Library:
             arguments += engine.arguments(*found)
             versions.append(f"{engine.folder} {found[1].stat().st_size}")
     if not versions:
-        raise BuildError("the C++ host needs an inference library: pip install -r requirements.txt")
+        raise BuildError("the C++ host needs an inference library: run scripts/install.sh")
     return Library("the C++ host", LIBRARY_NAME, _SOURCES, _CACHE, arguments, str(versions), left_out)

@@ -61,7 +61,7 @@ class OutputComparison:
         """Compares the next rows. Raises ToleranceError if the outputs' names or shapes differ."""
         if reference.keys() != candidate.keys():
             raise ToleranceError(f"outputs differ: {sorted(reference)} became {sorted(candidate)}")
-        out = np.zeros(0, bool)
+        out: Array = np.zeros(0, bool)
         rows = 0
         for name, expected in reference.items():
             answer = candidate[name]
@@ -69,7 +69,8 @@ class OutputComparison:
                 raise ToleranceError(f"output {name} differs in shape: {expected.shape} became {answer.shape}")
             rows = len(expected)
             excess = self.tolerances[name].excess(expected, answer).reshape(rows, -1)
-            out = (excess > 0).any(axis=1) | (out if out.size else False)
+            exceeded: Array = np.any(excess > 0, axis=1)
+            out = exceeded | out if out.size else exceeded
             difference = np.abs(expected.astype(np.float64) - answer)
             self.max_abs_diff = max(self.max_abs_diff, float(np.nanmax(difference, initial=0.0)))
             self._keep_worst(name, excess, expected.reshape(rows, -1), answer.reshape(rows, -1))

@@ -1,4 +1,4 @@
-"""Measurement with Triton's perf_analyzer from the tritonclient wheel.
+"""Measurement with Triton's perf_analyzer.
 
 A run is three windows at one (batch, concurrency). Its stability limit is set so high that any result counts as stable;
 so it always ends after three windows and always reports, which perf_analyzer does not do for an unstable result. This
@@ -6,8 +6,9 @@ module decides if the measurement settled, by perf_analyzer's rule, from the thr
 prints for each window. If not, the run is repeated with windows twice as long. A point that never settles is reported
 as such, with the values of the last run.
 
-A count window of perf_analyzer 2.51 lasts whole seconds, because it counts once per second. So three windows of 17
-requests take no longer than shorter ones and give a 99th percentile of 50 requests or more.
+A count window of perf_analyzer lasts whole seconds, because it counts once per second. So three windows of 17 requests
+take no longer than shorter ones and give a 99th percentile of 50 requests or more. All that is said here of
+perf_analyzer is so in its releases 2.51 and 2.60.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-import sysconfig
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from deployment_toolkit.server_access.private_options import with_private_option
 from deployment_toolkit.server_access.url import Scheme
 from deployment_toolkit.triton_performance_runner.options import LoadPoint, MeasurementMode
 from deployment_toolkit.triton_performance_runner.perf_report import WINDOWS, Report, Window
+from deployment_toolkit.triton_performance_runner.program import explain_start, find_program, link_libraries
 from deployment_toolkit.triton_performance_runner.shared_memory import (
     no_shared_memory_left,
     region_pattern,
@@ -47,8 +48,6 @@ _ROUNDS_PER_WINDOW = 8
 _POLL_S = 0.1
 # perf_analyzer's exit codes for: no stable measurement; no request ended inside a window.
 _NOTHING_SETTLED = (2, 3)
-# Libraries that perf_analyzer links against, and their file names in the wheel of nvidia-pytriton.
-_LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
 
 
 class PerfAnalyzer:
@@ -60,12 +59,12 @@ class PerfAnalyzer:
         self._target = assignment.target
         self._url = assignment.target.url
         self._data = assignment.data
-        self._env = environment(assignment.env, prepend={"LD_LIBRARY_PATH": [_link_libraries(assignment.folder)]})
+        self._env = environment(assignment.env, prepend={"LD_LIBRARY_PATH": [link_libraries(assignment.folder)]})
         found = find_key(self._url, assignment.env) if options.evaluation_mode is EvaluationMode.OFFLINE else None
         if found is not None:  # registering shared memory needs the key
             self._url, key = found
             self._env = with_private_options(self._env, key.client_options(self._url.scheme))
-        self._program = [*(options.client.prefix if options.client else []), str(_find_program())]
+        self._program = [*(options.client.prefix if options.client else []), str(find_program())]
         self._window = Window(options.measurement_mode, options.measurement_request_count, options.measurement_interval)
 
     def measure_all(self, points: Sequence[LoadPoint]) -> Generator[PerformanceRow, None, None]:
@@ -188,8 +187,8 @@ class PerfAnalyzer:
     def _explain(self, point: LoadPoint, error: ProcessError) -> str:
         if error.returncode is None and (error.stdout or error.stderr):
             return self._timed_out(point)
-        if "error while loading shared libraries" in error.stderr:
-            return f"{last_lines(error.stderr)}: pip install -r requirements.txt, or the package that brings it"
+        if (not_started := explain_start(error.stderr)) is not None:
+            return not_started
         reason = last_lines(error.stderr or error.stdout or str(error))
         if REFUSED in reason:
             reason = f"{reason}: {REMEDY}"
@@ -204,21 +203,3 @@ class PerfAnalyzer:
             f"perf_analyzer did not measure {point} in {self._options.timeout} s: raise --timeout or look at the "
             f"server; log: {self._options.log_path}"
         )
-
-
-def _find_program() -> Path:
-    """Path of perf_analyzer in this interpreter's environment, else on the PATH."""
-    installed = Path(sysconfig.get_path("scripts")) / "perf_analyzer"
-    return installed if installed.is_file() else Path("perf_analyzer")
-
-
-def _link_libraries(folder: Path) -> Path:
-    """Folder with the libraries under the names that perf_analyzer needs; libraries that the wheel lacks must come from
-    the system."""
-    links = folder / "lib"
-    links.mkdir()
-    wheel = Path(sysconfig.get_path("purelib")) / "nvidia_pytriton.libs"
-    for name, pattern in _LIBRARIES.items():
-        for library in sorted(wheel.glob(pattern))[:1]:
-            (links / name).symlink_to(library)
-    return links

@@ -1,6 +1,6 @@
 """Rows that perf_analyzer sends.
 
-perf_analyzer 2.51 takes "steps" of one row each from a JSON file (format: its documentation, "Input Data") and joins
+perf_analyzer takes "steps" of one row each from a JSON file (format: its documentation, "Input Data") and joins
 consecutive steps to a request: request k of a sweep with batch B and N steps holds the steps k*B, k*B+1, … k*B+B-1,
 each modulo N. Preparing them costs N * B copies per input, per client thread or, with shared memory, per region, and
 two requests to the server per region; tens of seconds for a few hundred steps of a large batch. Over HTTP each of those
@@ -27,6 +27,7 @@ from deployment_toolkit.process import Child
 from deployment_toolkit.rows.sample import first_rows, random_rows
 from deployment_toolkit.server_access.url import Scheme
 from deployment_toolkit.triton_performance_runner.options import RANDOM_DATA, LoadPoint, OfflineMode, PerformanceOptions
+from deployment_toolkit.triton_performance_runner.program import INSTALL
 from deployment_toolkit.triton_performance_runner.shared_memory import region_name
 
 Watch = Callable[[Child], None]
@@ -128,7 +129,7 @@ def fill_regions(rows: Arrays, spec: ModelSpec, batch: int, steps: int) -> Watch
     consecutive rows into each. The first requests may still hold the rows of the steps. Strings stay those of the
     steps, because their size differs from row to row.
 
-    The watcher raises PerformanceError if the regions differ from those of perf_analyzer 2.51.
+    The watcher raises PerformanceError if the regions differ from those of perf_analyzer 2.51 and 2.60.
     """
     done = False
 
@@ -144,7 +145,7 @@ def fill_regions(rows: Arrays, spec: ModelSpec, batch: int, steps: int) -> Watch
                 if not _overwrite(region, part) and process.wait(_END_S) is None:  # its end removes the regions
                     raise PerformanceError(
                         f"{region} is not there or not of {part.nbytes} bytes: this perf_analyzer shares memory "
-                        "otherwise than 2.51 does; install tritonclient as requirements.txt pins it"
+                        f"otherwise than 2.51 and 2.60 do; {INSTALL}"
                     )
 
     return fill

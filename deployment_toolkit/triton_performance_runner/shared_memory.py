@@ -69,7 +69,7 @@ def region_pattern(inputs: Iterable[str], outputs: Iterable[str]) -> re.Pattern[
 
 
 def region_name(tensor: str) -> str:
-    """Tensor name in the name of a region: perf_analyzer 2.51 drops slashes."""
+    """Tensor name in the name of a region: perf_analyzer drops slashes."""
     return re.sub(r"[/\\]", "", tensor)
 
 

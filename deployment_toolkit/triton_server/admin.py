@@ -146,7 +146,7 @@ class _HttpAdmin:
 
 def _plain(message: Any) -> dict[str, Any]:
     """Converts a message to the form of the server's HTTP interface: with zeros, 64-bit integers as numbers."""
-    plain = MessageToDict(message, including_default_value_fields=True, preserving_proto_field_name=True)
+    plain = MessageToDict(message, always_print_fields_with_no_presence=True, preserving_proto_field_name=True)
     return dict(_with_numbers(plain))
 
 

@@ -11,16 +11,21 @@ import psutil
 
 from deployment_toolkit.hardware import gpu_descriptions
 from deployment_toolkit.packages import installed_versions
+from deployment_toolkit.triton_performance_runner.program import program_version
 
 PACKAGES = (
     "tensorflow-cpu",
+    "tf-keras",
     "onnxruntime",
     "onnxruntime-gpu",  # replaces onnxruntime after scripts/install.sh --gpu
+    "openvino",
     "onnx",
     "tf2onnx",
     "nvidia-pytriton",
     "tritonclient",
     "nvtabular",
+    "dask",
+    "pandas",
     "numpy",
     "pyarrow",
 )
@@ -60,7 +65,7 @@ def read_system_info() -> SystemInfo:
         system=f"{_distribution()}, Linux {platform.release()}",
         python=platform.python_version(),
         load_average=round(psutil.getloadavg()[0], 2),
-        packages=installed_versions(PACKAGES),
+        packages=installed_versions(PACKAGES) | program_version(),
         gpus=gpu_descriptions(),
     )
 

@@ -68,6 +68,6 @@ def make_logger(trt: Any) -> Any:
 def numpy_dtype(trt: Any, name: str, dtype: Any) -> str:
     """Numpy name of a tensor's data type. Raises ModelError for a type that numpy lacks (bfloat16, float8, …)."""
     try:
-        return np.dtype(trt.nptype(dtype)).name
+        return str(np.dtype(trt.nptype(dtype)).name)
     except TypeError as error:
         raise ModelError(f"tensor {name} is of type {dtype}, which no Triton request can carry here") from error

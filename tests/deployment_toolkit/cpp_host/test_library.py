@@ -88,7 +88,10 @@ def test_missing_libraries_are_named_when_a_model_needs_them(
     with local_server(tmp_path / "repository", log_path=tmp_path / "server.log") as running:
         for engine, told in (
             (Format.TF_SAVEDMODEL, r"TensorFlow, which runs tf-savedmodel models, was not installed when this server"),
-            (Format.ONNX, r"ONNX Runtime can't be opened: .*libonnxruntime.so.1: .*; install it with pip install -r"),
+            (
+                Format.ONNX,
+                r"ONNX Runtime can't be opened: .*libonnxruntime.so.1: .*; run scripts/install.sh, then",
+            ),
             (Format.OPENVINO, None),
         ):
             deployment = Deployment(str(engine), summing().spec, engine, host=Host.CPP)
@@ -97,7 +100,7 @@ def test_missing_libraries_are_named_when_a_model_needs_them(
                 running.load_model(str(engine), timeout_s=60)
     monkeypatch.setattr(library.EngineLibrary, "find", lambda engine: None)
     assert not library.can_build()
-    with pytest.raises(BuildError, match="needs an inference library: pip install -r requirements.txt"):
+    with pytest.raises(BuildError, match="needs an inference library: run scripts/install.sh"):
         build_library()
 
 

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import triton_python_backend_utils as pb_utils
 
 ITEMS = 1000
@@ -30,9 +31,9 @@ class TritonPythonModel:
         return [self.answer(request) for request in requests]
 
     def answer(self, request: Any) -> Any:
-        items = pb_utils.get_input_tensor_by_name(request, "shop/item").as_numpy()
+        items = np.from_dlpack(pb_utils.get_input_tensor_by_name(request, "shop/item"))
         with self.requests_path.open("a") as file:
             file.write(" ".join(map(str, items.reshape(-1))) + "\n")
         if items.min() < 0 or items.max() >= ITEMS:
             return pb_utils.InferenceResponse(error=pb_utils.TritonError("item outside the table"))
-        return pb_utils.InferenceResponse([pb_utils.Tensor("score", items.astype("float32"))])
+        return pb_utils.InferenceResponse([pb_utils.Tensor.from_dlpack("score", items.astype("float32"))])

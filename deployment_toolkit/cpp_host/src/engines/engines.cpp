@@ -38,8 +38,8 @@ std::unique_ptr<Engine> open_engine(const std::string& path, const ModelConfig& 
   if (found->open == nullptr) {
     throw Failure(
         TRITONSERVER_ERROR_UNAVAILABLE, std::string(found->library) + ", which runs " + config.format +
-                                            " models, was not installed when this server started: install it with pip "
-                                            "install -r requirements.txt, then restart the server");
+                                            " models, was not installed when this server started: run "
+                                            "scripts/install.sh, then restart the server");
   }
   return found->open(path, config);
 }

@@ -12,15 +12,16 @@ SharedLibrary::SharedLibrary(const char* name, const char* path)
   const char* reason = dlerror();
   throw Failure(
       TRITONSERVER_ERROR_UNAVAILABLE, std::string(name) + " can't be opened: " + (reason == nullptr ? path : reason) +
-                                          "; install it with pip install -r requirements.txt, then restart the server");
+                                          "; run scripts/install.sh, then restart the server");
 }
 
 void* SharedLibrary::find(const char* function_name) const {
   void* found = dlsym(handle_, function_name);
   if (found != nullptr) return found;
   throw Failure(
-      TRITONSERVER_ERROR_UNSUPPORTED, path_ + " has no function " + function_name + ": install the release of " + name_ +
-                                          " that requirements.txt names");
+      TRITONSERVER_ERROR_UNSUPPORTED, path_ + " has no function " + function_name +
+                                          ": run scripts/install.sh, which installs the release of " + name_ +
+                                          " that has it");
 }
 
 }  // namespace cpp_host

@@ -33,7 +33,7 @@ Api::Api() {
   if (table == nullptr) {
     throw Failure(
         TRITONSERVER_ERROR_UNSUPPORTED, std::string("ONNX Runtime ") + get_base()->get_version() +
-                                            " is older than 1.15: pip install -r requirements.txt");
+                                            " is older than 1.15: run scripts/install.sh");
   }
 #define FIND(place, name, result, arguments) name = reinterpret_cast<result(*) arguments>(const_cast<void*>(table[place]));
   ONNXRUNTIME_FUNCTIONS(FIND)
