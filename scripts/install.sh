@@ -1,23 +1,25 @@
 #!/usr/bin/env bash
 # Makes .venv with the pinned requirements; quick if it is there and current. Needs Python 3.11 with venv, nothing else.
-#   scripts/install.sh [--gpu | --cpu] [--model-analyzer] [--dev]
+#   scripts/install.sh [--gpu | --cpu] [--model-analyzer] [--model-navigator] [--dev]
 #     --gpu: onnxruntime for NVIDIA GPUs, with CUDA, in place of onnxruntime for the CPU; it stays until --cpu
-#     --model-analyzer: also .venv-model-analyzer, for --performance-tool model_analyzer; --dev: all that the tests need
+#     --model-analyzer: also .venv-model-analyzer, for --performance-tool model_analyzer
+#     --model-navigator: also .venv-model-navigator, for convert --converter triton-model-navigator
+#     --dev: all that the tests need
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 
 fail() { echo "error: $*" >&2; exit 1; }
 
-dev="" analyzer="" device=""
+dev="" overlays=() device=""
 for option in "$@"; do
   case "$option" in
-    --dev) dev=yes analyzer=yes ;;
-    --model-analyzer) analyzer=yes ;;
+    --dev) dev=yes overlays+=(model-analyzer model-navigator) ;;
+    --model-analyzer | --model-navigator) overlays+=("${option#--}") ;;
     --gpu | --cpu)
       [ "${device:-$option}" = "$option" ] || fail "--gpu and --cpu: there is one onnxruntime, give one of them"
       device=$option ;;
-    *) fail "unknown option $option: use --gpu, --cpu, --model-analyzer, --dev or none" ;;
+    *) fail "unknown option $option: use --gpu, --cpu, --model-analyzer, --model-navigator, --dev or none" ;;
   esac
 done
 
@@ -114,19 +116,19 @@ install_onnxruntime() {
 }
 
 # A venv that sees the packages of .venv in addition to its own; its own packages stay out of .venv.
-install_model_analyzer() {
-  local home=.venv-model-analyzer wanted
-  wanted=$(cat requirements-model-analyzer.txt requirements.txt constraints.txt | sha256sum | cut -d' ' -f1)
+install_overlay() {
+  local home=.venv-$1 requirements=requirements-$1.txt wanted
+  wanted=$(cat "$requirements" requirements.txt constraints.txt | sha256sum | cut -d' ' -f1)
   if grep -qxF "$wanted" "$home/.installed" 2>/dev/null; then return; fi
-  echo "installing Model Analyzer into $home (50 MB)"
+  echo "installing $1 into $home (50 MB)"
   .venv/bin/python -m venv --clear --without-pip "$home"
   .venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
     >"$("$home/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/venv_beneath.pth"
   "$home/bin/python" -m pip install --disable-pip-version-check --no-warn-script-location --quiet --no-deps \
-    -r requirements-model-analyzer.txt || fail "pip could not install Model Analyzer: see above"
+    -r "$requirements" || fail "pip could not install $1: see above"
   echo "$wanted" >"$home/.installed"
 }
 
 install_base
 if [ -n "$device" ]; then install_onnxruntime "$device"; fi
-if [ -n "$analyzer" ]; then install_model_analyzer; fi
+for overlay in "${overlays[@]}"; do install_overlay "$overlay"; done
