@@ -77,7 +77,8 @@ class ConverterLaunchOptions:
     override_conversion_container: bool = option("build the container again; for --launch-mode docker only", False)
     dataloader: Path | None = option("module with get_dataloader_fn: real rows to compare on", None)
     converter: ConverterKind = option(
-        "own, or triton-model-navigator (scripts/install.sh --model-navigator), for onnx, trt and tf-trt",
+        "who converts: this project, or the library triton-model-navigator (installed by scripts/install.sh "
+        "--model-navigator), for onnx, trt and tf-trt",
         ConverterKind.OWN,
     )
 

@@ -24,6 +24,7 @@ from model_navigator.commands import execution_context
 from model_navigator.utils import environment
 
 _ERROR = re.compile(r"^\s*[\w.]*(?:Error|Exception)\w*: .+$", re.MULTILINE)
+_KILLED = re.compile(r"(?:error code:|exited with) (?:137|-9)\b")
 _CHECKED, _PROFILED = "Correctness", "Performance"
 _RUNNERS = {"onnx": "OnnxCPU", "trt": "TensorRT", "tf-trt": "TensorFlowTensorRT"}
 
@@ -61,8 +62,8 @@ def main() -> None:
     path = workspace / made.model_config.path
     failed = next((model for model in models if "FAIL" in _statuses(model).values()), None)
     if failed is not None or not path.exists():
-        command, place = _failed_command(failed or made), (failed or made).model_config.path.parent
-        sys.exit(f"error: {command}: {_last_line(said) or _reason(workspace / place / 'format.log') or 'no model'}")
+        log = workspace / (failed or made).model_config.path.parent / "format.log"
+        sys.exit(f"error: {_failed_command(failed or made)}: {_words(log, said)}")
     nav.package.save(package, job["package"], override=True)
     Path(job["summary"]).write_text(json.dumps({"model": str(path), **_summary(made)}))
 
@@ -138,6 +139,13 @@ def _keep_output_of_commands() -> list[str]:
     outputs: list[str] = []
     execution_context.textwrap = types.SimpleNamespace(indent=lambda text, prefix: outputs.append(text) or text)
     return outputs
+
+
+def _words(log: Path, said: list[str]) -> str:
+    """Why a command failed, from its log and the output of the programs that failed."""
+    if log.exists() and _KILLED.search(log.read_text()):
+        return "its process was killed, as the system does when memory runs out"
+    return _last_line(said) or _reason(log) or "there is no model and no reason"
 
 
 def _last_line(outputs: list[str]) -> str:

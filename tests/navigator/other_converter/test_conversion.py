@@ -78,24 +78,16 @@ def test_the_librarys_last_words_are_the_error(
 
 
 def test_options_of_tensorrt_are_those_of_the_librarys_api(tmp_path: Path) -> None:
-    job = {"target": "trt", "opset": 13, "precision": "fp16", "precision_mode": "hierarchy"}
-    job |= {"max_workspace_size_bytes": 1000, "profiles": {"x": [[1, 2], [4, 2], [8, 2]]}}
-    code = "import json, runpy, sys; configs = runpy.run_path(sys.argv[1])['_configs'](json.loads(sys.argv[2])); "
-    code += "print([config.format.value for config in configs], configs[-1].precision, configs[-1].trt_profiles)"
-    found = []
-    for target in ("trt", "tf-trt"):
-        argv = [
-            converter.HOME / "bin" / "python",
-            "-I",
-            "-c",
-            code,
-            start.__file__,
-            json.dumps({**job, "target": target}),
-        ]
-        found.append(run(argv, log_path=tmp_path / target).stdout)
-    assert "['onnx', 'trt'] (<TensorRTPrecision.FP16: 'fp16'>,)" in found[0]
-    assert "'x': ShapeTuple(min=(1, 2), opt=(4, 2), max=(8, 2))" in found[0]
-    assert "['onnx', 'tf-trt'] (<TensorRTPrecision.FP16: 'fp16'>,)" in found[1]
+    job = {"opset": 13, "precision": "fp16", "precision_mode": "hierarchy", "max_workspace_size_bytes": 1000}
+    job |= {"profiles": {"x": [[1, 2], [4, 2], [8, 2]]}}
+    code = "import json, runpy, sys; make = runpy.run_path(sys.argv[1])['_configs']\n"
+    code += "for target in ('trt', 'tf-trt'): configs = make({**json.loads(sys.argv[2]), 'target': target}); "
+    code += "print([one.format.value for one in configs], configs[-1].precision, configs[-1].trt_profiles)"
+    argv = [converter.HOME / "bin" / "python", "-I", "-c", code, converter._START, json.dumps(job)]
+    plan, tf_trt = run(argv, log_path=tmp_path / "log").stdout.splitlines()[-2:]
+    assert "['onnx', 'trt'] (<TensorRTPrecision.FP16: 'fp16'>,)" in plan
+    assert "add('x', min=(1, 2), opt=(4, 2), max=(8, 2))" in plan
+    assert "['onnx', 'tf-trt'] (<TensorRTPrecision.FP16: 'fp16'>,)" in tf_trt
 
 
 def test_interpreter_that_fails_before_the_library_is_told(
