@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Arrays, Format, ModelSpec
 from deployment_toolkit.errors import ConversionError, ProcessError, UsageError
 from deployment_toolkit.files import fingerprint
-from deployment_toolkit.files.atomic import replace_when_complete
+from deployment_toolkit.files.atomic import replace_when_complete, size_words
+from deployment_toolkit.library.model_files import stored_bytes
 from deployment_toolkit.library.shape_profile import ShapeProfile
 from deployment_toolkit.packages import versions_in
 from deployment_toolkit.process import environment, last_lines, run
@@ -38,6 +40,7 @@ _SAMPLES = 100  # rows, as many as the library takes by default
 _LOG, _WORKSPACE, _TEMPORARY = "output.log", "workspace", "tmp"
 _GPUS = "CUDA_VISIBLE_DEVICES"
 _GPU_TARGETS = (Format.TRT, Format.TF_TRT)
+_MEMORY = 60  # times the SavedModel: the library gives tf2onnx the weights, of which it makes many copies
 
 
 def require_library() -> None:
@@ -93,6 +96,7 @@ class LibraryConverter:
 
         Raises ConversionError with the library's last words.
         """
+        _tell_memory(*source)
         failure = None
         with replace_when_complete(kept) as folder:
             (folder / _TEMPORARY).mkdir(parents=True)
@@ -163,3 +167,10 @@ class LibraryConverter:
         """Some rows of every batch, since batches may differ in their shapes."""
         share = -(-_SAMPLES // len(self.batches))
         return [{name: array[:share] for name, array in batch.items()} for batch in self.batches]
+
+
+def _tell_memory(source: Path, source_format: Format) -> None:
+    needed, free = _MEMORY * stored_bytes(source), psutil.virtual_memory().available
+    if source_format is Format.TF_SAVEDMODEL and needed > free:
+        told = f"{size_words(needed)} of memory for a model of this size, and {size_words(free)} are free"
+        logger.warning("%s needs about %s: its process may be killed", LIBRARY, told)

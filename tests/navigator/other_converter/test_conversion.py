@@ -30,8 +30,10 @@ def test_the_result_is_a_model_like_any_other_and_is_reused(
     summing_savedmodel: Path,
     results: Results,
     tmp_path: Path,
+    arguments: Callable[..., list[str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     argv = [*command, "-p", str(summing_savedmodel), *BY_LIBRARY, "--outputs", "points=score:-1,1:float32"]
     main(argv)
 
@@ -57,6 +59,10 @@ def test_the_result_is_a_model_like_any_other_and_is_reused(
         assert session.spec.value_ranges == {"item": (0, 9), "tags": (-1, 4)}
         x = {"item": np.array([[3]]), "tags": np.array([[1, 2, -1]], np.int32), "wide": np.ones((1, 2), np.float32)}
         assert {name: array.tolist() for name, array in session.infer(x).items()} == {"points": [[34]], "twice": [[6]]}
+
+    (tmp_path / "repository").mkdir()
+    main(arguments(tmp_path / "out.onnx", tmp_path / "repository", name="summing"))
+    assert 'name: "points"' in (tmp_path / "repository" / "summing" / "config.pbtxt").read_text()
 
     monkeypatch.setattr(converter, "run", None)  # nothing is started
     main(argv)
@@ -91,9 +97,11 @@ def test_options_of_tensorrt_are_those_of_the_librarys_api(tmp_path: Path) -> No
 
 
 def test_interpreter_that_fails_before_the_library_is_told(
-    command: list[str], summing_savedmodel: Path, monkeypatch: pytest.MonkeyPatch
+    command: list[str], summing_savedmodel: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(converter, "_MEMORY", 10**12)
     monkeypatch.setattr(converter, "_START", Path(__file__).with_name("none.py"))
     monkeypatch.setattr(converter.LibraryConverter, "origin", {})
     with pytest.raises(ConversionError, match=r"triton-model-navigator: .*can't open file .*none.py"):
         main([*command, "-p", str(summing_savedmodel), *BY_LIBRARY])
+    assert "of memory for a model of this size" in caplog.text
