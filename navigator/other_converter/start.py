@@ -137,7 +137,12 @@ def _installed() -> dict[str, str]:
 def _keep_output_of_commands() -> list[str]:
     """Output of programs that fail, as tf2onnx; release 0.14 means to log it and loses it."""
     outputs: list[str] = []
-    execution_context.textwrap = types.SimpleNamespace(indent=lambda text, prefix: outputs.append(text) or text)
+
+    def indent(text: str, prefix: str) -> str:
+        outputs.append(text)
+        return text
+
+    execution_context.textwrap = types.SimpleNamespace(indent=indent)
     return outputs
 
 
@@ -155,7 +160,8 @@ def _last_line(outputs: list[str]) -> str:
 
 def _reason(log: Path) -> str:
     """Last error in a log of the library: not the one in which it wraps others, if there is another."""
-    found = [line.strip() for line in _ERROR.findall(log.read_text() if log.exists() else "")]
+    text = log.read_text() if log.exists() else ""
+    found = [match[0].strip() for match in _ERROR.finditer(text)]
     own = [line for line in found if not line.startswith("model_navigator.")]
     return (own or found or [""])[-1]
 
