@@ -141,20 +141,20 @@ class Conversions:
         if self._calibration is not None and options.get("precision") is Precision.INT8:
             origin["calibration"] = self._calibration.origin
             options |= {"calibration": self._calibration.batches, "max_noise": self._calibration.max_noise}
-        if step.by_library:
-            assert self._library is not None, "convert makes it for such steps"
-            origin |= self._library.origin
+        library = self._library if step.by_library else None
+        if library is not None:
+            origin |= library.origin
         known = self._ledger.recall(topic, origin)
-        if known is not None and self._is_whole(path, known) and (not step.by_library or kept_folder(path).is_dir()):
+        if known is not None and self._is_whole(path, known) and (library is None or kept_folder(path).is_dir()):
             logger.info("%s: reusing %s", step.name, path)
             return Made(path, step.target, known, reused=True)
         self._ledger.forget(topic)
         logger.info("converting %s to %s", source.path, step.name)
         started = time.monotonic()
         with replace_when_complete(path) as beside:
-            if step.by_library:
-                target = (beside, step.target)
-                self._library.convert((source.path, source.format), target, options, kept_folder(path))
+            if library is not None:
+                ends = (source.path, source.format), (beside, step.target)
+                library.convert(*ends, options, kept_folder(path))
             else:
                 _converter(step)(**options).convert(source.path, beside)
         logger.info("converted in %.1f s", time.monotonic() - started)

@@ -119,7 +119,7 @@ class LibraryConverter:
         env.pop("PYTHONPATH", None)
         if job["target"] not in _GPU_TARGETS:
             env[_GPUS] = ""  # the library refuses a conversion for the CPU while TensorFlow sees a GPU
-        argv = [HOME / "bin" / "python", "-I", _START, job_file]
+        argv: list[str | Path] = [HOME / "bin" / "python", "-I", _START, job_file]
         logger.info("running optimize of %s %s", LIBRARY, library_versions().get(LIBRARY, ""))
         try:
             run(argv, env=env, log_path=folder / _LOG)
@@ -156,11 +156,12 @@ class LibraryConverter:
 
     def _write_samples(self, folder: Path) -> list[str]:
         """Files of one row each, as the library takes only the first row of a batch."""
-        paths = []
+        paths: list[str] = []
         for batch in self._samples():
             for index in range(len(next(iter(batch.values())))):
                 paths.append(str(folder / f"sample_{len(paths)}.npz"))
-                np.savez(paths[-1], **{name: array[index : index + 1] for name, array in batch.items()})
+                row: dict[str, Any] = {name: array[index : index + 1] for name, array in batch.items()}
+                np.savez(paths[-1], **row)
         return paths
 
     def _samples(self) -> list[Arrays]:

@@ -89,7 +89,7 @@ def test_options_of_tensorrt_are_those_of_the_librarys_api(tmp_path: Path) -> No
     code = "import json, runpy, sys; make = runpy.run_path(sys.argv[1])['_configs']\n"
     code += "for target in ('trt', 'tf-trt'): configs = make({**json.loads(sys.argv[2]), 'target': target}); "
     code += "print([one.format.value for one in configs], configs[-1].precision, configs[-1].trt_profiles)"
-    argv = [converter.HOME / "bin" / "python", "-I", "-c", code, converter._START, json.dumps(job)]
+    argv: list[str | Path] = [converter.HOME / "bin" / "python", "-I", "-c", code, converter._START, json.dumps(job)]
     plan, tf_trt = run(argv, log_path=tmp_path / "log").stdout.splitlines()[-2:]
     assert "['onnx', 'trt'] (<TensorRTPrecision.FP16: 'fp16'>,)" in plan
     assert "add('x', min=(1, 2), opt=(4, 2), max=(8, 2))" in plan

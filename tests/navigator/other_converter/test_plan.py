@@ -80,7 +80,13 @@ def test_plan_of_the_library_becomes_a_plan_of_this_project(
         made = Path(job["workspace"]) / "trt-fp16" / "model.plan"
         made.parent.mkdir(parents=True)
         made.write_bytes(b"plan")
-        told = {"model": str(made), "runner": "TensorRT", "comparison": None, "profile": [], "tensorrt": "10.11.0.33"}
+        told: dict[str, Any] = {
+            "model": str(made),
+            "runner": "TensorRT",
+            "comparison": None,
+            "profile": [],
+            "tensorrt": "10.11.0.33",
+        }
         Path(job["summary"]).write_text(json.dumps(told))
         log_path.touch()
 
