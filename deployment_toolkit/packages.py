@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Iterable
+from pathlib import Path
 
 
 def installed_versions(names: Iterable[str]) -> dict[str, str]:
@@ -15,3 +16,10 @@ def installed_versions(names: Iterable[str]) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def versions_in(folders: Iterable[Path], names: Iterable[str]) -> dict[str, str]:
+    """The same for the packages in other folders than this interpreter's, such as another environment's."""
+    places = [str(folder) for folder in folders]
+    found = {name: importlib.metadata.distributions(name=name, path=places) for name in names}
+    return {name: package.version for name, packages in found.items() for package in packages}

@@ -79,7 +79,7 @@ class TargetOptions:
 @dataclass(frozen=True)
 class ConversionStep:
     """One run of a converter. ``name`` is the name of its file and of its log; equal names are equal steps. A step that
-    ``renames`` or ``packs`` changes the signature and no format."""
+    ``renames`` or ``packs`` changes the signature and no format. A step ``by_library`` is triton-model-navigator's."""
 
     name: str
     source: Format
@@ -87,6 +87,7 @@ class ConversionStep:
     options: dict[str, Any] = field(default_factory=dict)
     renames: bool = False
     packs: bool = False
+    by_library: bool = False
 
 
 @dataclass(frozen=True)

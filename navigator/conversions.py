@@ -19,6 +19,7 @@ from deployment_toolkit.library.shape_profile import ShapeProfile
 from navigator.attempts import NEED_GPU, ConversionStep
 from navigator.calibration import Calibration
 from navigator.comparison import ModelComparison
+from navigator.other_converter.converter import LibraryConverter, kept_folder
 from navigator.reuse import Ledger, tool_versions
 
 logger = logging.getLogger("convert")
@@ -62,7 +63,8 @@ def _converter(step: ConversionStep) -> Any:
 
 class Conversions:
     """Folder of converted models; ``ledger`` records the origin of each file, ``gpus`` are the machine's,
-    ``calibration`` is given if a step makes int8 with calibration rows."""
+    ``calibration`` is given if a step makes int8 with calibration rows, ``library`` if a step is one of
+    triton-model-navigator."""
 
     def __init__(
         self,
@@ -72,9 +74,10 @@ class Conversions:
         profiles: Mapping[str, ShapeProfile],
         gpus: Sequence[str],
         calibration: Calibration | None = None,
+        library: LibraryConverter | None = None,
     ) -> None:
         self._source, self._folder, self._ledger = source, folder, ledger
-        self._profiles, self._gpus, self._calibration = profiles, gpus, calibration
+        self._profiles, self._gpus, self._calibration, self._library = profiles, gpus, calibration, library
         self._done: dict[str, Made | DeploymentError] = {}
 
     def make(self, steps: Sequence[ConversionStep]) -> Made:
@@ -138,15 +141,22 @@ class Conversions:
         if self._calibration is not None and options.get("precision") is Precision.INT8:
             origin["calibration"] = self._calibration.origin
             options |= {"calibration": self._calibration.batches, "max_noise": self._calibration.max_noise}
+        library = self._library if step.by_library else None
+        if library is not None:
+            origin |= library.origin
         known = self._ledger.recall(topic, origin)
-        if known is not None and self._is_whole(path, known):
+        if known is not None and self._is_whole(path, known) and (library is None or kept_folder(path).is_dir()):
             logger.info("%s: reusing %s", step.name, path)
             return Made(path, step.target, known, reused=True)
         self._ledger.forget(topic)
         logger.info("converting %s to %s", source.path, step.name)
         started = time.monotonic()
         with replace_when_complete(path) as beside:
-            _converter(step)(**options).convert(source.path, beside)
+            if library is not None:
+                ends = (source.path, source.format), (beside, step.target)
+                library.convert(*ends, options, kept_folder(path))
+            else:
+                _converter(step)(**options).convert(source.path, beside)
         logger.info("converted in %.1f s", time.monotonic() - started)
         digest = fingerprint_of(path)
         self._ledger.note(topic, origin, digest)

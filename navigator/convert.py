@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from deployment_toolkit.core import Format, Mnemonic
-from deployment_toolkit.errors import ConversionError, DeploymentError, DeviceError
+from deployment_toolkit.errors import ConversionError, DeploymentError, DeviceError, UsageError
 from deployment_toolkit.files.atomic import (
     remove,
     replace_when_complete,
@@ -24,19 +24,19 @@ from deployment_toolkit.files.atomic import (
 from deployment_toolkit.hardware import require_gpu
 from deployment_toolkit.library import registry
 from deployment_toolkit.library.base import CopyModel
-from deployment_toolkit.library.model_files import fingerprint_of, same_model, stored_bytes
+from deployment_toolkit.library.model_files import same_model, stored_bytes
 from deployment_toolkit.options.command_line import DATALOADER
 from deployment_toolkit.options.params import add_dataclass, from_args, option
-from deployment_toolkit.options.plugins import call_plugin, load_module
-from deployment_toolkit.rows.sample import first_rows
-from navigator.attempts import Attempt, ConversionStep, TargetOptions, list_attempts
-from navigator.calibration import Calibration, CalibrationOptions, needs_calibration, read_calibration
-from navigator.comparison import ComparisonOptions, ModelComparison, RowSource
-from navigator.conversions import Conversions, Made, logged_to, step_path
+from navigator.attempts import Attempt, TargetOptions, list_attempts
+from navigator.calibration import CalibrationOptions
+from navigator.comparison import ComparisonOptions
+from navigator.conversions import Conversions, logged_to, step_path
+from navigator.job import CONVERTED, STATE, ConversionJob
 from navigator.options import ContainerOptions, ModelOptions, TensorRTOptions, WorkspaceOptions, given, tell_unused
-from navigator.profiles import ShapeBounds, ShapeOptions, find_bounds
-from navigator.reuse import Ledger, attempt_keys, note_image, output_model
-from navigator.signature import Signature, find_signature, read_spec
+from navigator.other_converter.converter import read_summary, require_library
+from navigator.other_converter.plan import LIBRARY, ConverterKind, by_library
+from navigator.profiles import ShapeOptions
+from navigator.results_keys import attempt_keys, note_image, output_model
 
 logger = logging.getLogger("convert")
 
@@ -51,7 +51,7 @@ NOTES = {
     "gpus": "for --launch-mode docker only",
     "tensorrt_max_workspace_size": "for the targets trt and tf-trt",
 }
-RESULTS, STATE, CONVERTED = "convert_model_results.yaml", "convert_model_state.yaml", "converted"
+RESULTS = "convert_model_results.yaml"
 
 
 class LaunchMode(Mnemonic):
@@ -76,6 +76,15 @@ class ConverterLaunchOptions:
     launch_mode: LaunchMode = option("place of the conversions", LaunchMode.LOCAL)
     override_conversion_container: bool = option("build the container again; for --launch-mode docker only", False)
     dataloader: Path | None = option("module with get_dataloader_fn: real rows to compare on", None)
+    converter: ConverterKind = option(
+        "who converts: this project, or the library triton-model-navigator (installed by scripts/install.sh "
+        "--model-navigator), for onnx, trt and tf-trt",
+        ConverterKind.OWN,
+    )
+
+    def __post_init__(self) -> None:
+        if self.converter is not ConverterKind.OWN and self.launch_mode is LaunchMode.DOCKER:
+            raise UsageError(f"--converter {self.converter} works with --launch-mode local only: leave out one of them")
 
 
 _GROUPS = (ConverterLaunchOptions, TargetOptions, CalibrationOptions, ComparisonOptions, ShapeOptions)
@@ -96,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _convert_in_container(args: argparse.Namespace) -> int:
-    from navigator.container import ContainerJob, base_image  # inside a container there is no Docker SDK
+    from navigator.containers.container import ContainerJob, base_image  # inside a container there is no Docker SDK
 
     launch, model = from_args(ConverterLaunchOptions, args), from_args(ModelOptions, args)
     source, targets = model.find_format(), from_args(TargetOptions, args).target_formats
@@ -130,12 +139,14 @@ def convert(args: argparse.Namespace) -> None:
     source_format = model.find_format()
     if launch.output_path is not None:
         require_writable(launch.output_path)
-    attempts = list_attempts(from_args(TargetOptions, args), source_format, from_args(TensorRTOptions, args))
+    attempts = _list_attempts(args, launch.converter, source_format)
     gpus, without_gpu = _find_gpus(attempts)
     feasible = [attempt for attempt in attempts if gpus or not attempt.needs_gpu]
-    job = _Job.prepare(args, source_format, feasible, gpus) if feasible else None
+    job = ConversionJob.prepare(args, source_format, feasible, gpus) if feasible else None
     folder = _open_workspace(from_args(WorkspaceOptions, args))
-    require_free_space(folder, (len(feasible) + 1) * stored_bytes(model.model_path), "the converted models")
+    require_free_space(
+        folder, launch.converter.sizes(len(feasible)) * stored_bytes(model.model_path), "the converted models"
+    )
     (folder / CONVERTED).mkdir(parents=True, exist_ok=True)
     conversions = job.conversions(folder) if job else None
     results = []
@@ -147,6 +158,7 @@ def convert(args: argparse.Namespace) -> None:
             "name": attempt.name,
             "format": str(attempt.format),
             "path": str(step_path(folder / CONVERTED, attempt.steps[-1])),
+            "converter": str(launch.converter),
             **attempt_keys(args, source_format, attempt),
             "output_model": None,
         }
@@ -161,55 +173,14 @@ def convert(args: argparse.Namespace) -> None:
     _hand_over(results, model.model_path, launch.output_path)
 
 
-@dataclass(frozen=True)
-class _Job:
-    """State that the attempts of a call share."""
-
-    source: Made
-    signature: Signature
-    bounds: ShapeBounds
-    comparison: ModelComparison
-    gpus: Sequence[str]
-    calibration: Calibration | None
-
-    @classmethod
-    def prepare(
-        cls, args: argparse.Namespace, source_format: Format, attempts: Sequence[Attempt], gpus: Sequence[str]
-    ) -> _Job:
-        """Checks the options against the model and reads the rows; a model is loaded only if no file has its
-        signature."""
-        model = from_args(ModelOptions, args)
-        signature = find_signature(read_spec(model.model_path, source_format), model.inputs, model.outputs)
-        bounds = find_bounds(from_args(ShapeOptions, args), signature.spec)
-        for attempt in attempts:
-            if attempt.needs_gpu:
-                bounds.require_all(signature.spec, attempt.name)
-        options, rows = from_args(ComparisonOptions, args), _row_source(args)
-        comparison = ModelComparison((model.model_path, source_format), signature, options, bounds, rows)
-        digest = fingerprint_of(model.model_path)
-        source = Made(model.model_path, source_format, digest, reused=True)
-        calibration = read_calibration(args, signature) if needs_calibration(attempts) else None
-        return cls(source, signature, bounds, comparison, gpus, calibration)
-
-    def conversions(self, workspace: Path) -> Conversions:
-        """Converted models of the workspace."""
-        ledger, folder = Ledger(workspace / STATE), workspace / CONVERTED
-        return Conversions(self.source, folder, ledger, self.bounds.profiles, self.gpus, self.calibration)
-
-    def steps(self, attempt: Attempt) -> list[ConversionStep]:
-        """Steps of the attempt, after a renaming step if names change."""
-        if not self.signature.renames:
-            return list(attempt.steps)
-        names = {"inputs": self.signature.inputs, "outputs": self.signature.outputs}
-        own = self.source.format
-        return [ConversionStep(f"{own}-renamed", own, own, names, renames=True), *attempt.steps]
-
-
-def _row_source(args: argparse.Namespace) -> RowSource | None:
-    if args.dataloader is None:
-        return None
-    module = load_module(args.dataloader, DATALOADER.protocol)
-    return lambda rows: first_rows(call_plugin(DATALOADER, module, args), rows)
+def _list_attempts(args: argparse.Namespace, converter: ConverterKind, source: Format) -> list[Attempt]:
+    targets = from_args(TargetOptions, args)
+    attempts = list_attempts(targets, source, from_args(TensorRTOptions, args))
+    if converter is ConverterKind.OWN:
+        return attempts
+    attempts = by_library(attempts, targets, source)
+    require_library()
+    return attempts
 
 
 def _find_gpus(attempts: Sequence[Attempt]) -> tuple[list[str], str]:
@@ -230,7 +201,9 @@ def _open_workspace(options: WorkspaceOptions) -> Path:
     return options.workspace_path
 
 
-def _try(attempt: Attempt, job: _Job | None, conversions: Conversions | None, without_gpu: str) -> dict[str, Any]:
+def _try(
+    attempt: Attempt, job: ConversionJob | None, conversions: Conversions | None, without_gpu: str
+) -> dict[str, Any]:
     """Runs one conversion with its comparison; returns its entry of the results file. Errors that the user can fix are
     recorded."""
     started = time.monotonic()
@@ -241,6 +214,8 @@ def _try(attempt: Attempt, job: _Job | None, conversions: Conversions | None, wi
             raise DeviceError(without_gpu)
         made = conversions.make(job.steps(attempt))
         entry["conversion"] = _reused(made.reused)
+        if attempt.steps[-1].by_library:
+            entry[LIBRARY] = read_summary(made.path)
         reduced = attempt.reduced_precision is not None
         message, known = conversions.compare(attempt.name, made, job.comparison, reduced=reduced)
         entry["comparison"] = _reused(known)

@@ -24,7 +24,7 @@ from deployment_toolkit.triton_inference_runner.base import NO_PROCESS
 from deployment_toolkit.triton_server.model_processes import load_anew
 from navigator.deployments import MADE, Choice, ConfigOptions, Sources, find_choices
 from navigator.options import ContainerOptions, WorkspaceOptions, given, tell_unused
-from navigator.reuse import deployment_keys
+from navigator.results_keys import deployment_keys
 
 logger = logging.getLogger("model-navigator")
 
@@ -81,7 +81,7 @@ def _require_servable(source: Path, model_format: Format, containers: ContainerO
     if model_format is not Format.TRT:
         tell_unused(named, f"a server's image is asked for a TensorRT plan, not for {model_format}")
     elif containers.server_image is not None:
-        from navigator.plan_check import require_servable  # without an image no Docker SDK is needed
+        from navigator.containers.plan_check import require_servable  # without an image no Docker SDK is needed
 
         require_servable(source, containers.server_image)
 

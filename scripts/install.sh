@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Makes .venv with the pinned requirements; quick if it is there and current. Needs Python 3.11, 3.12 or 3.13 with venv,
 # nothing else.
-#   scripts/install.sh [--gpu | --cpu] [--model-analyzer] [--dev] [--packages]
+#   scripts/install.sh [--gpu | --cpu] [--model-analyzer] [--model-navigator] [--dev] [--packages]
 #     --gpu: onnxruntime for NVIDIA GPUs, with CUDA, in place of onnxruntime for the CPU; it stays until --cpu
-#     --model-analyzer: also .venv-model-analyzer, for --performance-tool model_analyzer; --dev: all that the tests need
+#     --model-analyzer: also .venv-model-analyzer, for --performance-tool model_analyzer
+#     --model-navigator: also .venv-model-navigator, for convert --converter triton-model-navigator
+#     --dev: all that the tests need
 #     --packages: the packages alone, without this checkout's own programs, for a layer of the Dockerfile
 #   PYTHON=/path/to/python names the Python. uv does the installing where it is there; INSTALLER=pip does without it.
 set -euo pipefail
@@ -16,13 +18,13 @@ fail() { echo "error: $*" >&2; exit 1; }
 dev="" device="" packages="" overlays=()
 for option in "$@"; do
   case "$option" in
-    --dev) dev=yes overlays+=(model-analyzer) ;;
-    --model-analyzer) overlays+=(model-analyzer) ;;
+    --dev) dev=yes overlays+=(model-analyzer model-navigator) ;;
+    --model-analyzer | --model-navigator) overlays+=("${option#--}") ;;
     --packages) packages=yes ;;
     --gpu | --cpu)
       [ "${device:-$option}" = "$option" ] || fail "--gpu and --cpu: there is one onnxruntime, give one of them"
       device=$option ;;
-    *) fail "unknown option $option: use --gpu, --cpu, --model-analyzer, --dev, --packages or none" ;;
+    *) fail "unknown option $option: use --gpu, --cpu, --model-analyzer, --model-navigator, --dev, --packages or none" ;;
   esac
 done
 case "${INSTALLER:-}" in
@@ -229,13 +231,13 @@ install_onnxruntime() {
   if [ "$1" = --gpu ]; then echo "$wanted" >"$gpu_stamp"; fi
 }
 
-# install_overlay NAME TITLE SIZE: .venv-NAME with the packages of requirements-NAME.txt, a venv that sees the packages of
+# install_overlay NAME: .venv-NAME with the packages of requirements-NAME.txt, a venv that sees the packages of
 # .venv in addition to its own; its own packages stay out of .venv.
 install_overlay() {
   local home=.venv-$1 requirements=requirements-$1.txt wanted packages
   wanted="$(digest "$requirements" requirements.txt constraints.txt) $version"
   if grep -qxF "$wanted" "$home/.installed" 2>/dev/null; then return; fi
-  echo "installing $2 into $home ($3)"
+  echo "installing $1 into $home (50 MB)"
   .venv/bin/python -m venv --clear --without-pip "$home"
   packages=$("$home/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
   .venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' >"$packages/venv_beneath.pth"
@@ -250,8 +252,4 @@ install_packages
 [ -z "$packages" ] || exit 0
 install_checkout
 if [ -n "$device" ]; then install_onnxruntime "$device"; fi
-for overlay in "${overlays[@]}"; do
-  case "$overlay" in
-    model-analyzer) install_overlay model-analyzer "Model Analyzer" "50 MB" ;;
-  esac
-done
+for overlay in "${overlays[@]}"; do install_overlay "$overlay"; done

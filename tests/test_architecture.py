@@ -32,6 +32,7 @@ TENSORFLOW = (
     "widedeep.*",
     "examples.dcn.*",
     "deployment_toolkit.library.tensorflow.*",
+    "navigator.other_converter.start",
     "benchmarks.bars.tf_products",
 )
 HOMES = {
@@ -48,6 +49,7 @@ HOMES = {
         "benchmarks.operations",
         "benchmarks.peers.engine",
     ),
+    "model_navigator": ("navigator.other_converter.start",),
     "tritonclient": TRITON_CLIENTS,
     "subprocess": ("deployment_toolkit.process",),
     "multiprocessing": ("deployment_toolkit.process",),
@@ -276,6 +278,7 @@ VIOLATIONS: tuple[tuple[Rule, dict[str, str]], ...] = (
         packages_are_imported_only_at_home,
         {"deployment_toolkit.x": "def f():\n    from tensorflow import keras"},
     ),
+    (packages_are_imported_only_at_home, {"navigator.convert": "import model_navigator"}),
     (packages_are_imported_only_at_home, {"runner.x": "import tritonclient.grpc"}),
     (packages_are_imported_only_at_home, {"runner.x": "import subprocess"}),
     (packages_are_imported_only_at_home, {"deployment_toolkit.triton_server.local": "import docker"}),

@@ -12,8 +12,8 @@ import pytest
 from deployment_toolkit.deploying.model_config import parse_config
 from deployment_toolkit.errors import UsageError
 from navigator.__main__ import main
-from navigator.container import find_gpus, inner_arguments
-from navigator.reuse import note_image
+from navigator.containers.container import find_gpus, inner_arguments
+from navigator.results_keys import note_image
 
 Results = Callable[[], list[dict[str, Any]]]
 Arguments = Callable[..., list[str]]
@@ -45,10 +45,10 @@ def test_repeated_values_of_tensors_add_up(
 
 
 def test_repeated_gpus_add_up_and_stay_out_of_the_container(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("navigator.container.require_gpu", lambda what: ["T4", "T4"])
+    monkeypatch.setattr("navigator.containers.container.require_gpu", lambda what: ["T4", "T4"])
     assert inner_arguments("-n a --gpus 0 --atol 1e-3 --gpus 1".split()) == ["-n", "a", "--atol", "1e-3"]
     assert find_gpus(["0", "1"]) == [0, 1]
-    monkeypatch.setattr("navigator.container.gpu_names", lambda: ["T4"])
+    monkeypatch.setattr("navigator.containers.container.gpu_names", lambda: ["T4"])
     assert find_gpus(["ALL"]) == [0]
 
 

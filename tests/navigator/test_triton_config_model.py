@@ -25,8 +25,8 @@ from deployment_toolkit.options.params import run_entry_point
 from deployment_toolkit.process import run
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
-from navigator import plan_check
 from navigator.__main__ import main
+from navigator.containers import plan_check
 
 Write = Callable[..., Path]
 Arguments = Callable[..., list[str]]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,8 @@ BASE = (
     "pyproject.toml",
 )
 PINS = ("constraints.txt", "requirements-no-deps.txt", "requirements-perf-analyzer.txt")
-OTHERS = ("requirements-model-analyzer.txt", "requirements-gpu.txt", "requirements-compiler.txt")
+OVERLAYS = ("model-analyzer", "model-navigator")
+OTHERS = (*(f"requirements-{name}.txt" for name in OVERLAYS), "requirements-gpu.txt", "requirements-compiler.txt")
 MODEL_ANALYZER = ROOT / "requirements-model-analyzer.txt"
 VERSIONS = ("3.11", "3.12", "3.13")
 # Writes down how it is called; as ``-m venv`` it copies itself, asked for version, folder or check it answers as a
@@ -257,27 +259,26 @@ def test_old_nvidia_driver_is_reported_before_the_installation(installed: Path) 
     assert not (installed / "calls.txt").exists()
 
 
-def test_model_analyzer_environment_is_on_top_of_the_project_packages(installed: Path) -> None:
-    checkout = installed
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_other_environment_is_on_top_of_the_project_packages(installed: Path, name: str) -> None:
+    checkout, home = installed, installed / f".venv-{name}"
     assert _install(checkout).returncode == 0
-    assert not (checkout / "calls.txt").exists() and not (checkout / ".venv-model-analyzer").exists()
-    done = _install(checkout, "--model-analyzer")
+    assert not (checkout / "calls.txt").exists() and not home.exists()
+    done = _install(checkout, f"--{name}")
     assert done.returncode == 0, done.stderr
-    assert any("-m pip install" in call for call in (checkout / "calls.txt").read_text().splitlines())
-    beneath = checkout / ".venv-model-analyzer" / "bin" / "venv_beneath.pth"
+    assert any(f"-r requirements-{name}.txt" in call for call in (checkout / "calls.txt").read_text().splitlines())
+    beneath = home / "bin" / "venv_beneath.pth"
     assert beneath.read_text().strip() == str(checkout / ".venv" / "bin")
     (checkout / "calls.txt").unlink()
-    assert _install(checkout, "--model-analyzer").returncode == 0
+    assert _install(checkout, f"--{name}").returncode == 0
     assert not (checkout / "calls.txt").exists()
 
 
 def test_unknown_option_is_named(checkout: Path) -> None:
     done = _install(checkout, "--model-analyser")
     assert done.returncode == 1
-    assert (
-        done.stderr
-        == "error: unknown option --model-analyser: use --gpu, --cpu, --model-analyzer, --dev, --packages or none\n"
-    )
+    known = "--gpu, --cpu, --model-analyzer, --model-navigator, --dev, --packages or none"
+    assert done.stderr == f"error: unknown option --model-analyser: use {known}\n"
 
 
 def test_packages_fit_together_as_expected() -> None:
@@ -302,6 +303,19 @@ def test_every_requirement_is_pinned_in_the_constraints() -> None:
             name, _, version = pin.lower().partition("==")
             wanted = f"{name.partition('[')[0]}=={version}{'; ' + marker if marker else ''}".strip()
             assert not pin or wanted in constraints, f"{name}: {line}"
+
+
+def test_model_navigator_packages_are_pinned_and_complaints_are_the_known_ones() -> None:
+    pins = _pins(ROOT / "requirements-model-navigator.txt")
+    assert pins["triton-model-navigator"] == "0.14.0"
+    assert not pins.keys() & (_pins(ROOT / "constraints.txt").keys() | _pins(ROOT / "requirements.txt").keys())
+    python = ROOT / ".venv-model-navigator" / "bin" / "python"
+    checked = subprocess.run([str(python), "-m", "pip", "check"], capture_output=True, text=True, check=False)
+    told = [line.split() for line in checked.stdout.splitlines() if line.split()[0] in pins]
+    # "NAME VERSION requires PACKAGE, which is not installed." or "NAME VERSION has requirement PACKAGE…, but …"
+    found = {re.split("[,<>=~;\\[]", words[3 if words[2] == "requires" else 4])[0] for words in told}
+    assert {words[0] for words in told} == {"triton-model-navigator"}
+    assert found == {"mpmath", "numpy", "nvidia-modelopt", "onnxruntime-gpu", "onnxscript", "packaging", "tensorrt"}
 
 
 def test_gpu_packages_are_pinned_and_not_in_the_constraints() -> None:

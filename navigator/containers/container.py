@@ -23,7 +23,7 @@ from deployment_toolkit.files.patterns import folder_of
 from deployment_toolkit.hardware import gpu_names, require_gpu
 from deployment_toolkit.options.params import OneLineParser, add_dataclass
 from navigator.attempts import NEED_GPU
-from navigator.converter_image import ConverterImage
+from navigator.containers.converter_image import ConverterImage
 from navigator.options import ContainerOptions
 
 logger = logging.getLogger("convert")

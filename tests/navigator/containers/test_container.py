@@ -22,10 +22,10 @@ from deployment_toolkit.core import Format
 from deployment_toolkit.errors import DeviceError, UsageError
 from deployment_toolkit.options.params import run_entry_point
 from deployment_toolkit.process import child
-from navigator import container, converter_image
 from navigator.__main__ import main
-from navigator.container import ContainerJob, base_image, find_gpus, inner_arguments, read_folders
-from navigator.converter_image import ConverterImage
+from navigator.containers import container, converter_image
+from navigator.containers.container import ContainerJob, base_image, find_gpus, inner_arguments, read_folders
+from navigator.containers.converter_image import ConverterImage
 from navigator.options import ContainerOptions
 
 TinyOnnx = Callable[..., Path]
