@@ -37,7 +37,7 @@ PACKAGE, SUMMARY = "model.nav", "summary.json"
 _START = Path(__file__).with_name("start.py")
 _VERSIONS = (LIBRARY, "onnx_graphsurgeon", "polygraphy", "tensorrt")
 _SAMPLES = 100  # rows, as many as the library takes by default
-_LOG, _WORKSPACE, _TEMPORARY = "output.log", "workspace", "tmp"
+_LOG, _LIBRARY_LOG, _WORKSPACE, _TEMPORARY = "output.log", "navigator.log", "workspace", "tmp"
 _GPUS = "CUDA_VISIBLE_DEVICES"
 _GPU_TARGETS = (Format.TRT, Format.TF_TRT)
 _MEMORY = 60  # times the SavedModel: the library gives tf2onnx the weights, of which it makes many copies
@@ -103,6 +103,9 @@ class LibraryConverter:
             try:
                 self._run(folder, self._job(folder, source, target[1], options), kept)
                 made = json.loads((folder / SUMMARY).read_text())
+                for part in ("comparison", "profile"):
+                    if not made[part]:
+                        logger.warning("the %s of %s failed: see %s", part, LIBRARY, kept / _LIBRARY_LOG)
                 finish(made, target, self.spec, gpus=self.gpus, precision=options["precision"])
             except ConversionError as error:
                 failure = error
@@ -128,7 +131,7 @@ class LibraryConverter:
             words = said.removeprefix("error: ") if said else last_lines(error.stderr or error.stdout, 1)
             raise ConversionError(f"{LIBRARY}: {words}; log: {kept / _LOG}") from error
         finally:
-            written = folder / _WORKSPACE / "navigator.log"
+            written = folder / _WORKSPACE / _LIBRARY_LOG
             if written.is_file():
                 shutil.copyfile(written, folder / written.name)
 

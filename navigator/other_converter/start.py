@@ -26,6 +26,7 @@ from model_navigator.utils import environment
 _ERROR = re.compile(r"^\s*[\w.]*(?:Error|Exception)\w*: .+$", re.MULTILINE)
 _KILLED = re.compile(r"(?:error code:|exited with) (?:137|-9)\b")
 _CHECKED, _PROFILED = "Correctness", "Performance"
+_TRIALS = 30  # until a profile settles; the library's 10 are too few on a machine that does other work
 _RUNNERS = {"onnx": "OnnxCPU", "trt": "TensorRT", "tf-trt": "TensorFlowTensorRT"}
 
 
@@ -76,7 +77,7 @@ def _optimize(job: dict[str, Any], workspace: Path) -> Any:
         "sample_count": len(samples),
         "target_device": nav.DeviceKind.CPU if on_cpu else nav.DeviceKind.CUDA,
         "runners": (_RUNNERS[job["target"]],),
-        "optimization_profile": nav.OptimizationProfile(max_batch_size=job["max_batch_size"]),
+        "optimization_profile": nav.OptimizationProfile(max_batch_size=job["max_batch_size"], max_trials=_TRIALS),
         "custom_configs": _configs(job),
         "workspace": workspace,
     }

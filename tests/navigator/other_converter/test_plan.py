@@ -67,7 +67,7 @@ def test_plan_of_the_library_becomes_a_plan_of_this_project(
     command: list[str],
     summing_savedmodel: Path,
     results: Results,
-    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """On a mock GPU, with a mock of the library's process and the source's engine for the plan."""
@@ -113,6 +113,7 @@ def test_plan_of_the_library_becomes_a_plan_of_this_project(
     assert environments[0].get("CUDA_VISIBLE_DEVICES") != ""
     made = Path(entry["path"])
     build, spec = plan_build(made), stored_spec(made)
+    assert "the comparison of triton-model-navigator failed" in caplog.text
     assert build is not None and (build.tensorrt, build.gpu, build.precisions) == ("10.11.0.33", "Mock GPU", ("fp16",))
     assert spec is not None and spec.value_ranges == {"item": (0, 9), "tags": (-1, 4)}
     assert (made / "model.plan").read_bytes() == b"plan"
