@@ -8,6 +8,7 @@ from typing import Any
 
 from deployment_toolkit.core import Format, Precision
 from deployment_toolkit.errors import UsageError
+from deployment_toolkit.tensorflow_import import prepare_tensorflow
 
 LOADERS = {
     Format.TF_KERAS: "deployment_toolkit.library.tensorflow.session:KerasLoader",
@@ -100,5 +101,6 @@ def _find(table: dict[Any, str], key: Any, problem: str, unsupported: Format) ->
     if key not in table:
         choices = ", ".join(" -> ".join(map(str, item)) if isinstance(item, tuple) else str(item) for item in table)
         raise UsageError(f"{problem}: {INSTEAD.get(unsupported, 'supported are ' + choices)}")
+    prepare_tensorflow()
     module_name, _, class_name = table[key].partition(":")
     return getattr(importlib.import_module(module_name), class_name)
