@@ -21,8 +21,8 @@ _LEGACY = "tf_keras"
 
 
 def prepare_tensorflow() -> None:
-    """From now on ``import tensorflow``, wherever it is, imports no Keras, and sets these variables of the environment if
-    they are not set:
+    """From now on ``import tensorflow``, wherever it is, imports no Keras, and sets these variables of the environment
+    if they are not set:
 
     - ``TF_USE_LEGACY_KERAS``, so that ``tf.keras`` is Keras 2, if that is installed as ``tf_keras``. Modules of the
       original need it.

@@ -52,13 +52,17 @@ def test_users_choice_of_keras_stays(tmp_path: Path) -> None:
 
 
 def test_keras_that_is_imported_first_is_whole(tmp_path: Path) -> None:
-    program = f"{PREPARED}import tf_keras, tensorflow as tf\nresult = tf.keras.optimizers.Adam is tf_keras.optimizers.Adam"
+    program = (
+        f"{PREPARED}import tf_keras, tensorflow as tf\nresult = tf.keras.optimizers.Adam is tf_keras.optimizers.Adam"
+    )
     assert python(program, tmp_path)[2] is True
 
 
 def test_users_module_that_imports_tensorflow_gets_keras_2(tmp_path: Path) -> None:
     (tmp_path / "users.py").write_text("import tensorflow as tf\ndef get_model():\n    return tf.keras.__version__")
-    program = "from deployment_toolkit.core import ModelModule\nfrom deployment_toolkit.options.plugins import load_module\n"
+    program = (
+        "from deployment_toolkit.core import ModelModule\nfrom deployment_toolkit.options.plugins import load_module\n"
+    )
     program += f"result = load_module({str(tmp_path / 'users.py')!r}, ModelModule).get_model()[0]"
     assert python(program, tmp_path)[2] == "2"
 

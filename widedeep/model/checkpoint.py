@@ -27,7 +27,9 @@ Shapes = dict[str, tuple[int, ...]]
 
 def save_checkpoint(network: Network, directory: Path) -> Path:
     """Writes the weights into ``directory`` as its latest checkpoint; returns their path prefix."""
-    manager = tf.train.CheckpointManager(tf.train.Checkpoint(model=checkpoint_tree(network)), str(directory), max_to_keep=1)
+    manager = tf.train.CheckpointManager(
+        tf.train.Checkpoint(model=checkpoint_tree(network)), str(directory), max_to_keep=1
+    )
     return Path(manager.save())
 
 

@@ -1,8 +1,8 @@
 """Wide & Deep network over a feature specification.
 
 *wide*: a bias, one scalar weight per category (multi-hot: the sum over the present categories) and a dot product over
-the numbers. *deep*: embeddings and numbers concatenated, hidden layers (dense, relu) with dropout, then a dense layer of
-one unit. The output is sigmoid(wide + deep).
+the numbers. *deep*: embeddings and numbers concatenated, hidden layers (dense, relu) with dropout, then a dense layer
+of one unit. The output is sigmoid(wide + deep).
 
 Names and order of the variables are the same as in the original's checkpoints (NVIDIA DeepLearningExamples,
 TensorFlow2/Recommendation/WideAndDeep). The deep columns are sorted by name, and an embedding counts as
@@ -149,9 +149,7 @@ class DeepHalf(tf.Module):  # type: ignore[misc]
         return self._product(deep, last)
 
     def _product(self, x: Any, layer: Weights) -> Any:
-        return tf.nn.bias_add(
-            tf.matmul(x, tf.cast(layer["kernel"], self._dtype)), tf.cast(layer["bias"], self._dtype)
-        )
+        return tf.nn.bias_add(tf.matmul(x, tf.cast(layer["kernel"], self._dtype)), tf.cast(layer["bias"], self._dtype))
 
     def _drop(self, x: Any, random: tf.random.Generator | None) -> Any:
         """Sets the share ``dropout`` of the units to zero, and scales the others so that the mean stays."""

@@ -50,8 +50,6 @@ class Adam:
         steps = self._steps.assign_add(1)
         rates = {"beta1": self._BETA1, "beta2": self._BETA2, "lr": self._learning_rate, "epsilon": _EPSILON}
         powers = {"beta1_power": self._BETA1**steps, "beta2_power": self._BETA2**steps}
-        for variable, mean, square, gradient in zip(
-            self.variables, self._means, self._squares, gradients, strict=True
-        ):
+        for variable, mean, square, gradient in zip(self.variables, self._means, self._squares, gradients, strict=True):
             handles = {"var": variable.handle, "m": mean.handle, "v": square.handle}
             tf.raw_ops.ResourceApplyAdam(**handles, **powers, **rates, grad=gradient)

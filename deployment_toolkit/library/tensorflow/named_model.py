@@ -1,9 +1,10 @@
 """Model of a user's ``get_model``, of this project's contract or the original's, called by its inputs' names.
 
-In this project's contract the model is a Keras model with a dict of inputs, or a ``tf.Module`` that states its signature:
-``inputs``, {name: ``tf.TensorSpec`` of a batch}, and ``output_names`` in the order in which ``call_fn`` returns the outputs
-(not needed if it returns a dict); ``call_fn`` takes a dict of inputs. In the original's contract it is a Keras model with
-a list of inputs, whose layers name them, and ``call_fn(*tensors)`` takes them in the order of the list.
+In this project's contract the model is a Keras model with a dict of inputs, or a ``tf.Module`` that states its
+signature: ``inputs``, {name: ``tf.TensorSpec`` of a batch}, and ``output_names`` in the order in which ``call_fn``
+returns the outputs (not needed if it returns a dict); ``call_fn`` takes a dict of inputs. In the original's contract it
+is a Keras model with a list of inputs, whose layers name them, and ``call_fn(*tensors)`` takes them in the order of the
+list.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ _Kind = inspect.Parameter
 
 @dataclass(frozen=True)
 class NamedModel:
-    """A ``model`` with ``variables``, and its ``inputs``; ``answer`` makes a dict of tensors [B, ...] by output of one by
-    input."""
+    """A ``model`` with ``variables``, and its ``inputs``; ``answer`` makes a dict of tensors [B, ...] by output of one
+    by input."""
 
     model: Any
     inputs: tuple[TensorSpec, ...]

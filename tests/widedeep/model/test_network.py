@@ -133,9 +133,7 @@ def test_dropout_keeps_the_mean_of_the_units() -> None:
 
 def test_new_weights_depend_on_the_seed_and_have_the_spread_of_glorot() -> None:
     spec = dataclasses.replace(spec_of(*NUMERICAL), onehot=(Feature("word", "int32", 700),))
-    made = [
-        checkpoint_names(build_network(spec, {"word": 100}, hidden_units=(300,), seed=seed)) for seed in (1, 1, 2)
-    ]
+    made = [checkpoint_names(build_network(spec, {"word": 100}, hidden_units=(300,), seed=seed)) for seed in (1, 1, 2)]
     table, kernel = (
         f"model/dnn_model/layer_with_weights-{name}/.ATTRIBUTES/VARIABLE_VALUE"
         for name in ("0/word.Sembedding_weights", "1/kernel")
