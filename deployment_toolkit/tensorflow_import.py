@@ -15,9 +15,14 @@ from importlib.abc import Loader
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
+from deployment_toolkit.process import stderr_without
+
 _TENSORFLOW = "tensorflow"
 _KERAS = ("keras.src", "tf_keras.src")  # both are found on the way to what TensorFlow imports
 _LEGACY = "tf_keras"
+_LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+# Notes of a library that is loaded before TensorFlow tells it the level.
+_NOTES = "^(WARNING: All log messages before absl::InitializeLog|I[0-9]{4} )"
 
 
 def prepare_tensorflow() -> None:
@@ -70,9 +75,16 @@ class _TensorFlowLoader(Loader):
         module.__loader__ = self._own
         if module.__spec__ is not None:
             module.__spec__.loader = self._own
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        os.environ.setdefault(_LOG_LEVEL, "2")
         if importlib.util.find_spec(_LEGACY) is not None:
             os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+        if os.environ[_LOG_LEVEL] == "0":
+            self._import(module)
+        else:
+            with stderr_without(_NOTES):
+                self._import(module)
+
+    def _import(self, module: ModuleType) -> None:
         self._finder.without_keras = threading.get_ident()
         try:
             self._own.exec_module(module)

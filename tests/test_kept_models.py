@@ -83,6 +83,16 @@ def test_kept_model_gives_the_answers_of_its_time(kept: Path, name: str) -> None
     np.testing.assert_allclose(answers, arrays(kept / "answers.npz")[name], rtol=0, atol=ATOL[name])
 
 
+def test_signature_of_a_savedmodel_is_read_without_tensorflow(kept: Path, tmp_path: Path) -> None:
+    program = "import sys; from pathlib import Path; from deployment_toolkit.core import Format; "
+    program += "from deployment_toolkit.library.registry import read_spec; "
+    program += "spec = read_spec(Format.TF_SAVEDMODEL, Path(sys.argv[1])); assert 'tensorflow' not in sys.modules; "
+    program += "print(*sorted(spec.value_ranges.items()))"
+    argv = [sys.executable, "-c", program, kept / "fp32.savedmodel"]
+    done = run(argv, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout_s=60, log_path=tmp_path / "log")
+    assert done.stdout.strip() == "('Zone', (0, 5)) ('ad', (0, 29)) ('tags', (-1, 6)) ('words', (-1, 89))"
+
+
 def test_model_that_keras_saved_answers_without_keras(kept: Path, tmp_path: Path) -> None:
     stored = arrays(kept / "answers.npz")
     np.savez(tmp_path / "x.npz", a=stored["keras_a"], b=stored["keras_b"])

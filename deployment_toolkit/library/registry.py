@@ -6,8 +6,9 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from deployment_toolkit.core import Format, Precision
+from deployment_toolkit.core import Format, ModelSpec, Precision
 from deployment_toolkit.errors import UsageError
+from deployment_toolkit.library.base import stored_spec
 from deployment_toolkit.tensorflow_import import prepare_tensorflow
 
 LOADERS = {
@@ -84,6 +85,13 @@ def stored_precision(model_format: Format, path: Path) -> Precision:
     read."""
     precision: Precision = _find(PRECISIONS, model_format, f"{model_format} names no precision", model_format)(path)
     return precision
+
+
+def read_spec(model_format: Format, path: Path) -> ModelSpec:
+    """Signature of a stored model: from the file that an export stored in its folder, without a runtime, else from the
+    model. Raises ModelError if it can't be read."""
+    spec: ModelSpec = stored_spec(path) or loader(model_format)().read_spec(path)
+    return spec
 
 
 def renamer(model_format: Format) -> Any:

@@ -3,12 +3,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from deployment_toolkit.checkout import ROOT
+from deployment_toolkit.errors import ProcessError
 from deployment_toolkit.process import run
 
 HEAVY = ("keras", "tf_keras", "pandas", "matplotlib")
@@ -42,6 +44,24 @@ def test_tensorflow_comes_without_keras_and_keras_2_on_first_use(tmp_path: Path)
     assert python(program, tmp_path) == [[], "1", 3]
     program += "\nlayer = tf.keras.layers.Dense(1)\nresult = [tf.keras.__version__[0], type(layer).__module__[:8]]"
     assert python(program, tmp_path)[1:] == ["1", ["2", "tf_keras"]]
+
+
+def test_import_writes_nothing(tmp_path: Path) -> None:
+    python(f"{PREPARED}import tensorflow\nresult = 1", tmp_path)
+    assert (tmp_path / "log.err").read_text() == ""
+
+
+def test_notes_are_dropped_and_the_last_words_of_a_crash_are_not(tmp_path: Path) -> None:
+    fake = "import os\nos.write(2, b'I0000 00:00:1 a.cc:1] note\\nF0000 00:00:1 a.cc:1] wants AVX\\n')\nos.abort()"
+    (tmp_path / "tensorflow.py").write_text(fake)
+    with pytest.raises(ProcessError) as raised:
+        python(f"{PREPARED}import tensorflow\nresult = 1", tmp_path, before=str(tmp_path))
+    assert "note" not in raised.value.stderr
+    for _ in range(100):  # the filter may still be writing
+        if (tmp_path / "log.err").read_text():
+            break
+        time.sleep(0.05)
+    assert (tmp_path / "log.err").read_text() == "F0000 00:00:1 a.cc:1] wants AVX\n"
 
 
 def test_users_choice_of_keras_stays(tmp_path: Path) -> None:
