@@ -65,11 +65,16 @@ class Network(tf.Module):  # type: ignore[misc]
         }
 
     def __call__(self, x: Mapping[str, Any]) -> Any:
-        return tf.sigmoid(self.logits(x))
+        with tf.name_scope("wide_deep"):
+            return tf.sigmoid(self._logits(x, None))
 
     def logits(self, x: Mapping[str, Any], random: tf.random.Generator | None = None) -> Any:
         """The answers before the sigmoid, ``[B, 1]`` float32. With a generator the hidden layers drop units, as they do
         in training."""
+        with tf.name_scope("wide_deep"):
+            return self._logits(x, random)
+
+    def _logits(self, x: Mapping[str, Any], random: tf.random.Generator | None) -> Any:
         columns = {name: tf.cast(x[name], tensor.dtype) for name, tensor in self.inputs.items()}
         return tf.cast(self.linear_model(columns) + self.dnn_model(columns, random), tf.float32)
 
@@ -143,13 +148,17 @@ class DeepHalf(tf.Module):  # type: ignore[misc]
 
     def __call__(self, x: Mapping[str, Any], random: tf.random.Generator | None = None) -> Any:
         *hidden, last = self._dense
-        deep = self._embedded(x)
-        for layer in hidden:
-            deep = self._drop(tf.nn.relu(self._product(deep, layer)), random)
-        return self._product(deep, last)
+        with tf.name_scope("deep_embedded"):
+            deep = self._embedded(x)
+        for number, layer in enumerate(hidden):
+            with tf.name_scope(f"hidden_{number}"):  # converters name what they leave out by these scopes
+                deep = self._drop(tf.nn.relu(self._product(deep, layer)), random)
+        with tf.name_scope("logit"):
+            return self._product(deep, last)
 
     def _product(self, x: Any, layer: Weights) -> Any:
-        return tf.nn.bias_add(tf.matmul(x, tf.cast(layer["kernel"], self._dtype)), tf.cast(layer["bias"], self._dtype))
+        product = tf.matmul(x, tf.cast(layer["kernel"], self._dtype))
+        return tf.nn.bias_add(product, tf.cast(layer["bias"], self._dtype))
 
     def _drop(self, x: Any, random: tf.random.Generator | None) -> Any:
         """Sets the share ``dropout`` of the units to zero, and scales the others so that the mean stays."""
@@ -181,6 +190,10 @@ class WideHalf(tf.Module):  # type: ignore[misc]
         return [self._weights]
 
     def __call__(self, x: Mapping[str, Any]) -> Any:
+        with tf.name_scope("wide_linear"):
+            return self._logit(x)
+
+    def _logit(self, x: Mapping[str, Any]) -> Any:
         logit = tf.cast(self._weights["bias"], self._dtype)
         for feature in self._categorical:
             table = self._weights[f"{feature.name}/{TABLE}"]
