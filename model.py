@@ -1,4 +1,4 @@
-"""Plug-in for ``--input-path``: a checkpoint of this project or of the original -> the Keras Wide & Deep network."""
+"""Plug-in for ``--input-path``: a checkpoint of this project or of the original -> the Wide & Deep network."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def get_model(**values: Any) -> tuple[Any, Callable[[Any], Any]]:
     )
     if options.checkpoint_dir is not None:
         load_checkpoint(network, options.checkpoint_dir)
-    return network.model, lambda x: network.model(x, training=False)
+    return network, network
 
 
 def get_value_ranges(**values: Any) -> dict[str, ValueRange]:

@@ -364,8 +364,9 @@ class DataloaderModule(Protocol):
 
 @runtime_checkable
 class ModelModule(Protocol):
-    """A module for ``--input-path``. May also define ``update_argparser(parser)`` and, so that ids can be checked,
-    ``get_value_ranges(**options) -> {input: (lowest, highest)}``."""
+    """A module for ``--input-path``: a Keras model, or a ``tf.Module`` that states its inputs, and the function that
+    answers them (docs/another-network.md). May also define ``update_argparser(parser)`` and, so that ids can be
+    checked, ``get_value_ranges(**options) -> {input: (lowest, highest)}``."""
 
     def get_model(self, **options: Any) -> tuple[Any, Callable[..., Any]]: ...
 

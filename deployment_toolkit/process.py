@@ -165,6 +165,36 @@ def run(
     return Completed(process.argv, out, err, time.monotonic() - started)
 
 
+@contextlib.contextmanager
+def stderr_without(pattern: str) -> Iterator[None]:
+    """Within the block, lines of this process's stderr that match the extended regular expression are dropped, also
+    those that a C library writes. The filter is a child, so that the last words of a crash get through; if it can't be
+    started, all lines do."""
+    with contextlib.ExitStack() as stack:
+        try:
+            kept = os.dup(2)
+            stack.callback(os.close, kept)
+            grep = subprocess.Popen(
+                ["grep", "--line-buffered", "-Ev", pattern],
+                stdin=subprocess.PIPE,
+                stdout=kept,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError:
+            yield
+            return
+        assert grep.stdin is not None
+        os.dup2(grep.stdin.fileno(), 2)
+        grep.stdin.close()
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            with contextlib.suppress(subprocess.TimeoutExpired):  # another child may hold the pipe
+                grep.wait(_PATIENCE_S)
+
+
 def environment(
     base: Mapping[str, str] | None = None, *, prepend: Mapping[str, Sequence[str | Path]]
 ) -> dict[str, str]:

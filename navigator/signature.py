@@ -9,17 +9,12 @@ from pathlib import Path
 from deployment_toolkit.core import Arrays, Format, ModelSpec, TensorSpec
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.library import registry
-from deployment_toolkit.library.base import stored_spec
 from navigator.values import GivenTensor
 
 
 def read_spec(path: Path, model_format: Format) -> ModelSpec:
     """Reads a signature from the file that an export stores in the folder, without a runtime, else from the model."""
-    stored = stored_spec(path)
-    if stored is not None:
-        return stored
-    spec: ModelSpec = registry.loader(model_format)().read_spec(path)
-    return spec
+    return registry.read_spec(model_format, path)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 import deployment_toolkit.library.openvino  # noqa: F401 before any test imports OpenVINO
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import ModelSpec, TensorSpec
+from deployment_toolkit.tensorflow_import import prepare_tensorflow
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
 from tests.base_image import open_base_image, open_project_image
@@ -44,6 +45,7 @@ def pytest_configure() -> None:
     background."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.set_threshold(50_000)  # as for every entry point
+    prepare_tensorflow()
 
 
 _LONG_GROUPS = ("containers", "runs", "default ports", "experiments")

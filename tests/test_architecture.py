@@ -59,6 +59,8 @@ AT_IMPORT = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, 
 MOST_MODULES = 16
 # Triton's Python backend looks for the first, --metrics for the second; the third is in servers that never meet.
 PRESCRIBED_CLASSES = ("TritonPythonModel", "MetricsCalculator", "WideDeep")
+# TensorFlow reads its settings nowhere else.
+WRITES_THE_ENVIRONMENT = ("deployment_toolkit.tensorflow_import",)
 ENVIRON_NAMES = ("environ", "environb", "getenv", "putenv", "unsetenv")
 
 
@@ -142,6 +144,8 @@ def logging_is_set_up_in_params(project: Project) -> Iterator[str]:
 
 def the_environment_is_read_at_entry_points_and_never_written(project: Project) -> Iterator[str]:
     for name, tree in project.items():
+        if name in WRITES_THE_ENVIRONMENT:
+            continue
         reader = _is_entry_point(name, tree) or name == "deployment_toolkit.process"
         reads = {id(node) for node in _environment_reads(tree)} if reader else set()
         for node in ast.walk(tree):

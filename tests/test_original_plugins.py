@@ -194,7 +194,7 @@ def test_call_fn_gets_the_inputs_as_it_takes_them(kind: str, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("made", "message"),
     [
-        ("model", "get_model of .*model.py returned a Functional: \\(Keras model, call_fn\\) is wanted"),
+        ("model", "get_model of .*model.py returned a Functional: \\(model, call_fn\\) is wanted"),
         ("object(), print", "returned a object without inputs, of which neither contract knows the names"),
         ("tf.keras.Sequential([tf.keras.layers.Dense(1)]), print", "returned a Sequential without inputs"),
         (
@@ -208,6 +208,61 @@ def test_model_of_neither_contract_is_reported(made: str, message: str, tmp_path
     text = TWO_INPUTS.replace("model, {CALL_FNS}[kind]", made)
     (tmp_path / "model.py").write_text(text)
     argv = ["--input-path", str(tmp_path / "model.py"), "--input-type", "tf-keras", "--kind", "list"]
+    with pytest.raises(ModelError, match=message):
+        export_model.main([*argv, "--output-path", str(tmp_path / "saved"), "--output-type", "tf-savedmodel"])
+
+
+PLAIN_MODULE = """
+import tensorflow as tf
+
+class Weighted(tf.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = tf.Variable(10.0)
+        self.inputs = {INPUTS}
+        self.output_names = ["score"]
+
+    def __call__(self, x):
+        assert list(x) == ["first", "second"]
+        return self.weight * x["second"] + tf.cast(tf.reduce_sum(x["first"], 1, keepdims=True), tf.float32)
+
+def get_model():
+    model = Weighted()
+    return model, {CALL_FN}
+"""
+PLAIN_INPUTS = "{'second': tf.TensorSpec((None, 1)), 'first': tf.TensorSpec((None, 2), tf.int64)}"
+
+
+@pytest.mark.parametrize("call_fn", ["model", "lambda x: {'score': model(x)}", "tf.function(model)"])
+def test_module_without_keras_that_states_its_inputs_is_exported(call_fn: str, tmp_path: Path) -> None:
+    from deployment_toolkit.library.tensorflow.session import SavedModelSession
+
+    (tmp_path / "model.py").write_text(PLAIN_MODULE.replace("{INPUTS}", PLAIN_INPUTS).replace("{CALL_FN}", call_fn))
+    argv = ["--input-path", str(tmp_path / "model.py"), "--input-type", "tf-keras"]
+    export_model.main([*argv, "--output-path", str(tmp_path / "saved"), "--output-type", "tf-savedmodel"])
+    session = SavedModelSession(tmp_path / "saved")
+    x = {"second": np.array([[2], [3]], np.float32), "first": np.array([[7, 1], [8, 2]], np.int64)}
+    assert [(one.name, one.dtype, one.shape) for one in session.spec.inputs] == [
+        ("first", "int64", (2,)),
+        ("second", "float32", (1,)),
+    ]
+    assert {name: answer.tolist() for name, answer in session.infer(x).items()} == {"score": [[28], [40]]}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ("{}", "returned a Weighted without inputs"),
+        ("['first', 'second']", "returned a Weighted without inputs"),
+        ("{'first': 2}", r"input first is 2: write tf.TensorSpec\(\(None, …\), dtype\), None for the rows of a batch"),
+        ("{'first': tf.TensorSpec((5, 2))}", "input first is TensorSpec"),
+    ],
+)
+def test_module_without_keras_that_states_no_usable_inputs_is_refused(
+    inputs: str, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "model.py").write_text(PLAIN_MODULE.replace("{INPUTS}", inputs).replace("{CALL_FN}", "model"))
+    argv = ["--input-path", str(tmp_path / "model.py"), "--input-type", "tf-keras"]
     with pytest.raises(ModelError, match=message):
         export_model.main([*argv, "--output-path", str(tmp_path / "saved"), "--output-type", "tf-savedmodel"])
 

@@ -90,22 +90,20 @@ def main(argv: list[str]) -> None:
         rows = ParquetDataset(patterns, spec.for_training).num_rows
         network = build(description, options)
         train(network, patterns, rows, description, options)
-    report(evaluate(network.model, valid, spec, options))
+    report(evaluate(network, valid, spec, options))
 
 
 def build(description: NetworkDescription, options: TrainingOptions) -> Any:
     """Builds a network with seeded new weights."""
-    import tensorflow as tf
-
     from widedeep.model.network import build_network
 
-    tf.keras.utils.set_random_seed(options.seed)
     return build_network(
         description.spec,
         description.embedding_widths,
         hidden_units=description.hidden_units,
         dropout=options.deep_dropout,
         combiner=description.combiner,
+        seed=options.seed,
     )
 
 
@@ -114,10 +112,11 @@ def train(
 ) -> None:
     """Fits the network to the ``rows`` rows of the files that match the patterns, read by ``tf_dataloader.py``, and
     writes the checkpoint with its description; an earlier one is replaced at the end."""
+    from deployment_toolkit.library.tensorflow.shapes import weights_bytes
     from widedeep.model.checkpoint import save_checkpoint
 
     with replace_when_complete(options.checkpoint_dir) as beside:
-        require_free_space(beside.parent, 4 * network.model.count_params() * 2, "a checkpoint")
+        require_free_space(beside.parent, 2 * weights_bytes(network.variables), "a checkpoint")
         _fit(network, patterns, rows, description, options)
         save_checkpoint(network, beside)
         (beside / DESCRIPTION_NAME).write_text(description.to_yaml())
@@ -129,7 +128,7 @@ def _fit(
 ) -> None:
     module = load_module(ROOT / "tf_dataloader.py", TrainingDataModule)
     total = rows * options.epochs
-    step = _make_step(network.model, options)
+    step = _make_step(network, options)
     started = time.monotonic()
     with progress_bar("training", total, " rows") as bar, module.data_errors():
         for epoch in range(options.epochs):
@@ -148,24 +147,26 @@ def _fit(
     logger.info("trained on %d rows in %.0f s (%.0f rows/s)", total, seconds, total / seconds)
 
 
-def _make_step(model: Any, options: TrainingOptions) -> Callable[[Any, Any], Any]:
+def _make_step(network: Any, options: TrainingOptions) -> Callable[[Any, Any], Any]:
     import tensorflow as tf
 
-    tables = [variable for variable in model.trainable_variables if "embedding_weights" in variable.name]
-    dense = [variable for variable in model.trainable_variables if "embedding_weights" not in variable.name]
-    table_optimizer = tf.keras.optimizers.Adagrad(options.table_learning_rate)
-    dense_optimizer = tf.keras.optimizers.Adam(options.dense_learning_rate)
-    table_optimizer.build(tables)
-    dense_optimizer.build(dense)
-    loss_fn = tf.keras.losses.BinaryCrossentropy()
+    from widedeep.model.network import TABLE
+    from widedeep.model.optimizers import Adagrad, Adam
 
-    @tf.function(reduce_retracing=True)  # type: ignore[misc]
+    variables = network.trainable_variables
+    tables = Adagrad([one for one in variables if TABLE in one.name], options.table_learning_rate)
+    dense = Adam([one for one in variables if TABLE not in one.name], options.dense_learning_rate)
+    random = tf.random.Generator.from_seed(options.seed)
+
+    @tf.function(reduce_retracing=True, autograph=False)  # type: ignore[misc]
     def step(x: Any, y: Any) -> Any:
         with tf.GradientTape() as tape:
-            loss = loss_fn(y, model(x, training=True))
-        gradients = tape.gradient(loss, [*tables, *dense])
-        table_optimizer.apply_gradients(zip(gradients[: len(tables)], tables, strict=True))
-        dense_optimizer.apply_gradients(zip(gradients[len(tables) :], dense, strict=True))
+            losses = tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(y, tf.float32), network.logits(x, random))
+            loss = tf.reduce_mean(losses)
+        for optimizer, gradients in zip(
+            (tables, dense), tape.gradient(loss, (tables.variables, dense.variables)), strict=True
+        ):
+            optimizer.apply(gradients)
         return loss
 
     return step  # type: ignore[no-any-return]
@@ -177,7 +178,7 @@ def evaluate(
     """Metrics of the model, of a random order and of ad popularity over a dataset, by name of the ranking."""
     import tensorflow as tf
 
-    answer = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
+    answer = tf.function(model, reduce_retracing=True, autograph=False)
     random = np.random.default_rng([options.seed, 12])  # a different stream than the demo data of the same seed
     scorers: dict[str, Scorer] = {
         "model": lambda batch: answer(_tensors(batch.x)).numpy(),

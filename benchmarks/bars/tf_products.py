@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import tensorflow as tf
-
 from benchmarks.bars.timing import calls_per_s
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 
@@ -26,6 +24,8 @@ class TensorFlowProductOptions:
 
 
 def main(argv: list[str]) -> None:
+    import tensorflow as tf
+
     parser = make_parser(__doc__ or "")
     add_dataclass(parser, TensorFlowProductOptions)
     options = from_args(TensorFlowProductOptions, parser.parse_args(argv))

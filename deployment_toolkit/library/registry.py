@@ -6,8 +6,10 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from deployment_toolkit.core import Format, Precision
+from deployment_toolkit.core import Format, ModelSpec, Precision
 from deployment_toolkit.errors import UsageError
+from deployment_toolkit.library.base import stored_spec
+from deployment_toolkit.tensorflow_import import prepare_tensorflow
 
 LOADERS = {
     Format.TF_KERAS: "deployment_toolkit.library.tensorflow.session:KerasLoader",
@@ -85,6 +87,13 @@ def stored_precision(model_format: Format, path: Path) -> Precision:
     return precision
 
 
+def read_spec(model_format: Format, path: Path) -> ModelSpec:
+    """Signature of a stored model: from the file that an export stored in its folder, without a runtime, else from the
+    model. Raises ModelError if it can't be read."""
+    spec: ModelSpec = stored_spec(path) or loader(model_format)().read_spec(path)
+    return spec
+
+
 def renamer(model_format: Format) -> Any:
     """Class that copies a model with other tensor names: ``renamer(format)(inputs={old: new}, outputs={old:
     new}).convert(source_path, target_path)``."""
@@ -100,5 +109,6 @@ def _find(table: dict[Any, str], key: Any, problem: str, unsupported: Format) ->
     if key not in table:
         choices = ", ".join(" -> ".join(map(str, item)) if isinstance(item, tuple) else str(item) for item in table)
         raise UsageError(f"{problem}: {INSTEAD.get(unsupported, 'supported are ' + choices)}")
+    prepare_tensorflow()
     module_name, _, class_name = table[key].partition(":")
     return getattr(importlib.import_module(module_name), class_name)

@@ -20,6 +20,7 @@ from deployment_toolkit.errors import DeploymentError, UsageError, host_problem
 from deployment_toolkit.interrupts import EXIT_CODE, answer_interrupts
 from deployment_toolkit.options.argument_types import argparse_type
 from deployment_toolkit.options.switch import Switch
+from deployment_toolkit.tensorflow_import import prepare_tensorflow
 
 T = TypeVar("T")
 _MOMENT_S = 0.05
@@ -126,6 +127,7 @@ def run_entry_point(main: Callable[[list[str]], int | None], argv: Sequence[str]
     logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # its errors are raised too
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # its warnings are about its own deprecations
     answer_interrupts()
+    prepare_tensorflow()
     sys.unraisablehook = _keep_interrupt
     # The import of a framework makes a million objects that stay; searching them for garbage takes a fifth of its time.
     gc.set_threshold(_GARBAGE_THRESHOLD)

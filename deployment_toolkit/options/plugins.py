@@ -15,6 +15,7 @@ from deployment_toolkit.contracts.original_names import OFFERED, TRAINING_PACKAG
 from deployment_toolkit.core import ArgparserModule
 from deployment_toolkit.errors import DataError, ModelError
 from deployment_toolkit.options.params import OneLineParser, add_function, keywords_for, options_of
+from deployment_toolkit.tensorflow_import import prepare_tensorflow
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ def load_module(path: Path | str, protocol: type[Any]) -> Any:
         if spec is None or spec.loader is None:
             raise ModelError(f"{path} is not a Python module: give the path of a .py file")
         offer_original_names()
+        prepare_tensorflow()
         module = sys.modules[name] = importlib.util.module_from_spec(spec)
         try:
             spec.loader.exec_module(module)

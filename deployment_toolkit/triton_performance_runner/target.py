@@ -101,8 +101,7 @@ def _spec_of_files(options: PerformanceOptions, repository: Path) -> ModelSpec |
     for model_format, file_name in MODEL_FILES.items():
         if (folder / file_name).exists() and model_format in registry.LOADERS:
             logger.info("reading value ranges from %s", folder / file_name)
-            spec: ModelSpec = registry.loader(model_format)().read_spec(folder / file_name)
-            return spec
+            return registry.read_spec(model_format, folder / file_name)
     return None
 
 

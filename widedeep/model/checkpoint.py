@@ -27,8 +27,9 @@ Shapes = dict[str, tuple[int, ...]]
 
 def save_checkpoint(network: Network, directory: Path) -> Path:
     """Writes the weights into ``directory`` as its latest checkpoint; returns their path prefix."""
-    halves = tf.train.Checkpoint(linear_model=network.linear_model, dnn_model=network.dnn_model)
-    manager = tf.train.CheckpointManager(tf.train.Checkpoint(model=halves), str(directory), max_to_keep=1)
+    manager = tf.train.CheckpointManager(
+        tf.train.Checkpoint(model=checkpoint_tree(network)), str(directory), max_to_keep=1
+    )
     return Path(manager.save())
 
 
@@ -64,17 +65,34 @@ def load_checkpoint(network: Network, directory: Path) -> None:
         raise ModelError(f"checkpoint {prefix} can't be read: {error}; copy or train it again") from error
 
 
+def checkpoint_tree(network: Network) -> tf.train.Checkpoint:
+    """The network as the original's checkpoints have it: two halves with numbered layers."""
+    return tf.train.Checkpoint(
+        **{
+            half: tf.train.Checkpoint(**{name: tf.train.Checkpoint(**weights) for name, weights in layers.items()})
+            for half, layers in _layers(network).items()
+        }
+    )
+
+
 def checkpoint_names(network: Network) -> dict[str, tf.Variable]:
     """Variables of the network by their names in a checkpoint."""
-    names: dict[str, tf.Variable] = {}
-    for half, model in (("linear_model", network.linear_model), ("dnn_model", network.dnn_model)):
-        layers = [layer for layer in model.layers if layer.weights]
-        for number, layer in enumerate(layers):
-            for variable in layer.weights:
-                # Keras puts the layer's name before the variable's; embedding layers use a slash in variable names.
-                local = variable.name.removesuffix(":0").removeprefix(f"{layer.name}/").replace("/", ".S")
-                names[f"{_PREFIX}{half}/layer_with_weights-{number}/{local}{_SUFFIX}"] = variable
-    return names
+    return {
+        # TensorFlow writes a slash that belongs to a name in this way.
+        f"{_PREFIX}{half}/{layer}/{name.replace('/', '.S')}{_SUFFIX}": variable
+        for half, layers in _layers(network).items()
+        for layer, weights in layers.items()
+        for name, variable in weights.items()
+    }
+
+
+def _layers(network: Network) -> dict[str, dict[str, dict[str, tf.Variable]]]:
+    """Variables by half, layer and name; layers without variables don't count."""
+    halves = {"linear_model": network.linear_model.layers, "dnn_model": network.dnn_model.layers}
+    return {
+        half: {f"layer_with_weights-{number}": dict(layer) for number, layer in enumerate(filter(None, layers))}
+        for half, layers in halves.items()
+    }
 
 
 def _check_same(directory: Path, wanted: Shapes, found: Shapes) -> None:

@@ -1,12 +1,16 @@
-"""Keras model of a user's ``get_model``, of this project's contract or the original's, called by its inputs' names.
+"""Model of a user's ``get_model``, of this project's contract or the original's, called by its inputs' names.
 
-In this project's contract the model has a dict of inputs, and ``call_fn`` takes such a dict. In the original's it has a
-list of inputs, whose layers name them, and ``call_fn(*tensors)`` takes them in the order of the list.
+In this project's contract the model is a Keras model with a dict of inputs, or a ``tf.Module`` that states its
+signature: ``inputs``, {name: ``tf.TensorSpec`` of a batch}, and ``output_names`` in the order in which ``call_fn``
+returns the outputs (not needed if it returns a dict); ``call_fn`` takes a dict of inputs. In the original's contract it
+is a Keras model with a list of inputs, whose layers name them, and ``call_fn(*tensors)`` takes them in the order of the
+list.
 """
 
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +28,8 @@ _Kind = inspect.Parameter
 
 @dataclass(frozen=True)
 class NamedModel:
-    """A Keras ``model`` and its ``inputs``; ``answer`` makes a dict of tensors [B, ...] by output of one by input."""
+    """A ``model`` with ``variables``, and its ``inputs``; ``answer`` makes a dict of tensors [B, ...] by output of one
+    by input."""
 
     model: Any
     inputs: tuple[TensorSpec, ...]
@@ -33,34 +38,61 @@ class NamedModel:
 
 def named_model(made: Any, where: str) -> NamedModel:
     """The model in the return value of ``get_model`` of the module ``where``. Raises ModelError, with the contract that
-    it follows and what is missing, for anything but a Keras model with inputs and a function that takes them."""
+    it follows and what is missing, for anything but a model with inputs and a function that takes them."""
     if not isinstance(made, tuple | list) or len(made) != 2 or not callable(made[1]):
-        raise ModelError(f"get_model of {where} returned a {type(made).__name__}: (Keras model, call_fn) is wanted")
+        raise ModelError(f"get_model of {where} returned a {type(made).__name__}: (model, call_fn) is wanted")
     model, call_fn = made
+    tensors, by_dict = _stated_inputs(model, where) if _is_plain_module(model) else _keras_inputs(model, where)
+    inputs = tuple(
+        TensorSpec(name, tf.as_dtype(tensor.dtype).name, row_shape(tensor.shape)) for name, tensor in tensors.items()
+    )
+    ask = _caller(call_fn, list(tensors), by_dict=by_dict, where=where)
+    output_names = [str(name) for name in getattr(model, "output_names", ())]
+    return NamedModel(model, inputs, lambda x: _by_name(ask(x), output_names, where))
+
+
+def _stated_inputs(model: Any, where: str) -> tuple[dict[str, Any], bool]:
+    """Inputs that a ``tf.Module`` states, in the order of their names, and True for a model that takes a dict."""
+    inputs = getattr(model, "inputs", None)
+    if not inputs or not isinstance(inputs, Mapping):
+        raise _no_inputs(model, where)
+    for name, tensor in inputs.items():
+        if not isinstance(tensor, tf.TensorSpec) or not tensor.shape.rank or tensor.shape[0] is not None:
+            raise ModelError(
+                f"get_model of {where} returned a {type(model).__name__} whose input {name} is {tensor}: write "
+                "tf.TensorSpec((None, …), dtype), None for the rows of a batch"
+            )
+    return {str(name): inputs[name] for name in sorted(inputs)}, True
+
+
+def _keras_inputs(model: Any, where: str) -> tuple[dict[str, Any], bool]:
+    """Inputs of a Keras model in their order, and True if it takes a dict."""
     try:
         tensors, structure = list(model.inputs or ()), model.input
     except AttributeError as error:
         raise _no_inputs(model, where) from error
     if not tensors:
         raise _no_inputs(model, where)
-    by_dict = isinstance(structure, Mapping)
-    names = [str(name) for name in (sorted(structure) if by_dict else model.input_names)]
-    if by_dict:
-        tensors = [structure[name] for name in names]
-    inputs = tuple(
-        TensorSpec(name, tensor.dtype.name, row_shape(tensor.shape))
-        for name, tensor in zip(names, tensors, strict=True)
-    )
-    ask = _caller(call_fn, names, by_dict=by_dict, where=where)
-    output_names = [str(name) for name in model.output_names]
-    return NamedModel(model, inputs, lambda x: _by_name(ask(x), output_names, where))
+    if isinstance(structure, Mapping):
+        return {str(name): structure[name] for name in sorted(structure)}, True
+    return {str(name): tensor for name, tensor in zip(model.input_names, tensors, strict=True)}, False
+
+
+def _is_plain_module(model: Any) -> bool:
+    return isinstance(model, tf.Module) and not _is_keras(model)
+
+
+def _is_keras(model: Any) -> bool:
+    """True for a layer or model of Keras, which is not imported for the question: if it isn't there, there is none."""
+    layers = (getattr(sys.modules.get(f"{package}.layers"), "Layer", None) for package in ("tf_keras", "keras"))
+    return isinstance(model, tuple(layer for layer in layers if layer is not None))
 
 
 def _caller(
     call_fn: Callable[..., Any], names: Sequence[str], *, by_dict: bool, where: str
 ) -> Callable[[Mapping[str, Any]], Any]:
     """``call_fn`` as a function of a dict."""
-    if isinstance(call_fn, tf.keras.layers.Layer):  # it takes what its model was made of
+    if _is_keras(call_fn):  # it takes what its model was made of
         return lambda x: call_fn(dict(x) if by_dict else [x[name] for name in names])
     in_order, together = (lambda x: call_fn(*(x[name] for name in names))), (lambda x: call_fn(dict(x)))
     try:
@@ -99,5 +131,6 @@ def _by_name(answer: Any, names: Sequence[str], where: str) -> dict[str, Any]:
 def _no_inputs(model: Any, where: str) -> ModelError:
     return ModelError(
         f"get_model of {where} returned a {type(model).__name__} without inputs, of which neither contract knows the "
-        "names: make it by tf.keras.Model(inputs, outputs), of a dict or a list of tf.keras.Input(…, name=…)"
+        "names: make it by tf.keras.Model(inputs, outputs), of a dict or a list of tf.keras.Input(…, name=…), or a "
+        "tf.Module with the attribute inputs, {name: tf.TensorSpec((None, …), dtype)}"
     )

@@ -23,7 +23,7 @@ from deployment_toolkit.library.tensorflow.named_model import NamedModel, named_
 from deployment_toolkit.library.tensorflow.names import require_names
 from deployment_toolkit.library.tensorflow.packed import PackedFunction
 from deployment_toolkit.library.tensorflow.precision import narrowest
-from deployment_toolkit.library.tensorflow.shapes import batch_shape, row_shape
+from deployment_toolkit.library.tensorflow.shapes import batch_shape, row_shape, weights_bytes
 from deployment_toolkit.library.tensorflow.to_onnx import write_onnx
 from deployment_toolkit.options.params import select_keywords
 from deployment_toolkit.options.plugins import call_function, load_module
@@ -142,8 +142,7 @@ class SavedModelFromKeras:
         """Writes the folder ``path``, which must not exist. Raises DataError if the disk is too full."""
         module = tf.Module()
         module.weights = list(session.model.variables)
-        weights_bytes = sum(variable.shape.num_elements() * variable.dtype.size for variable in module.weights)
-        require_free_space(path.parent, weights_bytes, "the SavedModel")
+        require_free_space(path.parent, weights_bytes(module.weights), "the SavedModel")
         module.serve = session.function
         tf.saved_model.save(module, str(path), signatures=session.function)
         store_spec(path / SPEC_FILE, session.spec)

@@ -20,6 +20,7 @@ from deployment_toolkit.errors import ConversionError
 from deployment_toolkit.files.atomic import require_free_space, size_words
 from deployment_toolkit.library.base import SPEC_KEY
 from deployment_toolkit.library.onnx.rename import rename_tensors
+from deployment_toolkit.library.tensorflow.shapes import weights_bytes
 
 # Protobuf's 2 GiB, less room for the graph itself. Weights in a second file would be lost if only the first file is
 # moved or copied, so there is no second file.
@@ -33,13 +34,13 @@ def write_onnx(function: Any, spec: ModelSpec, path: Path, *, opset: int) -> Non
     DataError if the disk is too full.
     """
     weights = _weights_by_placeholder(function)
-    weights_bytes = sum(variable.shape.num_elements() * variable.dtype.size for variable in weights.values())
-    if weights_bytes > _MOST_WEIGHTS_BYTES:
+    needed_bytes = weights_bytes(weights.values())
+    if needed_bytes > _MOST_WEIGHTS_BYTES:
         raise ConversionError(
             f"an ONNX file holds {size_words(_MOST_WEIGHTS_BYTES)} of weights and this model has "
-            f"{size_words(weights_bytes)}: keep it as a SavedModel"
+            f"{size_words(needed_bytes)}: keep it as a SavedModel"
         )
-    require_free_space(path.parent, weights_bytes, "the ONNX file")
+    require_free_space(path.parent, needed_bytes, "the ONNX file")
     # A SavedModel writes the names inside its graph in lower case, in the order of the signature's sorted names.
     signature = sorted(function.structured_input_signature[1])
     inputs = {tensor.name: name for name, tensor in zip(signature, function.inputs, strict=False)}

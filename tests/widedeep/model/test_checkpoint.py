@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from deployment_toolkit.errors import ModelError
 from widedeep.features.spec import Feature, FeatureSpec
-from widedeep.model.checkpoint import checkpoint_names, load_checkpoint, save_checkpoint
+from widedeep.model.checkpoint import checkpoint_names, checkpoint_tree, load_checkpoint, save_checkpoint
 from widedeep.model.network import Network, build_network
 
 SPEC = FeatureSpec(
@@ -36,10 +36,6 @@ def network(seed: int = 0, spec: FeatureSpec = SPEC, widths: dict[str, int] = WI
 
 def weights(made: Network) -> list[Any]:
     return [variable.numpy() for variable in checkpoint_names(made).values()]
-
-
-def halves(made: Network) -> dict[str, Any]:
-    return {"linear_model": made.linear_model, "dnn_model": made.dnn_model}
 
 
 def test_variables_have_the_names_of_the_original(tmp_path: Path) -> None:
@@ -75,7 +71,7 @@ def test_weights_load_from_a_moved_checkpoint(tmp_path: Path, monkeypatch: pytes
 
 def test_latest_of_several_checkpoints_is_loaded(tmp_path: Path) -> None:
     for number in (1, 2, 3):
-        checkpoint = tf.train.Checkpoint(model=tf.train.Checkpoint(**halves(network(number))))
+        checkpoint = tf.train.Checkpoint(model=checkpoint_tree(network(number)))
         checkpoint.write(str(tmp_path / f"ckpt-{number}"))
     (tmp_path / "checkpoint").write_text(
         'model_checkpoint_path: "ckpt-2"\n'
@@ -89,10 +85,9 @@ def test_latest_of_several_checkpoints_is_loaded(tmp_path: Path) -> None:
 def test_optimizer_state_in_a_checkpoint_is_ignored(tmp_path: Path) -> None:
     saved = network(seed=1)
     optimizer = tf.keras.optimizers.legacy.Adam()  # its slots are stored under the variables' names
-    variables = saved.model.trainable_variables
+    variables = saved.trainable_variables
     optimizer.apply_gradients([(tf.zeros_like(variable), variable) for variable in variables])
-    model = tf.train.Checkpoint(**halves(saved))
-    checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, current_step=tf.Variable(3))
+    checkpoint = tf.train.Checkpoint(model=checkpoint_tree(saved), optimizer=optimizer, current_step=tf.Variable(3))
     tf.train.CheckpointManager(checkpoint, str(tmp_path), max_to_keep=1).save()
     loaded = network(seed=2)
     load_checkpoint(loaded, tmp_path)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import re
 from typing import Any
 
 import numpy as np
@@ -90,7 +92,7 @@ def test_network_answers_equal_the_formula(features: tuple[Feature, ...], combin
     spec = spec_of(*features)
     network, weights = built(spec, combiner=combiner)
     x = inputs(spec)
-    answer = network.model(x, training=False).numpy()
+    answer = network(x).numpy()
     wanted = expected(spec, weights, x, combiner)
     assert (answer.dtype, answer.shape) == (np.float32, (ROWS, 1))
     assert np.ptp(wanted) > 0.3
@@ -101,9 +103,8 @@ def test_fp16_network_computes_in_fp16_and_stores_fp32() -> None:
     spec = spec_of(*NUMERICAL, *ONEHOT, *MULTIHOT)
     network, weights = built(spec, compute_dtype="float16")
     x = inputs(spec)
-    answer = network.model(x, training=False).numpy()
-    assert {variable.dtype for variable in network.model.variables} == {tf.float32}
-    assert network.model.get_layer("logit").compute_dtype == "float16"
+    answer = network(x).numpy()
+    assert {variable.dtype for variable in network.variables} == {tf.float32}
     difference = np.abs(answer - expected(spec, weights, x, Combiner.SUM)).max()
     assert answer.dtype == np.float32 and 1e-5 < difference < 1e-2
 
@@ -112,5 +113,34 @@ def test_dropout_acts_in_training_only() -> None:
     spec = spec_of(*NUMERICAL, *ONEHOT)
     network, _ = built(spec, dropout=0.5)
     x = inputs(spec)
-    still, again, shaken = (network.model(x, training=training).numpy() for training in (False, False, True))
+    still, again = network.logits(x).numpy(), network.logits(x).numpy()
+    shaken, same, other = (network.logits(x, tf.random.Generator.from_seed(seed)).numpy() for seed in (1, 1, 2))
     assert np.array_equal(still, again) and not np.array_equal(still, shaken)
+    assert np.array_equal(shaken, same) and not np.array_equal(shaken, other)
+
+
+def test_dropout_keeps_the_mean_of_the_units() -> None:
+    """A network whose logit is the sum of 4000 units of 1."""
+    spec = spec_of(NUMERICAL[0])
+    network = build_network(spec, {}, hidden_units=(4000,), dropout=0.25)
+    for name, variable in checkpoint_names(network).items():
+        variable.assign(tf.fill(variable.shape, 1.0 if re.search("dnn_model/.*(-0/bias|-1/kernel)", name) else 0.0))
+    x = {NUMERICAL[0].name: np.zeros((1, 1), np.float32)}
+    assert network.logits(x).numpy().item() == 4000
+    dropped = network.logits(x, tf.random.Generator.from_seed(1)).numpy().item()
+    assert 4000 * 0.96 < dropped < 4000 * 1.04 and dropped != 4000
+
+
+def test_new_weights_depend_on_the_seed_and_have_the_spread_of_glorot() -> None:
+    spec = dataclasses.replace(spec_of(*NUMERICAL), onehot=(Feature("word", "int32", 700),))
+    made = [checkpoint_names(build_network(spec, {"word": 100}, hidden_units=(300,), seed=seed)) for seed in (1, 1, 2)]
+    table, kernel = (
+        f"model/dnn_model/layer_with_weights-{name}/.ATTRIBUTES/VARIABLE_VALUE"
+        for name in ("0/word.Sembedding_weights", "1/kernel")
+    )
+    for name, shape in ((table, (700, 100)), (kernel, (102, 300))):
+        first, same, other = (weights[name].numpy() for weights in made)
+        assert first.shape == shape and np.array_equal(first, same) and not np.array_equal(first, other)
+        np.testing.assert_allclose(first.std(), np.sqrt(2 / sum(shape)), rtol=0.02)
+    zeros = {name for name, weights in made[0].items() if not weights.numpy().any()}
+    assert zeros == {name for name in made[0] if "linear_model" in name or "/bias/" in name}

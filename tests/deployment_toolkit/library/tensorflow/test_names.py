@@ -29,8 +29,7 @@ def test_network_of_names_that_are_taken_is_exported_converted_and_packed(tmp_pa
     network = build_network(spec, dict.fromkeys(IDS, 2), hidden_units=(4,))
     save_checkpoint(network, tmp_path / "checkpoint")
     load_checkpoint(network, tmp_path / "checkpoint")
-    made = (network.model, lambda x: network.model(x, training=False))
-    session = KerasSession(named_model(made, "model.py"), spec.value_ranges)
+    session = KerasSession(named_model((network, network), "model.py"), spec.value_ranges)
     x = random_rows(spec.model_spec, 5, seed=1)
     expected = session.infer(x)["wide_deep_model"]
     paths = {Format.TF_SAVEDMODEL: tmp_path / "exported.savedmodel", Format.ONNX: tmp_path / "converted.onnx"}
