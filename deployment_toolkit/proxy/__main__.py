@@ -23,8 +23,10 @@ logger = logging.getLogger("proxy")
 
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 _HOP_BY_HOP = {"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "host", "content-length"}
+_CLIENTS_OWN = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")  # sent only if the client has sent them
 _ARRIVAL_S = 30.0
 _CONNECT_S = 5.0
+_ENDING_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,10 @@ async def _serve(options: CheckOptions, key: str) -> None:
     # A new connection for each request: one that was kept might be closed at the moment in which it is used again.
     connector = TCPConnector(limit=0, force_close=True)
     timeout = ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=options.timeout_s)
-    async with ClientSession(connector=connector, timeout=timeout, auto_decompress=False) as session:
-        runner = web.ServerRunner(web.Server(_Check(options, key, session).answer, access_log=None))
+    async with ClientSession(
+        connector=connector, timeout=timeout, auto_decompress=False, skip_auto_headers=_CLIENTS_OWN
+    ) as session:
+        runner = web.ServerRunner(web.Server(_Check(options, key, session).answer, access_log=None), shutdown_timeout=_ENDING_S)
         await runner.setup()
         await web.TCPSite(runner, LOOPBACK, options.port).start()
         await stop.wait()
@@ -77,12 +81,14 @@ class _Check:
             return _error(413, f"the JSON is too large for the proxy, at most {self._options.json_bytes} bytes pass")
         try:
             async with asyncio.timeout(_ARRIVAL_S):
-                text = await request.content.readexactly(json_bytes)
+                text = await request.content.readexactly(json_bytes) if json_bytes else b""
             if stated != "0":  # then the body is one tensor without JSON
                 check_request(text)
             return await self._passed_on(request, text)
         except RefusedRequest as error:
             return _error(400, str(error))
+        except asyncio.IncompleteReadError:
+            return _error(400, "the body is shorter than its Content-Length")
         except ClientError as error:
             return _error(502, f"the server closed the connection: {error}")
         except TimeoutError:
