@@ -56,7 +56,9 @@ async def _serve(options: CheckOptions, key: str) -> None:
     async with ClientSession(
         connector=connector, timeout=timeout, auto_decompress=False, skip_auto_headers=_CLIENTS_OWN
     ) as session:
-        runner = web.ServerRunner(web.Server(_Check(options, key, session).answer, access_log=None), shutdown_timeout=_ENDING_S)
+        runner = web.ServerRunner(
+            web.Server(_Check(options, key, session).answer, access_log=None), shutdown_timeout=_ENDING_S
+        )
         await runner.setup()
         await web.TCPSite(runner, LOOPBACK, options.port).start()
         await stop.wait()
