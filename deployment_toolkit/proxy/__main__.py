@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import secrets
 import signal
@@ -18,8 +17,6 @@ from deployment_toolkit.machine import LOOPBACK
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from deployment_toolkit.proxy.json_check import RefusedRequest, check_request
 from deployment_toolkit.proxy.settings import KEY_NAME, KEY_VARIABLE
-
-logger = logging.getLogger("proxy")
 
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 _HOP_BY_HOP = {"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "host", "content-length"}
@@ -84,7 +81,7 @@ class _Check:
         try:
             async with asyncio.timeout(_ARRIVAL_S):
                 text = await request.content.readexactly(json_bytes) if json_bytes else b""
-            if stated != "0":  # then the body is one tensor without JSON
+            if stated is None or json_bytes:  # else the body is one tensor without JSON
                 check_request(text)
             return await self._passed_on(request, text)
         except RefusedRequest as error:

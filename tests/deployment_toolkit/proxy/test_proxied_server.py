@@ -27,6 +27,9 @@ from deployment_toolkit.triton_server.admin import admin_client
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.proxied import proxied_server
 from deployment_toolkit.triton_server.remote import TritonServer
+from tests.proxy_program import needs_haproxy
+
+pytestmark = needs_haproxy
 
 ANY_PORTS = {"http": None, "grpc": None, "metrics": None}
 LENGTH = "Inference-Header-Content-Length"

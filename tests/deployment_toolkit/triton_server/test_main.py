@@ -21,6 +21,7 @@ from deployment_toolkit.triton_server.installation import Installation
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
 from tests.asking import ask
+from tests.proxy_program import needs_haproxy
 
 DEADLINE_S = 60
 CHAIN = """
@@ -120,6 +121,7 @@ def test_triton_server_command_ends_with_its_server(adder_repository: Path, tmp_
     assert "the server has ended by itself, see above why: start it again" in last
 
 
+@needs_haproxy
 @pytest.mark.parametrize(("title", "part"), [("HAProxy", "haproxy"), ("the check of JSON", "deployment_toolkit.proxy")])
 def test_triton_server_command_ends_with_its_proxy(
     adder_repository: Path, tmp_path: Path, title: str, part: str
@@ -141,6 +143,7 @@ def test_triton_server_command_ends_with_its_proxy(
     assert "the server or its proxy has ended by itself, see above why: start it again" in printed.splitlines()[-1]
 
 
+@needs_haproxy
 def test_triton_server_command_with_a_proxy_leaves_nothing_at_a_signal(adder_repository: Path, tmp_path: Path) -> None:
     with running(adder_repository, tmp_path, "--proxy") as command:
         children = psutil.Process(command.process.pid).children(recursive=True)
