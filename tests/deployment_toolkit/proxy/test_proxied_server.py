@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import grpc
+import grpc  # type: ignore[import-untyped]
 import numpy as np
 import psutil
 import pytest
@@ -43,7 +43,6 @@ HEADER = json.dumps(
         ]
     }
 )
-Ask = Callable[..., tuple[int, Any]]
 
 
 def _json(x1: Any = (1.0,), x2: Any = (1, 2, 3), shape: tuple[int, ...] = (1, 1)) -> str:
@@ -67,9 +66,10 @@ def _ask(port: int, body: str | bytes | None = None, path: str = INFER, method: 
         connection.close()
 
 
-def _binary(port: int, header: str, tensors: bytes = ROW, **headers: str) -> Any:
-    stated = {LENGTH.replace("-", "_"): str(len(header)), **headers}
-    return _ask(port, header.encode() + tensors, **stated)
+def _binary(port: int, header: str, length: str | None = None) -> Any:
+    """Answer to a row in binary behind this header, with ``length`` in place of the header's own."""
+    stated = str(len(header)) if length is None else length
+    return _ask(port, header.encode() + ROW, **{LENGTH.replace("-", "_"): stated})
 
 
 @pytest.fixture(scope="module")
@@ -136,11 +136,11 @@ def test_harmful_json_before_binary_tensors_is_refused(port: int, header: str) -
 
 @pytest.mark.parametrize("length", ["-5", "+5", "5x", "", "99999999999999999999"])
 def test_length_of_the_json_is_one_number(port: int, length: str) -> None:
-    status, content = _binary(port, HEADER, **{LENGTH.replace("-", "_"): length})
+    status, content = _binary(port, HEADER, length)
     assert status == 400 and f"{LENGTH} is not one number" in content["error"]
     status, content = _ask(port, HEADER.encode() + ROW, **{LENGTH: str(len(HEADER)), LENGTH.lower(): "0"})
     assert status == 400 and f"{LENGTH} is not one number" in content["error"]
-    status, content = _binary(port, HEADER, **{LENGTH.replace("-", "_"): "5000"})
+    status, content = _binary(port, HEADER, "5000")
     assert status == 400 and "more than the body's length" in content["error"]
 
 
