@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from deployment_toolkit.errors import ServerError
@@ -12,6 +13,7 @@ from deployment_toolkit.server_access.url import Scheme
 # Triton's names of the endpoints that change a server, or let it read and write memory of its user. The other endpoints
 # answer anybody: inference, health, metadata, configuration, statistics.
 RESTRICTED = ("model-repository", "shared-memory", "trace", "logging")
+INFERENCE = ("inference",)
 REFUSED = "is restricted, expecting header"  # Triton's message
 REMEDY = "ask its owner for its present key, and give it as docs/server-access.md says"
 
@@ -28,9 +30,9 @@ class ServerKey:
     value: str = field(repr=False)
 
     @classmethod
-    def new(cls) -> ServerKey:
-        """A random key."""
-        return cls(_NAME, secrets.token_urlsafe(_BYTES))
+    def new(cls, name: str = _NAME) -> ServerKey:
+        """A random key, in a header of this name."""
+        return cls(name, secrets.token_urlsafe(_BYTES))
 
     @classmethod
     def parse(cls, text: str, source: str) -> ServerKey:
@@ -56,6 +58,10 @@ class ServerKey:
 
     @property
     def server_options(self) -> list[str]:
-        """Options of tritonserver; pass them where nobody else can read them."""
-        restricted = f"{','.join(RESTRICTED)}:{self.name}={self.value}"
+        """Options of tritonserver for ``RESTRICTED``; pass them where nobody else can read them."""
+        return self.options_for(RESTRICTED)
+
+    def options_for(self, endpoints: Sequence[str]) -> list[str]:
+        """Options of tritonserver that make these endpoints need the key; pass them where nobody else can read them."""
+        restricted = f"{','.join(endpoints)}:{self.name}={self.value}"
         return [f"--http-restricted-api={restricted}", f"--grpc-restricted-protocol={restricted}"]

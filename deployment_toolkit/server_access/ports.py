@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+
+import psutil
 
 from deployment_toolkit.errors import ServerError
 from deployment_toolkit.machine import LOOPBACK
@@ -38,6 +40,16 @@ def choose_free(wanted: Mapping[str, int | None]) -> dict[str, int]:
                 port = probe.getsockname()[1]
             ports[name] = port
         return ports
+
+
+def listens(pid: int, ports: Collection[int]) -> bool:
+    """True if this process listens at all of these ports."""
+    try:
+        connections = psutil.Process(pid).net_connections("tcp")
+    except psutil.Error:  # the process has just ended
+        return False
+    listening = {connection.laddr.port for connection in connections if connection.status == psutil.CONN_LISTEN}
+    return listening.issuperset(ports)
 
 
 def port_options(ports: Mapping[str, int]) -> list[str]:

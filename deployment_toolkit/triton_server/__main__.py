@@ -14,10 +14,12 @@ from pathlib import Path
 from deployment_toolkit.core import LoadMethod
 from deployment_toolkit.errors import ServerError, UsageError
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
+from deployment_toolkit.proxy.settings import ProxyOptions
 from deployment_toolkit.triton_server.attached import attached_server
 from deployment_toolkit.triton_server.docker import docker_server
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.model_processes import ModelProcesses
+from deployment_toolkit.triton_server.proxied import proxied_server
 from deployment_toolkit.triton_server.remote import TritonServer
 
 logger = logging.getLogger("triton")
@@ -71,16 +73,22 @@ class ServerOptions:
 def main(argv: list[str]) -> None:
     parser = make_parser(__doc__ or "")
     add_dataclass(parser, ServerOptions)
-    options = from_args(ServerOptions, parser.parse_args(argv))
+    add_dataclass(parser, ProxyOptions)
+    arguments = parser.parse_args(argv)
+    options, proxy = from_args(ServerOptions, arguments), from_args(ProxyOptions, arguments)
+    if proxy.proxy and options.remote_http_url is not None:
+        raise UsageError("--proxy is for a server that this command starts, --remote-http-url names one that runs")
     options.model_repository.mkdir(parents=True, exist_ok=True)
-    with _server(options) as server:
+    with _server(options, proxy) as server:
         logger.info("ready at %s and %s, log in %s; Ctrl-C ends it", server.http_url, server.grpc_url, server.log_path)
         if server.key_file is not None:
             logger.info("loading models and registering shared memory need the key in %s", server.key_file)
         if options.ready_file is not None:
             options.ready_file.touch()
         _watch(server, options)
-    raise ServerError("the server has ended by itself, see above why: start it again")
+    raise ServerError(
+        f"the server{' or its proxy' if proxy.proxy else ''} has ended by itself, see above why: start it again"
+    )
 
 
 def _watch(server: TritonServer, options: ServerOptions) -> None:
@@ -94,7 +102,7 @@ def _watch(server: TritonServer, options: ServerOptions) -> None:
         time.sleep(_LOOK_S)
 
 
-def _server(options: ServerOptions) -> AbstractContextManager[TritonServer]:
+def _server(options: ServerOptions, proxy: ProxyOptions) -> AbstractContextManager[TritonServer]:
     if options.remote_http_url and options.remote_grpc_url:
         return attached_server(
             options.model_repository,
@@ -105,15 +113,17 @@ def _server(options: ServerOptions) -> AbstractContextManager[TritonServer]:
     launch: Callable[..., AbstractContextManager[TritonServer]] = local_server
     if options.image is not None:
         launch = partial(docker_server, image=options.image, custom_operations=options.custom_operations)
-    return launch(
+    launch = partial(
+        launch,
         options.model_repository,
         log_path=options.log_path,
-        http_port=options.http_port,
-        grpc_port=options.grpc_port,
-        metrics_port=options.metrics_port,
         load_method=options.load_method,
         devices=options.devices,
     )
+    ports = {"http": options.http_port, "grpc": options.grpc_port, "metrics": options.metrics_port}
+    if proxy.proxy:
+        return proxied_server(launch, proxy, ports, options.log_path)
+    return launch(**{f"{name}_port": port for name, port in ports.items()})
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from deployment_toolkit.server_access.private_options import build_library, prel
 from deployment_toolkit.triton_server.remote import TritonServer
 from deployment_toolkit.triton_server.server_options import (
     COMMON_OPTIONS,
+    inference_options,
     own_regions,
     repository_options,
     require_repository,
@@ -59,6 +60,7 @@ def docker_server(
     custom_operations: Path | None = None,
     timeout_s: float = 120.0,
     env: Mapping[str, str] | None = None,
+    inference_key: ServerKey | None = None,
 ) -> Iterator[TritonServer]:
     """Yields a ready server on loopback; container and shared memory are removed when the block is left.
 
@@ -69,7 +71,7 @@ def docker_server(
     their paths on this host, read-only; the GPUs ``devices`` by index; ``env`` in addition to the image's environment;
     and this host's /dev/shm, for the tensors of offline measurements and for the Python backend. It runs as the
     caller's user and group, so that both can open each other's shared memory. Called by root, it runs as nobody, who
-    can't open root's shared memory. Its key is kept like the embedded server's.
+    can't open root's shared memory. Its keys are like the embedded server's.
 
     Raises ServerError if the repository or the library is missing, if a server started by root (user nobody) may not
     read the repository, if a given port is in use, or if the server ends or is not ready within ``timeout_s``, then
@@ -87,7 +89,7 @@ def docker_server(
     require_free(wanted)
     libraries = [build_library(), *([] if custom_operations is None else [custom_operations.resolve()])]
     key = ServerKey.new()
-    told = {**preload(*libraries), **variable(key.server_options)}
+    told = {**preload(*libraries), **variable([*key.server_options, *inference_options(inference_key)])}
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         engine = stack.enter_context(ContainerEngine.connect())

@@ -8,19 +8,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-import psutil
-
 from deployment_toolkit.core import LoadMethod
 from deployment_toolkit.errors import ServerError
 from deployment_toolkit.process import Child, child
 from deployment_toolkit.server_access.key import ServerKey
 from deployment_toolkit.server_access.key_files import kept_key
-from deployment_toolkit.server_access.ports import choose_free, port_options, require_free
+from deployment_toolkit.server_access.ports import choose_free, listens, port_options, require_free
 from deployment_toolkit.server_access.private_options import with_private_options
 from deployment_toolkit.triton_server.installation import Installation
 from deployment_toolkit.triton_server.plain_paths import plain_folder, plain_path
 from deployment_toolkit.triton_server.remote import TritonServer
-from deployment_toolkit.triton_server.server_options import repository_options, require_repository
+from deployment_toolkit.triton_server.server_options import (
+    inference_options,
+    repository_options,
+    require_repository,
+)
 from deployment_toolkit.triton_server.starting import (
     log_early_end,
     loopback_server,
@@ -45,6 +47,7 @@ def local_server(
     timeout_s: float = 60.0,
     env: Mapping[str, str] | None = None,
     devices: Sequence[int] = (),
+    inference_key: ServerKey | None = None,
 ) -> Iterator[TritonServer]:
     """Yields a ready server on loopback; its processes, files and shared memory are removed when the block is left.
 
@@ -53,7 +56,8 @@ def local_server(
     environment, by default this process's. ``devices`` are the GPUs that the server and its models see, by the indices
     of nvidia-smi; without them the server sees the GPUs that the environment allows. Call it in a thread that outlives
     the block: the kernel ends the server with the thread that started it. Requests that change the server need its key,
-    which is new for each start; this user's clients find it (``key_files``).
+    which is new for each start; this user's clients find it (``key_files``). Requests for inference need
+    ``inference_key``, if there is one.
 
     Raises ServerError if the repository is missing, a given port is in use, or the server ends or is not ready within
     ``timeout_s``, then with the last lines of its log.
@@ -68,7 +72,8 @@ def local_server(
         served = plain_path(repository, stack.enter_context(plain_folder()))
         command = [*stack.enter_context(installation.command()), *repository_options(served, load_method)]
         key = ServerKey.new()
-        environment = with_private_options(installation.environment(env, devices), key.server_options)
+        private = [*key.server_options, *inference_options(inference_key)]
+        environment = with_private_options(installation.environment(env, devices), private)
         process, server, log_start = _start(stack, command, wanted, log_path, timeout_s, environment)
         server.key_file = stack.enter_context(kept_key(key, server.urls))
         try:
@@ -95,8 +100,8 @@ def _start(
             server = loopback_server(ports, pid=process.pid, poll=process.poll, log_path=log_path)
             try:
                 # A request to the ports would not be enough: the process that took one of them may be a server too.
-                listens = partial(_listens, process.pid, set(ports.values()))
-                wait_ready(server, wait=process.wait, timeout_s=timeout_s, listens=listens)
+                listening = partial(listens, process.pid, set(ports.values()))
+                wait_ready(server, wait=process.wait, timeout_s=timeout_s, listens=listening)
                 require_restricted(server.http_url, server.grpc_url)
             except ServerError as error:
                 log = log_path.read_bytes()[log_start:].decode(errors="replace")
@@ -107,11 +112,3 @@ def _start(
             stack.push(attempt_stack.pop_all())
             return process, server, log_start
     raise AssertionError("the last attempt returns or raises")
-
-
-def _listens(pid: int, ports: set[int]) -> bool:
-    try:
-        connections = psutil.Process(pid).net_connections("tcp")
-    except psutil.Error:  # the process has just ended
-        return False
-    return ports <= {connection.laddr.port for connection in connections if connection.status == psutil.CONN_LISTEN}

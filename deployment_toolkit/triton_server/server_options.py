@@ -11,6 +11,7 @@ from pathlib import Path
 from deployment_toolkit.core import LoadMethod
 from deployment_toolkit.errors import ServerError
 from deployment_toolkit.machine import SHARED_MEMORY
+from deployment_toolkit.server_access.key import INFERENCE, ServerKey
 
 _REPOSITORY_POLL_S = 1
 _EXIT_TIMEOUT_S = 5  # for requests in flight when the server gets the signal to end
@@ -33,6 +34,11 @@ def repository_options(model_repository: Path, load_method: LoadMethod) -> list[
     """Options of a server for its models, by the absolute path of the repository."""
     options = [f"--model-repository={model_repository}", f"--model-control-mode={load_method}"]
     return [*options, f"--repository-poll-secs={_REPOSITORY_POLL_S}"] if load_method == LoadMethod.POLL else options
+
+
+def inference_options(key: ServerKey | None) -> list[str]:
+    """Options of a server whose inference needs this key; pass them where nobody else can read them."""
+    return [] if key is None else key.options_for(INFERENCE)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from deployment_toolkit.triton_server.installation import Installation
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
 from tests.asking import ask
+from tests.proxy_program import needs_haproxy
 
 DEADLINE_S = 60
 CHAIN = """
@@ -120,6 +121,39 @@ def test_triton_server_command_ends_with_its_server(adder_repository: Path, tmp_
     assert "the server has ended by itself, see above why: start it again" in last
 
 
+@needs_haproxy
+@pytest.mark.parametrize(("title", "part"), [("HAProxy", "haproxy"), ("the check of JSON", "deployment_toolkit.proxy")])
+def test_triton_server_command_ends_with_its_proxy(
+    adder_repository: Path, tmp_path: Path, title: str, part: str
+) -> None:
+    with running(adder_repository, tmp_path, "--proxy") as command:
+        assert f"ready at http://127.0.0.1:{command.http}" in command.printed()
+        for url in command.server.urls:
+            TritonServer.from_url(str(url)).load_model("adder", timeout_s=DEADLINE_S)
+        row = {"x1": np.ones((1, 1), np.float32), "x2": np.array([[1, 2, 3]], np.int32)}
+        assert ask(command.server, "adder", [row]) == [{"y": np.full((1, 1), 7, np.float32)}]
+        children = psutil.Process(command.process.pid).children(recursive=True)
+        (killed,) = (child for child in children if any(part in text for text in child.cmdline()[:3]))
+        killed.kill()
+        assert command.process.wait(DEADLINE_S) == 1
+    _, left = psutil.wait_procs(children, timeout=DEADLINE_S)
+    assert not left
+    printed = command.printed()
+    assert f"{title} ended by itself, it was killed by SIGKILL" in printed and f"its log is {command.log}" in printed
+    assert "the server or its proxy has ended by itself, see above why: start it again" in printed.splitlines()[-1]
+
+
+@needs_haproxy
+def test_triton_server_command_with_a_proxy_leaves_nothing_at_a_signal(adder_repository: Path, tmp_path: Path) -> None:
+    with running(adder_repository, tmp_path, "--proxy") as command:
+        children = psutil.Process(command.process.pid).children(recursive=True)
+        assert {"haproxy", "tritonserver"} <= {child.name() for child in children}
+        command.process.send_signal(signal.SIGTERM)
+        assert command.process.wait(DEADLINE_S) == 130
+        _, left = psutil.wait_procs(children, timeout=DEADLINE_S)
+        assert not left and "ended by itself" not in command.printed()
+
+
 @pytest.mark.parametrize("restart", [False, True])
 def test_death_of_a_models_process_is_told_and_mended_if_asked(
     adder_repository: Path, tmp_path: Path, restart: bool
@@ -212,6 +246,13 @@ def test_embedded_server_sees_the_given_devices(
         (["--image", "i", "--remote-http-url", "a", "--remote-grpc-url", "a", "--models", "m"], "--image starts a"),
         (["--restart-unhealthy", "--load-method", "poll"], "--restart-unhealthy watches the processes of the embedded"),
         (["--custom-operations", "a.so"], "--custom-operations is for the server of --image"),
+        (["--proxy-binary-only"], "--proxy-binary-only is for the proxy: give --proxy too, or leave it out"),
+        (["--proxy", "--proxy-connections", "0"], "--proxy-connections must be at least 1, not 0"),
+        (["--proxy", "--proxy-body-mib", "2048"], "--proxy-body-mib must be at most 2047, not 2048"),
+        (
+            ["--proxy", "--remote-http-url", "a", "--remote-grpc-url", "a", "--models", "m"],
+            "--proxy is for a server that this command starts",
+        ),
     ],
 )
 def test_contradictory_options_are_refused(tmp_path: Path, options: list[str], message: str) -> None:

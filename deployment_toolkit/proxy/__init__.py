@@ -1,0 +1,1 @@
+"""A proxy before a Triton server: bounds for its clients' requests."""
