@@ -6,8 +6,10 @@
 # of serving, preprocessing and measurement. The filesystem is kept for a month in ~/.cache/wide-deep-deployment.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-checks=(tests/deployment_toolkit tests/widedeep tests/test_ensemble.py tests/test_run_inference_on_triton.py
-  tests/test_run_performance_on_triton.py tests/scripts/test_install.py)
+toolkit=tests/deployment_toolkit
+checks=("$toolkit"/{cpp_host,deploying,triton_server,triton_inference_runner,triton_performance_runner,test_python_host.py}
+  tests/widedeep/{data,features,preprocessing} tests/test_ensemble.py tests/test_run_performance_on_triton.py
+  tests/scripts/test_install.py)
 
 fail() { echo "error: $*" >&2; exit 1; }
 

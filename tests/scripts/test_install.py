@@ -143,8 +143,8 @@ def test_system_python_comes_first_and_a_named_one_before_it(checkout: Path) -> 
     for name, version in (("python3", "3.12"), ("python3.13", "3.13"), ("mine", "3.11"), ("old", "")):
         _interpreter(checkout / "bin" / name, checkout, version)
     mark = checkout / ".venv" / ".made-for"
-    for name, version in ((None, "3.12"), ("mine", "3.11"), (None, "3.11")):  # a .venv that works is kept
-        done = _install(checkout, **({"PYTHON": name} if name else {}))
+    for asked, version in (({}, "3.12"), ({"PYTHON": "mine"}, "3.11"), ({}, "3.11")):  # a .venv that works is kept
+        done = _install(checkout, **asked)
         assert done.returncode == 0, done.stderr
         assert mark.read_text() == f"{_digest(*PINS)} {version}\n"
     done = _install(checkout, PYTHON="old")
