@@ -22,7 +22,7 @@ from tests.deployment_toolkit.library.mock_onnx_gpu import MockCudaProvider
 
 Write = Callable[..., Path]
 HOST = "deployment_toolkit.python_host"
-TENSORS = "deployment_toolkit.python_backend.tensors"
+TENSORS = ("deployment_toolkit.python_backend", "deployment_toolkit.python_backend.tensors")
 
 
 class MockTensor:
@@ -66,8 +66,8 @@ def mock_backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[MockBackendUtils]:
     mock = MockBackendUtils()
     monkeypatch.setitem(sys.modules, mock.__name__, mock)
     yield mock
-    sys.modules.pop(HOST, None)
-    sys.modules.pop(TENSORS, None)
+    for name in (HOST, *TENSORS):
+        sys.modules.pop(name, None)
 
 
 @pytest.fixture
