@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -64,9 +65,15 @@ def test_the_result_is_a_model_like_any_other_and_is_reused(
     main(arguments(tmp_path / "out.onnx", tmp_path / "repository", name="summing"))
     assert 'name: "points"' in (tmp_path / "repository" / "summing" / "config.pbtxt").read_text()
 
-    monkeypatch.setattr(converter, "run", None)  # nothing is started
+    def started(*arguments: object, **options: object) -> None:
+        raise ConversionError("it was started")
+
+    monkeypatch.setattr(converter, "run", started)
     main(argv)
     assert (results()[0]["conversion"], results()[0]["triton-model-navigator"]) == ("reused", said)
+    shutil.rmtree(kept)
+    with pytest.raises(ConversionError, match="it was started"):
+        main(argv)
 
 
 def test_the_librarys_last_words_are_the_error(
