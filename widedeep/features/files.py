@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import nvtabular as nvt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
@@ -14,6 +13,9 @@ from tqdm import tqdm
 from deployment_toolkit.errors import DataError
 from widedeep.features.outbrain import raw_origin
 from widedeep.features.spec import FeatureSpec
+
+if TYPE_CHECKING:
+    import nvtabular as nvt
 
 ROWS_PER_GROUP = 1 << 16
 ROWS_PER_FILE = 1 << 22

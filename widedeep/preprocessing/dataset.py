@@ -32,6 +32,7 @@ from widedeep.features.outbrain import outbrain_spec
 from widedeep.features.source_spec import TEST, TRAIN
 from widedeep.features.spec import FeatureSpec
 from widedeep.model.embedding_sizes import embedding_sizes_to_json, load_embedding_sizes
+from widedeep.preprocessing.nvtabular_import import import_nvtabular
 
 if TYPE_CHECKING:
     from widedeep.preprocessing.documents import DocumentTags
@@ -91,6 +92,7 @@ def preprocess(options: PreprocessingOptions) -> dict[str, int]:
 def _fill(raw_dir: Path, output: Path, spec: FeatureSpec) -> dict[str, int]:
     from widedeep.preprocessing.documents import read_ads, read_documents_meta
     from widedeep.preprocessing.joined_clicks import join_clicks
+    from widedeep.preprocessing.workflow_file import save_workflow
 
     work_dir = output / "joined"
     work_dir.mkdir()
@@ -108,7 +110,7 @@ def _fill(raw_dir: Path, output: Path, spec: FeatureSpec) -> dict[str, int]:
         workflow = make_workflow(tags, spec.cardinalities)
         with TqdmCallback(desc="fit", unit=" task", delay=2.0, mininterval=1.0):
             workflow.fit(dataset(joined["train"]))
-        workflow.save(output / WORKFLOW_NAME)
+        save_workflow(workflow, output / WORKFLOW_NAME)
     rows = {}
     for split in SPLITS:
         with _stage(f"transform {split}"):
@@ -151,10 +153,9 @@ def _read_tags(raw_dir: Path, spec: FeatureSpec) -> dict[str, DocumentTags]:
 
 def _load_nvtabular() -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., int]]:
     """Imports ``make_workflow``, a constructor of datasets and ``write_features``. The import of NVTabular takes
-    seconds and warns on a machine without a GPU or PyTorch."""
-    warnings.filterwarnings("ignore", message="PyTorch dtype mappings")
+    seconds, and its datasets warn on a machine without a GPU."""
     warnings.filterwarnings("ignore", message="Initializing an NVTabular Dataset in CPU mode")
-    import nvtabular
+    nvtabular = import_nvtabular()
 
     from widedeep.features.files import write_features
     from widedeep.preprocessing.workflow import make_workflow

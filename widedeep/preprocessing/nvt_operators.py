@@ -42,6 +42,35 @@ class HashBuckets(Operator):  # type: ignore[misc]
         return np.int32
 
 
+class PlaceParts(Operator):  # type: ignore[misc]
+    """Beginnings of places such as ``US>CA>807``: ``<column>_country`` (``US``) and ``<column>_state`` (``US>CA``)."""
+
+    def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
+        """Returns two string columns per input column."""
+        parts = {f"_{part.__name__}": part for part in (country, state)}
+        return type(df)({name + end: part(df[name]) for name in col_selector.names for end, part in parts.items()})
+
+    def column_mapping(self, col_selector: ColumnSelector) -> dict[str, list[str]]:
+        return {f"{name}_{part}": [name] for name in col_selector.names for part in ("country", "state")}
+
+
+class BoundedIds(Operator):  # type: ignore[misc]
+    """Ids that stand for themselves, int32; those outside 0 .. cardinality - 1 become the nearest that is inside."""
+
+    def __init__(self, cardinality: int) -> None:
+        super().__init__()
+        self.cardinality = cardinality
+
+    def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
+        """Returns one column per input column."""
+        names = col_selector.names
+        return _frame(df, {name: _host(df[name]).clip(0, self.cardinality - 1).astype(np.int32) for name in names})
+
+    @property
+    def output_dtype(self) -> Any:
+        return np.int32
+
+
 class DaysSincePublished(Operator):  # type: ignore[misc]
     """Whole days from a publication (``<column>``, ms since 1970, NaN unknown) to the display (``timestamp``); ages
     below 0 or above ten years count as 0, unknown ages stay NaN. Output ``<column>_days_since_published``."""
@@ -174,6 +203,16 @@ class TagLists(Operator):  # type: ignore[misc]
     @property
     def output_dtype(self) -> Any:
         return np.int32
+
+
+def country(places: Any, frame: Any = None) -> Any:
+    """Country part of places: ``US`` of ``US>CA>807``. Takes and returns a column of strings."""
+    return places.str.slice(0, 2)
+
+
+def state(places: Any, frame: Any = None) -> Any:
+    """Country and state part of places: ``US>CA`` of ``US>CA>807``. Takes and returns a column of strings."""
+    return places.str.slice(0, 5)
 
 
 def _host(series: Any) -> Array:

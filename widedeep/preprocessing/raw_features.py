@@ -6,7 +6,6 @@ the columns of a click with its display, ad and documents (``joined_clicks``).
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from deployment_toolkit.errors import DataError, InputError
 from deployment_toolkit.library.base import FrameworkSession
 from widedeep.features.columns import columns_of
 from widedeep.features.spec import FeatureSpec
+from widedeep.preprocessing.workflow_file import load_workflow
 
 if TYPE_CHECKING:
     import nvtabular
@@ -67,21 +67,9 @@ class RawFeatures(FrameworkSession):
 
 
 def load_raw_features(workflow_path: Path, spec: FeatureSpec) -> RawFeatures:
-    """Loads the workflow that preprocessing saved. Raises DataError if there is none or it does not fit ``spec``."""
-    warnings.filterwarnings("ignore", message="PyTorch dtype mappings")
-    import nvtabular
-
-    if not (workflow_path / "workflow.pkl").is_file():
-        raise DataError(
-            f"there is no workflow at {workflow_path}: give the folder workflow/ of a preprocessed data set"
-        )
-    try:
-        workflow = nvtabular.Workflow.load(workflow_path)
-    except Exception as error:  # a pickle can raise any error
-        raise DataError(
-            f"workflow {workflow_path} can't be read: {error or type(error).__name__}; preprocess the data again"
-        ) from error
-    return RawFeatures(workflow, spec)
+    """Loads the workflow that preprocessing saved. Raises DataError if there is none, or one that can't be read here or
+    does not fit ``spec``."""
+    return RawFeatures(load_workflow(workflow_path), spec)
 
 
 def _raw_tensor(column: Any) -> TensorSpec:

@@ -6,11 +6,19 @@ from collections.abc import Mapping
 
 import numpy as np
 import nvtabular as nvt
-from nvtabular.ops import FillMedian, FillMissing, LambdaOp, LogOp, Normalize, Rename
+from nvtabular.ops import FillMedian, FillMissing, LogOp, Normalize
 
 from widedeep.features.outbrain import GROUP_ID, LABEL, ONEHOT
 from widedeep.preprocessing.documents import DocumentTags
-from widedeep.preprocessing.nvt_operators import ClickRates, DaysSincePublished, DocumentLikeness, HashBuckets, TagLists
+from widedeep.preprocessing.nvt_operators import (
+    BoundedIds,
+    ClickRates,
+    DaysSincePublished,
+    DocumentLikeness,
+    HashBuckets,
+    PlaceParts,
+    TagLists,
+)
 from widedeep.preprocessing.raw_csv import TAG_LISTS
 
 # A value with fewer rows than this has the rate 0.
@@ -34,15 +42,12 @@ def make_workflow(tags: Mapping[str, DocumentTags], cardinalities: Mapping[str, 
     """
     rates = list(CTR_THRESHOLDS) >> ClickRates(CTR_THRESHOLDS)
     ages = ["publish_time", "publish_time_promo"] >> DaysSincePublished() >> FillMedian() >> FillMissing(0.0) >> LogOp()
-    geo = ["geo_location"]
-    country = geo >> LambdaOp(_country) >> Rename(postfix="_country")
-    state = geo >> LambdaOp(_state) >> Rename(postfix="_state")
+    places = ["geo_location"] >> PlaceParts()
     hashed = [name for name in ONEHOT if name != "platform" and not name.startswith("geo_location_")]
     buckets = {name: cardinalities[name] for name in ONEHOT if name != "platform"}
-    onehot = hashed + country + state >> HashBuckets(buckets)
+    onehot = hashed + places >> HashBuckets(buckets)
     # three values in four buckets: hashing would put two platforms into one bucket
-    last_platform = cardinalities["platform"] - 1
-    platform = ["platform"] >> LambdaOp(lambda column: column.clip(0, last_platform).astype("int32"), dtype=np.int32)
+    platform = ["platform"] >> BoundedIds(cardinalities["platform"])
     likeness = ["document_id", "document_id_promo"] >> DocumentLikeness(tags)
     lists = ["document_id"] >> TagLists({TAG_LISTS[kind]: table for kind, table in tags.items()})
     return nvt.Workflow(
@@ -55,13 +60,3 @@ def make_workflow(tags: Mapping[str, DocumentTags], cardinalities: Mapping[str, 
         + lists
         + [LABEL, GROUP_ID]
     )
-
-
-def _country(column, frame=None):  # type: ignore[no-untyped-def]
-    """Country part of a place: ``US`` of ``US>CA>807``."""
-    return column.str.slice(0, 2)
-
-
-def _state(column, frame=None):  # type: ignore[no-untyped-def]
-    """Country and state part of a place: ``US>CA`` of ``US>CA>807``."""
-    return column.str.slice(0, 5)
