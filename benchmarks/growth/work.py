@@ -71,10 +71,10 @@ def _prepare_preprocessing(options: WorkOptions) -> Callable[[], int]:
 
 def _preprocessing(options: WorkOptions) -> Callable[[], int]:
     warnings.filterwarnings("ignore")  # about a machine without a GPU
-    import nvtabular  # noqa: F401 - takes some seconds, independent of the number of rows
-
     from widedeep.preprocessing.dataset import PreprocessingOptions, preprocess
+    from widedeep.preprocessing.nvtabular_import import import_nvtabular
 
+    import_nvtabular()  # takes some seconds, independent of the number of rows
     target = options.folder / "preprocessed"
     return lambda: sum(preprocess(PreprocessingOptions(options.folder / _RAW, target, force=True)).values())
 
