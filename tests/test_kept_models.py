@@ -88,7 +88,7 @@ def test_signature_of_a_savedmodel_is_read_without_tensorflow(kept: Path, tmp_pa
     program += "from deployment_toolkit.library.registry import read_spec; "
     program += "spec = read_spec(Format.TF_SAVEDMODEL, Path(sys.argv[1])); assert 'tensorflow' not in sys.modules; "
     program += "print(*sorted(spec.value_ranges.items()))"
-    argv = [sys.executable, "-c", program, kept / "fp32.savedmodel"]
+    argv: list[str | Path] = [sys.executable, "-c", program, kept / "fp32.savedmodel"]
     done = run(argv, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout_s=60, log_path=tmp_path / "log")
     assert done.stdout.strip() == "('Zone', (0, 5)) ('ad', (0, 29)) ('tags', (-1, 6)) ('words', (-1, 89))"
 
@@ -96,7 +96,14 @@ def test_signature_of_a_savedmodel_is_read_without_tensorflow(kept: Path, tmp_pa
 def test_model_that_keras_saved_answers_without_keras(kept: Path, tmp_path: Path) -> None:
     stored = arrays(kept / "answers.npz")
     np.savez(tmp_path / "x.npz", a=stored["keras_a"], b=stored["keras_b"])
-    argv = [sys.executable, "-c", WITHOUT_KERAS, kept / "keras.savedmodel", tmp_path / "x.npz", tmp_path / "y.npz"]
+    argv: list[str | Path] = [
+        sys.executable,
+        "-c",
+        WITHOUT_KERAS,
+        kept / "keras.savedmodel",
+        tmp_path / "x.npz",
+        tmp_path / "y.npz",
+    ]
     run(argv, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout_s=120, log_path=tmp_path / "log")
     (answers,) = arrays(tmp_path / "y.npz").values()
     np.testing.assert_allclose(answers, stored["keras"], rtol=1e-6)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -241,7 +242,7 @@ def test_module_without_keras_that_states_its_inputs_is_exported(call_fn: str, t
     argv = ["--input-path", str(tmp_path / "model.py"), "--input-type", "tf-keras"]
     export_model.main([*argv, "--output-path", str(tmp_path / "saved"), "--output-type", "tf-savedmodel"])
     session = SavedModelSession(tmp_path / "saved")
-    x = {"second": np.array([[2], [3]], np.float32), "first": np.array([[7, 1], [8, 2]], np.int64)}
+    x: dict[str, Any] = {"second": np.array([[2], [3]], np.float32), "first": np.array([[7, 1], [8, 2]], np.int64)}
     assert [(one.name, one.dtype, one.shape) for one in session.spec.inputs] == [
         ("first", "int64", (2,)),
         ("second", "float32", (1,)),

@@ -163,10 +163,9 @@ def _make_step(network: Any, options: TrainingOptions) -> Callable[[Any, Any], A
         with tf.GradientTape() as tape:
             losses = tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(y, tf.float32), network.logits(x, random))
             loss = tf.reduce_mean(losses)
-        for optimizer, gradients in zip(
-            (tables, dense), tape.gradient(loss, (tables.variables, dense.variables)), strict=True
-        ):
-            optimizer.apply(gradients)
+        of_tables, of_dense = tape.gradient(loss, (tables.variables, dense.variables))
+        tables.apply(of_tables)
+        dense.apply(of_dense)
         return loss
 
     return step  # type: ignore[no-any-return]

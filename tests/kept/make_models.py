@@ -46,7 +46,7 @@ def main(target: Path) -> None:
         (folder / "feature_spec.yaml").write_text(SPEC.to_yaml())
         widths = {name: WIDTHS[name] for name in SPEC.cardinalities}
         (folder / "sizes.json").write_text(embedding_sizes_to_json(widths))
-        x = random_rows(SPEC.model_spec, ROWS, seed=5)
+        x: Any = random_rows(SPEC.model_spec, ROWS, seed=5)
         answers = {**_project(folder, widths, x), **_original(folder, x), **_keras(folder)}
         np.savez(folder / "rows.npz", **x)
         np.savez(folder / "answers.npz", **answers)

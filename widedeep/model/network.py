@@ -177,7 +177,7 @@ class WideHalf(tf.Module):  # type: ignore[misc]
         self._numbers = sorted(feature.name for feature in spec.numerical)
         self._categorical = sorted((*spec.onehot, *spec.multihot), key=lambda feature: feature.name)
         self._weights: Weights = {
-            f"{feature.name}/{TABLE}": new.zeros(f"{feature.name}/{TABLE}", (feature.cardinality, 1))
+            f"{feature.name}/{TABLE}": new.zeros(f"{feature.name}/{TABLE}", (spec.cardinalities[feature.name], 1))
             for feature in self._categorical
         }
         if self._numbers:
