@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.process import run
@@ -21,9 +23,8 @@ print("tensorflow" in sys.modules, importlib.util.find_spec("tensorflow") is not
 """
 
 
-def test_nvtabular_comes_without_warnings_frameworks_or_newer_data_frames() -> None:
-    done = run([sys.executable, "-W", "always", "-c", _PROGRAM], cwd=ROOT)
+def test_nvtabular_comes_without_warnings_frameworks_or_newer_data_frames(tmp_path: Path) -> None:
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = run([sys.executable, "-W", "always", "-c", _PROGRAM], env=env, log_path=tmp_path / "log")
     assert done.stdout.split("\n")[:3] == ["[]", "True", "False True"]
-    assert not [
-        line for line in done.stderr.splitlines() if "stringcase" not in line and "\\W" not in line
-    ], done.stderr
+    assert not done.stderr

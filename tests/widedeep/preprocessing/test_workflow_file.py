@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
+import cloudpickle  # type: ignore[import-untyped]
 import numpy as np
 import pandas as pd
 import pytest
@@ -138,7 +138,7 @@ def _answers(workflow: Path, data: Path) -> dict[str, list[Any]]:
     model = load_raw_features(workflow, load_feature_spec(data / "feature_spec.yaml"))
     x: Arrays = {}
     for tensor in model.spec.inputs:
-        values = ["US>CA>807", "", "GB"] if tensor.dtype == "object" else [1, 3, 250]
+        values: list[Any] = ["US>CA>807", "", "GB"] if tensor.dtype == "object" else [1, 3, 250]
         x[tensor.name] = np.array(values, dtype=tensor.dtype).reshape(-1, 1)
     return {name: values.tolist() for name, values in model.infer_impl(x).items()}
 
@@ -148,6 +148,7 @@ def _modules(content: bytes) -> set[str]:
     strings: list[Any] = []
     memo: list[Any] = []
     found = set()
+    argument: Any
     for opcode, argument, _ in pickletools.genops(content):
         if opcode.name == "STACK_GLOBAL":
             found.add(strings[-2].split(".")[0])
@@ -166,7 +167,7 @@ def _text(text: str) -> bytes:
 
 def _unframed(content: bytes) -> bytes:
     """A pickle without its frames, whose lengths no longer hold."""
-    ends = [at for opcode, _, at in pickletools.genops(content) if opcode.name == "FRAME"]
+    ends: list[Any] = [at for opcode, _, at in pickletools.genops(content) if opcode.name == "FRAME"]
     for at in reversed(ends):
         content = content[:at] + content[at + 9 :]
     return content
