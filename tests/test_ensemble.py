@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import nvtabular
 import pandas as pd
 import pytest
 
@@ -44,6 +43,7 @@ from widedeep.features.spec import OUTPUT_NAME, Feature, FeatureSpec, load_featu
 from widedeep.model.checkpoint import checkpoint_names, save_checkpoint
 from widedeep.model.network import build_network
 from widedeep.preprocessing import __main__ as preprocessing
+from widedeep.preprocessing.nvtabular_import import import_nvtabular
 
 PAGE = (ROOT / "docs" / "ensemble.md").read_text()
 NAME = "RawWidenDeep"
@@ -191,6 +191,7 @@ def test_ensemble_answers_to_odd_values_equal_the_batch_path(deployed: Deployed,
     frame.loc[10, "timestamp"] = np.iinfo(np.int64).max
     frame.loc[11, "timestamp"] = -1
     frame.to_parquet(tmp_path / "odd.parquet")
+    nvtabular = import_nvtabular()
     workflow = nvtabular.Workflow.load(deployed.data / "workflow")
     dataset = nvtabular.Dataset([str(tmp_path / "odd.parquet")], engine="parquet")
     write_features(workflow, dataset, tmp_path / "features", deployed.spec)

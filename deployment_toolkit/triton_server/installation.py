@@ -38,7 +38,7 @@ class Installation:
         """Finds the installation. Raises ServerError if a part is missing."""
         spec = importlib.util.find_spec("pytriton")
         if spec is None or spec.origin is None:
-            raise ServerError("the embedded server is not installed: pip install -r requirements.txt")
+            raise ServerError("the embedded server is not installed: run scripts/install.sh")
         name = _libpython_name()
         folders = [
             Path(str(sysconfig.get_config_var("LIBDIR"))),

@@ -1,4 +1,4 @@
-"""TF-TRT: SavedModels whose subgraphs run as TensorRT engines (``tf.experimental.tensorrt`` of TensorFlow 2.15).
+"""TF-TRT: SavedModels whose subgraphs run as TensorRT engines (``tf.experimental.tensorrt``).
 
 TensorFlow must be built with TensorRT, as in the GPU wheels and in NVIDIA's containers; ``tensorflow-cpu`` is not.
 """

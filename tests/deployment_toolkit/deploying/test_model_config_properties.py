@@ -42,10 +42,16 @@ texts = st.text(
 ranges = st.none() | st.tuples(st.integers(-1, 5), st.integers(5, 2**31 - 1))
 
 
-def specs(dtypes: list[str]) -> st.SearchStrategy[ModelSpec]:
+def specs(host: Host) -> st.SearchStrategy[ModelSpec]:
+    """The C++ host carries no strings, the Python host none in answers."""
     shapes = st.lists(st.integers(1, 9) | st.just(-1), min_size=1, max_size=3).map(tuple)
-    tensors = st.builds(TensorSpec, texts, st.sampled_from(dtypes), shapes, ranges)
-    return st.builds(ModelSpec, st.lists(tensors, min_size=1, max_size=3), st.lists(tensors, min_size=1, max_size=2))
+
+    def tensors(strings: bool) -> st.SearchStrategy[TensorSpec]:
+        dtypes = sorted(DTYPES if strings else DTYPES.keys() - {"object"})
+        return st.builds(TensorSpec, texts, st.sampled_from(dtypes), shapes, ranges)
+
+    inputs, outputs = tensors(host is not Host.CPP), tensors(host is Host.NATIVE)
+    return st.builds(ModelSpec, st.lists(inputs, min_size=1, max_size=3), st.lists(outputs, min_size=1, max_size=2))
 
 
 @st.composite
@@ -54,7 +60,6 @@ def deployments(draw: st.DrawFn) -> Deployment:
     model_format = draw(st.sampled_from(list(BACKENDS)))
     host = draw(st.sampled_from(HOSTS.get(model_format, [Host.NATIVE])))
     hosted_on = list(DeviceKind) if (model_format, host) == (Format.ONNX, Host.PYTHON) else [DeviceKind.CPU]
-    dtypes = sorted(DTYPES.keys() - {"object"} if host is Host.CPP else DTYPES)  # strings have no C++ host
     devices = DEVICES.get(model_format, list(DeviceKind)) if host is Host.NATIVE else hosted_on
     engines = draw(st.dictionaries(st.sampled_from(devices), st.integers(1, 4), max_size=2))
     on_gpu = host is Host.NATIVE and engines.keys() != {DeviceKind.CPU}
@@ -64,7 +69,7 @@ def deployments(draw: st.DrawFn) -> Deployment:
     threads = st.dictionaries(st.just("threads"), st.integers(1, 64).map(str), max_size=1)
     return Deployment(
         "model",
-        draw(specs(dtypes)),
+        draw(specs(host)),
         model_format,
         version=draw(st.integers(1, 9)),
         host=host,
