@@ -10,7 +10,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from enum import Enum
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -26,11 +26,8 @@ Arrays = dict[str, Array]
 ValueRange = tuple[int, int]
 
 
-class Mnemonic(str, Enum):
+class Mnemonic(StrEnum):
     """Base of the enumerations whose values are typed on a command line or in a configuration."""
-
-    def __str__(self) -> str:
-        return str(self.value)
 
     def __repr__(self) -> str:
         return repr(self.value)  # argparse shows choices and list defaults by it

@@ -30,9 +30,19 @@ TRITONSERVER = """#!/opt/python/bin/python3
 from deployment_toolkit.triton_server.embedded import cli
 cli()
 """
-_LEFT_OUT = (
-    "__pycache__ test tests site-packages dist-packages config-* idlelib ensurepip lib2to3 _tkinter.* f2py".split()
-)
+_LEFT_OUT = [
+    "__pycache__",
+    "test",
+    "tests",
+    "site-packages",
+    "dist-packages",
+    "config-*",
+    "idlelib",
+    "ensurepip",
+    "lib2to3",
+    "_tkinter.*",
+    "f2py",
+]
 
 
 @contextlib.contextmanager

@@ -160,7 +160,7 @@ def test_limit_on_a_metric_that_is_not_defined_is_an_error(
 def test_limit_that_nobody_asked_for_counts_only_where_the_metric_is_defined(tmp_path: Path, gate: Gate) -> None:
     reference, served = (write(tmp_path / name, ids=np.arange(ROWS)) for name in ("all/reference", "served"))
     options = ("--reference-dump-dir", str(reference), "--max-metric-loss", "map12=1e-4", "--if-defined", "map12")
-    code, line, rows = gate(served, options=options)
+    code, _line, rows = gate(served, options=options)
     assert (code, [row["passed"] for row in rows]) == (0, ["True", "True"])
     assert gate(write(tmp_path / "worse", SCORES[::-1].copy()), options=("--atol", "1", *options[2:]))[0] == 1
 

@@ -165,7 +165,7 @@ def test_original_commands_for_gpu_or_docker_fail_at_once(
     needed = "needs Docker and there is no docker command" if "build.sh" in printed else "needs an NVIDIA GPU"
     assert needed in line
     assert "runner/start_CPU.sh" in line
-    assert os.listdir(above) == ["triton"]
+    assert [path.name for path in above.iterdir()] == ["triton"]
 
 
 @pytest.fixture(scope="module")

@@ -158,7 +158,7 @@ def _make_step(network: Any, options: TrainingOptions) -> Callable[[Any, Any], A
     dense = Adam([one for one in variables if TABLE not in one.name], options.dense_learning_rate)
     random = tf.random.Generator.from_seed(options.seed)
 
-    @tf.function(reduce_retracing=True, autograph=False)  # type: ignore[misc]
+    @tf.function(reduce_retracing=True, autograph=False)  # type: ignore[untyped-decorator]
     def step(x: Any, y: Any) -> Any:
         with tf.GradientTape() as tape:
             losses = tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(y, tf.float32), network.logits(x, random))

@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 
 _TABLE = Path("/proc/self/mountinfo")
-_OF_ONE_KERNEL = frozenset("bcachefs btrfs ext2 ext3 ext4 f2fs overlay ramfs tmpfs xfs zfs".split())
+_OF_ONE_KERNEL = frozenset(
+    ["bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "ramfs", "tmpfs", "xfs", "zfs"]
+)
 
 
 def mount_points() -> dict[Path, str]:

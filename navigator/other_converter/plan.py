@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from deployment_toolkit.core import Format, Mnemonic, Precision
 from deployment_toolkit.errors import UsageError
@@ -57,7 +58,7 @@ def _one_step(attempt: Attempt, source: Format) -> Attempt:
             f"{LIBRARY} makes {attempt.format} in {', '.join(possible)}, not in {precisions[0]}: give one of these as "
             "--target-precisions"
         )
-    kept = {key: merged[key] for key in ("opset", "max_workspace_size_bytes") if key in merged}
+    kept: dict[str, Any] = {key: merged[key] for key in ("opset", "max_workspace_size_bytes") if key in merged}
     mode = "single" if len(precisions) == 1 else "hierarchy"
     step = ConversionStep(
         f"{attempt.name}-{LIBRARY}",

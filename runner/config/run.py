@@ -152,7 +152,7 @@ class RunConfig:
         for name in _WIDE_DEEP_KEYS:
             default: Any = fields[name].default
             if default is dataclasses.MISSING:
-                default = fields[name].default_factory()  # type: ignore[misc]
+                default = fields[name].default_factory()  # type: ignore[operator]
             if getattr(self, name) != default:
                 raise UsageError(f"{name} is for Wide & Deep, and network describes another: leave one of them out")
         if self.correctness.metrics is None:

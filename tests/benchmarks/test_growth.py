@@ -48,7 +48,7 @@ def test_points_over_rows_are_measured_once_and_shown(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "rows.png").read_bytes().startswith(b"\x89PNG")
     page = (tmp_path / "out" / "growth.md").read_text()
     assert page.strip() == printed.stdout.strip()
-    assert "python -m benchmarks.growth" in page and "pyarrow 14" in page and "cores" in page
+    assert "python -m benchmarks.growth" in page and "pyarrow 26" in page and "cores" in page
     assert page.count("| metrics |") == 3  # two sizes and the exponents
     again = growth(tmp_path, *ROWS)
     assert "6 of 6 points are kept" in again.stderr
@@ -57,7 +57,7 @@ def test_points_over_rows_are_measured_once_and_shown(tmp_path: Path) -> None:
 
 def test_network_with_larger_tables_is_made_and_served(tmp_path: Path) -> None:
     (tmp_path / "spec.yaml").write_text(SPEC.to_yaml())
-    options = "--axes tables --factors 30 --hidden-units 4 --batch-size 16 --requests 10".split()
+    options = ["--axes", "tables", "--factors", "30", "--hidden-units", "4", "--batch-size", "16", "--requests", "10"]
     options += ["--feature-spec", str(tmp_path / "spec.yaml"), "--workspace", str(tmp_path / "networks")]
     growth(tmp_path, *options)
     (point,) = table(tmp_path)

@@ -20,7 +20,17 @@ Arguments = Callable[..., list[str]]
 
 
 def test_repeated_targets_and_opsets_add_up(command: list[str], tiny_savedmodel: Path, results: Results) -> None:
-    options = "--target-formats onnx --target-formats openvino ONNX --onnx-opsets 12 --onnx-opsets 13".split()
+    options = [
+        "--target-formats",
+        "onnx",
+        "--target-formats",
+        "openvino",
+        "ONNX",
+        "--onnx-opsets",
+        "12",
+        "--onnx-opsets",
+        "13",
+    ]
     main([*command, "-p", str(tiny_savedmodel), *options])
     assert [entry["name"] for entry in results()] == [
         *("onnx-opset12", "onnx-opset13"),
@@ -46,7 +56,7 @@ def test_repeated_values_of_tensors_add_up(
 
 def test_repeated_gpus_add_up_and_stay_out_of_the_container(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("navigator.containers.container.require_gpu", lambda what: ["T4", "T4"])
-    assert inner_arguments("-n a --gpus 0 --atol 1e-3 --gpus 1".split()) == ["-n", "a", "--atol", "1e-3"]
+    assert inner_arguments(["-n", "a", "--gpus", "0", "--atol", "1e-3", "--gpus", "1"]) == ["-n", "a", "--atol", "1e-3"]
     assert find_gpus(["0", "1"]) == [0, 1]
     monkeypatch.setattr("navigator.containers.container.gpu_names", lambda: ["T4"])
     assert find_gpus(["ALL"]) == [0]

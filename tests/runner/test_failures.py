@@ -41,7 +41,7 @@ def test_failed_stage_stops_its_experiment_only(
     }
     # Two experiments fail in their measurements. They take the model of the experiment before them, and need no stage
     # between deploy and that measurement.
-    names = {number: STAGES for number in range(1, 5)} | {5: STAGES[1:3] + STAGES[4:], 6: STAGES[1:3] + STAGES[5:]}
+    names = dict.fromkeys(range(1, 5), STAGES) | {5: STAGES[1:3] + STAGES[4:], 6: STAGES[1:3] + STAGES[5:]}
     all_stages = runner.pipeline.stages_of
 
     def copy_model(item: Experiment, shell: Shell) -> None:

@@ -231,7 +231,16 @@ def test_verdict_names_the_runner_up_and_the_noise() -> None:
     ]
     verdict = Verdict.of(visits, CONFIGURED, Search(concurrency=[64]))
     assert verdict.yaml.split() == (
-        "number_of_model_instances: 2 threads: 1 preferred_batch_sizes: [512] max_queue_delay_us: 1000".split()
+        [
+            "number_of_model_instances:",
+            "2",
+            "threads:",
+            "1",
+            "preferred_batch_sizes:",
+            "[512]",
+            "max_queue_delay_us:",
+            "1000",
+        ]
     )
     told = verdict.paragraph
     assert "**2 instances, 1 thread, batch 512 preferred, queue delay 1000 us**, 1,250 inferences/s" in told

@@ -69,9 +69,9 @@ def test_interactive_script_keeps_files_and_user_of_the_host(
         timeout=DEADLINE_S,
         check=False,
     )
-    assert (
-        done.stdout == f"outside {os.getuid()} {tmp_path} two words\nread\n" + "socket\n" * engine.is_socket()
-    ), done.stderr
+    assert done.stdout == f"outside {os.getuid()} {tmp_path} two words\nread\n" + "socket\n" * engine.is_socket(), (
+        done.stderr
+    )
     assert (tmp_path / "made").read_text() == "inside\n"
     assert (tmp_path / "made").stat().st_uid == os.getuid()
 

@@ -75,7 +75,8 @@ def load_raw_features(workflow_path: Path, spec: FeatureSpec) -> RawFeatures:
 def _raw_tensor(column: Any) -> TensorSpec:
     if column.is_list:
         raise DataError(f"raw feature {column.name} is a list: a request can carry numbers and strings only")
-    return TensorSpec(column.name, str(column.dtype.to_numpy), (1,))
+    dtype = column.dtype.to_numpy
+    return TensorSpec(column.name, "object" if dtype.kind in "OSU" else str(dtype), (1,))
 
 
 def _column(spec: TensorSpec, array: Array) -> Array:

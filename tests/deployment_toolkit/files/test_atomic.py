@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -82,7 +81,7 @@ def test_current_folder_is_filled_if_it_is_empty(tmp_path: Path, monkeypatch: py
     with replace_when_complete(Path()) as beside:
         beside.mkdir()
         (beside / "new").touch()
-    assert os.listdir() == ["new"]
+    assert [path.name for path in Path().iterdir()] == ["new"]
     with pytest.raises(DataError, match=r"the current folder .* and holds new; empty it or name a folder in it"):
         require_writable(Path())
     with pytest.raises(DataError, match=r"the root of all folders; choose another place"):

@@ -58,5 +58,5 @@ def test_list_of_a_plugin_has_its_last_values_too(caplog: pytest.LogCaptureFixtu
 
     parser = make_parser("")
     add_function(parser, get_dataloader_fn)
-    assert parser.parse_args("--files a --files b".split()).files == ["b"]
+    assert parser.parse_args(["--files", "a", "--files", "b"]).files == ["b"]
     assert caplog.messages == ["--files b, in place of the earlier a"]

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,7 +48,7 @@ def test_dump_is_read_as_it_was_written(tmp_path: Path, dump_format: DumpFormat)
     assert read.keys() == given.keys()
     for name, array in given.items():
         assert (read[name].dtype, read[name].tolist()) == (array.dtype, array.tolist())
-    assert os.listdir(tmp_path) == ["d"]
+    assert [path.name for path in tmp_path.iterdir()] == ["d"]
 
 
 def test_npy_files_open_in_numpy_without_pickle(tmp_path: Path) -> None:
@@ -66,7 +65,7 @@ def test_dump_has_inputs_and_labels_only_by_option(tmp_path: Path) -> None:
     write(tmp_path / "d", 10)
     (part,) = Dump(tmp_path / "d").predictions()
     assert (part.batch.x, part.batch.y) == ({}, {})
-    assert sorted(os.listdir(tmp_path / "d")) == ["ids", "outputs", "requests.json"]
+    assert sorted(path.name for path in (tmp_path / "d").iterdir()) == ["ids", "outputs", "requests.json"]
 
 
 @pytest.mark.parametrize("dump_format", list(DumpFormat))
@@ -98,7 +97,7 @@ def test_earlier_dump_stays_until_the_new_one_is_complete(tmp_path: Path, error:
     assert Dump(tmp_path / "d").rows == 10
     write(tmp_path / "d", 20, dump_format=DumpFormat.JSON)
     assert Dump(tmp_path / "d").rows == 20
-    assert os.listdir(tmp_path) == ["d"]
+    assert [path.name for path in tmp_path.iterdir()] == ["d"]
 
 
 def test_folder_with_other_files_is_not_replaced(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_window_limits_the_batches_in_memory(adder_server: TritonServer, scheme:
 
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
 def test_window_allows_several_requests_at_once(adder_server: TritonServer, scheme: str) -> None:
-    delays_s = {number: 0.2 for number in range(1, 9)}
+    delays_s = dict.fromkeys(range(1, 9), 0.2)
     seconds = {}
     for synchronous in (True, False):
         with _session(adder_server, scheme, synchronous) as session:

@@ -25,14 +25,15 @@ READ: dict[str, Change] = {
     "blanks": lambda text: text.replace(",", ", "),
     "blanks on both sides": lambda text: text.replace(",", " ,\t").replace("\n", " \n"),
     "blanks and quotes": lambda text: _quoted(text).replace(",", ", "),
-    "blanks in the rows alone": lambda text: text.partition("\n")[0]
-    + "\n"
-    + text.partition("\n")[2].replace(",", ", "),
+    "blanks in the rows alone": lambda text: (
+        text.partition("\n")[0] + "\n" + text.partition("\n")[2].replace(",", ", ")
+    ),
     "quotes": _quoted,
     "trailing commas": lambda text: text.replace("\n", ",\n"),
     "lines of Windows": lambda text: text.replace("\n", "\r\n"),
-    "byte order mark, blanks and lines of Windows": lambda text: "\ufeff"
-    + text.replace(",", ", ").replace("\n", "\r\n"),
+    "byte order mark, blanks and lines of Windows": lambda text: (
+        "\ufeff" + text.replace(",", ", ").replace("\n", "\r\n")
+    ),
     "lines of old Macs": lambda text: text.replace("\n", "\r"),
     "large letters": lambda text: text.partition("\n")[0].title() + "\n" + text.partition("\n")[2],
     "empty lines in front": lambda text: "\n\n" + text,
