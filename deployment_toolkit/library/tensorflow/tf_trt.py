@@ -1,6 +1,6 @@
 """TF-TRT: SavedModels whose subgraphs run as TensorRT engines (``tf.experimental.tensorrt``).
 
-TensorFlow must be built with TensorRT, as in the GPU wheels and in NVIDIA's containers; ``tensorflow-cpu`` is not.
+TensorFlow must be built with TensorRT, as in NVIDIA's containers; PyPI's packages are not from 2.18 on.
 """
 
 from __future__ import annotations
@@ -101,6 +101,6 @@ class TfTrtFromSavedModel:
 def _require_tensorrt(error: type[ModelError] | type[ConversionError]) -> None:
     if not tf.sysconfig.get_build_info().get("is_tensorrt_build", False):
         raise error(
-            f"TensorFlow {tf.__version__} is built without TensorRT here: use NVIDIA's TensorFlow container, or "
-            "tensorflow (not tensorflow-cpu) of the same version with its TensorRT"
+            f"TensorFlow {tf.__version__} is built without TensorRT here, as all of PyPI's from 2.18 on: use NVIDIA's "
+            "TensorFlow container, 24.11 to 25.02"
         )
