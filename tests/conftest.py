@@ -26,6 +26,8 @@ from widedeep.data.random_parquet import write_random_parquet
 from widedeep.features.outbrain import embedding_widths, outbrain_spec
 from widedeep.features.spec import Feature, FeatureSpec
 
+prepare_tensorflow()  # before the conftest.py of a folder imports TensorFlow
+
 TinyOnnx = Callable[..., Path]
 WriteParquet = Callable[..., Path]
 SERVED_ADDER = Path(__file__).parent / "served_adder.py"
@@ -45,7 +47,18 @@ def pytest_configure() -> None:
     background."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.set_threshold(50_000)  # as for every entry point
-    prepare_tensorflow()
+
+
+@pytest.fixture(autouse=True)
+def own_signals() -> Iterator[None]:
+    """Takes back what an entry point that a test calls in this process sets for the rest of a process's life."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGURG)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    if [signal.getsignal(number) for number in numbers] != before:
+        signal.set_wakeup_fd(-1)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 _LONG_GROUPS = ("containers", "runs", "default ports", "experiments")

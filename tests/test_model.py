@@ -53,7 +53,7 @@ def test_checkpoint_answers_in_both_precisions(module: Any, tiny_options: list[s
         values = options(*tiny_options, "--precision", precision)
         model, call_fn = module.get_model(**select_keywords(module.get_model, values))
         answers[precision] = call_fn(x).numpy()
-        assert sorted(model.input) == [feature.name for feature in spec.inputs]
+        assert sorted(model.inputs) == [feature.name for feature in spec.inputs]
         assert (answers[precision].shape, answers[precision].dtype) == ((50, 1), np.float32)
         assert module.get_value_ranges(**values) == spec.value_ranges
     assert np.ptp(answers["fp32"]) > 0.1
