@@ -350,6 +350,13 @@ def test_command_line_wins_over_defaults_from_a_file(model: Path, tmp_path: Path
         ("- a", "must map options to values"),
         ("a: [", "options.yaml:1: not YAML"),
         ("batching: static\nmax_batch_size: 3\nbatching: dynamic", "options.yaml:3: key 'batching' is there twice"),
+        ("max-batch-size: 3\nmax_batch_size: 4", "options.yaml:2: max_batch_size is there twice, first in line 1"),
+        ("preferred_batch_sizes: [[{a: 1}]]", "options.yaml:1: a value is wanted, not keys and values"),
+        ("preferred_batch_sizes: []", "preferred_batch_sizes: the list is empty"),
+        (
+            "max_workspace_size: 1\ntensorrt_max_workspace_size: 1",
+            "options.yaml:2: tensorrt_max_workspace_size and max_workspace_size are names of one option",
+        ),
     ],
 )
 def test_bad_defaults_name_file_and_key(
