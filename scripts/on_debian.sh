@@ -78,6 +78,6 @@ unshare --mount --pid --fork --kill-child bash -euc '
   mount -t tmpfs -o mode=1777 tmp "$1/tmp"
   mount --bind "$2" "$1/root/.cache/pip"
   certificates=/usr/local/share/host-certificates.crt
-  exec env -i HOME=/root LANG=C.UTF-8 PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin ${CI:+CI="$CI"} \
-    PIP_CERT=$certificates SSL_CERT_FILE=$certificates chroot "$1" bash -euc "cd /root/clone && $3"
+  env -i HOME=/root LANG=C.UTF-8 PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin ${CI:+CI="$CI"} \
+    PIP_CERT=$certificates SSL_CERT_FILE=$certificates chroot "$1" bash -euc "cd /root/clone && $3" || exit $? # this shell stays and reaps what ends as an orphan
 ' bash "$home" "${XDG_CACHE_HOME:-$HOME/.cache}/pip" "$command" 8>&-
