@@ -89,6 +89,12 @@ class OneLineParser(argparse.ArgumentParser):
     def error(self, message: str) -> typing.NoReturn:
         raise UsageError(f"{self.prog}: {message} (see --help)")
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Says the same on every Python: from 3.12 on, argparse shows choices without quotes."""
+        if action.choices is not None and value not in action.choices:
+            choices = ", ".join(map(repr, action.choices))
+            raise argparse.ArgumentError(action, f"invalid choice: {str(value)!r} (choose from {choices})")
+
 
 def options_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     """The options that were added to a parser or to a group of it, for which argparse has no public name."""
