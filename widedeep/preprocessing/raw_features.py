@@ -17,7 +17,6 @@ from deployment_toolkit.errors import DataError, InputError
 from deployment_toolkit.library.base import FrameworkSession
 from widedeep.features.columns import columns_of
 from widedeep.features.spec import FeatureSpec
-from widedeep.preprocessing.workflow_file import load_workflow
 
 if TYPE_CHECKING:
     import nvtabular
@@ -69,6 +68,8 @@ class RawFeatures(FrameworkSession):
 def load_raw_features(workflow_path: Path, spec: FeatureSpec) -> RawFeatures:
     """Loads the workflow that preprocessing saved. Raises DataError if there is none, or one that can't be read here or
     does not fit ``spec``."""
+    from widedeep.preprocessing.workflow_file import load_workflow
+
     return RawFeatures(load_workflow(workflow_path), spec)
 
 
