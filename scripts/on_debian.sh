@@ -69,7 +69,8 @@ git -c safe.directory='*' clone --quiet --no-hardlinks "$root" "$home/root/clone
 mkdir -p "$home/root/.cache/pip"
 
 echo "on Debian's $release ($(chroot "$home" python3 --version)): $command"
-# The namespaces take mounts and processes with them, whatever ends this script.
+# The namespaces take mounts and processes with them, whatever ends this script. Their first process is a shell that stays
+# (hence no exec), and reaps what ends as an orphan.
 unshare --mount --pid --fork --kill-child bash -euc '
   mount -t proc proc "$1/proc"
   mount --rbind /sys "$1/sys"
@@ -79,5 +80,5 @@ unshare --mount --pid --fork --kill-child bash -euc '
   mount --bind "$2" "$1/root/.cache/pip"
   certificates=/usr/local/share/host-certificates.crt
   env -i HOME=/root LANG=C.UTF-8 PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin ${CI:+CI="$CI"} \
-    PIP_CERT=$certificates SSL_CERT_FILE=$certificates chroot "$1" bash -euc "cd /root/clone && $3" || exit $? # this shell stays and reaps what ends as an orphan
+    PIP_CERT=$certificates SSL_CERT_FILE=$certificates chroot "$1" bash -euc "cd /root/clone && $3" || exit $?
 ' bash "$home" "${XDG_CACHE_HOME:-$HOME/.cache}/pip" "$command" 8>&-
