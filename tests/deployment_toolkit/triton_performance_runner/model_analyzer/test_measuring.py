@@ -19,6 +19,7 @@ from deployment_toolkit.triton_performance_runner.model_analyzer import children
 from deployment_toolkit.triton_performance_runner.model_analyzer.job import AnalyzerJob
 from deployment_toolkit.triton_performance_runner.options import LoadPoint, MeasurementMode, PerformanceOptions
 from deployment_toolkit.triton_performance_runner.perf_data import InputData
+from deployment_toolkit.triton_performance_runner.shared_memory import machine_to_itself
 from deployment_toolkit.triton_performance_runner.sweep import measure
 from deployment_toolkit.triton_performance_runner.target import find_target
 from deployment_toolkit.triton_server.remote import TritonServer
@@ -102,7 +103,8 @@ def test_client_error_names_the_reason(
     )
     job.write()
     argv = [sys.executable, "-m", children.__name__, "client", str(tmp_path), "-m", "sampler", "-b", "1"]
-    with pytest.raises(ProcessError) as raised:
+    # The client is called without ``measure``, and its shared memory has the names of any measurement of this model.
+    with machine_to_itself(), pytest.raises(ProcessError) as raised:
         run([*argv, "-f", str(job.report_path), "--concurrency-range", "1"], log_path=tmp_path / "printed.txt")
     assert raised.value.returncode == 1
     with pytest.raises(PerformanceError, match=r"could not measure batch 1, concurrency 1: .*item outside the table"):
