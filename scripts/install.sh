@@ -136,6 +136,7 @@ install_packages() {
   pip_install .venv/bin/python --loud "${requirements[@]}"
   install_beside_bounds
   install_perf_analyzer
+  echo "compiling them"
   compile_packages ".venv/lib/python$version/site-packages"
   check_packages
   echo "packages $wanted $version" >"$stamp"
