@@ -13,6 +13,8 @@ from deployment_toolkit.library.model_files import format_of
 from deployment_toolkit.library.registry import stored_precision
 from deployment_toolkit.triton_server.config_keys import INFERENCE_PRECISION
 
+TOLERANCES = {"f32": 1e-5, "f16": 0.02, "bf16": 0.02, "int8": 0.02}  # of a probability, by arithmetic
+
 
 def named_models(texts: Sequence[str]) -> dict[str, Path]:
     """Parses paths by name. Raises UsageError for a text that is not NAME=PATH."""

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.cpp_models import add_to_repository, arithmetic_of, hosted_format, named_models
+from benchmarks.cpp_models import TOLERANCES, add_to_repository, arithmetic_of, hosted_format, named_models
 from deployment_toolkit.core import Array, Arrays, Batch
 from deployment_toolkit.cpp_host.library import build_library
 from deployment_toolkit.errors import DeploymentError, UsageError
@@ -44,7 +44,7 @@ logger = logging.getLogger("starts")
 
 CSV_FILE, PAGE_FILE = "starts.csv", "starts.md"
 _TIMEOUT_S = 300.0
-_TOLERANCES = {"f32": 1e-5, "f16": 0.02, "bf16": 0.02, "int8": 0.02}  # of a probability
+
 _KEEP_A_CORE_BUSY = "while True: pass"
 
 
@@ -162,7 +162,7 @@ def _prepare(name: str, model: Path, folder: Path, options: StartsOptions) -> Su
     rows = random_rows(session.spec, max(options.sizes), options.seed)
     repository = folder if options.together else folder / name
     add_to_repository(repository, name, model, session.spec, max(options.sizes))
-    return Subject(name, repository, _TOLERANCES[arithmetic_of(model)], rows, session.infer(rows))
+    return Subject(name, repository, TOLERANCES[arithmetic_of(model)], rows, session.infer(rows))
 
 
 def _plan(

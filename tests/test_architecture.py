@@ -20,6 +20,7 @@ Rule = Callable[[Project], Iterator[str]]
 Import = tuple[str, ast.stmt]  # dotted name and where
 
 TRITON_CLIENTS = (
+    "benchmarks.faults.wire",
     "deployment_toolkit.deploying.*",
     "deployment_toolkit.triton_inference_runner.grpc",
     "deployment_toolkit.triton_inference_runner.http",

@@ -1,0 +1,82 @@
+"""The campaign of faults, for two minutes against real servers, and whether it notices what it looks for."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.faults import files
+from benchmarks.faults.__main__ import PARTS
+from benchmarks.faults.episode import Outcome
+from benchmarks.faults.left_behind import marked_environment, unused_shared_memory, wait_for_ends
+from benchmarks.faults.subjects import AskedModel, is_right
+from deployment_toolkit.checkout import ROOT
+from deployment_toolkit.core import Format, ModelSpec
+from deployment_toolkit.process import child, environment, run
+from tests.small_networks import ranking
+
+
+def test_two_minutes_of_it_find_no_fault_and_a_second_call_goes_on(tmp_path: Path) -> None:
+    models = [f"{name}={ranking().write(name, tmp_path / str(name))}" for name in (Format.ONNX, Format.OPENVINO)]
+    argv = [sys.executable, "-m", "benchmarks.faults", "--models", *models, "--episode-s", "3", "--soak-s", "8"]
+    argv += ["--output-dir", str(tmp_path / "out")]
+    env = environment(prepend={"PYTHONPATH": [ROOT]})
+    run([*argv, "--minutes", "2"], env=env, log_path=tmp_path / "campaign.log", timeout_s=1200)
+    first = _rows(tmp_path)
+    assert {row["part"] for row in first} == set(PARTS)
+    for part, counted in (("requests", "odd"), ("soak", "good"), ("starts", "starts"), ("stops", "starts")):
+        assert sum(int(row[counted]) for row in first if row["part"] == part) > 0
+    page = run([*argv, "--minutes", "0.01", "--parts", "starts"], env=env, log_path=tmp_path / "again.log").stdout
+    assert len(_rows(tmp_path)) == len(first) + 1 and "| **wrong answers** | 0 |" in page
+    assert [row["number"] for row in _rows(tmp_path) if row["part"] == "starts"][-2:] != ["1", "1"]
+
+
+def _rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "out" / "faults.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_left_process_and_left_shared_memory_are_found(tmp_path: Path) -> None:
+    env = marked_environment("test_left_process")
+    before = {path.name for path in Path("/dev/shm").iterdir()}
+    region = Path("/dev/shm") / f"left_{tmp_path.name}_{np.random.default_rng().integers(2**32)}"
+    with child(["sh", "-c", "sleep 60 & sleep 60"], env=env, stdout=tmp_path / "log"), region.open("wb"):
+        left = wait_for_ends(env, 0)
+        assert len(left) >= 2 and all("sleep" in line for line in left)
+        assert region.name not in unused_shared_memory(before)
+    assert region.name in unused_shared_memory(before)
+    region.unlink()
+    assert wait_for_ends(env, 0) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda folder: None, 0),
+        (lambda folder: (folder / "a").write_bytes(b"short"), 1),
+        (lambda folder: (folder / "b").unlink(), 1),
+        (lambda folder: [path.unlink() for path in folder.iterdir()] + [folder.rmdir()], 1),
+    ],
+    ids=["whole", "half-written", "incomplete", "lost"],
+)
+def test_target_that_is_not_whole_is_found(tmp_path: Path, change: object, found: int) -> None:
+    for folder in (tmp_path / "whole", tmp_path / "target"):
+        folder.mkdir()
+        for name in "ab":
+            (folder / name).write_bytes(bytes(10_000))
+    change(tmp_path / "target")  # type: ignore[operator]
+    outcome = Outcome()
+    files.check(tmp_path / "whole", tmp_path / "target", outcome, earlier=True)
+    assert outcome.counts["bad_files"] == found
+
+
+@pytest.mark.parametrize(("difference", "right"), [(0.0, True), (2e-5, False), (float("nan"), False)])
+def test_wrong_answer_is_found(difference: float, right: bool) -> None:
+    expected = {"y": np.zeros((3, 1), np.float32)}
+    subject = AskedModel("m", Path(), ModelSpec((), ()), {}, expected, 1e-5)
+    assert is_right(subject, {"y": expected["y"] + np.float32(difference)}, expected) is right
+    assert not is_right(subject, {"y": expected["y"][:2]}, expected)
