@@ -25,6 +25,7 @@ KILLED = f"was killed by {signal.SIGKILL.name}"  # how a child ended that ran ou
 
 _PR_SET_PDEATHSIG = 1
 _LAST_LINES = 15
+_GRACE_S = 15.0
 _PATIENCE_S = 5.0
 _HURRY_S = 4.0
 _MOST_PATIENT = 2  # further interrupts, of which the last asks for the end at once
@@ -100,7 +101,7 @@ class Child:
         out, err = (_text_from(path, start) for path, start in zip(self._paths, self._starts, strict=True))
         return out, err
 
-    def stop(self, *, first: signal.Signals = signal.SIGTERM, grace_s: float = 15.0) -> None:
+    def stop(self, *, first: signal.Signals = signal.SIGTERM, grace_s: float = _GRACE_S) -> None:
         """Ends the whole group: signal ``first``, after ``grace_s`` SIGTERM, then SIGKILL. Returns when it is gone. A
         second Ctrl-C sends the signals again and shortens the wait, a third sends SIGKILL at once. So does any error,
         such as an interrupt in a program that does not count them."""
@@ -135,14 +136,20 @@ class Child:
 
 @contextlib.contextmanager
 def child(
-    argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, stdout: Path, stderr: Path | None = None
+    argv: Sequence[str | Path],
+    *,
+    env: Mapping[str, str] | None = None,
+    stdout: Path,
+    stderr: Path | None = None,
+    grace_s: float = _GRACE_S,
 ) -> Iterator[Child]:
-    """A child that is ended when the block is left, also after an error. ``stderr`` defaults to the file of stdout."""
+    """A child that is ended when the block is left, also after an error. ``stderr`` defaults to the file of stdout;
+    ``grace_s`` is the time from SIGTERM to SIGKILL."""
     process = Child(argv, env=env, stdout=stdout, stderr=stderr or stdout)
     try:
         yield process
     finally:
-        process.stop()
+        process.stop(grace_s=grace_s)
 
 
 def run(
