@@ -89,12 +89,16 @@ class DeviceError(DeploymentError):
 class ProcessError(DeploymentError):
     """A child process exited with an error or ran out of time.
 
-    ``returncode`` is negative for a signal, None for a timeout; ``stdout`` and ``stderr`` are the child's output.
+    ``returncode`` is negative for a signal, None for a timeout; ``ending`` says how the child ended; ``stdout`` and
+    ``stderr`` are its output.
     """
 
-    def __init__(self, message: str, *, returncode: int | None, stdout: str = "", stderr: str = "") -> None:
+    def __init__(
+        self, message: str, *, returncode: int | None, ending: str = "", stdout: str = "", stderr: str = ""
+    ) -> None:
         super().__init__(message)
         self.returncode = returncode
+        self.ending = ending
         self.stdout = stdout
         self.stderr = stderr
 

@@ -11,7 +11,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +18,18 @@ from pathlib import Path
 from typing import NoReturn
 
 from deployment_toolkit.errors import ProcessError
+from deployment_toolkit.interrupts import interrupts_held, repeated_interrupts
+from deployment_toolkit.out_of_memory import oom_kills
+
+KILLED = f"was killed by {signal.SIGKILL.name}"  # how a child ended that ran out of memory
 
 _PR_SET_PDEATHSIG = 1
 _LAST_LINES = 15
+_GRACE_S = 15.0
 _PATIENCE_S = 5.0
+_HURRY_S = 4.0
+_MOST_PATIENT = 2  # further interrupts, of which the last asks for the end at once
+_LOOK_S = 0.1
 # The parent may have died before prctl was called.
 _UNLESS_ORPHANED = 'test "$PPID" = "$0" && exec "$@"'
 
@@ -45,13 +52,14 @@ class Child:
     ) -> None:
         self.argv = tuple(str(part) for part in argv)
         self._paths = (stdout, stderr)
+        self._oom_kills = oom_kills()
         with contextlib.ExitStack() as stack:
             out = stack.enter_context(stdout.open("ab"))
             err = out if stderr == stdout else stack.enter_context(stderr.open("ab"))
             self._starts = (out.tell(), err.tell())  # a log may hold the output of an earlier child
             started = stack.enter_context(contextlib.ExitStack())
             try:
-                with _interrupts_held():
+                with interrupts_held():  # of a process whose id is not known yet nobody could end it
                     self._popen = subprocess.Popen(
                         _guarded(self.argv, env),
                         env=None if env is None else dict(env),
@@ -83,24 +91,43 @@ class Child:
         except subprocess.TimeoutExpired:
             return None
 
+    def how_it_ended(self) -> str:
+        """Phrase for the end of a child that has ended."""
+        before, now = self._oom_kills, oom_kills()
+        return how_it_ended(self.poll() or 0, by_oom_killer=before is not None and now is not None and now > before)
+
     def output(self) -> tuple[str, str]:
         """Output of the child so far: stdout, stderr."""
         out, err = (_text_from(path, start) for path, start in zip(self._paths, self._starts, strict=True))
         return out, err
 
-    def stop(self, *, first: signal.Signals = signal.SIGTERM, grace_s: float = 15.0) -> None:
-        """Ends the whole group: signal ``first``, after ``grace_s`` SIGTERM, then SIGKILL. Returns when it is gone; an
-        interrupt (a second Ctrl-C) sends SIGKILL at once."""
+    def stop(self, *, first: signal.Signals = signal.SIGTERM, grace_s: float = _GRACE_S) -> None:
+        """Ends the whole group: signal ``first``, after ``grace_s`` SIGTERM, then SIGKILL. Returns when it is gone. A
+        second Ctrl-C sends the signals again and shortens the wait, a third sends SIGKILL at once. So does any error,
+        such as an interrupt in a program that does not count them."""
         patience_s = {first: grace_s}
         for number in (signal.SIGTERM, signal.SIGKILL):
             patience_s.setdefault(number, _PATIENCE_S)
         try:
             for number in patience_s:
-                if self.poll() is None:
+                if self.poll() is None and (number == signal.SIGKILL or repeated_interrupts() < _MOST_PATIENT):
                     self._signal(number)
-                    self.wait(patience_s[number])
+                    self._wait_patiently(number, patience_s[number])
         finally:
             self._signal(signal.SIGKILL)  # for children that the leader left in its group
+
+    def _wait_patiently(self, number: signal.Signals, patience_s: float) -> None:
+        """Returns when the child has ended or patience is over: earlier if the user is in a hurry."""
+        deadline = time.monotonic() + patience_s
+        told = 0
+        while (left_s := deadline - time.monotonic()) > 0 and self.wait(min(_LOOK_S, left_s)) is None:
+            hurry = repeated_interrupts()
+            if hurry >= _MOST_PATIENT and number != signal.SIGKILL:
+                return
+            if hurry > told:
+                told = hurry
+                deadline = min(deadline, time.monotonic() + _HURRY_S)
+                self._signal(number)
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -109,14 +136,20 @@ class Child:
 
 @contextlib.contextmanager
 def child(
-    argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, stdout: Path, stderr: Path | None = None
+    argv: Sequence[str | Path],
+    *,
+    env: Mapping[str, str] | None = None,
+    stdout: Path,
+    stderr: Path | None = None,
+    grace_s: float = _GRACE_S,
 ) -> Iterator[Child]:
-    """A child that is ended when the block is left, also after an error. ``stderr`` defaults to the file of stdout."""
+    """A child that is ended when the block is left, also after an error. ``stderr`` defaults to the file of stdout;
+    ``grace_s`` is the time from SIGTERM to SIGKILL."""
     process = Child(argv, env=env, stdout=stdout, stderr=stderr or stdout)
     try:
         yield process
     finally:
-        process.stop()
+        process.stop(grace_s=grace_s)
 
 
 def run(
@@ -156,9 +189,11 @@ def run(
     out, err = process.output()
     code = process.poll()
     if code != 0:
+        ending = process.how_it_ended()
         raise ProcessError(
-            f"{shlex.join(process.argv[:3])} … {how_it_ended(code or 0)}: {last_lines(err or out)}",
+            f"{shlex.join(process.argv[:3])} … {ending}: {last_lines(err or out)}",
             returncode=code,
+            ending=ending,
             stdout=out,
             stderr=err,
         )
@@ -206,13 +241,16 @@ def environment(
     return copy
 
 
-def how_it_ended(code: int) -> str:
-    """Phrase for the exit code of a child, which is negative after a signal."""
+def how_it_ended(code: int, *, by_oom_killer: bool = False) -> str:
+    """Phrase for the exit code of a child, which is negative after a signal, or 128 + the signal from a container.
+    ``by_oom_killer``: the kernel has counted a kill for lack of memory since the child was started."""
+    if code == 128 + signal.SIGKILL:
+        return f"exited with {code}, as a container does whose program {how_it_ended(-signal.SIGKILL)}"
     if code >= 0:
         return f"exited with {code}"
-    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-    reason = ", as the system does when memory runs out" if -code == signal.SIGKILL else ""
-    return f"was killed by {name}{reason}"
+    if -code == signal.SIGKILL:
+        return f"{KILLED}, {'by' if by_oom_killer else 'usually by'} the kernel's OOM killer when memory runs out"
+    return f"was killed by {signal.Signals(-code).name if -code in set(signal.Signals) else f'signal {-code}'}"
 
 
 def last_lines(text: str, count: int = _LAST_LINES) -> str:
@@ -225,27 +263,6 @@ def _text_from(path: Path, start: int) -> str:
     with path.open(errors="replace") as file:
         file.seek(start)
         return file.read()
-
-
-@contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Delays Ctrl-C and SIGTERM until the block is left: between the start of a process and the moment when its id is
-    known, they would leave it running."""
-    if threading.current_thread() is not threading.main_thread():  # handlers run only in the main thread
-        yield
-        return
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    called = {number: handler for number, handler in handlers.items() if callable(handler)}
-    arrived: list[int] = []
-    for number in called:
-        signal.signal(number, lambda received, _: arrived.append(received))
-    try:
-        yield
-    finally:
-        for number, handler in called.items():
-            signal.signal(number, handler)
-        for received in arrived:
-            called[signal.Signals(received)](received, None)
 
 
 def _guarded(argv: Sequence[str], env: Mapping[str, str] | None) -> list[str]:

@@ -72,6 +72,7 @@ def main(argv: list[str]) -> int:
         _print_launch_modes(config, numbers)
         return 0
     # Drawing and containers take half a second to import, which only a run needs.
+    from runner.killed_runs import clear_killed_runs, marked_as_running
     from runner.pipeline import run_pipeline
     from runner.servers import require_launchable
 
@@ -79,21 +80,23 @@ def main(argv: list[str]) -> int:
     require_launchable(config, options.devices, [number for number in numbers if number not in refused])
     for reason in refused.values():
         logger.warning("%s; the other experiments run", reason)
+    clear_killed_runs(options.workspace_path)
     require_free_space(options.workspace_path, _needed_bytes(len(numbers)), "this run")
     workspace = create_workspace(options.workspace_path)
     command = shlex.join(["python", "-m", "runner", *(part.removeprefix(f"{ROOT}/") for part in argv)])
     logger.info("run %s, results in %s", workspace.run_name, workspace.run)
-    return run_pipeline(
-        config,
-        workspace,
-        command,
-        _child_env(),
-        sys.stdout,
-        numbers=numbers,
-        refused=refused,
-        devices=options.devices,
-        keep_models=options.keep_models,
-    )
+    with marked_as_running(workspace, keeps_models=options.keep_models):
+        return run_pipeline(
+            config,
+            workspace,
+            command,
+            _child_env(),
+            sys.stdout,
+            numbers=numbers,
+            refused=refused,
+            devices=options.devices,
+            keep_models=options.keep_models,
+        )
 
 
 def read_command_line(argv: list[str]) -> tuple[RunConfig, list[int], RunnerOptions]:

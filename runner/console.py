@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TextIO
 
+from deployment_toolkit.lost_output import write_output
 from runner.records import StageRecord
 
 _LOG_EVERY_S = 15.0
@@ -26,7 +27,7 @@ class Console:
     def show(self, text: str) -> None:
         """Writes a text on separate lines."""
         self._clear()
-        print(text, file=self._stream, flush=True)
+        write_output(self._stream, text)
 
     def started(self, record: StageRecord) -> None:
         """Shows that a stage begins."""
@@ -43,9 +44,9 @@ class Console:
         line = f"{_title(record)} {now - self._started:4.0f} s  {_last_line(log)}"
         if self._tty:
             width = shutil.get_terminal_size().columns
-            print(f"\r{line[: width - 1]:<{width - 1}}", end="", file=self._stream, flush=True)
+            write_output(self._stream, f"\r{line[: width - 1]:<{width - 1}}", end="")
         else:
-            print(f"  {line}", file=self._stream, flush=True)
+            write_output(self._stream, f"  {line}")
 
     def finished(self, record: StageRecord) -> None:
         """Shows that a stage ended or was skipped."""
@@ -58,7 +59,7 @@ class Console:
 
     def _clear(self) -> None:
         if self._tty:
-            print("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r", end="", file=self._stream)
+            write_output(self._stream, "\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r", end="")
 
 
 def _title(record: StageRecord) -> str:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from deployment_toolkit.errors import DeploymentError, ProcessError, host_problem
-from deployment_toolkit.process import Child, last_lines, run
+from deployment_toolkit.files.atomic import size_words
+from deployment_toolkit.process import KILLED, Child, last_lines, run
 from deployment_toolkit.process_memory import tree_memory
 from runner.command import Command
 from runner.console import Console
@@ -23,7 +24,7 @@ class Executor:
     """Executor of commands, one after another, with their logs in one folder. ``env`` is the children's environment;
     ``changed`` is called after each change of a record."""
 
-    def __init__(self, logs: Path, env: Mapping[str, str], console: Console, changed: Callable[[], None]) -> None:
+    def __init__(self, logs: Path, env: Mapping[str, str], console: Console, changed: Callable[[], object]) -> None:
         self._logs = logs
         self._env = dict(env)
         self._console = console
@@ -41,8 +42,9 @@ class Executor:
         self._changed()
 
     @contextlib.contextmanager
-    def stage(self, name: str, experiment: int | None) -> Iterator[StageRecord]:
-        """Records the block as a stage. An error in it is recorded and shown but not raised, except Ctrl-C."""
+    def stage(self, name: str, experiment: int | None, cause: Callable[[], str] = lambda: "") -> Iterator[StageRecord]:
+        """Records the block as a stage. An error in it is recorded and shown but not raised, except Ctrl-C. ``cause``
+        is asked after an error: what lies behind it, such as the end of a server, or nothing."""
         record = StageRecord(name, experiment, StageState.RUNNING)
         self.records.append(record)
         self._console.started(record)
@@ -68,6 +70,8 @@ class Executor:
             record.state = StageState.FAILED
         finally:
             record.seconds = time.monotonic() - started
+            if record.state is StageState.FAILED:
+                record.message = _with_reasons(record, cause())
             self._console.finished(record)
             self._changed()
 
@@ -119,6 +123,16 @@ class StageShell:
 
 
 def _own_words(error: ProcessError) -> str:
-    """The child's own error message, else the last lines that it printed."""
+    """The child's own error message, else how a signal ended it, and the last lines that it printed."""
     told = [line for line in error.stderr.replace("\r", "\n").splitlines() if line.startswith("error: ")]
-    return told[-1].removeprefix("error: ") if told else last_lines(error.stderr or str(error), 3)
+    said = told[-1].removeprefix("error: ") if told else last_lines(error.stderr or str(error), 3)
+    by_signal = error.returncode is not None and error.returncode < 0
+    return f"its process {error.ending}; its last lines: {said}" if by_signal else said
+
+
+def _with_reasons(record: StageRecord, cause: str) -> str:
+    """The message of a stage that failed, with its cause, and if memory may have run out with the memory it held."""
+    message = f"{cause}; then the stage failed: {record.message}" if cause else record.message
+    if KILLED in message and record.peak_memory_bytes:
+        message += f" (largest memory seen, with the server's: {size_words(record.peak_memory_bytes)})"
+    return message

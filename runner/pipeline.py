@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import TextIO
 
 from deployment_toolkit.errors import DataError
+from deployment_toolkit.interrupts import interrupts_held
 from runner.config.hosting import missing_here
 from runner.config.run import RunConfig
 from runner.console import Console
@@ -18,9 +20,10 @@ from runner.records import StageState
 from runner.report.page import save_report
 from runner.report.results import keep_configs
 from runner.report.system_info import read_system_info
-from runner.report.task import Task
+from runner.report.task import TASK_FILE, Task
+from runner.reserve import Reserve
 from runner.search.stage import search_settings
-from runner.servers import server_for
+from runner.servers import end_of_server, server_for
 from runner.stages.ensemble import ENSEMBLE_STAGES
 from runner.stages.network import STAGES, Stage
 from runner.stages.preparation import preparation_lock, preparation_stages
@@ -42,11 +45,15 @@ def run_pipeline(
     """Runs the experiments ``numbers``, by default all, and writes the report; returns 0, or 1 if any stage failed.
     ``refused`` are those that can't be served, with the reasons.
 
-    Ctrl-C stops the running stage and keeps all measurements; it is raised again after the report is written.
+    Ctrl-C stops the running stage and keeps all measurements; it is raised again after the report is written. If the
+    disk fills up, the records of the run are whole all the same, since it has kept space back for them.
     """
     console = Console(stream, workspace.run)
     task = Task(config=config, command=command, system=read_system_info(), started=datetime.now(UTC))
-    executor = Executor(workspace.logs, env, console, lambda: task.save(workspace.run / "task.yaml"))
+    reserve, task_file = Reserve(workspace.run), workspace.run / TASK_FILE
+    executor = Executor(
+        workspace.logs, env, console, lambda: reserve.write(str(task_file), lambda: task.save(task_file))
+    )
     task.records = executor.records
     experiments = [
         Experiment.create(config, number, workspace, devices) for number in numbers or config.experiment_numbers
@@ -63,18 +70,21 @@ def run_pipeline(
             if reason:
                 _skip(experiment, executor, reason)
             else:
-                _run_experiment(experiment, executor)
+                _run_experiment(experiment, executor, reserve)
     except KeyboardInterrupt:
         task.interrupted = True
         raise
     finally:
-        task.finished = datetime.now(UTC)
-        save_report(task, experiments, workspace, console)
-        if task.failed:
-            console.show(f"models and dumps are kept for inspection under {workspace.root}/{{model_store,shared_dir}}")
-        elif not keep_models:
-            workspace.remove_models()
-    return 1 if task.failed else 0
+        with interrupts_held():
+            task.finished = datetime.now(UTC)
+            reported = save_report(task, experiments, workspace, console, reserve)
+            if task.failed:
+                console.show(
+                    f"models and dumps are kept for inspection under {workspace.root}/{{model_store,shared_dir}}"
+                )
+            elif not keep_models:
+                workspace.remove_models()
+    return 1 if task.failed or not reported else 0
 
 
 def _prepare(config: RunConfig, workspace: Workspace, executor: Executor) -> bool:
@@ -98,7 +108,7 @@ def _make(stage: PreparationStage, executor: Executor) -> bool:
     return record.state is StageState.OK
 
 
-def _run_experiment(experiment: Experiment, executor: Executor) -> None:
+def _run_experiment(experiment: Experiment, executor: Executor, reserve: Reserve) -> None:
     """Runs the stages up to the first that fails; the rest is skipped. The server runs as long as the experiment."""
     with contextlib.ExitStack() as stack:
         stages = stages_of(experiment)
@@ -107,10 +117,11 @@ def _run_experiment(experiment: Experiment, executor: Executor) -> None:
                 reason = f"it needs the server's shared memory, and {experiment.server_config.distant} is another host"
                 executor.note(stage.name, experiment.number, StageState.SKIPPED, reason)
                 continue
-            with executor.stage(stage.name, experiment.number) as record:
+            with executor.stage(stage.name, experiment.number, lambda: end_of_server(experiment)) as record:
                 if stage.needs_server and experiment.server is None:
                     experiment.server = stack.enter_context(server_for(experiment))
-                    stack.callback(keep_configs, experiment)  # before the model is removed from somebody else's server
+                    # Before the model is removed from somebody else's server.
+                    stack.callback(reserve.write, "config.pbtxt", partial(keep_configs, experiment))
                 shell = StageShell(executor, record, experiment.server.pid if experiment.server else None)
                 stage.run(experiment, shell)
                 shell.leave_failures_out()

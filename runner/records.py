@@ -18,6 +18,7 @@ class StageState(Mnemonic):
     FAILED = "failed"
     SKIPPED = "skipped"
     INTERRUPTED = "interrupted"
+    KILLED = "killed"  # with the run; the next start found it
 
 
 @dataclass

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 
 from deployment_toolkit.containers.engine import ContainerEngine
 from deployment_toolkit.core import DeviceKind
-from deployment_toolkit.errors import DeviceError, UsageError
+from deployment_toolkit.errors import DeploymentError, DeviceError, UsageError
 from deployment_toolkit.hardware import require_gpu
 from deployment_toolkit.triton_server.attached import attached_server
 from deployment_toolkit.triton_server.docker import built_image, docker_server
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
+from deployment_toolkit.triton_server.starting import early_end
 from runner.config.experiment import ExperimentConfig, TritonLaunchMode
 from runner.config.run import RunConfig
 from runner.config.servers import ServerConfig
 from runner.experiment import Experiment
+
+_END_S = 2.0
+_POLL_S = 0.05
 
 
 def require_launchable(config: RunConfig, devices: Sequence[int], numbers: Sequence[int] = ()) -> None:
@@ -57,6 +63,19 @@ def server_for(experiment: Experiment) -> AbstractContextManager[TritonServer]:
         load_method=config.load_method,
         devices=experiment.devices,
     )
+
+
+def end_of_server(experiment: Experiment) -> str:
+    """Sentence on the end of the experiment's server, with its last lines, if it has ended by itself; else empty."""
+    server = experiment.server
+    if server is None or server.log_path is None or server.is_ready():
+        return ""
+    deadline = time.monotonic() + _END_S
+    with contextlib.suppress(DeploymentError):  # a container engine that is gone too
+        while (code := server.poll()) is None and time.monotonic() < deadline:
+            time.sleep(_POLL_S)  # it may be writing a core dump
+        return "" if code is None else early_end(code, server.log_path)
+    return ""
 
 
 def _in_container(config: ServerConfig) -> Callable[..., AbstractContextManager[TritonServer]]:

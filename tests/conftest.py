@@ -52,7 +52,7 @@ def pytest_configure() -> None:
 @pytest.fixture(autouse=True)
 def own_signals() -> Iterator[None]:
     """Takes back what an entry point that a test calls in this process sets for the rest of a process's life."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGURG)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGURG)
     before = [signal.getsignal(number) for number in numbers]
     yield
     if [signal.getsignal(number) for number in numbers] != before:

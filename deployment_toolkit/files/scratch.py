@@ -143,8 +143,8 @@ def remove_left(folder: Path) -> None:
 
 
 @functools.cache
-def _kernel() -> str:
-    """First letters of the running kernel's id; the same in all containers on it."""
+def kernel_id() -> str:
+    """First letters of the running kernel's id, which is new at each boot; the same in all containers on it."""
     with contextlib.suppress(OSError):
         return _BOOT_ID.read_text()[:8]
     return _UNKNOWN
@@ -152,14 +152,14 @@ def _kernel() -> str:
 
 def _may_judge(lock: Path) -> bool:
     match = _NAME.fullmatch(lock.name)
-    return match is not None and (match[3] == _kernel() != _UNKNOWN or is_of_one_kernel(lock.parent))
+    return match is not None and (match[3] == kernel_id() != _UNKNOWN or is_of_one_kernel(lock.parent))
 
 
 def _locked(folder: Path, name: str) -> tuple[str, int]:
     """A new stem, and its open lock."""
     short = os.fsencode(name)[:_MOST_NAME_BYTES].decode(errors="ignore")
     while True:
-        stem = f".{short}.{_kernel()}-{os.getpid()}-{next(_calls)}"
+        stem = f".{short}.{kernel_id()}-{os.getpid()}-{next(_calls)}"
         path = folder / f"{stem}.lock"
         try:
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)

@@ -4,6 +4,7 @@ point."""
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import gc
 import inspect
@@ -17,7 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from deployment_toolkit.errors import DeploymentError, UsageError, host_problem
-from deployment_toolkit.interrupts import EXIT_CODE, answer_interrupts
+from deployment_toolkit.interrupts import EXIT_CODE, answer_interrupts, ignore_interrupts
+from deployment_toolkit.lost_output import lost_stdout, settle_outputs
 from deployment_toolkit.options.argument_types import argparse_type
 from deployment_toolkit.options.switch import Switch
 from deployment_toolkit.tensorflow_import import prepare_tensorflow
@@ -118,8 +120,9 @@ def make_parser(description: str) -> OneLineParser:
 
 def run_entry_point(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = None) -> typing.NoReturn:
     """Runs ``main(argv)`` and exits with 0, the code that it returns, 1 with one line for an error that the user can
-    fix or that the host causes (a full disk), or 130 after Ctrl-C. SIGTERM is handled like Ctrl-C, so that nothing is
-    left behind. A bug shows its traceback."""
+    fix or that the host causes (a full disk), or 130 after Ctrl-C. SIGTERM, a closed terminal and an output whose
+    reader has ended (``| head``) are handled like Ctrl-C, so that nothing is left behind. A bug shows its
+    traceback."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     verbose = "-v" in arguments or "--verbose" in arguments
     logging.basicConfig(
@@ -140,21 +143,31 @@ def run_entry_point(main: Callable[[list[str]], int | None], argv: Sequence[str]
     try:
         code = main(arguments)
     except DeploymentError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        _tell(f"error: {error}")
         code = 1
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        _tell("interrupted")
         code = EXIT_CODE
     except Exception as error:
         problem = host_problem(error)
-        if problem is None:
+        if lost_stdout(error):
+            code = EXIT_CODE
+        elif problem is None:
             raise
-        file = getattr(error, "filename", None)
-        told = f"{error} ({problem})" if file is None else f"{file} can't be used: {problem}"
-        print(f"error: {' '.join(told.split())}", file=sys.stderr)
-        code = 1
+        else:
+            file = getattr(error, "filename", None)
+            _tell(f"error: {error} ({problem})" if file is None else f"error: {file} can't be used: {problem}")
+            code = 1
+    ignore_interrupts()
+    settle_outputs()
     gc.freeze()  # the interpreter searches for garbage once more at its end, which takes as long
     sys.exit(code or 0)
+
+
+def _tell(text: str) -> None:
+    """Last line of a program, also if nobody reads it."""
+    with contextlib.suppress(OSError):
+        print(" ".join(text.split()), file=sys.stderr)
 
 
 def _keep_interrupt(unraisable: Any) -> None:

@@ -27,7 +27,8 @@ _CONFIG, _REFUSE = (Path(__file__).parent / name for name in ("haproxy.cfg", "re
 _SYSTEM_FOLDERS = "/usr/sbin:/usr/local/sbin:/sbin"  # not on every user's PATH
 _START_S = 30.0
 _POLL_S = 0.05
-_SOFT_STOP_S = 6.0  # a second more than hard-stop-after
+_CHECK_S = 6.0  # for the check of JSON to end, when HAProxy has
+_MORE_S = 1.0  # than HAProxy's own limit
 _HAPROXY_LINE = re.compile(r"\[ALERT\]")
 
 
@@ -74,25 +75,29 @@ def running_proxy(
     *,
     key: ServerKey,
     log_path: Path,
+    exit_timeout_s: int,
 ) -> Iterator[Proxy]:
     """Yields a proxy that listens on loopback; its processes have ended when the block is left.
 
     ``ports`` and ``server_ports`` are its own and the server's for ``http``, ``grpc`` and ``metrics``. It adds ``key``
-    to requests for inference. The log is appended to ``log_path``. Raises ServerError if HAProxy is missing, or if a
-    process ends or does not listen within half a minute.
+    to requests for inference. The log is appended to ``log_path``. At the end, after the grace of ``options``, it
+    refuses connections and has ``exit_timeout_s`` to answer what is in flight.
+
+    Raises ServerError if HAProxy is missing, or if a process ends or does not listen within half a minute.
     """
     program = find_haproxy()
     with contextlib.ExitStack() as stack:
         json_port = 0 if options.proxy_binary_only else choose_free({"json": None})["json"]
         told = environment(prepend={"PYTHONPATH": [ROOT]}) | options.environment(ports, server_ports, json_port, key)
-        told["WIDE_DEEP_REFUSE"] = str(_REFUSE)
+        told |= {"WIDE_DEEP_REFUSE": str(_REFUSE), "WIDE_DEEP_EXIT_S": str(exit_timeout_s)}
         proxy = Proxy({}, log_path)
         if json_port:
             command = _check_command(options, json_port, server_ports["http"])
-            _start(stack, proxy, "the check of JSON", command, told, [json_port], signal.SIGTERM)
+            _start(stack, proxy, "the check of JSON", command, told, [json_port], signal.SIGTERM, _CHECK_S)
         # In the foreground; SIGUSR1 lets it answer what is in flight.
         command = [program, "-db", "-f", str(_CONFIG)]
-        _start(stack, proxy, "HAProxy", command, told, [*ports.values()], signal.SIGUSR1)
+        patience_s = options.proxy_grace_s + exit_timeout_s + _MORE_S
+        _start(stack, proxy, "HAProxy", command, told, [*ports.values()], signal.SIGUSR1, patience_s)
         try:
             yield proxy
         finally:
@@ -113,10 +118,11 @@ def _start(
     env: Mapping[str, str],
     ports: list[int],
     stop_signal: signal.Signals,
+    patience_s: float,
 ) -> None:
     """Adds a process that listens at these ports to the proxy. Raises ServerError if it ends or the time is over."""
     process = Child(command, env=env, stdout=proxy.log_path, stderr=proxy.log_path)
-    stack.callback(process.stop, first=stop_signal, grace_s=_SOFT_STOP_S)
+    stack.callback(process.stop, first=stop_signal, grace_s=patience_s)
     deadline = time.monotonic() + _START_S
     while not listens(process.pid, ports):
         code = process.wait(_POLL_S)

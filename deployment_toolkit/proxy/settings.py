@@ -32,9 +32,15 @@ class ProxyOptions:
     proxy_timeout_s: int = option(
         "longest time that a request waits for its turn, and then for its answer, at the proxy, seconds", 60
     )
+    proxy_grace_s: int = option(
+        "how long a proxy that is told to end says that it is not ready, and takes requests, seconds: until all load "
+        "balancers have seen it",
+        0,
+    )
 
     def __post_init__(self) -> None:
-        numbers = [item.name for item in fields(self) if item.type == "int"]
+        numbers = [item.name for item in fields(self) if item.type == "int" and item.name != "proxy_grace_s"]
+        require_options_at_least(self, ["proxy_grace_s"], 0)
         require_options_at_least(self, numbers, 1)
         for name in ("proxy_body_mib", "proxy_json_mib"):
             if getattr(self, name) > _MOST_MIB:
@@ -61,6 +67,7 @@ class ProxyOptions:
         numbers = {
             "CONNECTIONS": self.proxy_connections,
             "IN_FLIGHT": self.proxy_in_flight,
+            "GRACE_S": self.proxy_grace_s,
             "TIMEOUT_S": self.proxy_timeout_s,
             "BODY_BYTES": self.proxy_body_mib * _MIB,
             "JSON_BYTES": self.json_bytes,

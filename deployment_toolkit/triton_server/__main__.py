@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from deployment_toolkit.core import LoadMethod
-from deployment_toolkit.errors import ServerError, UsageError
+from deployment_toolkit.errors import ServerError, UsageError, require_at_least
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from deployment_toolkit.proxy.settings import ProxyOptions
 from deployment_toolkit.triton_server.attached import attached_server
@@ -21,6 +21,7 @@ from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.model_processes import ModelProcesses
 from deployment_toolkit.triton_server.proxied import proxied_server
 from deployment_toolkit.triton_server.remote import TritonServer
+from deployment_toolkit.triton_server.server_options import EXIT_TIMEOUT_S
 
 logger = logging.getLogger("triton")
 
@@ -51,9 +52,12 @@ class ServerOptions:
     )
 
     def __post_init__(self) -> None:
+        require_at_least("--exit-timeout-s", self.exit_timeout_s, 1)
         given = [self.remote_http_url is not None, self.remote_grpc_url is not None, bool(self.models)]
         if any(given) and not all(given):
             raise UsageError("--remote-http-url, --remote-grpc-url and --models go together: give all or none")
+        if any(given) and self.exit_timeout_s != EXIT_TIMEOUT_S:
+            raise UsageError("--exit-timeout-s is for a server that this command starts, --remote-http-url names one")
         if self.image and any(given):
             raise UsageError("--image starts a server, --remote-http-url names one that runs: leave one of them out")
         if self.restart_unhealthy and (self.image or any(given) or self.load_method is not LoadMethod.EXPLICIT):
@@ -66,6 +70,10 @@ class ServerOptions:
 
     restart_unhealthy: bool = option(
         "load a model again whose process in the Python backend has ended; for the embedded server", False
+    )
+    exit_timeout_s: int = option(
+        "most time for requests in flight when the command is told to end, seconds; later ones are refused at once",
+        EXIT_TIMEOUT_S,
     )
     ready_file: Path | None = option("empty file to make when the server is ready, for scripts that wait", None)
 
@@ -119,10 +127,11 @@ def _server(options: ServerOptions, proxy: ProxyOptions) -> AbstractContextManag
         log_path=options.log_path,
         load_method=options.load_method,
         devices=options.devices,
+        exit_timeout_s=options.exit_timeout_s,
     )
     ports = {"http": options.http_port, "grpc": options.grpc_port, "metrics": options.metrics_port}
     if proxy.proxy:
-        return proxied_server(launch, proxy, ports, options.log_path)
+        return proxied_server(launch, proxy, ports, options.log_path, exit_timeout_s=options.exit_timeout_s)
     return launch(**{f"{name}_port": port for name, port in ports.items()})
 
 

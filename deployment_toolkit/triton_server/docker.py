@@ -24,6 +24,8 @@ from deployment_toolkit.server_access.private_options import build_library, prel
 from deployment_toolkit.triton_server.remote import TritonServer
 from deployment_toolkit.triton_server.server_options import (
     COMMON_OPTIONS,
+    EXIT_TIMEOUT_S,
+    exit_option,
     inference_options,
     own_regions,
     repository_options,
@@ -36,12 +38,13 @@ from deployment_toolkit.triton_server.starting import (
     wait_ready,
     what_it_says,
 )
+from deployment_toolkit.triton_server.stopping import answer_and_refuse
 
 logger = logging.getLogger("triton")
 
 _PORTS = {"http": 8000, "grpc": 8001, "metrics": 8002}  # inside the container
 _NOBODY = "65534:65534"
-_STOP_GRACE_S = 15.0
+_MORE_S = 10.0  # from the end of its own time to SIGKILL
 _VERSION = "TRITON_SERVER_VERSION"  # set by NVIDIA's images
 _FORBIDS_CLIENT_SHM = (2, 69)  # the first version that needs an option to let clients register shared memory
 
@@ -61,8 +64,10 @@ def docker_server(
     timeout_s: float = 120.0,
     env: Mapping[str, str] | None = None,
     inference_key: ServerKey | None = None,
+    exit_timeout_s: int = EXIT_TIMEOUT_S,
 ) -> Iterator[TritonServer]:
-    """Yields a ready server on loopback; container and shared memory are removed when the block is left.
+    """Yields a ready server on loopback. When the block is left, it answers what is in flight, for which it has
+    ``exit_timeout_s``, and takes no more (``stopping``); then container and shared memory are removed.
 
     ``image``, pulled if this host lacks it, has ``tritonserver`` on its PATH. Ports that are not given are free ones.
     The log is appended to ``log_path`` while the server runs.
@@ -96,7 +101,7 @@ def docker_server(
         options += [stack.enter_context(own_regions()), *version_options(engine.require_image(image))]
         spec = ContainerSpec(
             image=image,
-            command=("tritonserver", *options, *COMMON_OPTIONS),
+            command=("tritonserver", *options, exit_option(exit_timeout_s), *COMMON_OPTIONS),
             user=user,
             read_only=(repository, *libraries),
             environment={"HOME": "/tmp", **told, **(env or {})},
@@ -119,7 +124,8 @@ def docker_server(
             yield server
         finally:
             _tell_if_ended(container, log_path, log_start)
-            container.stop("SIGTERM", _STOP_GRACE_S)
+            answer_and_refuse(server, exit_timeout_s)
+            container.stop("SIGTERM", exit_timeout_s + _MORE_S)
 
 
 def server_user(uid: int, gid: int) -> str:

@@ -18,7 +18,7 @@ from deployment_toolkit.cpp_host.library import BACKEND, LIBRARY_NAME, build_lib
 from deployment_toolkit.errors import BuildError, ServerError
 from deployment_toolkit.process import environment
 from deployment_toolkit.triton_server.plain_paths import plain_folder
-from deployment_toolkit.triton_server.server_options import COMMON_OPTIONS, own_regions
+from deployment_toolkit.triton_server.server_options import COMMON_OPTIONS, EXIT_TIMEOUT_S, exit_option, own_regions
 
 logger = logging.getLogger("triton")
 
@@ -61,6 +61,7 @@ class Installation:
                 f"--backend-directory={self._link_backends(folder)}",
                 region_prefix,
                 f"--http-thread-count={_http_threads()}",
+                exit_option(EXIT_TIMEOUT_S),
                 *COMMON_OPTIONS,
             ]
 

@@ -19,6 +19,8 @@ from deployment_toolkit.triton_server.installation import Installation
 from deployment_toolkit.triton_server.plain_paths import plain_folder, plain_path
 from deployment_toolkit.triton_server.remote import TritonServer
 from deployment_toolkit.triton_server.server_options import (
+    EXIT_TIMEOUT_S,
+    exit_option,
     inference_options,
     repository_options,
     require_repository,
@@ -30,8 +32,10 @@ from deployment_toolkit.triton_server.starting import (
     wait_ready,
     what_it_says,
 )
+from deployment_toolkit.triton_server.stopping import answer_and_refuse
 
 _START_ATTEMPTS = 5
+_MORE_S = 10  # from the end of its own time to SIGKILL
 _PORT_TAKEN = "already in use"
 
 
@@ -48,8 +52,10 @@ def local_server(
     env: Mapping[str, str] | None = None,
     devices: Sequence[int] = (),
     inference_key: ServerKey | None = None,
+    exit_timeout_s: int = EXIT_TIMEOUT_S,
 ) -> Iterator[TritonServer]:
-    """Yields a ready server on loopback; its processes, files and shared memory are removed when the block is left.
+    """Yields a ready server on loopback. When the block is left, it answers what is in flight, for which it has
+    ``exit_timeout_s``, and takes no more (``stopping``); then its processes, files and shared memory are removed.
 
     Ports that are not given are free ones. The log is appended to ``log_path`` while the server runs. The Python
     backend hosts models in processes that import this project and the packages of this interpreter; ``env`` is their
@@ -71,15 +77,20 @@ def local_server(
         # The Python backend needs a plain path, even if the repository's own is not.
         served = plain_path(repository, stack.enter_context(plain_folder()))
         command = [*stack.enter_context(installation.command()), *repository_options(served, load_method)]
+        command.append(exit_option(exit_timeout_s))
         key = ServerKey.new()
         private = [*key.server_options, *inference_options(inference_key)]
         environment = with_private_options(installation.environment(env, devices), private)
-        process, server, log_start = _start(stack, command, wanted, log_path, timeout_s, environment)
+        process, server, log_start = _start(
+            stack, command, wanted, log_path, timeout_s, environment, exit_timeout_s + _MORE_S
+        )
         server.key_file = stack.enter_context(kept_key(key, server.urls))
         try:
             yield server
         finally:
             log_early_end(process.poll(), log_path, log_start)
+            if process.poll() is None:
+                answer_and_refuse(server, exit_timeout_s)
 
 
 def _start(
@@ -89,6 +100,7 @@ def _start(
     log_path: Path,
     timeout_s: float,
     env: Mapping[str, str],
+    grace_s: float,
 ) -> tuple[Child, TritonServer, int]:
     """Starts a ready server; if another process takes a chosen port before the server does, others are chosen. Also
     returns the place in its log where its own lines begin, in bytes."""
@@ -96,7 +108,8 @@ def _start(
         ports = choose_free(wanted)
         log_start = log_path.stat().st_size if log_path.exists() else 0
         with contextlib.ExitStack() as attempt_stack:
-            process = attempt_stack.enter_context(child([*command, *port_options(ports)], env=env, stdout=log_path))
+            starting = child([*command, *port_options(ports)], env=env, stdout=log_path, grace_s=grace_s)
+            process = attempt_stack.enter_context(starting)
             server = loopback_server(ports, pid=process.pid, poll=process.poll, log_path=log_path)
             try:
                 # A request to the ports would not be enough: the process that took one of them may be a server too.

@@ -16,6 +16,7 @@ from deployment_toolkit.server_access.key_files import find_key, kept_key
 from deployment_toolkit.server_access.ports import choose_free, require_free
 from deployment_toolkit.server_access.url import ServerUrl
 from deployment_toolkit.triton_server.remote import TritonServer
+from deployment_toolkit.triton_server.server_options import EXIT_TIMEOUT_S
 from deployment_toolkit.triton_server.starting import loopback_server
 
 
@@ -25,9 +26,11 @@ def proxied_server(
     options: ProxyOptions,
     wanted: Mapping[str, int | None],
     log_path: Path,
+    *,
+    exit_timeout_s: int = EXIT_TIMEOUT_S,
 ) -> Iterator[TritonServer]:
     """Yields a ready server that ``launch`` starts, with the addresses of a proxy before it; both have ended when the
-    block is left.
+    block is left. The proxy ends first: it answers what is in flight, for which it has ``exit_timeout_s``.
 
     ``wanted`` are the proxy's ports of ``http``, ``grpc`` and ``metrics``, by default free ones. The server itself
     listens at free ports of loopback and answers inference there to its proxy alone. ``poll`` of the handle returns an
@@ -45,7 +48,9 @@ def proxied_server(
             "metrics": _port(server.metrics_url),
         }
         ports = choose_free(wanted)
-        proxy = stack.enter_context(running_proxy(options, ports, inner, key=key, log_path=log_path))
+        proxy = stack.enter_context(
+            running_proxy(options, ports, inner, key=key, log_path=log_path, exit_timeout_s=exit_timeout_s)
+        )
         outer = loopback_server(ports, pid=server.pid, poll=lambda: _first_end(server, proxy), log_path=log_path)
         found = find_key(ServerUrl.parse(server.http_url))
         if found is not None:

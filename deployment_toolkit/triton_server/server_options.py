@@ -14,10 +14,9 @@ from deployment_toolkit.machine import SHARED_MEMORY
 from deployment_toolkit.server_access.key import INFERENCE, ServerKey
 
 _REPOSITORY_POLL_S = 1
-_EXIT_TIMEOUT_S = 5  # for requests in flight when the server gets the signal to end
+EXIT_TIMEOUT_S = 5  # for requests in flight when the server is told to end
 REGION_PREFIX_OPTION = "--backend-config=python,shm-region-prefix-name="
 COMMON_OPTIONS = (
-    f"--exit-timeout-secs={_EXIT_TIMEOUT_S}",
     # Configurations are complete. Auto-completion would start every model twice, and might add a scheduler.
     "--disable-auto-complete-config",
 )
@@ -34,6 +33,11 @@ def repository_options(model_repository: Path, load_method: LoadMethod) -> list[
     """Options of a server for its models, by the absolute path of the repository."""
     options = [f"--model-repository={model_repository}", f"--model-control-mode={load_method}"]
     return [*options, f"--repository-poll-secs={_REPOSITORY_POLL_S}"] if load_method == LoadMethod.POLL else options
+
+
+def exit_option(timeout_s: int) -> str:
+    """Option for the time that a server may take to end; the last one counts."""
+    return f"--exit-timeout-secs={timeout_s}"
 
 
 def inference_options(key: ServerKey | None) -> list[str]:

@@ -72,8 +72,13 @@ def log_early_end(code: int | None, log_path: Path, log_start: int) -> None:
     """Logs that a server ended before it was told to, with its last lines, if it has an exit code. ``log_start`` is the
     place in its log where its own lines begin, in bytes."""
     if code is not None:
-        said = what_it_says(_end_of(log_path, log_start))
-        logger.error("tritonserver ended by itself, it %s: %s; its log is %s", how_it_ended(code), said, log_path)
+        logger.error("%s", early_end(code, log_path, log_start))
+
+
+def early_end(code: int, log_path: Path, log_start: int = 0) -> str:
+    """Sentence on the end of a server that was not told to end, as ``log_early_end`` logs it."""
+    said = what_it_says(_end_of(log_path, log_start))
+    return f"tritonserver ended by itself, it {how_it_ended(code)}: {said}; its log is {log_path}"
 
 
 def require_restricted(*urls: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from deployment_toolkit.core import EvaluationMode
@@ -17,7 +18,8 @@ from runner.records import StageRecord, StageState
 from runner.report.replay import replay_script
 from runner.report.results import ExperimentResult, metrics_of, read_results
 from runner.report.search import search_plots, search_section
-from runner.report.task import Task
+from runner.report.task import TASK_FILE, Task
+from runner.reserve import Reserve
 from runner.workspace import Workspace
 
 REPLAY = "replay.sh"
@@ -29,24 +31,41 @@ _PLOT_TITLES = {
 }
 
 
-def save_report(task: Task, experiments: Sequence[Experiment], workspace: Workspace, console: Console) -> None:
-    """Writes everything there is to tell of a run, whether it went well or not."""
+def save_report(
+    task: Task, experiments: Sequence[Experiment], workspace: Workspace, console: Console, reserve: Reserve
+) -> bool:
+    """Writes everything there is to tell of a run, whether it went well or not. False if a part could not be written,
+    on a full disk: the report comes before what only adds to it."""
+    reserve.release()
+    written = []
     for experiment in experiments:
         records = task.of_experiment(experiment.number)
         if any(record.commands for record in records):
-            write_text(experiment.folders.results / REPLAY, replay_script(experiment, records, REPLAY))
+            path, script = experiment.folders.results / REPLAY, replay_script(experiment, records, REPLAY)
+            written.append(reserve.write(str(path), partial(write_text, path, script)))
     results = [
         result
         for experiment in experiments
         for result in read_results(experiment, task.of_experiment(experiment.number))
     ]
-    _write_summaries(results, workspace.run)
-    plots = _write_plots(results, provenance(task), workspace.run / "plots")
-    write_text(workspace.run / "report.md", report_markdown(task, results, plots, workspace.run_name))
-    task.save(workspace.run / "task.yaml")
+    report, record = workspace.run / "report.md", workspace.run / TASK_FILE
+    plots: list[str] = []
+
+    def write_report() -> None:
+        write_text(report, report_markdown(task, results, plots, workspace.run_name))
+
+    written.append(reserve.write(str(record), lambda: task.save(record)))
+    written.append(reserve.write(str(report), write_report))
+    written.append(reserve.write("a summary", lambda: _write_summaries(results, workspace.run)))
+    folder = workspace.run / "plots"
+    if reserve.write(str(folder), lambda: plots.extend(_write_plots(results, provenance(task), folder))):
+        written.append(reserve.write(str(report), write_report))
+    else:
+        written.append(False)
     console.show("")
     console.show(plain_table([_filled(result.summary) for result in results]))
-    console.show(f"\nreport: {workspace.run / 'report.md'}")
+    console.show(f"\nreport: {report}")
+    return all(written)
 
 
 def provenance(task: Task) -> str:

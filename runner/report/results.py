@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from deployment_toolkit.core import EvaluationMode
 from deployment_toolkit.deploying.model_config import parse_config
+from deployment_toolkit.files.atomic import write_text
 from deployment_toolkit.options.located_yaml import load_yaml
 from deployment_toolkit.results.performance import (
     PerformanceRow,
@@ -132,7 +132,7 @@ def keep_configs(experiment: Experiment) -> None:
         source = folders.model_store / (name or "") / "config.pbtxt"
         if source.is_file():
             folder.mkdir(exist_ok=True)
-            shutil.copyfile(source, folder / "config.pbtxt")
+            write_text(folder / "config.pbtxt", source.read_text())
 
 
 def _read(experiment: Experiment, model_name: str, folder: Path, records: list[StageRecord]) -> ExperimentResult:

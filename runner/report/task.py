@@ -16,6 +16,8 @@ from runner.config.run import RunConfig
 from runner.records import StageRecord, StageState
 from runner.report.system_info import SystemInfo
 
+TASK_FILE = "task.yaml"
+
 
 @dataclass
 class Task:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,7 @@ def test_replay_script_repeats_an_experiment(
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
-def test_ctrl_c_stops_the_run_and_keeps_its_measurements(
+def test_ctrl_c_even_twice_stops_the_run_and_keeps_its_measurements(
     finished_run: tuple[Path, str], small_config: Plain, start_runner: Start, workspace_root: Path, nothing_left: None
 ) -> None:
     first, _ = finished_run
@@ -147,7 +148,9 @@ def test_ctrl_c_stops_the_run_and_keeps_its_measurements(
     quick = {"configurations": [experiment(export_format="onnx")]}
     process = start_runner(small_config | quick | {"measurement_steps_online": 64})
     run = wait_for_stage(workspace_root, first, "performance online", process)
-    os.kill(process.pid, signal.SIGINT)
+    for _ in range(2):
+        os.kill(process.pid, signal.SIGINT)
+        time.sleep(0.1)
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 130, printed
     assert states(run, None) == {"demo data": "reused", "preprocessing": "reused", "training": "reused"}

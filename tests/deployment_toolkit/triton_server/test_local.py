@@ -128,7 +128,10 @@ def test_killed_server_is_reported(adder_repository: Path, tmp_path: Path, caplo
                 TritonServer.from_url(url).wait_ready(timeout_s=0.3)
         assert server.poll() == -signal.SIGKILL
     (told,) = [record.message for record in caplog.records if "ended by itself" in record.message]
-    assert re.search(r"it was killed by SIGKILL, as the system does when memory runs out: .*adder.*; its log is", told)
+    assert re.search(
+        r"it was killed by SIGKILL, usually by the kernel.s OOM killer when memory runs out: .*adder.*; its log is",
+        told,
+    )
 
 
 def test_interrupted_program_ends_its_server(adder_repository: Path, tmp_path: Path) -> None:
@@ -142,6 +145,22 @@ def test_interrupted_program_ends_its_server(adder_repository: Path, tmp_path: P
         assert holder.wait(30) == 130
         assert not psutil.pid_exists(server_pid)
         assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_no_process_outlives_a_killed_program_and_its_killed_server(adder_repository: Path, tmp_path: Path) -> None:
+    script, out = tmp_path / "holder.py", tmp_path / "holder.out"
+    script.write_text(HOLDER)
+    argv: list[str | Path] = [sys.executable, script, adder_repository, tmp_path / "server.log"]
+    with child(argv, stdout=out, stderr=tmp_path / "holder.err") as holder:
+        _wait_until(lambda: out.read_text().endswith("\n"))
+        server = psutil.Process(int(out.read_text()))
+        processes = [server, *server.children(recursive=True)]
+        holder.stop(first=signal.SIGKILL)
+        server.kill()
+    _, alive = psutil.wait_procs(processes, timeout=30)
+    assert not alive
+    for folder in (tmp_path / "temporary").iterdir():
+        shutil.rmtree(folder)
 
 
 def test_given_port_in_use_is_reported(adder_repository: Path, tmp_path: Path) -> None:

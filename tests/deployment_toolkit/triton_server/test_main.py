@@ -245,6 +245,12 @@ def test_embedded_server_sees_the_given_devices(
         (["--remote-http-url", "a:1"], "--remote-http-url, --remote-grpc-url and --models go together"),
         (["--image", "i", "--remote-http-url", "a", "--remote-grpc-url", "a", "--models", "m"], "--image starts a"),
         (["--restart-unhealthy", "--load-method", "poll"], "--restart-unhealthy watches the processes of the embedded"),
+        (["--exit-timeout-s", "0"], "--exit-timeout-s must be at least 1, not 0"),
+        (
+            ["--exit-timeout-s", "9", "--remote-http-url", "a", "--remote-grpc-url", "a", "--models", "m"],
+            "--exit-timeout-s is for a server that this command starts",
+        ),
+        (["--proxy", "--proxy-grace-s", "-1"], "--proxy-grace-s must be at least 0, not -1"),
         (["--custom-operations", "a.so"], "--custom-operations is for the server of --image"),
         (["--proxy-binary-only"], "--proxy-binary-only is for the proxy: give --proxy too, or leave it out"),
         (["--proxy", "--proxy-connections", "0"], "--proxy-connections must be at least 1, not 0"),
