@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import docker
 from docker.errors import NotFound
@@ -16,8 +17,23 @@ from deployment_toolkit.containers.gpu_access import NO_DRIVER, GpuAccess, gpu_w
 from deployment_toolkit.containers.progress import EngineProgress
 from deployment_toolkit.containers.spec import ContainerSpec
 from deployment_toolkit.errors import ContainerError
+from deployment_toolkit.machine import is_loopback
 
 logger = logging.getLogger("containers")
+
+
+class _ApiWithoutProxy(docker.APIClient):  # type: ignore[misc]
+    trust_env = property(lambda self: False, lambda self, value: None)  # requests connects as soon as it is made
+
+
+class _Client(docker.DockerClient):  # type: ignore[misc]
+    """Docker's client. For an engine of this host it asks no proxy of the environment."""
+
+    def __init__(self, **options: Any) -> None:
+        host = None
+        with contextlib.suppress(ValueError):  # Docker's own error tells what is wrong with the address
+            host = urlsplit(options.get("base_url") or "").hostname
+        self.api = (docker.APIClient if host and not is_loopback(host) else _ApiWithoutProxy)(**options)
 
 
 class ContainerEngine:
@@ -31,7 +47,7 @@ class ContainerEngine:
     def connect(cls) -> Iterator[ContainerEngine]:
         """Connects to the engine. Raises ContainerError if none answers."""
         try:
-            client = docker.from_env(version="auto")
+            client = _Client.from_env(version="auto")
         except LOST as error:
             raise ContainerError(f"no container engine answers: {_engine_mend(error)}") from error
         # From here on it may be silent for long: a server with nothing to log, a build that packs gigabytes.

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from deployment_toolkit.errors import DataError
 from deployment_toolkit.files.atomic import require_free_space, write_text
+from deployment_toolkit.machine import is_loopback
 from deployment_toolkit.progress import progress_bar
 
 logger = logging.getLogger("download")
@@ -26,7 +27,6 @@ logger = logging.getLogger("download")
 _CHUNK_BYTES = 2**20
 _TIMEOUT_S = 60.0  # of one read or write of the connection
 _ATTEMPTS = 5  # in a row without new bytes
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _BROKEN = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
 
 
@@ -142,7 +142,7 @@ def _fetch(url: str, partial: _Partial) -> bool:
 
 @contextlib.contextmanager
 def _open(request: urllib.request.Request, partial: _Partial) -> Iterator[Any]:
-    opener = urllib.request.build_opener(_NoDowngrade)
+    opener = urllib.request.build_opener(_NoDowngrade, _ProxiesOfOthers)
     try:
         with opener.open(request, timeout=_TIMEOUT_S) as response:
             yield response
@@ -182,9 +182,18 @@ class _NoDowngrade(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
+class _ProxiesOfOthers(urllib.request.ProxyHandler):
+    """The environment's proxies, but not for this machine itself."""
+
+    def proxy_open(self, req: Any, proxy: Any, type: Any) -> Any:
+        if is_loopback(urlsplit(req.full_url).hostname or ""):
+            return None  # as for the hosts in no_proxy
+        return super().proxy_open(req, proxy, type)  # type: ignore[misc]
+
+
 def _require_safe(url: str, sha256: str | None) -> None:
     parts = urlsplit(url)
-    if parts.scheme == "https" or (parts.scheme == "http" and (sha256 or parts.hostname in _LOOPBACK)):
+    if parts.scheme == "https" or (parts.scheme == "http" and (sha256 or is_loopback(parts.hostname or ""))):
         return
     if parts.scheme == "http":
         raise DataError(f"{url} could be changed on the way: give an https URL, or the file's sha256")

@@ -13,11 +13,12 @@ import errno
 import fcntl
 import functools
 import glob
-import itertools
 import logging
 import os
 import re
+import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +31,8 @@ _NAME = re.compile(r"(\.(.*)\.([0-9a-f]{8})-[0-9]+-[0-9]+)\.(lock|partial|replac
 _SYSTEM_NAMES = ("lost+found",)  # in a mounted disk, not of its users
 _MOST_NAME_BYTES = 180  # of 255, so that the rest of the name fits
 _UNKNOWN = "0" * 8
+_NUMBER_BITS = 48  # random, so that in a shared folder nobody has put a link at the name
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-
-_calls = itertools.count(1)
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def _locked(folder: Path, name: str) -> tuple[str, int]:
     """A new stem, and its open lock."""
     short = os.fsencode(name)[:_MOST_NAME_BYTES].decode(errors="ignore")
     while True:
-        stem = f".{short}.{kernel_id()}-{os.getpid()}-{next(_calls)}"
+        stem = f".{short}.{kernel_id()}-{os.getpid()}-{secrets.randbits(_NUMBER_BITS)}"
         path = folder / f"{stem}.lock"
         try:
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
@@ -180,12 +180,16 @@ def _is_open(path: Path, file: int) -> bool:
 
 
 def _taken_over(path: Path, stack: contextlib.ExitStack) -> bool:
-    """True if the lock's process is gone; then this process holds it, until ``stack`` is left."""
+    """True if the lock's process is gone; then this process holds it, until ``stack`` is left. A lock of another user
+    is not judged, even by root: it says where its content is to be put."""
     try:
-        lock = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+        lock = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return False  # just removed, or another user's
     stack.callback(os.close, lock)
+    found = os.fstat(lock)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_uid != os.geteuid():
+        return False
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

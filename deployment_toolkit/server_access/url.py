@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from deployment_toolkit.core import Mnemonic
 from deployment_toolkit.errors import UsageError
-from deployment_toolkit.machine import LOOPBACK
+from deployment_toolkit.machine import LOOPBACK, is_loopback
 
 
 class Scheme(Mnemonic):
@@ -38,10 +37,7 @@ class ServerUrl:
     @property
     def is_loopback(self) -> bool:
         """True if the host is this host's loopback."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:  # a name
-            return self.host == "localhost"
+        return is_loopback(self.host)
 
     @property
     def pinned(self) -> ServerUrl:

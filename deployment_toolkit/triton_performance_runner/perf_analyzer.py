@@ -26,6 +26,7 @@ from deployment_toolkit.progress import progress_bar
 from deployment_toolkit.results.performance import SETTLED, PerformanceRow
 from deployment_toolkit.server_access.key import REFUSED, REMEDY
 from deployment_toolkit.server_access.key_files import find_key
+from deployment_toolkit.server_access.past_proxies import past_proxies
 from deployment_toolkit.server_access.private_options import with_private_options
 from deployment_toolkit.server_access.url import Scheme
 from deployment_toolkit.triton_performance_runner.options import LoadPoint, MeasurementMode
@@ -59,7 +60,8 @@ class PerfAnalyzer:
         self._target = assignment.target
         self._url = assignment.target.url
         self._data = assignment.data
-        self._env = environment(assignment.env, prepend={"LD_LIBRARY_PATH": [link_libraries(assignment.folder)]})
+        env = environment(assignment.env, prepend={"LD_LIBRARY_PATH": [link_libraries(assignment.folder)]})
+        self._env = past_proxies(env, self._url.host) if self._url.is_loopback else env
         found = find_key(self._url, assignment.env) if options.evaluation_mode is EvaluationMode.OFFLINE else None
         if found is not None:  # registering shared memory needs the key
             self._url, key = found

@@ -7,43 +7,51 @@ import contextlib
 import logging
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from deployment_toolkit.files.locks import hold_lock
+from deployment_toolkit.errors import PerformanceError
+from deployment_toolkit.files.locks import hold_lock, lock_holder
 from deployment_toolkit.machine import SHARED_MEMORY
 
 logger = logging.getLogger("performance")
 
-_LOCK_NAME = "triton_performance.lock"
-
 
 @contextlib.contextmanager
-def machine_to_itself(folder: Path | None = None) -> Iterator[None]:
-    """Waits, with one log message, until no other measurement runs on this machine; the next one waits until the block
-    is left. ``folder`` holds the lock file; by default the folder for temporary files."""
-    path = (folder or Path(tempfile.gettempdir())) / _LOCK_NAME
-    descriptor = _open(path)
+def machine_to_itself() -> Iterator[None]:
+    """Waits, with one log message, until no other measurement runs on this machine, of this user or another; the next
+    one waits until the block is left. Raises PerformanceError if the machine has no shared memory.
+
+    The lock is on the folder of the shared memory itself: everybody may open it, and nobody but root can put something
+    else in its place.
+    """
+    try:
+        folder = os.open(SHARED_MEMORY, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise PerformanceError(
+            f"{SHARED_MEMORY} can't be opened ({error.strerror}), through which measurements take turns: mount it there"
+        ) from error
     try:
         hold_lock(
-            descriptor,
-            lambda: logger.info("another measurement runs on this machine, waiting for it to end (lock %s)", path),
+            folder,
+            lambda: logger.info(
+                "another measurement runs on this machine%s, waiting for it to end (lock on %s)",
+                _said(lock_holder(folder)),
+                SHARED_MEMORY,
+            ),
         )
         yield
     finally:
-        os.close(descriptor)
+        os.close(folder)
 
 
-def _open(path: Path) -> int:
-    """Opens the lock file read-only, because it may belong to another user; this is enough for a lock."""
-    while True:
-        with contextlib.suppress(FileNotFoundError):
-            return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with contextlib.suppress(FileExistsError):
-            descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-            os.fchmod(descriptor, 0o644)  # independent of this user's umask: other users measure too
-            os.close(descriptor)
+def _said(holder: int | None) -> str:
+    if holder is None:
+        return ""
+    try:
+        return f" (process {holder} of user {Path(f'/proc/{holder}').stat().st_uid})"
+    except OSError:  # it has just ended
+        return ""
 
 
 @contextlib.contextmanager

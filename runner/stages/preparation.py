@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from deployment_toolkit.files.locks import hold_lock
+from deployment_toolkit.files.locks import hold_lock, open_lock_file
 from runner.command import Command, module_command
 from runner.config.parts import Checkpoint
 from runner.config.run import RunConfig
@@ -39,10 +40,11 @@ def preparation_lock(config: RunConfig) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             config.datasets_dir.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context((config.datasets_dir / ".preparation.lock").open("w"))
+            file = open_lock_file(config.datasets_dir / ".preparation.lock")
         except OSError as error:
             logger.info("%s can't be written (%s): what is there is used", config.datasets_dir, error.strerror)
         else:
+            stack.callback(os.close, file)
             hold_lock(file, lambda: logger.info("another run prepares %s: waiting for it", config.datasets_dir))
         yield
 

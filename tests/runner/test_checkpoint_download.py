@@ -34,6 +34,7 @@ from runner.config.run import load_config
 from runner.stages.network import Stage
 from runner.stages.preparation import preparation_stages
 from runner.workspace import create_workspace
+from tests.proxy_variables import dead_proxies, no_proxies
 from tests.runner.conftest import run_here, states
 
 STATE = b'model_checkpoint_path: "ckpt-1"\n'
@@ -93,8 +94,8 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """A web server with the archive of a checkpoint."""
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    """A web server with the archive of a checkpoint, on a host whose proxy is out of order."""
+    dead_proxies(monkeypatch)
     served = Site(_zip({f"model/checkpoint/{name}": content for name, content in FILES.items()}))
 
     class Handler(BaseHTTPRequestHandler):
@@ -143,6 +144,17 @@ def _leave_partial(path: Path, site: Site, content: bytes) -> None:
 
 def _contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_download_from_elsewhere_asks_the_proxy(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    no_proxies(monkeypatch)
+    with pytest.raises(DataError, match="elsewhere"):
+        download(
+            "http://elsewhere.invalid/a", tmp_path / "a", sha256=hashlib.sha256(site.content).hexdigest(), pause_s=0
+        )
+    monkeypatch.setenv("http_proxy", site.url.removesuffix("/checkpoint.zip"))
+    download("http://elsewhere.invalid/a", tmp_path / "a", sha256=hashlib.sha256(site.content).hexdigest())
+    assert (tmp_path / "a").read_bytes() == site.content
 
 
 def test_checkpoint_download_continues_after_broken_connections(site: Site, tmp_path: Path) -> None:

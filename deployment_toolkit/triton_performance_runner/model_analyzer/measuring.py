@@ -32,6 +32,7 @@ from deployment_toolkit.process import Child, child, environment, last_lines
 from deployment_toolkit.results.performance import PerformanceRow
 from deployment_toolkit.server_access.key import ServerKey
 from deployment_toolkit.server_access.key_files import kept_key
+from deployment_toolkit.server_access.past_proxies import past_proxies
 from deployment_toolkit.server_access.ports import choose_free, port_options
 from deployment_toolkit.server_access.url import Scheme, ServerUrl
 from deployment_toolkit.triton_performance_runner.model_analyzer import children
@@ -93,7 +94,7 @@ class ModelAnalyzer:
             argv: list[str | Path] = [PYTHON, "-I", _START, "profile", "-f", config]
             out, err = self._folder / "model_analyzer.out", self._folder / "model_analyzer.err"
             try:
-                env = {**self._env, GPUS: ""}  # it would look for DCGM, for figures that no column has
+                env = {**past_proxies(self._env), GPUS: ""}  # it would look for DCGM, for figures that no column has
                 env[_HEADERS] = json.dumps({scheme.value: key.headers(scheme) for scheme in Scheme})
                 with child(argv, env=env, stdout=out, stderr=err) as process, _nothing_left_of(process):
                     for point in points:

@@ -140,3 +140,20 @@ def test_earlier_folder_is_still_there_if_the_new_one_cannot_take_its_place(
         names.path("partial").mkdir()
         scratch.put_in_place(names)
     assert [path.name for path in sorted(tmp_path.rglob("*"))] == ["model", "earlier"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
+def test_names_that_another_user_has_put_there_are_left_alone(tmp_path: Path) -> None:
+    """Else root would move the other user's file where the lock says, or wait for the other end of a pipe."""
+    shared, victim = tmp_path / "shared", tmp_path / "victim"
+    shared.mkdir()
+    stem = f".x.{scratch._kernel()}-1-1"
+    for kind, text in (("lock", f"../{victim.name}\0"), ("partial", "planted"), ("replaced", "")):
+        path = shared / f"{stem}.{kind}"
+        path.write_text(text)
+        path.chmod(0o666)
+        os.chown(path, 65534, 65534)
+    os.mkfifo(shared / f".y.{scratch._kernel()}-1-2.lock")
+    write_text(shared / "result", "ours")
+    assert (shared / "result").read_text() == "ours"
+    assert not victim.exists() and (shared / f"{stem}.partial").exists()

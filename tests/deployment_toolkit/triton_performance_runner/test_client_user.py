@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import stat
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -21,11 +20,7 @@ from deployment_toolkit.machine import SHARED_MEMORY
 from deployment_toolkit.process import Child, child, run
 from deployment_toolkit.results.performance import read_performance
 from deployment_toolkit.triton_performance_runner.options import MeasurementMode, PerformanceOptions
-from deployment_toolkit.triton_performance_runner.shared_memory import (
-    machine_to_itself,
-    region_pattern,
-    region_remedy,
-)
+from deployment_toolkit.triton_performance_runner.shared_memory import region_pattern, region_remedy
 from deployment_toolkit.triton_performance_runner.sweep import measure
 from deployment_toolkit.triton_server.docker import docker_server, server_user
 from deployment_toolkit.triton_server.remote import TritonServer
@@ -180,13 +175,3 @@ def test_shared_memory_left_by_another_user_is_named() -> None:
     finally:
         left.unlink()
     assert region_remedy("the model has no such input", names, me + 1) is None
-
-
-def test_lock_file_is_readable_by_other_users(tmp_path: Path) -> None:
-    mask = os.umask(0o077)
-    try:
-        with machine_to_itself(tmp_path):
-            (lock,) = tmp_path.iterdir()
-            assert stat.filemode(lock.stat().st_mode) == "-rw-r--r--"
-    finally:
-        os.umask(mask)
