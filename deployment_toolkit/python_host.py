@@ -10,7 +10,7 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from deployment_toolkit.errors import DeploymentError, DeviceError, InputError, 
 from deployment_toolkit.library.base import FrameworkSession
 from deployment_toolkit.library.registry import loader
 from deployment_toolkit.python_backend import tensors
+from deployment_toolkit.python_backend.request_check import RequestCheck
 from deployment_toolkit.rows.batches import join
 from deployment_toolkit.rows.request_sizes import load_sizes
 from deployment_toolkit.rows.size_check import GPU_TOLERANCE, TOLERANCES, SizeComparison
@@ -52,6 +53,7 @@ class TritonPythonModel:
         instances = sum(group["count"] for group in config["instance_group"])
         threads = int(parameters.get(THREADS, max(1, len(os.sched_getaffinity(0)) // instances)))
         spec = ModelSpec.read(parameters[MODEL_SPEC], MODEL_SPEC)
+        self._check = RequestCheck(spec)
         self._valid = ValidValues(spec, finite=parameters.get(NON_FINITE) != ACCEPTED)
         try:
             tensors.prepare(spec)
@@ -73,18 +75,27 @@ class TritonPythonModel:
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Returns one response per request, in order. An error in one request is the answer to that request only."""
-        batches = [tensors.inputs(request) for request in requests]
-        refused: dict[int, Any] = {}
+        answers: dict[int, Any] = {}
+        batches: dict[int, Arrays] = {}
+        rows: list[int] = []
+        for index, request in enumerate(requests):
+            try:
+                x = tensors.inputs(request)
+                rows.append(self._check.rows(x, next(iter(batches.values()), None)))
+                batches[index] = x
+            except Exception as error:  # as an input in a GPU's memory
+                answers[index] = _failure(error)
         try:
-            x, rows = _join(batches)
-            if not self._valid.hold(x):
-                refused = _refuse(self._valid, batches)
-                x, rows = _join([batch for index, batch in enumerate(batches) if index not in refused])
+            x = join(list(batches.values()))
+            if x and not self._valid.hold(x):
+                answers |= _refuse(self._valid, batches)
+                rows = [count for index, count in zip(batches, rows, strict=True) if index not in answers]
+                x = join([batch for index, batch in batches.items() if index not in answers])
             answered = self._answer(x, rows)
         except Exception as error:  # any error of the runtime becomes the answer, and the server goes on
-            answered = [_failure(error) for _ in range(len(batches) - len(refused))]
+            answered = [_failure(error) for _ in range(len(requests) - len(answers))]
         remaining = iter(answered)
-        return [refused[index] if index in refused else next(remaining) for index in range(len(batches))]
+        return [answers[index] if index in answers else next(remaining) for index in range(len(requests))]
 
     def finalize(self) -> None:
         """Frees the model."""
@@ -144,24 +155,10 @@ def _compare_sizes(
     )
 
 
-def _join(batches: Sequence[Arrays]) -> tuple[Arrays, list[int]]:
-    """Joins the inputs of several requests into one batch; also returns the rows of each. A single request is not
-    copied."""
-    rows = [_rows(batch) for batch in batches]
-    return join(batches), rows
-
-
-def _rows(batch: Arrays) -> int:
-    sizes = {len(array) for array in batch.values()}
-    if len(sizes) != 1:
-        raise InputError(f"the inputs of a request have {sorted(sizes)} rows: they must agree")
-    return sizes.pop()
-
-
-def _refuse(valid: ValidValues, batches: Sequence[Arrays]) -> dict[int, Any]:
+def _refuse(valid: ValidValues, batches: Mapping[int, Arrays]) -> dict[int, Any]:
     """Answers for the requests with values that the model does not take, by position."""
     refused = {}
-    for index, batch in enumerate(batches):
+    for index, batch in batches.items():
         try:
             valid.require(batch)
         except InputError as error:

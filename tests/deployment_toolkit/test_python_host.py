@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from deployment_toolkit.library.registry import loader
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
 from tests.asking import ask, executions
+from tests.raw_request import MANY, answer_of
 
 Write = Callable[..., Path]
 JOINED_ROWS = 8
@@ -24,11 +26,11 @@ JOINED_ROWS = 8
 
 @pytest.fixture(scope="module")
 def server(tiny_onnx: Write, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
-    """Server with five models: ``joined`` collects 8 rows before it runs; ``pair`` has two instances, and accepts
+    """Server with six models: ``joined`` collects 8 rows before it runs; ``pair`` has two instances, and accepts
     numbers that are not finite; ``silent`` does not say how many items it has; ``lying`` says more than it has;
-    ``broken`` is no ONNX file."""
+    ``broken`` is no ONNX file; ``alone`` is not batched."""
     folder = tmp_path_factory.mktemp("host")
-    sources = {name: tiny_onnx(folder / f"{name}.onnx") for name in ("joined", "pair", "silent", "broken")}
+    sources = {name: tiny_onnx(folder / f"{name}.onnx") for name in ("joined", "pair", "silent", "broken", "alone")}
     sources["lying"] = tiny_onnx(folder / "lying.onnx", declared_items=20)
     repository = folder / "repository"
     collecting = {"preferred_batch_sizes": (JOINED_ROWS,), "max_queue_delay_us": 20_000_000}
@@ -42,16 +44,18 @@ def server(tiny_onnx: Write, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             "backend_parameters": {"non_finite": "accepted"},
         },
         "broken": {"max_batch_size": 1},
+        "alone": {"batching": Batching.DISABLED},
     }
     for name, source in sources.items():
         spec = loader(Format.ONNX)().read_spec(source)
         if name == "silent":
             spec = ModelSpec(tuple(replace(tensor, value_range=None) for tensor in spec.inputs), spec.outputs)
-        deployment = Deployment(name, spec, Format.ONNX, host=Host.PYTHON, batching=Batching.DYNAMIC, **options[name])
+        batching = {"batching": Batching.DYNAMIC} | options[name]
+        deployment = Deployment(name, spec, Format.ONNX, host=Host.PYTHON, **batching)
         add_model(repository, deployment, source)
     (repository / "broken" / "1" / "model.onnx").write_bytes(b"this is no ONNX")
     with local_server(repository, log_path=folder / "server.log") as running:
-        for name in ("joined", "pair", "silent"):
+        for name in ("joined", "pair", "silent", "alone"):
             running.load_model(name, timeout_s=60)
         yield running
 
@@ -81,6 +85,34 @@ def test_bad_id_fails_its_request_and_not_the_rest_of_the_batch(server: TritonSe
         np.testing.assert_allclose(answers[index]["score"], score(batches[index]), rtol=1e-6)  # type: ignore[index]
     assert "input item holds id 10, outside 0 .. 9 (cardinality 10)" in str(answers[1])
     assert "input tags holds id -2, outside -1 .. 4 (cardinality 5)" in str(answers[3])
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+@pytest.mark.parametrize("count", [MANY, MANY + 1])
+def test_impossible_number_of_rows_fails_its_request_and_not_the_rest_of_the_batch(
+    server: TritonServer, scheme: str, count: int
+) -> None:
+    batches = [rows(1, seed) for seed in range(JOINED_ROWS)]
+    with ThreadPoolExecutor(1) as pool:
+        bad = pool.submit(answer_of, server, "joined", rows(1), count, scheme)
+        if count == MANY + 1:  # which a server that lets it pass counts as one row
+            wait([bad], timeout=0.5)
+        answers = ask(server, "joined", batches)
+        assert "impossible shape" in bad.result()
+    for x, answer in zip(batches, answers, strict=True):
+        np.testing.assert_allclose(answer["score"], score(x), rtol=1e-6)  # type: ignore[index]
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+def test_impossible_number_of_rows_does_not_end_a_model_without_batching(server: TritonServer, scheme: str) -> None:
+    for count in (MANY, MANY + 1):
+        assert "impossible shape" in answer_of(server, "alone", rows(1), count, scheme)
+    (answer,) = ask(server, "alone", [rows(3)])
+    np.testing.assert_allclose(answer["score"], score(rows(3)), rtol=1e-6)  # type: ignore[index]
+    x = rows(3)
+    x["item"] = x["item"][:2]
+    (answer,) = ask(server, "alone", [x])
+    assert "the inputs of a request have [2, 3] rows: they must agree" in str(answer)
 
 
 def test_batch_of_only_bad_ids_is_answered(server: TritonServer) -> None:
