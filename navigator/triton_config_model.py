@@ -24,6 +24,7 @@ from deployment_toolkit.triton_inference_runner.base import NO_PROCESS
 from deployment_toolkit.triton_server.model_processes import load_anew
 from navigator.deployments import MADE, Choice, ConfigOptions, Sources, find_choices
 from navigator.options import ContainerOptions, WorkspaceOptions, given, tell_unused
+from navigator.queue_options import QueueOptions, WarmupOptions
 from navigator.results_keys import deployment_keys
 
 logger = logging.getLogger("model-navigator")
@@ -45,7 +46,8 @@ RESULTS_FILE = "triton_config_model_results.yaml"
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds this command's own options."""
     add_dataclass(parser, RepositoryOptions)
-    add_dataclass(parser, ConfigOptions)
+    for group in (ConfigOptions, QueueOptions, WarmupOptions):
+        add_dataclass(parser, group)
 
 
 def run(args: argparse.Namespace) -> int:

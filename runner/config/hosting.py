@@ -46,6 +46,10 @@ def hosting_problems(mode: TritonLaunchMode, parameters: Parameters, batching: B
         for key in ("preferred_batch_sizes", "max_queue_delay_us"):
             if getattr(parameters, key):
                 yield f"{key} is for batching dynamic, not {batching}: leave one of them out"
+        if parameters.queue.is_set:
+            yield f"a queue with limits or priorities is for batching dynamic, not {batching}: leave one of them out"
+        if batching is Batching.DISABLED and max(parameters.warmup_batch_sizes or [1]) > 1:
+            yield "warmup_batch_sizes above 1 are for a server that batches, not for batching disabled: leave them out"
     if parameters.host is not None and takes_threads(host):
         yield from _refusal(Host(host), parameters, batching)
 
