@@ -16,7 +16,7 @@ from deployment_toolkit.core import (
     Precision,
     TensorSpec,
 )
-from deployment_toolkit.deploying.queue_policy import NO_LIMIT, QueuePolicy
+from deployment_toolkit.deploying.queue_policy import NO_DELAY, NO_LIMIT, QueuePolicy
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.library.openvino.arithmetic import HINTS
 from deployment_toolkit.library.registry import INSTEAD
@@ -241,6 +241,8 @@ class Deployment:
             yield f"max batch size {self.max_batch_size}: use 1 or more, or batching disabled"
         if self.queue.is_set and self.batching is not Batching.DYNAMIC:
             yield f"a queue with limits or priorities needs batching dynamic, not {self.batching}"
+        if self.queue.is_set and self.max_queue_delay_us:
+            yield f"max queue delay {self.max_queue_delay_us} us: {NO_DELAY}"
         largest = 1 if self.batching is Batching.DISABLED else self.max_batch_size
         for size in self.warmup_batch_sizes:
             if not 1 <= size <= largest:

@@ -1,7 +1,9 @@
 """Limits of the queue in front of a model with dynamic batching, so that an overloaded server refuses what it would
 answer too late.
 
-Source of the fields: Triton's ``ModelDynamicBatching`` and ``ModelQueuePolicy`` (``model_config.proto``).
+Source of the fields: Triton's ``ModelDynamicBatching`` and ``ModelQueuePolicy`` (``model_config.proto``). A queue with
+limits or priorities has two faults in Triton 2.51 (docs/overload.md): with one instance, the server may notice a
+request up to half a second late; with a queue delay, it becomes slower and slower until the model is loaded again.
 """
 
 from __future__ import annotations
@@ -15,9 +17,15 @@ from deployment_toolkit.core import Mnemonic
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.options.located_yaml import MOST
 
-WAITING_SHARE = 0.5  # of a latency budget: the other half is for batches that run before the request's, and for its own
-BATCHES_AFTER_QUEUE = 3  # at most: two batches that the server has formed ahead of a request's, and the request's own
+WAITING_SHARE = (
+    0.5  # of a latency budget: the other half is for the batch of the request, and for what comes before and after it
+)
+INSTANCES = 2  # at least, of a model whose queue has limits
 US_PER_MS = 1000
+NO_DELAY = (
+    "with a queue that has limits or priorities use 0: else Triton gets slower until the model is loaded again (issue "
+    "8870 of its server)"
+)
 
 
 class TimeoutAction(Mnemonic):
