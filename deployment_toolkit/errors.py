@@ -12,6 +12,7 @@ DeploymentError               one line: the problem, its place, the remedy; exit
   ServerError                 a server can't be started or reached, or lacks a model
     BackendError              the server has no backend for a model's format
     InferenceError            the server answered a request with an error
+      RefusedError            it refused the request, because too many wait for an answer
   PerformanceError            a measurement could not be made
   BuildError                  code can't be compiled here
   ContainerError              a container engine or an image is missing, or a container can't be started
@@ -68,6 +69,10 @@ class BackendError(ServerError):
 
 class InferenceError(ServerError):
     """The server answered a request with an error."""
+
+
+class RefusedError(InferenceError):
+    """The server refused a request: too many wait for an answer, or this one has waited for the longest time."""
 
 
 class PerformanceError(DeploymentError):

@@ -40,6 +40,7 @@ from deployment_toolkit.triton_server.config_keys import INFERENCE_PRECISION
 from navigator.attempts import ConversionStep
 from navigator.conversions import Conversions, Made
 from navigator.options import ModelOptions, TensorRTOptions, given, tell_unused
+from navigator.queue_options import QueueOptions, WarmupOptions
 from navigator.reuse import Ledger
 from navigator.signature import read_spec
 from navigator.values import key_value, last_by_key
@@ -143,7 +144,10 @@ def find_choices(args: argparse.Namespace, *, with_others: bool) -> list[Choice]
     Raises UsageError or ModelError if the options give no valid deployment.
     """
     model, config = from_args(ModelOptions, args), from_args(ConfigOptions, args).with_last_values()
-    tensorrt = from_args(TensorRTOptions, args)
+    tensorrt, queue = from_args(TensorRTOptions, args), from_args(QueueOptions, args).policy
+    largest = 0 if config.batching is Batching.DISABLED else config.max_batch_size
+    preferred = config.preferred_batch_sizes if config.batching is Batching.DYNAMIC else []
+    warmup = from_args(WarmupOptions, args).sizes(largest, preferred)
     model_format = model.find_format()
     own = _find_spec(model, model_format)
     spec = _packed(own, model_format) if config.packed_inputs else own
@@ -152,6 +156,7 @@ def find_choices(args: argparse.Namespace, *, with_others: bool) -> list[Choice]
     def choice(host: Host, config: ConfigOptions, dropped: Sequence[str] = ()) -> Choice:
         config, served = _for_cpp(config, model, model_format) if host is Host.CPP else (config, model_format)
         deployment = _deployment(model, served, spec, config, tensorrt, host)
+        deployment = dataclasses.replace(deployment, queue=queue, warmup_batch_sizes=warmup)
         second = None
         if config.separate_inputs_name is not None:
             if spec == own or host is not Host.CPP:

@@ -16,6 +16,11 @@ from deployment_toolkit.options.mapping import to_plain
 from navigator.attempts import Attempt
 from navigator.values import GivenTensor, Named
 
+_QUEUE = (
+    *("latency_budget_ms", "max_queue_size", "queue_timeout_us", "queue_timeout_action"),
+    *("priority_levels", "default_priority_level"),
+)
+
 
 def attempt_keys(args: argparse.Namespace, source: Format, attempt: Attempt) -> dict[str, Any]:
     """What an attempt of ``convert`` was to do: its source, conversion, comparison and shapes."""
@@ -82,6 +87,8 @@ def deployment_keys(args: argparse.Namespace) -> dict[str, Any]:
             "batching_config": batching,
             "dynamic_batching_config": dynamic,
             "scheduler_config": {"max_batch_size": args.max_batch_size, **dynamic},
+            "queue_config": {name: getattr(args, name) for name in _QUEUE},
+            "warmup_config": {"warmup_batch_sizes": args.warmup_batch_sizes or None},
             "instances_config": {"engine_count_per_device": dict(args.engine_count_per_device)},
             "backend_parameters_config": {"triton_backend_parameters": dict(args.triton_backend_parameters)},
             "model_dir_in_model_store": None,

@@ -16,6 +16,7 @@ from deployment_toolkit.core import Format
 from deployment_toolkit.deploying.deployment import Deployment
 from deployment_toolkit.deploying.loading import is_running, load_and_check
 from deployment_toolkit.deploying.model_repository import RepositoryOptions, add_model
+from deployment_toolkit.deploying.queue_policy import INSTANCES
 from deployment_toolkit.errors import BackendError, DeploymentError, InferenceError
 from deployment_toolkit.files.atomic import remove, require_writable, write_text
 from deployment_toolkit.options.params import add_dataclass, from_args
@@ -24,6 +25,7 @@ from deployment_toolkit.triton_inference_runner.base import NO_PROCESS
 from deployment_toolkit.triton_server.model_processes import load_anew
 from navigator.deployments import MADE, Choice, ConfigOptions, Sources, find_choices
 from navigator.options import ContainerOptions, WorkspaceOptions, given, tell_unused
+from navigator.queue_options import QueueOptions, WarmupOptions
 from navigator.results_keys import deployment_keys
 
 logger = logging.getLogger("model-navigator")
@@ -45,7 +47,8 @@ RESULTS_FILE = "triton_config_model_results.yaml"
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds this command's own options."""
     add_dataclass(parser, RepositoryOptions)
-    add_dataclass(parser, ConfigOptions)
+    for group in (ConfigOptions, QueueOptions, WarmupOptions):
+        add_dataclass(parser, group)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -66,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
     result |= deployment_keys(args)
     try:
         choices = find_choices(args, with_others=target.load_model)
+        _tell_queue(choices[0].deployment)
         _require_servable(args.model_path, choices[0].source_format, containers)
         sources = Sources(args.model_path, workspace.workspace_path)
         _deploy(choices, target, sources, result, started_anew=workspace.override_workspace)
@@ -74,6 +78,18 @@ def run(args: argparse.Namespace) -> int:
         raise
     _record(results_path, result, "succeeded", "loaded and answering" if target.load_model else "configured", started)
     return 0
+
+
+def _tell_queue(deployment: Deployment) -> None:
+    if not deployment.queue.is_set:
+        return
+    logger.info("queue of model %s: %s", deployment.name, deployment.queue)
+    if sum(deployment.engine_count_per_device.values()) < INSTANCES:
+        logger.warning(
+            "a queue with limits or priorities before one instance: Triton may notice a request up to half a second "
+            "late; --engine-count-per-device cpu=%d helps",
+            INSTANCES,
+        )
 
 
 def _require_servable(source: Path, model_format: Format, containers: ContainerOptions) -> None:

@@ -16,6 +16,7 @@ from deployment_toolkit.core import (
     Precision,
     TensorSpec,
 )
+from deployment_toolkit.deploying.queue_policy import NO_DELAY, NO_LIMIT, QueuePolicy
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.library.openvino.arithmetic import HINTS
 from deployment_toolkit.library.registry import INSTEAD
@@ -111,8 +112,9 @@ class Deployment:
     ``packed_inputs`` are the inputs of a packed model whose requests bring a tensor for each column: the C++ host packs
     them.
 
-    ``precision`` applies to the TensorRT accelerator. Preferred sizes and delay apply to dynamic batching only. Raises
-    UsageError if the settings contradict each other.
+    ``precision`` applies to the TensorRT accelerator. Preferred sizes and delay apply to dynamic batching only. A
+    ``queue`` with limits needs dynamic batching. Batches of ``warmup_batch_sizes`` are computed when the model is
+    loaded. Raises UsageError if the settings contradict each other.
     """
 
     name: str
@@ -124,6 +126,8 @@ class Deployment:
     max_batch_size: int = 1
     preferred_batch_sizes: tuple[int, ...] = ()
     max_queue_delay_us: int = 0
+    queue: QueuePolicy = NO_LIMIT
+    warmup_batch_sizes: tuple[int, ...] = ()
     engine_count_per_device: Mapping[DeviceKind, int] = field(default_factory=dict)
     backend_accelerator: Accelerator = Accelerator.NONE
     packed_inputs: tuple[TensorSpec, ...] = ()
@@ -235,6 +239,14 @@ class Deployment:
     def _batching_problems(self) -> Iterator[str]:
         if self.batching is not Batching.DISABLED and self.max_batch_size < 1:
             yield f"max batch size {self.max_batch_size}: use 1 or more, or batching disabled"
+        if self.queue.is_set and self.batching is not Batching.DYNAMIC:
+            yield f"a queue with limits or priorities needs batching dynamic, not {self.batching}"
+        if self.queue.is_set and self.max_queue_delay_us:
+            yield f"max queue delay {self.max_queue_delay_us} us: {NO_DELAY}"
+        largest = 1 if self.batching is Batching.DISABLED else self.max_batch_size
+        for size in self.warmup_batch_sizes:
+            if not 1 <= size <= largest:
+                yield f"warmup batch size {size} is outside 1 .. {largest}, what the model takes"
         if self.batching is Batching.DYNAMIC:
             for size in self.preferred_batch_sizes:
                 if not 1 <= size <= self.max_batch_size:

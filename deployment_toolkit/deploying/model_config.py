@@ -16,6 +16,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from deployment_toolkit.core import Accelerator, Batching, DeviceKind, Format, Host, ModelSpec, TensorSpec
 from deployment_toolkit.cpp_host.library import BACKEND
 from deployment_toolkit.deploying.deployment import CPP_PRECISIONS, DTYPES, Deployment
+from deployment_toolkit.deploying.warmup import write_warmup
 from deployment_toolkit.errors import ModelError
 from deployment_toolkit.triton_server.config_keys import (
     INFERENCE_PRECISION,
@@ -46,6 +47,8 @@ def config_text(deployment: Deployment) -> str:
         sizes = sorted(set(deployment.preferred_batch_sizes)) or [deployment.max_batch_size]
         config.dynamic_batching.preferred_batch_size.extend(sizes)
         config.dynamic_batching.max_queue_delay_microseconds = deployment.max_queue_delay_us
+        deployment.queue.write(config.dynamic_batching)
+    write_warmup(config, deployment.spec, DTYPES, deployment.warmup_batch_sizes)
     for device, count in deployment.engine_count_per_device.items():
         config.instance_group.add(count=count, kind=_KINDS[device])
     if not deployment.engine_count_per_device:
@@ -115,6 +118,8 @@ def _comparable(config: Any) -> dict[str, Any]:
         "max_batch_size": config.max_batch_size,
         "scheduler": config.WhichOneof("scheduling_choice") or "none",
         "dynamic_batching": (sorted(dynamic.preferred_batch_size), dynamic.max_queue_delay_microseconds),
+        "queue": _queue(dynamic),
+        "warmup": [json_format.MessageToDict(warmup) for warmup in config.model_warmup],
         "inputs": {tensor.name: (tensor.data_type, list(tensor.dims)) for tensor in config.input},
         "outputs": {tensor.name: (tensor.data_type, list(tensor.dims)) for tensor in config.output},
         "instances": sorted((group.count, group.kind) for group in config.instance_group),
@@ -126,6 +131,12 @@ def _comparable(config: Any) -> dict[str, Any]:
         "ensemble": json_format.MessageToDict(config.ensemble_scheduling),
         "parameters": {key: value.string_value for key, value in config.parameters.items()},
     }
+
+
+def _queue(dynamic: Any) -> tuple[int, ...]:
+    policy, levels = dynamic.default_queue_policy, dynamic.priority_levels
+    limits = policy.max_queue_size, policy.default_timeout_microseconds, policy.timeout_action
+    return (*limits, levels, dynamic.default_priority_level if levels else 0)
 
 
 def _dims(tensor: TensorSpec, batched: bool) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from deployment_toolkit.core import Format, Host, LoadMethod, ModelSpec
 from deployment_toolkit.deploying.deployment import Deployment
 from deployment_toolkit.deploying.model_config import HOST_FILE, config_text, host_source, parse_config
+from deployment_toolkit.deploying.warmup import FOLDER, row_files
 from deployment_toolkit.errors import ModelError
 from deployment_toolkit.files.atomic import replace_when_complete, require_free_space, size_bytes, write_text
 from deployment_toolkit.files.fingerprint import same_content
@@ -39,6 +40,7 @@ class Package:
     files: Mapping[str, Path] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
     links: bool = False  # hard links instead of copies
+    warmup: Mapping[str, bytes] = field(default_factory=dict)  # files in the model's folder for it
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ def add_model(repository: Path, deployment: Deployment, source: Path, *, links: 
     files = _model_files(deployment, source)
     texts = {HOST_FILE: host_source()} if deployment.host is Host.PYTHON else {}
     config = config_text(deployment)
-    package = Package(deployment.name, deployment.version, deployment.spec, config, files, texts, links)
+    warmup = row_files(deployment.spec) if deployment.warmup_batch_sizes else {}
+    package = Package(deployment.name, deployment.version, deployment.spec, config, files, texts, links, warmup)
     return add_package(repository, package)
 
 
@@ -94,6 +97,7 @@ def add_package(repository: Path, package: Package) -> Placed:
             _copy_version(version_folder, package)
         else:
             _write_texts(version_folder, package)
+        _write_warmup(folder / FOLDER, package)
         configured = _read(folder / "config.pbtxt") != package.config
         if configured:
             write_text(folder / "config.pbtxt", package.config)
@@ -120,6 +124,14 @@ def _write_texts(version_folder: Path, package: Package) -> None:
             write_text(version_folder / name, text)
     if HOST_FILE not in package.texts:
         (version_folder / HOST_FILE).unlink(missing_ok=True)  # from an earlier configuration with the Python host
+
+
+def _write_warmup(folder: Path, package: Package) -> None:
+    for name, content in package.warmup.items():
+        path = folder / name
+        if not path.is_file() or path.read_bytes() != content:
+            with replace_when_complete(path) as beside:
+                beside.write_bytes(content)
 
 
 def _copy_version(version_folder: Path, package: Package) -> None:

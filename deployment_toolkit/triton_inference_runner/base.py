@@ -6,13 +6,14 @@ import dataclasses
 import importlib
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from deployment_toolkit.core import Arrays, Batch, ModelSpec, Prediction
-from deployment_toolkit.errors import InferenceError, InputError, UsageError
+from deployment_toolkit.errors import InferenceError, InputError, RefusedError, UsageError
 from deployment_toolkit.packing import pack
 from deployment_toolkit.server_access.url import Scheme, ServerUrl
+from deployment_toolkit.triton_inference_runner.refusal import Patience, RequestWindow
 from deployment_toolkit.triton_inference_runner.sized_requests import sized_requests
 from deployment_toolkit.triton_server.remote import TritonServer
 
@@ -31,7 +32,12 @@ class Response(Protocol):
     """Response to a request that may still be pending."""
 
     def result(self, timeout_s: float) -> Arrays:
-        """Outputs by name. Raises InferenceError with the server's message, TimeoutError after ``timeout_s``."""
+        """Outputs by name. Raises InferenceError with the server's message, of a refusal RefusedError;
+        TimeoutError after ``timeout_s``."""
+        ...
+
+    def when_done(self, call: Callable[[], None]) -> None:
+        """Calls once there is an answer or an error."""
         ...
 
     def abandon(self) -> None:
@@ -46,7 +52,21 @@ class Transport(Protocol):
         """Sends a request of at least one row without waiting for its answer."""
         ...
 
+    def pause(self, seconds: float) -> None:
+        """Waits while requests in flight go on."""
+        ...
+
     def close(self) -> None: ...
+
+
+@dataclasses.dataclass
+class _Request:
+    """A request in flight, the position of its batch, and the cuts of the window when it was sent."""
+
+    number: int
+    batch: Batch
+    response: Response
+    cuts: int
 
 
 class TritonSession:
@@ -65,7 +85,7 @@ class TritonSession:
         self._transport = transport
         self._spec = spec
         self._max_batch_size = max_batch_size
-        self._window = window
+        self._window = RequestWindow(window)
         self._response_wait_time_s = response_wait_time_s
         self._request_rows = request_rows
         # The server checks its value ranges; a check of every id here would double the work.
@@ -82,26 +102,28 @@ class TritonSession:
     def predict(self, batches: Iterable[Batch]) -> Iterator[Prediction]:
         """Yields predictions in the order of the batches; at most a window of them is in memory and in flight. First,
         rows are cut into a request of each of ``request_rows``, each sent after the answer to the one before. Batches
-        have the inputs of the original signature; for a model with packed inputs they are packed as they are sent.
+        have the inputs of the original signature; for a model with packed inputs they are packed as they are sent. A
+        request that an overloaded server refuses is sent again, and fewer are in flight for a while.
 
         Raises InputError for a batch that does not fit the signature or is larger than the model takes, and
         InferenceError if the server answers a batch with an error, with other outputs than the signature's or not
-        within the response wait time. The predictions of the requests before it are yielded first.
+        within the response wait time, RefusedError if it refuses it for that long. The predictions of the requests
+        before it are yielded first.
         """
-        under_way: deque[tuple[int, Batch, Response]] = deque()
+        under_way: deque[_Request] = deque()
         try:
             requests = sized_requests(self._checked(batches), self._request_rows)
             for number, (batch, alone) in enumerate(requests, start=1):
-                under_way.append((number, batch, self._transport.send(pack(batch.x, self._spec))))
+                under_way.append(self._send(number, batch))
                 # A request that is alone in flight can't be joined with others, so it runs in its own size.
-                yield from self._answers(under_way, leave=0 if alone else self._window - 1)
+                yield from self._answers(under_way, leave=0 if alone else self._window.size - 1)
             yield from self._answers(under_way, leave=0)
         except InputError:
             yield from self._answers(under_way, leave=0)
             raise
         finally:
-            for _, _, response in under_way:
-                response.abandon()
+            for request in under_way:
+                request.response.abandon()
 
     def __enter__(self) -> TritonSession:
         return self
@@ -109,25 +131,45 @@ class TritonSession:
     def __exit__(self, *exc_info: object) -> None:
         self._transport.close()
 
-    def _answers(self, under_way: deque[tuple[int, Batch, Response]], *, leave: int) -> Iterator[Prediction]:
+    def _send(self, number: int, batch: Batch) -> _Request:
+        return _Request(number, batch, self._transport.send(pack(batch.x, self._spec)), self._window.cuts)
+
+    def _answers(self, under_way: deque[_Request], *, leave: int) -> Iterator[Prediction]:
         """Yields the predictions of the oldest requests until only ``leave`` are in flight."""
         while len(under_way) > leave:
-            number, batch, response = under_way.popleft()
+            request = under_way.popleft()
+            number, batch = request.number, request.batch
             try:
-                y_pred = response.result(self._response_wait_time_s)
+                y_pred = self._answer(request)
             except InferenceError as error:
                 message = " ".join(str(error).split())
                 if NO_PROCESS in message:
                     message = f"{message.removesuffix('.')}: {_LOAD_AGAIN}"
-                raise InferenceError(f"batch {number} of {len(batch)} rows: {message}") from error
+                raise type(error)(f"batch {number} of {len(batch)} rows: {message}") from error
             except TimeoutError as error:
-                response.abandon()
                 raise InferenceError(
                     f"batch {number} of {len(batch)} rows was not answered within {self._response_wait_time_s:g} s: "
                     "allow more with --response-wait-time or send smaller batches"
                 ) from error
             self._check_outputs(number, batch, y_pred)
             yield Prediction(batch, y_pred)
+
+    def _answer(self, request: _Request) -> Arrays:
+        """Outputs by name; a refused request is sent again until it is answered or its time is over."""
+        patience = Patience(self._response_wait_time_s)
+        while True:
+            try:
+                y_pred = request.response.result(patience.left_s)
+            except RefusedError as error:
+                self._window.refused(request.cuts)
+                self._transport.pause(patience.next_pause(error))
+                request = self._send(request.number, request.batch)
+            except TimeoutError:
+                request.response.abandon()
+                raise
+            else:
+                self._window.answered()
+                return y_pred
 
     def _checked(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         for number, batch in enumerate(batches, start=1):

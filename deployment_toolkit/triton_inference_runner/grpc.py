@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
+import time
+from collections.abc import Callable
 from typing import Any
 
 import tritonclient.grpc as client
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from deployment_toolkit.core import Arrays
-from deployment_toolkit.errors import InferenceError
+from deployment_toolkit.errors import InferenceError, RefusedError
 from deployment_toolkit.server_access.url import ServerUrl
+from deployment_toolkit.triton_inference_runner.refusal import is_refusal
 from deployment_toolkit.triton_server.admin import grpc_channel_options
 
 # Triton 2.51 may crash if a request is cancelled just as it is answered (issues 7368 and 8034 of its server). Closing
@@ -40,6 +43,10 @@ class GrpcTransport:
         answer.add_done_callback(self._under_way.discard)
         return GrpcResponse(answer)
 
+    def pause(self, seconds: float) -> None:
+        """Waits while requests in flight go on."""
+        time.sleep(seconds)
+
     def close(self) -> None:
         """Closes the connection, after a short wait for answers in flight."""
         concurrent.futures.wait(list(self._under_way), _CLOSE_PATIENCE_S)
@@ -53,13 +60,20 @@ class GrpcResponse:
         self._answer = answer
 
     def result(self, timeout_s: float) -> Arrays:
-        """Outputs by name. Raises InferenceError with the server's message, TimeoutError after ``timeout_s``."""
+        """Outputs by name. Raises InferenceError with the server's message, of a refusal RefusedError;
+        TimeoutError after ``timeout_s``."""
         try:
             result = self._answer.result(timeout_s)
         except InferenceServerException as error:
+            if is_refusal(error.message()):
+                raise RefusedError(f"the server refused: {error.message()}") from error
             gone = error.status() == "StatusCode.UNAVAILABLE"
             raise InferenceError(f"the server {'is gone' if gone else 'answered'}: {error.message()}") from error
         return {output.name: result.as_numpy(output.name) for output in result.get_response().outputs}
+
+    def when_done(self, call: Callable[[], None]) -> None:
+        """Calls once there is an answer or an error, from another thread."""
+        self._answer.add_done_callback(lambda _: call())
 
     def abandon(self) -> None:
         """Drops the answer; the server still computes it."""

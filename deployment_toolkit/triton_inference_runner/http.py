@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http.client import HTTPException
 
 import gevent  # type: ignore[import-untyped]
@@ -9,8 +10,9 @@ import tritonclient.http as client
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from deployment_toolkit.core import Arrays
-from deployment_toolkit.errors import InferenceError
+from deployment_toolkit.errors import InferenceError, RefusedError
 from deployment_toolkit.server_access.url import ServerUrl
+from deployment_toolkit.triton_inference_runner.refusal import is_refusal
 
 _CONNECTION_TIMEOUT_S = 10.0
 
@@ -39,6 +41,10 @@ class HttpTransport:
         if not greenlet.ready():
             greenlet.kill()
             self._client = self._connect()
+
+    def pause(self, seconds: float) -> None:
+        """Waits while requests in flight go on."""
+        gevent.sleep(seconds)
 
     def close(self) -> None:
         """Closes the connections."""
@@ -72,16 +78,23 @@ class HttpResponse:
         self._greenlet = greenlet
 
     def result(self, timeout_s: float) -> Arrays:
-        """Outputs by name. Raises InferenceError with the server's message, TimeoutError after ``timeout_s``."""
+        """Outputs by name. Raises InferenceError with the server's message, of a refusal RefusedError;
+        TimeoutError after ``timeout_s``."""
         try:
             answer: Arrays | Exception = self._greenlet.get(timeout=timeout_s)
         except gevent.Timeout as error:
             raise TimeoutError from error
+        if isinstance(answer, InferenceServerException) and is_refusal(answer.message()):
+            raise RefusedError(f"the server refused: {answer.message()}") from answer
         if isinstance(answer, InferenceServerException):
             raise InferenceError(f"the server answered: {answer.message()}") from answer
         if isinstance(answer, Exception):
             raise InferenceError(f"the server is gone: {answer or type(answer).__name__}") from answer
         return answer
+
+    def when_done(self, call: Callable[[], None]) -> None:
+        """Calls once there is an answer or an error, while this thread waits in ``pause`` or for a result."""
+        self._greenlet.link(lambda _: call())
 
     def abandon(self) -> None:
         """Ends the request if it has no answer yet."""

@@ -18,7 +18,10 @@ from deployment_toolkit.server_access.key_files import find_key
 from deployment_toolkit.server_access.url import Scheme, ServerUrl
 
 _CONNECTION_TIMEOUT_S = 5.0
-_INT64_FIELDS = frozenset({"dims", "shape", "max_queue_delay_microseconds"})
+_INT64_FIELDS = frozenset(
+    {"dims", "shape", "max_queue_delay_microseconds", "default_timeout_microseconds"}
+    | {"priority_levels", "default_priority_level"}
+)
 _UNREACHABLE, _LATE = "StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED"
 
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from deployment_toolkit.core import Accelerator, DeviceKind, Format, Host, Mnemonic, Precision
+from deployment_toolkit.deploying.queue_policy import QueuePolicy, TimeoutAction
 from deployment_toolkit.errors import UsageError, require_at_least, require_within
 
 RELEASE = r"\d\d\.\d\d"  # of NVIDIA's containers: year and month
@@ -28,8 +29,9 @@ class Parameters:
 
     ``host`` is one of ``Host`` or ``auto``, by default whichever the launch mode's server has. ``threads`` are those of
     an instance in the Python host, of the whole model in the C++ host. Preferred sizes and delay are those of dynamic
-    batching; no preferred size is the largest batch. ``packed_inputs`` serves one tensor of all numbers and one of all
-    ids, in place of a tensor for each input.
+    batching; no preferred size is the largest batch. The queue's limits are those of ``QueuePolicy``;
+    ``warmup_batch_sizes`` are the batches computed when the model is loaded, None for the usual ones. ``packed_inputs``
+    serves one tensor of all numbers and one of all ids, in place of a tensor for each input.
     """
 
     export_format: Format
@@ -47,6 +49,13 @@ class Parameters:
     threads: int | None = None
     preferred_batch_sizes: list[int] | None = None
     max_queue_delay_us: int = 0
+    latency_budget_ms: float | None = None
+    max_queue_size: int = 0
+    queue_timeout_us: int | None = None
+    queue_timeout_action: TimeoutAction = TimeoutAction.REJECT
+    priority_levels: int = 0
+    default_priority_level: int = 0
+    warmup_batch_sizes: list[int] | None = None
     packed_inputs: bool = False
 
     def __post_init__(self) -> None:
@@ -64,6 +73,22 @@ class Parameters:
                 raise UsageError(f"preferred_batch_sizes: {size} is outside 1 .. {self.max_batch_size}, max_batch_size")
         if self.max_queue_delay_us < 0:
             raise UsageError(f"max_queue_delay_us can't be negative, it is {self.max_queue_delay_us}")
+        for size in self.warmup_batch_sizes or []:
+            if not 1 <= size <= self.max_batch_size:
+                raise UsageError(f"warmup_batch_sizes: {size} is outside 1 .. {self.max_batch_size}, max_batch_size")
+        _ = self.queue  # checks its limits
+
+    @property
+    def queue(self) -> QueuePolicy:
+        """Limits of the queue before the model. Raises UsageError if they make no sense."""
+        return QueuePolicy.of(
+            latency_budget_ms=self.latency_budget_ms,
+            timeout_us=self.queue_timeout_us,
+            max_queue_size=self.max_queue_size,
+            timeout_action=self.queue_timeout_action,
+            priority_levels=self.priority_levels,
+            default_priority_level=self.default_priority_level,
+        )
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from deployment_toolkit.core import REDUCED_PRECISIONS, Batching, DeviceKind, Format, Host, ModelSpec, Precision
 from deployment_toolkit.cpp_host.library import can_build
 from deployment_toolkit.deploying.deployment import CPP_PRECISIONS, Deployment
+from deployment_toolkit.deploying.queue_policy import NO_DELAY
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.hardware import missing_instructions
 from deployment_toolkit.library.registry import PACKERS
@@ -42,10 +43,16 @@ def hosting_problems(mode: TritonLaunchMode, parameters: Parameters, batching: B
         yield f"threads are told to a host of this project, not to {host}: add host: {hosts}, or leave them out"
     if parameters.packed_inputs and parameters.format not in PACKERS:
         yield f"packed_inputs: only {', '.join(PACKERS)} can be changed, not {parameters.format}: leave it out"
+    if parameters.queue.is_set and parameters.max_queue_delay_us:
+        yield f"max_queue_delay_us {parameters.max_queue_delay_us}: {NO_DELAY}"
     if batching is not Batching.DYNAMIC:
         for key in ("preferred_batch_sizes", "max_queue_delay_us"):
             if getattr(parameters, key):
                 yield f"{key} is for batching dynamic, not {batching}: leave one of them out"
+        if parameters.queue.is_set:
+            yield f"a queue with limits or priorities is for batching dynamic, not {batching}: leave one of them out"
+        if batching is Batching.DISABLED and max(parameters.warmup_batch_sizes or [1]) > 1:
+            yield "warmup_batch_sizes above 1 are for a server that batches, not for batching disabled: leave them out"
     if parameters.host is not None and takes_threads(host):
         yield from _refusal(Host(host), parameters, batching)
 

@@ -97,7 +97,8 @@ class Space:
             tuple(parameters.preferred_batch_sizes or [parameters.max_batch_size]),
             parameters.max_queue_delay_us,
         )
-        delays = tuple(sorted(set(search.max_queue_delays_us)))
+        # A queue with limits takes no delay.
+        delays = (0,) if parameters.queue.is_set else tuple(sorted(set(search.max_queue_delays_us)))
         return cls(start, tuple(_layouts(search, host, cores)), tuple(sorted(set(sizes))), delays)
 
     @property

@@ -10,6 +10,7 @@ from pathlib import Path
 from deployment_toolkit.core import EvaluationMode, Format, Precision
 from deployment_toolkit.triton_server.config_keys import THREADS
 from runner.command import Command, Shell, make_command, script
+from runner.config.experiment import Parameters
 from runner.config.hosting import host_of, is_reduced
 from runner.experiment import Experiment
 from runner.stages.client import (
@@ -23,6 +24,10 @@ from runner.stages.client import (
 )
 
 REFERENCE = "framework"
+_QUEUE_KEYS = (
+    *("latency_budget_ms", "max_queue_size", "queue_timeout_us", "queue_timeout_action"),
+    *("priority_levels", "default_priority_level"),
+)
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,7 @@ def deploy(experiment: Experiment) -> list[Command]:
     ]
     if parameters.max_queue_delay_us:
         argv += ["--max-queue-delay-us", parameters.max_queue_delay_us]
+    argv += _queue(parameters)
     if parameters.threads is not None:
         argv += ["--triton-backend-parameters", f"{THREADS}={parameters.threads}"]
     if parameters.tensorrt_capture_cuda_graph:
@@ -148,6 +154,18 @@ STAGES = (
     Stage("performance offline", in_order(performance_offline), needs_server=True, shares_memory=True),
     Stage("performance online", in_order(performance_online), needs_server=True),
 )
+
+
+def _queue(parameters: Parameters) -> list[object]:
+    """Options of the queue's limits and of the warm-up, as far as they are configured."""
+    plain = Parameters.__dataclass_fields__
+    argv: list[object] = []
+    for name in _QUEUE_KEYS:
+        if (value := getattr(parameters, name)) != plain[name].default:
+            argv += [f"--{name.replace('_', '-')}", value]
+    if parameters.warmup_batch_sizes is not None:
+        argv += ["--warmup-batch-sizes", *(parameters.warmup_batch_sizes or [0])]
+    return argv
 
 
 def _reduced_precision(experiment: Experiment) -> list[object]:
