@@ -12,6 +12,7 @@ from pathlib import Path
 from deployment_toolkit.errors import DeploymentError, ProcessError, host_problem
 from deployment_toolkit.process import Child, last_lines, run
 from deployment_toolkit.process_memory import tree_memory
+from deployment_toolkit.redaction import redacted
 from runner.command import Command
 from runner.console import Console
 from runner.records import StageRecord, StageState
@@ -62,12 +63,12 @@ class Executor:
             problem = host_problem(error)
             if problem is None:
                 record.message = f"{type(error).__name__}: {error}"
-                self._console.show(traceback.format_exc())
+                self._console.show(redacted(traceback.format_exc()))
             else:
                 record.message = f"{getattr(error, 'filename', None) or error}: {problem}"
             record.state = StageState.FAILED
         finally:
-            record.seconds = time.monotonic() - started
+            record.seconds, record.message = time.monotonic() - started, redacted(record.message)
             self._console.finished(record)
             self._changed()
 
@@ -89,7 +90,7 @@ class Executor:
                 record.peak_memory_bytes = max(record.peak_memory_bytes, held_bytes)
                 last_sample = time.monotonic()
 
-        run(command.argv, env=self._env, log_path=log, watch=watch, stop_signal=signal.SIGINT)
+        run(command.argv, env={**self._env, **command.private}, log_path=log, watch=watch, stop_signal=signal.SIGINT)
 
 
 class StageShell:

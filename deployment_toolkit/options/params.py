@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from deployment_toolkit.errors import DeploymentError, UsageError, host_problem
 from deployment_toolkit.interrupts import EXIT_CODE, answer_interrupts
 from deployment_toolkit.options.argument_types import argparse_type
 from deployment_toolkit.options.switch import Switch
+from deployment_toolkit.redaction import redacted
 from deployment_toolkit.tensorflow_import import prepare_tensorflow
 
 T = TypeVar("T")
@@ -122,12 +124,9 @@ def run_entry_point(main: Callable[[list[str]], int | None], argv: Sequence[str]
     left behind. A bug shows its traceback."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     verbose = "-v" in arguments or "--verbose" in arguments
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        datefmt="%H:%M:%S",
-        stream=sys.stderr,
-    )
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, stream=sys.stderr)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s %(message)s", "%H:%M:%S"))
     for noisy in ("matplotlib", "h5py", "numba", "fsspec", "asyncio", "absl", "PIL", "docker", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # its errors are raised too
@@ -135,12 +134,13 @@ def run_entry_point(main: Callable[[list[str]], int | None], argv: Sequence[str]
     answer_interrupts()
     prepare_tensorflow()
     sys.unraisablehook = _keep_interrupt
+    sys.excepthook = _show_bug
     # The import of a framework makes a million objects that stay; searching them for garbage takes a fifth of its time.
     gc.set_threshold(_GARBAGE_THRESHOLD)
     try:
         code = main(arguments)
     except DeploymentError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {redacted(' '.join(str(error).split()))}", file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -151,10 +151,22 @@ def run_entry_point(main: Callable[[list[str]], int | None], argv: Sequence[str]
             raise
         file = getattr(error, "filename", None)
         told = f"{error} ({problem})" if file is None else f"{file} can't be used: {problem}"
-        print(f"error: {' '.join(told.split())}", file=sys.stderr)
+        print(f"error: {redacted(' '.join(told.split()))}", file=sys.stderr)
         code = 1
     gc.freeze()  # the interpreter searches for garbage once more at its end, which takes as long
     sys.exit(code or 0)
+
+
+class _Formatter(logging.Formatter):
+    """Leaves the secrets of URLs out of every line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redacted(super().format(record))
+
+
+def _show_bug(kind: type[BaseException], error: BaseException, frames: Any) -> None:
+    """Python's traceback, without the secrets of URLs."""
+    print(redacted("".join(traceback.format_exception(kind, error, frames))), end="", file=sys.stderr)
 
 
 def _keep_interrupt(unraisable: Any) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 from deployment_toolkit.files.locks import hold_lock
+from deployment_toolkit.redaction import shown_url
 from runner.command import Command, module_command
 from runner.config.parts import Checkpoint
 from runner.config.run import RunConfig
@@ -17,6 +19,8 @@ from runner.networks.registry import network_of
 from runner.workspace import Workspace
 
 logger = logging.getLogger("runner")
+
+_URL_VARIABLE = "CHECKPOINT_URL"
 
 
 def preparation_stages(config: RunConfig, workspace: Workspace) -> list[PreparationStage]:
@@ -49,5 +53,9 @@ def preparation_lock(config: RunConfig) -> Iterator[None]:
 
 def _download(checkpoint: Checkpoint, folder: Path) -> Command:
     checksum: tuple[object, ...] = ("--sha256", checkpoint.sha256) if checkpoint.sha256 else ()
-    options = ("--url", checkpoint.url, "--checkpoint-dir", folder, *checksum)
-    return module_command(f"download_{checkpoint.name}", "runner.checkpoint_download", *options)
+    assert checkpoint.url is not None, "else it is trained"
+    secret = {} if shown_url(checkpoint.url) == checkpoint.url else {_URL_VARIABLE: checkpoint.url}
+    source = ("--url-env", _URL_VARIABLE) if secret else ("--url", checkpoint.url)
+    options = (*source, "--checkpoint-dir", folder, *checksum)
+    command = module_command(f"download_{checkpoint.name}", "runner.checkpoint_download", *options)
+    return dataclasses.replace(command, private=secret)
