@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files.atomic import require_free_space
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
+from deployment_toolkit.redaction import shown_command
 from runner.config.options import LaunchOptions
 from runner.config.problems import refusals
 from runner.config.run import RunConfig, load_config
@@ -83,7 +83,7 @@ def main(argv: list[str]) -> int:
     clear_killed_runs(options.workspace_path)
     require_free_space(options.workspace_path, _needed_bytes(len(numbers)), "this run")
     workspace = create_workspace(options.workspace_path)
-    command = shlex.join(["python", "-m", "runner", *(part.removeprefix(f"{ROOT}/") for part in argv)])
+    command = shown_command(["python", "-m", "runner", *(part.removeprefix(f"{ROOT}/") for part in argv)])
     logger.info("run %s, results in %s", workspace.run_name, workspace.run)
     with marked_as_running(workspace, keeps_models=options.keep_models):
         return run_pipeline(

@@ -10,11 +10,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from deployment_toolkit.errors import DataError, ModelError
+from deployment_toolkit.errors import DataError, ModelError, UsageError
 from deployment_toolkit.files.archive import unpack
 from deployment_toolkit.files.atomic import remove, replace_when_complete
 from deployment_toolkit.files.download import download, require_sha256
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
+from deployment_toolkit.process import environment
+from deployment_toolkit.redaction import shown_url
 
 logger = logging.getLogger("checkpoint")
 
@@ -25,8 +27,14 @@ STATE_FILE = "checkpoint"  # marks a folder of checkpoints for TensorFlow, and n
 class DownloadOptions:
     """Options of the command."""
 
-    url: str = option("https or file URL of a zip or tar archive that holds one checkpoint")
     checkpoint_dir: Path = option("folder to make of it")
+    url: str | None = option("https or file URL of a zip or tar archive that holds one checkpoint", None)
+    url_env: str | None = option(
+        "environment variable with the URL, for one with a password or a token, which every user of this host could "
+        "read on a command line",
+        None,
+        metavar="VARIABLE",
+    )
     sha256: str | None = option("SHA-256 of the archive", None)
 
 
@@ -34,9 +42,19 @@ def main(argv: list[str]) -> None:
     parser = make_parser(__doc__ or "")
     add_dataclass(parser, DownloadOptions)
     options = from_args(DownloadOptions, parser.parse_args(argv))
-    with _archive(options) as archive:
+    url = _url(options)
+    with _archive(url, options) as archive:
         install(archive, options.checkpoint_dir)
-    logger.info("checkpoint of %s is in %s", options.url, options.checkpoint_dir)
+    logger.info("checkpoint of %s is in %s", shown_url(url), options.checkpoint_dir)
+
+
+def _url(options: DownloadOptions) -> str:
+    if (options.url is None) == (options.url_env is None):
+        raise UsageError("--url and --url-env both say where the archive is: give one of them")
+    url = options.url or environment(prepend={}).get(options.url_env or "")
+    if not url:
+        raise UsageError(f"--url-env {options.url_env}: there is no such environment variable, export it")
+    return url
 
 
 def install(archive: Path, folder: Path) -> None:
@@ -66,11 +84,11 @@ def _is_checkpoint(folder: Path) -> bool:
 
 
 @contextmanager
-def _archive(options: DownloadOptions) -> Iterator[Path]:
+def _archive(url: str, options: DownloadOptions) -> Iterator[Path]:
     """Yields the path of the archive on this machine; a downloaded archive is deleted after the block."""
-    of_this_machine = urlsplit(options.url).scheme == "file"
+    of_this_machine = urlsplit(url).scheme == "file"
     try:
-        path = _local_file(options) if of_this_machine else _downloaded(options)
+        path = _local_file(url, options) if of_this_machine else _downloaded(url, options)
     except DataError as error:
         folder = options.checkpoint_dir
         raise DataError(
@@ -84,18 +102,18 @@ def _archive(options: DownloadOptions) -> Iterator[Path]:
             path.unlink()
 
 
-def _local_file(options: DownloadOptions) -> Path:
-    parts = urlsplit(options.url)
+def _local_file(url: str, options: DownloadOptions) -> Path:
+    parts = urlsplit(url)
     path = Path(url2pathname(parts.path))
     if parts.netloc not in ("", "localhost") or not path.is_file():
-        raise DataError(f"{options.url}: there is no such file; give file:///absolute/path/of/an/archive")
-    require_sha256(path, options.sha256, options.url)
+        raise DataError(f"{shown_url(url)}: there is no such file; give file:///absolute/path/of/an/archive")
+    require_sha256(path, options.sha256, shown_url(url))
     return path
 
 
-def _downloaded(options: DownloadOptions) -> Path:
+def _downloaded(url: str, options: DownloadOptions) -> Path:
     path = options.checkpoint_dir.with_name(f".{options.checkpoint_dir.name}.archive")
-    download(options.url, path, sha256=options.sha256)
+    download(url, path, sha256=options.sha256)
     return path
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from deployment_toolkit.checkout import ROOT
@@ -12,10 +12,12 @@ from deployment_toolkit.checkout import ROOT
 
 @dataclass(frozen=True)
 class Command:
-    """A child process and the name of its log."""
+    """A child process and the name of its log. ``private`` are environment variables with secrets, which the command
+    names in place of the secrets themselves."""
 
     name: str
     argv: tuple[str, ...]
+    private: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 class Shell(Protocol):
@@ -34,9 +36,9 @@ def script(name: str, *options: object) -> list[object]:
     return [sys.executable, ROOT / name, *options]
 
 
-def make_command(name: str, argv: Sequence[object]) -> Command:
+def make_command(name: str, argv: Sequence[object], private: Mapping[str, str] | None = None) -> Command:
     """A command of any printable parts."""
-    return Command(name, tuple(str(part) for part in argv))
+    return Command(name, tuple(str(part) for part in argv), private or {})
 
 
 def module_command(name: str, module: str, *options: object) -> Command:

@@ -13,6 +13,7 @@ from deployment_toolkit.errors import DeploymentError, ProcessError, host_proble
 from deployment_toolkit.files.atomic import size_words
 from deployment_toolkit.process import KILLED, Child, last_lines, run
 from deployment_toolkit.process_memory import tree_memory
+from deployment_toolkit.redaction import redacted
 from runner.command import Command
 from runner.console import Console
 from runner.records import StageRecord, StageState
@@ -64,7 +65,7 @@ class Executor:
             problem = host_problem(error)
             if problem is None:
                 record.message = f"{type(error).__name__}: {error}"
-                self._console.show(traceback.format_exc())
+                self._console.show(redacted(traceback.format_exc()))
             else:
                 record.message = f"{getattr(error, 'filename', None) or error}: {problem}"
             record.state = StageState.FAILED
@@ -72,6 +73,7 @@ class Executor:
             record.seconds = time.monotonic() - started
             if record.state is StageState.FAILED:
                 record.message = _with_reasons(record, cause())
+            record.message = redacted(record.message)
             self._console.finished(record)
             self._changed()
 
@@ -93,7 +95,7 @@ class Executor:
                 record.peak_memory_bytes = max(record.peak_memory_bytes, held_bytes)
                 last_sample = time.monotonic()
 
-        run(command.argv, env=self._env, log_path=log, watch=watch, stop_signal=signal.SIGINT)
+        run(command.argv, env={**self._env, **command.private}, log_path=log, watch=watch, stop_signal=signal.SIGINT)
 
 
 class StageShell:

@@ -7,6 +7,7 @@ import hashlib
 import http.client
 import json
 import logging
+import secrets
 import time
 import urllib.error
 import urllib.request
@@ -21,11 +22,13 @@ from deployment_toolkit.errors import DataError
 from deployment_toolkit.files.atomic import require_free_space, write_text
 from deployment_toolkit.machine import is_loopback
 from deployment_toolkit.progress import progress_bar
+from deployment_toolkit.redaction import basic_authorization, shown_url
 
 logger = logging.getLogger("download")
 
 _CHUNK_BYTES = 2**20
 _TIMEOUT_S = 60.0  # of one read or write of the connection
+_SALT_BYTES = 16
 _ATTEMPTS = 5  # in a row without new bytes
 _BROKEN = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
 
@@ -51,18 +54,18 @@ def download(url: str, path: Path, *, sha256: str | None = None, pause_s: float 
         except urllib.error.HTTPError as error:
             problem = f"the server answers {error.code} {error.reason}"
             if error.code < http.HTTPStatus.INTERNAL_SERVER_ERROR:
-                raise DataError(f"{url} can't be downloaded: {problem}") from error
+                raise DataError(f"{shown_url(url)} can't be downloaded: {problem}") from error
         except _BROKEN as error:
             problem = str(getattr(error, "reason", None) or error or type(error).__name__)
         went_on = partial.size > before and partial.validator is not None
         failures = 1 if went_on else failures + 1
         if failures == _ATTEMPTS:
             kept = f" (what came so far is kept in {partial.path})" if partial.validator else ""
-            raise DataError(f"{url} can't be downloaded: {problem}; try again later{kept}")
+            raise DataError(f"{shown_url(url)} can't be downloaded: {problem}; try again later{kept}")
         logger.warning("%s: trying again", problem)
         time.sleep(pause_s)
     try:
-        require_sha256(partial.path, sha256, url)
+        require_sha256(partial.path, sha256, shown_url(url))
         partial.path.replace(path)
     finally:
         partial.forget()
@@ -98,7 +101,7 @@ class _Partial:
         """Header value by which the server recognises the same file; None if there are no bytes to continue from."""
         with contextlib.suppress(OSError, ValueError, KeyError):
             known = json.loads(self._record.read_text())
-            if known["url"] == self.url and self.size:
+            if known["url"] == self._known_url(known["url"]) and self.size:
                 return str(known["validator"])
         return None
 
@@ -108,7 +111,17 @@ class _Partial:
         tag = headers.get("ETag")
         validator = tag if tag and not tag.startswith("W/") else headers.get("Last-Modified")
         if validator:
-            write_text(self._record, json.dumps({"url": self.url, "validator": validator}))
+            write_text(self._record, json.dumps({"url": self._known_url(), "validator": validator}))
+
+    def _known_url(self, earlier: str = "") -> str:
+        """The URL as the record has it, which must not tell a password or a token: shown, and behind a space a salt and
+        a slow digest of the whole. The salt is the earlier record's, if there is one."""
+        shown = shown_url(self.url)
+        if shown == self.url:
+            return shown
+        salt = earlier.partition(" ")[2].partition(".")[0] or secrets.token_hex(_SALT_BYTES)
+        digest = hashlib.scrypt(self.url.encode(), salt=salt.encode(), n=2**14, r=8, p=1)
+        return f"{shown} {salt}.{digest.hex()}"
 
     def forget(self) -> None:
         self.path.unlink(missing_ok=True)
@@ -117,7 +130,11 @@ class _Partial:
 
 def _fetch(url: str, partial: _Partial) -> bool:
     """Downloads over one connection; True if the file is complete."""
-    request = urllib.request.Request(url, headers={"Accept-Encoding": "identity"})
+    parts = urlsplit(url)
+    address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    request = urllib.request.Request(address, headers={"Accept-Encoding": "identity"})
+    for name, value in basic_authorization(parts).items():
+        request.add_unredirected_header(name, value)  # not for another host
     validator = partial.validator
     if validator is not None:
         request.add_header("Range", f"bytes={partial.size}-")
@@ -178,7 +195,8 @@ class _NoDowngrade(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: str) -> Any:
         if req.full_url.startswith("https:") and not newurl.startswith("https:"):
-            raise DataError(f"{req.full_url} leads to {newurl}, which is not https: download it by hand")
+            leads = f"{shown_url(req.full_url)} leads to {shown_url(newurl)}"
+            raise DataError(f"{leads}, which is not https: download it by hand")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -196,5 +214,5 @@ def _require_safe(url: str, sha256: str | None) -> None:
     if parts.scheme == "https" or (parts.scheme == "http" and (sha256 or is_loopback(parts.hostname or ""))):
         return
     if parts.scheme == "http":
-        raise DataError(f"{url} could be changed on the way: give an https URL, or the file's sha256")
-    raise DataError(f"{url} can't be downloaded: give an https URL")
+        raise DataError(f"{shown_url(url)} could be changed on the way: give an https URL, or the file's sha256")
+    raise DataError(f"{shown_url(url)} can't be downloaded: give an https URL")

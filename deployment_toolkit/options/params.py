@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ from deployment_toolkit.interrupts import EXIT_CODE, answer_interrupts, ignore_i
 from deployment_toolkit.lost_output import lost_stdout, settle_outputs
 from deployment_toolkit.options.argument_types import argparse_type
 from deployment_toolkit.options.switch import Switch
+from deployment_toolkit.redaction import redacted
 from deployment_toolkit.tensorflow_import import prepare_tensorflow
 
 T = TypeVar("T")
@@ -125,12 +127,9 @@ def run_entry_point(main: Callable[[list[str]], int | None], argv: Sequence[str]
     traceback."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     verbose = "-v" in arguments or "--verbose" in arguments
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        datefmt="%H:%M:%S",
-        stream=sys.stderr,
-    )
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, stream=sys.stderr)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s %(message)s", "%H:%M:%S"))
     for noisy in ("matplotlib", "h5py", "numba", "fsspec", "asyncio", "absl", "PIL", "docker", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # its errors are raised too
@@ -138,6 +137,7 @@ def run_entry_point(main: Callable[[list[str]], int | None], argv: Sequence[str]
     answer_interrupts()
     prepare_tensorflow()
     sys.unraisablehook = _keep_interrupt
+    sys.excepthook = _show_bug
     # The import of a framework makes a million objects that stay; searching them for garbage takes a fifth of its time.
     gc.set_threshold(_GARBAGE_THRESHOLD)
     try:
@@ -167,7 +167,19 @@ def run_entry_point(main: Callable[[list[str]], int | None], argv: Sequence[str]
 def _tell(text: str) -> None:
     """Last line of a program, also if nobody reads it."""
     with contextlib.suppress(OSError):
-        print(" ".join(text.split()), file=sys.stderr)
+        print(redacted(" ".join(text.split())), file=sys.stderr)
+
+
+class _Formatter(logging.Formatter):
+    """Leaves the secrets of URLs out of every line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redacted(super().format(record))
+
+
+def _show_bug(kind: type[BaseException], error: BaseException, frames: Any) -> None:
+    """Python's traceback, without the secrets of URLs."""
+    print(redacted("".join(traceback.format_exception(kind, error, frames))), end="", file=sys.stderr)
 
 
 def _keep_interrupt(unraisable: Any) -> None:

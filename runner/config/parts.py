@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from deployment_toolkit.core import Mnemonic, PerformanceTool
 from deployment_toolkit.errors import UsageError, require_at_least
+from deployment_toolkit.redaction import shown_url
 from runner.config.names import require_folder_name
 
 _SCHEMES = ("https", "file", "http")
@@ -33,7 +34,9 @@ class Checkpoint:
     def __post_init__(self) -> None:
         require_folder_name("name", self.name)
         if self.url and _scheme(self.url) not in _SCHEMES:
-            raise UsageError(f"url {self.url} of checkpoint {self.name} must start with {' or '.join(_SCHEMES)}:")
+            raise UsageError(
+                f"url {shown_url(self.url)} of checkpoint {self.name} must start with {' or '.join(_SCHEMES)}:"
+            )
         if self.sha256 and not re.fullmatch("[0-9a-fA-F]{64}", self.sha256):
             raise UsageError(f"sha256 of checkpoint {self.name} must be 64 hexadecimal digits, as sha256sum prints")
         if self.sha256 and not self.url:

@@ -12,6 +12,7 @@ import yaml
 from deployment_toolkit.files.atomic import write_text
 from deployment_toolkit.options.located_yaml import Located, load_yaml
 from deployment_toolkit.options.mapping import to_plain
+from deployment_toolkit.redaction import redacted_plain
 from runner.config.run import RunConfig
 from runner.records import StageRecord, StageState
 from runner.report.system_info import SystemInfo
@@ -49,7 +50,7 @@ class Task:
             "interrupted": self.interrupted,
             "system": self.system.to_dict(),
             "stages": [record.to_dict() for record in self.records],
-            "config": to_plain(self.config),
+            "config": redacted_plain(to_plain(self.config)),
         }
         write_text(path, yaml.safe_dump(plain, sort_keys=False, width=120))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from deployment_toolkit.files.locks import hold_lock, open_lock_file
+from deployment_toolkit.redaction import shown_url
 from runner.command import Command, module_command
 from runner.config.parts import Checkpoint
 from runner.config.run import RunConfig
@@ -18,6 +20,8 @@ from runner.networks.registry import network_of
 from runner.workspace import Workspace
 
 logger = logging.getLogger("runner")
+
+_URL_VARIABLE = "CHECKPOINT_URL"
 
 
 def preparation_stages(config: RunConfig, workspace: Workspace) -> list[PreparationStage]:
@@ -51,5 +55,9 @@ def preparation_lock(config: RunConfig) -> Iterator[None]:
 
 def _download(checkpoint: Checkpoint, folder: Path) -> Command:
     checksum: tuple[object, ...] = ("--sha256", checkpoint.sha256) if checkpoint.sha256 else ()
-    options = ("--url", checkpoint.url, "--checkpoint-dir", folder, *checksum)
-    return module_command(f"download_{checkpoint.name}", "runner.checkpoint_download", *options)
+    assert checkpoint.url is not None, "else it is trained"
+    secret = {} if shown_url(checkpoint.url) == checkpoint.url else {_URL_VARIABLE: checkpoint.url}
+    source = ("--url-env", _URL_VARIABLE) if secret else ("--url", checkpoint.url)
+    options = (*source, "--checkpoint-dir", folder, *checksum)
+    command = module_command(f"download_{checkpoint.name}", "runner.checkpoint_download", *options)
+    return dataclasses.replace(command, private=secret)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import io
@@ -35,7 +36,8 @@ from runner.stages.network import Stage
 from runner.stages.preparation import preparation_stages
 from runner.workspace import create_workspace
 from tests.proxy_variables import dead_proxies, no_proxies
-from tests.runner.conftest import run_here, states
+from tests.runner.conftest import run_here, states, task
+from tests.tls_proxy import SECRET, files_with, no_command_line_shows
 
 STATE = b'model_checkpoint_path: "ckpt-1"\n'
 FILES = {"checkpoint": STATE, "ckpt-1.index": b"index", "ckpt-1.data-00000-of-00001": bytes(range(256)) * 4000}
@@ -56,11 +58,13 @@ class Site:
     status: int = 0
     location: str = ""
     ranges: list[str | None] = field(default_factory=list)
+    authorizations: list[str | None] = field(default_factory=list)
     url: str = ""
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         asked = handler.headers.get("Range")
         self.ranges.append(asked)
+        self.authorizations.append(handler.headers.get("Authorization"))
         same = handler.headers.get("If-Range") == self.tag
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and same and self.knows_ranges else 0
         start = start + self.shift if start else 0
@@ -390,6 +394,62 @@ def test_second_run_reuses_the_downloaded_checkpoint(
     downloads = [states(_run(config, tmp_path)[0], None)["download"] for _ in range(2)]
     assert downloads == ["ok", "reused"]
     assert site.ranges == [None]
+
+
+def _secret_url(site: Site) -> str:
+    return site.url.replace("//", f"//me:{SECRET}%2Fone@") + f"?token={SECRET}"
+
+
+def test_run_keeps_password_and_token_of_a_url_to_itself(
+    site: Site, small_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "runner.pipeline.stages_of", lambda config: [Stage("export", mock.Mock(side_effect=ModelError))]
+    )
+    (tmp_path / "datasets" / "outbrain" / "valid").mkdir(parents=True)
+    site.outages = 1  # so that something is logged
+    with no_command_line_shows(SECRET):
+        run, printed = _run(small_config | {"checkpoints": [{"name": "small", "url": _secret_url(site)}]}, tmp_path)
+    header = f"Basic {base64.b64encode(f'me:{SECRET}/one'.encode()).decode()}"
+    assert (states(run, None)["download"], site.authorizations) == ("ok", [header, header])
+    shown = f"{site.url.replace('//', '//***@')}?***"
+    assert task(run)["config"]["checkpoints"][0]["url"] == shown
+    assert shown in (run / "logs" / "download_small.log.err").read_text()
+    assert SECRET not in printed and not files_with(tmp_path / "workspace", SECRET)
+
+
+def test_partial_file_of_a_secret_url_is_recognised_without_telling_it(site: Site, tmp_path: Path) -> None:
+    site.cut, site.cuts = 1000, 1
+    with mock.patch("deployment_toolkit.files.download._ATTEMPTS", 1), contextlib.suppress(DataError):
+        download(_secret_url(site), tmp_path / "archive", pause_s=0)
+    left = tmp_path / "archive.partial.json"
+    assert "***" in left.read_text() and not files_with(tmp_path, SECRET)
+    download(_secret_url(site), tmp_path / "archive", pause_s=0)
+    assert site.ranges == [None, "bytes=1000-"]
+    site.cut, site.cuts = 1000, 1
+    with mock.patch("deployment_toolkit.files.download._ATTEMPTS", 1), contextlib.suppress(DataError):
+        download(_secret_url(site), tmp_path / "other", pause_s=0)
+    download(f"{_secret_url(site)}2", tmp_path / "other", pause_s=0)  # another token: perhaps another file
+    assert site.ranges[-1] is None and (tmp_path / "other").read_bytes() == site.content
+
+
+def test_password_of_a_url_is_not_sent_to_another_host(site: Site, tmp_path: Path) -> None:
+    site.status, site.location = 302, site.url.replace("127.0.0.1", "localhost")
+    with pytest.raises(DataError, match="can't be downloaded"):
+        download(_secret_url(site), tmp_path / "archive", pause_s=0)
+    assert len(site.authorizations) > 1 and not any(site.authorizations[1:])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--url-env", "NO_SUCH_VARIABLE"], "--url-env NO_SUCH_VARIABLE: there is no such environment variable"),
+        ([], "--url and --url-env both say where the archive is"),
+    ],
+)
+def test_url_of_a_variable_has_to_be_there(tmp_path: Path, options: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        main([*options, "--checkpoint-dir", str(tmp_path / "checkpoint")])
 
 
 def test_run_without_a_url_names_other_ways_to_a_checkpoint(small_config: dict[str, Any], tmp_path: Path) -> None:
