@@ -4,6 +4,7 @@ found before the work."""
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterable
@@ -71,11 +72,13 @@ def unwritable(path: Path, error: OSError) -> str:
 
 def _followed(path: Path) -> Path:
     """The path, made absolute, or what it links to. Raises OSError for a name that is too long."""
-    is_link = path.is_symlink()
     try:
-        target = path.resolve() if is_link or path.name in ("", "..") else path.parent.resolve() / path.name
-    except RuntimeError as error:
-        raise DataError(f"{path} can't be written: a link leads back to itself; remove the link") from error
+        path.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise DataError(f"{path} can't be written: a link leads back to itself; remove the link") from error
+    is_link = path.is_symlink()
+    target = path.resolve() if is_link or path.name in ("", "..") else path.parent.resolve() / path.name
     if is_link and not target.parent.is_dir():
         raise DataError(f"{path} can't be written: it is a link to {target}; make or mount the folder {target.parent}")
     return target

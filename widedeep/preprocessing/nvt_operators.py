@@ -6,7 +6,7 @@ They compute with numpy on the host and return columns of the input's kind (pand
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,13 @@ from dask.delayed import Delayed, delayed
 from merlin.core.dispatch import create_multihot_col
 from merlin.dtypes.shape import DefaultShapes
 from nvtabular import ColumnSelector
-from nvtabular.ops import Operator, StatOperator
+from nvtabular.ops import FillMedian, Operator, StatOperator
 
 from deployment_toolkit.core import Array
 from widedeep.preprocessing.documents import UNKNOWN_ID, DocumentTags, IdIndex, hash_ids
 from widedeep.preprocessing.times import age_days, counts_as_new
+
+_Count = Callable[[Any, list[str]], dict[str, pd.DataFrame]]
 
 
 class HashBuckets(Operator):  # type: ignore[misc]
@@ -93,6 +95,27 @@ class DaysSincePublished(Operator):  # type: ignore[misc]
         return np.float64
 
 
+class FillExactMedian(FillMedian):  # type: ignore[misc]
+    """Unknown numbers become the column's median over all training rows, however these are partitioned; in a column
+    without any known number they stay NaN. For columns of few distinct values, such as whole days.
+
+    NVTabular's FillMedian takes dask's median, which merges only the smallest value, the median and the largest one of
+    each partition: with several partitions that is a number far from the median.
+    """
+
+    def fit(self, col_selector: ColumnSelector, ddf: Any) -> Delayed:
+        """Counts the values of each column, merged over the partitions."""
+        return _over_partitions(ddf, list(col_selector.names), [], _count_values)
+
+    def fit_finalize(self, dask_stats: dict[str, pd.DataFrame]) -> None:
+        """Keeps the medians."""
+        for name, counts in dask_stats.items():
+            ends = counts["count"].cumsum()  # by value
+            middle = [(ends.iloc[-1] - 1) // 2, ends.iloc[-1] // 2] if len(ends) else []
+            values = counts.index.to_numpy(np.float64)[np.searchsorted(ends, middle, side="right")]
+            self.medians[name] = float(values.mean()) if len(values) else float("nan")
+
+
 class ClickRates(StatOperator):  # type: ignore[misc]
     """Click rates per key column: the number of training rows with the key's value, ``<key>_count``, and their share of
     clicks, ``<key>_ctr``, which is 0 below the key's threshold. Unseen and unknown values have count 0.
@@ -108,12 +131,7 @@ class ClickRates(StatOperator):  # type: ignore[misc]
 
     def fit(self, col_selector: ColumnSelector, ddf: Any) -> Delayed:
         """Counts rows and clicks by value, merged over the partitions."""
-        names = list(col_selector.names)
-        partitions = ddf[[*names, "clicked"]].to_delayed()
-        partial = [delayed(_count_clicks)(partition, names) for partition in partitions]
-        while len(partial) > 1:
-            partial = [delayed(_merge_counts)(partial[i : i + 8]) for i in range(0, len(partial), 8)]
-        return partial[0]
+        return _over_partitions(ddf, list(col_selector.names), ["clicked"], _count_clicks)
 
     def fit_finalize(self, dask_stats: dict[str, pd.DataFrame]) -> None:
         """Keeps the merged counts."""
@@ -233,9 +251,22 @@ def _list_column(like: Any, flat: Array, lengths: Array) -> Any:
     return pd.Series(lists)
 
 
+def _over_partitions(ddf: Any, names: list[str], others: list[str], count: _Count) -> Delayed:
+    """Counts of each partition's columns ``names``, which ``others`` may serve, added up by eights."""
+    partial = [delayed(count)(partition, names) for partition in ddf[[*names, *others]].to_delayed()]
+    while len(partial) > 1:
+        partial = [delayed(_merge_counts)(partial[i : i + 8]) for i in range(0, len(partial), 8)]
+    return partial[0]
+
+
 def _count_clicks(partition: Any, names: list[str]) -> dict[str, pd.DataFrame]:
     partition = partition.to_pandas() if hasattr(partition, "to_pandas") else partition
     return {name: partition.groupby(name)["clicked"].agg(["sum", "count"]) for name in names}
+
+
+def _count_values(partition: Any, names: list[str]) -> dict[str, pd.DataFrame]:
+    partition = partition.to_pandas() if hasattr(partition, "to_pandas") else partition
+    return {name: partition.groupby(name)[name].agg(["count"]) for name in names}
 
 
 def _merge_counts(parts: list[dict[str, pd.DataFrame]]) -> dict[str, pd.DataFrame]:

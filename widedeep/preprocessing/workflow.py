@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import nvtabular as nvt
-from nvtabular.ops import FillMedian, FillMissing, LogOp, Normalize
+from nvtabular.ops import FillMissing, LogOp, Normalize
 
 from widedeep.features.outbrain import GROUP_ID, LABEL, ONEHOT
 from widedeep.preprocessing.documents import DocumentTags
@@ -15,6 +15,7 @@ from widedeep.preprocessing.nvt_operators import (
     ClickRates,
     DaysSincePublished,
     DocumentLikeness,
+    FillExactMedian,
     HashBuckets,
     PlaceParts,
     TagLists,
@@ -41,7 +42,8 @@ def make_workflow(tags: Mapping[str, DocumentTags], cardinalities: Mapping[str, 
     label, call ``remove_inputs(["clicked"])`` first.
     """
     rates = list(CTR_THRESHOLDS) >> ClickRates(CTR_THRESHOLDS)
-    ages = ["publish_time", "publish_time_promo"] >> DaysSincePublished() >> FillMedian() >> FillMissing(0.0) >> LogOp()
+    published = ["publish_time", "publish_time_promo"]
+    ages = published >> DaysSincePublished() >> FillExactMedian() >> FillMissing(0.0) >> LogOp()
     places = ["geo_location"] >> PlaceParts()
     hashed = [name for name in ONEHOT if name != "platform" and not name.startswith("geo_location_")]
     buckets = {name: cardinalities[name] for name in ONEHOT if name != "platform"}
