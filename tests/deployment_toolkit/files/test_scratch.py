@@ -147,13 +147,13 @@ def test_names_that_another_user_has_put_there_are_left_alone(tmp_path: Path) ->
     """Else root would move the other user's file where the lock says, or wait for the other end of a pipe."""
     shared, victim = tmp_path / "shared", tmp_path / "victim"
     shared.mkdir()
-    stem = f".x.{scratch._kernel()}-1-1"
+    stem = f".x.{scratch.kernel_id()}-1-1"
     for kind, text in (("lock", f"../{victim.name}\0"), ("partial", "planted"), ("replaced", "")):
         path = shared / f"{stem}.{kind}"
         path.write_text(text)
         path.chmod(0o666)
         os.chown(path, 65534, 65534)
-    os.mkfifo(shared / f".y.{scratch._kernel()}-1-2.lock")
+    os.mkfifo(shared / f".y.{scratch.kernel_id()}-1-2.lock")
     write_text(shared / "result", "ours")
     assert (shared / "result").read_text() == "ours"
     assert not victim.exists() and (shared / f"{stem}.partial").exists()
