@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.cpp_models import named_models
-from benchmarks.faults import files, requests, soak, starts, stops
+from benchmarks.faults import files, requests, runs, soak, starts, stops
 from benchmarks.faults.episode import Episode, Outcome, Part, Setting, now
 from benchmarks.faults.left_behind import marked_environment
 from benchmarks.faults.page import page
@@ -41,6 +41,7 @@ PARTS: Mapping[str, tuple[Part, float]] = {
     "requests": (requests.odd_requests, 1.0),
     "starts": (starts.start, 1.5),
     "kills": (files.kill, 1.5),
+    "runs": (runs.run, 1.5),
     "stops": (stops.stop, 1.0),
     "disks": (files.disk, 0.5),
     "soak": (soak.soak, 1.5),
@@ -85,6 +86,9 @@ def main(argv: list[str]) -> int:
             environment=marked_environment(uuid.uuid4().hex),
             seconds=options.episode_s,
         )
+        if {"kills", "disks", "runs"} & set(options.parts):
+            logger.info("making small data, a checkpoint and models")
+            files.make_once(setting)
         _campaign(setting, options, done)
     made_by = shlex.join(["python", "-m", "benchmarks.faults", *argv])
     text = page(done, read_system_info().summary, made_by)
