@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 
-from deployment_toolkit.errors import ServerError
+from deployment_toolkit.errors import DeploymentError
 from deployment_toolkit.interrupts import repeated_interrupts
 from deployment_toolkit.triton_server.remote import TritonServer
 
@@ -39,7 +39,7 @@ def answer_and_refuse(server: TritonServer, timeout_s: float) -> None:
                 return
             left = [name for name in left if server.has_loaded(name)]
             time.sleep(_POLL_S if left else 0)
-    except ServerError as error:
+    except DeploymentError as error:  # it has ended, or its container engine
         logger.debug("the models of the server at %s are not unloaded: %s", server, error)
 
 

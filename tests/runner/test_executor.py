@@ -3,20 +3,25 @@ from __future__ import annotations
 import io
 import os
 import re
+import shutil
 import signal
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+import runner.pipeline
 from deployment_toolkit.errors import ServerError
-from deployment_toolkit.triton_server.local import local_server
-from runner.command import make_command
+from runner.command import Shell, make_command
 from runner.console import Console
 from runner.executor import Executor
+from runner.experiment import Experiment
 from runner.records import StageState
-from runner.servers import end_of_server
+from runner.stages.network import Stage
+from runner.workspace import create_workspace
+from tests.runner.conftest import experiment, run_here, task
 
 KILLED = """if True:
     import os, sys, time
@@ -45,24 +50,34 @@ def test_stage_killed_by_a_signal_tells_which_and_its_memory(tmp_path: Path) -> 
     assert record.message in shown.getvalue()
 
 
-def test_stage_tells_of_the_end_of_its_server(adder_repository: Path, tmp_path: Path) -> None:
-    executor, shown = _executor(tmp_path)
-    with local_server(adder_repository, log_path=tmp_path / "server.log") as server:
-        server.load_model("adder", timeout_s=60)
-        experiment: Any = SimpleNamespace(server=server)
-        with executor.stage("deploy", 1, lambda: end_of_server(experiment)) as record:
-            raise ServerError("a reason of its own")
-        assert record.message == "a reason of its own"
-        assert server.pid is not None
-        os.kill(server.pid, signal.SIGKILL)
+def test_stage_tells_of_the_end_of_its_server(
+    small_config: dict[str, Any], adder_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(item: Experiment, shell: Shell) -> None:
+        raise ServerError("a reason of its own")
+
+    def lose_the_server(item: Experiment, shell: Shell) -> None:
+        shutil.copytree(adder_repository / "adder", item.folders.model_store / "adder")
+        item.running_server.load_model("adder", timeout_s=60)
+        assert item.running_server.pid is not None
+        os.kill(item.running_server.pid, signal.SIGKILL)
         deadline = time.monotonic() + 30
-        while server.is_ready():
-            assert time.monotonic() < deadline
-        with executor.stage("correctness", 1, lambda: end_of_server(experiment)) as record:
-            raise ServerError("no server answers")
+        while time.monotonic() < deadline:
+            item.running_server.require_model("adder")
+
+    stages = {1: fail, 2: lose_the_server}
+    monkeypatch.setattr(
+        runner.pipeline, "stages_of", lambda item: (Stage("deploy", stages[item.number], needs_server=True),)
+    )
+    monkeypatch.setattr(runner.pipeline, "_prepare", lambda *_: True)
+    workspace = create_workspace(tmp_path / "workspace")
+    code, shown = run_here(small_config | {"configurations": [experiment()] * 2}, workspace, tmp_path)
+    assert code == 1
+    first, second = (stage["message"] for stage in task(workspace.run)["stages"])
+    assert first == "a reason of its own"
     assert re.fullmatch(
         r"tritonserver ended by itself, it was killed by SIGKILL, usually .*: .*successfully loaded 'adder'.*; "
-        r"its log is .*server\.log; then the stage failed: no server answers",
-        record.message,
+        r"its log is .*tritonserver\.log; then the stage failed: no server answers at .*",
+        second,
     )
-    assert record.message in shown.getvalue()
+    assert second in shown and second in (workspace.run / "report.md").read_text()
