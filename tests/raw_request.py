@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,19 +18,15 @@ from deployment_toolkit.core import Arrays
 from deployment_toolkit.server_access import private_options
 from deployment_toolkit.triton_server.remote import TritonServer
 
-# 2^62 rows of 4, 8 or 12 bytes need a multiple of 2^64 bytes; in 32 bits they are 0. So Triton takes this for one row,
-# with which it compares the rows of the other inputs.
-LIKE_ONE = 2**62 + 1
+LIKE_NONE = 2**32  # what is left in 32 bits; Triton asks for the bytes of one row then
+LIKE_ONE = 2**62 + 1  # rows of 4, 8 or 12 bytes: a multiple of 2^64 bytes more than one row has
 _TIMEOUT_S = 60
 
 
-def answer_of(
-    server: TritonServer, model: str, x: Arrays, rows: int, scheme: str, names: Sequence[str] | None = None
-) -> str:
-    """Sends the bytes of ``x`` with shapes of so many rows, of all inputs or of those in ``names``, over ``http`` or
-    ``grpc``. Returns the error, or an empty text if there is none."""
-    claimed = x if names is None else names
-    shapes = {name: [rows if name in claimed else len(array), *array.shape[1:]] for name, array in x.items()}
+def answer_of(server: TritonServer, model: str, x: Arrays, rows: int, scheme: str) -> str:
+    """Sends the bytes of ``x`` with shapes of so many rows, over ``http`` or ``grpc``. Returns the error, or an empty
+    text if there is none."""
+    shapes = {name: [rows, *array.shape[1:]] for name, array in x.items()}
     return _over_http(server, model, x, shapes) if scheme == "http" else _over_grpc(server, model, x, shapes)
 
 
