@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, list[str]]] = {
     "check_correctness.py": ("check_correctness", ["--metrics", str(ROOT / "metrics.py")]),
     "deploy_ensemble.py": ("deploy_ensemble", []),
     "python -m deployment_toolkit.triton_server": ("deployment_toolkit.triton_server.__main__", []),
+    "python -m deployment_toolkit.triton_server.health": ("deployment_toolkit.triton_server.health.__main__", []),
     "python -m widedeep.synthetic": ("widedeep.synthetic", []),
     "scripts/preproc.sh": ("widedeep.preprocessing.__main__", []),
     "scripts/train.sh": ("widedeep.training", []),

@@ -18,8 +18,8 @@ from deployment_toolkit.core import Arrays
 from deployment_toolkit.server_access import private_options
 from deployment_toolkit.triton_server.remote import TritonServer
 
-# 2^62 rows of 4, 8 or 12 bytes need a multiple of 2^64 bytes; in 32 bits they are 0.
-MANY = 2**62
+LIKE_NONE = 2**32  # what is left in 32 bits; Triton asks for the bytes of one row then
+LIKE_ONE = 2**62 + 1  # rows of 4, 8 or 12 bytes: a multiple of 2^64 bytes more than one row has
 _TIMEOUT_S = 60
 
 

@@ -17,6 +17,7 @@ from deployment_toolkit.options.params import add_dataclass, from_args, make_par
 from deployment_toolkit.proxy.settings import ProxyOptions
 from deployment_toolkit.triton_server.attached import attached_server
 from deployment_toolkit.triton_server.docker import docker_server
+from deployment_toolkit.triton_server.health.supervisor import Supervisor
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.model_processes import ModelProcesses
 from deployment_toolkit.triton_server.proxied import proxied_server
@@ -26,6 +27,7 @@ from deployment_toolkit.triton_server.server_options import EXIT_TIMEOUT_S
 logger = logging.getLogger("triton")
 
 _LOOK_S = 1.0  # a look takes some milliseconds
+_MOST_RESTARTS = 3
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,20 @@ class ServerOptions:
                 "--restart-unhealthy watches the processes of the embedded server and loads models by request: leave "
                 "out --image, the options of a remote server and --load-method poll"
             )
+        if self.most_restarts < 0:
+            raise UsageError(f"--most-restarts must be at least 0, not {self.most_restarts}")
+        if self.most_restarts != _MOST_RESTARTS and not self.restart_unhealthy:
+            raise UsageError("--most-restarts is for --restart-unhealthy: give that too, or leave it out")
         if self.custom_operations and not self.image:
             raise UsageError("--custom-operations is for the server of --image: give that too, or leave it out")
 
     restart_unhealthy: bool = option(
-        "load a model again whose process in the Python backend has ended; for the embedded server", False
+        "ask each model for a row every few seconds; load one again that fails, and if that does not help, start the "
+        "server again; for the embedded server",
+        False,
+    )
+    most_restarts: int = option(
+        "most starts of the server again within an hour, with --restart-unhealthy", _MOST_RESTARTS
     )
     exit_timeout_s: int = option(
         "most time for requests in flight when the command is told to end, seconds; later ones are refused at once",
@@ -87,27 +98,42 @@ def main(argv: list[str]) -> None:
     if proxy.proxy and options.remote_http_url is not None:
         raise UsageError("--proxy is for a server that this command starts, --remote-http-url names one that runs")
     options.model_repository.mkdir(parents=True, exist_ok=True)
-    with _server(options, proxy) as server:
-        logger.info("ready at %s and %s, log in %s; Ctrl-C ends it", server.http_url, server.grpc_url, server.log_path)
-        if server.key_file is not None:
-            logger.info("loading models and registering shared memory need the key in %s", server.key_file)
-        if options.ready_file is not None:
-            options.ready_file.touch()
-        _watch(server, options)
+    supervisor = Supervisor(options.model_repository, options.most_restarts) if options.restart_unhealthy else None
+    reason: str | None = ""
+    while reason is not None:
+        with _server(options, proxy) as server:
+            _tell_ready(server)
+            if supervisor is not None:
+                supervisor.begin(server)
+            if options.ready_file is not None:
+                options.ready_file.touch()
+            reason = _watch(server, options, supervisor)
+        if reason is not None:
+            logger.error("the server is started again: %s", reason)
     raise ServerError(
         f"the server{' or its proxy' if proxy.proxy else ''} has ended by itself, see above why: start it again"
     )
 
 
-def _watch(server: TritonServer, options: ServerOptions) -> None:
-    """Returns when a server that this process started has ended."""
+def _tell_ready(server: TritonServer) -> None:
+    logger.info("ready at %s and %s, log in %s; Ctrl-C ends it", server.http_url, server.grpc_url, server.log_path)
+    if server.key_file is not None:
+        logger.info("loading models and registering shared memory need the key in %s", server.key_file)
+
+
+def _watch(server: TritonServer, options: ServerOptions, supervisor: Supervisor | None) -> str | None:
+    """Returns when a server that this process started has ended, or has to be started again: then the reason."""
     processes = None
     if server.pid is not None and options.image is None:
-        processes = ModelProcesses(server, options.model_repository, restart=options.restart_unhealthy)
+        processes = ModelProcesses(server, None if supervisor is None else supervisor.mend)
     while server.poll() is None:
         if processes is not None:
             processes.look()
+        if supervisor is not None and (reason := supervisor.look()) is not None:
+            return reason
         time.sleep(_LOOK_S)
+    ended = "the server or its proxy has ended by itself"
+    return ended if supervisor is not None and supervisor.may_restart(ended) else None
 
 
 def _server(options: ServerOptions, proxy: ProxyOptions) -> AbstractContextManager[TritonServer]:

@@ -1,4 +1,4 @@
-"""Model control, health and metadata calls, over HTTP and gRPC."""
+"""Model control, health and metadata calls and single requests, over HTTP and gRPC."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from typing import Any, Protocol
 import tritonclient.grpc as grpc_client
 import tritonclient.http as http_client
 from google.protobuf.json_format import MessageToDict
-from tritonclient.utils import InferenceServerException
+from tritonclient.grpc import InferInput as GrpcInput
+from tritonclient.http import InferInput as HttpInput
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
+from deployment_toolkit.core import Array, Arrays
 from deployment_toolkit.errors import ServerError
 from deployment_toolkit.server_access.key import REFUSED, REMEDY, ServerKey
 from deployment_toolkit.server_access.key_files import find_key
@@ -41,6 +44,14 @@ class AdminClient(Protocol):
     def metadata(self, name: str, version: str) -> dict[str, Any]: ...
 
     def config(self, name: str, version: str) -> dict[str, Any]: ...
+
+    def successes(self, name: str) -> int:
+        """Requests that all versions of the model have answered without an error since they were loaded."""
+        ...
+
+    def infer(self, name: str, version: str, x: Arrays) -> None:
+        """Sends one request, whose shapes are the model's own, and waits for its answer."""
+        ...
 
     def close(self) -> None: ...
 
@@ -111,6 +122,14 @@ class _GrpcAdmin:
     def config(self, name: str, version: str) -> dict[str, Any]:
         return dict(_plain(self._client.get_model_config(name, version, client_timeout=self._timeout_s))["config"])
 
+    def successes(self, name: str) -> int:
+        statistics = self._client.get_inference_statistics(name, client_timeout=self._timeout_s)
+        return _sum_successes(_plain(statistics))
+
+    def infer(self, name: str, version: str, x: Arrays) -> None:
+        inputs = [_filled(GrpcInput, name, array) for name, array in x.items()]
+        self._client.infer(name, inputs, model_version=version, client_timeout=self._timeout_s)
+
     def close(self) -> None:
         self._client.close()
 
@@ -143,8 +162,22 @@ class _HttpAdmin:
     def config(self, name: str, version: str) -> dict[str, Any]:
         return dict(self._client.get_model_config(name, version))
 
+    def successes(self, name: str) -> int:
+        return _sum_successes(self._client.get_inference_statistics(name))
+
+    def infer(self, name: str, version: str, x: Arrays) -> None:
+        self._client.infer(name, [_filled(HttpInput, name, array) for name, array in x.items()], model_version=version)
+
     def close(self) -> None:
         self._client.close()
+
+
+def _filled(kind: Any, name: str, array: Array) -> Any:
+    return kind(name, array.shape, np_to_triton_dtype(array.dtype)).set_data_from_numpy(array)
+
+
+def _sum_successes(statistics: dict[str, Any]) -> int:
+    return sum(int(version["inference_stats"]["success"]["count"]) for version in statistics["model_stats"])
 
 
 def _plain(message: Any) -> dict[str, Any]:

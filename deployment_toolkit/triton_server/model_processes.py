@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -18,7 +19,6 @@ logger = logging.getLogger("triton")
 
 _STUB = "triton_python_backend_stub"
 _BACKEND = "python"
-_LOAD_TIMEOUT_S = 120.0
 
 
 def load_anew(folder: Path) -> None:
@@ -30,22 +30,21 @@ def load_anew(folder: Path) -> None:
 
 
 class ModelProcesses:
-    """Watches the models of a server that this process has started for the models in ``repository``. ``restart`` loads
-    a model whose process has ended again; without it, the end is only logged."""
+    """Watches the models of a server that this process has started. ``mend`` is called with a model whose process has
+    ended and what happened; without it, the end is only logged."""
 
-    def __init__(self, server: TritonServer, repository: Path, *, restart: bool) -> None:
-        self._server, self._repository, self._restart = server, repository, restart
+    def __init__(self, server: TritonServer, mend: Callable[[str, str], None] | None = None) -> None:
+        self._server, self._mend = server, mend
         self._suspects: set[str] = set()
         self._broken: set[str] = set()
 
     def look(self) -> None:
-        """Logs each model that has lacked a process at two looks, and loads it again if asked. Call it every second or
-        two."""
+        """Logs or mends each model that has lacked a process at two looks. Call it every second or two."""
         lacking = self._lacking()
         # A model that is just being loaded or unloaded may lack a process for a moment.
         ended = lacking & self._suspects
         for name in ended - self._broken:
-            self._mend(name)
+            self._tell(name)
         self._suspects, self._broken = lacking, ended
 
     def _lacking(self) -> set[str]:
@@ -73,19 +72,13 @@ class ModelProcesses:
                         count[Path(line[1]).parent.parent.name] += 1  # MODEL/VERSION/model.py
         return count
 
-    def _mend(self, name: str) -> None:
-        remedy = "deploy it again, or start the server with --restart-unhealthy"
-        logger.error(
-            "a process of model %s has ended, as when memory runs out: its requests fail, though the server calls it "
-            "ready; %s",
-            name,
-            "it is loaded again" if self._restart else remedy,
-        )
-        if not self._restart:
-            return
-        try:
-            # It is not unloaded before: the server would wait for ever for requests that such a process has failed.
-            load_anew(self._repository / name)
-            self._server.load_model(name, _LOAD_TIMEOUT_S)
-        except (ServerError, OSError) as error:
-            logger.error("model %s is not loaded again: %s", name, error)
+    def _tell(self, name: str) -> None:
+        problem = f"a process of model {name} has ended, as when memory runs out"
+        if self._mend is not None:
+            self._mend(name, problem)
+        else:
+            logger.error(
+                "%s: its requests fail, though the server calls it ready; deploy it again, or start the server with "
+                "--restart-unhealthy",
+                problem,
+            )

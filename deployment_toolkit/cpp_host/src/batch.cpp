@@ -5,6 +5,7 @@
 #include <set>
 
 #include "failure.h"
+#include "shapes.h"
 #include "valid_values.h"
 
 namespace cpp_host {
@@ -86,13 +87,18 @@ void Batch::start(bool alone) {
 
 int64_t Batch::append(TRITONBACKEND_Request* request) {
   std::set<int64_t> different;
+  size_t bytes = 0;
   for (size_t i = 0; i < places_.size(); ++i) {
     views_[i] = view(request, places_[i]);
+    bytes |= views_[i].bytes;
     if (views_[i].rows() != views_[0].rows()) different.insert({views_[0].rows(), views_[i].rows()});
   }
   if (!different.empty()) {
     throw bad_request("the inputs of a request have " + numbers(different) + " rows: they must agree");
   }
+  const int64_t rows = places_.empty() ? 0 : views_[0].rows();
+  // Without a value in a row, nothing would limit their number.
+  if (rows > 0 && bytes == 0) throw bad_request("the rows of a request hold no values: send at least one in each row");
   for (size_t i = 0; i < places_.size(); ++i) {
     if (places_[i].is_whole) {
       take(columns_[places_[i].column], views_[i]);
@@ -100,7 +106,6 @@ int64_t Batch::append(TRITONBACKEND_Request* request) {
       pack(places_[i], views_[i]);
     }
   }
-  const int64_t rows = places_.empty() ? 0 : views_[0].rows();
   rows_ += rows;
   return rows;
 }
@@ -123,18 +128,18 @@ void Batch::check_shape(const Place& place, const InputView& view) const {
   const TensorSpec& spec = place.spec;
   const Column& column = columns_[place.column];
   bool fits = view.rank == spec.row_shape.size() + 1;
-  size_t wanted = spec.element_bytes;
-  for (size_t i = 0; i < view.rank; ++i) {
-    wanted *= static_cast<size_t>(view.shape[i]);
-    fits = fits && (i == 0 || spec.row_shape[i - 1] == -1 || spec.row_shape[i - 1] == view.shape[i]);
+  for (size_t i = 1; fits && i < view.rank; ++i) {
+    fits = spec.row_shape[i - 1] == -1 || spec.row_shape[i - 1] == view.shape[i];
     // Rows of free shape are joined only if all have the same shape.
-    fits = fits && (i == 0 || rows_ == 0 || !place.is_whole || column.row_shape[i - 1] == view.shape[i]);
+    fits = fits && (rows_ == 0 || !place.is_whole || column.row_shape[i - 1] == view.shape[i]);
   }
   if (!fits) throw bad_request("input " + spec.name + " has another shape than the model takes, or than the requests before it");
-  if (view.bytes != wanted) {
+  const std::optional<size_t> wanted = tensor_bytes(view.shape, view.rank, spec.element_bytes);
+  if (!wanted) throw bad_request("input " + spec.name + " has an impossible shape: no memory holds so many elements");
+  if (view.bytes != *wanted) {
     throw bad_request(
         "input " + spec.name + " holds " + std::to_string(view.bytes) + " bytes, its shape needs " +
-        std::to_string(wanted));
+        std::to_string(*wanted));
   }
 }
 
@@ -146,7 +151,9 @@ void Batch::take(Column& column, const InputView& view) {
     for (const int64_t size : column.row_shape) column.row_bytes *= static_cast<size_t>(size);
   }
   uint64_t bytes = 0;
-  if (alone_ && view.buffers == 1 && view.bytes >= kWorthSharing) {
+  // The client may change memory that it shares after the check: ids are checked in a copy, since one outside its table
+  // makes an engine read elsewhere. Of other numbers only the client's own answers depend.
+  if (alone_ && view.buffers == 1 && view.bytes >= kWorthSharing && !is_whole(spec.type)) {
     const void* data = buffer(view, 0, spec.name, &bytes);
     if (bytes == view.bytes && reinterpret_cast<uintptr_t>(data) % kAlignment == 0) {
       check_values(spec, data, bytes / spec.element_bytes);
@@ -164,6 +171,7 @@ void Batch::take(Column& column, const InputView& view) {
     std::memcpy(column.memory.get() + at, data, bytes);
     at += bytes;
   }
+  if (at != start + view.bytes) throw bad_request("input " + spec.name + " is shorter than it says");
   // The copy is in the cache and aligned for vectors; the request's own buffer may not be aligned.
   check_values(spec, column.memory.get() + start, view.bytes / spec.element_bytes);
 }
@@ -176,19 +184,14 @@ void Batch::pack(const Place& place, const InputView& view) {
   }
   const size_t rows = static_cast<size_t>(view.rows()), before = static_cast<size_t>(rows_);
   grow(column, (before + rows) * column.row_bytes, before * column.row_bytes);
-  uint64_t bytes = 0;
-  const char* data = nullptr;
-  if (view.buffers == 1) data = static_cast<const char*>(buffer(view, 0, place.spec.name, &bytes));
-  if (data == nullptr || reinterpret_cast<uintptr_t>(data) % place.spec.element_bytes != 0) {
-    joined_.clear();
-    for (uint32_t index = 0; index < view.buffers; ++index) {
-      const auto* part = static_cast<const char*>(buffer(view, index, place.spec.name, &bytes));
-      joined_.insert(joined_.end(), part, part + bytes);
-    }
-    data = joined_.data();
-    bytes = joined_.size();
+  joined_.clear();  // a copy, also of memory in one piece, for the same reason as in take
+  for (uint32_t index = 0; index < view.buffers; ++index) {
+    uint64_t bytes = 0;
+    const auto* part = static_cast<const char*>(buffer(view, index, place.spec.name, &bytes));
+    joined_.insert(joined_.end(), part, part + bytes);
   }
-  if (bytes != view.bytes) throw bad_request("input " + place.spec.name + " is longer or shorter than it says");
+  if (joined_.size() != view.bytes) throw bad_request("input " + place.spec.name + " is longer or shorter than it says");
+  const char* data = joined_.data();
   const size_t width = place.spec.row_elements();
   check_values(place.spec, data, rows * width);
   char* target = column.memory.get() + before * column.row_bytes + place.first_element * column.spec.element_bytes;

@@ -31,7 +31,7 @@ class Batch {
   explicit Batch(const ModelConfig& config);
 
   // Drops the rows of the previous batch. With alone, the next batch has a single request, whose large inputs are not
-  // copied.
+  // copied if they hold no ids.
   void start(bool alone);
 
   // Appends a request's inputs and checks their values; returns the number of its rows. If the request is invalid, throws
@@ -85,7 +85,7 @@ class Batch {
   std::vector<Column> columns_;
   std::vector<Place> places_;  // by the requests' inputs
   std::vector<InputView> views_;
-  std::vector<char> joined_;  // one input in one piece
+  std::vector<char> joined_;  // copy of one input, in one piece
   int64_t rows_ = 0;
   bool alone_ = false;
 };

@@ -8,6 +8,7 @@
 
 #include "failure.h"
 #include "json.h"
+#include "shapes.h"
 
 namespace cpp_host {
 namespace {
@@ -44,6 +45,11 @@ TensorSpec tensor(const Json& json) {
   spec.type = found->type;
   spec.element_bytes = found->bytes;
   for (const Json& size : json.at("shape").items()) spec.row_shape.push_back(size.integer());
+  std::vector<int64_t> smallest = spec.row_shape;
+  std::replace(smallest.begin(), smallest.end(), int64_t{-1}, int64_t{1});
+  if (!tensor_bytes(smallest.data(), smallest.size(), spec.element_bytes)) {
+    throw bad_request("tensor " + spec.name + " has an impossible shape");
+  }
   if (const Json* range = json.find("value_range"); range != nullptr && range->items().size() == 2) {
     spec.value_range = {range->items()[0].integer(), range->items()[1].integer()};
   }

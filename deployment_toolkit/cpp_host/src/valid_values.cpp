@@ -18,10 +18,14 @@ bool all_inside(const T* values, size_t count, T low, T high) {
   return !outside;
 }
 
+std::string cardinality(int64_t high) {
+  return high < 0 ? std::to_string(high + 1) : std::to_string(static_cast<uint64_t>(high) + 1);  // 2^63 fits no int64_t
+}
+
 std::string outside(const TensorSpec& spec, int64_t value) {
   const auto [low, high] = *spec.value_range;
   return spec.name + " holds id " + std::to_string(value) + ", outside " + std::to_string(low) + " .. " +
-         std::to_string(high) + " (cardinality " + std::to_string(high + 1) + ")";
+         std::to_string(high) + " (cardinality " + cardinality(high) + ")";
 }
 
 template <typename T>

@@ -1,7 +1,7 @@
 // Refuses requests whose shapes Triton would misread, before any model sees them. Triton (2.51) keeps a batch dimension
-// in 32 bits, and multiplies dimensions without a look at overflow: [2^62 + 1, 1] of float32 counts as one row, and needs
-// the bytes of one row. The Python backend adds the whole number to the rows of the other requests of its batch and
-// refuses them all; without batching its process dies. The server's front ends call this function for each input.
+// in 32 bits: [2^32, 1] is a request of no rows with the bytes of one, which a model gets without a batch dimension.
+// Triton multiplies dimensions without a look at overflow: [2^62 + 1, 1] of float32 needs the bytes of one row, and a
+// process of the Python backend dies of it. The server's front ends call this function for each input.
 
 #include <dlfcn.h>
 #include <stdint.h>

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import signal
+import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as grpc
 import tritonclient.http as http
-from tritonclient.utils import shared_memory
+from tritonclient.utils import InferenceServerException, shared_memory
 
 from deployment_toolkit.core import Array, Arrays, Batching, DeviceKind, Format, Host, ModelSpec, TensorSpec
 from deployment_toolkit.deploying.deployment import Deployment
@@ -32,6 +34,7 @@ from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
 from tests.asking import ask, executions, statistics
 from tests.deployment_toolkit.cpp_host.sanitized import sanitized_host
+from tests.raw_request import LIKE_NONE, LIKE_ONE, answer_of, unchecked_shapes
 from tests.server_key import key_headers
 from tests.small_networks import ENGINES, Network, products, ranking, reshaping, summing, wrong_for
 
@@ -74,7 +77,8 @@ def server(
     build: Build, engine: Format, model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[TritonServer]:
     """Server with four models: ``joined`` collects 8 rows before it runs; ``pair`` has two instances, and each batch
-    uses all threads; ``whole`` is not batched and accepts numbers that are not finite; ``single`` has one thread."""
+    uses all threads; ``whole`` is not batched and accepts numbers that are not finite; ``single`` has one thread. The
+    server lets impossible shapes pass."""
     folder = tmp_path_factory.mktemp("host")
     (folder / "repository").mkdir()
     collecting: dict[str, Any] = {"preferred_batch_sizes": (JOINED_ROWS,), "max_queue_delay_us": 20_000_000}
@@ -89,7 +93,8 @@ def server(
         ("single", {**small, "backend_parameters": {"threads": "1"}}),
     ]
     with contextlib.ExitStack() as stack:
-        with sanitized_host(folder) if build.is_sanitized else contextlib.nullcontext() as env:
+        builds = sanitized_host(folder) if build.is_sanitized else contextlib.nullcontext()
+        with builds as env, unchecked_shapes(folder):
             running = stack.enter_context(local_server(folder / "repository", log_path=folder / "server.log", env=env))
         for name, options in deployments:
             add(running, Deployment(name, SPEC, engine, host=Host.CPP, **options), model)
@@ -427,6 +432,91 @@ def test_undivided_rows_is_zero_or_more(server: TritonServer, engine: Format, mo
     config.write_text(config.read_text().replace('string_value: "0"', 'string_value: "-1"'))
     with pytest.raises(ServerError, match="parameter undivided_rows is -1: use 0 or more"):
         server.load_model("divided", timeout_s=60)
+
+
+def test_impossible_number_of_rows_fails_its_request_and_not_the_rest_of_the_batch(server: TritonServer) -> None:
+    batches = [rows(1, seed, width=4) for seed in range(JOINED_ROWS - 1)]
+    with ThreadPoolExecutor(1) as pool:
+        bad = pool.submit(answer_of, server, "joined", rows(1, width=4), LIKE_NONE, "grpc")
+        wait([bad], timeout=0.5)
+        for x, answer in zip(batches, ask(server, "joined", batches), strict=True):
+            assert_right(answer, x)
+        assert "input item has another shape than the model takes" in bad.result()
+    assert "impossible shape" in answer_of(server, "whole", rows(1, width=4), LIKE_ONE, "grpc")
+
+
+def test_rows_without_any_value_are_refused(server: TritonServer, engine: Format, tmp_path: Path) -> None:
+    """Such a request of few bytes could claim any number of rows."""
+    network = reshaping(doubling=False)
+    options: dict[str, Any] = {"batching": Batching.DISABLED}
+    add(
+        server,
+        Deployment("empty", network.spec, engine, host=Host.CPP, **options),
+        network.write(engine, tmp_path / "e"),
+    )
+    server.load_model("empty", timeout_s=60)
+    told = answer_of(server, "empty", {"x": np.empty((1, 0), np.float32)}, 2**40, "grpc")
+    assert "hold no values" in told
+
+
+def test_cardinality_of_any_range_is_told(server: TritonServer, engine: Format, model: Path) -> None:
+    item, tags, wide = SPEC.inputs
+    spec = ModelSpec((item, replace(tags, value_range=(-1, 2**63 - 1)), wide), SPEC.outputs)
+    add(server, Deployment("boundless", spec, engine, host=Host.CPP, max_batch_size=8), model)
+    server.load_model("boundless", timeout_s=60)
+    x = rows(2)
+    x["tags"][1, 1] = -2
+    (answer,) = ask(server, "boundless", [x])
+    assert "input tags holds id -2, outside -1 .. 9223372036854775807 (cardinality 9223372036854775808)" in str(answer)
+
+
+def test_ids_that_change_in_shared_memory_are_those_that_were_checked(server: TritonServer) -> None:
+    """The client writes good and bad ids by turns while its requests are answered."""
+    x = rows(20_000)
+    x["item"][:] = 3
+    size = x["item"].nbytes
+    region = shared_memory.create_shared_memory_region("cpp_host_ids", "/cpp_host_ids", size)
+    client = http.InferenceServerClient(server.http_url.partition("://")[2])
+    headers = key_headers(server)
+    ends = threading.Event()
+
+    def change() -> None:
+        mapped = np.memmap("/dev/shm/cpp_host_ids", np.int64, shape=(20_000,))
+        for item in itertools.cycle((7, 2**40)):
+            mapped[:] = item
+            if ends.wait(0.002):
+                return
+
+    writer, told = threading.Thread(target=change), {"answers": 0, "refusals": 0}
+    try:
+        client.register_system_shared_memory("cpp_host_ids", "/cpp_host_ids", size, headers=headers)
+        shared_memory.set_shared_memory_region(region, [x["item"]])
+        inputs = [http.InferInput(name, a.shape, grpc.np_to_triton_dtype(a.dtype)) for name, a in x.items()]
+        inputs[0].set_shared_memory("cpp_host_ids", size)
+        for tensor, array in zip(inputs[1:], (x["tags"], x["wide"]), strict=True):
+            tensor.set_data_from_numpy(array)
+        writer.start()
+        for _ in range(60):
+            try:
+                answer = client.infer("whole", inputs)
+            except InferenceServerException as error:
+                assert "input item holds id 1099511627776, outside 0 .. 9" in str(error)
+                told["refusals"] += 1
+            else:
+                seen = answer.as_numpy("twice") // 2
+                assert set(seen.ravel().tolist()) <= {3, 7}
+                assert_right({name: answer.as_numpy(name) for name in ("score", "twice")}, {**x, "item": seen})
+                told["answers"] += 1
+    finally:
+        ends.set()
+        if writer.is_alive():
+            writer.join()
+        client.unregister_system_shared_memory("cpp_host_ids", headers=headers)
+        client.close()
+        shared_memory.destroy_shared_memory_region(region)
+    assert all(told.values()), f"{told}: both were not seen, so the test shows nothing"
+    small = rows(4)
+    assert_right(ask(server, "whole", [small])[0], small)
 
 
 def test_large_inputs_in_shared_memory_are_read_in_place(server: TritonServer) -> None:
