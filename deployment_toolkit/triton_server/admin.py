@@ -20,7 +20,7 @@ from deployment_toolkit.server_access.url import Scheme, ServerUrl
 _CONNECTION_TIMEOUT_S = 5.0
 _INT64_FIELDS = frozenset(
     {"dims", "shape", "max_queue_delay_microseconds", "default_timeout_microseconds"}
-    | {"priority_levels", "default_priority_level"}
+    | {"priority_levels", "default_priority_level", "count", "ns"}
 )
 _UNREACHABLE, _LATE = "StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED"
 
@@ -41,6 +41,8 @@ class AdminClient(Protocol):
     def metadata(self, name: str, version: str) -> dict[str, Any]: ...
 
     def config(self, name: str, version: str) -> dict[str, Any]: ...
+
+    def statistics(self, name: str, version: str) -> dict[str, Any]: ...
 
     def close(self) -> None: ...
 
@@ -111,6 +113,9 @@ class _GrpcAdmin:
     def config(self, name: str, version: str) -> dict[str, Any]:
         return dict(_plain(self._client.get_model_config(name, version, client_timeout=self._timeout_s))["config"])
 
+    def statistics(self, name: str, version: str) -> dict[str, Any]:
+        return _plain(self._client.get_inference_statistics(name, version, client_timeout=self._timeout_s))
+
     def close(self) -> None:
         self._client.close()
 
@@ -142,6 +147,9 @@ class _HttpAdmin:
 
     def config(self, name: str, version: str) -> dict[str, Any]:
         return dict(self._client.get_model_config(name, version))
+
+    def statistics(self, name: str, version: str) -> dict[str, Any]:
+        return dict(self._client.get_inference_statistics(name, version))
 
     def close(self) -> None:
         self._client.close()
