@@ -46,8 +46,8 @@ def test_queue_and_warmup_are_served(
 def test_row_of_the_warmup_is_one_that_the_model_takes(
     server: tuple[TritonServer, Path], tmp_path: Path, arguments: Arguments, tiny_onnx: Callable[..., Path]
 ) -> None:
-    """Zero is no value of this input, so its row is a file. A server also takes a model whose warm-up fails, and says so
-    only in its log."""
+    """Zero is no value of this input, so its row is a file. A server also takes a model whose warm-up fails: it says
+    so only in its log."""
     path = tiny_onnx(tmp_path / "model.onnx")
     proto = onnx.load(str(path))
     (entry,) = (item for item in proto.metadata_props if item.key == "model_spec")
