@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from deployment_toolkit.core import ModelSpec
 from deployment_toolkit.deploying.ensemble import Ensemble, EnsembleStep
@@ -13,6 +14,7 @@ from deployment_toolkit.deploying.loading import load_package
 from deployment_toolkit.deploying.model_config import parse_config
 from deployment_toolkit.deploying.model_repository import Package, RepositoryOptions, add_package
 from deployment_toolkit.deploying.python_package import PythonPackage
+from deployment_toolkit.deploying.queue_policy import QueuePolicy
 from deployment_toolkit.errors import ModelError, UsageError
 from deployment_toolkit.options.command_line import read_command_line
 from deployment_toolkit.options.params import option, run_entry_point
@@ -55,7 +57,8 @@ def main(argv: list[str]) -> None:
 def make_packages(options: EnsembleOptions, repository: Path) -> tuple[Package, Package]:
     """Makes the packages of preprocessing and ensemble. Raises UsageError, ModelError or DataError if they don't fit
     the network."""
-    network, network_batch = _read_network(repository, options.model_name, options.model_version)
+    network, config = _read_network(repository, options.model_name, options.model_version)
+    network_batch = int(config.max_batch_size)
     max_batch = network_batch if options.max_batch_size is None else options.max_batch_size
     if max_batch > network_batch or (max_batch < 1 and network_batch > 0):
         can = f"takes at most {network_batch} rows" if network_batch else "is deployed without batching"
@@ -70,13 +73,14 @@ def make_packages(options: EnsembleOptions, repository: Path) -> tuple[Package, 
         max_batch_size=max_batch,
         instances=options.preprocessing_instances,
         max_queue_delay_us=options.max_queue_delay_us,
+        queue=QueuePolicy.read(config.dynamic_batching),  # so that requests don't pile up before the limited network
     )
     steps = (EnsembleStep(preprocessing.name, preprocessing.version, preprocessing.spec), network)
     return preprocessing.package, Ensemble(options.ensemble_model_name, steps, max_batch).package
 
 
-def _read_network(repository: Path, name: str, version: int) -> tuple[EnsembleStep, int]:
-    """Reads the network as the ensemble's last step, and its largest batch."""
+def _read_network(repository: Path, name: str, version: int) -> tuple[EnsembleStep, Any]:
+    """Reads the network as the ensemble's last step, and its configuration."""
     path = repository / name / "config.pbtxt"
     if not path.is_file():
         raise UsageError(
@@ -90,7 +94,7 @@ def _read_network(repository: Path, name: str, version: int) -> tuple[EnsembleSt
     if MODEL_SPEC not in config.parameters:
         raise ModelError(f"{path} has no parameter {MODEL_SPEC}: deploy it with model-navigator triton-config-model")
     spec = ModelSpec.read(config.parameters[MODEL_SPEC].string_value, str(path))
-    return EnsembleStep(name, version, spec), int(config.max_batch_size)
+    return EnsembleStep(name, version, spec), config
 
 
 if __name__ == "__main__":

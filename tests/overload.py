@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from deployment_toolkit.core import Batch
 from deployment_toolkit.deploying.model_config import complete_text, parse_config
 from deployment_toolkit.deploying.queue_policy import QueuePolicy
 from deployment_toolkit.errors import RefusedError
@@ -41,6 +43,12 @@ def add_slow_model(repository: Path, name: str, policy: QueuePolicy) -> None:
     (repository / name / "1").mkdir(parents=True)
     shutil.copyfile(SERVED_SLOW, repository / name / "1" / "model.py")
     (repository / name / "config.pbtxt").write_text(complete_text(config))
+
+
+def batches(count: int) -> Iterator[Batch]:
+    """Requests of a row each, with the numbers from 0."""
+    for number in range(count):
+        yield Batch(np.zeros(1, np.int32), {"x": np.full((1, 1), number, np.float32)})
 
 
 @dataclass(frozen=True)

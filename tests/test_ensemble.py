@@ -297,6 +297,20 @@ def test_preprocessing_options_reach_its_configuration(deployed: Deployed) -> No
     assert parse_config((deployed.repository / "Other" / "config.pbtxt").read_text()).max_batch_size == 32
 
 
+def test_preprocessing_has_the_limits_of_the_networks_queue(deployed: Deployed) -> None:
+    argv = ["triton-config-model", "--model-name", "Limited", "--model-path", str(deployed.folder / "model.onnx")]
+    argv += ["--model-repository", str(deployed.repository), "--workspace-path", str(deployed.folder / "navigator")]
+    navigator(
+        [*argv, "--batching", "dynamic", "--max-batch-size", "32", "--host", "python", "--latency-budget-ms", "80"]
+    )
+    names = {"model_name": "Limited", "ensemble_model_name": "RawLimited"}
+    deploy_ensemble.main(deployed.arguments(**names))
+    config = parse_config((deployed.repository / "RawLimited_preprocessing" / "config.pbtxt").read_text())
+    assert config.dynamic_batching.default_queue_policy.default_timeout_microseconds == 40_000
+    with pytest.raises(DeploymentError, match="max_queue_delay_us 5: with a queue that has limits"):
+        deploy_ensemble.main(deployed.arguments(**names, max_queue_delay_us=5))
+
+
 def test_network_without_batching_makes_an_ensemble_without_batching(deployed: Deployed) -> None:
     argv = ["triton-config-model", "--model-name", "Single", "--model-path", str(deployed.folder / "model.onnx")]
     argv += ["--model-repository", str(deployed.repository), "--workspace-path", str(deployed.folder / "navigator")]

@@ -16,6 +16,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from deployment_toolkit.core import Accelerator, Batching, DeviceKind, Format, Host, ModelSpec, TensorSpec
 from deployment_toolkit.cpp_host.library import BACKEND
 from deployment_toolkit.deploying.deployment import CPP_PRECISIONS, DTYPES, Deployment
+from deployment_toolkit.deploying.queue_policy import QueuePolicy
 from deployment_toolkit.deploying.warmup import write_warmup
 from deployment_toolkit.errors import ModelError
 from deployment_toolkit.triton_server.config_keys import (
@@ -118,7 +119,7 @@ def _comparable(config: Any) -> dict[str, Any]:
         "max_batch_size": config.max_batch_size,
         "scheduler": config.WhichOneof("scheduling_choice") or "none",
         "dynamic_batching": (sorted(dynamic.preferred_batch_size), dynamic.max_queue_delay_microseconds),
-        "queue": _queue(dynamic),
+        "queue": str(QueuePolicy.read(dynamic)),
         "warmup": [json_format.MessageToDict(warmup) for warmup in config.model_warmup],
         "inputs": {tensor.name: (tensor.data_type, list(tensor.dims)) for tensor in config.input},
         "outputs": {tensor.name: (tensor.data_type, list(tensor.dims)) for tensor in config.output},
@@ -131,12 +132,6 @@ def _comparable(config: Any) -> dict[str, Any]:
         "ensemble": json_format.MessageToDict(config.ensemble_scheduling),
         "parameters": {key: value.string_value for key, value in config.parameters.items()},
     }
-
-
-def _queue(dynamic: Any) -> tuple[int, ...]:
-    policy, levels = dynamic.default_queue_policy, dynamic.priority_levels
-    limits = policy.max_queue_size, policy.default_timeout_microseconds, policy.timeout_action
-    return (*limits, levels, dynamic.default_priority_level if levels else 0)
 
 
 def _dims(tensor: TensorSpec, batched: bool) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from deployment_toolkit.core import ModelSpec
 from deployment_toolkit.deploying.deployment import name_problems
 from deployment_toolkit.deploying.model_config import HOST_FILE, complete_text, host_source, set_signature
 from deployment_toolkit.deploying.model_repository import Package
+from deployment_toolkit.deploying.queue_policy import NO_DELAY, NO_LIMIT, QueuePolicy
 from deployment_toolkit.errors import UsageError, require_at_least
 
 
@@ -31,6 +32,7 @@ class PythonPackage:
     max_batch_size: int
     instances: int = 1
     max_queue_delay_us: int = 0
+    queue: QueuePolicy = NO_LIMIT
     texts: Mapping[str, str] = field(default_factory=dict)
     version: int = 1
 
@@ -39,6 +41,8 @@ class PythonPackage:
             raise UsageError(f"model {self.name}: {problem}")
         for name, least in (("max_batch_size", 0), ("instances", 1), ("max_queue_delay_us", 0)):
             require_at_least(f"model {self.name}: {name}", getattr(self, name), least)
+        if self.queue.is_set and self.max_queue_delay_us:
+            raise UsageError(f"model {self.name}: max_queue_delay_us {self.max_queue_delay_us}: {NO_DELAY}")
 
     @property
     def package(self) -> Package:
@@ -50,6 +54,7 @@ class PythonPackage:
         if self.max_batch_size > 0:
             config.dynamic_batching.preferred_batch_size.append(self.max_batch_size)
             config.dynamic_batching.max_queue_delay_microseconds = self.max_queue_delay_us
+            self.queue.write(config.dynamic_batching)
         config.instance_group.add(count=self.instances, kind=pb.ModelInstanceGroup.KIND_CPU)
         texts = {**self.texts, HOST_FILE: host_source(self.module)}
         return Package(self.name, self.version, self.spec, complete_text(config), self.files, texts)

@@ -67,6 +67,18 @@ class QueuePolicy:
             timeout_us = max(1, timeout_us) if latency_budget_ms else 0
         return cls(timeout_us=timeout_us, **limits)
 
+    @classmethod
+    def read(cls, dynamic_batching: Any) -> QueuePolicy:
+        """Inverse of ``write``."""
+        policy, levels = dynamic_batching.default_queue_policy, dynamic_batching.priority_levels
+        return cls(
+            max_queue_size=policy.max_queue_size,
+            timeout_us=policy.default_timeout_microseconds,
+            timeout_action=TimeoutAction[policy.TimeoutAction.Name(policy.timeout_action)],
+            priority_levels=levels,
+            default_priority_level=dynamic_batching.default_priority_level if levels else 0,
+        )
+
     @property
     def is_set(self) -> bool:
         """True if there is a limit or an order."""

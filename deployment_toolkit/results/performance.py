@@ -70,6 +70,7 @@ THROUGHPUT = "Inferences/Second"
 P99 = "p99 latency"
 AVERAGE = "avg latency"
 SETTLED = "Settled"
+REFUSED = "Refused"  # inferences per second that the server refused, because its queue has limits
 
 # In the order of a request's way; their sum is the average latency.
 LATENCY_PARTS = (
@@ -89,7 +90,11 @@ PERFORMANCE_COLUMNS = (
     ResultColumn(THROUGHPUT, Unit.PER_SECOND),
     *(ResultColumn(name, Unit.LATENCY_US) for name in (*LATENCY_PARTS, *LATENCY_STATISTICS)),
     ResultColumn(SETTLED, Unit.FLAG),
+    ResultColumn(REFUSED, Unit.PER_SECOND),
 )
+
+
+_OF_OTHER_TOOLS = {SETTLED: "yes", REFUSED: "0"}
 
 
 def in_order(rows: Iterable[PerformanceRow]) -> list[PerformanceRow]:
@@ -109,7 +114,8 @@ def performance_cells(row: PerformanceRow) -> dict[str, str]:
 
 def read_performance(path: Path) -> list[PerformanceRow]:
     """Reads the rows of a performance CSV, sorted. Without a column ``Settled``, as in files of other tools, every row
-    counts as settled. Raises DataError if there is no such file or a column or a value is missing or unreadable."""
+    counts as settled, without ``Refused`` as one of which nothing was refused. Raises DataError if there is no such
+    file or a column or a value is missing or unreadable."""
     return in_order(_parse(line, f"{path}, line {number}") for number, line in enumerate(read_csv(path), start=2))
 
 
@@ -123,7 +129,7 @@ def read_performance_summary(path: Path, key: str) -> dict[str, list[Performance
 
 
 def _parse(line: Mapping[str, str], where: str) -> PerformanceRow:
-    row = {SETTLED: "yes", **line}
+    row = {**_OF_OTHER_TOOLS, **line}
     try:
         return {column.name: column.parse(row[column.name]) for column in PERFORMANCE_COLUMNS}
     except (KeyError, ValueError, TypeError) as error:
@@ -166,15 +172,30 @@ def markdown_table(rows: Sequence[Mapping[str, object]]) -> str:
 def performance_markdown(rows: Sequence[PerformanceRow]) -> str:
     """Performance table for people, latencies in milliseconds; rows that never settled are marked and explained."""
     table = []
+    shown = _shown(rows)
     for row in in_order(rows):
-        texts = {
-            column.title: column.text(row[column.name]) for column in PERFORMANCE_COLUMNS if column.name != SETTLED
-        }
+        texts = {column.title: column.text(row[column.name]) for column in shown}
         if not row[SETTLED]:
             texts[THROUGHPUT] += f" {UNSETTLED_MARK}"
         table.append(texts)
     note = "" if all(row[SETTLED] for row in rows) else f"\n{UNSETTLED_NOTE}\n"
     return markdown_table(table) + note
+
+
+def _shown(rows: Sequence[PerformanceRow]) -> list[ResultColumn]:
+    """Columns of a table for people; what was refused, if anything was, beside what was answered."""
+    by_name = {column.name: column for column in PERFORMANCE_COLUMNS if column.name != SETTLED}
+    refused = by_name.pop(REFUSED)
+    columns = list(by_name.values())
+    if any(row.get(REFUSED) for row in rows):
+        columns.insert(columns.index(by_name[THROUGHPUT]) + 1, refused)
+    return columns
+
+
+def refused_share(row: PerformanceRow) -> float:
+    """Share of the inferences asked for that the server refused."""
+    refused = float(row.get(REFUSED, 0.0))
+    return refused / (refused + float(row[THROUGHPUT])) if refused else 0.0
 
 
 def peak(rows: Sequence[PerformanceRow]) -> PerformanceRow | None:

@@ -202,6 +202,13 @@ class TritonSession:
                 )
 
 
+def open_transport(url: ServerUrl, model_name: str, model_version: str, window: int) -> Transport:
+    """Opens a connection for at most ``window`` requests in flight."""
+    module, name = _TRANSPORTS[url.scheme]
+    transport: Transport = getattr(importlib.import_module(module), name)(url, model_name, model_version, window)
+    return transport
+
+
 def open_session(
     url: str,
     model_name: str,
@@ -233,8 +240,7 @@ def open_session(
             raise UsageError(f"a request of {rows} rows can't be sent: model {model_name} takes {most}")
     window = 1 if synchronous else max_unresponded_requests
     parsed = ServerUrl.parse(url)
-    module, name = _TRANSPORTS[parsed.scheme]
-    transport = getattr(importlib.import_module(module), name)(parsed, model_name, model_version, window)
+    transport = open_transport(parsed, model_name, model_version, window)
     logger.info("asking model %s of %s, at most %d requests under way", model_name, parsed, window)
     return TritonSession(
         transport,

@@ -13,6 +13,7 @@ perf_analyzer is so in its releases 2.51 and 2.60.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import shlex
@@ -29,9 +30,11 @@ from deployment_toolkit.server_access.key_files import find_key
 from deployment_toolkit.server_access.past_proxies import past_proxies
 from deployment_toolkit.server_access.private_options import with_private_options
 from deployment_toolkit.server_access.url import Scheme
+from deployment_toolkit.triton_inference_runner.refusal import is_refusal
 from deployment_toolkit.triton_performance_runner.options import LoadPoint, MeasurementMode
 from deployment_toolkit.triton_performance_runner.perf_report import WINDOWS, Report, Window
 from deployment_toolkit.triton_performance_runner.program import explain_start, find_program, link_libraries
+from deployment_toolkit.triton_performance_runner.refused_load import RefusedLoad
 from deployment_toolkit.triton_performance_runner.shared_memory import (
     no_shared_memory_left,
     region_pattern,
@@ -62,6 +65,7 @@ class PerfAnalyzer:
         self._data = assignment.data
         env = environment(assignment.env, prepend={"LD_LIBRARY_PATH": [link_libraries(assignment.folder)]})
         self._env = past_proxies(env, self._url.host) if self._url.is_loopback else env
+        self._refused: set[LoadPoint] = set()
         found = find_key(self._url, assignment.env) if options.evaluation_mode is EvaluationMode.OFFLINE else None
         if found is not None:  # registering shared memory needs the key
             self._url, key = found
@@ -116,20 +120,32 @@ class PerfAnalyzer:
 
     def _attempt(self, point: LoadPoint, window: Window) -> Report | None:
         """Report of one run; None if the windows are too short for a result."""
+        if point in self._refused:
+            return self._attempt_by_own_client(point, window)
         try:
             output = self._run(point, window)
         except ProcessError as error:
             if error.returncode in _NOTHING_SETTLED:
                 return None
+            if is_refusal(error.stdout + error.stderr) and self._options.evaluation_mode is EvaluationMode.ONLINE:
+                logger.warning("the server refuses requests of %s, so it is measured by this project's client", point)
+                self._refused.add(point)
+                return self._attempt_by_own_client(point, window)
             raise PerformanceError(self._explain(point, error)) from error
         if not self._csv_path.exists():
             return None
         self._csv_path.replace(self.report_path)
         return Report.read(self.report_path, output, point)
 
+    def _attempt_by_own_client(self, point: LoadPoint, window: Window) -> Report:
+        self.report_path.unlink(missing_ok=True)
+        target = dataclasses.replace(self._target, url=self._url)
+        return RefusedLoad(target, self._data.requests(point), self._options.timeout).measure(point, window)
+
     @property
     def report_path(self) -> Path:
-        """Path of perf_analyzer's CSV from the last run that wrote one."""
+        """Path of perf_analyzer's CSV from the last run that wrote one; no such file after a measurement by this
+        project's client."""
         return self._folder / "measured.csv"
 
     @property

@@ -41,6 +41,7 @@ _REGION_STEPS = (61, 31, 23, 13, 7, 3)  # primes: request k uses region k*B modu
 _MAX_REGIONS = {Scheme.GRPC: 700, Scheme.HTTP: 400}  # one file each; a process may usually open 1024
 _MAX_REGION_ROWS = 32768
 _END_S = 2.0
+_OWN_REQUESTS = 64
 
 
 class InputData:
@@ -73,6 +74,24 @@ class InputData:
         write_steps(path, self._rows, steps)
         fill = self._shares_memory and point.batch > 1
         return str(path), fill_regions(self._rows, self._spec, point.batch, steps) if fill else None
+
+    def requests(self, point: LoadPoint) -> list[Arrays]:
+        """Different requests of a point, for a client that makes its own. Raises PerformanceError if the user's option
+        gives other data."""
+        if self._rows is None:
+            raise PerformanceError(
+                f"the server refuses requests of {point}, and this project's own client, which measures such a point, "
+                f"sends random rows or a dataloader's: leave --input-data {self._argument} out"
+            )
+        rows, batch = self._rows, point.batch
+        count = min(_OWN_REQUESTS, max(1, len(next(iter(rows.values()))) // batch))
+        return [
+            {
+                name: array.take(range(number * batch, (number + 1) * batch), axis=0, mode="wrap")
+                for name, array in rows.items()
+            }
+            for number in range(count)
+        ]
 
     def _rows_needed(self, options: PerformanceOptions) -> int:
         rows_a_step = [point.batch if self._shares_memory else 1 for point in options.points]

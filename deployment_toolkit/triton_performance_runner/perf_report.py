@@ -13,6 +13,7 @@ from deployment_toolkit.results.performance import (
     CONCURRENCY,
     LATENCY_PARTS,
     LATENCY_STATISTICS,
+    REFUSED,
     THROUGHPUT,
     PerformanceRow,
 )
@@ -78,4 +79,4 @@ def _read_row(path: Path, point: LoadPoint) -> dict[str, float | int]:
         (line,) = csv.DictReader(file)
     line[AVERAGE] = line[_AVERAGE_OF_TOOL]
     values = {name: float(line[name]) for name in (THROUGHPUT, *LATENCY_PARTS, *LATENCY_STATISTICS)}
-    return {BATCH: point.batch, CONCURRENCY: point.concurrency, **values}
+    return {BATCH: point.batch, CONCURRENCY: point.concurrency, **values, REFUSED: 0.0}

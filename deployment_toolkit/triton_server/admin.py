@@ -23,7 +23,7 @@ from deployment_toolkit.server_access.url import Scheme, ServerUrl
 _CONNECTION_TIMEOUT_S = 5.0
 _INT64_FIELDS = frozenset(
     {"dims", "shape", "max_queue_delay_microseconds", "default_timeout_microseconds"}
-    | {"priority_levels", "default_priority_level"}
+    | {"priority_levels", "default_priority_level", "count", "ns"}
 )
 _UNREACHABLE, _LATE = "StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED"
 
@@ -45,13 +45,11 @@ class AdminClient(Protocol):
 
     def config(self, name: str, version: str) -> dict[str, Any]: ...
 
-    def successes(self, name: str) -> int:
-        """Requests that all versions of the model have answered without an error since they were loaded."""
-        ...
-
     def infer(self, name: str, version: str, x: Arrays) -> None:
         """Sends one request, whose shapes are the model's own, and waits for its answer."""
         ...
+
+    def statistics(self, name: str, version: str) -> dict[str, Any]: ...
 
     def close(self) -> None: ...
 
@@ -122,13 +120,12 @@ class _GrpcAdmin:
     def config(self, name: str, version: str) -> dict[str, Any]:
         return dict(_plain(self._client.get_model_config(name, version, client_timeout=self._timeout_s))["config"])
 
-    def successes(self, name: str) -> int:
-        statistics = self._client.get_inference_statistics(name, client_timeout=self._timeout_s)
-        return _sum_successes(_plain(statistics))
-
     def infer(self, name: str, version: str, x: Arrays) -> None:
         inputs = [_filled(GrpcInput, name, array) for name, array in x.items()]
         self._client.infer(name, inputs, model_version=version, client_timeout=self._timeout_s)
+
+    def statistics(self, name: str, version: str) -> dict[str, Any]:
+        return _plain(self._client.get_inference_statistics(name, version, client_timeout=self._timeout_s))
 
     def close(self) -> None:
         self._client.close()
@@ -162,11 +159,11 @@ class _HttpAdmin:
     def config(self, name: str, version: str) -> dict[str, Any]:
         return dict(self._client.get_model_config(name, version))
 
-    def successes(self, name: str) -> int:
-        return _sum_successes(self._client.get_inference_statistics(name))
-
     def infer(self, name: str, version: str, x: Arrays) -> None:
         self._client.infer(name, [_filled(HttpInput, name, array) for name, array in x.items()], model_version=version)
+
+    def statistics(self, name: str, version: str) -> dict[str, Any]:
+        return dict(self._client.get_inference_statistics(name, version))
 
     def close(self) -> None:
         self._client.close()
@@ -174,10 +171,6 @@ class _HttpAdmin:
 
 def _filled(kind: Any, name: str, array: Array) -> Any:
     return kind(name, array.shape, np_to_triton_dtype(array.dtype)).set_data_from_numpy(array)
-
-
-def _sum_successes(statistics: dict[str, Any]) -> int:
-    return sum(int(version["inference_stats"]["success"]["count"]) for version in statistics["model_stats"])
 
 
 def _plain(message: Any) -> dict[str, Any]:

@@ -176,6 +176,12 @@ class TritonServer:
         with admin_client(self._url, timeout_s=_ANSWER_TIMEOUT_S) as client:
             return client.config(name, version)
 
+    def model_statistics(self, name: str, version: str = "") -> dict[str, dict[str, int]]:
+        """Count and nanoseconds of a model's requests since it was loaded, by what the server counts: ``success``,
+        ``queue``, ``compute_infer`` …"""
+        with admin_client(self._url, timeout_s=_ANSWER_TIMEOUT_S) as client:
+            return dict(client.statistics(name, version)["model_stats"][0]["inference_stats"])
+
     def model_spec(self, name: str, version: str = "") -> ModelSpec:
         """Signature of a loaded model; value ranges and columns come from the parameter ``model_spec`` of its
         configuration, if it has one."""

@@ -15,6 +15,7 @@ from runner.config.parts import Correctness
 from runner.console import Console
 from runner.experiment import Experiment
 from runner.records import StageRecord, StageState
+from runner.report.queue import queue_note
 from runner.report.replay import replay_script
 from runner.report.results import ExperimentResult, metrics_of, read_results
 from runner.report.search import search_plots, search_section
@@ -172,6 +173,7 @@ def _experiment(result: ExperimentResult) -> list[str]:
     parts = [f"## Experiment {result.title}\n", _transposed([result.parameters | {"server": result.server}])]
     parts += [f"Chosen for this host: {result.experiment.fitted}.\n"] if result.experiment.fitted else []
     parts += [f"Converted: {result.conversion}.\n"] if result.conversion else []
+    parts += queue_note(result)
     parts += search_section(result)
     if result.correctness:
         limits = result.experiment.correctness

@@ -31,7 +31,7 @@ class Verdict:
     @property
     def met(self) -> bool:
         """True if the chosen point is within the budget."""
-        return self.chosen.p99_ms <= self.search.p99_budget_ms
+        return self.chosen.keeps_to(self.search.p99_budget_ms)
 
     @property
     def summary(self) -> str:
@@ -80,7 +80,7 @@ class Verdict:
 
     def _compared(self, point: ServingPoint) -> str:
         text = _figures(point)
-        if point.p99_ms > self.search.p99_budget_ms:
+        if not point.keeps_to(self.search.p99_budget_ms):
             return f"{text}, which is over the budget"
         return f"{text}, {_percent(1 - point.throughput / self.chosen.throughput)} less"
 
@@ -95,7 +95,7 @@ class Verdict:
         )
         if len(self.ranking) > 1 and self.met:
             lead = 1 - self.ranking[1].throughput / self.chosen.throughput
-            over = self.ranking[1].p99_ms > self.search.p99_budget_ms
+            over = not self.ranking[1].keeps_to(self.search.p99_budget_ms)
             if not over:
                 told_apart = "more than that" if lead > noise else "less than that: they can't be told apart for sure"
                 text += f"; the lead over the runner-up is {told_apart}"
@@ -103,7 +103,9 @@ class Verdict:
 
 
 def _figures(point: ServingPoint) -> str:
-    return f"{point.throughput:,.0f} inferences/s at a p99 of {point.p99_ms:.1f} ms ({point.concurrency} at a time)"
+    load = f"{point.concurrency} at a time"
+    load += f", {_percent(point.refused)} refused" if point.refused else ""
+    return f"{point.throughput:,.0f} inferences/s at a p99 of {point.p99_ms:.1f} ms ({load})"
 
 
 def _percent(share: float) -> str:

@@ -14,7 +14,13 @@ import yaml
 
 from deployment_toolkit.core import Host
 from deployment_toolkit.errors import PerformanceError, ProcessError, UsageError
-from deployment_toolkit.results.performance import PERFORMANCE_COLUMNS, SETTLED, PerformanceRow, write_performance
+from deployment_toolkit.results.performance import (
+    PERFORMANCE_COLUMNS,
+    REFUSED,
+    SETTLED,
+    PerformanceRow,
+    write_performance,
+)
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.__main__ import read_command_line
 from runner.command import Command
@@ -53,6 +59,7 @@ def row(throughput: float, p99_ms: float, concurrency: int = 64) -> PerformanceR
         "Inferences/Second": throughput,
         "p99 latency": 1000 * p99_ms,
         SETTLED: True,
+        REFUSED: 0.0,
     }
 
 
@@ -246,6 +253,23 @@ def test_verdict_names_the_runner_up_and_the_noise() -> None:
     assert "**2 instances, 1 thread, batch 512 preferred, queue delay 1000 us**, 1,250 inferences/s" in told
     assert "Runner-up: 1 instance, 2 threads" in told and "20.0 % less" in told
     assert "differed by up to 20.0 % between its 3 visits" in told and "can't be told apart" in told
+
+
+def test_candidate_that_refuses_more_than_one_request_in_a_hundred_is_not_in_time() -> None:
+    other = Candidate(2, 1, (512,), 0)
+    fast = {**row(2000, 50), REFUSED: 30.0}
+    visits = [MeasuredCandidate(CONFIGURED, 1, True, (row(1000, 80),)), MeasuredCandidate(other, 1, True, (fast,))]
+    verdict = Verdict.of(visits, CONFIGURED, Search(concurrency=[64]))
+    assert verdict.chosen.candidate == CONFIGURED and verdict.met
+    assert "1.5 % refused), which is over the budget" in verdict.paragraph
+    alone = Verdict.of(visits[1:], CONFIGURED, Search(concurrency=[64]))
+    assert not alone.met
+
+
+def test_limited_queue_is_searched_without_delays(parameters: Any) -> None:
+    limited = dataclasses.replace(parameters, latency_budget_ms=100.0)
+    assert Space.of(Search(), limited, Host.PYTHON, 2).max_queue_delays_us == (0,)
+    assert Space.of(Search(), parameters, Host.PYTHON, 2).max_queue_delays_us == (0, 1000, 4000)
 
 
 class _Served(RecordingShell):

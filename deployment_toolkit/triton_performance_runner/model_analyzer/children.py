@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from deployment_toolkit.errors import DeploymentError, ServerError
+from deployment_toolkit.errors import DeploymentError, PerformanceError, ServerError
 from deployment_toolkit.options.params import make_parser, run_entry_point
 from deployment_toolkit.process import become, die_with_parent
 from deployment_toolkit.server_access.key_files import find_key
@@ -69,6 +69,11 @@ def measure(job: AnalyzerJob, arguments: Sequence[str]) -> int:
             if first and job.options.warmup:
                 meter.warm_up()
             row = meter.measure(point)
+            if not meter.report_path.is_file():
+                raise PerformanceError(
+                    f"the server refuses requests of {point}, which Model Analyzer can't measure: use "
+                    "--performance-tool perf_analyzer, or deploy the model without limits of its queue"
+                )
         except DeploymentError as error:
             job.fail(point, str(error))
             return 1

@@ -176,9 +176,10 @@ class Supervisor:
 
     def _successes(self, name: str) -> int | None:
         try:
-            return within(self._url, time.monotonic() + _ANSWER_S, lambda client: client.successes(name))
+            found = within(self._url, time.monotonic() + _ANSWER_S, lambda client: client.statistics(name, ""))
         except ServerError:
             return None
+        return sum(int(version["inference_stats"]["success"]["count"]) for version in found["model_stats"])
 
     def _ready_models(self) -> list[str] | None:
         """Names of the models that the server calls ready; None if it answers over neither protocol."""

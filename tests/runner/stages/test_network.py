@@ -90,7 +90,18 @@ def test_settings_of_an_experiment_reach_the_server(make: Make) -> None:
     line = _line(deploy(make({"configurations": [experiment()]})))
     assert "--preferred-batch-sizes 64 --engine-count-per-device cpu=1 --host cpp --server-url" in line
     assert "--max-queue-delay-us" not in line and "threads" not in line and "--packed-inputs" not in line
+    assert "--latency-budget-ms" not in line and "--warmup-batch-sizes" not in line
     assert "--packed-inputs" in _line(deploy(make({"configurations": [experiment(packed_inputs=True)]})))
+
+
+def test_queue_and_warmup_of_an_experiment_reach_the_server(make: Make) -> None:
+    limits = {"latency_budget_ms": 80, "max_queue_size": 100, "queue_timeout_us": 9000, "queue_timeout_action": "delay"}
+    order = {"priority_levels": 3, "default_priority_level": 2}
+    line = _line(deploy(make({"configurations": [experiment(**limits, **order, warmup_batch_sizes=[1, 8])]})))
+    assert "--latency-budget-ms 80.0 --max-queue-size 100 --queue-timeout-us 9000 --queue-timeout-action delay" in line
+    assert "--priority-levels 3 --default-priority-level 2 --warmup-batch-sizes 1 8" in line
+    line = _line(deploy(make({"configurations": [experiment(queue_timeout_us=0, warmup_batch_sizes=[])]})))
+    assert line.endswith("--queue-timeout-us 0 --warmup-batch-sizes 0")
 
 
 @pytest.mark.parametrize(
