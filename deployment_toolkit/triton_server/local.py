@@ -62,7 +62,7 @@ def local_server(
     the block: the kernel ends the server with the thread that started it. Requests that change the server need its key,
     which is new for each start; this user's clients find it (``key_files``). Requests for inference need
     ``inference_key``, if there is one. Called by root, the server runs as nobody; if nobody can't read what it needs,
-    it runs as root, and the log says why.
+    it runs as root, and its log says why.
 
     Raises ServerError if the repository is missing, a given port is in use, or the server ends or is not ready within
     ``timeout_s``, then with the last lines of its log.
@@ -77,6 +77,8 @@ def local_server(
         own.chmod(0o755)  # only links and folders of the server are in it
         user, reason = unprivileged([*installation.read_by_server, repository, own])
         logger.info("tritonserver: %s", reason)
+        with log_path.open("a") as log:
+            log.write(f"tritonserver: {reason}\n")
         # The Python backend needs a plain path, even if the repository's own is not.
         served = plain_path(repository, own)
         command = [

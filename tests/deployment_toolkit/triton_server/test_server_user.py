@@ -71,7 +71,8 @@ def test_server_and_perf_analyzer_of_root_run_as_nobody(
     with child(argv, env=env, stdout=tmp_path / "printed") as process:
         while not ready.exists():
             assert process.wait(0.05) is None, (tmp_path / "printed").read_text()
-        assert "tritonserver: it runs as nobody (65534:65534)" in (tmp_path / "printed").read_text()
+        for log in ("printed", "log"):
+            assert "tritonserver: it runs as nobody (65534:65534)" in (tmp_path / log).read_text()
         TritonServer.from_url(url).load_model("adder", timeout_s=60)
         servers = psutil.Process(process.pid).children(recursive=True)
         assert {user for server in servers for user in server.uids()} == {NOBODY.uid} and len(servers) == 5
