@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import stat
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -20,14 +22,20 @@ from deployment_toolkit.process import environment
 from deployment_toolkit.server_access.key import ServerKey
 from deployment_toolkit.server_access.url import ServerUrl
 
+logger = logging.getLogger("triton")
+
 FOLDER_VARIABLE = "TRITON_KEY_FOLDER"
 
 _MOST_BYTES = 4096
 
 
 def own_folder() -> Path:
-    """Folder for the keys of the servers that this user starts; scripts/docker/interactive.sh sees it too."""
-    return SHARED_MEMORY / f"wide-deep-keys-{os.geteuid()}"
+    """Folder for the keys of the servers that this user starts; scripts/docker/interactive.sh sees it too. Where
+    another user has taken its name, it has a longer one."""
+    usual = SHARED_MEMORY / f"wide-deep-keys-{os.geteuid()}"
+    if _is_ours(usual):
+        return usual
+    return next(filter(_is_ours, sorted(SHARED_MEMORY.glob(f"{usual.name}-*"))), usual)
 
 
 def find_key(url: ServerUrl, env: Mapping[str, str] | None = None) -> tuple[ServerUrl, ServerKey] | None:
@@ -59,7 +67,7 @@ def kept_key(key: ServerKey, urls: Sequence[ServerUrl], *, inherited: bool = Fal
     """Keeps the key of the server at ``urls`` in files until the block is left; yields the path of the first file. With
     ``inherited``, the files stay as long as the program runs that this process becomes.
 
-    Raises ServerError if the user's folder belongs to another user.
+    Raises ServerError if the user's folder can't be made.
     """
     folder = _own_folder_made()
     paths = [folder / url.pinned.address for url in urls]
@@ -105,13 +113,19 @@ def _own_folder_made() -> Path:
     try:
         folder.mkdir(mode=0o700)
     except FileExistsError:
-        pass
+        if not _is_ours(folder):
+            return _other_folder_made(folder)
     except OSError as error:
         raise ServerError(f"{folder} can't be made ({error.strerror}), for the server's key: let this user") from error
-    if not _is_ours(folder):
-        raise ServerError(
-            f"{folder} is not this user's alone, so no key can be kept there: remove it, as its owner or as root"
-        )
+    return folder
+
+
+def _other_folder_made(taken: Path) -> Path:
+    logger.warning("%s is not this user's alone, so no key is kept there: find out who made it, and remove it", taken)
+    made = Path(tempfile.mkdtemp(prefix=f"{taken.name}-", dir=SHARED_MEMORY))
+    folder = own_folder()
+    if folder != made:  # another process has made one at the same moment
+        made.rmdir()
     return folder
 
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from deployment_toolkit.errors import UsageError
+from deployment_toolkit.users import NOBODY, User
+
+logger = logging.getLogger("performance")
 
 _HIGHEST_ID = 2**32 - 2  # 2**32 - 1 means "no change" to the kernel
 
 
 @dataclass(frozen=True)
-class ClientUser:
-    """A user and a group, as numbers."""
-
-    uid: int
-    gid: int
+class ClientUser(User):
+    """A user and a group, as numbers, for perf_analyzer."""
 
     @classmethod
     def parse(cls, text: str) -> ClientUser:
@@ -40,16 +43,24 @@ class ClientUser:
         if shutil.which("setpriv") is None:
             raise UsageError(f"--client-user {self} needs the program setpriv, which is not there: install util-linux")
 
-    @property
-    def prefix(self) -> list[str]:
-        """Start of the command line for a process of this user.
 
-        The process keeps root's access to files, because program, input and report may be in folders that only root can
-        read. It also ends when its parent dies; a change of user would disable that. Source: setpriv(1),
-        capabilities(7).
-        """
-        user = [f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups", "--pdeathsig=keep"]
-        return ["setpriv", *user, "--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--"]
+def client_of(named: ClientUser | None, folder: Path, reads: Sequence[Path]) -> tuple[User, list[str]]:
+    """User of perf_analyzer, and the start of its command line. The user is the named one, else nobody if root calls
+    and that can be, else the caller. The process gets ``folder`` to write in and has to read ``reads``; if one of them
+    is closed to it, it keeps the right to read all files."""
+    caller = User(os.geteuid(), os.getegid())
+    if named is None and (caller.uid != 0 or not NOBODY.can_start()):
+        return caller, []
+    user = named or NOBODY
+    hand_over(folder, user)
+    obstacle = user.obstacle([folder, *reads])
+    if obstacle is not None:
+        logger.info("perf_analyzer runs as %s and may read all files, because %s", user, obstacle)
+    return user, user.prefix(reads_all=obstacle is not None)
 
-    def __str__(self) -> str:
-        return f"{self.uid}:{self.gid}"
+
+def hand_over(folder: Path, user: User) -> None:
+    """Gives a folder of this process, and what is in it, to the user of perf_analyzer."""
+    if os.geteuid() == 0:
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, user.uid, user.gid, follow_symlinks=False)

@@ -87,7 +87,8 @@ class PerformanceOptions:
         "bytes of one row of an output whose shape is free; other outputs need no option", 102400
     )
     client_user: str | None = option(
-        "user of perf_analyzer's process, so that a server of that user can open its shared memory; needs root",
+        "user of perf_analyzer's process, so that a server of that user can open its shared memory; needs root, for "
+        "whom it is nobody (65534:65534) if not given",
         None,
         metavar="UID:GID",
     )

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import shlex
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -31,6 +30,7 @@ from deployment_toolkit.server_access.past_proxies import past_proxies
 from deployment_toolkit.server_access.private_options import with_private_options
 from deployment_toolkit.server_access.url import Scheme
 from deployment_toolkit.triton_inference_runner.refusal import is_refusal
+from deployment_toolkit.triton_performance_runner.client_user import client_of, hand_over
 from deployment_toolkit.triton_performance_runner.options import LoadPoint, MeasurementMode
 from deployment_toolkit.triton_performance_runner.perf_report import WINDOWS, Report, Window
 from deployment_toolkit.triton_performance_runner.program import explain_start, find_program, link_libraries
@@ -70,7 +70,10 @@ class PerfAnalyzer:
         if found is not None:  # registering shared memory needs the key
             self._url, key = found
             self._env = with_private_options(self._env, key.client_options(self._url.scheme))
-        self._program = [*(options.client.prefix if options.client else []), str(find_program())]
+        program, given = find_program(), Path(options.input_data)
+        reads = [program, *([given] if given.exists() else [])]
+        self._user, prefix = client_of(options.client, self._folder, reads)
+        self._program = [*prefix, str(program)]
         self._window = Window(options.measurement_mode, options.measurement_request_count, options.measurement_interval)
 
     def measure_all(self, points: Sequence[LoadPoint]) -> Generator[PerformanceRow, None, None]:
@@ -155,14 +158,16 @@ class PerfAnalyzer:
     def _run(self, point: LoadPoint, window: Window) -> str:
         """Runs perf_analyzer and returns its stdout; its report, if it writes one, is at ``_csv_path``."""
         threads = min(point.concurrency, _CLIENT_THREADS)
-        data, watch = self._data.prepare(point, threads, self._folder)
+        data, watch = self._data.prepare(point, threads, self._folder, self._user.uid)
         self._csv_path.unlink(missing_ok=True)
+        hand_over(self._folder, self._user)
         streams = self._folder / "streams"
         argv = [*self._arguments(point, threads), *window.arguments, "--input-data", data]
         spec = self._target.spec
         logger.debug("running %s", shlex.join(argv))
         try:
-            with no_shared_memory_left([item.name for item in spec.inputs], [item.name for item in spec.outputs]):
+            inputs, outputs = ([item.name for item in items] for items in (spec.inputs, spec.outputs))
+            with no_shared_memory_left(inputs, outputs, owner=self._user.uid):
                 completed = run(
                     argv,
                     env=self._env,
@@ -210,9 +215,9 @@ class PerfAnalyzer:
         reason = last_lines(error.stderr or error.stdout or str(error))
         if REFUSED in reason:
             reason = f"{reason}: {REMEDY}"
-        spec, client = self._target.spec, self._options.client
+        spec = self._target.spec
         names = region_pattern([item.name for item in spec.inputs], [item.name for item in spec.outputs])
-        remedy = region_remedy(reason, names, client.uid if client else os.geteuid())
+        remedy = region_remedy(reason, names, self._user.uid)
         reason = f"{reason}: {remedy}" if remedy else reason
         return f"perf_analyzer could not measure {point}: {reason}; log: {self._options.log_path}"
 

@@ -65,15 +65,16 @@ class InputData:
             _require_known_values(spec)
             self._rows = random_rows(spec, self._rows_needed(options), _SEED)
 
-    def prepare(self, point: LoadPoint, threads: int, folder: Path) -> tuple[str, Watch | None]:
-        """Argument for perf_analyzer, and a watcher of the run or None. Files are written to ``folder``."""
+    def prepare(self, point: LoadPoint, threads: int, folder: Path, owner: int) -> tuple[str, Watch | None]:
+        """Argument for perf_analyzer, which runs as the user ``owner``, and a watcher of the run or None. Files are
+        written to ``folder``."""
         if self._rows is None:
             return self._argument, None
         path = folder / "input_data.json"
         steps = self._steps(point, threads)
         write_steps(path, self._rows, steps)
         fill = self._shares_memory and point.batch > 1
-        return str(path), fill_regions(self._rows, self._spec, point.batch, steps) if fill else None
+        return str(path), fill_regions(self._rows, self._spec, point.batch, steps, owner) if fill else None
 
     def requests(self, point: LoadPoint) -> list[Arrays]:
         """Different requests of a point, for a client that makes its own. Raises PerformanceError if the user's option
@@ -143,10 +144,10 @@ def write_steps(path: Path, rows: Arrays, steps: int) -> None:
     path.write_text(json.dumps({"data": data}))
 
 
-def fill_regions(rows: Arrays, spec: ModelSpec, batch: int, steps: int) -> Watch:
-    """Watcher of a perf_analyzer with system shared memory: when the regions are set up, it writes other ``batch``
-    consecutive rows into each. The first requests may still hold the rows of the steps. Strings stay those of the
-    steps, because their size differs from row to row.
+def fill_regions(rows: Arrays, spec: ModelSpec, batch: int, steps: int, owner: int) -> Watch:
+    """Watcher of ``owner``'s perf_analyzer with system shared memory: when the regions are set up, it writes other
+    ``batch`` consecutive rows into each. The first requests may still hold the rows of the steps. Strings stay those of
+    the steps, because their size differs from row to row.
 
     The watcher raises PerformanceError if the regions differ from those of perf_analyzer 2.51 and 2.60.
     """
@@ -161,20 +162,24 @@ def fill_regions(rows: Arrays, spec: ModelSpec, batch: int, steps: int) -> Watch
             for step in range(steps):
                 part = rows[tensor.name].take(range(step * batch, (step + 1) * batch), axis=0, mode="wrap")
                 region = SHARED_MEMORY / f"{region_name(tensor.name)}_0_{step}"
-                if not _overwrite(region, part) and process.wait(_END_S) is None:  # its end removes the regions
+                if not _overwrite(region, part, owner) and process.wait(_END_S) is None:  # its end removes the regions
                     raise PerformanceError(
-                        f"{region} is not there or not of {part.nbytes} bytes: this perf_analyzer shares memory "
-                        f"otherwise than 2.51 and 2.60 do; {INSTALL}"
+                        f"{region} is not there, or not of {part.nbytes} bytes and user {owner}: this perf_analyzer "
+                        f"shares memory otherwise than 2.51 and 2.60 do; {INSTALL}"
                     )
 
     return fill
 
 
-def _overwrite(region: Path, part: Array) -> bool:
-    """Writes the rows into a region; False if there is no such region of this size."""
-    with contextlib.suppress(FileNotFoundError), region.open("r+b") as file:
-        if file.seek(0, os.SEEK_END) == part.nbytes:
-            file.seek(0)
+def _overwrite(region: Path, part: Array, owner: int) -> bool:
+    """Writes the rows into a region; False if there is no such region of this size and user."""
+    with contextlib.suppress(FileNotFoundError), open(region, "r+b", opener=_not_through_a_link) as file:
+        found = os.fstat(file.fileno())
+        if (found.st_size, found.st_uid) == (part.nbytes, owner):
             file.write(np.ascontiguousarray(part).tobytes())
             return True
     return False
+
+
+def _not_through_a_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -55,14 +55,20 @@ def _said(holder: int | None) -> str:
 
 
 @contextlib.contextmanager
-def no_shared_memory_left(inputs: Iterable[str], outputs: Iterable[str]) -> Iterator[None]:
+def no_shared_memory_left(inputs: Iterable[str], outputs: Iterable[str], *, owner: int | None = None) -> Iterator[None]:
     """Removes shared memory that perf_analyzer left: regions that appeared during the block and have its names, an
-    output's name or ``<input>_<stream>_<step>``. Only safe while no other measurement runs."""
-    before = _regions()
+    output's name or ``<input>_<stream>_<step>``. Only safe while no other measurement runs.
+
+    Raises PerformanceError if there is a region of these names already that does not belong to the user ``owner``, who
+    would write his rows into it.
+    """
+    before, left = _regions(), region_pattern(inputs, outputs)
+    in_the_way = None if owner is None else _foreign(left, owner)
+    if in_the_way is not None:
+        raise PerformanceError(in_the_way)
     try:
         yield
     finally:
-        left = region_pattern(inputs, outputs)
         for name in sorted(_regions() - before):
             if left.fullmatch(name):
                 logger.debug("removing %s, which perf_analyzer left behind", SHARED_MEMORY / name)
@@ -96,11 +102,9 @@ def region_remedy(reason: str, names: re.Pattern[str], client_uid: int) -> str |
     server_refused = _SERVER_REFUSED in reason.lower()
     if not server_refused and _CLIENT_REFUSED not in reason.lower():
         return None
-    for path in sorted(SHARED_MEMORY.iterdir()):
-        if names.fullmatch(path.name) and path.stat().st_uid != client_uid:
-            return (
-                f"{path} of user {path.stat().st_uid} is in the way, left by a measurement that was killed: remove it"
-            )
+    in_the_way = _foreign(names, client_uid)
+    if in_the_way is not None:
+        return in_the_way
     if not server_refused:
         return f"let user {client_uid} write to {SHARED_MEMORY}, or use --evaluation-mode online"
     return (
@@ -108,3 +112,13 @@ def region_remedy(reason: str, names: re.Pattern[str], client_uid: int) -> str |
         "--client-user UID:GID, the user of the server's container; start that container with --ipc host; or use "
         "--evaluation-mode online"
     )
+
+
+def _foreign(names: re.Pattern[str], client_uid: int) -> str | None:
+    """Message about a region of these names that is not the user's, None if there is none."""
+    for path in sorted(SHARED_MEMORY.iterdir()):
+        with contextlib.suppress(FileNotFoundError):
+            if names.fullmatch(path.name) and path.lstat().st_uid != client_uid:
+                owner = path.lstat().st_uid
+                return f"{path} of user {owner} is in the way, left by a measurement that was killed: remove it"
+    return None

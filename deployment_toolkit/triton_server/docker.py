@@ -39,11 +39,11 @@ from deployment_toolkit.triton_server.starting import (
     what_it_says,
 )
 from deployment_toolkit.triton_server.stopping import answer_and_refuse
+from deployment_toolkit.users import NOBODY
 
 logger = logging.getLogger("triton")
 
 _PORTS = {"http": 8000, "grpc": 8001, "metrics": 8002}  # inside the container
-_NOBODY = "65534:65534"
 _MORE_S = 10.0  # from the end of its own time to SIGKILL
 _VERSION = "TRITON_SERVER_VERSION"  # set by NVIDIA's images
 _FORBIDS_CLIENT_SHM = (2, 69)  # the first version that needs an option to let clients register shared memory
@@ -88,7 +88,7 @@ def docker_server(
     if custom_operations is not None and not custom_operations.is_file():
         raise ServerError(f"there is no library of custom operations at {custom_operations}: fix its path")
     user = server_user(os.getuid(), os.getgid())
-    if user == _NOBODY:
+    if user == str(NOBODY):
         _require_readable(repository)
     wanted = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
     require_free(wanted)
@@ -130,7 +130,7 @@ def docker_server(
 
 def server_user(uid: int, gid: int) -> str:
     """User (``uid:gid``) of a server's container: the caller, but nobody for root."""
-    return f"{uid}:{gid}" if uid else _NOBODY
+    return f"{uid}:{gid}" if uid else str(NOBODY)
 
 
 def _require_readable(repository: Path) -> None:
@@ -139,7 +139,7 @@ def _require_readable(repository: Path) -> None:
         needed = 0o5 if path.is_dir() else 0o4
         if path.stat().st_mode & needed != needed:
             raise ServerError(
-                f"{path} can't be read by nobody ({_NOBODY}), as whom a server that root starts runs: chmod -R o+rX "
+                f"{path} can't be read by nobody ({NOBODY}), as whom a server that root starts runs: chmod -R o+rX "
                 f"{repository}, and umask 022 for what comes"
             )
 

@@ -14,16 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import deployment_toolkit
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.cpp_host.library import BACKEND, LIBRARY_NAME, build_library
 from deployment_toolkit.errors import BuildError, ServerError
 from deployment_toolkit.process import environment
+from deployment_toolkit.server_access.private_options import build_library as private_options_library
 from deployment_toolkit.triton_server.plain_paths import plain_folder
 from deployment_toolkit.triton_server.server_options import COMMON_OPTIONS, EXIT_TIMEOUT_S, exit_option, own_regions
+from deployment_toolkit.users import User
 
 logger = logging.getLogger("triton")
 
 _LIBRARIES = "nvidia_pytriton.libs"  # folder next to the package, with the libraries that the wheel brings
 _STUB = "triton_python_backend_stub"
+_OTHERS_RUN = 0o005
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,13 @@ class Installation:
         return cls(Path(spec.origin).parent, libpython)
 
     @contextlib.contextmanager
-    def command(self) -> Iterator[list[str]]:
-        """Yields the server's program with the options that are independent of the models. The server must have ended
-        when the block is left; its files and shared memory are removed then."""
+    def command(self, prefix: Sequence[str] = ()) -> Iterator[list[str]]:
+        """Yields the server's program, after ``prefix``, with the options that are independent of the models. The
+        server must have ended when the block is left; its files and shared memory are removed then."""
         with plain_folder() as folder, own_regions() as region_prefix:
+            folder.chmod(0o755)  # another user may run the server; links to what everybody has are in it
             yield [
+                *prefix,
                 str(self.package / "tritonserver" / "bin" / "tritonserver"),
                 f"--backend-directory={self._link_backends(folder)}",
                 region_prefix,
@@ -81,6 +87,22 @@ class Installation:
             inherited |= {"CUDA_VISIBLE_DEVICES": ",".join(map(str, devices)), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
         return inherited
 
+    @property
+    def read_by_server(self) -> list[Path]:
+        """What the server and its models' processes read, without the models: a part of each tree."""
+        wheel = self.package / "tritonserver"
+        programs = [wheel / "bin", wheel / "backends"]
+        python = [Path(sys.executable), Path(os.__file__), self.libpython / _libpython_name()]
+        packages = [Path(deployment_toolkit.__file__), self.package.parent / _LIBRARIES, private_options_library()]
+        return [*programs, *python, *packages]
+
+    @staticmethod
+    def prefix(user: User | None) -> list[str]:
+        """Start of the command line of a server that runs as ``user``, or as this process's user. A model's process
+        imports from its current folder first, which must not be one that others may write, as /tmp is."""
+        folder = [shutil.which("env", path=os.defpath) or "env", f"--chdir={ROOT}"]
+        return [*folder, *([] if user is None else user.prefix())]
+
     def _link_backends(self, folder: Path) -> Path:
         """Backend directory with this interpreter's stub, which the wheel has in a separate folder, and the C++ host if
         it can be compiled: only models of that host need it. It lies in ``folder`` as deep as in the wheel, because the
@@ -102,19 +124,23 @@ class Installation:
         return directory
 
     def _place_stub(self, stub: Path, target: Path) -> None:
-        """Links the stub. If it would take a libpython that the wheel brings, it gets a copy that takes this
-        interpreter's: extension modules of packages that were installed for this one fail in another.
+        """Links the stub, or copies it where it is closed to other users. If it would take a libpython that the wheel
+        brings, it gets a copy that takes this interpreter's: extension modules of packages that were installed for this
+        one fail in another.
 
         Raises ServerError if no program may run from the folder of the copy."""
         needed = stub.read_bytes()
         brought = (self.package.parent / _LIBRARIES).glob("libpython*")
         foreign = [library.name for library in brought if library.name.encode() in needed]
-        if not foreign:
+        if not foreign and stub.stat().st_mode & _OTHERS_RUN == _OTHERS_RUN:
             target.symlink_to(stub)
             return
         shutil.copy(stub, target)
+        target.chmod(0o755)
         if not os.access(target, os.X_OK):
             raise ServerError(f"no program may run from {target}: set TMPDIR to a folder that is not mounted noexec")
+        if not foreign:
+            return
         libraries = target.parents[4] / _LIBRARIES  # where a stub looks first
         libraries.mkdir()
         for name in foreign:

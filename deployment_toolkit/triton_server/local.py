@@ -4,6 +4,7 @@ loopback only."""
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from deployment_toolkit.server_access.key_files import kept_key
 from deployment_toolkit.server_access.ports import choose_free, listens, port_options, require_free
 from deployment_toolkit.server_access.private_options import with_private_options
 from deployment_toolkit.triton_server.installation import Installation
-from deployment_toolkit.triton_server.plain_paths import plain_folder, plain_path
+from deployment_toolkit.triton_server.plain_paths import own_places, plain_folder, plain_path
 from deployment_toolkit.triton_server.remote import TritonServer
 from deployment_toolkit.triton_server.server_options import (
     EXIT_TIMEOUT_S,
@@ -33,6 +34,9 @@ from deployment_toolkit.triton_server.starting import (
     what_it_says,
 )
 from deployment_toolkit.triton_server.stopping import answer_and_refuse
+from deployment_toolkit.users import unprivileged
+
+logger = logging.getLogger("triton")
 
 _START_ATTEMPTS = 5
 _MORE_S = 10  # from the end of its own time to SIGKILL
@@ -63,7 +67,8 @@ def local_server(
     of nvidia-smi; without them the server sees the GPUs that the environment allows. Call it in a thread that outlives
     the block: the kernel ends the server with the thread that started it. Requests that change the server need its key,
     which is new for each start; this user's clients find it (``key_files``). Requests for inference need
-    ``inference_key``, if there is one.
+    ``inference_key``, if there is one. Called by root, the server runs as nobody; if nobody can't read what it needs,
+    it runs as root, and its log says why.
 
     Raises ServerError if the repository is missing, a given port is in use, or the server ends or is not ready within
     ``timeout_s``, then with the last lines of its log.
@@ -74,13 +79,23 @@ def local_server(
     installation = Installation.find()
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
+        own = stack.enter_context(plain_folder())
+        own.chmod(0o755)  # only links and folders of the server are in it
+        user, reason = unprivileged([*installation.read_by_server, repository, own])
+        logger.info("tritonserver: %s", reason)
+        with log_path.open("a") as log:
+            log.write(f"tritonserver: {reason}\n")
         # The Python backend needs a plain path, even if the repository's own is not.
-        served = plain_path(repository, stack.enter_context(plain_folder()))
-        command = [*stack.enter_context(installation.command()), *repository_options(served, load_method)]
-        command.append(exit_option(exit_timeout_s))
+        served = plain_path(repository, own)
+        command = [
+            *stack.enter_context(installation.command(installation.prefix(user))),
+            *repository_options(served, load_method),
+            exit_option(exit_timeout_s),
+        ]
         key = ServerKey.new()
         private = [*key.server_options, *inference_options(inference_key)]
-        environment = with_private_options(installation.environment(env, devices), private)
+        told = installation.environment(env, devices) | own_places(own, user)
+        environment = with_private_options(told, private)
         process, server, log_start = _start(
             stack, command, wanted, log_path, timeout_s, environment, exit_timeout_s + _MORE_S
         )

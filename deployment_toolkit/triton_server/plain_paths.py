@@ -4,12 +4,14 @@ shell, in which other paths would be torn apart."""
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from deployment_toolkit.machine import SHARED_MEMORY
+from deployment_toolkit.users import User
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./@%+=:,-]+")
 _PREFIX = "tritonserver_"
@@ -22,6 +24,17 @@ def plain_folder() -> Iterator[Path]:
     place = next(place for place in places if _PLAIN.fullmatch(str(place)) and place.is_dir())
     with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=place) as folder:
         yield Path(folder)
+
+
+def own_places(folder: Path, user: User | None) -> dict[str, str]:
+    """Variables for a server that name a new folder in ``folder`` for its temporary files, which is ``user``'s, or this
+    process's user's, alone. Another user can't write in root's home, either."""
+    place = folder / "tmp"
+    place.mkdir(mode=0o700)
+    if user is None:
+        return {"TMPDIR": str(place)}
+    os.chown(place, user.uid, user.gid)
+    return {"TMPDIR": str(place), "HOME": str(place)}
 
 
 def plain_path(path: Path, folder: Path) -> Path:

@@ -1,10 +1,13 @@
 // Gives a program options that must not be on its command line, which every user of the host can read. They come from
 // an environment variable, one per line; the program's child processes inherit neither the variable nor this library.
+// What the program and its children make, as shared memory, is closed to other users.
 // The library needs only old functions of the C library, since a container may have another version of it.
 
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 namespace {
@@ -15,6 +18,9 @@ constexpr const char* kPrograms[] = {"tritonserver", "perf_analyzer"};
 constexpr char kOptions[] = "WIDE_DEEP_PRIVATE_OPTIONS";
 constexpr char kLibrary[] = "libprivate_options.so";
 constexpr char kPreload[] = "LD_PRELOAD";
+
+// Shared memory of Triton's Python backend, with every request in it, is a file that others could read.
+constexpr mode_t kOthers = S_IRWXG | S_IRWXO;
 
 Main program_main = nullptr;
 
@@ -68,6 +74,7 @@ char* take_options() {
 }
 
 int main_with_options(int argc, char** argv, char**) {
+  umask(kOthers);
   char* options = take_options();
   stop_preloading();
   if (options == nullptr) return program_main(argc, argv, environ);
@@ -83,6 +90,12 @@ int main_with_options(int argc, char** argv, char**) {
 }
 
 }  // namespace
+
+/// Boost, in the Python backend, sets the mode of shared memory again, past the umask.
+extern "C" __attribute__((visibility("default"))) int fchmod(int file, mode_t mode) {
+  if (program_main != nullptr) mode &= ~kOthers;
+  return static_cast<int>(syscall(SYS_fchmod, file, mode));
+}
 
 /// First function that every program calls, with its main as an argument.
 extern "C" __attribute__((visibility("default"))) int __libc_start_main(

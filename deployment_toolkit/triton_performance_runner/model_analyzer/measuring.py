@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import re
 import shlex
 import shutil
@@ -42,6 +43,9 @@ from deployment_toolkit.triton_performance_runner.repository_target import find_
 from deployment_toolkit.triton_performance_runner.shared_memory import no_shared_memory_left
 from deployment_toolkit.triton_performance_runner.target import Assignment, Target
 from deployment_toolkit.triton_server.installation import Installation
+from deployment_toolkit.users import unprivileged
+
+logger = logging.getLogger("performance")
 
 PYTHON = ROOT / ".venv-model-analyzer" / "bin" / "python"
 
@@ -81,11 +85,16 @@ class ModelAnalyzer:
 
     def measure_all(self, points: Sequence[LoadPoint]) -> Generator[PerformanceRow, None, None]:
         """Yields the row of each point. Raises PerformanceError if a measurement fails."""
-        spec = self._target.spec
+        spec, installation = self._target.spec, Installation.find()
+        assert self._options.model_repository is not None, "PerformanceOptions require one for this tool"
+        user, reason = unprivileged([*installation.read_by_server, self._options.model_repository])
+        logger.info("tritonserver: %s", reason)
+        if user is not None:
+            self._folder.chmod(0o711)  # perf_analyzer, as nobody, has a folder in it
         ports = choose_free(dict.fromkeys(_PROTOCOLS))
         key, urls = ServerKey.new(), [ServerUrl(scheme, LOOPBACK, ports[scheme.value]) for scheme in Scheme]
         with (
-            Installation.find().command() as command,
+            installation.command(installation.prefix(user)) as command,
             kept_key(key, urls),  # Model Analyzer's children find the key there
             no_shared_memory_left([item.name for item in spec.inputs], [item.name for item in spec.outputs]),
         ):

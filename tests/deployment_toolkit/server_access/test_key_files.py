@@ -40,22 +40,37 @@ def test_key_file_is_private_and_belongs_to_its_address(memory: Path) -> None:
     assert find_key(URL) is None and list(own_folder().iterdir()) == []
 
 
-def test_key_folder_that_is_not_private_is_refused(memory: Path) -> None:
-    own_folder().mkdir(mode=0o700)
-    with kept_key(ServerKey.new(), [URL]):
-        own_folder().chmod(0o755)
+@pytest.mark.parametrize("taken", ["folder", "link", "pipe", "file"])
+def test_key_is_kept_elsewhere_if_the_folder_is_not_this_users_alone(
+    taken: str, memory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    usual, elsewhere = own_folder(), memory / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    if taken == "folder":
+        usual.mkdir(mode=0o755)
+    elif taken == "link":
+        usual.symlink_to(elsewhere)
+    elif taken == "pipe":
+        os.mkfifo(usual)
+    else:
+        usual.touch()
+    for key in (ServerKey.new(), ServerKey.new()):
+        with kept_key(key, [URL]) as path:
+            assert path.parent.name.startswith(f"{usual.name}-") and path.parent == own_folder()
+            assert path.parent.stat().st_mode & 0o777 == 0o700
+            found = find_key(URL)
+            assert found is not None and found[1] == key
         assert find_key(URL) is None
-        with (
-            pytest.raises(ServerError, match=f"{own_folder()} is not this user's alone.*: remove it"),
-            kept_key(ServerKey.new(), [URL]),
-        ):
-            pass
-        own_folder().chmod(0o700)
-        own_folder().rename(memory / "aside")
-        own_folder().symlink_to(memory / "aside")
+    assert caplog.text.count(f"{usual} is not this user's alone, so no key is kept there") == 1
+    assert list(elsewhere.iterdir()) == [] and len(list(memory.iterdir())) == 3
+
+
+def test_key_in_a_folder_that_has_been_opened_is_ignored(memory: Path) -> None:
+    with kept_key(ServerKey.new(), [URL]) as path:
+        path.parent.chmod(0o755)
         assert find_key(URL) is None
-        own_folder().unlink()
-        (memory / "aside").rename(own_folder())
+        path.parent.chmod(0o700)
+        assert find_key(URL) is not None
 
 
 def test_key_file_that_is_a_link_or_readable_by_others_is_ignored(memory: Path) -> None:

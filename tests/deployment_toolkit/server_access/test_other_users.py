@@ -23,17 +23,17 @@ from deployment_toolkit.server_access.url import ServerUrl
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
 
-NOBODY = 65534
+STRANGER_ID = 61000  # a server that root starts may run as nobody
 # Tries everything, with the clients that everybody has, and tells what came of it. Root starts it: another user may not
 # read the packages of a checkout in root's home, so all is imported before.
 STRANGER = """
 import base64, encodings.idna, json, os, sys, urllib.error, urllib.request
 import tritonclient.grpc as grpc
 
-nobody, http_url, grpc_url, made, key_file = sys.argv[1:]
+stranger, http_url, grpc_url, made, key_file = sys.argv[1:]
 os.setgroups([])
-os.setgid(int(nobody))
-os.setuid(int(nobody))
+os.setgid(int(stranger))
+os.setuid(int(stranger))
 os.chdir("/")
 code = f"open({made!r}, 'w').close()"
 config = json.dumps({"backend": "python", "max_batch_size": 1, "input": [], "output": []})
@@ -85,7 +85,7 @@ def server(adder_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def test_requests_of_another_user_cannot_change_the_server(server: TritonServer) -> None:
     made = Path("/var/tmp") / f"stranger_{os.getpid()}_{time.monotonic_ns()}"
     assert server.key_file is not None
-    arguments = [str(NOBODY), server.http_url, server.grpc_url, str(made), str(server.key_file)]
+    arguments = [str(STRANGER_ID), server.http_url, server.grpc_url, str(made), str(server.key_file)]
     try:
         done = subprocess.run([sys.executable, "-c", STRANGER, *arguments], capture_output=True, text=True, timeout=120)
         told = json.loads(done.stdout or done.stderr)
@@ -106,16 +106,32 @@ def test_key_is_hidden_from_other_users(server: TritonServer) -> None:
     assert server.key_file is not None and server.pid is not None
     secret = key_of(server)
     for path in (server.key_file, *server.key_file.parent.iterdir()):
-        assert "Permission denied" in as_nobody(["cat", str(path)])
-    assert "Permission denied" in as_nobody(["ls", str(server.key_file.parent)])
+        assert "Permission denied" in as_stranger(["cat", str(path)])
+    assert "Permission denied" in as_stranger(["ls", str(server.key_file.parent)])
     processes = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
     assert len(processes) == 5  # a process per instance of the model
     for process in processes:
-        assert secret not in as_nobody(["cat", f"/proc/{process.pid}/cmdline"])
-        assert "Permission denied" in as_nobody(["cat", f"/proc/{process.pid}/environ"])
+        assert secret not in as_stranger(["cat", f"/proc/{process.pid}/cmdline"])
+        assert "Permission denied" in as_stranger(["cat", f"/proc/{process.pid}/environ"])
         assert secret not in str(process.environ())  # and not for the models, which read a user's files
         assert "libprivate_options" not in process.environ().get("LD_PRELOAD", "") or process.pid == server.pid
     assert server.log_path is not None and secret not in server.log_path.read_text()
+
+
+@as_root
+def test_memory_and_temporary_files_are_closed_to_other_users(server: TritonServer) -> None:
+    """Each request passes through the shared memory of the Python backend."""
+    assert server.pid is not None
+    processes = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
+    regions = {item.path for process in processes for item in process.memory_maps() if "/dev/shm/" in item.path}
+    assert len(regions) == 4  # one for each instance of the model
+    places = {process.environ()["TMPDIR"] for process in processes}
+    assert len(places) == 1 and Path(*places).stat().st_mode & 0o777 == 0o700
+    for path in regions:
+        assert Path(path).stat().st_mode & 0o777 == 0o600
+        assert "Permission denied" in as_stranger(["head", "-c", "1", path])
+    assert "Permission denied" in as_stranger(["ls", *places])
+    assert {process.cwd() for process in processes} == {str(ROOT)}  # models import from there first
 
 
 @pytest.mark.parametrize("scheme", ["http", "grpc"])
@@ -204,10 +220,10 @@ def test_key_file_of_a_killed_server_is_ignored_and_removed(adder_repository: Pa
         running.load_model("adder", timeout_s=60)
 
 
-def as_nobody(argv: list[str]) -> str:
-    """Output of a command that the user ``nobody`` runs."""
+def as_stranger(argv: list[str]) -> str:
+    """Output of a command that a user runs who owns nothing here."""
     assert shutil.which("setpriv") is not None
-    user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"]
+    user = ["setpriv", f"--reuid={STRANGER_ID}", f"--regid={STRANGER_ID}", "--clear-groups", "--"]
     done = subprocess.run(
         [*user, *argv], capture_output=True, text=True, timeout=120, check=False, cwd="/", env={"PATH": "/usr/bin:/bin"}
     )
