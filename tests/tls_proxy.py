@@ -72,7 +72,9 @@ class Authority:
         self._key = folder / "ca.key"
         _openssl("req", "-x509", *_KEY, "-keyout", self._key, "-out", self.certificate, "-subj", "/CN=Test CA")
 
-    def issue(self, name: str, hosts: str = "DNS:localhost,IP:127.0.0.1", days: int = 2) -> tuple[Path, Path]:
+    def issue(
+        self, name: str, hosts: str = "DNS:localhost,IP:127.0.0.1", days: int = 2, passphrase: str = ""
+    ) -> tuple[Path, Path]:
         """Certificate and key of this name; ``hosts`` as openssl writes them, a negative number of days for one that
         has expired."""
         certificate, key = self._folder / f"{name}.pem", self._folder / f"{name}.key"
@@ -81,6 +83,10 @@ class Authority:
         extension.write_text(f"subjectAltName={hosts}\n")
         signed = ("-CA", self.certificate, "-CAkey", self._key, "-CAcreateserial", "-extfile", extension)
         _openssl("x509", "-req", "-in", request, *signed, "-days", days, "-out", certificate)
+        if passphrase:
+            locked = key.with_suffix(".locked")
+            _openssl("pkey", "-in", key, "-aes256", "-passout", f"pass:{passphrase}", "-out", locked)
+            locked.replace(key)
         return certificate, key
 
     def for_server(self, name: str, hosts: str = "DNS:localhost,IP:127.0.0.1", days: int = 2) -> Path:

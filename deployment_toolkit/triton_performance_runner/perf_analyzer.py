@@ -27,7 +27,7 @@ from deployment_toolkit.results.performance import SETTLED, PerformanceRow
 from deployment_toolkit.server_access.key import REFUSED, REMEDY
 from deployment_toolkit.server_access.key_files import find_key
 from deployment_toolkit.server_access.private_options import with_private_options
-from deployment_toolkit.server_access.url import Scheme
+from deployment_toolkit.triton_performance_runner.client_access import header_options, server_options
 from deployment_toolkit.triton_performance_runner.options import LoadPoint, MeasurementMode
 from deployment_toolkit.triton_performance_runner.perf_report import WINDOWS, Report, Window
 from deployment_toolkit.triton_performance_runner.program import explain_start, find_program, link_libraries
@@ -60,10 +60,13 @@ class PerfAnalyzer:
         self._url = assignment.target.url
         self._data = assignment.data
         self._env = environment(assignment.env, prepend={"LD_LIBRARY_PATH": [link_libraries(assignment.folder)]})
+        private = header_options(self._url.access.headers)
         found = find_key(self._url, assignment.env) if options.evaluation_mode is EvaluationMode.OFFLINE else None
         if found is not None:  # registering shared memory needs the key
             self._url, key = found
-            self._env = with_private_options(self._env, key.client_options(self._url.scheme))
+            private += key.client_options(self._url.scheme)
+        if private:
+            self._env = with_private_options(self._env, private)
         self._program = [*(options.client.prefix if options.client else []), str(find_program())]
         self._window = Window(options.measurement_mode, options.measurement_request_count, options.measurement_interval)
 
@@ -161,7 +164,7 @@ class PerfAnalyzer:
         target, options = self._target, self._options
         version = ["-x", target.version] if target.version else []
         argv = [*self._program, "-m", target.name, *version]
-        argv += ["-u", self._url.address, "-i", "grpc" if self._url.scheme is Scheme.GRPC else "http"]
+        argv += server_options(self._url)
         argv += ["-b", str(point.batch), "--concurrency-range", str(point.concurrency)]
         if point.concurrency > threads:  # otherwise perf_analyzer has a thread per request in flight, without a limit
             argv += ["--async", "--max-threads", str(threads)]

@@ -15,6 +15,7 @@ from deployment_toolkit.files.atomic import require_writable
 from deployment_toolkit.hardware import require_gpu
 from deployment_toolkit.progress import progress_bar
 from deployment_toolkit.results.performance import SETTLED, PerformanceRow, write_performance
+from deployment_toolkit.server_access.access_options import AccessOptions
 from deployment_toolkit.triton_performance_runner.model_analyzer.measuring import ModelAnalyzer, find_served_model
 from deployment_toolkit.triton_performance_runner.options import LoadPoint, OfflineMode, PerformanceOptions
 from deployment_toolkit.triton_performance_runner.perf_analyzer import PerfAnalyzer
@@ -36,7 +37,7 @@ class Meter(Protocol):
 class Tool:
     """A performance tool: the function that describes the model, and the class that measures it."""
 
-    find_target: Callable[[PerformanceOptions], Target]
+    find_target: Callable[[PerformanceOptions, AccessOptions], Target]
     meter: Callable[[Assignment], Meter]
 
 
@@ -47,10 +48,15 @@ TOOLS = {
 
 
 def measure(
-    options: PerformanceOptions, dataloader_fn: DataloaderFn | None = None, *, env: Mapping[str, str] | None = None
+    options: PerformanceOptions,
+    dataloader_fn: DataloaderFn | None = None,
+    *,
+    access: AccessOptions | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> list[PerformanceRow]:
     """Measures every point and rewrites the CSV at ``result_path`` after each, so that an interruption loses no row.
-    ``dataloader_fn`` gives the rows to send; without it ``input_data`` does.
+    ``dataloader_fn`` gives the rows to send; without it ``input_data`` does. ``access`` is
+    for a server elsewhere.
 
     Raises UsageError, ServerError, ModelError, InputError, DataError, DeviceError before anything is measured;
     PerformanceError if a point can't be measured.
@@ -60,7 +66,7 @@ def measure(
     if options.client is not None:
         options.client.require_startable()
     tool = TOOLS[options.performance_tool]
-    target = tool.find_target(options)
+    target = tool.find_target(options, access or AccessOptions())
     data = InputData(options, target.spec, target.url.scheme, dataloader_fn)
     require_writable(options.result_path)
     with machine_to_itself(), tempfile.TemporaryDirectory(prefix="performance_") as folder:
