@@ -130,8 +130,8 @@ def _openssl(*argv: object) -> None:
 
 @contextlib.contextmanager
 def no_command_line_shows(*secrets: str) -> Iterator[set[str]]:
-    """While the block runs, the command lines of all processes are searched. Yields the names of the programs seen.
-    Fails if a command line has one of the secrets."""
+    """While the block runs, the command lines of all processes are searched. Yields the names of the programs seen, and
+    of the environment variables of perf_analyzer. Fails if a command line has one of the secrets."""
     found: set[str] = set()
     seen: set[str] = set()
     ended = threading.Event()
@@ -142,6 +142,8 @@ def no_command_line_shows(*secrets: str) -> Iterator[set[str]]:
                 with contextlib.suppress(psutil.Error):
                     line = " ".join(process.cmdline())
                     seen.add(process.name())
+                    if process.name() == "perf_analyzer":
+                        seen.update(process.environ())
                     found.update(line for secret in secrets if secret in line)
 
     searcher = threading.Thread(target=search)

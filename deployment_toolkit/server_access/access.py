@@ -103,11 +103,14 @@ def joined(parts: Iterable[Mapping[str, str]], place: str) -> dict[str, str]:
 def _context(authorities: Path, flag: str) -> ssl.SSLContext:
     _require_readable(authorities, flag)
     try:
-        return ssl.create_default_context(cafile=str(authorities))
+        context = ssl.create_default_context(cafile=str(authorities))
     except ssl.SSLError as error:
         raise UsageError(
             f"{flag} {authorities} holds no certificates in PEM ({_reason(error)}): give the CA's"
         ) from error
+    # From Python 3.13 on, a certificate of a private CA often fails here and passes in the clients over gRPC.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
 
 
 def _require_readable(path: Path, flag: str) -> None:

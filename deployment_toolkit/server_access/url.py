@@ -35,7 +35,7 @@ class ServerUrl:
     host: str
     port: int
     secure: bool = False
-    access: Access = field(default_factory=Access, repr=False)
+    access: Access = field(default_factory=Access, repr=False, hash=False)
 
     @property
     def address(self) -> str:

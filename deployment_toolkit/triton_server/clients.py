@@ -44,9 +44,9 @@ def _credentials(url: ServerUrl) -> Any:
     )
 
 
-def _ssl_options(url: ServerUrl) -> dict[str, str]:
-    url.access.context()
-    options = {"ca_certs": str(url.access.authorities)}
+def _ssl_options(url: ServerUrl) -> dict[str, Any]:
+    options: dict[str, Any] = {"ca_certs": str(url.access.authorities)}
+    options["verify_flags"] = url.access.context().verify_flags
     if url.access.client_certificate is not None:
         options |= {"certfile": str(url.access.client_certificate), "keyfile": str(url.access.client_key)}
     return options
