@@ -8,8 +8,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import certifi
-
 from deployment_toolkit.errors import UsageError
 
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -45,7 +43,13 @@ class Access:
         if self.ca_certificate is not None:
             return self.ca_certificate
         found = ssl.get_default_verify_paths().cafile
-        return Path(found) if found else _SYSTEM_BUNDLE if _SYSTEM_BUNDLE.is_file() else Path(certifi.where())
+        if found:
+            return Path(found)
+        if _SYSTEM_BUNDLE.is_file():
+            return _SYSTEM_BUNDLE
+        import certifi  # an image that only serves does not have it
+
+        return Path(certifi.where())
 
     @property
     def tls_files(self) -> dict[str, Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+from dataclasses import dataclass
 
 from deployment_toolkit.server_access.url import ServerUrl
 
@@ -13,11 +14,21 @@ _TIMEOUT_S = 2.0  # of each step
 _NOT_YET_VALID, _EXPIRED = 9, 10
 _UNKNOWN_AUTHORITY = (2, 18, 19, 20, 21)
 _OTHER_HOST = (62, 64)
+# What a server says by an alert if it misses or refuses the client's certificate.
+_ABOUT_THE_CLIENT = ("certificate", "unknown ca", "handshake failure")
 
 
-def tls_problem(url: ServerUrl) -> str | None:
-    """What is wrong with TLS at this address, and what to do; None if it is not TLS that fails. Raises UsageError if a
-    file of the access can't be used."""
+@dataclass(frozen=True)
+class TlsProblem:
+    """What is wrong with TLS at an address, and what to do. ``lasting``: no waiting mends it."""
+
+    text: str
+    lasting: bool = True
+
+
+def tls_problem(url: ServerUrl) -> TlsProblem | None:
+    """The problem at this address; None if it is not TLS that fails. Raises UsageError if a file of the access can't be
+    used."""
     if not url.secure:
         return _wants_tls(url)
     context = url.access.context()
@@ -27,14 +38,28 @@ def tls_problem(url: ServerUrl) -> str | None:
         return None
     try:
         with plain, context.wrap_socket(plain, server_hostname=url.host) as connection:
-            return _refusal_of_client(connection, url)
+            _provoke_refusal(connection)
     except ssl.SSLCertVerificationError as error:
-        return _certificate_problem(error, url)
+        return TlsProblem(_about_certificate(error, url))
+    except TimeoutError:
+        return None
     except OSError as error:  # an SSLError too
-        return _handshake_problem(error, url)
+        return _about_handshake(error, url)
+    return None
 
 
-def _certificate_problem(error: ssl.SSLCertVerificationError, url: ServerUrl) -> str:
+def _provoke_refusal(connection: ssl.SSLSocket) -> None:
+    """In TLS 1.3 a server that refuses the client's certificate says so after the handshake. Raises SSLError then."""
+    connection.settimeout(_TIMEOUT_S)
+    try:
+        connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        connection.recv(1)
+    except OSError as error:
+        if "ALERT" in (getattr(error, "reason", None) or ""):
+            raise
+
+
+def _about_certificate(error: ssl.SSLCertVerificationError, url: ServerUrl) -> str:
     code, said = error.verify_code, error.verify_message.rstrip(".")
     if code in (_EXPIRED, _NOT_YET_VALID):
         return f"its certificate is not valid today ({said}): its owner has to renew it, or this host's clock is wrong"
@@ -46,34 +71,20 @@ def _certificate_problem(error: ssl.SSLCertVerificationError, url: ServerUrl) ->
     return f"its certificate is refused ({said}): give its CA with --ca-certificate, or ask its owner for another"
 
 
-def _handshake_problem(error: OSError, url: ServerUrl) -> str:
+def _about_handshake(error: OSError, url: ServerUrl) -> TlsProblem:
     said = (getattr(error, "reason", None) or str(error)).replace("_", " ").lower()
-    if "alert" in said:
-        return _refused(said, url)
-    return f"it seems to speak no TLS ({said}): write {url.scheme}://{url.address}, or give the port that does"
-
-
-def _refusal_of_client(connection: ssl.SSLSocket, url: ServerUrl) -> str | None:
-    """In TLS 1.3 a server that refuses the client's certificate says so after the handshake."""
-    connection.settimeout(_TIMEOUT_S)
-    try:
-        connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
-        connection.recv(1)
-    except ssl.SSLError as error:
-        return _handshake_problem(error, url)
-    except OSError:
-        pass
-    return None
-
-
-def _refused(said: str, url: ServerUrl) -> str:
+    if "alert" not in said:
+        port = f"it seems to speak no TLS ({said}): write {url.scheme}://{url.address}, or give the port that does"
+        return TlsProblem(port, lasting="wrong version" in said or "record layer" in said)
+    if not any(word in said for word in _ABOUT_THE_CLIENT):
+        return TlsProblem(f"it refuses the handshake ({said}): are host and port right?")
     own = url.access.client_certificate
     if own is None:
-        return f"it asks for this client's certificate ({said}): give --client-certificate and --client-key"
-    return f"it refuses this client's certificate {own} ({said}): ask its owner for a valid one"
+        return TlsProblem(f"it asks for this client's certificate ({said}): give --client-certificate and --client-key")
+    return TlsProblem(f"it refuses this client's certificate {own} ({said}): ask its owner for a valid one")
 
 
-def _wants_tls(url: ServerUrl) -> str | None:
+def _wants_tls(url: ServerUrl) -> TlsProblem | None:
     """The remedy if there is a server with TLS at an address without it. Nothing is trusted or sent."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -82,5 +93,5 @@ def _wants_tls(url: ServerUrl) -> str | None:
         socket.create_connection((url.host, url.port), _TIMEOUT_S) as plain,
         context.wrap_socket(plain, server_hostname=url.host),
     ):
-        return f"it wants TLS: write {url.scheme}s://{url.address}"
+        return TlsProblem(f"it wants TLS: write {url.scheme}s://{url.address}")
     return None

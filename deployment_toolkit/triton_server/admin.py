@@ -169,7 +169,9 @@ def _silent(url: ServerUrl, reason: str) -> str:
 
 def _no_answer(url: ServerUrl, told: str, explained: bool) -> ServerError:
     problem = tls_problem(url) if explained else None
-    return ServerError(told) if problem is None else AccessError(f"the server at {url} can't be used: {problem}")
+    if problem is None:
+        return ServerError(told)
+    return (AccessError if problem.lasting else ServerError)(f"the server at {url} can't be used: {problem.text}")
 
 
 def _refused(url: ServerUrl, status: str) -> str:

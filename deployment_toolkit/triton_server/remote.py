@@ -104,8 +104,9 @@ class TritonServer:
         deadline = time.monotonic() + timeout_s
         while not self.is_ready(max(0.1, min(1.0, deadline - time.monotonic()))):
             if time.monotonic() > deadline:
-                problem = tls_problem(self._url) or "is it started there?"
-                raise ServerError(f"no server is ready at {self._url} after {timeout_s:g} s: {problem}")
+                problem = tls_problem(self._url)
+                told = "is it started there?" if problem is None else problem.text
+                raise ServerError(f"no server is ready at {self._url} after {timeout_s:g} s: {told}")
             time.sleep(_POLL_S)
 
     def load_model(self, name: str, timeout_s: float) -> None:

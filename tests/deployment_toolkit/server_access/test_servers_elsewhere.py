@@ -89,7 +89,7 @@ def test_unknown_authority_and_missing_tls(doors: TlsDoors, adder_server: Triton
     with pytest.raises(AccessError, match=f"it wants TLS: write {secure}"):
         _asked(AccessOptions(), secure.replace("s://", "://"))
     plain = adder_server.http_url if scheme == "http" else adder_server.grpc_url
-    with pytest.raises(AccessError, match=f"it seems to speak no TLS .*: write {plain}"):
+    with pytest.raises(ServerError, match=f"it seems to speak no TLS .*: write {plain}"):
         _asked(_access(doors), plain.replace("://", "s://"))
 
 
