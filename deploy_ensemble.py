@@ -18,6 +18,7 @@ from deployment_toolkit.deploying.queue_policy import QueuePolicy
 from deployment_toolkit.errors import ModelError, UsageError
 from deployment_toolkit.options.command_line import read_command_line
 from deployment_toolkit.options.params import option, run_entry_point
+from deployment_toolkit.server_access.access_options import AccessOptions
 from deployment_toolkit.triton_server.config_keys import MODEL_SPEC
 from widedeep.data.dataset_folder import DatasetFolder
 from widedeep.preprocessing.raw_features import FEATURE_SPEC, WORKFLOW, load_raw_features
@@ -42,16 +43,15 @@ class EnsembleOptions:
 
 
 def main(argv: list[str]) -> None:
-    command = read_command_line(__doc__, argv, [EnsembleOptions, RepositoryOptions])
+    command = read_command_line(__doc__, argv, [EnsembleOptions, RepositoryOptions, AccessOptions])
     options, target = command.get(EnsembleOptions), command.get(RepositoryOptions)
+    url = command.get(AccessOptions).url(target.server_url)
     packages = make_packages(options, target.model_repository)
     for package in packages:
         folder = add_package(target.model_repository, package).folder
         logger.info("model %s is in %s", package.name, folder)
     if target.load_model:  # loading the ensemble loads its models
-        load_package(
-            target.server_url, packages[-1], method=target.model_control_mode, timeout_s=target.load_model_timeout_s
-        )
+        load_package(url, packages[-1], method=target.model_control_mode, timeout_s=target.load_model_timeout_s)
 
 
 def make_packages(options: EnsembleOptions, repository: Path) -> tuple[Package, Package]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from deployment_toolkit.options.command_line import DATALOADER, read_command_line
 from deployment_toolkit.options.params import option, run_entry_point
 from deployment_toolkit.rows.dump import DumpOptions, write_predictions
+from deployment_toolkit.server_access.access_options import AccessOptions
 from deployment_toolkit.triton_inference_runner.base import open_session
 
 
@@ -17,7 +18,9 @@ class TritonOptions:
 
     model_name: str = option("name of the model on the server")
     dataloader: Path = option("module with get_dataloader_fn")
-    server_url: str = option("grpc://host:port or http://host:port; without a protocol gRPC", "localhost:8001")
+    server_url: str = option(
+        "grpc://host:port or http://host:port, with TLS grpcs:// or https://; without a protocol gRPC", "localhost:8001"
+    )
     model_version: str = option("version of the model", "1")
     response_wait_time: float = option("seconds to wait for the answer of the oldest request", 120.0)
     max_unresponded_requests: int = option("largest number of requests in flight", 128)
@@ -30,11 +33,12 @@ class TritonOptions:
 
 
 def main(argv: list[str]) -> None:
-    command = read_command_line(__doc__, argv, [TritonOptions, DumpOptions], [DATALOADER])
+    command = read_command_line(__doc__, argv, [TritonOptions, AccessOptions, DumpOptions], [DATALOADER])
     options = command.get(TritonOptions)
+    url = command.get(AccessOptions).url(options.server_url)
     dataloader_fn = command.call(DATALOADER)
     with open_session(
-        options.server_url,
+        url,
         options.model_name,
         options.model_version,
         synchronous=options.synchronous,

@@ -9,6 +9,7 @@ from pathlib import Path
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.options.command_line import DATALOADER, read_command_line
 from deployment_toolkit.options.params import option, run_entry_point
+from deployment_toolkit.server_access.access_options import AccessOptions
 from deployment_toolkit.triton_performance_runner.options import RANDOM_DATA, PerformanceOptions
 
 logger = logging.getLogger("performance")
@@ -22,7 +23,7 @@ class DataOptions:
 
 
 def main(argv: list[str]) -> None:
-    command = read_command_line(__doc__, argv, [PerformanceOptions, DataOptions], [DATALOADER])
+    command = read_command_line(__doc__, argv, [PerformanceOptions, AccessOptions, DataOptions], [DATALOADER])
     options = command.get(PerformanceOptions)
     if command.names(DATALOADER) and options.input_data != RANDOM_DATA:
         raise UsageError("--dataloader and --input-data both say what to send: give one of them")
@@ -30,7 +31,7 @@ def main(argv: list[str]) -> None:
     from deployment_toolkit.results.performance import performance_markdown
     from deployment_toolkit.triton_performance_runner.sweep import measure  # tritonclient: after the options are read
 
-    rows = measure(options, dataloader_fn)
+    rows = measure(options, dataloader_fn, access=command.get(AccessOptions))
     print(performance_markdown(rows))
     logger.info("%d rows written to %s", len(rows), options.result_path)
 

@@ -10,6 +10,7 @@ DeploymentError               one line: the problem, its place, the remedy; exit
   ConversionError             a format could not be made
     ToleranceError            two models answer differently
   ServerError                 a server can't be started or reached, or lacks a model
+    AccessError               the server's certificate can't be trusted, or the server refuses this client
     BackendError              the server has no backend for a model's format
     InferenceError            the server answered a request with an error
       RefusedError            it refused the request, because too many wait for an answer
@@ -61,6 +62,10 @@ class ToleranceError(ConversionError):
 
 class ServerError(DeploymentError):
     """A server can't be started or reached, or it lacks a model."""
+
+
+class AccessError(ServerError):
+    """The server's certificate can't be trusted, or the server refuses this client's certificate or headers."""
 
 
 class BackendError(ServerError):

@@ -21,6 +21,8 @@ from deployment_toolkit.errors import BackendError, DeploymentError, InferenceEr
 from deployment_toolkit.files.atomic import remove, require_writable, write_text
 from deployment_toolkit.options.params import add_dataclass, from_args
 from deployment_toolkit.options.plugins import Plugin
+from deployment_toolkit.server_access.access_options import AccessOptions
+from deployment_toolkit.server_access.url import ServerUrl
 from deployment_toolkit.triton_inference_runner.base import NO_PROCESS
 from deployment_toolkit.triton_server.model_processes import load_anew
 from navigator.deployments import MADE, Choice, ConfigOptions, Sources, find_choices
@@ -47,13 +49,15 @@ RESULTS_FILE = "triton_config_model_results.yaml"
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds this command's own options."""
     add_dataclass(parser, RepositoryOptions)
-    for group in (ConfigOptions, QueueOptions, WarmupOptions):
+    for group in (AccessOptions, ConfigOptions, QueueOptions, WarmupOptions):
         add_dataclass(parser, group)
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes the model into the repository, loads it on request, and records the outcome in the workspace."""
     workspace, target = from_args(WorkspaceOptions, args), from_args(RepositoryOptions, args)
+    access = from_args(AccessOptions, args)
+    url = access.url(target.server_url)
     results_path = workspace.workspace_path / RESULTS_FILE
     if workspace.override_workspace:
         remove(results_path)
@@ -62,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     containers = from_args(ContainerOptions, args)
     tell_unused(given(containers, "framework_docker_image", "gpus"), "no container is started")
     if not target.load_model:
-        asked = given(target, "load_model_timeout_s", "model_control_mode", "server_url")
+        asked = given(target, "load_model_timeout_s", "model_control_mode", "server_url") + access.given
         tell_unused(asked, "they are for --load-model")
     started = time.monotonic()
     result: dict[str, Any] = {"model_name": args.model_name, "model_version": args.model_version}
@@ -72,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         _tell_queue(choices[0].deployment)
         _require_servable(args.model_path, choices[0].source_format, containers)
         sources = Sources(args.model_path, workspace.workspace_path)
-        _deploy(choices, target, sources, result, started_anew=workspace.override_workspace)
+        _deploy(choices, target, url, sources, result, started_anew=workspace.override_workspace)
     except DeploymentError as error:
         _record(results_path, result, "failed", " ".join(str(error).split()), started)
         raise
@@ -103,12 +107,18 @@ def _require_servable(source: Path, model_format: Format, containers: ContainerO
 
 
 def _deploy(
-    choices: list[Choice], target: RepositoryOptions, sources: Sources, result: dict[str, Any], *, started_anew: bool
+    choices: list[Choice],
+    target: RepositoryOptions,
+    url: ServerUrl,
+    sources: Sources,
+    result: dict[str, Any],
+    *,
+    started_anew: bool,
 ) -> None:
     """Deploys the first choice, and the next if the server has no backend for it; records the outcome in ``result``. A
     later choice that the server runs already is kept, unless ``started_anew``."""
     if target.load_model and not started_anew:
-        running = next((choice for choice in choices[1:] if is_running(target.server_url, choice.deployment)), None)
+        running = next((choice for choice in choices[1:] if is_running(url, choice.deployment)), None)
         choices = choices if running is None else [running]
     for choice in choices:
         deployment = choice.deployment
@@ -129,7 +139,7 @@ def _deploy(
             return
         try:
             for wanted in deployments:
-                _load(wanted, target)
+                _load(wanted, target, url)
             return
         except BackendError as error:
             if choice is choices[-1]:
@@ -138,11 +148,11 @@ def _deploy(
             logger.warning("%s; deploying it again with --host %s", error, following)
 
 
-def _load(deployment: Deployment, target: RepositoryOptions) -> None:
+def _load(deployment: Deployment, target: RepositoryOptions, url: ServerUrl) -> None:
     """Loads a deployment; a second time if the server had it loaded already and its process has ended since."""
     load = partial(
         load_and_check,
-        target.server_url,
+        url,
         deployment,
         method=target.model_control_mode,
         timeout_s=target.load_model_timeout_s,

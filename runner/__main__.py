@@ -15,6 +15,7 @@ from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files.atomic import require_free_space
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from deployment_toolkit.redaction import shown_command
+from deployment_toolkit.server_access.access_options import AccessOptions
 from runner.config.options import LaunchOptions
 from runner.config.problems import refusals
 from runner.config.run import RunConfig, load_config
@@ -105,10 +106,12 @@ def read_command_line(argv: list[str]) -> tuple[RunConfig, list[int], RunnerOpti
     parser = make_parser(__doc__ or "")
     add_dataclass(parser, RunnerOptions)
     add_dataclass(parser, LaunchOptions)
+    add_dataclass(parser, AccessOptions)
     args = parser.parse_args(argv)
     options, launch = from_args(RunnerOptions, args), from_args(LaunchOptions, args)
+    access = from_args(AccessOptions, args)
     config = load_config(
-        options.config_path, options.experiments, lambda config: options.with_search(launch.over(config))
+        options.config_path, options.experiments, lambda config: options.with_search(launch.over(config, access))
     )
     numbers = sorted(set(options.experiments)) or list(config.experiment_numbers)
     for number in options.search or []:

@@ -87,7 +87,10 @@ def _in_container(config: ServerConfig) -> Callable[..., AbstractContextManager[
 def _attached(config: ServerConfig, models: Sequence[str]) -> AbstractContextManager[TritonServer]:
     assert config.http_url and config.grpc_url and config.model_repository, "the configuration was checked"
     return attached_server(
-        config.model_repository, http_url=str(config.http_url), grpc_url=str(config.grpc_url), models=models
+        config.model_repository,
+        http_url=config.access.url(config.http_url),
+        grpc_url=config.access.url(config.grpc_url),
+        models=models,
     )
 
 

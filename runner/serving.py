@@ -14,7 +14,7 @@ from pathlib import Path
 from deployment_toolkit.core import EvaluationMode, Precision
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files.atomic import replace_when_complete
-from deployment_toolkit.process import Child, run
+from deployment_toolkit.process import Child, environment, run
 from deployment_toolkit.results.performance import PerformanceRow, read_performance
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.command import Command, make_command, script
@@ -119,7 +119,8 @@ class StandaloneExperiment:
         self.logs.mkdir(parents=True, exist_ok=True)
         for command in commands:
             log = self.logs / f"{command.name}.log"
-            run(command.argv, timeout_s=self.timeout_s, log_path=log, watch=watch)
+            env = {**environment(prepend={}), **command.private}
+            run(command.argv, env=env, timeout_s=self.timeout_s, log_path=log, watch=watch)
 
 
 def data_options(config: RunConfig, batch_size: int, pattern: str | None = None) -> list[object]:

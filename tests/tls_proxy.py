@@ -72,7 +72,9 @@ class Authority:
         self._key = folder / "ca.key"
         _openssl("req", "-x509", *_KEY, "-keyout", self._key, "-out", self.certificate, "-subj", "/CN=Test CA")
 
-    def issue(self, name: str, hosts: str = "DNS:localhost,IP:127.0.0.1", days: int = 2) -> tuple[Path, Path]:
+    def issue(
+        self, name: str, hosts: str = "DNS:localhost,IP:127.0.0.1", days: int = 2, passphrase: str = ""
+    ) -> tuple[Path, Path]:
         """Certificate and key of this name; ``hosts`` as openssl writes them, a negative number of days for one that
         has expired."""
         certificate, key = self._folder / f"{name}.pem", self._folder / f"{name}.key"
@@ -81,6 +83,10 @@ class Authority:
         extension.write_text(f"subjectAltName={hosts}\n")
         signed = ("-CA", self.certificate, "-CAkey", self._key, "-CAcreateserial", "-extfile", extension)
         _openssl("x509", "-req", "-in", request, *signed, "-days", days, "-out", certificate)
+        if passphrase:
+            locked = key.with_suffix(".locked")
+            _openssl("pkey", "-in", key, "-aes256", "-passout", f"pass:{passphrase}", "-out", locked)
+            locked.replace(key)
         return certificate, key
 
     def for_server(self, name: str, hosts: str = "DNS:localhost,IP:127.0.0.1", days: int = 2) -> Path:
@@ -124,8 +130,8 @@ def _openssl(*argv: object) -> None:
 
 @contextlib.contextmanager
 def no_command_line_shows(*secrets: str) -> Iterator[set[str]]:
-    """While the block runs, the command lines of all processes are searched. Yields the names of the programs seen.
-    Fails if a command line has one of the secrets."""
+    """While the block runs, the command lines of all processes are searched. Yields the names of the programs seen, and
+    of the environment variables of perf_analyzer. Fails if a command line has one of the secrets."""
     found: set[str] = set()
     seen: set[str] = set()
     ended = threading.Event()
@@ -136,6 +142,8 @@ def no_command_line_shows(*secrets: str) -> Iterator[set[str]]:
                 with contextlib.suppress(psutil.Error):
                     line = " ".join(process.cmdline())
                     seen.add(process.name())
+                    if process.name() == "perf_analyzer":
+                        seen.update(process.environ())
                     found.update(line for secret in secrets if secret in line)
 
     searcher = threading.Thread(target=search)

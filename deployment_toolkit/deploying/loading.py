@@ -14,6 +14,7 @@ from deployment_toolkit.deploying.model_config import config_text, differences, 
 from deployment_toolkit.deploying.model_repository import Package
 from deployment_toolkit.errors import BackendError, BuildError, ServerError
 from deployment_toolkit.rows.sample import nearest_to_zero
+from deployment_toolkit.server_access.url import ServerUrl
 from deployment_toolkit.triton_inference_runner.base import open_session
 from deployment_toolkit.triton_server.remote import TritonServer
 
@@ -25,13 +26,14 @@ _NO_GPU = "no GPUs are available"
 _PROBE_TIMEOUT_S = 60.0
 
 
-def load_and_check(url: str, deployment: Deployment, *, method: LoadMethod, timeout_s: float) -> None:
+def load_and_check(url: ServerUrl | str, deployment: Deployment, *, method: LoadMethod, timeout_s: float) -> None:
     """Returns when the server at ``url`` runs the deployment with the requested configuration and has answered a
     request of one row. A server that polls loads the model by itself; otherwise this function sends a load request.
 
     Raises ServerError, with the server's message, if it can't load the model within ``timeout_s``, runs it in another
     way or does not answer; BackendError at once if it has no backend for the format.
     """
+    url = ServerUrl.of(url)
     try:
         load_package(url, _package(deployment), method=method, timeout_s=timeout_s)
     except ServerError as error:
@@ -58,7 +60,7 @@ def _without_cpp_host() -> str:
     return "here it is compiled, so restart the embedded server; no other server has it: deploy with --host python"
 
 
-def is_running(url: str, deployment: Deployment) -> bool:
+def is_running(url: ServerUrl | str, deployment: Deployment) -> bool:
     """True if the server at ``url`` runs the model in exactly this configuration; False also if there is no server."""
     server = TritonServer.from_url(url)
     try:
@@ -72,8 +74,9 @@ def _package(deployment: Deployment) -> Package:
     return Package(deployment.name, deployment.version, deployment.spec, config_text(deployment))
 
 
-def load_package(url: str, package: Package, *, method: LoadMethod, timeout_s: float) -> None:
+def load_package(url: ServerUrl | str, package: Package, *, method: LoadMethod, timeout_s: float) -> None:
     """Variant of ``load_and_check`` for a package of any content."""
+    url = ServerUrl.of(url)
     server = TritonServer.from_url(url)
     deadline = time.monotonic() + timeout_s
     if method is LoadMethod.EXPLICIT:
@@ -121,7 +124,7 @@ def _wait_until_polled(server: TritonServer, package: Package, deadline: float) 
         time.sleep(_POLL_S)
 
 
-def _ask_one_row(url: str, package: Package) -> None:
+def _ask_one_row(url: ServerUrl | str, package: Package) -> None:
     with open_session(
         url,
         package.name,

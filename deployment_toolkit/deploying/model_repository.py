@@ -195,4 +195,6 @@ class RepositoryOptions:
     model_control_mode: LoadMethod = option(
         "explicit: the server gets a load request; poll: it watches its repository", LoadMethod.EXPLICIT
     )
-    server_url: str = option("the server, as grpc://host:port or http://host:port", "grpc://localhost:8001")
+    server_url: str = option(
+        "the server, as grpc://host:port or http://host:port, with TLS grpcs:// or https://", "grpc://localhost:8001"
+    )

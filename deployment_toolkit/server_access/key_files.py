@@ -41,17 +41,18 @@ def own_folder() -> Path:
 def find_key(url: ServerUrl, env: Mapping[str, str] | None = None) -> tuple[ServerUrl, ServerKey] | None:
     """Key of the server at ``url``, with the address that it may be sent to; None if there is no key.
 
-    ``localhost`` becomes 127.0.0.1: another user may listen at the same port of another loopback address. ``env`` is by
+    ``localhost`` becomes 127.0.0.1: another user may listen at the same port of another loopback address. With TLS it
+    stays, since the server's certificate proves who listens. ``env`` is by
     default this process's environment. Raises ServerError if a key file in TRITON_KEY_FOLDER could be another user's,
     or holds no key.
     """
-    url = url.pinned
+    asked, url = url if url.secure else url.pinned, url.pinned
     folder = environment(env, prepend={}).get(FOLDER_VARIABLE)
     if folder:
         path = Path(folder) / url.address
         with _opened(path) as file:
             if file is not None:
-                return url, ServerKey.parse(_text(file), str(path))
+                return asked, ServerKey.parse(_text(file), str(path))
             if path.exists():
                 raise ServerError(f"{path} is not this user's alone, so it is not trusted: chown and chmod 600 it")
     path = own_folder() / url.address
@@ -59,7 +60,7 @@ def find_key(url: ServerUrl, env: Mapping[str, str] | None = None) -> tuple[Serv
         return None
     with _opened(path) as file:
         # If no process holds the lock, the process was killed, with its server.
-        return None if file is None or _lock(file) else (url, ServerKey.parse(_text(file), str(path)))
+        return None if file is None or _lock(file) else (asked, ServerKey.parse(_text(file), str(path)))
 
 
 @contextlib.contextmanager

@@ -210,7 +210,7 @@ def open_transport(url: ServerUrl, model_name: str, model_version: str, window: 
 
 
 def open_session(
-    url: str,
+    url: ServerUrl | str,
     model_name: str,
     model_version: str = "",
     *,
@@ -219,7 +219,7 @@ def open_session(
     response_wait_time_s: float,
     request_rows: Sequence[int] = (),
 ) -> TritonSession:
-    """Opens a session with a model on a running server, by ``grpc://`` or ``http://`` URL.
+    """Opens a session with a model on a running server, by its URL of either protocol.
 
     ``max_unresponded_requests`` is the window: the largest number of requests in flight; ``synchronous`` makes it one.
     ``response_wait_time_s`` limits the wait for the oldest of them. ``request_rows`` are the sizes of the first
@@ -230,7 +230,8 @@ def open_session(
         raise UsageError(f"at least 1 request has to be under way, not {max_unresponded_requests}")
     if response_wait_time_s <= 0:
         raise UsageError(f"the wait for a response has to be longer than {response_wait_time_s:g} s")
-    server = TritonServer.from_url(url)
+    parsed = ServerUrl.of(url)
+    server = TritonServer.from_url(parsed)
     server.require_model(model_name, model_version)
     spec = server.model_spec(model_name, model_version)
     max_batch_size = int(server.model_config(model_name, model_version)["max_batch_size"])
@@ -239,7 +240,6 @@ def open_session(
             most = f"1 to {max_batch_size}" if max_batch_size > 0 else "at least 1"
             raise UsageError(f"a request of {rows} rows can't be sent: model {model_name} takes {most}")
     window = 1 if synchronous else max_unresponded_requests
-    parsed = ServerUrl.parse(url)
     transport = open_transport(parsed, model_name, model_version, window)
     logger.info("asking model %s of %s, at most %d requests under way", model_name, parsed, window)
     return TritonSession(

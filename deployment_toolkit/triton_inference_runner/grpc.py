@@ -15,7 +15,7 @@ from deployment_toolkit.core import Arrays
 from deployment_toolkit.errors import InferenceError, RefusedError
 from deployment_toolkit.server_access.url import ServerUrl
 from deployment_toolkit.triton_inference_runner.refusal import is_refusal
-from deployment_toolkit.triton_server.admin import grpc_channel_options
+from deployment_toolkit.triton_server.clients import grpc_client
 
 # Triton 2.51 may crash if a request is cancelled just as it is answered (issues 7368 and 8034 of its server). Closing
 # the connection cancels the requests in flight, so ``close`` waits for them first, at most this long.
@@ -26,7 +26,7 @@ class GrpcTransport:
     """Transport that sends without waiting; a gRPC thread delivers the answers."""
 
     def __init__(self, url: ServerUrl, model_name: str, model_version: str, window: int) -> None:
-        self._client = client.InferenceServerClient(url.address, channel_args=grpc_channel_options(url))
+        self._client = grpc_client(url)
         self._model = (model_name, model_version)
         self._under_way: set[concurrent.futures.Future[Any]] = set()
 

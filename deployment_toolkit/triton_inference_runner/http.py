@@ -13,6 +13,7 @@ from deployment_toolkit.core import Arrays
 from deployment_toolkit.errors import InferenceError, RefusedError
 from deployment_toolkit.server_access.url import ServerUrl
 from deployment_toolkit.triton_inference_runner.refusal import is_refusal
+from deployment_toolkit.triton_server.clients import http_client
 
 _CONNECTION_TIMEOUT_S = 10.0
 
@@ -24,7 +25,7 @@ class HttpTransport:
     """
 
     def __init__(self, url: ServerUrl, model_name: str, model_version: str, window: int) -> None:
-        self._address = url.address
+        self._url = url
         self._window = window
         self._model = (model_name, model_version)
         self._client = self._connect()
@@ -52,8 +53,8 @@ class HttpTransport:
 
     def _connect(self) -> client.InferenceServerClient:
         # No network timeout: a request may have to wait for all earlier requests. The session limits the oldest's wait.
-        return client.InferenceServerClient(
-            self._address, concurrency=self._window, connection_timeout=_CONNECTION_TIMEOUT_S, network_timeout=None
+        return http_client(
+            self._url, concurrency=self._window, connection_timeout=_CONNECTION_TIMEOUT_S, network_timeout=None
         )
 
     def _infer(self, x: Arrays) -> Arrays | Exception:

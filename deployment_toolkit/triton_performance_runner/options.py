@@ -52,7 +52,9 @@ class PerformanceOptions:
     model_name: str = option("model of the server")
     result_path: Path = option("CSV to write; the tool's output goes to a file next to it with the suffix .log")
     server_url: str = option(
-        "http://host:port or grpc://host:port; with model_analyzer only the protocol counts", "http://127.0.0.1:8000"
+        "http://host:port or grpc://host:port, with TLS https:// or grpcs://; with model_analyzer only the protocol "
+        "counts",
+        "http://127.0.0.1:8000",
     )
     model_version: str = option("version of the model", "1")
     input_data: str = option(

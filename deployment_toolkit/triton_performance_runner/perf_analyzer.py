@@ -28,8 +28,8 @@ from deployment_toolkit.server_access.key import REFUSED, REMEDY
 from deployment_toolkit.server_access.key_files import find_key
 from deployment_toolkit.server_access.past_proxies import past_proxies
 from deployment_toolkit.server_access.private_options import with_private_options
-from deployment_toolkit.server_access.url import Scheme
 from deployment_toolkit.triton_inference_runner.refusal import is_refusal
+from deployment_toolkit.triton_performance_runner.client_access import header_options, server_options
 from deployment_toolkit.triton_performance_runner.client_user import client_of, hand_over
 from deployment_toolkit.triton_performance_runner.options import LoadPoint, MeasurementMode
 from deployment_toolkit.triton_performance_runner.perf_report import WINDOWS, Report, Window
@@ -66,10 +66,13 @@ class PerfAnalyzer:
         env = environment(assignment.env, prepend={"LD_LIBRARY_PATH": [link_libraries(assignment.folder)]})
         self._env = past_proxies(env, self._url.host) if self._url.is_loopback else env
         self._refused: set[LoadPoint] = set()
+        private = header_options(self._url.access.headers)
         found = find_key(self._url, assignment.env) if options.evaluation_mode is EvaluationMode.OFFLINE else None
         if found is not None:  # registering shared memory needs the key
             self._url, key = found
-            self._env = with_private_options(self._env, key.client_options(self._url.scheme))
+            private += key.client_options(self._url.scheme)
+        if private:
+            self._env = with_private_options(self._env, private)
         program, given = find_program(), Path(options.input_data)
         reads = [program, *([given] if given.exists() else [])]
         self._user, prefix = client_of(options.client, self._folder, reads)
@@ -184,7 +187,7 @@ class PerfAnalyzer:
         target, options = self._target, self._options
         version = ["-x", target.version] if target.version else []
         argv = [*self._program, "-m", target.name, *version]
-        argv += ["-u", self._url.address, "-i", "grpc" if self._url.scheme is Scheme.GRPC else "http"]
+        argv += server_options(self._url)
         argv += ["-b", str(point.batch), "--concurrency-range", str(point.concurrency)]
         if point.concurrency > threads:  # otherwise perf_analyzer has a thread per request in flight, without a limit
             argv += ["--async", "--max-threads", str(threads)]

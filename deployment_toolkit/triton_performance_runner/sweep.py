@@ -13,8 +13,10 @@ from typing import Protocol
 from deployment_toolkit.core import DataloaderFn, EvaluationMode, PerformanceTool
 from deployment_toolkit.files.atomic import require_writable
 from deployment_toolkit.hardware import require_gpu
+from deployment_toolkit.process import environment
 from deployment_toolkit.progress import progress_bar
 from deployment_toolkit.results.performance import SETTLED, PerformanceRow, write_performance
+from deployment_toolkit.server_access.access_options import AccessOptions
 from deployment_toolkit.triton_performance_runner.model_analyzer.measuring import ModelAnalyzer, find_served_model
 from deployment_toolkit.triton_performance_runner.options import LoadPoint, OfflineMode, PerformanceOptions
 from deployment_toolkit.triton_performance_runner.perf_analyzer import PerfAnalyzer
@@ -36,7 +38,7 @@ class Meter(Protocol):
 class Tool:
     """A performance tool: the function that describes the model, and the class that measures it."""
 
-    find_target: Callable[[PerformanceOptions], Target]
+    find_target: Callable[[PerformanceOptions, AccessOptions], Target]
     meter: Callable[[Assignment], Meter]
 
 
@@ -47,10 +49,14 @@ TOOLS = {
 
 
 def measure(
-    options: PerformanceOptions, dataloader_fn: DataloaderFn | None = None, *, env: Mapping[str, str] | None = None
+    options: PerformanceOptions,
+    dataloader_fn: DataloaderFn | None = None,
+    *,
+    access: AccessOptions | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> list[PerformanceRow]:
     """Measures every point and rewrites the CSV at ``result_path`` after each, so that an interruption loses no row.
-    ``dataloader_fn`` gives the rows to send; without it ``input_data`` does.
+    ``dataloader_fn`` gives the rows to send; without it ``input_data`` does. ``access`` is for a server elsewhere.
 
     Raises UsageError, ServerError, ModelError, InputError, DataError, DeviceError before anything is measured;
     PerformanceError if a point can't be measured.
@@ -60,11 +66,14 @@ def measure(
     if options.client is not None:
         options.client.require_startable()
     tool = TOOLS[options.performance_tool]
-    target = tool.find_target(options)
+    access = access or AccessOptions()
+    target = tool.find_target(options, access)
     data = InputData(options, target.spec, target.url.scheme, dataloader_fn)
     require_writable(options.result_path)
+    # The tool may run as another user, who could read its environment.
+    without_headers = {k: v for k, v in environment(env, prepend={}).items() if k not in access.header_env}
     with machine_to_itself(), tempfile.TemporaryDirectory(prefix="performance_") as folder:
-        meter = tool.meter(Assignment(options, target, data, Path(folder), env))
+        meter = tool.meter(Assignment(options, target, data, Path(folder), without_headers))
         options.log_path.write_text("")
         return _measure_points(meter, options)
 

@@ -12,6 +12,7 @@ from deployment_toolkit.core import ModelSpec, TensorSpec
 from deployment_toolkit.deploying.deployment import MODEL_FILES
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.library import registry
+from deployment_toolkit.server_access.access_options import AccessOptions
 from deployment_toolkit.server_access.url import ServerUrl
 from deployment_toolkit.triton_performance_runner.options import PerformanceOptions
 from deployment_toolkit.triton_performance_runner.perf_data import InputData
@@ -33,17 +34,18 @@ class Target:
     max_batch_size: int
 
 
-def find_target(options: PerformanceOptions) -> Target:
+def find_target(options: PerformanceOptions, access: AccessOptions) -> Target:
     """Describes the model by requests to the server.
 
     Raises ServerError if the server or the model is missing, UsageError if a batch is larger than the model takes or
     a shape is missing or does not fit.
     """
-    server = TritonServer.from_url(options.server_url)
+    url = access.url(options.server_url)
+    server = TritonServer.from_url(url)
     server.require_model(options.model_name, options.model_version)
     spec = server.model_spec(options.model_name, options.model_version)
     max_batch_size = server.model_config(options.model_name, options.model_version)["max_batch_size"]
-    return shaped_target(options, ServerUrl.parse(options.server_url), spec, max_batch_size)
+    return shaped_target(options, url, spec, max_batch_size)
 
 
 def shaped_target(options: PerformanceOptions, url: ServerUrl, spec: ModelSpec, max_batch_size: int) -> Target:

@@ -15,6 +15,7 @@ from deployment_toolkit.core import LoadMethod
 from deployment_toolkit.errors import ServerError, UsageError, require_at_least
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from deployment_toolkit.proxy.settings import ProxyOptions
+from deployment_toolkit.server_access.access_options import AccessOptions
 from deployment_toolkit.triton_server.attached import attached_server
 from deployment_toolkit.triton_server.docker import docker_server
 from deployment_toolkit.triton_server.health.supervisor import Supervisor
@@ -43,8 +44,8 @@ class ServerOptions:
     image: str | None = option("run the server in a container of this image", None)
     custom_operations: Path | None = option("library that the container's server preloads", None)
     devices: list[int] = option("GPUs that the server sees", [], type=int, nargs="+", unique=True)
-    remote_http_url: str | None = option("start no server: http://host:port of one that serves the repository", None)
-    remote_grpc_url: str | None = option("the same server, grpc://host:port", None)
+    remote_http_url: str | None = option("start no server: http(s)://host:port of one that serves the repository", None)
+    remote_grpc_url: str | None = option("the same server, grpc(s)://host:port", None)
     models: list[str] = option(
         "models that may be deployed on the remote server, a model after its requirements; at the end they are "
         "unloaded and removed",
@@ -93,15 +94,19 @@ def main(argv: list[str]) -> None:
     parser = make_parser(__doc__ or "")
     add_dataclass(parser, ServerOptions)
     add_dataclass(parser, ProxyOptions)
+    add_dataclass(parser, AccessOptions)
     arguments = parser.parse_args(argv)
     options, proxy = from_args(ServerOptions, arguments), from_args(ProxyOptions, arguments)
+    access = from_args(AccessOptions, arguments)
+    if access.given and options.remote_http_url is None:
+        raise UsageError(f"{access.given[0]} is for a server elsewhere: give --remote-http-url too, or leave it out")
     if proxy.proxy and options.remote_http_url is not None:
         raise UsageError("--proxy is for a server that this command starts, --remote-http-url names one that runs")
     options.model_repository.mkdir(parents=True, exist_ok=True)
     supervisor = Supervisor(options.model_repository, options.most_restarts) if options.restart_unhealthy else None
     reason: str | None = ""
     while reason is not None:
-        with _server(options, proxy) as server:
+        with _server(options, proxy, access) as server:
             _tell_ready(server)
             if supervisor is not None:
                 supervisor.begin(server)
@@ -136,12 +141,12 @@ def _watch(server: TritonServer, options: ServerOptions, supervisor: Supervisor 
     return ended if supervisor is not None and supervisor.may_restart(ended) else None
 
 
-def _server(options: ServerOptions, proxy: ProxyOptions) -> AbstractContextManager[TritonServer]:
+def _server(options: ServerOptions, proxy: ProxyOptions, access: AccessOptions) -> AbstractContextManager[TritonServer]:
     if options.remote_http_url and options.remote_grpc_url:
         return attached_server(
             options.model_repository,
-            http_url=options.remote_http_url,
-            grpc_url=options.remote_grpc_url,
+            http_url=access.url(options.remote_http_url),
+            grpc_url=access.url(options.remote_grpc_url),
             models=options.models,
         )
     launch: Callable[..., AbstractContextManager[TritonServer]] = local_server

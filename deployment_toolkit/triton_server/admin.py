@@ -7,18 +7,18 @@ from collections.abc import Iterator
 from http.client import HTTPException
 from typing import Any, Protocol
 
-import tritonclient.grpc as grpc_client
-import tritonclient.http as http_client
 from google.protobuf.json_format import MessageToDict
 from tritonclient.grpc import InferInput as GrpcInput
 from tritonclient.http import InferInput as HttpInput
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from deployment_toolkit.core import Array, Arrays
-from deployment_toolkit.errors import ServerError
+from deployment_toolkit.errors import AccessError, ServerError
 from deployment_toolkit.server_access.key import REFUSED, REMEDY, ServerKey
 from deployment_toolkit.server_access.key_files import find_key
+from deployment_toolkit.server_access.tls import tls_problem
 from deployment_toolkit.server_access.url import Scheme, ServerUrl
+from deployment_toolkit.triton_server.clients import grpc_client, http_client
 
 _CONNECTION_TIMEOUT_S = 5.0
 _INT64_FIELDS = frozenset(
@@ -26,6 +26,7 @@ _INT64_FIELDS = frozenset(
     | {"priority_levels", "default_priority_level", "count", "ns"}
 )
 _UNREACHABLE, _LATE = "StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED"
+_STRANGER = ("StatusCode.UNAUTHENTICATED", "StatusCode.PERMISSION_DENIED", "401", "403")  # from a proxy in front
 
 
 class AdminClient(Protocol):
@@ -55,11 +56,15 @@ class AdminClient(Protocol):
 
 
 @contextlib.contextmanager
-def admin_client(url: ServerUrl, *, timeout_s: float, with_key: bool = True) -> Iterator[AdminClient]:
+def admin_client(
+    url: ServerUrl, *, timeout_s: float, with_key: bool = True, explained: bool = True
+) -> Iterator[AdminClient]:
     """Client for a few calls in this thread, each with the limit ``timeout_s``. It sends the server's key, if this user
-    has it, with the calls that need it.
+    has it, with the calls that need it. ``explained``: where nothing answers, some seconds are spent to find out if TLS
+    is the cause.
 
-    Raises ServerError, with the server's message on one line, if a call is answered with an error or not at all.
+    Raises ServerError, with the server's message on one line, if a call is answered with an error or not at all;
+    AccessError if certificates or headers are the cause.
     """
     found = find_key(url) if with_key else None
     address, key = found or (url, None)
@@ -71,30 +76,23 @@ def admin_client(url: ServerUrl, *, timeout_s: float, with_key: bool = True) -> 
         message = " ".join(str(error.message()).split())
         if REFUSED in message:  # over gRPC the status is the same as for an unreachable server
             raise ServerError(f"the server at {url} answered: {message}; {REMEDY}") from error
-        if error.status() == _LATE:
-            raise ServerError(_late(url, timeout_s)) from error
-        if error.status() == _UNREACHABLE:
-            raise ServerError(_unreachable(url, message)) from error
+        if error.status() in _STRANGER:
+            raise AccessError(_refused(url, str(error.status()))) from error
+        if error.status() in (_LATE, _UNREACHABLE):
+            late = error.status() == _LATE
+            raise _no_answer(url, _late(url, timeout_s) if late else _silent(url, message), explained) from error
         raise ServerError(f"the server at {url} answered: {message}") from error
     except TimeoutError as error:
-        raise ServerError(_late(url, timeout_s)) from error
+        raise _no_answer(url, _late(url, timeout_s), explained) from error
     except (OSError, HTTPException) as error:
-        raise ServerError(_unreachable(url, str(error) or type(error).__name__)) from error
+        raise _no_answer(url, _silent(url, str(error) or type(error).__name__), explained) from error
     finally:
         client.close()
 
 
-def grpc_channel_options(url: ServerUrl) -> list[tuple[str, int]]:
-    """Options of a gRPC channel: messages of any size, and no proxy for this host itself."""
-    options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
-    if url.is_loopback:
-        options.append(("grpc.enable_http_proxy", 0))
-    return options
-
-
 class _GrpcAdmin:
     def __init__(self, url: ServerUrl, key: ServerKey | None, timeout_s: float) -> None:
-        self._client = grpc_client.InferenceServerClient(url.address, channel_args=grpc_channel_options(url))
+        self._client = grpc_client(url)
         self._headers = key.headers(Scheme.GRPC) if key else None
         self._timeout_s = timeout_s
 
@@ -134,12 +132,15 @@ class _GrpcAdmin:
 class _HttpAdmin:
     def __init__(self, url: ServerUrl, key: ServerKey | None, timeout_s: float) -> None:
         self._headers = key.headers(Scheme.HTTP) if key else None
-        self._client = http_client.InferenceServerClient(
-            url.address, connection_timeout=min(timeout_s, _CONNECTION_TIMEOUT_S), network_timeout=timeout_s
+        self._client = http_client(
+            url, connection_timeout=min(timeout_s, _CONNECTION_TIMEOUT_S), network_timeout=timeout_s
         )
 
     def is_ready(self) -> bool:
-        return bool(self._client.is_server_ready())
+        if self._client.is_server_ready():
+            return True
+        self._client.get_server_metadata()  # raises if a proxy in front refuses this client
+        return False
 
     def is_model_ready(self, name: str, version: str) -> bool:
         return bool(self._client.is_model_ready(name, version))
@@ -191,5 +192,20 @@ def _late(url: ServerUrl, timeout_s: float) -> str:
     return f"the server at {url} did not answer within {timeout_s:g} s: is it overloaded, or is it another server?"
 
 
-def _unreachable(url: ServerUrl, reason: str) -> str:
+def _silent(url: ServerUrl, reason: str) -> str:
     return f"no server answers at {url} ({reason}): start one, or give the address of a running one"
+
+
+def _no_answer(url: ServerUrl, told: str, explained: bool) -> ServerError:
+    problem = tls_problem(url) if explained else None
+    if problem is None:
+        return ServerError(told)
+    return (AccessError if problem.lasting else ServerError)(f"the server at {url} can't be used: {problem.text}")
+
+
+def _refused(url: ServerUrl, status: str) -> str:
+    sent = f"the headers {', '.join(url.access.headers)}" if url.access.headers else "no header that tells who asks"
+    return (
+        f"the server at {url} refuses this client ({status.removeprefix('StatusCode.')}), which sent {sent}: give the "
+        "right one with --header-file or --header-env, or user:password@ in the URL"
+    )

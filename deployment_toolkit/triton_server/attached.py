@@ -10,6 +10,7 @@ from pathlib import Path
 
 from deployment_toolkit.errors import ServerError
 from deployment_toolkit.files.atomic import remove
+from deployment_toolkit.server_access.url import ServerUrl
 from deployment_toolkit.triton_server.remote import TritonServer
 
 logger = logging.getLogger("triton")
@@ -19,7 +20,12 @@ _UNLOAD_TIMEOUT_S = 60.0
 
 @contextlib.contextmanager
 def attached_server(
-    model_repository: Path, *, http_url: str, grpc_url: str, models: Sequence[str], timeout_s: float = 60.0
+    model_repository: Path,
+    *,
+    http_url: ServerUrl | str,
+    grpc_url: ServerUrl | str,
+    models: Sequence[str],
+    timeout_s: float = 60.0,
 ) -> Iterator[TritonServer]:
     """Yields a ready server that this process neither starts nor ends. ``model_repository`` is the folder that it
     serves, by its path on this host.
@@ -35,7 +41,7 @@ def attached_server(
     if not os.access(model_repository, os.W_OK | os.X_OK):
         raise ServerError(f"model repository {model_repository} can't be written by this user: models are put there")
     server = TritonServer(http_url=http_url, grpc_url=grpc_url)
-    for url in (http_url, grpc_url):
+    for url in server.urls:
         logger.info("waiting up to %g s for the server at %s", timeout_s, url)
         TritonServer.from_url(url).wait_ready(timeout_s)
     for name in models:

@@ -12,7 +12,8 @@ import numpy as np
 from tritonclient.utils import triton_to_np_dtype
 
 from deployment_toolkit.core import ModelSpec, TensorSpec
-from deployment_toolkit.errors import ModelError, ServerError
+from deployment_toolkit.errors import AccessError, ModelError, ServerError
+from deployment_toolkit.server_access.tls import tls_problem
 from deployment_toolkit.server_access.url import Scheme, ServerUrl
 from deployment_toolkit.triton_server.admin import admin_client
 from deployment_toolkit.triton_server.config_keys import MODEL_SPEC
@@ -38,15 +39,15 @@ class TritonServer:
     def __init__(
         self,
         *,
-        http_url: str | None = None,
-        grpc_url: str | None = None,
+        http_url: ServerUrl | str | None = None,
+        grpc_url: ServerUrl | str | None = None,
         metrics_url: str | None = None,
         pid: int | None = None,
         poll: Callable[[], int | None] = lambda: None,
         log_path: Path | None = None,
         key_file: Path | None = None,
     ) -> None:
-        urls = [ServerUrl.parse(url) for url in (http_url, grpc_url) if url is not None]
+        urls = [ServerUrl.of(url) for url in (http_url, grpc_url) if url is not None]
         self._urls = {url.scheme: url for url in urls}
         self._metrics_url = metrics_url
         self.pid = pid
@@ -56,19 +57,19 @@ class TritonServer:
         self._url = urls[0]
 
     @classmethod
-    def from_url(cls, url: str) -> TritonServer:
-        """Server at one URL: ``grpc://host:port``, ``http://host:port`` or ``host:port``, which means gRPC."""
-        parsed = ServerUrl.parse(url)
-        return cls(grpc_url=str(parsed)) if parsed.scheme == Scheme.GRPC else cls(http_url=str(parsed))
+    def from_url(cls, url: ServerUrl | str) -> TritonServer:
+        """Server at one URL, of either protocol."""
+        parsed = ServerUrl.of(url)
+        return cls(grpc_url=parsed) if parsed.scheme == Scheme.GRPC else cls(http_url=parsed)
 
     @property
     def http_url(self) -> str:
-        """URL of the HTTP protocol, ``http://host:port``."""
+        """URL of the HTTP protocol, ``http://host:port`` or ``https://host:port``."""
         return self._known(Scheme.HTTP)
 
     @property
     def grpc_url(self) -> str:
-        """URL of the gRPC protocol, ``grpc://host:port``."""
+        """URL of the gRPC protocol, ``grpc://host:port`` or ``grpcs://host:port``."""
         return self._known(Scheme.GRPC)
 
     @property
@@ -87,19 +88,25 @@ class TritonServer:
         return str(self._url)
 
     def is_ready(self, timeout_s: float = 1.0) -> bool:
-        """True if the server answers within ``timeout_s`` that it is ready."""
+        """True if the server answers within ``timeout_s`` that it is ready. Raises AccessError if certificates or
+        headers are wrong, which no waiting mends."""
         try:
-            with admin_client(self._url, timeout_s=timeout_s) as client:
+            with admin_client(self._url, timeout_s=timeout_s, explained=self._url.secure) as client:
                 return client.is_ready()
+        except AccessError:
+            raise
         except ServerError:
             return False
 
     def wait_ready(self, timeout_s: float) -> None:
-        """Returns when the server is ready. Raises ServerError if it is not within ``timeout_s``."""
+        """Returns when the server is ready. Raises ServerError if it is not within ``timeout_s``, AccessError at
+        once."""
         deadline = time.monotonic() + timeout_s
         while not self.is_ready(max(0.1, min(1.0, deadline - time.monotonic()))):
             if time.monotonic() > deadline:
-                raise ServerError(f"no server is ready at {self._url} after {timeout_s:g} s: is it started there?")
+                problem = tls_problem(self._url)
+                told = "is it started there?" if problem is None else problem.text
+                raise ServerError(f"no server is ready at {self._url} after {timeout_s:g} s: {told}")
             time.sleep(_POLL_S)
 
     def load_model(self, name: str, timeout_s: float) -> None:

@@ -15,6 +15,7 @@ from deployment_toolkit.deploying.deployment import name_problems
 from deployment_toolkit.errors import UsageError, require_at_least, require_within
 from deployment_toolkit.options.located_yaml import load_yaml
 from deployment_toolkit.options.mapping import from_mapping
+from deployment_toolkit.server_access.access_options import AccessOptions
 from deployment_toolkit.server_access.url import Scheme, ServerUrl
 from deployment_toolkit.triton_performance_runner.client_user import ClientUser
 from runner.config.experiment import ExperimentConfig, TritonLaunchMode, require_release
@@ -64,7 +65,8 @@ class RunConfig:
 
     A server that somebody else has started is known by ``triton_http_url`` and ``triton_grpc_url``, and serves the
     folder ``triton_model_repository`` of this host. ``triton_client_user`` (``UID:GID``) is whom perf_analyzer runs as
-    there, for a server whose user can't open this one's shared memory.
+    there, for a server whose user can't open this one's shared memory. ``ca_certificate`` and the four keys after it
+    are the options of every command that takes a server's URL.
 
     With ``search`` the settings that experiments are served with are searched before they are deployed.
 
@@ -91,6 +93,11 @@ class RunConfig:
     triton_grpc_url: str | None = None
     triton_model_repository: Path | None = None
     triton_client_user: str | None = None
+    ca_certificate: Path | None = None
+    client_certificate: Path | None = None
+    client_key: Path | None = None
+    header_file: list[Path] = field(default_factory=list)
+    header_env: list[str] = field(default_factory=list)
     triton_load_model_method: LoadMethod = LoadMethod.EXPLICIT
     ensemble_model_name: str | None = None
     performance_tool: PerformanceTool = PerformanceTool.PERF_ANALYZER
@@ -141,10 +148,20 @@ class RunConfig:
         if self.network is not None:
             self._require_own_keys()
         require_release(self.container_version)
-        for scheme in Scheme:
-            self._remote_url(scheme)
+        self._require_one_user()
         if self.triton_client_user:
             ClientUser.parse(self.triton_client_user)
+
+    def _require_one_user(self) -> None:
+        """Raises UsageError for a wrong URL of a remote server, if its two URLs have different users, or for a client
+        certificate without its key."""
+        _ = self.access  # which checks its keys
+        users = [url.access for scheme in Scheme if (url := self._remote_url(scheme)) is not None]
+        if len(users) > 1 and users[0] != users[1]:
+            raise UsageError(
+                "triton_http_url and triton_grpc_url are of one server, but have different users or passwords: give "
+                "both the same, or none and header_file"
+            )
 
     def _require_own_keys(self) -> None:
         """Raises UsageError for a key that means nothing to a configured network, or for missing limits."""
@@ -235,8 +252,20 @@ class RunConfig:
             grpc_port=self.grpc_port,
             http_url=self.http_server if remote else None,
             grpc_url=self.grpc_server if remote else None,
+            access=self.access if remote else AccessOptions(),
             model_repository=self.triton_model_repository if remote else None,
             client_user=self.triton_client_user if remote else None,
+        )
+
+    @property
+    def access(self) -> AccessOptions:
+        """How clients reach a remote server. Raises UsageError for a client certificate without its key."""
+        return AccessOptions(
+            ca_certificate=self.ca_certificate,
+            client_certificate=self.client_certificate,
+            client_key=self.client_key,
+            header_file=self.header_file or [],
+            header_env=self.header_env or [],
         )
 
     @property
@@ -272,7 +301,7 @@ class RunConfig:
             return None
         url = ServerUrl.parse(text if "://" in text else f"{scheme}://{text}")
         if url.scheme is not scheme:
-            raise UsageError(f"{key} {text} is an address of {url.scheme}: write it as {scheme}://host:port")
+            raise UsageError(f"{key} {url} is an address of {url.scheme}: write it as {scheme}://host:port")
         return url
 
 

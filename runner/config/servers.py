@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from deployment_toolkit.core import Batching, DeviceKind, Format, LoadMethod
 from deployment_toolkit.deploying.deployment import GPU_HOSTED
+from deployment_toolkit.server_access.access_options import AccessOptions
 from deployment_toolkit.server_access.url import ServerUrl
 from runner.config.experiment import RELEASE, Parameters, TritonLaunchMode
 from runner.config.hosting import hosting_problems
@@ -21,6 +23,8 @@ CONTAINER_KEYS = (
     "triton_custom_operations",
 )
 REMOTE_KEYS = ("triton_http_url", "triton_grpc_url", "triton_model_repository")
+ACCESS_KEYS = tuple(item.name for item in dataclasses.fields(AccessOptions))
+URL_VARIABLE = "TRITON_URL_AUTHORIZATION"
 PORT_KEYS = ("http_port", "grpc_port")
 _LAST_WITH_TENSORFLOW = "25.02"
 _FIRST_TO_CONVERT_TF_TRT = "24.11"  # the TensorFlow image's Python is 3.12 from there on, before 3.10
@@ -39,7 +43,7 @@ class _Keys:
 
 _KEYS = (
     _Keys(CONTAINER_KEYS, (TritonLaunchMode.DOCKER,), "says which container"),
-    _Keys((*REMOTE_KEYS, "triton_client_user"), (TritonLaunchMode.REMOTE,), "says which running server"),
+    _Keys((*REMOTE_KEYS, "triton_client_user", *ACCESS_KEYS), (TritonLaunchMode.REMOTE,), "says which running server"),
     _Keys(PORT_KEYS, (TritonLaunchMode.EMBEDDED, TritonLaunchMode.DOCKER), "says which port to start a server on"),
 )
 
@@ -84,6 +88,21 @@ class ServerConfig:
     grpc_url: ServerUrl | None
     model_repository: Path | None
     client_user: str | None
+    access: AccessOptions = field(default_factory=AccessOptions)
+
+    @property
+    def client_options(self) -> list[str]:
+        """Options, beside the URL, with which a command reaches the server. User and password of the URL are in a
+        variable that they name."""
+        variables = [*self.access.header_env, *self.client_variables]
+        return dataclasses.replace(self.access, header_env=variables).arguments
+
+    @property
+    def client_variables(self) -> dict[str, str]:
+        """Environment variables of such a command, with user and password of the URL."""
+        headers = {} if self.grpc_url is None else self.grpc_url.access.headers
+        lines = [f"{name}: {value}" for name, value in headers.items()]
+        return {URL_VARIABLE: "\n".join(lines)} if lines else {}
 
     @property
     def distant(self) -> ServerUrl | None:

@@ -27,6 +27,10 @@ while [ ! -e export_model.py ] && [ "$PWD" != / ]; do cd ..; done
 export PYTHONPATH="$PWD${{PYTHONPATH:+:$PYTHONPATH}}" TF_CPP_MIN_LOG_LEVEL=2
 """
 
+_VARIABLE = """
+: "${{{name}:?export it with the lines of headers that the server asks for, as 'Authorization: Basic …'}}"
+"""
+
 _SERVER = """
 echo '== tritonserver'
 rm -f "$out/server_is_ready"
@@ -41,6 +45,7 @@ def replay_script(experiment: Experiment, records: Sequence[StageRecord], name: 
     """Text of the script."""
     number, run = experiment.number, experiment.workspace.run_name
     lines = [_HEAD.format(number=number, run=run, name=name, root=shlex.quote(str(ROOT)))]
+    lines += [_VARIABLE.format(name=variable) for variable in _variables(experiment)]
     server_started = False
     for record in records:
         if not server_started and experiment.server is not None and _needs_server(record):
@@ -49,6 +54,12 @@ def replay_script(experiment: Experiment, records: Sequence[StageRecord], name: 
         for command in record.commands:
             lines.append(f"\necho '== {record.name}: {command.name}'\n{_quote(command.argv, experiment)}\n")
     return "".join(lines)
+
+
+def _variables(experiment: Experiment) -> list[str]:
+    """Environment variables with headers, which the commands name and the script does not hold."""
+    config = experiment.server_config
+    return [*config.access.header_env, *config.client_variables]
 
 
 def _needs_server(record: StageRecord) -> bool:
@@ -60,7 +71,7 @@ def _server_command(experiment: Experiment) -> list[str]:
     argv: list[object] = [sys.executable, "-m", "deployment_toolkit.triton_server"]
     argv += ["--model-repository", experiment.folders.model_store]
     if experiment.server_config.mode is TritonLaunchMode.REMOTE:
-        argv += ["--remote-http-url", server.http_url, "--remote-grpc-url", server.grpc_url]
+        argv += ["--remote-http-url", server.http_url, "--remote-grpc-url", server.grpc_url, *config.client_options]
         return [str(part) for part in (*argv, "--models", *experiment.names.served)]
     urls = {"http": server.http_url, "grpc": server.grpc_url, "metrics": server.metrics_url}
     argv += [part for name, url in urls.items() for part in (f"--{name}-port", urlsplit(url).port)]

@@ -59,7 +59,7 @@ class Visits:
             shell.run(dataclasses.replace(command, name=f"{name}_deploy"))
         load = _load_options(tuned, self._search, final=asked.final)
         argv = [*script("run_performance_on_triton.py"), *load, "--result-path", table]
-        shell.run(make_command(f"{name}_performance", argv))
+        shell.run(make_command(f"{name}_performance", argv, tuned.server_config.client_variables))
         rows = tuple(read_performance(table))
         visit = MeasuredCandidate(candidate, asked.number, asked.final, rows, time.monotonic() - started)
         self._found(visit, (tuned.folders.model_store / tuned.names.network / CONFIG).read_text())
@@ -81,4 +81,5 @@ def _load_options(experiment: Experiment, search: Search, *, final: bool) -> lis
         *("--evaluation-mode", EvaluationMode.ONLINE, "--performance-tool", PerformanceTool.PERF_ANALYZER),
         *("--warmup", *window_options(measurement), "--retries", 0, "--stability-percentage", _STABILITY_PERCENT),
         *client_options(experiment),
+        *experiment.server_config.client_options,
     ]

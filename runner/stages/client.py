@@ -39,12 +39,13 @@ def inference_command(
     argv = [
         *script("run_inference_on_triton.py"),
         *("--server-url", server.grpc_url if protocol == "grpc" else server.http_url),
+        *experiment.server_config.client_options,
         *("--model-name", model_name, "--model-version", "1", *flags),
         *rows,
         *_request_rows(experiment),
         *("--output-dir", dump, "--dump-labels"),
     ]
-    return make_command(name, argv)
+    return make_command(name, argv, experiment.server_config.client_variables)
 
 
 def _request_rows(experiment: Experiment) -> list[object]:
@@ -64,7 +65,7 @@ def gate_command(experiment: Experiment, name: str, reference: Path, served: Seq
         *_limits(experiment.correctness, reduced=is_reduced(experiment.parameters)),
         *("--csv", csv),
     ]
-    return make_command(name, argv)
+    return make_command(name, argv, experiment.server_config.client_variables)
 
 
 def _limits(limits: Correctness, *, reduced: bool) -> list[object]:
@@ -100,7 +101,7 @@ def performance_command(
     # Offline the rows go through shared memory either way; over HTTP each of its regions would take up a port.
     url = server.grpc_url if mode is EvaluationMode.OFFLINE else server.http_url
     argv = [
-        *script("run_performance_on_triton.py", "--server-url", url),
+        *script("run_performance_on_triton.py", "--server-url", url, *experiment.server_config.client_options),
         *("--model-name", model_name, "--model-repository", experiment.folders.model_store),
         *rows,
         *("--batch-sizes", *points.batch_sizes, "--concurrency", *points.concurrency),
@@ -111,7 +112,7 @@ def performance_command(
         *client_options(experiment),
         *("--result-path", csv),
     ]
-    return make_command(name, argv)
+    return make_command(name, argv, experiment.server_config.client_variables)
 
 
 def window_options(measurement: MeasurementConfig) -> list[object]:

@@ -24,9 +24,9 @@ def deploy_ensemble(experiment: Experiment) -> list[Command]:
         *("--workflow-path", network.workflow, *network.specification_options()),
         *("--preprocessing-instances", parameters.number_of_model_instances),
         *("--model-control-mode", server.load_method, "--load-model", "--load-model-timeout-s", "120"),
-        *("--server-url", experiment.running_server.grpc_url),
+        *("--server-url", experiment.running_server.grpc_url, *server.client_options),
     ]
-    return [make_command(f"{PREFIX}deploy", argv)]
+    return [make_command(f"{PREFIX}deploy", argv, server.client_variables)]
 
 
 def ensemble_correctness(experiment: Experiment) -> list[Command]:

@@ -92,6 +92,7 @@ def deploy(experiment: Experiment) -> list[Command]:
         *("--preferred-batch-sizes", *(parameters.preferred_batch_sizes or [parameters.max_batch_size])),
         *("--engine-count-per-device", f"{parameters.device_kind}={parameters.number_of_model_instances}"),
         *("--host", host_of(server.mode, parameters), "--server-url", experiment.running_server.grpc_url),
+        *server.client_options,
     ]
     if parameters.max_queue_delay_us:
         argv += ["--max-queue-delay-us", parameters.max_queue_delay_us]
@@ -104,7 +105,7 @@ def deploy(experiment: Experiment) -> list[Command]:
         argv.append("--packed-inputs")
     if parameters.format is Format.TRT and server.image is not None:
         argv += ["--triton-docker-image", server.image]
-    return [make_command("deploy", argv)]
+    return [make_command("deploy", argv, server.client_variables)]
 
 
 def correctness(experiment: Experiment) -> list[Command]:

@@ -9,12 +9,14 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import yaml
 
 import runner.pipeline
 from deployment_toolkit.errors import ServerError
+from deployment_toolkit.server_access.key_files import FOLDER_VARIABLE
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.__main__ import main
@@ -23,7 +25,19 @@ from runner.pipeline import run_pipeline
 from runner.stages.ensemble import ENSEMBLE_STAGES
 from runner.stages.network import STAGES as ALL_STAGES
 from runner.workspace import create_workspace
+from tests.proxy_program import needs_haproxy
 from tests.runner.conftest import DEADLINE_S, STAGES, experiment, rows, states, task
+from tests.tls_proxy import (
+    BASIC,
+    PASSWORD,
+    SECRET,
+    USER,
+    Authority,
+    Door,
+    files_with,
+    no_command_line_shows,
+    tls_proxy,
+)
 
 Plain = dict[str, Any]
 NEIGHBOUR = "neighbour"
@@ -40,24 +54,54 @@ def theirs(adder_repository: Path, tmp_path: Path) -> Iterator[tuple[TritonServe
         yield server, repository
 
 
-def test_remote_run_passes_and_leaves_the_server_unchanged(
+@pytest.fixture
+def elsewhere(theirs: tuple[TritonServer, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plain]:
+    """Keys of a configuration for this server behind a proxy with TLS that asks for a user and a client's certificate.
+    The folder of keys has the server's for the proxy's addresses."""
+    server, _ = theirs
+    assert server.key_file is not None
+    authority = Authority(tmp_path / "authority")
+    rule = "http-request deny deny_status 401 unless { http_auth(known) }"
+    door = Door(authority.for_server("server"), f"ca-file {authority.certificate} verify required", rule)
+    with tls_proxy(server, {"theirs": door}, tmp_path) as ports:
+        keys = tmp_path / "keys"
+        keys.mkdir(mode=0o700)
+        for port in ports.values():
+            shutil.copy(server.key_file, keys / f"127.0.0.1:{port}")
+        monkeypatch.setenv(FOLDER_VARIABLE, str(keys))
+        certificate, key = authority.issue("client")
+        user = f"{USER}:{quote(PASSWORD, safe='')}@"
+        yield {
+            "triton_http_url": f"https://{user}localhost:{ports['theirs_http']}",
+            "triton_grpc_url": f"grpcs://{user}localhost:{ports['theirs_grpc']}",
+            "ca_certificate": str(authority.certificate),
+            "client_certificate": str(certificate),
+            "client_key": str(key),
+        }
+
+
+@needs_haproxy
+def test_remote_run_through_tls_passes_tells_no_password_and_leaves_the_server_unchanged(
     small_config: Plain,
     start_runner: Callable[..., subprocess.Popen[str]],
     theirs: tuple[TritonServer, Path],
+    elsewhere: Plain,
     nothing_left: None,
 ) -> None:
     server, repository = theirs
     configured = {
-        "configurations": [experiment(format="tf-savedmodel"), experiment(export_format="onnx")],
+        "configurations": [experiment(format="tf-savedmodel"), experiment(export_format="onnx", max_batch_size=8)],
         "http_port": 1,
     }
-    process = start_runner(
-        small_config | configured | {"measurement_steps_online": 1},
-        *("--triton-launch-mode", "remote", "--experiments", 2, "--triton-model-repository", repository),
-        *("--triton-http-url", server.http_url, "--triton-grpc-url", server.grpc_url.removeprefix("grpc://")),
-    )
-    printed, _ = process.communicate(timeout=DEADLINE_S)
+    measurement = {"retries": 3, "window_ms": 200}  # the first windows are short for the handshakes on a busy machine
+    with no_command_line_shows(SECRET, BASIC) as seen:
+        process = start_runner(
+            small_config | configured | elsewhere | {"measurement_steps_online": 1, "measurement": measurement},
+            *("--triton-launch-mode", "remote", "--experiments", 2, "--triton-model-repository", repository),
+        )
+        printed, _ = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 0, printed
+    assert "perf_analyzer" in seen and SECRET not in printed and BASIC not in printed
     assert re.search("--triton-launch-mode remote: ignored of the configuration: http_port$", printed, re.MULTILINE)
     (line,) = (line for line in printed.splitlines() if line.startswith("report: "))
     run = Path(line.removeprefix("report: ")).parent
@@ -65,11 +109,16 @@ def test_remote_run_passes_and_leaves_the_server_unchanged(
     assert states(run, 1) == {}
     assert not (run / "experiment_1").exists()
     results = run / "experiment_2"
-    assert "max_batch_size: 64" in (results / "config.pbtxt").read_text()
+    assert "max_batch_size: 8" in (results / "config.pbtxt").read_text()
     assert all(row["passed"] == "True" for row in rows(results / "correctness.csv"))
-    assert [row["Batch"] for row in rows(results / "triton_performance_offline.csv")] == ["1", "64"]
+    assert [row["Batch"] for row in rows(results / "triton_performance_offline.csv")] == ["1", "8"]
     assert len(rows(results / "triton_performance_online.csv")) == 1
+    assert not files_with(run, SECRET, BASIC)
+    assert ': "${TRITON_URL_AUTHORIZATION:?export it' in (results / "replay.sh").read_text()
     config = task(run)["config"]
+    assert config["triton_grpc_url"] == elsewhere["triton_grpc_url"].replace(
+        f"{USER}:{quote(PASSWORD, safe='')}", "***"
+    )
     assert (config["triton_launch_mode"], config["http_port"]) == ("remote", None)
     assert server.has_loaded(NEIGHBOUR) and not server.has_loaded("WidenDeep")
     assert [path.name for path in repository.iterdir()] == [NEIGHBOUR]

@@ -31,6 +31,7 @@ from deployment_toolkit.errors import PerformanceError, UsageError
 from deployment_toolkit.machine import LOOPBACK
 from deployment_toolkit.process import Child, child, environment, last_lines
 from deployment_toolkit.results.performance import PerformanceRow
+from deployment_toolkit.server_access.access_options import AccessOptions
 from deployment_toolkit.server_access.key import ServerKey
 from deployment_toolkit.server_access.key_files import kept_key
 from deployment_toolkit.server_access.past_proxies import past_proxies
@@ -61,9 +62,16 @@ _LOAD_FAILED = re.compile(
 _PROTOCOLS = ("http", "grpc", "metrics")
 
 
-def find_served_model(options: PerformanceOptions) -> Target:
-    """Model that Model Analyzer will serve. Raises UsageError if Model Analyzer is not installed, and the errors of
-    ``find_repository_target``."""
+def find_served_model(options: PerformanceOptions, access: AccessOptions) -> Target:
+    """Model that Model Analyzer will serve. Raises UsageError if Model Analyzer is not installed or the options are
+    about a server elsewhere, and the errors of ``find_repository_target``."""
+    url = ServerUrl.parse(options.server_url)
+    if url.secure or url.access.headers or access.given:
+        told = ", ".join(access.given) or ("TLS" if url.secure else "a user with a password")
+        raise UsageError(
+            f"--performance-tool model_analyzer starts a server of its own on this host, where {told} has no meaning: "
+            "leave it out, or use perf_analyzer"
+        )
     if not PYTHON.is_file():
         raise UsageError(
             "--performance-tool model_analyzer needs Model Analyzer, which is not installed: run "

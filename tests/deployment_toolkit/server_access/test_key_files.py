@@ -32,6 +32,8 @@ def test_key_file_is_private_and_belongs_to_its_address(memory: Path) -> None:
         assert path == own_folder() / "127.0.0.1:1" and path.read_text() == f"wide-deep-key: {key.value}\n"
         assert path.stat().st_mode & 0o777 == 0o600 and path.parent.stat().st_mode & 0o777 == 0o700
         assert find_key(URL) == (ServerUrl.parse("http://127.0.0.1:1"), key)
+        secure = ServerUrl.parse("https://localhost:1")  # its certificate proves who listens at the name
+        assert find_key(secure) == (secure, key)
         for other in ("http://[::1]:1", "http://127.0.0.2:1", "http://localhost:2", "http://gpu7:1"):
             assert find_key(ServerUrl.parse(other)) is None
         with kept_key(ServerKey.new(), [URL]) as later:  # the place of the first is taken, which leaves it alone

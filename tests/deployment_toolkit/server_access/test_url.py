@@ -22,11 +22,30 @@ def test_default_server_url_is_valid() -> None:
         ("http://127.0.0.1:8000/", ServerUrl(Scheme.HTTP, "127.0.0.1", 8000)),
         ("http://host", ServerUrl(Scheme.HTTP, "host", 8000)),
         ("[::1]:8001", ServerUrl(Scheme.GRPC, "::1", 8001)),
+        ("grpcs://host", ServerUrl(Scheme.GRPC, "host", 443, secure=True)),
+        ("https://host:8443/", ServerUrl(Scheme.HTTP, "host", 8443, secure=True)),
     ],
 )
 def test_server_url_has_both_protocols(text: str, expected: ServerUrl) -> None:
     assert ServerUrl.parse(text) == expected
     assert ServerUrl.parse(str(expected)) == expected
+
+
+@pytest.mark.parametrize("text", ["https://me:hid%20den@host:1", "grpc://me:hid den@host:1", "me:hid den@host:1"])
+def test_user_and_password_become_a_header_that_no_text_shows(text: str) -> None:
+    url = ServerUrl.parse(text)
+    assert url.access.headers == {"authorization": "Basic bWU6aGlkIGRlbg=="}
+    assert str(url).endswith("://host:1") and "bWU6" not in repr(url)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["me:hid/den@host", "https://me:hid/den@host", "ftp://me:hidden@host", "http://me:hidden@host:port", "a@b@:1"],
+)
+def test_message_about_a_wrong_url_has_no_secrets(text: str) -> None:
+    with pytest.raises(UsageError, match=r"server URL .*\*\*\*@") as refused:
+        ServerUrl.parse(text)
+    assert "den" not in str(refused.value) and "me:" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from deployment_toolkit.containers.images import built_image_name
 from deployment_toolkit.core import Batching, Format
 from deployment_toolkit.errors import DeploymentError, UsageError
 from deployment_toolkit.options.mapping import to_plain
+from deployment_toolkit.server_access.access_options import AccessOptions
 from runner.__main__ import read_command_line
 from runner.config.run import RunConfig, load_config
 from runner.experiment import Experiment
@@ -230,6 +231,29 @@ def test_experiments_have_separate_launch_modes(small_config: dict[str, Any], tm
     assert _modes(config) == ["remote"]
 
 
+def test_access_of_a_remote_server_is_configured_and_overridden(
+    small_config: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    access = {"ca_certificate": "ca.pem", "header_file": ["headers"], "header_env": ["A"]}
+    path = _write(tmp_path, small_config | MIXED | access)
+    config, _, _ = read_command_line(["--config-path", str(path), "--header-env", "B", "C"])
+    assert config.server_config(3).access == AccessOptions(Path("ca.pem"), None, None, [Path("headers")], ["B", "C"])
+    assert config.server_config(1).client_options == []
+    with caplog.at_level(logging.INFO):
+        config, _, _ = read_command_line(["--config-path", str(path), "--triton-launch-mode", "embedded"])
+    assert "ca_certificate, header_file, header_env" in caplog.text
+    assert config.access == AccessOptions()
+
+
+def test_user_of_a_url_reaches_commands_in_a_variable(small_config: dict[str, Any], tmp_path: Path) -> None:
+    urls = {"triton_http_url": "https://me:hidden@far", "triton_grpc_url": "grpcs://me:hidden@far"}
+    config = load_config(_write(tmp_path, small_config | MIXED | urls | {"header_env": ["A"]}))
+    server = config.server_config(3)
+    assert server.client_options == ["--header-env", "A", "TRITON_URL_AUTHORIZATION"]
+    assert server.client_variables == {"TRITON_URL_AUTHORIZATION": "authorization: Basic bWU6aGlkZGVu"}
+    assert (str(server.http_url), str(server.distant)) == ("https://far:443", "grpcs://far:443")
+
+
 def test_launch_mode_option_applies_to_all_experiments(
     small_config: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -285,6 +309,11 @@ def test_dockerfile_is_searched_here_and_then_in_the_project(
             "triton_http_url grpc://far:1 is an address of grpc: write it as http://",
         ),
         ({"triton_grpc_url": "far:x"}, "the port is not a number"),
+        (
+            {"triton_grpc_url": "me:hidden@far:2"},
+            "triton_http_url and triton_grpc_url are of one server, but have diff",
+        ),
+        ({"client_key": "key.pem"}, "--client-certificate and --client-key go together"),
         ({"triton_model_repository": None}, "triton_launch_mode remote needs triton_model_repository: add it"),
         ({"performance_tool": "model_analyzer"}, "triton_launch_mode remote: model_analyzer measures a server of its"),
         ({"from_image_name": "debian:12"}, "from_image_name is what triton_dockerfile builds on"),
@@ -299,7 +328,7 @@ def test_settings_that_contradict_the_launch_mode_are_refused(
 ) -> None:
     with pytest.raises(UsageError) as caught:
         load_config(_write(tmp_path, small_config | MIXED | changes))
-    assert message in str(caught.value)
+    assert message in str(caught.value) and "secret" not in str(caught.value)
 
 
 def _write(folder: Path, plain: dict[str, Any], *without: str) -> Path:

@@ -4,6 +4,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from deployment_toolkit.core import PerformanceTool
 from deployment_toolkit.errors import DeploymentError, ModelError, PerformanceError, ProcessError, UsageError
 from deployment_toolkit.process import child, run
 from deployment_toolkit.results.performance import LATENCY_PARTS, PERFORMANCE_COLUMNS, THROUGHPUT, read_performance
+from deployment_toolkit.server_access.access_options import AccessOptions
 from deployment_toolkit.triton_performance_runner.model_analyzer import children, measuring
 from deployment_toolkit.triton_performance_runner.model_analyzer.job import AnalyzerJob
 from deployment_toolkit.triton_performance_runner.options import LoadPoint, MeasurementMode, PerformanceOptions
@@ -92,7 +94,7 @@ def test_client_error_names_the_reason(
     path = tmp_path / "bad.json"
     path.write_text('{"data": [{"shop/item": [1000], "amount": [0.0, 1.0]}]}')
     refused = options(input_data=str(path), result_path=tmp_path / "latency.csv", server_url=sampler_server.http_url)
-    target = find_target(refused)
+    target = find_target(refused, AccessOptions())
     job = AnalyzerJob(
         folder=tmp_path,
         options=refused,
@@ -165,6 +167,8 @@ def _tiny_repository(folder: Path, **changes: Any) -> Path:
     [
         ({"model_repository": None}, {}, UsageError, "give --model-repository"),
         ({"model_repository": Path("/nowhere")}, {}, UsageError, r"has no tiny/config.pbtxt: it holds no model"),
+        ({"server_url": "https://a:8000"}, {}, UsageError, "model_analyzer starts a server of its own .* TLS has no"),
+        ({"server_url": "http://me:hidden@a"}, {}, UsageError, "a user with a password has no meaning"),
         ({"model_name": "tinny"}, {}, UsageError, r"has no tinny/config.pbtxt: it holds tiny"),
         ({"model_version": "2"}, {}, UsageError, r"--model-version 2 would not be served: .* version 1"),
         ({}, {"policy": ""}, UsageError, r"--model-version 1 would not be served: .* version 2"),
@@ -201,7 +205,7 @@ def test_version_is_found_if_all_versions_are_served(
     options: Callable[..., PerformanceOptions], tmp_path: Path
 ) -> None:
     repository = _tiny_repository(tmp_path, policy="version_policy { all { } }")
-    find = measuring.find_served_model
+    find = partial(measuring.find_served_model, access=AccessOptions())
     assert find(options(model_name="tiny", model_repository=repository, model_version="1")).version == "1"
     assert find(options(model_name="tiny", model_repository=repository, model_version="2")).version == "2"
     shutil.rmtree(repository / "tiny" / "2")
