@@ -159,7 +159,7 @@ def main(argv: list[str]) -> None:
 def page(measured: Sequence[StepMeasurement], served: Sequence[ServingMeasurement], machine: str, command: str) -> str:
     """Markdown tables of the medians over the rounds."""
     lines = ["# Two checkouts, step by step", "", f"{machine}. Made by `{command}`", ""]
-    return "\n".join([*lines, *_steps_table(measured), *serving_table(served, BEFORE, NOW), ""])
+    return "\n".join([*lines, *_steps_table(measured), *serving_table(served, BEFORE, NOW)])
 
 
 def _steps_table(measured: Sequence[StepMeasurement]) -> list[str]:
@@ -178,7 +178,7 @@ def _steps_table(measured: Sequence[StepMeasurement]) -> list[str]:
         cells += _compared([[row.cpu_s for row in side] for side in sides])
         cells += [f"{statistics.median(row.peak_mib for row in side):,.0f}" for side in sides]
         lines.append(f"| {step} | {' | '.join(cells)} |")
-    return lines
+    return [*lines, ""]
 
 
 def _compared(sides: Sequence[Sequence[float]]) -> list[str]:
@@ -192,7 +192,7 @@ def _measure(options: StacksOptions, folder: Path) -> Iterator[StepMeasurement]:
     order = random.Random(1)
     roots = {BEFORE: options.before.resolve(), NOW: _HERE}
     installers = [step for step, program in _INSTALLERS.items() if options.install and shutil.which(program)]
-    names = [*installers, *(step for step in STEPS if step in options.steps)]
+    names = [*(step for step in STEPS if step in options.steps), *installers]
     with progress_bar("steps", len(names) * options.rounds * 2, " steps") as bar:
         for number in range(1, options.rounds + 1):
             for name in names:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.checkout_servers import MODEL, CheckoutServer, serve
 from benchmarks.cpp_models import add_to_repository, hosted_format
-from deployment_toolkit.library.registry import loader
+from deployment_toolkit.library.registry import read_spec
 from deployment_toolkit.rows.sample import random_rows
 
 START, LOAD, MEMORY = "server's start, s", "load of the model, s", "peak memory, MiB"
@@ -43,7 +43,7 @@ def measure_serving(
     """Starts a server of each checkout with the packages of its ``.venv``, loads the model on the C++ host in both, and
     asks them by turns."""
     order = random.Random(number)
-    spec = loader(hosted_format(model))().load(model).spec
+    spec = read_spec(hosted_format(model), model)
     sides: dict[str, CheckoutServer] = {}
     with contextlib.ExitStack() as stack:
         for side in order.sample(list(checkouts), len(checkouts)):
@@ -77,7 +77,7 @@ def serving_table(measured: Sequence[ServingMeasurement], before: str, now: str)
     """Lines of a Markdown table of the medians over the rounds; none if nothing was measured."""
     if not measured:
         return []
-    lines = ["", "## Serving", ""]
+    lines = ["## Serving", ""]
     lines += [
         "Both servers are up and are asked by turns, over gRPC: requests in flight × rows of each. Memory is the peak"
     ]
@@ -92,7 +92,7 @@ def serving_table(measured: Sequence[ServingMeasurement], before: str, now: str)
         ratios = [after / first for first, after in zip(*sides, strict=True)]
         ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
         lines.append(f"| {model} | {what} | {medians} | {ratio} |")
-    return lines
+    return [*lines, ""]
 
 
 def _number(value: float) -> str:
