@@ -2,7 +2,8 @@
 
 Run from the root of the newer checkout: ``python -m benchmarks.stacks --before FOLDER``. Both checkouts do each step,
 one after the other and in a random order, on data of their own, so that a shared machine's load meets both.
-``--install`` also clones and installs both, and gives the size of each ``.venv``.
+``--install`` also clones and installs both, and gives the size of each ``.venv``; packages come from the caches of pip
+and uv, so call it twice if they are empty. ``--models`` also compares the servers.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import random
 import shlex
+import shutil
 import statistics
 import sys
 import tempfile
@@ -18,18 +20,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.cpp_models import hosted_format, named_models
+from benchmarks.stacks_serving import ServingMeasurement, measure_serving, serving_table
 from deployment_toolkit.errors import UsageError, require_options_at_least
-from deployment_toolkit.files.atomic import write_text
+from deployment_toolkit.files.atomic import remove, write_text
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from deployment_toolkit.process import environment, run
 from deployment_toolkit.progress import progress_bar
 from deployment_toolkit.results.tables import write_csv
 from runner.serving import read_system_info
 
-CSV_FILE, PAGE_FILE = "stacks.csv", "stacks.md"
+CSV_FILE, SERVING_FILE, PAGE_FILE = "stacks.csv", "serving.csv", "stacks.md"
 BEFORE, NOW = "before", "now"
 _HERE = Path(__file__).parent.parent
-_INSTALL = "install"
+_INSTALLERS = {"installation, INSTALLER=pip": "pip", "installation, INSTALLER=uv": "uv"}
 _SCRIPTS = (
     "export_model.py",
     "run_inference_on_fw.py",
@@ -44,6 +48,20 @@ _CONVERT = (
     "python -m navigator convert --model-name m --model-path {folder}/savedmodel --launch-mode local "
     f"--override-workspace --workspace-path {{folder}}/work --max-batch-size 4096 {_DATA} "
 )
+# Answers the raw validation rows ten times, in requests of an ensemble's size.
+_SESSION = """
+import sys
+from pathlib import Path
+from widedeep.data.raw_parquet import RawParquet
+from widedeep.features.spec import load_feature_spec
+from widedeep.preprocessing.raw_features import load_raw_features
+data, rows = Path(sys.argv[1]), sys.argv[2]
+spec = load_feature_spec(data / "feature_spec.yaml")
+session = load_raw_features(data / "workflow", spec)
+for _ in range(10):
+    for batch in RawParquet(rows, spec).batches(2085):
+        session.infer(batch.x)
+"""
 STEPS: Mapping[str, str] = {
     **{f"{script} --help": f"python {script} --help" for script in _SCRIPTS},
     "model-navigator convert --help": "python -m navigator convert --help",
@@ -60,6 +78,9 @@ STEPS: Mapping[str, str] = {
     "gate": "python check_correctness.py --metrics metrics.py --reference-dump-dir {folder}/dump "
     "--dump-dir {folder}/dump --csv {folder}/correctness.csv",
     "loader, 1,000,000 rows": "python benchmarks/loader.py --repeats 3 --csv {folder}/loader.csv",
+    "raw rows": "python -m widedeep.raw_rows --raw-dir {folder}/raw --output-dir {folder}/joined",
+    "ensemble's session, requests of 2,085 rows": f"python -c {shlex.quote(_SESSION)} {{folder}}/data "
+    "{folder}/joined/valid/*.parquet",
 }
 # Runs its arguments; prints the CPU seconds of all their processes and the peak memory of the largest one, in KiB.
 _MEASURE = """
@@ -80,15 +101,22 @@ class StacksOptions:
 
     before: Path = option("root of the older checkout, installed")
     steps: list[str] = option(
-        "only these; most need the products of earlier ones", list(STEPS), choices=list(STEPS), nargs="+"
+        "only these, or none; most need the products of earlier ones", list(STEPS), choices=list(STEPS), nargs="*"
     )
     displays: int = option("displays of the raw data; a display has about 5 rows", 20_000)
     rounds: int = option("times that each step is done", 3)
-    install: bool = option("also clone and install both checkouts in each round", False)
+    install: bool = option("also clone and install both checkouts in each round, with pip and if it is there uv", False)
+    models: list[str] = option(
+        "NAME=PATH of models that both serve on the C++ host: a SavedModel, an ONNX file or an OpenVINO folder",
+        [],
+        nargs="+",
+    )
     output_dir: Path = option("folder of the results", Path("stacks"))
 
     def __post_init__(self) -> None:
         require_options_at_least(self, ("displays", "rounds"), 1)
+        for path in named_models(self.models).values():
+            hosted_format(path)
         for root in (self.before, _HERE):
             if not (root / ".venv" / "bin" / "python").is_file():
                 raise UsageError(f"{root} has no .venv: call scripts/install.sh there")
@@ -114,19 +142,30 @@ def main(argv: list[str]) -> None:
     options.output_dir.mkdir(parents=True, exist_ok=True)
     begun = datetime.now(UTC)
     measured: list[StepMeasurement] = []
+    served: list[ServingMeasurement] = []
     with tempfile.TemporaryDirectory(prefix="stacks_") as folder:
         for row in _measure(options, Path(folder)):
             measured.append(row)
             write_csv(options.output_dir / CSV_FILE, [vars(row) for row in measured])
+        for answer in _serve(options, Path(folder)):
+            served.append(answer)
+            write_csv(options.output_dir / SERVING_FILE, [vars(row) for row in served])
     made_by = shlex.join(["python", "-m", "benchmarks.stacks", *argv])
-    text = page(measured, f"{read_system_info().summary}; {begun:%Y-%m-%d %H:%M} UTC", made_by)
+    text = page(measured, served, f"{read_system_info().summary}; {begun:%Y-%m-%d %H:%M} UTC", made_by)
     write_text(options.output_dir / PAGE_FILE, text)
     print(text)
 
 
-def page(measured: Sequence[StepMeasurement], machine: str, command: str) -> str:
-    """Markdown table of the medians over the rounds."""
+def page(measured: Sequence[StepMeasurement], served: Sequence[ServingMeasurement], machine: str, command: str) -> str:
+    """Markdown tables of the medians over the rounds."""
     lines = ["# Two checkouts, step by step", "", f"{machine}. Made by `{command}`", ""]
+    return "\n".join([*lines, *_steps_table(measured), *serving_table(served, BEFORE, NOW)])
+
+
+def _steps_table(measured: Sequence[StepMeasurement]) -> list[str]:
+    if not measured:
+        return []
+    lines = []
     lines += [
         "Medians over the rounds, in brackets the lowest and the highest ratio now / before. CPU is of all processes of"
     ]
@@ -139,7 +178,7 @@ def page(measured: Sequence[StepMeasurement], machine: str, command: str) -> str
         cells += _compared([[row.cpu_s for row in side] for side in sides])
         cells += [f"{statistics.median(row.peak_mib for row in side):,.0f}" for side in sides]
         lines.append(f"| {step} | {' | '.join(cells)} |")
-    return "\n".join([*lines, ""])
+    return [*lines, ""]
 
 
 def _compared(sides: Sequence[Sequence[float]]) -> list[str]:
@@ -152,14 +191,15 @@ def _measure(options: StacksOptions, folder: Path) -> Iterator[StepMeasurement]:
     """Does each step of each round in both checkouts."""
     order = random.Random(1)
     roots = {BEFORE: options.before.resolve(), NOW: _HERE}
-    names = [*([_INSTALL] if options.install else []), *(step for step in STEPS if step in options.steps)]
+    installers = [step for step, program in _INSTALLERS.items() if options.install and shutil.which(program)]
+    names = [*(step for step in STEPS if step in options.steps), *installers]
     with progress_bar("steps", len(names) * options.rounds * 2, " steps") as bar:
         for number in range(1, options.rounds + 1):
             for name in names:
                 for side in order.sample(list(roots), len(roots)):
                     own = folder / side / str(number)
                     own.mkdir(parents=True, exist_ok=True)
-                    do = _install if name == _INSTALL else _do
+                    do = _install if name in _INSTALLERS else _do
                     yield StepMeasurement(name, number, side, *do(name, roots[side], own, options))
                     bar.update()
 
@@ -172,11 +212,25 @@ def _do(name: str, root: Path, folder: Path, options: StacksOptions) -> tuple[fl
 
 
 def _install(name: str, root: Path, folder: Path, options: StacksOptions) -> tuple[float, float, float]:
-    clone = folder / f"clone_{len(list(folder.glob('clone_*')))}"
+    clone = folder / "clone"
     run(["git", "clone", "--quiet", root, clone], log_path=folder / "clone.log")
-    seconds, cpu_s, _ = _timed([str(clone / "scripts" / "install.sh")], clone, folder)
+    installer = ["env", f"INSTALLER={_INSTALLERS[name]}", str(clone / "scripts" / "install.sh")]
+    seconds, cpu_s, _ = _timed(installer, clone, folder)
     size = run(["du", "-sm", clone / ".venv"], log_path=folder / "size.log").stdout.split()[0]
+    remove(clone)
     return seconds, cpu_s, float(size)
+
+
+def _serve(options: StacksOptions, folder: Path) -> Iterator[ServingMeasurement]:
+    """Serves each model in both checkouts, in each round."""
+    models = named_models(options.models)
+    checkouts = {BEFORE: options.before.resolve(), NOW: _HERE}
+    with progress_bar("servers", len(models) * options.rounds, " starts") as bar:
+        for number in range(1, options.rounds + 1):
+            for name, model in models.items():
+                own = folder / f"served_{name}_{number}"
+                yield from measure_serving(name, model.resolve(), checkouts, number, own)
+                bar.update()
 
 
 def _timed(command: Sequence[str], root: Path, folder: Path) -> tuple[float, float, float]:

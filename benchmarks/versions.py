@@ -17,40 +17,30 @@ import statistics
 import sys
 import tempfile
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.checkout_servers import MODEL, CheckoutServer, serve
 from benchmarks.cpp_models import add_to_repository, named_models
-from deployment_toolkit.core import Arrays, ModelSpec
+from deployment_toolkit.core import ModelSpec
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files.atomic import write_text
 from deployment_toolkit.library.openvino.session import OpenVinoLoader
-from deployment_toolkit.machine import LOOPBACK
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
-from deployment_toolkit.process import child, environment, run
 from deployment_toolkit.progress import progress_bar
 from deployment_toolkit.results.tables import write_csv
 from deployment_toolkit.rows.sample import random_rows
-from deployment_toolkit.server_access.ports import choose_free
-from deployment_toolkit.server_access.url import ServerUrl
-from deployment_toolkit.triton_inference_runner.grpc import GrpcTransport
-from deployment_toolkit.triton_server.remote import TritonServer
 from runner.serving import read_system_info
 
 CSV_FILE, PAGE_FILE = "versions.csv", "versions.md"
 BEFORE, AGAIN, NOW = "before", "before, once more", "now"
 _HERE = Path(__file__).parent.parent
-_MODEL = "model"
-_TIMEOUT_S = 120.0
 _LOADS = 3
 _ROWS_IN_A_ROW = 8192  # so that the caches hold one server's data for most of its turn
 _FEWEST_REQUESTS, _MOST_REQUESTS = 3, 60
-_WARMING = 5  # one part in so many of a turn's requests comes first and is not counted
 _CONCURRENT = (64, 32)  # requests in flight, rows of each
-_ONLINE_TURN_S = 0.6
 
 
 @dataclass(frozen=True)
@@ -134,53 +124,20 @@ def _time(seconds: float) -> str:
     return f"{seconds / 1e-6:.3g} us"
 
 
-@dataclass(frozen=True)
-class Side:
-    """Server of one checkout and a connection to its model."""
-
-    server: TritonServer
-    transport: GrpcTransport
-
-    def load_s(self) -> float:
-        """Loads the model; returns the seconds until it answers."""
-        begun = time.monotonic()
-        self.server.load_model(_MODEL, _TIMEOUT_S)
-        return time.monotonic() - begun
-
-    def request_s(self, x: Arrays, count: int) -> float:
-        """Seconds per request, median of one turn."""
-        taken = []
-        for _ in range(count):
-            begun = time.perf_counter()
-            self.transport.send(x).result(_TIMEOUT_S)
-            taken.append(time.perf_counter() - begun)
-        return statistics.median(taken[count // _WARMING :])
-
-    def row_s(self, x: Arrays, rows: int, concurrency: int) -> float:
-        """Seconds per row with so many requests in flight, over one turn."""
-        begun = time.perf_counter()
-        under_way = deque(self.transport.send(x) for _ in range(concurrency))
-        answered = 0
-        while under_way:
-            under_way.popleft().result(_TIMEOUT_S)
-            answered += 1
-            if time.perf_counter() - begun < _ONLINE_TURN_S:
-                under_way.append(self.transport.send(x))
-        return (time.perf_counter() - begun) / (answered * rows)
-
-
 def _measure_start(name: str, model: Path, start: int, options: VersionsOptions) -> Iterator[VersionMeasurement]:
     spec = OpenVinoLoader().read_spec(model)
     order = random.Random(start)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         checkouts = {BEFORE: options.before, AGAIN: options.before, NOW: _HERE}
-        sides: dict[str, Side] = {}
+        sides: dict[str, CheckoutServer] = {}
         for server in order.sample(list(checkouts), len(checkouts)):
             served = Path(folder) / server.replace(" ", "_").replace(",", "")
             sides[server] = stack.enter_context(_serve(checkouts[server], model, spec, served, options))
         sides = {server: sides[server] for server in checkouts}
 
-        def compare(what: str, take: Callable[[Side], float], turns: int | None = None) -> Iterator[VersionMeasurement]:
+        def compare(
+            what: str, take: Callable[[CheckoutServer], float], turns: int | None = None
+        ) -> Iterator[VersionMeasurement]:
             taken: dict[str, list[float]] = {server: [] for server in sides}
             end = time.monotonic() + options.seconds
             while len(taken[NOW]) < (turns or 1) or (turns is None and time.monotonic() < end):
@@ -192,47 +149,26 @@ def _measure_start(name: str, model: Path, start: int, options: VersionsOptions)
                     name, start, what, server, statistics.median(values), statistics.median(ratios)
                 )
 
-        yield from compare("load", _loaded_anew, _LOADS)
+        yield from compare("load", CheckoutServer.load_anew_s, _LOADS)
         for rows in options.batch_sizes:
             count = min(_MOST_REQUESTS, max(_FEWEST_REQUESTS, _ROWS_IN_A_ROW // rows))
             x = random_rows(spec, rows, seed=rows)
-            yield from compare(f"1 x {rows}", functools.partial(Side.request_s, x=x, count=count))
+            yield from compare(f"1 x {rows}", functools.partial(CheckoutServer.request_s, x=x, count=count))
         concurrency, rows = _CONCURRENT
         x = random_rows(spec, rows, seed=rows)
-        take = functools.partial(Side.row_s, x=x, rows=rows, concurrency=concurrency)
+        take = functools.partial(CheckoutServer.row_s, x=x, rows=rows, concurrency=concurrency)
         yield from compare(f"{concurrency} x {rows}", take)
 
 
-def _loaded_anew(side: Side) -> float:
-    if side.server.has_loaded(_MODEL):
-        side.server.unload_model(_MODEL)
-        side.server.wait_unloaded(_MODEL, _TIMEOUT_S)
-    return side.load_s()
-
-
 @contextlib.contextmanager
-def _serve(checkout: Path, model: Path, spec: ModelSpec, folder: Path, options: VersionsOptions) -> Iterator[Side]:
+def _serve(
+    checkout: Path, model: Path, spec: ModelSpec, folder: Path, options: VersionsOptions
+) -> Iterator[CheckoutServer]:
     """Yields a server of a checkout, with this interpreter's packages; the model is in its repository, not loaded."""
-    repository, log, ready = folder / "repository", folder / "server.log", folder / "ready"
-    add_to_repository(repository, _MODEL, model, spec, max(*options.batch_sizes, _CONCURRENT[1]))
-    ports = choose_free({"http": None, "grpc": None, "metrics": None})
-    python = [sys.executable, "-P"]  # without -P, the current folder would hide the other checkout
-    argv = [*python, "-m", "deployment_toolkit.triton_server", "--model-repository", str(repository)]
-    argv += [part for name, port in ports.items() for part in (f"--{name}-port", str(port))]
-    argv += ["--log-path", str(log), "--ready-file", str(ready)]
-    env = environment(prepend={"PYTHONPATH": [checkout.resolve()]})
-    code = "import deployment_toolkit as toolkit; print(toolkit.__path__[0])"
-    found = Path(run([*python, "-c", code], env=env, log_path=folder / "found").stdout.strip())
-    if found.parent != checkout.resolve():
-        raise UsageError(f"{checkout} can't be compared: Python finds {found} in its place")
-    with child(argv, env=env, stdout=folder / "output") as process:
-        while not ready.exists():
-            if process.wait(0.1) is not None:
-                raise UsageError(f"the server of {checkout} does not start: {process.output()[0].strip()}")
-        server = TritonServer.from_url(f"http://{LOOPBACK}:{ports['http']}")
-        url = ServerUrl.parse(f"grpc://{LOOPBACK}:{ports['grpc']}")
-        with contextlib.closing(GrpcTransport(url, _MODEL, "1", _CONCURRENT[0])) as transport:
-            yield Side(server, transport)
+    repository = folder / "repository"
+    add_to_repository(repository, MODEL, model, spec, max(*options.batch_sizes, _CONCURRENT[1]))
+    with serve(checkout, Path(sys.executable), repository, folder, _CONCURRENT[0]) as server:
+        yield server
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ class PerfAnalyzer:
         if private:
             self._env = with_private_options(self._env, private)
         program, given = find_program(), Path(options.input_data)
-        reads = [program, *([given] if given.exists() else [])]
+        reads = [program, *([given] if given.exists() else []), *self._url.access.tls_files.values()]
         self._user, prefix = client_of(options.client, self._folder, reads)
         self._program = [*prefix, str(program)]
         self._window = Window(options.measurement_mode, options.measurement_request_count, options.measurement_interval)

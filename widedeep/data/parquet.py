@@ -89,8 +89,7 @@ class ParquetDataset:
         for part in parts:
             first_row = part.first_row
             with open_parquet(part.path) as file:
-                chunks = file.iter_batches(rows, row_groups=list(part.row_groups), columns=names)
-                for chunk in read_chunks(chunks, part.path):
+                for chunk in read_chunks(file, part.path, rows, names, part.row_groups):
                     if chunk.num_rows:
                         yield _to_arrays(chunk, self._columns, part.path, first_row)
                     first_row += chunk.num_rows
@@ -120,12 +119,34 @@ def open_parquet(path: Path) -> pq.ParquetFile:
         raise _unreadable(path, error) from error
 
 
-def read_chunks(chunks: Iterator[pa.RecordBatch], path: Path) -> Iterator[pa.RecordBatch]:
-    """Yields the same chunks. Raises DataError, which names ``path``, if one can't be read."""
+def read_chunks(
+    file: pq.ParquetFile, path: Path, rows: int, columns: Sequence[str], row_groups: Sequence[int] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Yields the columns of a file's row groups (default: all) in chunks of at most ``rows`` rows. Raises DataError,
+    which names ``path``, if one can't be read.
+
+    A call of pyarrow gets only row groups enough for a chunk: pyarrow 26 keeps what it has read of all of them until
+    its end, 30 MB for each row group of Outbrain's features.
+    """
+    groups = range(file.metadata.num_row_groups) if row_groups is None else row_groups
     try:
-        yield from chunks
+        for together in _groups_of_a_chunk(file.metadata, groups, rows):
+            yield from file.iter_batches(rows, row_groups=together, columns=columns)
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(path, error) from error
+
+
+def _groups_of_a_chunk(metadata: pq.FileMetaData, groups: Sequence[int], rows: int) -> Iterator[list[int]]:
+    together: list[int] = []
+    rows_together = 0
+    for group in groups:
+        together.append(group)
+        rows_together += metadata.row_group(group).num_rows
+        if rows_together >= rows:
+            yield together
+            together, rows_together = [], 0
+    if together:
+        yield together
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:

@@ -66,7 +66,7 @@ class RawParquet:
         for path in self.files:
             first_row = 0
             with open_parquet(path) as file:
-                for chunk in read_chunks(file.iter_batches(_CHUNK_ROWS, columns=names), path):
+                for chunk in read_chunks(file, path, _CHUNK_ROWS, names):
                     yield _to_arrays(chunk, self._given, path, first_row)
                     first_row += chunk.num_rows
 

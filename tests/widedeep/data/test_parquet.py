@@ -15,7 +15,7 @@ import pytest
 from deployment_toolkit.core import Batch
 from deployment_toolkit.errors import DataError
 from deployment_toolkit.process import run
-from widedeep.data.parquet import ParquetDataset
+from widedeep.data.parquet import ParquetDataset, open_parquet, read_chunks
 from widedeep.features.outbrain import outbrain_spec
 from widedeep.features.spec import Feature, FeatureSpec
 
@@ -265,6 +265,31 @@ batches = ParquetDataset({str(tmp_path / "a.parquet")!r}, outbrain_spec()).batch
 print(len(next(batches)))
 """
     assert run([sys.executable, "-c", program], log_path=tmp_path / "log", timeout_s=30).stdout == "1000\n"
+
+
+def test_memory_does_not_grow_with_the_row_groups_of_a_file(tmp_path: Path) -> None:
+    held: dict[int, int] = {}
+    rows = 100_000
+    for groups in (2, 12):
+        path = tmp_path / f"{groups}_groups.parquet"
+        columns = {name: np.random.default_rng(0).random(rows * groups) for name in "ab"}
+        pq.write_table(pa.table(columns), path, row_group_size=rows)
+        before = pa.total_allocated_bytes()
+        with open_parquet(path) as file:
+            chunks = read_chunks(file, path, rows, list(columns))
+            held[groups] = max(pa.total_allocated_bytes() - before for _ in chunks)
+    assert held[12] < 1.5 * held[2], held
+
+
+def test_small_row_groups_are_read_together(tmp_path: Path) -> None:
+    path = tmp_path / "small_groups.parquet"
+    pq.write_table(pa.table({"a": np.arange(1_000)}), path, row_group_size=30)
+    with open_parquet(path) as file:
+        chunks = list(read_chunks(file, path, 100, ["a"]))
+        some = list(read_chunks(file, path, 100, ["a"], [33, 0]))
+    assert len(chunks) <= 2 * 10
+    assert [value for chunk in chunks for value in chunk["a"].to_pylist()] == list(range(1_000))
+    assert [value for chunk in some for value in chunk["a"].to_pylist()] == [*range(990, 1_000), *range(30)]
 
 
 def test_shuffling_keeps_the_rows_and_follows_the_seed(tmp_path: Path, write_parquet: WriteParquet) -> None:
