@@ -7,6 +7,7 @@ that user modules are checked against.
 from __future__ import annotations
 
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
 ValueRange = tuple[int, int]
+_MOST_SIZE = 2**31 - 1
 
 
 class Mnemonic(StrEnum):
@@ -171,15 +173,38 @@ class TensorSpec:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> TensorSpec:
-        """Inverse of ``to_dict``."""
-        bounds = plain.get("value_range")
+        """Inverse of ``to_dict``. Raises ValueError, TypeError or LookupError for values that no tensor has."""
+        name, dtype, bounds = plain["name"], plain["dtype"], plain.get("value_range")
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"the name of a tensor is {_shown(name)}")
+        if not isinstance(dtype, str) or not re.fullmatch(r"[a-z]\w{0,30}", dtype):
+            raise ValueError(f"{name} is of dtype {_shown(dtype)}")
         return cls(
-            name=plain["name"],
-            dtype=plain["dtype"],
-            shape=tuple(plain["shape"]),
-            value_range=None if bounds is None else (int(bounds[0]), int(bounds[1])),
+            name=name,
+            dtype=dtype,
+            shape=_whole_numbers(plain["shape"], f"the shape of {name}", least=-1, most=_MOST_SIZE),
+            value_range=None if bounds is None else _bounds(bounds, name),
             columns=tuple(cls.from_dict(column) for column in plain.get("columns", ())),
         )
+
+
+def _bounds(found: Any, name: str) -> ValueRange:
+    low, high = _whole_numbers(found, f"the value range of {name}", least=-(2**63), most=2**63 - 1)
+    if low > high:
+        raise ValueError(f"the value range of {name} ends at {high}, below its start {low}")
+    return low, high
+
+
+def _whole_numbers(found: Any, what: str, *, least: int, most: int) -> tuple[int, ...]:
+    sound = isinstance(found, list | tuple) and all(type(item) is int and least <= item <= most for item in found)
+    if not sound:
+        raise ValueError(f"{what} is {_shown(found)}")
+    return tuple(found)
+
+
+def _shown(found: Any) -> str:
+    text = repr(found)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 @dataclass(frozen=True)
@@ -257,7 +282,7 @@ class ModelSpec:
         for anything else."""
         try:
             return cls.from_dict(json.loads(stored) if isinstance(stored, str) else stored)
-        except (ValueError, TypeError, LookupError, AttributeError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
             told = " ".join(str(error).split())
             raise ModelError(
                 f"the signature in {where} is damaged ({type(error).__name__}: {told}): make the model again"

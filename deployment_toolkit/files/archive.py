@@ -1,4 +1,7 @@
-"""Unpacking of untrusted zip and tar archives; nothing is written outside the folder."""
+"""Unpacking of untrusted zip and tar archives; nothing is written outside the folder.
+
+No number in a header is trusted: a few hundred bytes can claim a member's name of gigabytes, or millions of members.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,16 @@ import gzip
 import lzma
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any, Self
 
 from deployment_toolkit.errors import DataError
 from deployment_toolkit.files.atomic import require_free_space
@@ -26,8 +30,29 @@ _BROKEN = (
     zlib.error,
     lzma.LZMAError,
     EOFError,
-    RuntimeError,  # encrypted
+    RuntimeError,  # encrypted; or headers that nest
+    MemoryError,  # a dictionary of lzma that is larger than the memory
+    ValueError,
+    OverflowError,
+    struct.error,
+    LookupError,
 )
+_MOST_MEMBERS = 10_000
+_MOST_HEADER_BYTES = 2**13  # of a member's long name or further properties, of which tarfile reads the claimed size
+_MOST_HEADERS_BYTES = 2**20  # all of these together
+_MOST_DIRECTORY_BYTES = 2**21  # of the list at a zip's end, which zipfile reads as a whole
+_HEADERS = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
+_REASONS = {EOFError: "it is cut short", MemoryError: "its headers claim more memory than there is"}
+
+
+class _Refused(Exception):
+    """What is wrong with an archive, as the end of a sentence about it."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +65,7 @@ class _Member:
 
 @dataclass(frozen=True)
 class _Contents:
-    members: list[_Member]
+    members: Iterable[_Member]
     finish: Callable[[], None] = lambda: None  # check after all members have been read
 
 
@@ -54,21 +79,23 @@ def unpack(archive: Path, folder: Path) -> None:
     try:
         with ExitStack() as stack:
             contents = _open(archive, stack)
-            _check(contents.members, archive)
-            needed = sum(member.size for member in contents.members)
-            require_free_space(folder, needed, f"what is in {archive.name}")
+            members = _checked(contents.members, archive, folder)
             folder.mkdir(parents=True, exist_ok=True)
-            for member in contents.members:
+            for member in members:
                 _write(member, folder / member.name)
             contents.finish()
+    except _Refused as error:
+        raise DataError(f"{archive} {error}: unpack it by hand if you trust it") from error
     except _BROKEN as error:
-        raise DataError(f"{archive} can't be unpacked: {error or 'it is cut short'}; fetch it again") from error
+        reason = " ".join(str(error).split()) or _REASONS.get(type(error), type(error).__name__)
+        raise DataError(f"{archive} can't be unpacked: {reason}; fetch it again") from error
     except OSError as error:  # names that a file system can't have, or one below a file
         raise DataError(f"{archive} can't be unpacked into {folder}: {error}") from error
 
 
 def _open(archive: Path, stack: ExitStack) -> _Contents:
     if zipfile.is_zipfile(archive):
+        _require_short_directory(archive)
         zipped = stack.enter_context(zipfile.ZipFile(archive))
         return _Contents(
             [
@@ -76,14 +103,45 @@ def _open(archive: Path, stack: ExitStack) -> _Contents:
                 for entry in zipped.infolist()
             ]
         )
-    if tarfile.is_tarfile(archive):
-        tarred = stack.enter_context(tarfile.TarFile.open(archive))
-        members = [
-            _Member(info.name, info.size, _tar_kind(info), partial(_extract, tarred, info))
-            for info in tarred.getmembers()
-        ]
-        return _Contents(members, partial(_read_to_the_end, tarred))
-    raise DataError(f"{archive} is neither a zip nor a tar archive")
+    try:
+        tarred = stack.enter_context(tarfile.TarFile.open(archive, tarinfo=_bounded_headers()))
+    except tarfile.ReadError as error:
+        raise DataError(f"{archive} is neither a zip nor a tar archive") from error
+    members = (_Member(info.name, info.size, _tar_kind(info), partial(_extract, tarred, info)) for info in tarred)
+    return _Contents(members, partial(_read_to_the_end, tarred))
+
+
+def _require_short_directory(archive: Path) -> None:
+    with archive.open("rb") as file:
+        end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
+    if end is None or end[zipfile._ECD_SIZE] > _MOST_DIRECTORY_BYTES:  # type: ignore[attr-defined]
+        raise _Refused("has a list of members that is longer than 2 MiB")
+
+
+def _bounded_headers() -> type[tarfile.TarInfo]:
+    """Class of the headers of one tar archive, which refuses those that would take memory or time without bounds."""
+
+    class Header(tarfile.TarInfo):
+        total_bytes = 0
+
+        @classmethod
+        def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+            header = super().frombuf(buf, encoding, errors)
+            if header.size < 0:
+                raise _Refused(f"has a member of {header.size} bytes")
+            if header.type in _HEADERS:
+                Header.total_bytes += header.size
+                if header.size > _MOST_HEADER_BYTES or Header.total_bytes > _MOST_HEADERS_BYTES:
+                    raise _Refused(f"has a header that claims {header.size} bytes")
+            return header
+
+        def _proc_gnusparse_10(self, *_: Any) -> Any:  # it reads a list of any length
+            raise _Refused("holds a sparse file")
+
+        def _proc_sparse(self, *_: Any) -> Any:
+            raise _Refused("holds a sparse file")
+
+    return Header
 
 
 def _read_to_the_end(tarred: tarfile.TarFile) -> None:
@@ -116,17 +174,26 @@ def _tar_kind(info: tarfile.TarInfo) -> str:
     return "link" if info.issym() or info.islnk() else "device or pipe"
 
 
-def _check(members: list[_Member], archive: Path) -> None:
+def _checked(members: Iterable[_Member], archive: Path, folder: Path) -> list[_Member]:
+    """The members of an archive, as they are read: so the first that is wrong ends the reading."""
+    checked: list[_Member] = []
     seen = set()
+    needed_bytes = 0
     for member in members:
         path = PurePosixPath(member.name)
         if member.kind not in ("file", "folder"):
-            raise DataError(f"{archive} holds a {member.kind}, {member.name}: unpack it by hand if you trust it")
+            raise _Refused(f"holds a {member.kind}, {member.name}")
         if path.is_absolute() or ".." in path.parts or "\0" in member.name:
             raise DataError(f"{archive} holds {member.name}, which lies outside the folder: it is not to be trusted")
         if member.kind == "file" and path in seen:
             raise DataError(f"{archive} holds {member.name} twice: it is not to be trusted")
+        if len(checked) == _MOST_MEMBERS:
+            raise _Refused(f"holds more than {_MOST_MEMBERS} files")
+        needed_bytes += member.size
+        require_free_space(folder, needed_bytes, f"what is in {archive.name}")
         seen.add(path)
+        checked.append(member)
+    return checked
 
 
 def _write(member: _Member, path: Path) -> None:

@@ -14,8 +14,13 @@ from yaml.reader import ReaderError
 from deployment_toolkit.errors import DataError
 
 MOST = 2**31 - 1  # the largest number of what can be counted in a model or a request
-_MOST_VALUES = 1_000_000  # nested aliases can expand to more than fits in memory
-_MERGE = "tag:yaml.org,2002:merge"
+# A file of a few hundred bytes can nest aliases, levels or digits so that reading it takes minutes and gigabytes. These
+# limits, some seconds of reading together, are far above what a person or this project writes.
+_MOST_BYTES = 2**21
+_MOST_VALUES = 50_000  # with aliases written out
+_MOST_LEVELS = 60
+_MOST_DIGITS = 200
+_MERGE, _TEXT = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:str"
 _NOT_A_SCALAR = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError)
 
 
@@ -108,13 +113,14 @@ def load_yaml(path: Path, *, empty_keys: bool = False) -> Located:
     """Reads the single document of a YAML or JSON file; with ``empty_keys`` the text "" may be a key.
 
     Raises DataError with the line if the file can't be read, is no UTF-8 or no YAML, repeats a key, has a key that is
-    no text, holds a character that no name or path can hold, or refers to itself.
+    no text, holds a character that no name or path can hold, refers to itself, or is larger than 2 MiB, 50,000 values
+    or 60 levels.
     """
     text = _read_text(path)
     if path.suffix == ".json":
         text = text.replace("\t", " ")  # YAML allows no tabs between values; in JSON, tabs are only there
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = _Composer(text, path).get_single_node()
         return Located(None, path, 1) if node is None else _Converter(path, empty_keys).convert(node, _line(node))
     except ReaderError as error:
         line = 1 + text.count("\n", 0, error.position)
@@ -126,16 +132,19 @@ def load_yaml(path: Path, *, empty_keys: bool = False) -> Located:
         problem = getattr(error, "problem", None) or str(error)
         line = 1 if mark is None else mark.line + 1
         raise DataError(f"{path}:{line}: not YAML: {' '.join(str(problem).split())}") from error
-    except RecursionError:
-        raise DataError(f"{path}:1: nested too deeply: a few levels are enough") from None
 
 
 def _read_text(path: Path) -> str:
     """Text of a file. Raises DataError if there is none, or with the line if it is no UTF-8."""
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror or error}") from error
+    if len(content) > _MOST_BYTES:
+        raise DataError(
+            f"{path} is larger than {_MOST_BYTES >> 20} MiB, which is too much for YAML: is it the right file?"
+        )
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -143,6 +152,30 @@ def _read_text(path: Path) -> str:
         raise DataError(
             f"{path}:{line}: this is no UTF-8, its byte 0x{content[error.start]:02x} is none: save the file as UTF-8"
         ) from error
+
+
+class _Composer(yaml.SafeLoader):
+    """Reader of a document's nodes that stops at too many values or levels."""
+
+    def __init__(self, text: str, path: Path) -> None:
+        super().__init__(text)
+        self._path = path
+        self._values = 0
+        self._levels = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self._values += 1
+        self._levels += 1
+        if self._levels > _MOST_LEVELS:
+            raise self._too_much("nested too deeply: a few levels are enough")
+        if self._values > _MOST_VALUES:
+            raise self._too_much(f"more than {_MOST_VALUES} values: is it the right file?")
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._levels -= 1
+        return node
+
+    def _too_much(self, problem: str) -> DataError:
+        return DataError(f"{self._path}:{self.peek_event().start_mark.line + 1}: {problem}")  # type: ignore[no-untyped-call]
 
 
 class _Converter:
@@ -197,6 +230,8 @@ class _Converter:
 
     def _scalar(self, node: yaml.Node) -> Any:
         try:
+            if node.tag != _TEXT and len(node.value) > _MOST_DIGITS:
+                raise ValueError(f"{len(node.value)} characters")
             value = self._scalars.construct_object(node)  # type: ignore[no-untyped-call]
         except _NOT_A_SCALAR as error:
             problem = f"{str(node.value)[:60]!r} can't be read as {node.tag.rpartition(':')[2]}: put it into quotes"

@@ -63,8 +63,20 @@ def test_model_spec_is_unchanged_by_json() -> None:
     assert [spec.name for spec in SPEC.inputs] == ["item", "picture", "tags"]
 
 
+def _with_input(**changed: Any) -> Any:
+    return {"inputs": [{"name": "a", "dtype": "int32", "shape": [1], **changed}], "outputs": []}
+
+
 @pytest.mark.parametrize(
-    "stored", ["{", "[1]", "{}", '{"inputs": [{"name": "a"}], "outputs": []}', None, {"inputs": 3}]
+    "stored",
+    [
+        *("{", "[1]", "{}", '{"inputs": [{"name": "a"}], "outputs": []}', None, {"inputs": 3}),
+        *("[" * 100_000, '{"inputs": [' + '{"columns": [' * 50_000),
+        *(_with_input(name=name) for name in (None, 3, "", ["a"])),
+        *(_with_input(dtype=dtype) for dtype in (None, 3, "", "<f4", "a b")),
+        *(_with_input(shape=shape) for shape in (None, 3, "1", [1.5], [True], [-2], [2**31], [[1]], ["1"])),
+        *(_with_input(value_range=bounds) for bounds in (3, [0], [0, float("inf")], [0, "9"], [9, 0], [0, 2**64])),
+    ],
 )
 def test_damaged_signature_is_told_with_its_place(stored: Any) -> None:
     with pytest.raises(ModelError, match="the signature in model.onnx is damaged .*: make the model again"):

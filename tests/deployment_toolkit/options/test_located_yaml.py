@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
 
 from deployment_toolkit.errors import DataError
 from deployment_toolkit.options.located_yaml import load_yaml
+from tests.limits import few_resources
 
 
 @pytest.mark.parametrize(
@@ -45,3 +47,44 @@ def test_characters_that_json_writes_in_halves_are_whole(tmp_path: Path) -> None
     path = tmp_path / "sizes.json"
     path.write_text('{\n\t"name": "\\ud83d\\ude00"\n}')
     assert load_yaml(path).entries("sizes")["name"].value == "\U0001f600"
+
+
+def _nested(count: int, write: str) -> str:
+    """``count`` values, each of which holds the one before it many times; ``write`` makes it of that one's name."""
+    names = [f"v{number}" for number in range(count)]
+    return "v: &v0 {a: 1, b: 2}\n" + "".join(
+        f"{name}: &{name} {write.format(before)}\n" for before, name in itertools.pairwise(names)
+    )
+
+
+BOMBS = {
+    "lists of aliases": (_nested(15, "[*{0}, *{0}, *{0}, *{0}, *{0}, *{0}, *{0}, *{0}]"), "an alias refers to itself"),
+    "doubled aliases": (_nested(18, "[*{0}, *{0}]"), "an alias refers to itself, or too often"),
+    "mappings of aliases": (_nested(15, "{{a: *{0}, b: *{0}, c: *{0}, d: *{0}}}"), "an alias refers to itself"),
+    "merged aliases": (_nested(15, "{{<<: [*{0}, *{0}, *{0}, *{0}], own: 1}}"), "an alias refers to itself"),
+    "itself": ("a: &a [*a]\n", "an alias refers to itself"),
+    "lists in lists": ("[" * 100_000 + "]" * 100_000, ":1: nested too deeply: a few levels are enough"),
+    "mappings in mappings": ("{a: " * 100_000, ":1: nested too deeply"),
+    "blocks in blocks": ("\n".join(" " * level + "a:" for level in range(500)), ":60: nested too deeply"),
+    "items in items": ("- " * 100_000, ":1: nested too deeply"),
+    "many values": ("- x\n" * 50_100, ":50000: more than 50000 values: is it the right file?"),
+    "digits in base 60": ("a: 1" + ":59" * 100_000, ":1: '1:59:59"),
+    "digits": ("a: " + "1_" * 100_000, "can't be read as int: put it into quotes"),
+    "blanks": (" " * 2**22, "is larger than 2 MiB"),
+}
+
+
+@pytest.mark.parametrize("case", BOMBS)
+def test_bomb_is_refused_at_once(case: str, tmp_path: Path) -> None:
+    text, message = BOMBS[case]
+    path = tmp_path / "bomb.yaml"
+    path.write_text(text)
+    with few_resources(), pytest.raises(DataError) as raised:
+        load_yaml(path)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_endless_file_is_not_read_to_its_end() -> None:
+    with few_resources(), pytest.raises(DataError, match="/dev/zero is larger than 2 MiB"):
+        load_yaml(Path("/dev/zero"))
