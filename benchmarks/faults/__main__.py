@@ -1,5 +1,5 @@
 """Campaign of faults: counts wrong answers, lost files and left processes under odd requests, kills, signals, full
-disks, starts and a soak.
+disks, overload, starts and a soak.
 
 Run from the repository's root: ``python -m benchmarks.faults --minutes 60 --models fp32=PATH int8=PATH``. A part is
 done in episodes. The parts take turns, each for its share of the time. Everything is seeded. Episodes of earlier calls
@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.cpp_models import named_models
-from benchmarks.faults import files, requests, runs, soak, starts, stops
+from benchmarks.faults import files, overload, requests, runs, soak, starts, stops
 from benchmarks.faults.episode import Episode, Outcome, Part, Setting, now
 from benchmarks.faults.left_behind import marked_environment
 from benchmarks.faults.page import page
@@ -44,6 +44,7 @@ PARTS: Mapping[str, tuple[Part, float]] = {
     "runs": (runs.run, 1.5),
     "stops": (stops.stop, 1.0),
     "disks": (files.disk, 0.5),
+    "overload": (overload.overload, 0.5),
     "soak": (soak.soak, 1.5),
 }
 
