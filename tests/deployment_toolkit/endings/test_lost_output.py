@@ -15,7 +15,7 @@ PRINTS = """if True:
     run_entry_point(main)"""
 TELLS = """if True:
     import sys
-    from deployment_toolkit.lost_output import write_output
+    from deployment_toolkit.endings.lost_output import write_output
     from deployment_toolkit.options.params import run_entry_point
     def main(argv):
         for number in range(3):
