@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from deployment_toolkit.endings.interrupts import interrupts_held, repeated_interrupts
+from deployment_toolkit.endings.out_of_memory import oom_kills
 from deployment_toolkit.errors import ProcessError
-from deployment_toolkit.interrupts import interrupts_held, repeated_interrupts
-from deployment_toolkit.out_of_memory import oom_kills
 
 KILLED = f"was killed by {signal.SIGKILL.name}"  # how a child ended that ran out of memory
 

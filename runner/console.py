@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TextIO
 
-from deployment_toolkit.lost_output import write_output
+from deployment_toolkit.endings.lost_output import write_output
 from runner.records import StageRecord
 
 _LOG_EVERY_S = 15.0

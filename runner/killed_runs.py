@@ -20,6 +20,7 @@ from deployment_toolkit.files.mounts import is_of_one_kernel
 from deployment_toolkit.files.scratch import kernel_id
 from runner.records import StageState
 from runner.report.task import TASK_FILE, read_task
+from runner.reserve import RESERVE
 from runner.workspace import Workspace
 
 logger = logging.getLogger("runner")
@@ -96,6 +97,7 @@ def _taken_over(mark: Path) -> Iterator[_Owner | None]:
 
 
 def _clear(workspace: Workspace, owner: _Owner) -> None:
+    (workspace.run / RESERVE).unlink(missing_ok=True)
     if not owner.keeps_models:
         workspace.remove_models()
     logger.warning(

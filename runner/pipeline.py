@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TextIO
 
+from deployment_toolkit.endings.interrupts import interrupts_held
 from deployment_toolkit.errors import DataError
-from deployment_toolkit.interrupts import interrupts_held
 from runner.config.hosting import missing_here
 from runner.config.run import RunConfig
 from runner.console import Console

@@ -13,7 +13,7 @@ from deployment_toolkit.errors import DataError, host_problem
 logger = logging.getLogger("runner")
 
 _SIZES_BYTES = tuple(size * 2**20 for size in (8, 4, 2, 1))  # the first is twice a report with its pictures
-_NAME = ".reserve"
+RESERVE = ".reserve"
 
 
 class Reserve:
@@ -21,7 +21,7 @@ class Reserve:
     made again, smaller if need be, when one succeeds, and removed at the end."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / _NAME
+        self._path = folder / RESERVE
         self._is_needed = True
         self._keep()
 

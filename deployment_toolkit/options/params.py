@@ -18,9 +18,9 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from deployment_toolkit.endings.interrupts import EXIT_CODE, answer_interrupts, ignore_interrupts
+from deployment_toolkit.endings.lost_output import lost_stdout, settle_outputs
 from deployment_toolkit.errors import DeploymentError, UsageError, host_problem
-from deployment_toolkit.interrupts import EXIT_CODE, answer_interrupts, ignore_interrupts
-from deployment_toolkit.lost_output import lost_stdout, settle_outputs
 from deployment_toolkit.options.argument_types import argparse_type
 from deployment_toolkit.options.switch import Switch
 from deployment_toolkit.redaction import redacted

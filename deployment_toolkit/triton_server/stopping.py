@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import time
 
+from deployment_toolkit.endings.interrupts import repeated_interrupts
 from deployment_toolkit.errors import DeploymentError
-from deployment_toolkit.interrupts import repeated_interrupts
 from deployment_toolkit.triton_server.remote import TritonServer
 
 logger = logging.getLogger("triton")

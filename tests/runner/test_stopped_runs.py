@@ -51,6 +51,7 @@ def test_killed_run_is_cleared_by_the_next_start_which_a_closed_terminal_ends(
     assert states(killed, 1)["correctness"] == "killed" and states(killed, 1)["deploy"] == "ok"
     assert not (workspace_root / "model_store" / killed.name).exists()
     assert not (workspace_root / "shared_dir" / killed.name).exists()
+    assert not list(killed.glob(".*")), "neither its mark nor the space that it kept back"
     assert (finished_run[0] / "report.md").exists() and "killed" not in task(finished_run[0])
 
 

@@ -15,7 +15,7 @@ PRINTS = """if True:
     run_entry_point(main)"""
 TELLS = """if True:
     import sys
-    from deployment_toolkit.lost_output import write_output
+    from deployment_toolkit.endings.lost_output import write_output
     from deployment_toolkit.options.params import run_entry_point
     def main(argv):
         for number in range(3):
@@ -24,7 +24,7 @@ TELLS = """if True:
     run_entry_point(main)"""
 
 
-@pytest.mark.parametrize("program", [PRINTS, TELLS.replace("3", "10**6")])
+@pytest.mark.parametrize("program", [PRINTS, TELLS.replace("3", "10**6")], ids=["print", "write_output"])
 def test_program_ends_without_a_traceback_when_its_reader_has_ended(program: str) -> None:
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stderr is not None

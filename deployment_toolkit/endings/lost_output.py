@@ -10,7 +10,7 @@ import select
 import sys
 from typing import TextIO
 
-from deployment_toolkit.interrupts import interrupt_program
+from deployment_toolkit.endings.interrupts import interrupt_program
 
 _GONE = (errno.EPIPE, errno.EIO)  # a pipe, a terminal
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

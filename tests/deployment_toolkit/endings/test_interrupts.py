@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import select
 import signal
 import subprocess
 import sys
@@ -68,8 +69,7 @@ def test_program_of_nohup_outlives_its_terminal(tmp_path: Path) -> None:
     with _started(CLEANS_UP, tmp_path / "made", "nohup") as process:
         assert process.stdout is not None and process.stdout.readline() == "begins\n"
         process.send_signal(signal.SIGHUP)
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(0.5)
+        assert select.select([process.stdout], [], [], 0.5)[0] == [], "it goes on"
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
 
@@ -83,4 +83,4 @@ def test_further_interrupts_hurry_the_end_of_a_child(tmp_path: Path) -> None:
             process.send_signal(signal.SIGINT)
             time.sleep(0.2)
         assert process.wait(30) == 130
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < 10

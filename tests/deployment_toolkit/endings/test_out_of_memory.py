@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from deployment_toolkit.endings.out_of_memory import oom_kills
 from deployment_toolkit.errors import ProcessError
-from deployment_toolkit.out_of_memory import oom_kills
 from deployment_toolkit.process import how_it_ended, run
 
 EATER = """if True:
