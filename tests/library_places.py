@@ -31,14 +31,13 @@ IMPORTS = f"{_PREPROCESSING}/test_nvtabular_import.py::{_IMPORT}"
 _PARTITIONS = f"{_DATASET}::test_features_do_not_depend_on_files_and_partitions"
 _COUNTS = f"{_DATASET}::test_counts_are_standardised_logarithms_over_the_training_rows"
 _AGES = f"{_DATASET}::test_days_since_published_equal_the_pandas_result"
-_LISTS = f"{_DATASET}::test_lists_hold_the_three_strongest_tags"
-_TYPES = f"{_DATASET}::test_output_files_have_the_columns_and_types_of_the_feature_spec"
+_TYPES = f"{_DATASET}::test_workflow_takes_the_dtypes_of_the_joined_columns_and_makes_those_of_the_features"
 _ORDER = f"{_DATASET}::test_display_is_in_one_split_with_its_rows_in_order"
 _NO_LABEL = f"{_DATASET}::test_saved_workflow_gives_the_same_features_without_the_label"
-# Test that compares what comes of a function, by the function's name.
+# Test that runs a function and compares the features, by the function's name.
 COVERED_BY = {
     "merlin.core.has_gpu.*": IMPORTS,
-    "merlin.core.dispatch.*list*": _LISTS,
+    "merlin.core.dispatch.is_list_dtype": _COUNTS,
     "merlin.core.dispatch.*": _NO_LABEL,
     "merlin.core.utils.*": _PARTITIONS,
     "merlin.dag.executors.DaskExecutor.*": _PARTITIONS,
@@ -236,10 +235,11 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[s
 _HEAD = f"""# Where NVTabular and merlin-core touch pandas, dask and NumPy
 
 NVTabular and merlin-core 23.8 are older than this project's pandas, dask and NumPy
-([preprocessing.md](preprocessing.md)). This page lists every place where they use them, and the test that compares what
-comes of it. It is generated: `python -m tests.library_places` traces an import, a preprocessing in several partitions
-and a request to the saved workflow. `{_PREPROCESSING}/test_library_places.py` makes such a trace
-and compares. A place without a test is an error there.
+([preprocessing.md](preprocessing.md)). This page lists every place where they use them, and a test that runs it and
+compares the features. The page is generated: `python -m tests.library_places` traces an import, a preprocessing in
+several partitions and a request to the saved workflow.
+`{_PREPROCESSING}/test_library_places.py` makes such a trace and compares it with the page. A place
+without a test is an error there.
 
 NVTabular declares merlin-dataloader. Nothing here imports it.
 

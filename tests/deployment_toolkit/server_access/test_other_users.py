@@ -31,6 +31,8 @@ import base64, encodings.idna, json, os, sys, urllib.error, urllib.request
 import tritonclient.grpc as grpc
 
 stranger, http_url, grpc_url, made, key_file = sys.argv[1:]
+client = grpc.InferenceServerClient(grpc_url.partition("://")[2])
+assert client.is_server_ready()
 os.setgroups([])
 os.setgid(int(stranger))
 os.setuid(int(stranger))
@@ -55,7 +57,6 @@ def ask(call, *arguments, **options):
     except Exception as error:
         return str(error)
 
-client = grpc.InferenceServerClient(grpc_url.partition("://")[2])
 told["load over HTTP"] = post("repository/models/stranger/load", body)
 told["load over gRPC"] = ask(client.load_model, "stranger", config=config, files={"file:1/model.py": code.encode()})
 told["unload over HTTP"] = post("repository/models/adder/unload", {})

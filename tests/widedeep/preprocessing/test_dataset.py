@@ -32,6 +32,7 @@ from widedeep.preprocessing.dataset import PreprocessingOptions, preprocess
 from widedeep.preprocessing.documents import hash_ids, read_ads, read_documents_meta
 from widedeep.preprocessing.nvtabular_import import import_nvtabular
 from widedeep.preprocessing.raw_features import load_raw_features
+from widedeep.preprocessing.workflow_file import load_workflow
 from widedeep.synthetic import SyntheticOptions, generate
 
 SPLITS = ("train", "valid")
@@ -238,6 +239,18 @@ def test_saved_workflow_gives_the_same_features_without_the_label(
         assert answered[feature.name].map(np.ravel).map(list).tolist() == [
             list(np.ravel(value)) for value in features["valid"][feature.name]
         ], feature.name
+
+
+def test_workflow_takes_the_dtypes_of_the_joined_columns_and_makes_those_of_the_features(output_dir: Path) -> None:
+    spec = load_feature_spec(output_dir / "feature_spec.yaml")
+    model = load_raw_features(output_dir / "workflow", spec)
+    dtypes = {tensor.name: tensor.dtype for tensor in model.spec.inputs}
+    others = {"geo_location": "object", "publish_time": "float64", "publish_time_promo": "float64"}
+    assert {name: dtypes.pop(name) for name in others} == others
+    assert len(dtypes) == 11 and set(dtypes.values()) == {"int64"}
+    made = load_workflow(output_dir / "workflow").output_schema
+    found = {column.name: (str(column.dtype.name), bool(column.is_list)) for column in made}
+    assert found == {feature.name: (feature.dtype, bool(feature.max_hotness)) for feature in spec.columns}
 
 
 def test_joining_does_not_depend_on_chunks_or_on_the_order_of_displays(
