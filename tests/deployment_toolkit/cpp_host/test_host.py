@@ -9,6 +9,7 @@ import re
 import signal
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
@@ -40,6 +41,7 @@ from tests.small_networks import ENGINES, Network, products, ranking, reshaping,
 
 JOINED_ROWS = 8
 LARGE_SIZE = 2048
+FAR = 2**40
 SPEC = summing().spec
 
 
@@ -470,53 +472,82 @@ def test_cardinality_of_any_range_is_told(server: TritonServer, engine: Format, 
     assert "input tags holds id -2, outside -1 .. 9223372036854775807 (cardinality 9223372036854775808)" in str(answer)
 
 
-def test_ids_that_change_in_shared_memory_are_those_that_were_checked(server: TritonServer) -> None:
-    """The client writes good and bad ids by turns while its requests are answered."""
-    x = rows(20_000)
-    x["item"][:] = 3
-    size = x["item"].nbytes
-    region = shared_memory.create_shared_memory_region("cpp_host_ids", "/cpp_host_ids", size)
-    client = http.InferenceServerClient(server.http_url.partition("://")[2])
-    headers = key_headers(server)
-    ends = threading.Event()
+@contextlib.contextmanager
+def changing(server: TritonServer, ids: Array) -> Iterator[http.InferInput]:
+    """An input ``item`` of int64 in shared memory, which changes while the block runs: by turns all ids are 7, or a
+    number far outside their table."""
+    name = f"changing_{uuid.uuid4().hex}"
+    region = shared_memory.create_shared_memory_region(name, f"/{name}", ids.nbytes)
+    url, headers, ends = server.http_url.partition("://")[2], key_headers(server), threading.Event()
 
     def change() -> None:
-        mapped = np.memmap("/dev/shm/cpp_host_ids", np.int64, shape=(20_000,))
-        for item in itertools.cycle((7, 2**40)):
+        mapped = np.memmap(f"/dev/shm/{name}", np.int64, shape=ids.shape)
+        for item in itertools.cycle((7, FAR)):
             mapped[:] = item
             if ends.wait(0.002):
                 return
 
-    writer, told = threading.Thread(target=change), {"answers": 0, "refusals": 0}
-    try:
-        client.register_system_shared_memory("cpp_host_ids", "/cpp_host_ids", size, headers=headers)
-        shared_memory.set_shared_memory_region(region, [x["item"]])
-        inputs = [http.InferInput(name, a.shape, grpc.np_to_triton_dtype(a.dtype)) for name, a in x.items()]
-        inputs[0].set_shared_memory("cpp_host_ids", size)
-        for tensor, array in zip(inputs[1:], (x["tags"], x["wide"]), strict=True):
-            tensor.set_data_from_numpy(array)
+    writer = threading.Thread(target=change)
+    with closing(http.InferenceServerClient(url)) as client:
+        client.register_system_shared_memory(name, f"/{name}", ids.nbytes, headers=headers)
+        shared_memory.set_shared_memory_region(region, [ids])
         writer.start()
+        try:
+            shared = http.InferInput("item", ids.shape, "INT64")
+            shared.set_shared_memory(name, ids.nbytes)
+            yield shared
+        finally:
+            ends.set()
+            writer.join()
+            client.unregister_system_shared_memory(name, headers=headers)
+            shared_memory.destroy_shared_memory_region(region)
+
+
+def answers_to(server: TritonServer, name: str, x: Arrays, shared: http.InferInput) -> Iterator[Arrays]:
+    """Answers to many requests with these inputs and the shared one; each is an answer or tells the id far outside."""
+    inputs = [http.InferInput(key, a.shape, grpc.np_to_triton_dtype(a.dtype)) for key, a in x.items()]
+    for tensor, array in zip(inputs, x.values(), strict=True):
+        tensor.set_data_from_numpy(array)
+    refusals = 0
+    with closing(http.InferenceServerClient(server.http_url.partition("://")[2])) as client:
         for _ in range(60):
             try:
-                answer = client.infer("whole", inputs)
+                answer = client.infer(name, [shared, *inputs])
             except InferenceServerException as error:
-                assert "input item holds id 1099511627776, outside 0 .. 9" in str(error)
-                told["refusals"] += 1
+                assert f"input item holds id {FAR}, outside 0 .. 9" in str(error)
+                refusals += 1
             else:
-                seen = answer.as_numpy("twice") // 2
-                assert set(seen.ravel().tolist()) <= {3, 7}
-                assert_right({name: answer.as_numpy(name) for name in ("score", "twice")}, {**x, "item": seen})
-                told["answers"] += 1
-    finally:
-        ends.set()
-        if writer.is_alive():
-            writer.join()
-        client.unregister_system_shared_memory("cpp_host_ids", headers=headers)
-        client.close()
-        shared_memory.destroy_shared_memory_region(region)
-    assert all(told.values()), f"{told}: both were not seen, so the test shows nothing"
-    small = rows(4)
-    assert_right(ask(server, "whole", [small])[0], small)
+                yield {one["name"]: answer.as_numpy(one["name"]) for one in answer.get_response()["outputs"]}
+    assert 0 < refusals < 60, "only good or only bad ids were seen, so the test shows nothing"
+
+
+def test_ids_that_change_in_shared_memory_are_those_that_were_checked(server: TritonServer) -> None:
+    x = rows(20_000)
+    x["item"][:] = 7
+    with changing(server, x["item"]) as shared:
+        for answer in answers_to(server, "whole", {name: x[name] for name in ("tags", "wide")}, shared):
+            assert_right(answer, x)
+
+
+def test_ids_that_change_while_they_are_packed_are_those_that_were_checked(
+    server: TritonServer, engine: Format, tmp_path: Path
+) -> None:
+    network = ranking()
+    source, packed = network.write(engine, tmp_path / "ranking"), packed_spec(network.spec)
+    made = tmp_path / ("packed" if engine is Format.OPENVINO else source.name)
+    made.mkdir() if engine is Format.OPENVINO else None
+    packer(engine)().convert(source, made)
+    options: dict[str, Any] = {"batching": Batching.DYNAMIC, "max_batch_size": 20_000}
+    deployment = Deployment("packing", network.spec, engine, host=Host.CPP, packed_inputs=packed.inputs, **options)
+    add(server, deployment, made)
+    server.load_model("packing", timeout_s=60)
+    x = random_rows(network.spec, 20_000, 3)
+    x["item"][:] = 7
+    sums = [x[name].sum(axis=1, keepdims=True) for name in ("tags", "amount", "numerical_features")]
+    others = {name: array for name, array in x.items() if name != "item"}
+    with changing(server, x["item"]) as shared:
+        for answer in answers_to(server, "packing", others, shared):
+            np.testing.assert_allclose(answer["score"], 70 + sum(sums), rtol=1e-5)
 
 
 def test_large_inputs_in_shared_memory_are_read_in_place(server: TritonServer) -> None:
