@@ -23,7 +23,7 @@ def note(small_config: dict[str, Any], tmp_path: Path) -> Note:
     """The paragraph about an experiment of two instances whose batch of 64 rows takes 12 ms."""
 
     def make(batching: str = "dynamic", **parameters: Any) -> str:
-        configurations = [experiment(number_of_model_instances=2, **parameters)]
+        configurations = [experiment(**{"number_of_model_instances": 2, **parameters})]
         path = tmp_path / "config.yaml"
         path.write_text(yaml.safe_dump(small_config | {"batching": batching, "configurations": configurations}))
         made = Experiment.create(load_config(path), 1, create_workspace(tmp_path / "workspace"))
@@ -44,6 +44,7 @@ def test_limits_and_the_latest_answer_are_told(note: Note) -> None:
     assert "waits at most 40 ms, then it is refused (half of `latency_budget_ms`, 80)" in told
     assert "A batch of 64 takes 12.0 ms (p99), so the latest answers take about 64 ms" in told
     assert told.endswith("within the budget.\n")
+    assert "`number_of_model_instances: 2` helps" in note(latency_budget_ms=80, number_of_model_instances=1)
     assert "64 ms at the server, within" not in note(latency_budget_ms=40)
     assert "**over the budget**" in note(latency_budget_ms=40)
     own = note(latency_budget_ms=80, queue_timeout_us=9000, max_queue_size=7)
