@@ -109,7 +109,8 @@ def write_performance(path: Path, rows: Sequence[PerformanceRow]) -> None:
 
 def performance_cells(row: PerformanceRow) -> dict[str, str]:
     """Cells of a performance row in a CSV, by column."""
-    return {column.name: column.cell(row[column.name]) for column in PERFORMANCE_COLUMNS}
+    told = {REFUSED: 0.0, **row}
+    return {column.name: column.cell(told[column.name]) for column in PERFORMANCE_COLUMNS}
 
 
 def read_performance(path: Path) -> list[PerformanceRow]:
@@ -173,7 +174,7 @@ def performance_markdown(rows: Sequence[PerformanceRow]) -> str:
     """Performance table for people, latencies in milliseconds; rows that never settled are marked and explained."""
     table = []
     shown = _shown(rows)
-    for row in in_order(rows):
+    for row in ({REFUSED: 0.0, **row} for row in in_order(rows)):
         texts = {column.title: column.text(row[column.name]) for column in shown}
         if not row[SETTLED]:
             texts[THROUGHPUT] += f" {UNSETTLED_MARK}"

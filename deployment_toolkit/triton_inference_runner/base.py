@@ -166,6 +166,7 @@ class TritonSession:
                 request = self._send(request.number, request.batch)
             except TimeoutError:
                 request.response.abandon()
+                patience.require_no_refusal()
                 raise
             else:
                 self._window.answered()

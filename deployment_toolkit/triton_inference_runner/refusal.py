@@ -61,6 +61,7 @@ class Patience:
         self._limit_s = limit_s
         self._deadline = time.monotonic() + limit_s
         self._refusals = 0
+        self._last: RefusedError | None = None
 
     @property
     def left_s(self) -> float:
@@ -70,12 +71,18 @@ class Patience:
     def next_pause(self, error: RefusedError) -> float:
         """Seconds to wait before the request is sent again, with chance in it, so that clients spread. Raises
         RefusedError with the remedy if the time is over."""
-        self._refusals += 1
+        self._refusals, self._last = self._refusals + 1, error
         longest_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(self._refusals - 1, 10))
         pause_s = random.uniform(longest_s / 2, longest_s)
         if pause_s >= self._deadline - time.monotonic():
-            raise RefusedError(
-                f"{error}, {self._refusals} times in {self._limit_s:g} s: the server is overloaded. Send fewer "
-                "requests at a time, wait longer, or deploy the model with a longer queue"
-            ) from error
+            self.require_no_refusal()
         return pause_s
+
+    def require_no_refusal(self) -> None:
+        """Raises RefusedError with the remedy if the time is over and the request was refused in it."""
+        if self._last is not None:
+            times = "once" if self._refusals == 1 else f"{self._refusals} times"
+            raise RefusedError(
+                f"{self._last}, {times} in {self._limit_s:g} s: the server is overloaded. Send fewer requests at a "
+                "time, wait longer, or deploy the model with a longer queue"
+            ) from self._last

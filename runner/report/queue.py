@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deployment_toolkit.core import Batching
-from deployment_toolkit.deploying.queue_policy import US_PER_MS
+from deployment_toolkit.deploying.queue_policy import INSTANCES, US_PER_MS
 from deployment_toolkit.results.performance import BATCH, P99
 from runner.report.results import ExperimentResult
 
@@ -15,15 +15,21 @@ def queue_note(result: ExperimentResult) -> list[str]:
     parameters, queue = experiment.parameters, experiment.parameters.queue
     if experiment.batching is not Batching.DYNAMIC:
         return []
+    alone = ""
+    if queue.is_set and parameters.number_of_model_instances < INSTANCES:
+        alone = (
+            " With one instance, Triton may notice a request up to half a second late: "
+            f"`number_of_model_instances: {INSTANCES}` helps."
+        )
     if not queue.may_refuse:
-        limits = f"Queue: {queue}. " if queue.is_set else "Queue: no limit. "
+        limits = f"Queue: {queue}.{alone} " if queue.is_set else "Queue: no limit. "
         return [
             f"{limits}With more requests than the server can answer, each answer comes later than the one before; "
             "`latency_budget_ms` makes the server refuse what would be late.\n"
         ]
     follows = parameters.latency_budget_ms is not None and parameters.queue_timeout_us is None
     source = f" (half of `latency_budget_ms`, {parameters.latency_budget_ms:g})" if follows else ""
-    return [f"Queue: {queue}{source}.{_latest(result)}\n"]
+    return [f"Queue: {queue}{source}.{_latest(result)}{alone}\n"]
 
 
 def _latest(result: ExperimentResult) -> str:

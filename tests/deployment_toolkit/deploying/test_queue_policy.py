@@ -59,11 +59,9 @@ def test_queue_without_limits_answers_all_too_late(slow_server: TritonServer) ->
     assert outcome.after_s > LATE_S
 
 
-def test_delayed_requests_are_answered_after_those_in_time(slow_server: TritonServer) -> None:
-    outcome = overload(slow_server, "delay", rate=2 * CAPACITY, seconds=2.0)
-    assert outcome.refused_s == []
-    assert statistics.quantiles(outcome.answered_s, n=4)[0] < 0.6 and max(outcome.answered_s) > 1
-    assert outcome.after_s < 1, "a request in time comes before those that are late"
+def test_delayed_requests_are_late_and_not_refused(slow_server: TritonServer) -> None:
+    outcome = overload(slow_server, "delay", rate=2 * CAPACITY, seconds=1.5)
+    assert outcome.refused_s == [] and max(outcome.answered_s) > POLICIES["delay"].timeout_us / 1e6
 
 
 def test_requests_of_the_first_priority_do_not_wait_for_the_others(slow_server: TritonServer) -> None:

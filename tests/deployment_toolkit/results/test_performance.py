@@ -39,36 +39,50 @@ def row(batch: int, concurrency: int = 1, **changes: Any) -> dict[str, Any]:
         "Inferences/Second": 517.0 * batch,
         **latencies,
         "Settled": True,
+        "Refused": 0.0,
         **changes,
     }
 
 
 def test_performance_csv_has_sorted_rows(tmp_path: Path) -> None:
-    rows: list[PerformanceRow] = [row(2, 8, Settled=False), row(2, 1), row(1, 8) | {"p50 latency": 1234567.0}]
+    rows: list[PerformanceRow] = [
+        row(2, 8, Settled=False, Refused=31.5),
+        row(2, 1),
+        row(1, 8) | {"p50 latency": 1234567.0},
+    ]
     path = tmp_path / "latency.csv"
     write_performance(path, rows)
     assert read_performance(path) == [rows[2], rows[1], rows[0]]
     assert path.read_text().splitlines() == [
         "Batch,Concurrency,Inferences/Second,Client Send,Network+Server Send/Recv,Server Queue,Server Compute Input,"
         "Server Compute Infer,Server Compute Output,Client Recv,p50 latency,p90 latency,p95 latency,p99 latency,"
-        "avg latency,Settled",
-        "1,8,517,1000,2000,3000,4000,5000,6000,7000,1234567,9000,10000,11000,12000,yes",
-        "2,1,1034,1000,2000,3000,4000,5000,6000,7000,8000,9000,10000,11000,12000,yes",
-        "2,8,1034,1000,2000,3000,4000,5000,6000,7000,8000,9000,10000,11000,12000,no",
+        "avg latency,Settled,Refused",
+        "1,8,517,1000,2000,3000,4000,5000,6000,7000,1234567,9000,10000,11000,12000,yes,0",
+        "2,1,1034,1000,2000,3000,4000,5000,6000,7000,8000,9000,10000,11000,12000,yes,0",
+        "2,8,1034,1000,2000,3000,4000,5000,6000,7000,8000,9000,10000,11000,12000,no,31.5",
     ]
 
 
-def test_performance_csv_without_settled_is_read_and_damaged_is_refused(tmp_path: Path) -> None:
+def test_performance_csv_of_other_tools_is_read_and_damaged_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "latency.csv"
     write_performance(path, [row(1)])
     lines = path.read_text().splitlines()
-    path.write_text("\n".join(line.rsplit(",", 1)[0] for line in lines))
+    path.write_text("\n".join(line.rsplit(",", 2)[0] for line in lines))
     assert read_performance(path) == [row(1)]
     path.write_text(f"{lines[0]}\n1,1,fast\n")
     with pytest.raises(DataError, match=r"latency.csv, line 2 is not a performance result .*fast"):
         read_performance(path)
     with pytest.raises(DataError, match="No such file"):
         read_performance(tmp_path / "missing.csv")
+
+
+def test_performance_table_shows_what_was_refused_beside_what_was_answered() -> None:
+    assert "Refused" not in performance_markdown([row(1)])
+    header, _, first, second = performance_markdown([row(1), row(2, Refused=31.5)]).splitlines()
+    names = [name.strip() for name in header.split("|")]
+    assert names[names.index("Inferences/Second") + 1] == "Refused"
+    refused = [line.split("|")[names.index("Refused")].strip() for line in (first, second)]
+    assert refused == ["0.00", "31.50"]
 
 
 def test_performance_table_shows_milliseconds_and_unsettled_rows() -> None:

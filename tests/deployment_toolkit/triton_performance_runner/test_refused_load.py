@@ -87,9 +87,9 @@ def test_many_requests_lose_no_row_on_a_server_that_refuses(server: TritonServer
 def test_server_that_goes_on_refusing_is_an_error_of_one_line(server: TritonServer) -> None:
     with (
         open_session(
-            server.grpc_url, MODEL, synchronous=False, max_unresponded_requests=2000, response_wait_time_s=0.2
+            server.grpc_url, MODEL, synchronous=False, max_unresponded_requests=2000, response_wait_time_s=0.3
         ) as session,
-        pytest.raises(RefusedError, match=r"batch \d+ of 1 rows: the server refused: .* 0\.2 s: .* fewer requests"),
+        pytest.raises(RefusedError, match=r"batch \d+ of 1 rows: the server refused: .* 0\.3 s: .* fewer requests"),
     ):
         list(session.predict(batches(2000)))
 
