@@ -72,6 +72,12 @@ def wait_for(what: Callable[[], list[Any]], process: Child) -> list[Any]:
     return there
 
 
+def analyzers(script: psutil.Process) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.NoSuchProcess):  # it also starts processes that end at once
+        return [item for item in script.children() if item.name() == "perf_analyzer"]
+    return []
+
+
 @pytest.fixture
 def closed(tmp_path: Path) -> Path:
     """A folder that only its owner may read."""
@@ -142,7 +148,7 @@ def test_killed_measurement_ends_perf_analyzer_too(adder_server: TritonServer, t
     argv += ["--evaluation-mode", "online", "--measurement-interval", "60000"]  # without regions to leave behind
     with child(argv, stdout=tmp_path / "printed.txt") as process:
         script = psutil.Process(process.pid)
-        (analyzer,) = wait_for(lambda: [item for item in script.children() if item.name() == "perf_analyzer"], process)
+        (analyzer,) = wait_for(lambda: analyzers(script), process)
         assert analyzer.uids().effective == NOBODY
         script.kill()
         gone, _ = psutil.wait_procs([analyzer], timeout=20)
