@@ -49,7 +49,10 @@ def client_of(named: ClientUser | None, folder: Path, reads: Sequence[Path]) -> 
     and that can be, else the caller. The process gets ``folder`` to write in and has to read ``reads``; if one of them
     is closed to it, it keeps the right to read all files."""
     caller = User(os.geteuid(), os.getegid())
-    if named is None and (caller.uid != 0 or not NOBODY.can_start()):
+    if named is None and caller.uid != 0:
+        return caller, []
+    if named is None and not NOBODY.can_start():
+        logger.info("perf_analyzer runs as root, because root can start no process of nobody (%s) here", NOBODY)
         return caller, []
     user = named or NOBODY
     hand_over(folder, user)

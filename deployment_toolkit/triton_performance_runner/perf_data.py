@@ -162,7 +162,7 @@ def fill_regions(rows: Arrays, spec: ModelSpec, batch: int, steps: int, owner: i
             for step in range(steps):
                 part = rows[tensor.name].take(range(step * batch, (step + 1) * batch), axis=0, mode="wrap")
                 region = SHARED_MEMORY / f"{region_name(tensor.name)}_0_{step}"
-                if not _overwrite(region, part, owner) and process.wait(_END_S) is None:  # its end removes the regions
+                if not overwrite(region, part, owner) and process.wait(_END_S) is None:  # its end removes the regions
                     raise PerformanceError(
                         f"{region} is not there, or not of {part.nbytes} bytes and user {owner}: this perf_analyzer "
                         f"shares memory otherwise than 2.51 and 2.60 do; {INSTALL}"
@@ -171,7 +171,7 @@ def fill_regions(rows: Arrays, spec: ModelSpec, batch: int, steps: int, owner: i
     return fill
 
 
-def _overwrite(region: Path, part: Array, owner: int) -> bool:
+def overwrite(region: Path, part: Array, owner: int) -> bool:
     """Writes the rows into a region; False if there is no such region of this size and user."""
     with contextlib.suppress(FileNotFoundError), open(region, "r+b", opener=_not_through_a_link) as file:
         found = os.fstat(file.fileno())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import NoReturn
 
 from deployment_toolkit.options.params import run_entry_point
@@ -14,7 +13,6 @@ from deployment_toolkit.triton_server.server_options import REGION_PREFIX_OPTION
 def main(argv: list[str]) -> NoReturn:
     """Becomes the server, with its libraries and its backend."""
     installation = Installation.find()
-    os.umask(0o077)  # its shared memory, with every request in it, is a file that others could read
     with installation.command() as command:
         if any(option.startswith(REGION_PREFIX_OPTION) for option in argv):
             command = [option for option in command if not option.startswith(REGION_PREFIX_OPTION)]

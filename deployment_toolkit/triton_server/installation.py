@@ -136,9 +136,9 @@ class Installation:
             target.symlink_to(stub)
             return
         shutil.copy(stub, target)
-        target.chmod(0o755)
         if not os.access(target, os.X_OK):
             raise ServerError(f"no program may run from {target}: set TMPDIR to a folder that is not mounted noexec")
+        target.chmod(0o755)
         if not foreign:
             return
         libraries = target.parents[4] / _LIBRARIES  # where a stub looks first

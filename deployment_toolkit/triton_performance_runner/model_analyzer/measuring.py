@@ -97,6 +97,8 @@ class ModelAnalyzer:
         assert self._options.model_repository is not None, "PerformanceOptions require one for this tool"
         user, reason = unprivileged([*installation.read_by_server, self._options.model_repository])
         logger.info("tritonserver: %s", reason)
+        with self._options.log_path.open("a") as log:
+            log.write(f"tritonserver: {reason}\n")
         if user is not None:
             self._folder.chmod(0o711)  # perf_analyzer, as nobody, has a folder in it
         ports = choose_free(dict.fromkeys(_PROTOCOLS))

@@ -132,7 +132,6 @@ def test_memory_and_temporary_files_are_closed_to_other_users(server: TritonServ
         assert Path(path).stat().st_mode & 0o777 == 0o600
         assert "Permission denied" in as_stranger(["head", "-c", "1", path])
     assert "Permission denied" in as_stranger(["ls", *places])
-    assert {process.cwd() for process in processes} == {str(ROOT)}  # models import from there first
 
 
 @pytest.mark.parametrize("scheme", ["http", "grpc"])

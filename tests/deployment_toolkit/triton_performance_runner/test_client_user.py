@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
@@ -20,7 +21,12 @@ from deployment_toolkit.machine import SHARED_MEMORY
 from deployment_toolkit.process import Child, child, run
 from deployment_toolkit.results.performance import read_performance
 from deployment_toolkit.triton_performance_runner.options import MeasurementMode, PerformanceOptions
-from deployment_toolkit.triton_performance_runner.shared_memory import region_pattern, region_remedy
+from deployment_toolkit.triton_performance_runner.perf_data import overwrite
+from deployment_toolkit.triton_performance_runner.shared_memory import (
+    no_shared_memory_left,
+    region_pattern,
+    region_remedy,
+)
 from deployment_toolkit.triton_performance_runner.sweep import measure
 from deployment_toolkit.triton_server.docker import docker_server
 from deployment_toolkit.triton_server.remote import TritonServer
@@ -64,6 +70,12 @@ def wait_for(what: Callable[[], list[Any]], process: Child) -> list[Any]:
     while not (there := what()):
         assert process.wait(0.005) is None, process.output()
     return there
+
+
+def analyzers(script: psutil.Process) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.NoSuchProcess):  # it also starts processes that end at once
+        return [item for item in script.children() if item.name() == "perf_analyzer"]
+    return []
 
 
 @pytest.fixture
@@ -136,7 +148,7 @@ def test_killed_measurement_ends_perf_analyzer_too(adder_server: TritonServer, t
     argv += ["--evaluation-mode", "online", "--measurement-interval", "60000"]  # without regions to leave behind
     with child(argv, stdout=tmp_path / "printed.txt") as process:
         script = psutil.Process(process.pid)
-        (analyzer,) = wait_for(lambda: [item for item in script.children() if item.name() == "perf_analyzer"], process)
+        (analyzer,) = wait_for(lambda: analyzers(script), process)
         assert analyzer.uids().effective == NOBODY
         script.kill()
         gone, _ = psutil.wait_procs([analyzer], timeout=20)
@@ -175,3 +187,18 @@ def test_shared_memory_left_by_another_user_is_named() -> None:
     finally:
         left.unlink()
     assert region_remedy("the model has no such input", names, me + 1) is None
+
+
+def test_region_of_another_user_ends_the_measurement_before_rows_are_written(tmp_path: Path) -> None:
+    name, me = f"left_{uuid.uuid4().hex}", os.geteuid()
+    planted, rows = SHARED_MEMORY / f"{name}_0_0", np.zeros(2, np.int32)
+    planted.write_bytes(bytes(8))
+    try:
+        in_the_way = pytest.raises(PerformanceError, match=f"{planted} of user {me} is in the way")
+        with in_the_way, no_shared_memory_left([name], [], owner=me + 1):
+            pytest.fail("the measurement began")
+        with no_shared_memory_left([name], [], owner=me):
+            assert overwrite(planted, rows + 1, me) and not overwrite(planted, rows + 2, me + 1)
+        assert planted.read_bytes() == (rows + 1).tobytes()
+    finally:
+        planted.unlink()

@@ -63,7 +63,11 @@ def test_server_and_perf_analyzer_of_root_run_as_nobody(
     shutil.copytree(adder_repository, repository)
     repository.chmod(0o755)
     ports = choose_free(dict.fromkeys(("http", "grpc", "metrics")))
-    argv = [open_python(open_folder), "-m", "deployment_toolkit.triton_server", "--model-repository", str(repository)]
+    planted = open_folder / "planted"  # the current folder, in which another user may have left something
+    planted.mkdir()
+    (planted / "numpy.py").write_text("raise AssertionError('a model imported it')")
+    argv = ["env", f"--chdir={planted}", open_python(open_folder), "-P", "-m", "deployment_toolkit.triton_server"]
+    argv += ["--model-repository", str(repository)]
     argv += [part for name, port in ports.items() for part in (f"--{name}-port", str(port))]
     argv += ["--log-path", str(tmp_path / "log"), "--ready-file", str(ready), "--verbose"]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "CXX": "/no/c++", "TMPDIR": "/tmp"}
@@ -76,6 +80,7 @@ def test_server_and_perf_analyzer_of_root_run_as_nobody(
         TritonServer.from_url(url).load_model("adder", timeout_s=60)
         servers = psutil.Process(process.pid).children(recursive=True)
         assert {user for server in servers for user in server.uids()} == {NOBODY.uid} and len(servers) == 5
+        assert {server.cwd() for server in servers} == {str(ROOT)}
         assert all("CapEff:\t0000000000000000" in _status(server.pid) for server in servers)
         regions = {Path(item.path) for server in servers for item in server.memory_maps() if "/dev/shm" in item.path}
         assert len(regions) == 4 and {path.stat().st_uid for path in regions} == {NOBODY.uid}
