@@ -137,7 +137,7 @@ def no_command_line_shows(*secrets: str) -> Iterator[set[str]]:
     ended = threading.Event()
 
     def search() -> None:
-        while not ended.wait(0.02):
+        while not ended.wait(0.2):
             for process in psutil.process_iter():
                 with contextlib.suppress(psutil.Error):
                     line = " ".join(process.cmdline())

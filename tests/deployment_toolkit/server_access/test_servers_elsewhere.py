@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,7 +15,7 @@ import pytest
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Batch
 from deployment_toolkit.errors import AccessError, ServerError
-from deployment_toolkit.process import run
+from deployment_toolkit.process import child, run
 from deployment_toolkit.results.performance import read_performance
 from deployment_toolkit.server_access.access_options import AccessOptions
 from deployment_toolkit.server_access.key_files import FOLDER_VARIABLE
@@ -141,6 +142,22 @@ def test_model_control_through_tls_with_key_and_token(
     server = TritonServer.from_url(url)
     server.load_model("adder", timeout_s=60)
     assert server.ready_models() == ["adder"]
+
+
+def test_command_about_a_remote_server_reaches_it_through_tls(
+    doors: TlsDoors, key_folder: Path, adder_repository: Path, tmp_path: Path
+) -> None:
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "HEADER_OF_THE_TEST": f"Authorization: {TOKEN}"}
+    ready, log = tmp_path / "ready", tmp_path / "log"
+    argv: list[str | Path] = [sys.executable, "-m", "deployment_toolkit.triton_server", "--ready-file", ready]
+    argv += ["--model-repository", adder_repository, "--models", "other"]
+    argv += ["--remote-http-url", doors.url("token", "http"), "--remote-grpc-url", doors.url("token", "grpc")]
+    argv += _access(doors, header_env=["HEADER_OF_THE_TEST"]).arguments
+    with child(argv, env=env | {FOLDER_VARIABLE: str(key_folder)}, stdout=log) as process:
+        deadline = time.monotonic() + 120
+        while not ready.exists():
+            assert process.wait(0.05) is None and time.monotonic() < deadline, log.read_text()
+    assert "still be loaded" not in log.read_text()
 
 
 @pytest.mark.parametrize(("scheme", "mode", "door"), [("http", "online", "basic"), ("grpc", "offline", "token")])
