@@ -2,8 +2,8 @@
 
 Run from the root of the newer checkout: ``python -m benchmarks.stacks --before FOLDER``. Both checkouts do each step,
 one after the other and in a random order, on data of their own, so that a shared machine's load meets both.
-``--install`` also clones and installs both, and gives the size of each ``.venv``; packages come from the caches of pip
-and uv, so call it twice if they are empty. ``--models`` also compares the servers.
+``--install pip uv`` also clones and installs both, and gives the size of each ``.venv``; packages come from the caches
+of pip and uv, so call it twice if they are empty. ``--models`` also compares the servers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import random
 import shlex
-import shutil
 import statistics
 import sys
 import tempfile
@@ -33,7 +32,7 @@ from runner.serving import read_system_info
 CSV_FILE, SERVING_FILE, PAGE_FILE = "stacks.csv", "serving.csv", "stacks.md"
 BEFORE, NOW = "before", "now"
 _HERE = Path(__file__).parent.parent
-_INSTALLERS = {"installation, INSTALLER=pip": "pip", "installation, INSTALLER=uv": "uv"}
+_INSTALLATION = "installation, "  # before what it sets in the environment
 _SCRIPTS = (
     "export_model.py",
     "run_inference_on_fw.py",
@@ -105,7 +104,9 @@ class StacksOptions:
     )
     displays: int = option("displays of the raw data; a display has about 5 rows", 20_000)
     rounds: int = option("times that each step is done", 3)
-    install: bool = option("also clone and install both checkouts in each round, with pip and if it is there uv", False)
+    install: list[str] = option(
+        "also clone and install both checkouts in each round, with these", [], choices=("pip", "uv"), nargs="+"
+    )
     models: list[str] = option(
         "NAME=PATH of models that both serve on the C++ host: a SavedModel, an ONNX file or an OpenVINO folder",
         [],
@@ -191,15 +192,15 @@ def _measure(options: StacksOptions, folder: Path) -> Iterator[StepMeasurement]:
     """Does each step of each round in both checkouts."""
     order = random.Random(1)
     roots = {BEFORE: options.before.resolve(), NOW: _HERE}
-    installers = [step for step, program in _INSTALLERS.items() if options.install and shutil.which(program)]
-    names = [*(step for step in STEPS if step in options.steps), *installers]
+    installations = [f"{_INSTALLATION}INSTALLER={program}" for program in options.install]
+    names = [*(step for step in STEPS if step in options.steps), *installations]
     with progress_bar("steps", len(names) * options.rounds * 2, " steps") as bar:
         for number in range(1, options.rounds + 1):
             for name in names:
                 for side in order.sample(list(roots), len(roots)):
                     own = folder / side / str(number)
                     own.mkdir(parents=True, exist_ok=True)
-                    do = _install if name in _INSTALLERS else _do
+                    do = _install if name in installations else _do
                     yield StepMeasurement(name, number, side, *do(name, roots[side], own, options))
                     bar.update()
 
@@ -214,7 +215,7 @@ def _do(name: str, root: Path, folder: Path, options: StacksOptions) -> tuple[fl
 def _install(name: str, root: Path, folder: Path, options: StacksOptions) -> tuple[float, float, float]:
     clone = folder / "clone"
     run(["git", "clone", "--quiet", root, clone], log_path=folder / "clone.log")
-    installer = ["env", f"INSTALLER={_INSTALLERS[name]}", str(clone / "scripts" / "install.sh")]
+    installer = ["env", name.removeprefix(_INSTALLATION), str(clone / "scripts" / "install.sh")]
     seconds, cpu_s, _ = _timed(installer, clone, folder)
     size = run(["du", "-sm", clone / ".venv"], log_path=folder / "size.log").stdout.split()[0]
     remove(clone)

@@ -134,6 +134,24 @@ def test_what_can_not_be_read_is_refused_in_one_line_with_the_remedy(folder: Pat
     assert "scripts/preproc.sh --raw-dir" in text or "give the folder workflow/" in text
 
 
+def test_requests_are_transformed_without_arrow_arrays(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import_nvtabular()
+    from widedeep.preprocessing.nvt_operators import HashBuckets
+
+    seen: list[str] = []
+    real_transform = HashBuckets.transform
+
+    def transform(self: HashBuckets, selector: Any, frame: Any) -> Any:
+        seen.extend(
+            dtype.storage for dtype in [frame.columns.dtype, *frame.dtypes] if isinstance(dtype, pd.StringDtype)
+        )
+        return real_transform(self, selector, frame)
+
+    monkeypatch.setattr(HashBuckets, "transform", transform)
+    _answers(data / "workflow", data)
+    assert set(seen) == {"python"}
+
+
 def _answers(workflow: Path, data: Path) -> dict[str, list[Any]]:
     model = load_raw_features(workflow, load_feature_spec(data / "feature_spec.yaml"))
     x: Arrays = {}
