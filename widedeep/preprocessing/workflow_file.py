@@ -126,7 +126,7 @@ def _description(folder: Path) -> dict[str, Any]:
         if isinstance(description["versions"]["python"], str):
             return dict(description)
         problem = "its python is no text"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         problem = f"it has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
     raise DataError(
         f"{path} doesn't say with what the workflow was made: {problem}; copy the whole folder, or {_REMEDY}"

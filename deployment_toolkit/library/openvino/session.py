@@ -89,7 +89,10 @@ class OpenVinoSession(FrameworkSession):
         self._outputs = [output.any_name for output in compiled.outputs]
 
     def infer_impl(self, x: Arrays) -> Arrays:
-        return dict(zip(self._outputs, ask(self._request, x), strict=True))
+        try:
+            return dict(zip(self._outputs, ask(self._request, x), strict=True))
+        except RuntimeError as error:
+            raise ModelError(f"the model can't answer these rows: {' '.join(str(error).split())}") from error
 
 
 class OpenVinoFromOnnx(InPrecision):
