@@ -92,7 +92,7 @@ def test_weights_come_into_the_repository_with_the_file(names: tuple[str, ...], 
     folder = add_model(repository, deployment, source).folder / "1"
     assert add_model(repository, deployment, source).copied is False
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert files == {"model.onnx", *names}
+    assert files == {"model.onnx", "SHA256SUMS", *names}
     move(source)
     np.testing.assert_allclose(answers(folder / "model.onnx")["y"], wanted["y"], rtol=1e-6)
 
