@@ -123,7 +123,7 @@ def _description(folder: Path) -> dict[str, Any]:
     path = folder / METADATA
     try:
         description = json.loads(path.read_text())
-        if isinstance(description["versions"]["python"], str):
+        if isinstance(description["versions"]["python"], str) and description["versions"]["python"].strip():
             return dict(description)
         problem = "its python is no text"
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
