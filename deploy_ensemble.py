@@ -11,7 +11,7 @@ from typing import Any
 from deployment_toolkit.core import ModelSpec
 from deployment_toolkit.deploying.ensemble import Ensemble, EnsembleStep
 from deployment_toolkit.deploying.loading import load_package
-from deployment_toolkit.deploying.model_config import parse_config
+from deployment_toolkit.deploying.model_config import read_config
 from deployment_toolkit.deploying.model_repository import Package, RepositoryOptions, add_package
 from deployment_toolkit.deploying.python_package import PythonPackage
 from deployment_toolkit.deploying.queue_policy import QueuePolicy
@@ -86,7 +86,7 @@ def _read_network(repository: Path, name: str, version: int) -> tuple[EnsembleSt
         raise UsageError(
             f"there is no model {name} in {repository}: deploy it with model-navigator triton-config-model"
         )
-    config = parse_config(path.read_text(), str(path))
+    config = read_config(path)
     if version not in config.version_policy.specific.versions:
         raise UsageError(
             f"{path} serves version {', '.join(map(str, config.version_policy.specific.versions))}, not {version}"

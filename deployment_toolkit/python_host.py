@@ -19,6 +19,7 @@ import triton_python_backend_utils as pb_utils
 from deployment_toolkit.core import Arrays, Format, ModelSpec, Precision
 from deployment_toolkit.deploying.deployment import GPU_HOSTED
 from deployment_toolkit.errors import DeploymentError, DeviceError, InputError, ModelError
+from deployment_toolkit.files.checksums import CHECKSUMS, require_unchanged
 from deployment_toolkit.library.base import FrameworkSession
 from deployment_toolkit.library.registry import loader
 from deployment_toolkit.python_backend import tensors
@@ -45,8 +46,8 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Loads the model that the configuration's parameters name, onto this instance's device: a GPU, or the CPU with
         ``threads`` or else this instance's share of the cores. Before that, known tensors must pass the backend as they
-        are. After it, the model gets the same rows in requests of many sizes; a model that answers them differently is
-        refused."""
+        are, and the model's files must have the checksums with which they were deployed. After it, the model gets the
+        same rows in requests of many sizes; a model that answers them differently is refused."""
         config = json.loads(args["model_config"])
         parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
         path = Path(args["model_repository"]) / args["model_version"] / parameters[MODEL_FILE]
@@ -57,6 +58,7 @@ class TritonPythonModel:
         self._valid = ValidValues(spec, finite=parameters.get(NON_FINITE) != ACCEPTED)
         try:
             tensors.prepare(spec)
+            compare_files(args)
             on_gpu = _gpu(args, Format(parameters[MODEL_FORMAT]))
             model_loader = loader(Format(parameters[MODEL_FORMAT]))(threads=threads, **on_gpu)
             self._session = model_loader.load(path)
@@ -112,6 +114,18 @@ class TritonPythonModel:
             pb_utils.InferenceResponse(tensors.outputs({name: array[end - count : end] for name, array in y.items()}))
             for count, end in zip(rows, ends, strict=True)
         ]
+
+
+def compare_files(args: dict[str, str]) -> None:
+    """Compares the files in the model's version folder with their checksums: before a parser reads a damaged file.
+    Raises ModelError, which names the file, if one was changed since the model was deployed."""
+    started = time.monotonic()
+    folder = Path(args["model_repository"]) / args["model_version"]
+    if require_unchanged(folder):
+        told = f"the files have their checksums, compared in {time.monotonic() - started:.1f} s"
+    else:
+        told = f"{folder} has no {CHECKSUMS}: its files are not compared"
+    pb_utils.Logger.log_info(f"{args['model_instance_name']}: {told}")
 
 
 def _gpu(args: dict[str, str], model_format: Format) -> dict[str, int]:

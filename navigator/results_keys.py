@@ -11,7 +11,7 @@ import yaml
 
 from deployment_toolkit.core import Format, ModelSpec, TensorSpec
 from deployment_toolkit.files.atomic import write_text
-from deployment_toolkit.options.located_yaml import load_yaml
+from deployment_toolkit.options.located_yaml import Located, load_yaml
 from deployment_toolkit.options.mapping import to_plain
 from navigator.attempts import Attempt
 from navigator.values import GivenTensor, Named
@@ -61,10 +61,13 @@ def output_model(name: str, path: Path, model_format: Format, spec: ModelSpec) -
 
 def note_image(path: Path, image: str) -> None:
     """Writes into the results of a conversion in a container which image it ran in."""
-    entries = load_yaml(path, empty_keys=True).plain  # "" is for all tensors
-    for entry in entries:
-        entry["framework_docker_image"] = image
+    attempts = load_yaml(path, empty_keys=True).items("the results of a conversion")  # the key "" is for all tensors
+    entries = [{**_plain(attempt), "framework_docker_image": image} for attempt in attempts]
     write_text(path, yaml.safe_dump(entries, sort_keys=False, width=120))
+
+
+def _plain(attempt: Located) -> dict[str, Any]:
+    return {key: entry.plain for key, entry in attempt.entries("a result").items()}
 
 
 def deployment_keys(args: argparse.Namespace) -> dict[str, Any]:

@@ -13,8 +13,10 @@ import yaml
 
 from deployment_toolkit import library, packing
 from deployment_toolkit.core import Format
+from deployment_toolkit.errors import DataError
 from deployment_toolkit.files import fingerprint
 from deployment_toolkit.files.atomic import write_text
+from deployment_toolkit.options.located_yaml import load_yaml
 from deployment_toolkit.options.mapping import to_plain
 from deployment_toolkit.packages import installed_versions
 
@@ -81,17 +83,18 @@ def _own_code() -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     """Entries of a ledger's file; empty if it is missing or damaged."""
+    if not path.exists():
+        return {}
     try:
-        entries = yaml.safe_load(path.read_text())
+        entries = load_yaml(path).plain
         sound = isinstance(entries, dict) and all(
             isinstance(entry, dict) and isinstance(entry.get("from"), dict) and "outcome" in entry
             for entry in entries.values()
         )
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        sound = False
-    if not sound:
-        logger.warning("%s can't be read: nothing is reused", path)
+        problem = "" if sound else "it holds something else than results"
+    except DataError as error:
+        problem = str(error)
+    if problem:
+        logger.warning("%s can't be read: nothing is reused (%s)", path, problem)
         return {}
     return dict(entries)

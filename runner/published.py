@@ -31,10 +31,10 @@ from deployment_toolkit.results.performance import (
     headline,
     markdown_table,
     peak,
-    read_csv,
     read_performance_summary,
 )
 from deployment_toolkit.results.plots import offline_plots, online_plots
+from deployment_toolkit.results.tables import read_csv
 from runner.report.task import read_task
 
 logger = logging.getLogger("published")
@@ -92,7 +92,7 @@ def read_published(path: Path) -> list[Sweep]:
             if key not in sweeps:
                 sweeps[key] = Sweep(key[0], key[1], key[2], EvaluationMode(key[3]), [])
             sweeps[key].rows.append(_row(line))
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, OverflowError) as error:
             raise DataError(
                 f"{path}, line {number} is not a published result ({error!r}): copy the file again"
             ) from error
@@ -143,7 +143,8 @@ class OwnRun:
 
 def _measured(folder: Path, task: Mapping[str, Any]) -> dict[str, tuple[list[PerformanceRow], list[PerformanceRow]]]:
     """Rows of a kept run's experiments, offline and online, by title."""
-    host, measured = f"{task['system']['cpu']}, {task['system']['cores']} cores", {}
+    system = task["system"] or {}
+    host, measured = f"{system.get('cpu', 'unknown CPU')}, {system.get('cores', '?')} cores", {}
     paths = (
         folder / f"triton_performance_{mode}_summary.csv" for mode in (EvaluationMode.OFFLINE, EvaluationMode.ONLINE)
     )

@@ -28,6 +28,7 @@ class TritonPythonModel(python_host.TritonPythonModel):
         folder = Path(args["model_repository"]) / args["model_version"]
         self._valid = ValidValues(ModelSpec((), ()), finite=False)  # every value of a raw feature is one
         try:
+            python_host.compare_files(args)
             self._session = load_raw_features(folder / WORKFLOW, load_feature_spec(folder / FEATURE_SPEC))
             tensors.prepare(self._session.spec)
         except DeploymentError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format, text_format
@@ -19,6 +20,7 @@ from deployment_toolkit.deploying.deployment import CPP_PRECISIONS, DTYPES, Depl
 from deployment_toolkit.deploying.queue_policy import QueuePolicy
 from deployment_toolkit.deploying.warmup import write_warmup
 from deployment_toolkit.errors import ModelError
+from deployment_toolkit.files.texts import read_text
 from deployment_toolkit.triton_server.config_keys import (
     INFERENCE_PRECISION,
     MODEL_FILE,
@@ -28,6 +30,7 @@ from deployment_toolkit.triton_server.config_keys import (
 )
 
 HOST_FILE = "model.py"
+_MOST_TOLD = 300  # characters: an error repeats the line, which may hold a whole signature
 _HOST_SOURCE = '''"""Run by Triton's Python backend."""
 
 from {module} import TritonPythonModel as TritonPythonModel
@@ -85,12 +88,25 @@ def complete_text(config: Any) -> str:
     return _with_zeros(text_format.MessageToString(config), config)
 
 
+def read_config(path: Path) -> Any:
+    """The ``ModelConfig`` message of a ``config.pbtxt``. Raises DataError or ModelError, with the line, if there is
+    none."""
+    return parse_config(read_text(path), str(path))
+
+
 def parse_config(text: str, where: str = "config.pbtxt") -> Any:
     """Parses a ``config.pbtxt`` to a ``ModelConfig`` message. Raises ModelError, with line and field, if it can't."""
     try:
         return text_format.Parse(text, pb.ModelConfig())
     except text_format.ParseError as error:
-        raise ModelError(f"{where} is not a model configuration: {error}") from error
+        told = " ".join(str(error).split())
+        raise ModelError(
+            f"{where} is not a model configuration: {told[:_MOST_TOLD]}: deploy the model again"
+        ) from error
+    except (RecursionError, UnicodeError) as error:
+        raise ModelError(
+            f"{where} is not a model configuration ({type(error).__name__}): deploy the model again"
+        ) from error
 
 
 def differences(asked: Any, served: Mapping[str, Any]) -> list[str]:

@@ -1,9 +1,11 @@
-"""Files of models in a server's repository: ``<model>/config.pbtxt`` and the folder ``<model>/<version>``."""
+"""Files of models in a server's repository: ``<model>/config.pbtxt`` and the folder ``<model>/<version>``, in which
+``SHA256SUMS`` lists the others. Both hosts compare them with it before they load the model."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -16,14 +18,14 @@ from deployment_toolkit.deploying.model_config import HOST_FILE, config_text, ho
 from deployment_toolkit.deploying.warmup import FOLDER, row_files
 from deployment_toolkit.errors import ModelError
 from deployment_toolkit.files.atomic import replace_when_complete, require_free_space, size_bytes, write_text
-from deployment_toolkit.files.fingerprint import same_content
+from deployment_toolkit.files.checksums import CHECKSUMS, checksums_of, checksums_text
 from deployment_toolkit.files.scratch import entries
 from deployment_toolkit.library.model_files import require_format, weight_files
 from deployment_toolkit.options.params import option
 
 _FOLDERS = (Format.TF_SAVEDMODEL, Format.TF_TRT)  # copied as folders; for other formats the folder's files are copied
 _BYTE_CODE = "__pycache__"  # made by the Python backend
-_OWN = (HOST_FILE, _BYTE_CODE)
+_OWN = (HOST_FILE, _BYTE_CODE, CHECKSUMS)
 _RESERVE_BYTES = 2**20  # configuration, host and folders
 _NO_KERNEL_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
@@ -91,12 +93,14 @@ def add_package(repository: Path, package: Package) -> Placed:
     parse_config(package.config)
     folder = repository / package.name
     version_folder = folder / str(package.version)
-    copied = not _holds_files(version_folder, package)
+    sums = checksums_of(package.files)
+    texts = _texts(package, sums)
+    copied = not _holds_files(version_folder, package, sums)
     try:
         if copied:
-            _copy_version(version_folder, package)
+            _copy_version(version_folder, package, texts)
         else:
-            _write_texts(version_folder, package)
+            _write_texts(version_folder, texts)
         _write_warmup(folder / FOLDER, package)
         configured = _read(folder / "config.pbtxt") != package.config
         if configured:
@@ -107,22 +111,33 @@ def add_package(repository: Path, package: Package) -> Placed:
     return Placed(folder, copied, configured)
 
 
-def _holds_files(version_folder: Path, package: Package) -> bool:
+def _texts(package: Package, sums: Mapping[str, str]) -> dict[str, str]:
+    """Small files of the package's version folder, with the checksums of the others. The code that the server's
+    Python backend reads by itself has none."""
+    listed = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in package.texts.items()}
+    listed.pop(HOST_FILE, None)
+    sums = dict(sorted({**sums, **listed}.items()))
+    return {**package.texts, CHECKSUMS: checksums_text(sums)} if sums else dict(package.texts)
+
+
+def _holds_files(version_folder: Path, package: Package, sums: Mapping[str, str]) -> bool:
     """True if the version's folder has the package's files with the same content, and no other files."""
     if not version_folder.is_dir():
         return False
     known = {PurePosixPath(name).parts[0] for name in (*package.files, *package.texts, *_OWN)}
-    same = _is_linked if package.links else same_content
-    return all(item.name in known for item in entries(version_folder)) and all(
-        same(path, version_folder / name) for name, path in package.files.items()
-    )
+    if any(item.name not in known for item in entries(version_folder)):
+        return False
+    if package.links:
+        return all(_is_linked(path, version_folder / name) for name, path in package.files.items())
+    there = {name: version_folder / name for name in package.files}
+    return all(path.exists() for path in there.values()) and checksums_of(there) == sums
 
 
-def _write_texts(version_folder: Path, package: Package) -> None:
-    for name, text in package.texts.items():
+def _write_texts(version_folder: Path, texts: Mapping[str, str]) -> None:
+    for name, text in texts.items():
         if _read(version_folder / name) != text:
             write_text(version_folder / name, text)
-    if HOST_FILE not in package.texts:
+    if HOST_FILE not in texts:
         (version_folder / HOST_FILE).unlink(missing_ok=True)  # from an earlier configuration with the Python host
 
 
@@ -134,7 +149,7 @@ def _write_warmup(folder: Path, package: Package) -> None:
                 beside.write_bytes(content)
 
 
-def _copy_version(version_folder: Path, package: Package) -> None:
+def _copy_version(version_folder: Path, package: Package, texts: Mapping[str, str]) -> None:
     needed_bytes = sum(map(size_bytes, package.files.values())) + _RESERVE_BYTES
     with replace_when_complete(version_folder, replaces_all=True) as beside:
         require_free_space(beside.parent, needed_bytes, f"model {package.name}")
@@ -142,12 +157,12 @@ def _copy_version(version_folder: Path, package: Package) -> None:
         for name, path in package.files.items():
             (beside / name).parent.mkdir(parents=True, exist_ok=True)
             _copy(path, beside / name, links=package.links)
-        for name, text in package.texts.items():
+        for name, text in texts.items():
             (beside / name).write_text(text)
 
 
 def _read(path: Path) -> str | None:
-    return path.read_text() if path.is_file() else None
+    return path.read_bytes().decode(errors="replace") if path.is_file() else None
 
 
 def _is_linked(source: Path, target: Path) -> bool:

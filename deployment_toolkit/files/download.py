@@ -99,7 +99,7 @@ class _Partial:
     @property
     def validator(self) -> str | None:
         """Header value by which the server recognises the same file; None if there are no bytes to continue from."""
-        with contextlib.suppress(OSError, ValueError, KeyError):
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
             known = json.loads(self._record.read_text())
             if known["url"] == self._known_url(known["url"]) and self.size:
                 return str(known["validator"])

@@ -12,6 +12,7 @@ import yaml
 from yaml.reader import ReaderError
 
 from deployment_toolkit.errors import DataError
+from deployment_toolkit.files.texts import read_text
 
 MOST = 2**31 - 1  # the largest number of what can be counted in a model or a request
 # A file of a few hundred bytes can nest aliases, levels or digits so that reading it takes minutes and gigabytes. These
@@ -19,7 +20,7 @@ MOST = 2**31 - 1  # the largest number of what can be counted in a model or a re
 _MOST_BYTES = 2**21
 _MOST_VALUES = 50_000  # with aliases written out
 _MOST_LEVELS = 60
-_MOST_DIGITS = 200
+_MOST_DIGITS = 1000
 _MERGE, _TEXT = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:str"
 _NOT_A_SCALAR = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError)
 
@@ -116,7 +117,7 @@ def load_yaml(path: Path, *, empty_keys: bool = False) -> Located:
     no text, holds a character that no name or path can hold, refers to itself, or is larger than 2 MiB, 50,000 values
     or 60 levels.
     """
-    text = _read_text(path)
+    text = read_text(path, _MOST_BYTES)
     if path.suffix == ".json":
         text = text.replace("\t", " ")  # YAML allows no tabs between values; in JSON, tabs are only there
     try:
@@ -132,26 +133,6 @@ def load_yaml(path: Path, *, empty_keys: bool = False) -> Located:
         problem = getattr(error, "problem", None) or str(error)
         line = 1 if mark is None else mark.line + 1
         raise DataError(f"{path}:{line}: not YAML: {' '.join(str(problem).split())}") from error
-
-
-def _read_text(path: Path) -> str:
-    """Text of a file. Raises DataError if there is none, or with the line if it is no UTF-8."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
-    except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror or error}") from error
-    if len(content) > _MOST_BYTES:
-        raise DataError(
-            f"{path} is larger than {_MOST_BYTES >> 20} MiB, which is too much for YAML: is it the right file?"
-        )
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = 1 + content.count(b"\n", 0, error.start)
-        raise DataError(
-            f"{path}:{line}: this is no UTF-8, its byte 0x{content[error.start]:02x} is none: save the file as UTF-8"
-        ) from error
 
 
 class _Composer(yaml.SafeLoader):

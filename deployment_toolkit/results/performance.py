@@ -7,7 +7,6 @@ microseconds in rows and CSV files, milliseconds in tables and plots for people.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 from deployment_toolkit.core import Mnemonic
 from deployment_toolkit.errors import DataError
-from deployment_toolkit.results.tables import write_csv
+from deployment_toolkit.results.tables import read_csv, write_csv
 
 PerformanceRow = Mapping[str, Any]
 
@@ -133,17 +132,8 @@ def _parse(line: Mapping[str, str], where: str) -> PerformanceRow:
     row = {**_OF_OTHER_TOOLS, **line}
     try:
         return {column.name: column.parse(row[column.name]) for column in PERFORMANCE_COLUMNS}
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, OverflowError) as error:
         raise DataError(f"{where} is not a performance result ({error!r}): measure again") from error
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """Reads the rows of a CSV with one header, as text by column. Raises DataError if there is no such file."""
-    try:
-        with path.open(newline="") as file:
-            return list(csv.DictReader(file))
-    except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror}") from error
 
 
 def markdown_table(rows: Sequence[Mapping[str, object]]) -> str:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from deployment_toolkit.errors import DataError
 from deployment_toolkit.files.atomic import write_text
+from deployment_toolkit.files.texts import read_text
 
 Record = TypeVar("Record")
 
@@ -33,8 +34,24 @@ def read_records(path: Path, kind: type[Record]) -> list[Record]:
     if not path.is_file():
         return []
     types: dict[str, Any] = {field.name: _NUMBERS.get(str(field.type), str) for field in fields(kind)}  # type: ignore[arg-type]
-    with path.open(newline="") as file:
-        try:
-            return [kind(**{name: types[name](text) for name, text in row.items()}) for row in csv.DictReader(file)]
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{path} has other columns or values than this version writes: move it away") from error
+    try:
+        return [kind(**{name: types[name](text) for name, text in row.items()}) for row in read_csv(path)]
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{path} has other columns or values than this version writes: move it away") from error
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Reads the rows of a CSV with one header, as text by column. Raises DataError, with the line, if there is no such
+    file, or a row has another number of cells than the header."""
+    rows = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    found: list[dict[str, str]] = []
+    try:
+        for row in rows:
+            if None in row or None in row.values():
+                cells = len(row) + len(row.get(None, ())) - (None in row) - list(row.values()).count(None)
+                wanted = len(rows.fieldnames or ())
+                raise DataError(f"{path}:{rows.line_num}: {cells} cells under {wanted} titles: make the file again")
+            found.append(row)
+    except csv.Error as error:
+        raise DataError(f"{path}:{rows.line_num + 1}: not CSV: {error}: make the file again") from error
+    return found

@@ -9,6 +9,7 @@ has ``requests.json`` (``dump_requests.py``).
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,7 +114,7 @@ class NpySource(DumpSource):
 
     def __init__(self, folder: Path) -> None:
         self._tensors: dict[str, tuple[Path, int, np.dtype[Any], tuple[int, ...]]] = {}
-        first = ""
+        first, holds_bytes = "", False
         for section in SECTIONS:
             for path in sorted((folder / section).glob("*.npy")):
                 key = f"{section}/{unquote(path.name.removesuffix('.npy'))}"
@@ -125,6 +126,9 @@ class NpySource(DumpSource):
                     raise DataError(
                         f"dump {folder}: {key} has {shape[0]} rows, {first} has {self.rows}: make the dump again"
                     )
+                holds_bytes = holds_bytes or math.prod(shape) * dtype.itemsize > 0
+        if self.rows and not holds_bytes:
+            raise DataError(f"dump {folder} tells of {self.rows} rows without any values: make the dump again")
         self.sections = frozenset(key.split("/", 1)[0] for key in self._tensors)
 
     def chunks(self, rows: int) -> Iterator[Arrays]:
@@ -140,10 +144,12 @@ def _read_npy_header(path: Path) -> tuple[int, np.dtype[Any], tuple[int, ...]]:
             npy.read_magic(file)
             shape, fortran_order, dtype = npy.read_array_header_1_0(file)
             start = file.tell()
-    except (ValueError, OSError) as error:
-        raise DataError(f"{path} can't be read as a dump: {error}; make the dump again") from error
-    size_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    if fortran_order or dtype.hasobject or not shape or path.stat().st_size != start + size_bytes:
+    except Exception as error:  # the header is a text of Python, for which numpy raises errors of many kinds
+        told = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path} can't be read as a dump: {told}; make the dump again") from error
+    size_bytes = math.prod(shape) * dtype.itemsize  # numpy's product has no more than 64 bits
+    is_ours = not fortran_order and not dtype.hasobject and shape and min(shape) >= 0
+    if not is_ours or path.stat().st_size != start + size_bytes:
         raise DataError(f"{path} is truncated or was not written as a dump: make the dump again")
     return start, dtype, shape
 

@@ -162,8 +162,15 @@ def _array(name: str, entry: Any) -> Array:
     """The array of a tensor. Raises ValueError, TypeError or OverflowError for an entry that is none."""
     if not isinstance(entry, dict) or not {"content", "shape", "dtype"} <= entry.keys():
         raise ValueError(f"{name} is no tensor: it needs content, shape and dtype")
-    content = entry["content"]
-    array = np.array(content, entry["dtype"])
+    content, dtype = entry["content"], np.dtype(entry["dtype"])
+    if not isinstance(content, list):
+        raise ValueError(f"{name} has no list of values")
+    if dtype.kind == "U":  # one of letters by the million would take as much for each value
+        longest = max((len(item) for item in content if isinstance(item, str)), default=0)
+        dtype = np.dtype(f"U{max(1, min(longest, dtype.itemsize // 4))}")
+    elif dtype.kind not in "biufO":
+        raise ValueError(f"{name} is of dtype {dtype}, which no tensor has")
+    array = np.array(content, dtype)
     # Without a word, numpy cuts off fractions and letters, and makes a number of what is missing.
     exact = array.tolist() == content if array.dtype.kind in "iubU" else None not in content
     if array.dtype.kind != "O" and not exact:

@@ -47,5 +47,5 @@ class Requests:
 def _read(path: Path) -> Sequence[tuple[int, int]]:
     try:
         return [(int(size), int(count)) for size, count in json.loads(path.read_text())]
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError):
         return []

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from deployment_toolkit.errors import PerformanceError
 from deployment_toolkit.results.performance import (
     AVERAGE,
     BATCH,
@@ -17,6 +17,7 @@ from deployment_toolkit.results.performance import (
     THROUGHPUT,
     PerformanceRow,
 )
+from deployment_toolkit.results.tables import read_csv
 from deployment_toolkit.triton_performance_runner.options import LoadPoint, MeasurementMode
 
 WINDOWS = 3  # perf_analyzer judges the last three
@@ -74,9 +75,12 @@ class Report:
 
 
 def _read_row(path: Path, point: LoadPoint) -> dict[str, float | int]:
-    """Reads the row of a point, in microseconds; perf_analyzer's CSV is the same for both protocols."""
-    with path.open(newline="") as file:
-        (line,) = csv.DictReader(file)
-    line[AVERAGE] = line[_AVERAGE_OF_TOOL]
-    values = {name: float(line[name]) for name in (THROUGHPUT, *LATENCY_PARTS, *LATENCY_STATISTICS)}
+    """Reads the row of a point, in microseconds; perf_analyzer's CSV is the same for both protocols. Raises
+    PerformanceError if it is none."""
+    try:
+        (line,) = read_csv(path)
+        line[AVERAGE] = line[_AVERAGE_OF_TOOL]
+        values = {name: float(line[name]) for name in (THROUGHPUT, *LATENCY_PARTS, *LATENCY_STATISTICS)}
+    except (KeyError, ValueError) as error:
+        raise PerformanceError(f"{path} is no result of perf_analyzer ({error!r}): measure again") from error
     return {BATCH: point.batch, CONCURRENCY: point.concurrency, **values, REFUSED: 0.0}

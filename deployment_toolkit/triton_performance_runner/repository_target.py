@@ -8,7 +8,7 @@ from typing import Any
 from deployment_toolkit.core import ModelSpec, TensorSpec
 from deployment_toolkit.cpp_host.library import BACKEND as CPP_HOST
 from deployment_toolkit.deploying.deployment import DTYPES
-from deployment_toolkit.deploying.model_config import parse_config
+from deployment_toolkit.deploying.model_config import read_config
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.server_access.url import ServerUrl
 from deployment_toolkit.triton_performance_runner.options import PerformanceOptions
@@ -34,7 +34,7 @@ def find_repository_target(options: PerformanceOptions) -> Target:
             f"--model-repository {options.model_repository} has no {options.model_name}/config.pbtxt: it holds "
             f"{', '.join(held) or 'no model'}"
         )
-    config = parse_config(path.read_text(), str(path))
+    config = read_config(path)
     _require_servable(config, options, path)
     spec = ModelSpec(
         tuple(_tensor_spec(item, config.max_batch_size, path) for item in config.input),

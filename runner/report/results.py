@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deployment_toolkit.core import EvaluationMode
-from deployment_toolkit.deploying.model_config import parse_config
+from deployment_toolkit.deploying.model_config import read_config
 from deployment_toolkit.files.atomic import write_text
-from deployment_toolkit.options.located_yaml import load_yaml
+from deployment_toolkit.options.located_yaml import Located, load_yaml
 from deployment_toolkit.results.performance import (
     PerformanceRow,
     headline,
-    read_csv,
     read_performance,
 )
+from deployment_toolkit.results.tables import read_csv
 from runner.config.experiment import TritonLaunchMode
 from runner.config.hosting import host_of
 from runner.config.parts import Correctness
@@ -77,7 +77,7 @@ class ExperimentResult:
     def _signature(self) -> str:
         """Number of tensors in a request, from the configuration that was deployed; empty if none was."""
         path = self.folder / "config.pbtxt"
-        return f"{len(parse_config(path.read_text()).input)} tensors" if path.is_file() else ""
+        return f"{len(read_config(path).input)} tensors" if path.is_file() else ""
 
     @property
     def server(self) -> str:
@@ -157,8 +157,18 @@ def _read_conversion(experiment: Experiment) -> str:
     path = experiment.folders.shared / "navigator_workspace" / "convert_model_results.yaml"
     if not path.is_file():
         return ""
-    attempts = load_yaml(path, empty_keys=True).plain
-    return "; ".join(f"{attempt['name']}: {attempt['status']['message']}" for attempt in attempts)
+    attempts = load_yaml(path, empty_keys=True).items("the results of a conversion")
+    return "; ".join(f"{_told(attempt, 'name')}: {_told(attempt, 'status', 'message')}" for attempt in attempts)
+
+
+def _told(attempt: Located, *keys: str) -> str:
+    """Text of a conversion's result below these keys. Raises DataError if it has none."""
+    for key in keys:
+        entries = attempt.entries("a result")
+        if key not in entries:
+            raise attempt.error(f"a result of the conversion lacks {key}: convert again")
+        attempt = entries[key]
+    return attempt.text_as_written
 
 
 def metrics_of(row: Mapping[str, str]) -> list[str]:

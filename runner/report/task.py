@@ -64,10 +64,17 @@ def read_task(path: Path) -> dict[str, Any]:
             raise found.error(f"the record of a run lacks {key}: give the folder of a run")
     for stage in record["stages"].items("stages"):
         _require_keys(stage, "a stage", ("name", "experiment", "state"))
+        for key in ("name", "state"):
+            stage.value[key].text(f"{key} of a stage")
+        if stage.value["experiment"].value is not None:
+            stage.value["experiment"].count("experiment of a stage")
+    record["system"].entries("system")
     _require_keys(record["config"], "the configuration", ("configurations",))
     for item in record["config"].value["configurations"].items("configurations"):
         _require_keys(item, "a configuration", ("parameters",))
         _require_keys(item.value["parameters"], "parameters", ("format", "precision"))
+        for key in ("format", "precision"):
+            item.value["parameters"].value[key].text(key)
     plain: dict[str, Any] = found.plain
     return plain
 

@@ -17,10 +17,9 @@ from deployment_toolkit.results.performance import (
     THROUGHPUT,
     US_PER_MS,
     PerformanceRow,
-    read_csv,
     refused_share,
 )
-from deployment_toolkit.results.tables import write_csv
+from deployment_toolkit.results.tables import read_csv, write_csv
 from runner.search.space import Candidate
 
 SEARCH_TABLE = "search.csv"
@@ -67,7 +66,7 @@ def read_search(path: Path) -> tuple[list[MeasuredCandidate], bool]:
             visits.setdefault((int(line["Round"]), candidate), []).append(row)
             finals[int(line["Round"])] = line["Stage"] == FINAL
             decided = decided or line["Chosen"] == _FLAGS[True]
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, OverflowError) as error:
             raise DataError(f"{path}, line {number} is no result of a search ({error!r}): search again") from error
     made = [MeasuredCandidate(item, number, finals[number], tuple(rows)) for (number, item), rows in visits.items()]
     return made, decided

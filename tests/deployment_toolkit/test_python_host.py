@@ -28,10 +28,11 @@ JOINED_ROWS = 8
 def server(tiny_onnx: Write, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
     """Server with six models: ``joined`` collects 8 rows before it runs; ``pair`` has two instances, and accepts
     numbers that are not finite; ``silent`` does not say how many items it has; ``lying`` says more than it has;
-    ``broken`` is no ONNX file; ``alone`` is not batched. The server lets impossible
-    shapes pass."""
+    ``broken`` is no ONNX file, and has no list of checksums; ``changed`` is loaded by a test; ``alone`` is not batched.
+    The server lets impossible shapes pass."""
     folder = tmp_path_factory.mktemp("host")
-    sources = {name: tiny_onnx(folder / f"{name}.onnx") for name in ("joined", "pair", "silent", "broken", "alone")}
+    names = ("joined", "pair", "silent", "broken", "changed", "alone")
+    sources = {name: tiny_onnx(folder / f"{name}.onnx") for name in names}
     sources["lying"] = tiny_onnx(folder / "lying.onnx", declared_items=20)
     repository = folder / "repository"
     collecting = {"preferred_batch_sizes": (JOINED_ROWS,), "max_queue_delay_us": 20_000_000}
@@ -46,6 +47,7 @@ def server(tiny_onnx: Write, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         },
         "broken": {"max_batch_size": 1},
         "alone": {"batching": Batching.DISABLED},
+        "changed": {"max_batch_size": 1},
     }
     for name, source in sources.items():
         spec = loader(Format.ONNX)().read_spec(source)
@@ -54,6 +56,7 @@ def server(tiny_onnx: Write, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         batching = {"batching": Batching.DYNAMIC} | options[name]
         deployment = Deployment(name, spec, Format.ONNX, host=Host.PYTHON, **batching)
         add_model(repository, deployment, source)
+    (repository / "broken" / "1" / "SHA256SUMS").unlink()
     (repository / "broken" / "1" / "model.onnx").write_bytes(b"this is no ONNX")
     with unchecked_shapes(folder), local_server(repository, log_path=folder / "server.log") as running:
         for name in ("joined", "pair", "silent", "alone"):
@@ -173,6 +176,17 @@ def test_threads_are_those_configured_or_a_share_of_the_cores(server: TritonServ
 def test_unreadable_model_fails_to_load_with_the_runtime_error(server: TritonServer) -> None:
     with pytest.raises(ServerError, match=r"broken.*can't be loaded by onnxruntime"):
         server.load_model("broken", timeout_s=60)
+
+
+def test_model_whose_files_have_changed_is_not_loaded(server: TritonServer) -> None:
+    assert server.log_path is not None
+    file = server.log_path.parent / "repository" / "changed" / "1" / "model.onnx"
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(ServerError, match=r"changed/1/model.onnx is not the file that was deployed: its SHA-256 is"):
+        server.load_model("changed", timeout_s=60)
+    file.write_bytes(content)
+    server.load_model("changed", timeout_s=60)
 
 
 def test_model_that_fails_within_its_value_ranges_is_not_loaded(server: TritonServer) -> None:

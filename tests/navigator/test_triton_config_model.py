@@ -282,7 +282,13 @@ def test_failed_copy_keeps_the_earlier_version(
     with pytest.raises(DeploymentError, match="No space left on device"):
         main(arguments(model, repository, name="new"))
     assert (repository / "tiny" / "1" / "model.onnx").read_bytes() == before
-    assert sorted(path.name for path in repository.rglob("*")) == ["1", "config.pbtxt", "model.onnx", "tiny"]
+    assert sorted(path.name for path in repository.rglob("*")) == [
+        "1",
+        "SHA256SUMS",
+        "config.pbtxt",
+        "model.onnx",
+        "tiny",
+    ]
 
 
 def _disk_full(*args: Any) -> int:

@@ -39,9 +39,7 @@ def load_checkpoint(network: Network, directory: Path) -> None:
     Raises ModelError if there is none, if it can't be read, or if its variables are not this network's. The error then
     names the missing variables, the unexpected ones and those of another shape, and the options that would fit.
     """
-    # latest_checkpoint would take letters of the path for a pattern.
-    state = tf.train.get_checkpoint_state(str(directory)) if directory.is_dir() else None
-    prefix = "" if state is None else state.model_checkpoint_path
+    prefix = _latest(directory)
     if not prefix or not Path(f"{prefix}.index").is_file():
         raise ModelError(
             f"there is no checkpoint in {directory}: train one (scripts/train.sh) or give --checkpoint-dir a folder "
@@ -63,6 +61,18 @@ def load_checkpoint(network: Network, directory: Path) -> None:
                 variable.assign(reader.get_tensor(name))
     except (tf.errors.OpError, ValueError, RuntimeError, LookupError) as error:  # the reader raises several kinds
         raise ModelError(f"checkpoint {prefix} can't be read: {error}; copy or train it again") from error
+
+
+def _latest(directory: Path) -> str:
+    """Path prefix of the latest checkpoint, from the folder's file ``checkpoint``; empty if there is none."""
+    try:
+        # latest_checkpoint would take letters of the path for a pattern.
+        state = tf.train.get_checkpoint_state(str(directory)) if directory.is_dir() else None
+    except ValueError as error:  # it is no text
+        raise ModelError(
+            f"{directory / 'checkpoint'} can't be read: {error}; copy or train the checkpoint again"
+        ) from error
+    return "" if state is None else str(state.model_checkpoint_path)
 
 
 def checkpoint_tree(network: Network) -> tf.train.Checkpoint:

@@ -123,10 +123,10 @@ def _description(folder: Path) -> dict[str, Any]:
     path = folder / METADATA
     try:
         description = json.loads(path.read_text())
-        if isinstance(description["versions"]["python"], str):
+        if isinstance(description["versions"]["python"], str) and description["versions"]["python"].strip():
             return dict(description)
         problem = "its python is no text"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         problem = f"it has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
     raise DataError(
         f"{path} doesn't say with what the workflow was made: {problem}; copy the whole folder, or {_REMEDY}"

@@ -3,10 +3,12 @@
 #include <ftw.h>
 
 #include <algorithm>
+#include <cstring>
 #include <map>
 #include <mutex>
 #include <vector>
 
+#include "checksums.h"
 #include "failure.h"
 
 namespace cpp_host {
@@ -18,7 +20,7 @@ std::string identity(const std::string& folder) {
   std::vector<std::string> found;
   files = &found;
   const auto add = [](const char* path, const struct stat* status, int kind, struct FTW* place) {
-    if (kind != FTW_F) return 0;
+    if (kind != FTW_F || std::strcmp(path + place->base, kChecksums) == 0) return 0;
     files->push_back(
         std::string(path + place->base) + " " + std::to_string(status->st_dev) + " " + std::to_string(status->st_ino) +
         " " + std::to_string(status->st_mtim.tv_sec) + "." + std::to_string(status->st_mtim.tv_nsec));
@@ -71,6 +73,7 @@ std::shared_ptr<SharedModel> load_shared(const std::string& version_folder, cons
     log_info("shares the loaded model of the same files");
     return model;
   }
+  require_unchanged(version_folder);  // before a parser reads a damaged file
   model = std::make_shared<SharedModel>(version_folder + "/" + config.file, config);
   loaded[key] = model;
   return model;

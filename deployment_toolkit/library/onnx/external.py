@@ -7,6 +7,7 @@ takes a millisecond for a file of any size and needs no package. Source of the n
 from __future__ import annotations
 
 import mmap
+import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -30,6 +31,8 @@ _HELD = {
 _EXTERNAL_DATA, _DATA_LOCATION, _EXTERNAL = 13, 14, 1
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types
 _FIXED_SIZES = {_FIXED64: 8, _FIXED32: 4}
+_MOST_BITS = 64
+_NUMBER = re.compile("[0-9]{1,18}")
 
 
 def external_files(path: Path) -> dict[str, Path]:
@@ -46,8 +49,9 @@ def external_files(path: Path) -> dict[str, Path]:
                 f"{path} keeps weights in {location!r}, which is not in its folder: save it with its weights beside it"
             )
         offset, length = (place.get(key) or "0" for key in ("offset", "length"))
-        if not (offset.isdecimal() and length.isdecimal()):
-            raise ModelError(f"{path} keeps weights in {location} at {offset!r}, {length!r} bytes: save it anew")
+        if not (_NUMBER.fullmatch(offset) and _NUMBER.fullmatch(length)):
+            place_told = f"at {offset[:30]!r}, {length[:30]!r} bytes"
+            raise ModelError(f"{path} keeps weights in {location} {place_told}: save it anew")
         needed[str(name)] = max(int(offset) + int(length), needed.get(str(name), 0))
     for location, size in needed.items():
         file = path.parent / location
@@ -119,3 +123,5 @@ def _varint(data: mmap.mmap, start: int) -> tuple[int, int]:
         shift += 7
         if byte < 0x80:
             return value, start
+        if shift > _MOST_BITS:
+            raise ValueError("a number has more than 64 bits")

@@ -50,12 +50,13 @@ class OnnxLoader(Loader):
         options = onnxruntime.SessionOptions()
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
-        return OnnxSession(_open(path, options) if self._device is None else _open_on_gpu(path, options, self._device))
+        session = _open(path, options) if self._device is None else _open_on_gpu(path, options, self._device)
+        return OnnxSession(session, path)
 
     def read_spec(self, path: Path) -> ModelSpec:
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        return _read_spec(_open(path, options))
+        return _read_spec(_open(path, options), path)
 
     def precision(self, path: Path) -> Precision:
         from deployment_toolkit.library.onnx.precision import narrowest  # a server's process seldom needs ONNX itself
@@ -71,15 +72,18 @@ class OnnxLoader(Loader):
 class OnnxSession(FrameworkSession):
     """An onnxruntime session."""
 
-    def __init__(self, session: Any) -> None:
-        super().__init__(_read_spec(session))
+    def __init__(self, session: Any, path: Path) -> None:
+        super().__init__(_read_spec(session, path))
         self._session = session
         self._outputs = [spec.name for spec in self.spec.outputs]
 
     def infer_impl(self, x: Arrays) -> Arrays:
         # On a GPU this copies each input to the GPU and the outputs back. An IO binding would copy as many bytes: it
         # helps only if tensors stay on the GPU between two runs. Page-locked memory would need one more copy.
-        return dict(zip(self._outputs, self._session.run(self._outputs, x), strict=True))
+        try:
+            return dict(zip(self._outputs, self._session.run(self._outputs, x), strict=True))
+        except Exception as error:  # onnxruntime's exceptions have no common base
+            raise ModelError(f"the model can't answer these rows: {' '.join(str(error).split())}") from error
 
 
 def _open(path: Path, options: Any, providers: Sequence[Any] = (_CPU,)) -> Any:
@@ -121,13 +125,16 @@ def _no_gpu(path: Path, device: int, reason: str) -> str:
     )
 
 
-def _read_spec(session: Any) -> ModelSpec:
-    spec = ModelSpec(
-        inputs=tuple(_tensor_spec(node) for node in session.get_inputs()),
-        outputs=tuple(_tensor_spec(node) for node in session.get_outputs()),
-    )
-    stored = session.get_modelmeta().custom_metadata_map.get(SPEC_KEY)
-    return spec if stored is None else spec.described_by(ModelSpec.read(stored, "the ONNX file"))
+def _read_spec(session: Any, path: Path) -> ModelSpec:
+    try:
+        spec = ModelSpec(
+            inputs=tuple(_tensor_spec(node) for node in session.get_inputs()),
+            outputs=tuple(_tensor_spec(node) for node in session.get_outputs()),
+        )
+        stored = session.get_modelmeta().custom_metadata_map.get(SPEC_KEY)
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{path} is damaged, a name in it is no text ({error}): convert the model again") from error
+    return spec if stored is None else spec.described_by(ModelSpec.read(stored, str(path)))
 
 
 def _tensor_spec(node: Any) -> TensorSpec:

@@ -35,6 +35,8 @@ MAIN_FILE = MAIN_FILES[Format.OPENVINO]
 _CONFIG = {"PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
 # Added after the weights, which are mapped into memory: AVX-512 kernels were seen to read past the end of their matrix.
 SLACK_BYTES = 4096
+# The exceptions of C++, as Python sees them; a damaged file causes each of them.
+_FAILURES = (RuntimeError, LookupError, ValueError, ArithmeticError, MemoryError)
 _SPEC_PATH = ["framework", SPEC_KEY]
 _PRECISION_PATH = ["framework", PRECISION_KEY]
 _KEPT_PATH = ["framework", "layers_in_higher_precision"]
@@ -62,7 +64,7 @@ class OpenVinoLoader(Loader):
         require_precision(precision, f"{path} can't run here")
         try:
             compiled = _compile(model, precision, self._threads)
-        except RuntimeError as error:
+        except _FAILURES as error:
             raise ModelError(f"{path} can't be compiled by OpenVINO {_VERSION}: {error}") from error
         return OpenVinoSession(compiled, spec)
 
@@ -89,7 +91,10 @@ class OpenVinoSession(FrameworkSession):
         self._outputs = [output.any_name for output in compiled.outputs]
 
     def infer_impl(self, x: Arrays) -> Arrays:
-        return dict(zip(self._outputs, ask(self._request, x), strict=True))
+        try:
+            return dict(zip(self._outputs, ask(self._request, x), strict=True))
+        except _FAILURES as error:
+            raise ModelError(f"the model can't answer these rows: {' '.join(str(error).split())}") from error
 
 
 class OpenVinoFromOnnx(InPrecision):
@@ -170,7 +175,7 @@ def _read(core: Any, path: Path) -> Any:
             raise ModelError(f"{path} is no OpenVINO model (there is no {part}): convert the model first")
     try:
         return core.read_model(str(file))
-    except RuntimeError as error:
+    except _FAILURES as error:
         raise ModelError(f"{file} can't be read by OpenVINO {_VERSION}: {error}") from error
 
 
@@ -193,7 +198,7 @@ def _tensor_spec(port: Any) -> TensorSpec:
     name = port.any_name
     try:
         dtype = port.element_type.to_dtype().name
-    except RuntimeError as error:
+    except _FAILURES as error:
         raise ModelError(f"tensor {name} is of type {port.element_type}, which no Triton request can carry") from error
     sizes = list(port.partial_shape)[1:]
     return TensorSpec(name, dtype, tuple(-1 if size.is_dynamic else size.get_length() for size in sizes))

@@ -598,8 +598,33 @@ def test_unreadable_model_fails_to_load_with_the_reason(server: TritonServer, en
     version = add(server, Deployment("broken", SPEC, engine, host=Host.CPP), model) / "1"
     found = next(path for path in version.rglob("*") if path.suffix in (".xml", ".onnx", ".pb"))
     found.write_text("this is no model")
+    (version / "SHA256SUMS").unlink()
     with pytest.raises(ServerError, match=r"/broken/1/model\.\w+ can't be (read|loaded): "):
         server.load_model("broken", timeout_s=60)
+
+
+def test_model_whose_files_have_changed_is_not_loaded(server: TritonServer, engine: Format, model: Path) -> None:
+    version = add(server, Deployment("changed", SPEC, engine, host=Host.CPP), model) / "1"
+    listed = (version / "SHA256SUMS").read_text()
+    for file in (version / line.split("  ")[1] for line in listed.splitlines()):
+        content = file.read_bytes()
+        for damaged in (content[:-1], content[:-1] + bytes([content[-1] ^ 1])):
+            file.write_bytes(damaged)
+            refused(server, rf"/{file.name} is not the file that was deployed: its SHA-256 is [0-9a-f]{{64}}, not ")
+        file.unlink()
+        refused(server, f"/{file.name} is missing, or can't be read: deploy the model again")
+        file.write_bytes(content)
+    for damage, message in ((listed[10:], "damaged in line 1"), ("", "SHA256SUMS is empty: deploy the model again")):
+        (version / "SHA256SUMS").write_text(damage)
+        refused(server, message)
+    (version / "SHA256SUMS").write_text(listed)
+    server.load_model("changed", timeout_s=60)
+
+
+def refused(server: TritonServer, message: str) -> None:
+    with pytest.raises(ServerError, match=message) as raised:
+        server.load_model("changed", timeout_s=60)
+    assert "\n" not in str(raised.value).strip()
 
 
 @pytest.mark.parametrize(

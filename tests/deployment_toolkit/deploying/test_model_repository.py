@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,14 @@ def write(folder: Path, names: list[str]) -> None:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(f"content of {name}")
+
+
+def run_sha256sum(folder: Path) -> list[str]:
+    """Files that coreutils finds unchanged by the folder's list."""
+    done = subprocess.run(
+        ["sha256sum", "--check", "SHA256SUMS"], cwd=folder, capture_output=True, text=True, check=True
+    )
+    return sorted(line.removesuffix(": OK") for line in done.stdout.splitlines())
 
 
 @pytest.mark.parametrize(
@@ -44,7 +53,8 @@ def test_version_folder_has_the_files_that_the_backend_loads(
     deployment = Deployment("served", SPEC, model_format, version=3, host=host)
     folder = add_model(tmp_path / "repository", deployment, tmp_path / "model" / source).folder
     stored = [str(path.relative_to(folder / "3")) for path in (folder / "3").rglob("*") if path.is_file()]
-    assert sorted(stored) == sorted(served)
+    assert sorted(stored) == sorted([*served, "SHA256SUMS"])
+    assert run_sha256sum(folder / "3") == sorted(set(served) - {"model.py"})
     main = next(
         path
         for path in (folder / "3" / deployment.model_file, *(folder / "3").rglob("saved_model.pb"))

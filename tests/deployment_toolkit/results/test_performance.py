@@ -69,8 +69,11 @@ def test_performance_csv_of_other_tools_is_read_and_damaged_is_refused(tmp_path:
     lines = path.read_text().splitlines()
     path.write_text("\n".join(line.rsplit(",", 2)[0] for line in lines))
     assert read_performance(path) == [row(1)]
-    path.write_text(f"{lines[0]}\n1,1,fast\n")
+    path.write_text(f"{lines[0]}\n{lines[1].replace('1,1,', '1,fast,', 1)}\n")
     with pytest.raises(DataError, match=r"latency.csv, line 2 is not a performance result .*fast"):
+        read_performance(path)
+    path.write_text(f"{lines[0]}\n1,1,fast\n")
+    with pytest.raises(DataError, match=r"latency.csv:2: 3 cells under 16 titles: make the file again"):
         read_performance(path)
     with pytest.raises(DataError, match="No such file"):
         read_performance(tmp_path / "missing.csv")

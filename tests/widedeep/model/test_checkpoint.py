@@ -10,6 +10,8 @@ import pytest
 import tensorflow as tf
 
 from deployment_toolkit.errors import ModelError
+from tests.limits import few_resources
+from tests.mutations import damaged
 from widedeep.features.spec import Feature, FeatureSpec
 from widedeep.model.checkpoint import checkpoint_names, checkpoint_tree, load_checkpoint, save_checkpoint
 from widedeep.model.network import Network, build_network
@@ -163,3 +165,20 @@ def test_damaged_checkpoint_is_reported(tmp_path: Path) -> None:
     data.write_bytes(data.read_bytes()[:100])
     with pytest.raises(ModelError, match=r"checkpoint .* can't be read: .*; copy or train it again"):
         load_checkpoint(network(), tmp_path)
+
+
+def test_checkpoint_that_is_damaged_anyhow_is_reported(tmp_path: Path) -> None:
+    save_checkpoint(network(), tmp_path / "good")
+    told = 0
+    for file in sorted((tmp_path / "good").iterdir()):
+        for content in damaged(file.read_bytes(), 12, (b'"\xff"', b"9" * 30)):
+            shutil.copytree(tmp_path / "good", tmp_path / "copy")
+            (tmp_path / "copy" / file.name).write_bytes(content)
+            empty = network()
+            with few_resources():
+                try:
+                    load_checkpoint(empty, tmp_path / "copy")
+                except ModelError:
+                    told += 1
+            shutil.rmtree(tmp_path / "copy")
+    assert told

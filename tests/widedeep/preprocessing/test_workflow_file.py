@@ -115,6 +115,8 @@ def test_file_that_nvtabular_wrote_with_an_earlier_layout_of_this_project_is_rea
         (lambda folder: (folder / METADATA).unlink(), r"metadata\.json doesn't say .*No such file"),
         (lambda folder: (folder / METADATA).write_text("{"), r"metadata\.json doesn't say"),
         (lambda folder: (folder / METADATA).write_text("[]"), r"metadata\.json doesn't say"),
+        (lambda folder: (folder / METADATA).write_text("[" * 100_000), r"metadata\.json doesn't say"),
+        (lambda folder: (folder / METADATA).write_text('{"versions": {"python": " "}}'), r"its python is no text"),
         (lambda folder: (folder / METADATA).write_text("{}"), r"metadata\.json doesn't say .*it has no 'versions'"),
         (lambda folder: _write(folder, b"no pickle"), r"can't be read: .*; it was made with Python 3"),
         (lambda folder: _write(folder, pickle.dumps({})), r"holds a dict, no NVTabular workflow"),
