@@ -31,7 +31,7 @@ def answer_and_refuse(server: TritonServer, timeout_s: float) -> None:
         while left and server.poll() is None and not repeated_interrupts():
             if time.monotonic() > deadline:
                 logger.warning(
-                    "the server at %s has not answered all requests to %s after %g s: they are dropped",
+                    "the server at %s still holds %s after %g s: it drops requests that it does not answer soon",
                     server,
                     " and ".join(left),
                     timeout_s,
