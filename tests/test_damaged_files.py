@@ -24,6 +24,7 @@ from deployment_toolkit.files.archive import unpack
 from deployment_toolkit.library.base import SPEC_FILE, stored_spec
 from deployment_toolkit.results.performance import read_performance_summary
 from deployment_toolkit.rows.dump import Dump, DumpFormat, DumpOptions, DumpWriter
+from navigator.other_converter.converter import read_summary
 from navigator.results_keys import note_image
 from navigator.reuse import Ledger
 from runner.config.run import load_config
@@ -142,6 +143,12 @@ READERS = {
     ),
     "conversions": Reader("results.yaml", text(yaml.safe_dump(RESULTS)), lambda path: note_image(path, "image"), YAML),
     "ledger": Reader("ledger.yaml", text("a:\n  from: {x: 1}\n  outcome: {ok: true}\n"), ledger, YAML),
+    "summary": Reader(
+        "model.kept/summary.json",
+        text('{"runner": "x",\n"comparison": {"y": [1e-5, 0]},\n"profile": [1, 2.5]}'),
+        lambda path: read_summary(path.parents[1] / "model.onnx"),
+        JSON,
+    ),
     "performance": Reader(
         "a.csv", kept("*offline_summary.csv"), lambda path: read_performance_summary(path, "experiment"), CSV
     ),

@@ -26,7 +26,7 @@ def checksums_of(files: Mapping[str, Path]) -> dict[str, str]:
         parts = [source] if source.is_file() else sorted(item for item in source.rglob("*") if item.is_file())
         for part in parts:
             place = name if part == source else f"{name}/{part.relative_to(source).as_posix()}"
-            if not place.isprintable():
+            if place.splitlines() != [place] or any("\ud800" <= letter <= "\udfff" for letter in place):
                 raise ModelError(f"{source} holds a file named {place!r}, which no list can hold: rename it")
             sums[place] = fingerprint.of_path(part)
     return sums

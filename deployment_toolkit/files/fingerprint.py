@@ -32,13 +32,6 @@ def of_batches(batches: Sequence[Arrays]) -> str:
     return digest.hexdigest()
 
 
-def same_content(left: Path, right: Path) -> bool:
-    """True if both paths exist and have the same content; False if one is a file and the other a folder."""
-    if not left.exists() or not right.exists() or left.is_file() != right.is_file():
-        return False
-    return of_path(left) == of_path(right)
-
-
 def _of_file(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

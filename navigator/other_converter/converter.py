@@ -19,9 +19,10 @@ import psutil
 
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Arrays, Format, ModelSpec
-from deployment_toolkit.errors import ConversionError, ProcessError, UsageError
+from deployment_toolkit.errors import ConversionError, DataError, ProcessError, UsageError
 from deployment_toolkit.files import fingerprint
 from deployment_toolkit.files.atomic import replace_when_complete, size_words
+from deployment_toolkit.files.texts import read_json
 from deployment_toolkit.library.model_files import stored_bytes
 from deployment_toolkit.library.shape_profile import ShapeProfile
 from deployment_toolkit.packages import versions_in
@@ -63,10 +64,13 @@ def kept_folder(model: Path) -> Path:
 
 def read_summary(model: Path) -> dict[str, Any]:
     """What the results file says of a model that the library made: its comparison (output: atol, rtol) and its profile
-    (batch size, rows a second, average milliseconds)."""
+    (batch size, rows a second, average milliseconds). Raises DataError if the file is damaged."""
     kept = kept_folder(model)
-    found = json.loads((kept / SUMMARY).read_text())
-    shown = {key: found[key] for key in ("runner", "comparison", "profile")}
+    found = read_json(kept / SUMMARY)
+    keys = ("runner", "comparison", "profile")
+    if not isinstance(found, dict) or not found.keys() >= {*keys}:
+        raise DataError(f"{kept / SUMMARY} lacks one of {', '.join(keys)}: convert again with --override-workspace")
+    shown = {key: found[key] for key in keys}
     return {"versions": library_versions(), "kept": str(kept), **shown}
 
 

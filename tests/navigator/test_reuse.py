@@ -191,10 +191,9 @@ def test_damaged_record_reuses_nothing(
 def test_fingerprint_depends_on_content_and_names(tmp_path: Path, tiny_savedmodel: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(tiny_savedmodel, copy)
-    assert fingerprint.same_content(tiny_savedmodel, copy)
+    assert fingerprint.of_path(tiny_savedmodel) == fingerprint.of_path(copy)
     (copy / "saved_model.pb").rename(copy / "saved_model.pbtxt")
-    assert not fingerprint.same_content(tiny_savedmodel, copy)
-    assert not fingerprint.same_content(tiny_savedmodel, tmp_path / "nowhere")
+    assert fingerprint.of_path(tiny_savedmodel) != fingerprint.of_path(copy)
     values = np.arange(4, dtype=np.int32)
     others = (values + 1, values.reshape(2, 2), values.astype(np.int64))
     batches: list[list[Arrays]] = [
