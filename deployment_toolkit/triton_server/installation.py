@@ -82,6 +82,7 @@ class Installation:
                 "PYTHONPATH": [Path(deployment_toolkit.__file__).parent.parent],
             },
         )
+        inherited.pop("AIP_MODE", None)  # would open the Vertex AI endpoint, which knows no restricted requests
         inherited["PYTHONUTF8"] = "1"  # else a model's process can't open a path with letters beyond ASCII
         if devices:  # CUDA's default order is by speed, nvidia-smi's by place on the bus
             inherited |= {"CUDA_VISIBLE_DEVICES": ",".join(map(str, devices)), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}

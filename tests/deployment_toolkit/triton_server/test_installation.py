@@ -47,3 +47,8 @@ def test_missing_libpython_is_named_with_its_package(monkeypatch: pytest.MonkeyP
     told = r"^libpython3\.99\.so\.1\.0 is missing, .* apt-get install libpython3\.99$"
     with pytest.raises(ServerError, match=told):
         Installation.find()
+
+
+def test_vertex_ai_endpoint_stays_closed() -> None:
+    """Triton opens it where this variable is PREDICTION; its requests are not among the restricted ones."""
+    assert "AIP_MODE" not in Installation.find().environment({"PATH": "/usr/bin", "AIP_MODE": "PREDICTION"})
