@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deployment_toolkit.errors import ServerError, UsageError
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
-from deployment_toolkit.server_access.url import ServerUrl
+from deployment_toolkit.server_access.access_options import AccessOptions
 from deployment_toolkit.triton_server.health.question import Question, read_row
 
 
@@ -18,7 +18,9 @@ class HealthOptions:
     """Options of the command."""
 
     model_name: list[str] = option("models to ask", nargs="+", unique=True)
-    server_url: str = option("the server, as http://host:port or grpc://host:port", "http://localhost:8000")
+    server_url: str = option(
+        "the server, as http://host:port or grpc://host:port, or https:// or grpcs://", "http://localhost:8000"
+    )
     model_version: str = option("version of the model; by default the server's choice", "")
     timeout_s: float = option("longest time until all have answered, seconds", 5.0)
     row: Path | None = option(
@@ -39,8 +41,10 @@ class HealthOptions:
 def main(argv: list[str]) -> None:
     parser = make_parser(__doc__ or "")
     add_dataclass(parser, HealthOptions)
-    options = from_args(HealthOptions, parser.parse_args(argv))
-    url = ServerUrl.parse(options.server_url)
+    add_dataclass(parser, AccessOptions)
+    arguments = parser.parse_args(argv)
+    options = from_args(HealthOptions, arguments)
+    url = from_args(AccessOptions, arguments).url(options.server_url)
     row = None if options.row is None else read_row(options.row)
     deadline = time.monotonic() + options.timeout_s
     problems = []

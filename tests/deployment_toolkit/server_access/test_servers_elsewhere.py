@@ -20,6 +20,7 @@ from deployment_toolkit.results.performance import read_performance
 from deployment_toolkit.server_access.access_options import AccessOptions
 from deployment_toolkit.server_access.key_files import FOLDER_VARIABLE
 from deployment_toolkit.triton_inference_runner.base import open_session
+from deployment_toolkit.triton_server.health import __main__ as health
 from deployment_toolkit.triton_server.remote import TritonServer
 from tests.deployment_toolkit.server_access.conftest import TlsDoors
 from tests.proxy_program import needs_haproxy
@@ -49,6 +50,17 @@ def test_inference_and_control_through_tls(doors: TlsDoors, scheme: str, host: s
     assert _asked(options, url) == 7
     with pytest.raises(ServerError, match="is restricted, expecting header .*wide-deep-key"):
         TritonServer.from_url(options.url(url)).load_model("adder", timeout_s=30)
+
+
+@BOTH
+def test_probe_through_tls(doors: TlsDoors, scheme: str, capsys: pytest.CaptureFixture[str]) -> None:
+    health.main(
+        [
+            *("--server-url", doors.url("open", scheme), "--model-name", "adder", "--timeout-s", "30"),
+            *("--ca-certificate", str(doors.authority.certificate)),
+        ]
+    )
+    assert "model adder answers" in capsys.readouterr().out
 
 
 @BOTH
