@@ -43,8 +43,8 @@ def slow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServ
 
 @pytest.mark.parametrize("model", ["timeout", "sized"])
 def test_limited_queue_refuses_what_would_be_late_and_recovers(slow_server: TritonServer, model: str) -> None:
-    outcome = overload(slow_server, model, rate=2 * CAPACITY, seconds=2.5)
-    assert len(outcome.answered_s) > 0.1 * 2.5 * CAPACITY and len(outcome.refused_s) > 0.2 * 2.5 * CAPACITY
+    outcome = overload(slow_server, model, rate=4 * CAPACITY, seconds=1.5)
+    assert len(outcome.answered_s) > 50 and len(outcome.refused_s) > 100, "of 1200"
     assert statistics.median(outcome.answered_s) <= 1.2 * BUDGET_MS / 1000
     assert max(outcome.answered_s) <= LATE_S
     assert outcome.after_s < RECOVERY_S
@@ -53,20 +53,20 @@ def test_limited_queue_refuses_what_would_be_late_and_recovers(slow_server: Trit
 
 
 def test_queue_without_limits_answers_all_too_late(slow_server: TritonServer) -> None:
-    outcome = overload(slow_server, "unlimited", rate=2 * CAPACITY, seconds=2.5)
+    outcome = overload(slow_server, "unlimited", rate=4 * CAPACITY, seconds=1.5)
     assert outcome.refused_s == []
     assert max(outcome.answered_s) > LATE_S
     assert outcome.after_s > LATE_S
 
 
 def test_delayed_requests_are_late_and_not_refused(slow_server: TritonServer) -> None:
-    outcome = overload(slow_server, "delay", rate=2 * CAPACITY, seconds=1.5)
+    outcome = overload(slow_server, "delay", rate=4 * CAPACITY, seconds=1.0)
     assert outcome.refused_s == [] and max(outcome.answered_s) > POLICIES["delay"].timeout_us / 1e6
 
 
 def test_requests_of_the_first_priority_do_not_wait_for_the_others(slow_server: TritonServer) -> None:
     with ThreadPoolExecutor(1) as pool, closing(InferenceServerClient(slow_server.grpc_url[7:])) as client:
-        load = pool.submit(overload, slow_server, "priorities", rate=2 * CAPACITY, seconds=2.5)
+        load = pool.submit(overload, slow_server, "priorities", rate=4 * CAPACITY, seconds=1.5)
         first_s: list[float] = []
         while not load.done() and len(first_s) < 40:
             tensor = InferInput("x", (1, 1), "FP32")
