@@ -38,7 +38,7 @@ class _Watched:
     is_given_up: bool = False
     next_look: float = 0.0
     loads: list[float] = field(default_factory=list)
-    told: str = ""  # why it can't be asked
+    is_told: bool = False  # that it can't be asked
 
 
 class Supervisor:
@@ -103,12 +103,8 @@ class Supervisor:
         now = time.monotonic()
         self._restarts = [moment for moment in self._restarts if now - moment < _RESTARTS_WITHIN_S]
         if len(self._restarts) >= self._most_restarts:
-            logger.error(
-                "%s, and the server is not started again: it was %d times within an hour, --most-restarts allows no "
-                "more",
-                reason,
-                len(self._restarts),
-            )
+            limit = f"--most-restarts allows {self._most_restarts} within an hour"
+            logger.error("%s, and the server is not started again: %s", reason, limit)
             return False
         self._restarts.append(now)
         self._reason = reason
@@ -131,7 +127,7 @@ class Supervisor:
         model.next_look = time.monotonic() + _ASK_S
         was_suspect, model.is_suspect = model.is_suspect, False
         if question is not None and not problem:
-            model.config, model.told, model.is_given_up = question.config, "", False
+            model.config, model.is_told, model.is_given_up = question.config, False, False
         elif model.config is None or (question is not None and question.config != model.config):
             self._tell(name, model, problem)  # it may never answer such a row
         elif question is not None:
@@ -141,8 +137,8 @@ class Supervisor:
                 self.mend(name, problem)
 
     def _tell(self, name: str, model: _Watched, problem: str) -> None:
-        if model.told != problem:
-            model.told = problem
+        if not model.is_told:
+            model.is_told = True
             logger.warning("model %s can't be watched by asking it for a row: %s", name, problem)
 
     def _load_anew(self, name: str) -> bool:

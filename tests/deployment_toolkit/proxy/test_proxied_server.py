@@ -24,6 +24,7 @@ from deployment_toolkit.proxy import running
 from deployment_toolkit.proxy.settings import ProxyOptions
 from deployment_toolkit.server_access.url import ServerUrl
 from deployment_toolkit.triton_server.admin import admin_client
+from deployment_toolkit.triton_server.health.__main__ import main as probe
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.proxied import proxied_server
 from deployment_toolkit.triton_server.remote import TritonServer
@@ -96,6 +97,11 @@ def _sum(answer: Any) -> float:
 
 
 ODD_JSON = '{"inputs":[{"name":"x1","shape":[1099511627776,1],"datatype":"FP32","data":[1]}]}'
+
+
+def test_probe_of_a_models_health_passes(server: TritonServer) -> None:
+    for url in server.urls:
+        probe(["--server-url", str(url), "--model-name", "adder", "--timeout-s", "60"])
 
 
 @pytest.mark.parametrize(
