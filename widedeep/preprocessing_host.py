@@ -15,6 +15,7 @@ from deployment_toolkit import python_host
 from deployment_toolkit.core import ModelSpec
 from deployment_toolkit.errors import DeploymentError
 from deployment_toolkit.python_backend import tensors
+from deployment_toolkit.python_backend.request_check import RequestCheck
 from deployment_toolkit.rows.valid_values import ValidValues
 from widedeep.features.spec import load_feature_spec
 from widedeep.preprocessing.raw_features import FEATURE_SPEC, WORKFLOW, load_raw_features
@@ -30,6 +31,7 @@ class TritonPythonModel(python_host.TritonPythonModel):
         try:
             python_host.compare_files(args)
             self._session = load_raw_features(folder / WORKFLOW, load_feature_spec(folder / FEATURE_SPEC))
+            self._check = RequestCheck(self._session.spec)
             tensors.prepare(self._session.spec)
         except DeploymentError as error:
             raise pb_utils.TritonModelException(" ".join(str(error).split())) from None
