@@ -27,7 +27,7 @@ from deployment_toolkit.results.performance import SETTLED, PerformanceRow
 from deployment_toolkit.server_access.key import REFUSED, REMEDY
 from deployment_toolkit.server_access.key_files import find_key
 from deployment_toolkit.server_access.past_proxies import past_proxies
-from deployment_toolkit.server_access.private_options import with_private_options
+from deployment_toolkit.server_access.private_options import build_library, with_private_options
 from deployment_toolkit.triton_inference_runner.refusal import is_refusal
 from deployment_toolkit.triton_performance_runner.client_access import header_options, server_options
 from deployment_toolkit.triton_performance_runner.client_user import client_of, hand_over
@@ -71,10 +71,11 @@ class PerfAnalyzer:
         if found is not None:  # registering shared memory needs the key
             self._url, key = found
             private += key.client_options(self._url.scheme)
-        if private:
-            self._env = with_private_options(self._env, private)
         program, given = find_program(), Path(options.input_data)
         reads = [program, *([given] if given.exists() else []), *self._url.access.tls_files.values()]
+        if private:
+            self._env = with_private_options(self._env, private)
+            reads.append(build_library())
         self._user, prefix = client_of(options.client, self._folder, reads)
         self._program = [*prefix, str(program)]
         self._window = Window(options.measurement_mode, options.measurement_request_count, options.measurement_interval)
