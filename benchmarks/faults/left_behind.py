@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from deployment_toolkit.process import environment
 
 MARK = "FAULTS_CAMPAIGN"
 _SHARED_MEMORY = Path("/dev/shm")
+_OURS = re.compile(r"triton_.+|.+_[0-9]+_[0-9]+")  # the Python backend's regions, perf_analyzer's
 
 
 def marked_environment(mark: str) -> dict[str, str]:
@@ -49,10 +51,16 @@ def shared_memory() -> set[str]:
     return {path.name for path in _SHARED_MEMORY.iterdir()}
 
 
-def unused_shared_memory(before: set[str]) -> list[str]:
-    """New names in /dev/shm that no process has mapped or open."""
-    new = shared_memory() - before
-    return sorted(new - set(_used(new))) if new else []
+def unused_shared_memory(before: set[str], patience_s: float = 10.0) -> list[str]:
+    """New names of servers and measurements in /dev/shm that no process has mapped or open, also after
+    ``patience_s``: programs beside the campaign may be about to remove theirs."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        new = {name for name in shared_memory() - before if _OURS.fullmatch(name)}
+        unused = sorted(new - set(_used(new))) if new else []
+        if not unused or time.monotonic() > deadline:
+            return unused
+        time.sleep(0.2)
 
 
 def _used(names: set[str]) -> Iterator[str]:

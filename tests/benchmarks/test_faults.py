@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import sys
+import time
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 from benchmarks.faults import files
 from benchmarks.faults.__main__ import PARTS
 from benchmarks.faults.episode import Outcome
-from benchmarks.faults.left_behind import marked_environment, unused_shared_memory, wait_for_ends
+from benchmarks.faults.left_behind import marked_environment, marked_processes, unused_shared_memory, wait_for_ends
 from benchmarks.faults.subjects import AskedModel, is_right
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Format, ModelSpec
@@ -43,14 +45,20 @@ def _rows(folder: Path) -> list[dict[str, str]]:
 def test_left_process_and_left_shared_memory_are_found(tmp_path: Path) -> None:
     env = marked_environment("test_left_process")
     before = {path.name for path in Path("/dev/shm").iterdir()}
-    region = Path("/dev/shm") / f"left_{tmp_path.name}_{np.random.default_rng().integers(2**32)}"
-    with child(["sh", "-c", "sleep 60 & sleep 60"], env=env, stdout=tmp_path / "log"), region.open("wb"):
+    region = Path("/dev/shm") / f"triton_{uuid.uuid4().hex}"
+    with child(["sh", "-c", "sleep 60 & sleep 60"], env=env, stdout=tmp_path / "log"):
+        deadline = time.monotonic() + 30
+        while len(marked_processes(env)) < 3 and time.monotonic() < deadline:
+            time.sleep(0.05)
         left = wait_for_ends(env, 0)
-        assert len(left) >= 2 and all("sleep" in line for line in left)
-        assert region.name not in unused_shared_memory(before)
-    assert region.name in unused_shared_memory(before)
-    region.unlink()
+        assert len(left) == 3 and all("sleep 60" in line for line in left)
     assert wait_for_ends(env, 0) == []
+    try:
+        with region.open("wb"):
+            assert region.name not in unused_shared_memory(before, 0)
+        assert region.name in unused_shared_memory(before, 0)
+    finally:
+        region.unlink()
 
 
 @pytest.mark.parametrize(
