@@ -111,7 +111,7 @@ def test_instance_on_a_gpu_runs_there(
     model = new_model()
     model.initialize(arguments("GPU", "1"))
     assert mock.told["device_id"] == "1"
-    assert mock_backend.mock_log[0] == "model_0_0: model.onnx on GPU 1"
+    assert mock_backend.mock_log[1] == "model_0_0: model.onnx on GPU 1"
     x = {"amount": np.array([[0.5]], np.float32), "item": np.array([[2]], np.int32), "tags": np.zeros((1, 3), np.int32)}
     tensors = [MockTensor(name, array) for name, array in x.items()]
     (response,) = model.execute([SimpleNamespace(inputs=lambda: tensors)])
@@ -123,7 +123,7 @@ def test_instance_on_the_cpu_uses_no_gpu(
     arguments: Callable[..., dict[str, str]], mock_backend: MockBackendUtils
 ) -> None:
     new_model().initialize(arguments("CPU", "0", threads="2"))
-    assert mock_backend.mock_log[0] == "model_0_0: model.onnx with 2 threads"
+    assert mock_backend.mock_log[1] == "model_0_0: model.onnx with 2 threads"
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_performance_csv_of_other_tools_is_read_and_damaged_is_refused(tmp_path:
     with pytest.raises(DataError, match=r"latency.csv, line 2 is not a performance result .*fast"):
         read_performance(path)
     path.write_text(f"{lines[0]}\n1,1,fast\n")
-    with pytest.raises(DataError, match=r"latency.csv:2: 3 cells under 16 titles: make the file again"):
+    with pytest.raises(DataError, match=r"latency.csv:2: 3 cells under 17 titles: make the file again"):
         read_performance(path)
     with pytest.raises(DataError, match="No such file"):
         read_performance(tmp_path / "missing.csv")
