@@ -36,9 +36,10 @@ parameters {{ key: "service_s" value {{ string_value: "{SERVICE_S}" }} }}
 """
 
 
-def add_slow_model(repository: Path, name: str, policy: QueuePolicy) -> None:
+def add_slow_model(repository: Path, name: str, policy: QueuePolicy, service_s: float = SERVICE_S) -> None:
     """Puts the model of served_slow.py into a repository, behind a queue with these limits."""
     config = parse_config(f'name: "{name}"{_CONFIG}')
+    config.parameters["service_s"].string_value = str(service_s)
     policy.write(config.dynamic_batching)
     (repository / name / "1").mkdir(parents=True)
     shutil.copyfile(SERVED_SLOW, repository / name / "1" / "model.py")

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +21,15 @@ from deployment_toolkit.results.performance import (
     performance_markdown,
     read_performance,
 )
-from deployment_toolkit.triton_inference_runner.base import open_session
+from deployment_toolkit.server_access.url import ServerUrl
+from deployment_toolkit.triton_inference_runner.base import Transport, open_session, open_transport
 from deployment_toolkit.triton_performance_runner.options import MeasurementMode, PerformanceOptions
 from deployment_toolkit.triton_performance_runner.sweep import measure
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
-from tests.overload import CAPACITY, add_slow_model, batches
+from tests.overload import CAPACITY, MAX_BATCH_SIZE, add_slow_model, batches
 
-MODEL = "limited"
+MODEL, STUCK = "limited", "stuck"
 IN_FLIGHT = 120  # would wait for 0.6 s
 TIMEOUT_US = 150_000
 
@@ -36,6 +39,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
     """A server with a slow model whose requests may wait for 0.15 s."""
     folder = tmp_path_factory.mktemp("limited")
     add_slow_model(folder / "repository", MODEL, QueuePolicy(timeout_us=TIMEOUT_US))
+    add_slow_model(folder / "repository", STUCK, QueuePolicy(max_queue_size=1), service_s=3.0)
     with local_server(folder / "repository", log_path=folder / "server.log") as running:
         running.load_model(MODEL, timeout_s=60)
         yield running
@@ -85,13 +89,31 @@ def test_many_requests_lose_no_row_on_a_server_that_refuses(server: TritonServer
 
 
 def test_server_that_goes_on_refusing_is_an_error_of_one_line(server: TritonServer) -> None:
+    """The instances are busy for seconds, and so is the only place in the queue."""
+    server.load_model(STUCK, timeout_s=60)
+    transport = open_transport(ServerUrl.parse(server.grpc_url), STUCK, "1", 8)
     with (
+        closing(transport),
         open_session(
-            server.grpc_url, MODEL, synchronous=False, max_unresponded_requests=2000, response_wait_time_s=0.3
+            server.grpc_url, STUCK, synchronous=True, max_unresponded_requests=1, response_wait_time_s=0.3
         ) as session,
-        pytest.raises(RefusedError, match=r"batch \d+ of 1 rows: the server refused: .* 0\.3 s: .* fewer requests"),
     ):
-        list(session.predict(batches(2000)))
+        _send_until_refused(transport)
+        message = r"batch 1 of 1 rows: the server refused: .* 0\.3 s: .* fewer requests"
+        with pytest.raises(RefusedError, match=message):
+            list(session.predict(batches(1)))
+
+
+def _send_until_refused(transport: Transport) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            transport.send({"x": np.zeros((MAX_BATCH_SIZE, 1), np.float32)}).result(0.1)
+        except TimeoutError:
+            continue
+        except RefusedError:
+            return
+    raise AssertionError("nothing is refused")
 
 
 def _refusals(server: TritonServer) -> int:
