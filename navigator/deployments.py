@@ -147,7 +147,7 @@ def find_choices(args: argparse.Namespace, *, with_others: bool) -> list[Choice]
     tensorrt, queue = from_args(TensorRTOptions, args), from_args(QueueOptions, args).policy
     largest = 0 if config.batching is Batching.DISABLED else config.max_batch_size
     preferred = config.preferred_batch_sizes if config.batching is Batching.DYNAMIC else []
-    warmup = from_args(WarmupOptions, args).sizes(largest, preferred)
+    warmup = from_args(WarmupOptions, args)
     model_format = model.find_format()
     own = _find_spec(model, model_format)
     spec = _packed(own, model_format) if config.packed_inputs else own
@@ -156,7 +156,8 @@ def find_choices(args: argparse.Namespace, *, with_others: bool) -> list[Choice]
     def choice(host: Host, config: ConfigOptions, dropped: Sequence[str] = ()) -> Choice:
         config, served = _for_cpp(config, model, model_format) if host is Host.CPP else (config, model_format)
         deployment = _deployment(model, served, spec, config, tensorrt, host)
-        deployment = dataclasses.replace(deployment, queue=queue, warmup_batch_sizes=warmup)
+        sizes = warmup.sizes(host, largest, preferred)
+        deployment = dataclasses.replace(deployment, queue=queue, warmup_batch_sizes=sizes)
         second = None
         if config.separate_inputs_name is not None:
             if spec == own or host is not Host.CPP:

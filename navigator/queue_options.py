@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from deployment_toolkit.core import Host
 from deployment_toolkit.deploying.queue_policy import QueuePolicy, TimeoutAction
 from deployment_toolkit.deploying.warmup import MOST_ROWS, usual_sizes
 from deployment_toolkit.errors import UsageError
@@ -57,14 +58,17 @@ class WarmupOptions:
 
     warmup_batch_sizes: list[int] = option(
         "batches that the server computes when it loads the model, before the model is ready; 0: none; default: 1, the "
-        f"preferred sizes and the largest batch, those of at most {MOST_ROWS} rows",
+        f"preferred sizes and the largest batch, those of at most {MOST_ROWS} rows; none in the C++ host, which computes "
+        "batches of many sizes by itself",
         [],
         nargs="+",
         unique=True,
     )
 
-    def sizes(self, max_batch_size: int, preferred_batch_sizes: list[int]) -> tuple[int, ...]:
+    def sizes(self, host: Host, max_batch_size: int, preferred_batch_sizes: list[int]) -> tuple[int, ...]:
         """Sizes of the batches for a model that takes ``max_batch_size`` rows, 0 if the server does not batch."""
         if self.warmup_batch_sizes == [0]:
             return ()
-        return tuple(self.warmup_batch_sizes) or usual_sizes(max_batch_size, preferred_batch_sizes)
+        if self.warmup_batch_sizes or host is Host.CPP:
+            return tuple(self.warmup_batch_sizes)
+        return usual_sizes(max_batch_size, preferred_batch_sizes)

@@ -78,6 +78,9 @@ def test_warmup_and_queue_can_be_left_out(model: Path, tmp_path: Path, arguments
     assert not plain.model_warmup and not plain.dynamic_batching.HasField("default_queue_policy")
     large = config("--host", "native", "--batching", "dynamic", "--max-batch-size", "131072")
     assert [item.batch_size for item in large.model_warmup] == [1], "a request for each row takes memory"
+    cpp = ["--host", "cpp", "--batching", "dynamic", "--max-batch-size", "64"]
+    assert not config(*cpp).model_warmup, "this host computes batches of many sizes by itself"
+    assert [item.batch_size for item in config(*cpp, "--warmup-batch-sizes", "8").model_warmup] == [8]
     unbatched = config("--host", "native", "--batching", "disabled", "--max-batch-size", "8")
     (warmup,) = unbatched.model_warmup
     assert warmup.batch_size == 1 and list(warmup.inputs["tags"].dims) == [1, 3]
