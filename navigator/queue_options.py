@@ -58,8 +58,8 @@ class WarmupOptions:
 
     warmup_batch_sizes: list[int] = option(
         "batches that the server computes when it loads the model, before the model is ready; 0: none; default: 1, the "
-        f"preferred sizes and the largest batch, those of at most {MOST_ROWS} rows; none in the C++ host, which computes "
-        "batches of many sizes by itself",
+        f"preferred sizes and the largest batch, those of at most {MOST_ROWS} rows; in the C++ host none, it computes "
+        "many sizes by itself",
         [],
         nargs="+",
         unique=True,
