@@ -53,8 +53,8 @@ class User:
 
     def obstacle(self, paths: Sequence[Path]) -> str | None:
         """Why a process of this user, which root is to start, could not do its work, None if it could: it has to read
-        all of ``paths``, folders with everything in them."""
-        argv = [*self.prefix(), "find", "-L", *map(str, paths)]
+        all of ``paths``, folders with everything in them but Python's caches, without which it can do."""
+        argv = [*self.prefix(), "find", "-L", *map(str, paths), "-name", "__pycache__", "-prune", "-o"]
         argv += ["(", "!", "-readable", "-o", "-type", "d", "!", "-executable", ")", "!", "-type", "l"]
         env = environment(prepend={}) | {"LC_ALL": "C"}
         with tempfile.TemporaryDirectory(prefix="user_") as folder:

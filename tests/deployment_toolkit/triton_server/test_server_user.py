@@ -62,6 +62,9 @@ def test_server_and_perf_analyzer_of_root_run_as_nobody(
     repository, ready, result_path = open_folder / "models", tmp_path / "ready", tmp_path / "closed" / "latency.csv"
     shutil.copytree(adder_repository, repository)
     repository.chmod(0o755)
+    cache = repository / "adder" / "1" / "__pycache__"  # of an earlier server that ran as root
+    cache.mkdir(exist_ok=True)
+    cache.chmod(0o700)
     ports = choose_free(dict.fromkeys(("http", "grpc", "metrics")))
     planted = open_folder / "planted"  # the current folder, in which another user may have left something
     planted.mkdir()
