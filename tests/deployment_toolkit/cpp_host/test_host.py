@@ -514,7 +514,8 @@ def answers_to(server: TritonServer, name: str, x: Arrays, shared: http.InferInp
             try:
                 answer = client.infer(name, [shared, *inputs])
             except InferenceServerException as error:
-                assert f"input item holds id {FAR}, outside 0 .. 9" in str(error)
+                # One of the two, or half of each: 64 bits may be written in parts.
+                assert re.search(r"input item holds id \d+, outside 0 \.\. 9", str(error))
                 refusals += 1
             else:
                 yield {one["name"]: answer.as_numpy(one["name"]) for one in answer.get_response()["outputs"]}
