@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -120,8 +119,8 @@ def _long_data(request: WireRequest, spec: ModelSpec, random: np.random.Generato
 
 def _datatype(request: WireRequest, spec: ModelSpec, random: np.random.Generator) -> WireRequest:
     number = _pick(request, random)
-    others = [name for name in ("INT64", "FP64", "UINT8", "BYTES", "INT7", "", "BF16") if name]
-    others = [name for name in others if name != request.inputs[number].datatype]
+    names = ("INT64", "FP64", "UINT8", "BYTES", "INT7", "BF16")
+    others = [name for name in names if name != request.inputs[number].datatype]
     return _with(request, number, datatype=others[int(random.integers(len(others)))])
 
 
@@ -192,7 +191,7 @@ def _json(text: str) -> Change:
     def change(request: WireRequest, spec: ModelSpec, random: np.random.Generator) -> WireRequest:
         first = request.inputs[0]
         filled = text.replace("NAME", first.name).replace("TYPE", first.datatype)
-        return dataclasses.replace(request, inputs=(), head=filled.encode())
+        return replace(request, inputs=(), head=filled.encode())
 
     return change
 

@@ -57,7 +57,7 @@ def odd_requests(setting: Setting, number: int, random: np.random.Generator, out
     for asked in beside:
         outcome.add("good", asked.good)
         outcome.add("wrong", asked.wrong)
-        outcome.add("unanswered", len(asked.errors or []), "; ".join((asked.errors or [])[:1]))
+        outcome.add("unanswered", len(asked.errors), "; ".join(asked.errors[:1]))
     outcome.add("crashes", int(crashed), "the server ended by itself")
     left = wait_for_ends(setting.environment, 10)
     outcome.add("left_behind", len(left), f"left: {left}")

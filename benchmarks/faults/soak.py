@@ -55,7 +55,7 @@ def soak(setting: Setting, number: int, random: np.random.Generator, outcome: Ou
     for asked in beside:
         outcome.add("good", asked.good)
         outcome.add("wrong", asked.wrong)
-        outcome.add("unanswered", len(asked.errors or []), "; ".join((asked.errors or [])[:1]))
+        outcome.add("unanswered", len(asked.errors), "; ".join(asked.errors[:1]))
     outcome.add("starts")
     _judge(samples, outcome)
 

@@ -70,7 +70,7 @@ def stop(setting: Setting, number: int, random: np.random.Generator, outcome: Ou
                 for url in (server.grpc_url, server.http_url)
             ]
             time.sleep(float(random.uniform(0.1, min(3.0, setting.seconds))))
-            errors = [len(one.errors or []) for one in beside]
+            errors = [len(one.errors) for one in beside]
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, chosen)
                 if twice:
@@ -82,7 +82,7 @@ def stop(setting: Setting, number: int, random: np.random.Generator, outcome: Ou
     for asked, count in zip(beside, errors, strict=True):
         outcome.add("good", asked.good)
         outcome.add("wrong", asked.wrong)
-        outcome.add("unanswered", count, "; ".join((asked.errors or [])[:1]))
+        outcome.add("unanswered", count, "; ".join(asked.errors[:1]))
     left = wait_for_ends(setting.environment, 15)
     if chosen is signal.SIGKILL:  # the next start removes what a killed one left
         with contextlib.suppress(ServerError):

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -87,13 +87,13 @@ class Asked:
 
     good: int = 0
     wrong: int = 0
-    errors: list[str] | None = None
+    errors: list[str] = field(default_factory=list)
 
 
 @contextmanager
 def asking(url: str, subject: AskedModel, host: Host, random: np.random.Generator) -> Iterator[Asked]:
     """Within the block a thread sends right requests, one after the other, and compares each answer."""
-    asked, done = Asked(errors=[]), threading.Event()
+    asked, done = Asked(), threading.Event()
     thread = threading.Thread(target=_ask, args=(url, subject, host, random, asked, done), name="asking")
     thread.start()
     try:
@@ -121,7 +121,6 @@ def _ask(
                     asked.good += 1
                     asked.wrong += not is_right(subject, prediction.y_pred, expected)
         except DeploymentError as error:
-            assert asked.errors is not None
             asked.errors.append(str(error))
             time.sleep(0.05)  # a server that is gone is not asked in a tight loop
 
