@@ -75,8 +75,8 @@ class Authority:
     def issue(
         self, name: str, hosts: str = "DNS:localhost,IP:127.0.0.1", days: int = 2, passphrase: str = ""
     ) -> tuple[Path, Path]:
-        """Certificate and key of this name; ``hosts`` as openssl writes them, a negative number of days for one that
-        has expired."""
+        """Certificate and key of this name; ``hosts`` as openssl writes them, 0 days for one that expires at
+        once."""
         certificate, key = self._folder / f"{name}.pem", self._folder / f"{name}.key"
         request, extension = self._folder / f"{name}.csr", self._folder / f"{name}.ext"
         _openssl("req", *_KEY, "-keyout", key, "-out", request, "-subj", f"/CN={name}")

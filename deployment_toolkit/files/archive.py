@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Self
+from typing import IO, Any
 
 from deployment_toolkit.errors import DataError
 from deployment_toolkit.files.atomic import require_free_space
@@ -124,16 +124,14 @@ def _bounded_headers() -> type[tarfile.TarInfo]:
     class Header(tarfile.TarInfo):
         total_bytes = 0
 
-        @classmethod
-        def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-            header = super().frombuf(buf, encoding, errors)
-            if header.size < 0:
-                raise _Refused(f"has a member of {header.size} bytes")
-            if header.type in _HEADERS:
-                Header.total_bytes += header.size
-                if header.size > _MOST_HEADER_BYTES or Header.total_bytes > _MOST_HEADERS_BYTES:
-                    raise _Refused(f"has a header that claims {header.size} bytes")
-            return header
+        def _proc_member(self, tarfile: tarfile.TarFile) -> Any:  # called for each header that was read
+            if self.size < 0:
+                raise _Refused(f"has a member of {self.size} bytes")
+            if self.type in _HEADERS:
+                Header.total_bytes += self.size
+                if self.size > _MOST_HEADER_BYTES or Header.total_bytes > _MOST_HEADERS_BYTES:
+                    raise _Refused(f"has a header that claims {self.size} bytes")
+            return super()._proc_member(tarfile)  # type: ignore[misc]
 
         def _proc_gnusparse_10(self, *_: Any) -> Any:  # it reads a list of any length
             raise _Refused("holds a sparse file")

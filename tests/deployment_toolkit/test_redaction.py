@@ -14,8 +14,9 @@ BUG = """
 import logging
 from deployment_toolkit.options.params import run_entry_point
 def main(argv):
-    logging.getLogger("a").warning("from %s", "https://me:hidden@host/a?key=hidden")
-    raise {error}("https://me:hidden@host/a?key=hidden is wrong")
+    url = "https://me:hidden@host/a?key=hidden"
+    logging.getLogger("a").warning("from %s", url)
+    raise {error}(url + " is wrong")  # a line that newer Pythons show, without the URL
 run_entry_point(main, [])
 """
 

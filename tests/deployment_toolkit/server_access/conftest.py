@@ -42,7 +42,7 @@ def doors(adder_server: TritonServer) -> Iterator[TlsDoors]:
             ),
             "basic": Door(good, rule="http-request deny deny_status 403 unless { http_auth(known) }"),
             "other": Door(authority.for_server("other", "DNS:other.example")),
-            "expired": Door(authority.for_server("expired", days=-1)),
+            "expired": Door(authority.for_server("expired", days=0)),
         }
         client, strange = authority.issue("client"), stranger.issue("client")
         with tls_proxy(adder_server, kinds, folder) as ports:
