@@ -168,6 +168,7 @@ def _locked(folder: Path, name: str) -> tuple[str, int]:
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(lock, fcntl.LOCK_EX)
         if _is_open(path, lock):
+            os.set_inheritable(lock, True)  # a program that takes this process's place keeps it locked
             return stem, lock
         os.close(lock)  # another process has just taken it for a killed one's
 

@@ -10,20 +10,25 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from deployment_toolkit.files.scratch import remove_left, scratch_names
 from deployment_toolkit.machine import SHARED_MEMORY
 from deployment_toolkit.users import User
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./@%+=:,-]+")
-_PREFIX = "tritonserver_"
+_NAME = "tritonserver"
 
 
 @contextlib.contextmanager
 def plain_folder() -> Iterator[Path]:
-    """A new folder for temporary files, removed when the block is left. Its path is plain whatever TMPDIR is."""
+    """A new folder for temporary files, removed when the block is left, or after a kill by the next call. Its path is
+    plain whatever TMPDIR is."""
     places = [Path(tempfile.gettempdir()), Path("/tmp"), SHARED_MEMORY]
     place = next(place for place in places if _PLAIN.fullmatch(str(place)) and place.is_dir())
-    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=place) as folder:
-        yield Path(folder)
+    remove_left(place)
+    with scratch_names(place, _NAME) as scratch:
+        folder = scratch.path("partial")
+        folder.mkdir(mode=0o700)
+        yield folder
 
 
 def own_places(folder: Path, user: User | None) -> dict[str, str]:

@@ -37,6 +37,8 @@ with replace_when_complete(Path(sys.argv[1]), replaces_all=True) as beside:
     print("ready", flush=True)
     if len(sys.argv) == 2:
         sys.stdin.read()
+    elif sys.argv[2] == "exec":
+        os.execv("/bin/sh", ["sh", "-c", "echo replaced; read line"])
     else:
         setattr(Path, sys.argv[2], kill_after(getattr(Path, sys.argv[2])))
 """
@@ -79,6 +81,16 @@ def test_folder_of_a_living_process_stays(tmp_path: Path, caplog: pytest.LogCapt
         living.communicate("")
     assert (tmp_path / "model" / "a").read_text() == "new"
     assert (left_in(tmp_path), caplog.messages) == ([], [])
+
+
+def test_folder_stays_for_a_program_that_takes_the_place_of_its_process(tmp_path: Path) -> None:
+    with writer(tmp_path / "model", "exec") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "replaced\n"
+        write_text(tmp_path / "other", "text")
+        assert any((path / "a").is_file() for path in left_in(tmp_path))
+    write_text(tmp_path / "other", "text")
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
 
 
 @pytest.mark.parametrize(("shared", "stays"), [(True, True), (False, False)])
