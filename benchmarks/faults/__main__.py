@@ -9,14 +9,16 @@ in the output folder are kept: a campaign can be made in several calls, and goes
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import logging
 import os
 import shlex
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -76,9 +78,9 @@ def main(argv: list[str]) -> int:
     add_dataclass(parser, FaultsOptions)
     options = from_args(FaultsOptions, parser.parse_args(argv))
     options.output_dir.mkdir(parents=True, exist_ok=True)
-    done = read_records(options.output_dir / CSV_FILE, Episode)
     build_library()
-    with tempfile.TemporaryDirectory(prefix="faults_") as folder:
+    with _alone_in(options.output_dir), tempfile.TemporaryDirectory(prefix="faults_") as folder:
+        done = read_records(options.output_dir / CSV_FILE, Episode)
         setting = Setting(
             subjects=prepare(named_models(options.models), options.seed),
             folder=Path(folder),
@@ -96,6 +98,19 @@ def main(argv: list[str]) -> int:
     write_text(options.output_dir / PAGE_FILE, text)
     print(text)
     return int(any(episode.faults for episode in done))
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keeps other campaigns out of a folder of results. Raises UsageError if one is in it."""
+    file = os.open(folder, os.O_RDONLY)
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, file)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(f"another campaign writes to {folder}: wait for it, or choose --output-dir") from error
+        yield
 
 
 def _campaign(setting: Setting, options: FaultsOptions, done: list[Episode]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import fcntl
+import os
 import sys
 import time
 import uuid
@@ -12,12 +14,13 @@ import numpy as np
 import pytest
 
 from benchmarks.faults import files
-from benchmarks.faults.__main__ import PARTS
+from benchmarks.faults.__main__ import PARTS, main
 from benchmarks.faults.episode import Outcome
 from benchmarks.faults.left_behind import marked_environment, marked_processes, unused_shared_memory, wait_for_ends
 from benchmarks.faults.subjects import AskedModel, is_right
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Format, ModelSpec
+from deployment_toolkit.errors import UsageError
 from deployment_toolkit.process import child, environment, run
 from tests.small_networks import ranking
 
@@ -35,6 +38,17 @@ def test_two_minutes_of_it_find_no_fault_and_a_second_call_goes_on(tmp_path: Pat
     page = run([*argv, "--minutes", "0.01", "--parts", "starts"], env=env, log_path=tmp_path / "again.log").stdout
     assert len(_rows(tmp_path)) == len(first) + 1 and "| **wrong answers** | 0 |" in page
     assert [row["number"] for row in _rows(tmp_path) if row["part"] == "starts"][-2:] != ["1", "1"]
+
+
+def test_two_campaigns_do_not_write_to_one_folder(tmp_path: Path) -> None:
+    model = ranking().write(Format.ONNX, tmp_path / "onnx")
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        with pytest.raises(UsageError, match="another campaign writes to .*: wait for it"):
+            main(["--models", f"onnx={model}", "--output-dir", str(tmp_path)])
+    finally:
+        os.close(folder)
 
 
 def _rows(folder: Path) -> list[dict[str, str]]:
