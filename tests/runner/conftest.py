@@ -111,6 +111,9 @@ class RecordingShell:
     def tell(self, text: str) -> None:
         self.told.append(text)
 
+    def note(self, text: str) -> None:
+        self.told.append(text)
+
 
 @pytest.fixture(scope="session")
 def small_config(tmp_path_factory: pytest.TempPathFactory) -> Plain:
