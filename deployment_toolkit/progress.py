@@ -35,15 +35,14 @@ def progress_bar(description: str, total: int | None, unit: str) -> tqdm:
 class Status:
     """What is done now: a text that is replaced on a terminal, or a line for each text in a log file."""
 
-    def __init__(self, description: str, bar: tqdm | None) -> None:
-        self._description = description
+    def __init__(self, bar: tqdm | None) -> None:
         self._bar = bar
         self._shown = 0.0
 
     def tell(self, text: str) -> None:
         """Shows what is done now, in place of what was done before."""
         if self._bar is None:
-            print(f"{self._description}: {text}", file=sys.stderr, flush=True)
+            print(text, file=sys.stderr, flush=True)
         else:
             self._shown = time.monotonic()
             self._bar.set_postfix_str(text)
@@ -57,12 +56,12 @@ class Status:
 
 @contextlib.contextmanager
 def status(description: str) -> Iterator[Status]:
-    """Status line of a program."""
+    """Status line of a program, after ``description`` on a terminal."""
     if not sys.stderr.isatty():
-        yield Status(description, None)
+        yield Status(None)
         return
     with tqdm(total=None, desc=description, bar_format="{desc} {elapsed}{postfix}", dynamic_ncols=True) as bar:
-        yield Status(description, bar)
+        yield Status(bar)
 
 
 class _Lines:

@@ -17,7 +17,7 @@ from runner.console import Console
 from runner.executor import Executor, StageShell
 from runner.experiment import Experiment
 from runner.networks.network import PreparationStage, relative
-from runner.records import StageState
+from runner.records import StageRecord, StageState
 from runner.report.page import save_report
 from runner.report.results import keep_configs
 from runner.report.system_info import read_system_info
@@ -134,13 +134,13 @@ def _run_experiment(experiment: Experiment, executor: Executor, reserve: Reserve
                 continue
             with executor.stage(stage.name, experiment.number, lambda: end_of_server(experiment)) as record:
                 if stage.needs_server and experiment.server is None:
-                    with _not_counted(budget):  # the first start of a container builds its image, or fetches it
+                    with _not_counted(budget, record):  # the first start of a container builds its image, or fetches it
                         experiment.server = stack.enter_context(server_for(experiment))
                     # Before the model is removed from somebody else's server.
                     stack.callback(reserve.write, "config.pbtxt", partial(keep_configs, experiment))
                 experiment.sweep_s = budget.share_s(_sweeps(experiment, stages[done - 1 :])) if stage.measures else None
                 shell = StageShell(executor, record, experiment.server.pid if experiment.server else None)
-                with _not_counted(budget) if stage is SEARCH else contextlib.nullcontext():
+                with _not_counted(budget, record) if stage is SEARCH else contextlib.nullcontext():
                     stage.run(experiment, shell)
                 shell.leave_failures_out()
             if record.state is not StageState.OK:
@@ -156,13 +156,15 @@ def _sweeps(experiment: Experiment, stages: Sequence[Stage]) -> int:
 
 
 @contextlib.contextmanager
-def _not_counted(budget: RunBudget) -> Iterator[None]:
+def _not_counted(budget: RunBudget, record: StageRecord) -> Iterator[None]:
     """The block takes no time from the budget."""
     started = time.monotonic()
     try:
         yield
     finally:
-        budget.add(time.monotonic() - started)
+        seconds = time.monotonic() - started
+        budget.add(seconds)
+        record.uncounted_s += seconds
 
 
 def _refuse(experiment: Experiment, executor: Executor, reason: str) -> None:

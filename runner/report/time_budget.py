@@ -19,7 +19,8 @@ def budget_note(task: Task, results: Sequence[ExperimentResult]) -> str:
         return ""
     budget = f"The time budget of {minutes:g} minutes"
     told = [f"{budget} left {_left_out(results) or 'nothing out'}."]
-    others_s = sum(record.seconds for record in task.records if record.experiment and record.name in _NOT_SHORTENED)
+    others = [record for record in task.records if record.experiment and record.name in _NOT_SHORTENED]
+    others_s = sum(record.seconds - record.uncounted_s for record in others)
     if others_s > 60 * minutes:
         told.append(
             f"The stages that are never shortened took {others_s / 60:.1f} minutes, more than the budget, so a sweep "

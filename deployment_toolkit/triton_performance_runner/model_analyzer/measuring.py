@@ -30,7 +30,7 @@ from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import PerformanceError, UsageError
 from deployment_toolkit.machine import LOOPBACK
 from deployment_toolkit.process import Child, child, environment, last_lines
-from deployment_toolkit.results.performance import PerformanceRow
+from deployment_toolkit.results.performance import SETTLED, PerformanceRow
 from deployment_toolkit.server_access.access_options import AccessOptions
 from deployment_toolkit.server_access.key import ServerKey
 from deployment_toolkit.server_access.key_files import kept_key
@@ -128,7 +128,7 @@ class ModelAnalyzer:
                             return  # which ends Model Analyzer
                         progress.begins(position, point, 1)
                         row = self._wait_for(point, process, job)
-                        progress.has(row)
+                        progress.has(row, "settled" if row[SETTLED] else "not settled")
                         yield Measured(point, row)
                     process.wait(_END_S)
             finally:

@@ -198,11 +198,15 @@ def test_time_budget_measures_what_is_needed_first_and_tells_what_it_left_out(
     assert read_left_out(path).words == left_out and f"the time budget of 0.001 s left out: {left_out}" in caplog.text
     measure(options(**batches, time_budget_s=600))
     assert not read_left_out(path)
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("offline performance: ")]
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("point ")]
     begun = [line for line in lines if " s of the time budget left" in line]
-    assert ["batch 1," in begun[1], "batch 16," in begun[2], "batch 2," in begun[3]] == [True] * 3
-    assert re.search(r"point 3 of 3: batch 2, concurrency 1, attempt 1 of 3, 600 s .*; before it: batch 16, ", begun[3])
-    assert re.search(r"point 3 of 3: .* attempt 1 of 3, \d+ s: [\d,]+ inferences/s$", lines[-1])
+    assert [": batch 1," in begun[1], ": batch 16," in begun[2], ": batch 2," in begun[3]] == [True] * 3
+    before = (
+        r"batch 2, concurrency 1, \d+ s of the time budget left; before it: batch 16, concurrency 1, [\d,]+ inf.*/s"
+    )
+    assert re.fullmatch(rf"point 3 of 3, attempt 1 of 3: {before}", begun[3])
+    ended = r"point 3 of 3, attempt 1 of 3, \d+ s, [\d,]+ inferences/s: batch 2, concurrency 1, settled"
+    assert re.fullmatch(ended, lines[-1])
 
 
 def test_repeats_begin_with_the_point_whose_windows_differ_most(options: Options) -> None:

@@ -76,6 +76,7 @@ def _set(config: Any, dotted: str, value: Any) -> None:
         ("configurations.0.parameters.number_of_model_instances", 10**6, "must be at most 1024, not 1000000"),
         ("configurations.0.parameters.threads", 2**31 - 1, "threads must be at most 1024, not 2147483647"),
         ("measurement_steps_offline", 2**31 - 1, "measurement_steps_offline must be at most 1000"),
+        ("time_budget_minutes", -1, "time_budget_minutes must be a number from 0 (no limit) on, not -1"),
         ("measurement", {"request_count": 0}, "request_count must be at least 1, not 0"),
         ("measurement", {"retries": -1}, "retries must be at least 0, not -1"),
         ("measurement", {"stability_percentage": 0}, "stability_percentage must be above 0, not 0"),
