@@ -1,8 +1,8 @@
 """Attempts at the points of a sweep: first one at each point, then repeats of what settled least, while time lasts.
 
 A measurement that has begun is finished. So the next one begins only if as much time is left as it is likely to take: a
-point as much as the longest first attempt so far, a repeat twice as much as the attempt before it. The first point is
-always measured.
+point as much as the longest first attempt so far, a repeat twice as much as the attempt before it. There is always time
+for one row: for the first point, and for its repeats if it gave none.
 """
 
 from __future__ import annotations
@@ -45,6 +45,10 @@ class _Trial:
         self._attempts = 0
         self.spread = math.inf
         self.seconds = 0.0
+
+    @property
+    def has_row(self) -> bool:
+        return self._row is not None
 
     @property
     def repeats_left(self) -> int:
@@ -90,7 +94,12 @@ def rounds(
         trials.append(_Trial(point, position, options))
         yield from trials[-1].attempt(attempt, budget, progress)
     while True:
-        left = [trial for trial in trials if trial.repeats_left and budget.has(_REPEAT_TAKES * trial.seconds)]
+        has_rows = any(trial.has_row for trial in trials)
+        left = [
+            trial
+            for trial in trials
+            if trial.repeats_left and (not has_rows or budget.has(_REPEAT_TAKES * trial.seconds))
+        ]
         if not left:
             return
         yield from max(left, key=lambda trial: trial.spread).attempt(attempt, budget, progress)

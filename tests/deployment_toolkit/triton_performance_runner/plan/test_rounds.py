@@ -78,7 +78,14 @@ def test_point_without_a_result_is_tried_again_first_and_then_an_error() -> None
     assert [item.point.batch for item in invented.measure(retries=1, budget_s=None)] == [1, 2, 1]
     with pytest.raises(PerformanceError, match="no request of batch 1, concurrency 1 ended inside a window: raise"):
         Invented([1, 1], [[None, None], [1]]).measure(retries=1, budget_s=None)
-    assert not Invented([1, 1], [[None, None], [1]]).measure(retries=1, budget_s=1)
+
+
+def test_there_is_time_for_one_row_in_any_case() -> None:
+    invented = Invented([9, 1], [[None, 50, 5], [1]])
+    (measured,) = invented.measure(retries=2, budget_s=1)
+    assert invented.attempts == [0, 0] and measured.repeats_left == 1
+    with pytest.raises(PerformanceError, match="no request of batch 1, concurrency 1 ended inside a window"):
+        Invented([9, 1], [[None, None], [1]]).measure(retries=1, budget_s=1)
 
 
 spreads = st.lists(st.floats(0.1, 99), min_size=3, max_size=3)
