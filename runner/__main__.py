@@ -52,13 +52,19 @@ class RunnerOptions:
         metavar="N",
         unique=True,
     )
-
+    time_budget_minutes: float | None = option(
+        "time for everything after the preparation, shared by the experiments; what people need first is measured "
+        "first, and the report says what was left out; 0: no limit; default: as configured",
+        None,
+    )
     print_launch_modes: bool = option(
         "run nothing: print a line per launch mode, with the numbers of its experiments", False
     )
 
-    def with_search(self, config: RunConfig) -> RunConfig:
-        """Configuration with the search that these options request."""
+    def over(self, config: RunConfig) -> RunConfig:
+        """Configuration with the search and the time budget that these options request."""
+        if self.time_budget_minutes is not None:
+            config = dataclasses.replace(config, time_budget_minutes=self.time_budget_minutes)
         if self.search is None:
             return config
         asked = dataclasses.replace(config.search or Search(), experiments=self.search or None)
@@ -111,7 +117,7 @@ def read_command_line(argv: list[str]) -> tuple[RunConfig, list[int], RunnerOpti
     options, launch = from_args(RunnerOptions, args), from_args(LaunchOptions, args)
     access = from_args(AccessOptions, args)
     config = load_config(
-        options.config_path, options.experiments, lambda config: options.with_search(launch.over(config, access))
+        options.config_path, options.experiments, lambda config: options.over(launch.over(config, access))
     )
     numbers = sorted(set(options.experiments)) or list(config.experiment_numbers)
     for number in options.search or []:

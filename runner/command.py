@@ -30,6 +30,9 @@ class Shell(Protocol):
     def tell(self, text: str) -> None:
         """Shows a text to the user."""
 
+    def note(self, text: str) -> None:
+        """Records what people should know of a stage that ended well, and shows it with the stage's end."""
+
 
 def script(name: str, *options: object) -> list[object]:
     """The start of a root script's command line."""

@@ -88,7 +88,7 @@ class Executor:
 
         def watch(child: Child) -> None:
             nonlocal last_sample
-            self._console.running(record, stderr)
+            self._console.running(record, command.name, stderr)
             if time.monotonic() - last_sample >= _SAMPLE_S:
                 pids = [child.pid] if server_pid is None else [child.pid, server_pid]
                 held_bytes = sum(tree_memory(pid, skip_forbidden=True).pss_bytes for pid in pids)
@@ -118,6 +118,10 @@ class StageShell:
     def tell(self, text: str) -> None:
         """Shows a text to the user."""
         self._executor.tell(text)
+
+    def note(self, text: str) -> None:
+        """Records what people should know of a stage that ended well, and shows it with the stage's end."""
+        self._record.message = text
 
     def leave_failures_out(self) -> None:
         """Removes failed commands from the record of a stage that ended well; the replay script skips them too."""

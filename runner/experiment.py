@@ -27,7 +27,8 @@ class Experiment:
 
     ``configured`` are its parameters before a search, which changes ``parameters``; ``search`` is None if it is not
     searched. ``fitted`` says how ``configured`` differ from the run's configuration, and why; empty if they don't.
-    ``devices`` are the GPUs that a server started by the run sees. ``server`` is set from the deploy stage on.
+    ``devices`` are the GPUs that a server started by the run sees. ``server`` is set from the deploy stage on,
+    ``sweep_s`` before each stage that measures: the seconds that it may take, None for no limit.
     """
 
     number: int
@@ -44,6 +45,7 @@ class Experiment:
     folders: ExperimentFolders
     devices: tuple[int, ...] = ()
     server: TritonServer | None = None
+    sweep_s: float | None = None
     fitted: str = ""
 
     @classmethod

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TextIO
@@ -16,7 +17,7 @@ from runner.console import Console
 from runner.executor import Executor, StageShell
 from runner.experiment import Experiment
 from runner.networks.network import PreparationStage, relative
-from runner.records import StageState
+from runner.records import StageRecord, StageState
 from runner.report.page import save_report
 from runner.report.results import keep_configs
 from runner.report.system_info import read_system_info
@@ -27,6 +28,7 @@ from runner.servers import end_of_server, server_for
 from runner.stages.ensemble import ENSEMBLE_STAGES
 from runner.stages.network import STAGES, Stage
 from runner.stages.preparation import preparation_lock, preparation_stages
+from runner.stages.time_budget import RunBudget
 from runner.workspace import Workspace
 
 
@@ -60,6 +62,7 @@ def run_pipeline(
     ]
     try:
         prepared = _prepare(config, workspace, executor)
+        budget = _budget(config, [item for item in experiments if item.number not in refused], executor)
         for experiment in experiments:
             if experiment.number in refused:
                 _refuse(experiment, executor, refused[experiment.number])
@@ -70,7 +73,7 @@ def run_pipeline(
             if reason:
                 _skip(experiment, executor, reason)
             else:
-                _run_experiment(experiment, executor, reserve)
+                _run_experiment(experiment, executor, reserve, budget)
     except KeyboardInterrupt:
         task.interrupted = True
         raise
@@ -108,8 +111,20 @@ def _make(stage: PreparationStage, executor: Executor) -> bool:
     return record.state is StageState.OK
 
 
-def _run_experiment(experiment: Experiment, executor: Executor, reserve: Reserve) -> None:
+def _budget(config: RunConfig, experiments: Sequence[Experiment], executor: Executor) -> RunBudget:
+    """The time of the experiments that can run here, from now on."""
+    minutes, count = config.time_budget_minutes, sum(not missing_here(item.parameters) for item in experiments)
+    if minutes and count:
+        executor.tell(
+            f"time budget: {minutes:g} minutes for {count} experiment{'s' if count > 1 else ''}, "
+            f"about {60 * minutes / count:.0f} s each"
+        )
+    return RunBudget(minutes, count)
+
+
+def _run_experiment(experiment: Experiment, executor: Executor, reserve: Reserve, budget: RunBudget) -> None:
     """Runs the stages up to the first that fails; the rest is skipped. The server runs as long as the experiment."""
+    budget.begin_experiment()
     with contextlib.ExitStack() as stack:
         stages = stages_of(experiment)
         for done, stage in enumerate(stages, 1):
@@ -119,16 +134,37 @@ def _run_experiment(experiment: Experiment, executor: Executor, reserve: Reserve
                 continue
             with executor.stage(stage.name, experiment.number, lambda: end_of_server(experiment)) as record:
                 if stage.needs_server and experiment.server is None:
-                    experiment.server = stack.enter_context(server_for(experiment))
+                    with _not_counted(budget, record):  # the first start of a container builds its image, or fetches it
+                        experiment.server = stack.enter_context(server_for(experiment))
                     # Before the model is removed from somebody else's server.
                     stack.callback(reserve.write, "config.pbtxt", partial(keep_configs, experiment))
+                experiment.sweep_s = budget.share_s(_sweeps(experiment, stages[done - 1 :])) if stage.measures else None
                 shell = StageShell(executor, record, experiment.server.pid if experiment.server else None)
-                stage.run(experiment, shell)
+                with _not_counted(budget, record) if stage is SEARCH else contextlib.nullcontext():
+                    stage.run(experiment, shell)
                 shell.leave_failures_out()
             if record.state is not StageState.OK:
                 for skipped in stages[done:]:
                     executor.note(skipped.name, experiment.number, StageState.SKIPPED, f"{stage.name} failed")
                 return
+
+
+def _sweeps(experiment: Experiment, stages: Sequence[Stage]) -> int:
+    """Number of these stages that measure."""
+    distant = experiment.server_config.distant
+    return sum(stage.measures and not (stage.shares_memory and bool(distant)) for stage in stages)
+
+
+@contextlib.contextmanager
+def _not_counted(budget: RunBudget, record: StageRecord) -> Iterator[None]:
+    """The block takes no time from the budget."""
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        seconds = time.monotonic() - started
+        budget.add(seconds)
+        record.uncounted_s += seconds
 
 
 def _refuse(experiment: Experiment, executor: Executor, reason: str) -> None:

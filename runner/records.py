@@ -24,7 +24,8 @@ class StageState(Mnemonic):
 @dataclass
 class StageRecord:
     """A stage of a run. ``peak_memory_bytes`` is the largest proportional set size (PSS) of its processes together,
-    with the server's; ``log`` is the log of its last command, relative to the run's folder."""
+    with the server's; ``log`` is the log of its last command, relative to the run's folder; ``uncounted_s`` are seconds
+    that the run's time budget is not for."""
 
     name: str
     experiment: int | None
@@ -34,6 +35,7 @@ class StageRecord:
     message: str = ""
     log: str = ""
     commands: list[Command] = field(default_factory=list)
+    uncounted_s: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain YAML types of the record."""

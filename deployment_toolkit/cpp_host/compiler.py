@@ -91,6 +91,7 @@ class Library:
         variables = environment(env, prepend={})
         compiler = Compiler.find(variables)
         place = self._place(compiler)
+        logger.info("compiling %s, which is done once and may take minutes", self.what)
         try:
             with replace_when_complete(place) as beside, tempfile.TemporaryDirectory() as folder:
                 done = run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,7 +81,16 @@ class PerformanceOptions:
     stability_percentage: float = option(
         "settled: throughput and average latency of the three windows differ by no more than this", 10.0
     )
-    retries: int = option("repetitions of a measurement that did not settle, each with windows twice as long", 2)
+    retries: int = option(
+        "repetitions of a measurement that did not settle, each with windows twice as long, when every point has been "
+        "measured once; the point whose windows differ most comes first",
+        2,
+    )
+    time_budget_s: float | None = option(
+        "seconds that all measurements together may take, warm-up included: points that people need first are measured "
+        "first, and what is left out is told and written to a file next to the CSV; default: no limit",
+        None,
+    )
     evaluation_mode: EvaluationMode = option(
         "offline: shared memory; online: the protocol of the URL", EvaluationMode.OFFLINE
     )
@@ -121,6 +131,8 @@ class PerformanceOptions:
         for name in ("retries", "output_shared_memory_size"):
             if getattr(self, name) < 0:
                 raise UsageError(f"--{name.replace('_', '-')} can't be negative")
+        if self.time_budget_s is not None and not 0 < self.time_budget_s < math.inf:
+            raise UsageError(f"--time-budget-s must be a number of seconds above 0, not {self.time_budget_s}")
         if self.client_user is not None:
             ClientUser.parse(self.client_user)
         if self.performance_tool is PerformanceTool.MODEL_ANALYZER and self.model_repository is None:

@@ -3,8 +3,8 @@
 A run is three windows at one (batch, concurrency). Its stability limit is set so high that any result counts as stable;
 so it always ends after three windows and always reports, which perf_analyzer does not do for an unstable result. This
 module decides if the measurement settled, by perf_analyzer's rule, from the throughput and the average latency that it
-prints for each window. If not, the run is repeated with windows twice as long. A point that never settles is reported
-as such, with the values of the last run.
+prints for each window. If not, the run is repeated with windows twice as long, after all points have been measured
+(``plan.rounds``). A point that never settles is reported as such, with the values of the last run.
 
 A count window of perf_analyzer lasts whole seconds, because it counts once per second. So three windows of 17 requests
 take no longer than shorter ones and give a 99th percentile of 50 requests or more. All that is said here of
@@ -16,14 +16,14 @@ from __future__ import annotations
 import dataclasses
 import logging
 import shlex
+import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from deployment_toolkit.core import EvaluationMode
 from deployment_toolkit.errors import PerformanceError, ProcessError
-from deployment_toolkit.process import environment, last_lines, run
-from deployment_toolkit.progress import progress_bar
-from deployment_toolkit.results.performance import SETTLED, PerformanceRow
+from deployment_toolkit.process import Child, environment, last_lines, run
+from deployment_toolkit.results.performance import PerformanceRow
 from deployment_toolkit.server_access.key import REFUSED, REMEDY
 from deployment_toolkit.server_access.key_files import find_key
 from deployment_toolkit.server_access.past_proxies import past_proxies
@@ -32,7 +32,11 @@ from deployment_toolkit.triton_inference_runner.refusal import is_refusal
 from deployment_toolkit.triton_performance_runner.client_access import header_options, server_options
 from deployment_toolkit.triton_performance_runner.client_user import client_of, hand_over
 from deployment_toolkit.triton_performance_runner.options import LoadPoint, MeasurementMode
-from deployment_toolkit.triton_performance_runner.perf_report import WINDOWS, Report, Window
+from deployment_toolkit.triton_performance_runner.perf_data import Watch
+from deployment_toolkit.triton_performance_runner.perf_report import WINDOWS, Report, Window, passes_in
+from deployment_toolkit.triton_performance_runner.plan.progress import SweepProgress
+from deployment_toolkit.triton_performance_runner.plan.rounds import Measured, rounds
+from deployment_toolkit.triton_performance_runner.plan.time_budget import TimeBudget
 from deployment_toolkit.triton_performance_runner.program import explain_start, find_program, link_libraries
 from deployment_toolkit.triton_performance_runner.refused_load import RefusedLoad
 from deployment_toolkit.triton_performance_runner.shared_memory import (
@@ -47,9 +51,8 @@ logger = logging.getLogger("performance")
 _ANY_STABILITY = "1000000"  # percent
 _CLIENT_THREADS = 4
 _WARMUP_WINDOW_MS = 200
-# A batching server answers many requests at once: in a window of few such rounds, throughput jumps by a whole round.
-_ROUNDS_PER_WINDOW = 8
 _POLL_S = 0.1
+_LOOK_S = 0.5
 # perf_analyzer's exit codes for: no stable measurement; no request ended inside a window.
 _NOTHING_SETTLED = (2, 3)
 
@@ -66,6 +69,8 @@ class PerfAnalyzer:
         env = environment(assignment.env, prepend={"LD_LIBRARY_PATH": [link_libraries(assignment.folder)]})
         self._env = past_proxies(env, self._url.host) if self._url.is_loopback else env
         self._refused: set[LoadPoint] = set()
+        self._warm: set[int] = set()
+        self._progress = SweepProgress.unseen(options.retries + 1)
         private = header_options(self._url.access.headers)
         found = find_key(self._url, assignment.env) if options.evaluation_mode is EvaluationMode.OFFLINE else None
         if found is not None:  # registering shared memory needs the key
@@ -80,57 +85,46 @@ class PerfAnalyzer:
         self._program = [*prefix, str(program)]
         self._window = Window(options.measurement_mode, options.measurement_request_count, options.measurement_interval)
 
-    def measure_all(self, points: Sequence[LoadPoint]) -> Generator[PerformanceRow, None, None]:
-        """Yields the row of each point; raises the errors of ``measure``."""
-        if self._options.warmup:
-            self.warm_up()
-        for point in points:
-            yield self.measure(point)
+    def measure_all(
+        self, points: Sequence[LoadPoint], budget: TimeBudget, progress: SweepProgress
+    ) -> Generator[Measured, None, None]:
+        """Yields the row of a point after every attempt at it; raises the errors of ``measure``."""
+        self._progress = progress
+        return rounds(points, self._options, budget, progress, self._attempt_warm)
 
     def warm_up(self) -> None:
         """Sends requests of every batch size for a moment and drops the results. An error here is ignored, because the
         measurement raises it again."""
-        concurrency = max(self._options.concurrency)
-        window = Window(MeasurementMode.TIME_WINDOWS, 0, _WARMUP_WINDOW_MS)
-        batches = sorted(set(self._options.batch_sizes))
-        with progress_bar("warm-up", len(batches), " batch sizes") as bar:
-            for batch in batches:
-                try:
-                    self._run(LoadPoint(batch, concurrency), window)
-                except ProcessError as error:
-                    if error.returncode is None:
-                        raise PerformanceError(self._timed_out(LoadPoint(batch, concurrency))) from error
-                bar.update()
+        for batch in sorted(set(self._options.batch_sizes)):
+            self._warm_up(batch)
 
     def measure(self, point: LoadPoint) -> PerformanceRow:
         """Row of a point, marked if it never settled. Raises PerformanceError if nothing could be measured."""
-        window, row = self._first_window(point), None
-        for attempt in range(self._options.retries + 1):
-            report = self._attempt(point, window)
-            if report is not None:
-                row = report.row
-                if report.is_settled(self._options.stability_percentage):
-                    return {**row, SETTLED: True}
-            logger.info("%s did not settle in attempt %d of %d", point, attempt + 1, self._options.retries + 1)
-            window = window.doubled(report.requests_per_window if report else 0)
-        if row is None:
-            raise PerformanceError(
-                f"no request of {point} ended inside a window: raise --measurement-interval, or use --measurement-mode "
-                f"{MeasurementMode.COUNT_WINDOWS}; log: {self._options.log_path}"
-            )
-        return {**row, SETTLED: False}
+        *_, last = rounds([point], self._options, TimeBudget(None), self._progress, self._attempt)
+        return last.row
 
-    def _first_window(self, point: LoadPoint) -> Window:
-        options = self._options
-        requests = max(options.measurement_request_count, _ROUNDS_PER_WINDOW * point.concurrency)
-        return Window(options.measurement_mode, requests, options.measurement_interval)
+    def _attempt_warm(self, point: LoadPoint, window: Window) -> Report | None:
+        """An attempt, after a warm-up if it is asked for and this batch size has had none."""
+        if self._options.warmup and point.batch not in self._warm:
+            self._progress.warms_up(point.batch)
+            self._warm_up(point.batch)
+        return self._attempt(point, window)
+
+    def _warm_up(self, batch: int) -> None:
+        self._warm.add(batch)
+        point = LoadPoint(batch, max(self._options.concurrency))
+        try:
+            self._run(point, Window(MeasurementMode.TIME_WINDOWS, 0, _WARMUP_WINDOW_MS))
+        except ProcessError as error:
+            if error.returncode is None:
+                raise PerformanceError(self._timed_out(point)) from error
 
     def _attempt(self, point: LoadPoint, window: Window) -> Report | None:
         """Report of one run; None if the windows are too short for a result."""
         if point in self._refused:
             return self._attempt_by_own_client(point, window)
         try:
-            output = self._run(point, window)
+            output = self._run(point, window, told=True)
         except ProcessError as error:
             if error.returncode in _NOTHING_SETTLED:
                 return None
@@ -159,10 +153,11 @@ class PerfAnalyzer:
     def _csv_path(self) -> Path:
         return self._folder / "report.csv"
 
-    def _run(self, point: LoadPoint, window: Window) -> str:
-        """Runs perf_analyzer and returns its stdout; its report, if it writes one, is at ``_csv_path``."""
+    def _run(self, point: LoadPoint, window: Window, *, told: bool = False) -> str:
+        """Runs perf_analyzer and returns its stdout; its report, if it writes one, is at ``_csv_path``. ``told``: its
+        windows are shown as progress."""
         threads = min(point.concurrency, _CLIENT_THREADS)
-        data, watch = self._data.prepare(point, threads, self._folder, self._user.uid)
+        data, fill = self._data.prepare(point, threads, self._folder, self._user.uid)
         self._csv_path.unlink(missing_ok=True)
         hand_over(self._folder, self._user)
         streams = self._folder / "streams"
@@ -177,12 +172,26 @@ class PerfAnalyzer:
                     env=self._env,
                     timeout_s=self._options.timeout,
                     log_path=streams,
-                    watch=watch,
+                    watch=self._watch(fill, told=told),
                     poll_s=_POLL_S,
                 )
         finally:
             self._keep_streams(argv, streams)
         return completed.stdout
+
+    def _watch(self, fill: Watch | None, *, told: bool) -> Watch:
+        """Watcher of a run that calls ``fill`` and shows the progress."""
+        looked = 0.0
+
+        def watch(process: Child) -> None:
+            nonlocal looked
+            if fill is not None:
+                fill(process)
+            if told and time.monotonic() - looked >= _LOOK_S:
+                looked = time.monotonic()
+                self._progress.goes_on([rate for rate, _ in passes_in(process.output()[0])])
+
+        return watch
 
     def _arguments(self, point: LoadPoint, threads: int) -> list[str]:
         target, options = self._target, self._options

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,7 @@ class Report:
         requests = _REQUEST_COUNT.search(stdout)
         return cls(
             row=_read_row(csv_path, point),
-            passes=[(float(throughput), float(latency)) for throughput, latency in _PASS.findall(stdout)],
+            passes=passes_in(stdout),
             requests_per_window=int(requests[1]) // WINDOWS if requests else 0,
         )
 
@@ -72,6 +73,21 @@ class Report:
         if len(self.passes) < WINDOWS:
             return False
         return all(max(values) <= min(values) * (1 + percentage / 100) for values in zip(*self.passes, strict=True))
+
+    @property
+    def spread(self) -> float:
+        """Percent by which the largest of the windows' throughputs or latencies exceeds the smallest, whichever differ
+        more; infinite if a window is missing or empty."""
+        if len(self.passes) < WINDOWS or not all(map(all, self.passes)):
+            return math.inf
+        ratios: list[float] = [max(values) / min(values) for values in zip(*self.passes, strict=True)]
+        return (max(ratios) - 1) * 100
+
+
+def passes_in(stdout: str) -> list[tuple[float, float]]:
+    """Throughput in inferences per second and average latency in us of each window that has ended, by the stdout of a
+    run of perf_analyzer."""
+    return [(float(throughput), float(latency)) for throughput, latency in _PASS.findall(stdout)]
 
 
 def _read_row(path: Path, point: LoadPoint) -> dict[str, float | int]:

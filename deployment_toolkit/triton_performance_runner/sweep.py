@@ -1,4 +1,5 @@
-"""Sweep of a model: every batch size with every concurrency; each row is written when it is measured."""
+"""Sweep of a model: every batch size with every concurrency, as far as the time budget goes, what people need first
+before the rest; each row is written when it is measured."""
 
 from __future__ import annotations
 
@@ -14,13 +15,18 @@ from deployment_toolkit.core import DataloaderFn, EvaluationMode, PerformanceToo
 from deployment_toolkit.files.atomic import require_writable
 from deployment_toolkit.hardware import require_gpu
 from deployment_toolkit.process import environment
-from deployment_toolkit.progress import progress_bar
-from deployment_toolkit.results.performance import SETTLED, PerformanceRow, write_performance
+from deployment_toolkit.progress import status
+from deployment_toolkit.results.left_out import LeftOut
+from deployment_toolkit.results.performance import SETTLED, PerformanceRow, in_order, write_performance
 from deployment_toolkit.server_access.access_options import AccessOptions
 from deployment_toolkit.triton_performance_runner.model_analyzer.measuring import ModelAnalyzer, find_served_model
 from deployment_toolkit.triton_performance_runner.options import LoadPoint, OfflineMode, PerformanceOptions
 from deployment_toolkit.triton_performance_runner.perf_analyzer import PerfAnalyzer
 from deployment_toolkit.triton_performance_runner.perf_data import InputData
+from deployment_toolkit.triton_performance_runner.plan.order import in_order_of_need
+from deployment_toolkit.triton_performance_runner.plan.progress import SweepProgress
+from deployment_toolkit.triton_performance_runner.plan.rounds import Measured
+from deployment_toolkit.triton_performance_runner.plan.time_budget import TimeBudget
 from deployment_toolkit.triton_performance_runner.shared_memory import machine_to_itself
 from deployment_toolkit.triton_performance_runner.target import Assignment, Target, find_target
 
@@ -28,10 +34,12 @@ logger = logging.getLogger("performance")
 
 
 class Meter(Protocol):
-    """A tool that measures points in order and yields each row as soon as it is measured. Closing it ends its
-    processes."""
+    """A tool that measures points within a time budget and yields each row as soon as it is measured, again if it is
+    measured again. Closing it ends its processes."""
 
-    def measure_all(self, points: Sequence[LoadPoint]) -> Generator[PerformanceRow, None, None]: ...
+    def measure_all(
+        self, points: Sequence[LoadPoint], budget: TimeBudget, progress: SweepProgress
+    ) -> Generator[Measured, None, None]: ...
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,8 @@ def measure(
     access: AccessOptions | None = None,
     env: Mapping[str, str] | None = None,
 ) -> list[PerformanceRow]:
-    """Measures every point and rewrites the CSV at ``result_path`` after each, so that an interruption loses no row.
+    """Measures every point that ``time_budget_s`` has time for, and rewrites the CSV at ``result_path`` after each, so
+    that an interruption loses no row. What is left out is told, and written beside the CSV (``results.left_out``).
     ``dataloader_fn`` gives the rows to send; without it ``input_data`` does. ``access`` is for a server elsewhere.
 
     Raises UsageError, ServerError, ModelError, InputError, DataError, DeviceError before anything is measured;
@@ -79,16 +88,28 @@ def measure(
 
 
 def _measure_points(meter: Meter, options: PerformanceOptions) -> list[PerformanceRow]:
-    rows: list[PerformanceRow] = []
-    points = options.points
-    with (
-        progress_bar(f"{options.evaluation_mode} performance", len(points), " points") as bar,
-        contextlib.closing(meter.measure_all(points)) as measured,
-    ):
-        for point, row in zip(points, measured, strict=True):
-            if not row[SETTLED]:
-                logger.warning("%s never settled, its row is marked", point)
-            rows.append(row)
-            write_performance(options.result_path, rows)
-            bar.update()
-    return rows
+    points = in_order_of_need(options.batch_sizes, options.concurrency)
+    budget = TimeBudget(options.time_budget_s)
+    found: dict[LoadPoint, Measured] = {}
+    LeftOut(len(points)).write(options.result_path)
+    with status(f"{options.evaluation_mode} performance") as shown:
+        progress = SweepProgress(shown, len(points), options.retries + 1, budget)
+        with contextlib.closing(meter.measure_all(points, budget, progress)) as measured:
+            for item in measured:
+                found[item.point] = item
+                write_performance(options.result_path, [done.row for done in found.values()])
+    _tell(points, found, options)
+    return in_order(done.row for done in found.values())
+
+
+def _tell(points: Sequence[LoadPoint], found: Mapping[LoadPoint, Measured], options: PerformanceOptions) -> None:
+    """Tells which points never settled and what the time budget left out."""
+    for point, done in found.items():
+        if not done.row[SETTLED]:
+            logger.warning("%s never settled, its row is marked", point)
+    missing = tuple((point.batch, point.concurrency) for point in points if point not in found)
+    unsettled = tuple((point.batch, point.concurrency) for point, done in found.items() if done.repeats_left)
+    left_out = LeftOut(len(points), missing, unsettled)
+    left_out.write(options.result_path)
+    if left_out:
+        logger.warning("the time budget of %g s left out: %s", options.time_budget_s, left_out.words)

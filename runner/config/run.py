@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,6 +105,7 @@ class RunConfig:
     measurement_steps_offline: int = 8
     measurement_steps_online: int = 32
     measurement: MeasurementConfig = field(default_factory=MeasurementConfig)
+    time_budget_minutes: float | None = None
     search: Search | None = None
     network: NetworkConfig | None = None
     deep_hidden_units: list[int] | None = None
@@ -118,6 +120,10 @@ class RunConfig:
     def __post_init__(self) -> None:
         for name in ("measurement_steps_offline", "measurement_steps_online"):
             require_within(name, getattr(self, name), 1, _MOST_STEPS)
+        if self.time_budget_minutes is not None and not 0 <= self.time_budget_minutes < math.inf:
+            raise UsageError(
+                f"time_budget_minutes must be a number from 0 (no limit) on, not {self.time_budget_minutes}"
+            )
         for name in PORT_KEYS:
             if getattr(self, name) is not None:
                 require_within(name, getattr(self, name), 1, _LAST_PORT)

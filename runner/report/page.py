@@ -20,6 +20,7 @@ from runner.report.replay import replay_script
 from runner.report.results import ExperimentResult, metrics_of, read_results
 from runner.report.search import search_plots, search_section
 from runner.report.task import TASK_FILE, Task
+from runner.report.time_budget import budget_note
 from runner.reserve import Reserve
 from runner.workspace import Workspace
 
@@ -65,6 +66,8 @@ def save_report(
         written.append(False)
     console.show("")
     console.show(plain_table([_filled(result.summary) for result in results]))
+    if note := budget_note(task, results):
+        console.show(f"\n{note}")
     console.show(f"\nreport: {report}")
     return all(written)
 
@@ -76,7 +79,9 @@ def provenance(task: Task) -> str:
 
 def report_markdown(task: Task, results: Sequence[ExperimentResult], plots: Sequence[str], run_name: str) -> str:
     """The text of ``report.md``."""
-    parts = [f"# {task.config.model_name}, run {run_name}\n", _verdict(task), _origin(task)]
+    parts = [f"# {task.config.model_name}, run {run_name}\n", _verdict(task)]
+    parts += [f"{note}\n"] if (note := budget_note(task, results)) else []
+    parts.append(_origin(task))
     parts += ["## Summary\n", _transposed([_filled(result.summary) for result in results])]
     parts += ["## Pictures\n", *(f"![{_PLOT_TITLES[name]}](plots/{name})\n" for name in plots)]
     parts += ["## Stages\n", _stages(task), _STAGES_NOTE]
@@ -184,7 +189,9 @@ def _experiment(result: ExperimentResult) -> list[str]:
         ]
     for mode, name in ((EvaluationMode.OFFLINE, "Offline"), (EvaluationMode.ONLINE, "Online")):
         if result.performance(mode):
-            parts += [f"### {name}\n", performance_markdown(result.performance(mode)), _LATENCY_NOTE]
+            left_out = result.left_out.get(mode)
+            told = [f"Left out by the time budget: {left_out.words}.\n"] if left_out else []
+            parts += [f"### {name}\n", performance_markdown(result.performance(mode)), *told, _LATENCY_NOTE]
     if any(record.commands for record in result.records):
         parts.append(f"Files: [{folder}]({folder})\n")
     return parts

@@ -10,6 +10,7 @@ from deployment_toolkit.core import EvaluationMode
 from deployment_toolkit.deploying.model_config import read_config
 from deployment_toolkit.files.atomic import write_text
 from deployment_toolkit.options.located_yaml import Located, load_yaml
+from deployment_toolkit.results.left_out import LeftOut, read_left_out
 from deployment_toolkit.results.performance import (
     PerformanceRow,
     headline,
@@ -43,6 +44,7 @@ class ExperimentResult:
     conversion: str = ""  # what was found when the model was converted
     search: list[MeasuredCandidate] = field(default_factory=list)
     searched: bool = False  # to the end
+    left_out: dict[EvaluationMode, LeftOut] = field(default_factory=dict)  # by the time budget
 
     @property
     def title(self) -> str:
@@ -140,16 +142,19 @@ def _read(experiment: Experiment, model_name: str, folder: Path, records: list[S
         folder / name
         for name in ("correctness.csv", "triton_performance_offline.csv", "triton_performance_online.csv", SEARCH_TABLE)
     )
+    measured, searched = read_search(search) if search.is_file() else ([], False)
     return ExperimentResult(
-        experiment,
-        model_name,
-        folder,
-        records,
-        read_csv(correctness) if correctness.is_file() else [],
-        read_performance(offline) if offline.is_file() else [],
-        read_performance(online) if online.is_file() else [],
-        _read_conversion(experiment) if model_name == experiment.names.network else "",
-        *(read_search(search) if search.is_file() else ()),
+        experiment=experiment,
+        model_name=model_name,
+        folder=folder,
+        records=records,
+        correctness=read_csv(correctness) if correctness.is_file() else [],
+        offline=read_performance(offline) if offline.is_file() else [],
+        online=read_performance(online) if online.is_file() else [],
+        conversion=_read_conversion(experiment) if model_name == experiment.names.network else "",
+        search=measured,
+        searched=searched,
+        left_out={EvaluationMode.OFFLINE: read_left_out(offline), EvaluationMode.ONLINE: read_left_out(online)},
     )
 
 

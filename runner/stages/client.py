@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deployment_toolkit.core import Accelerator, Batching, EvaluationMode
+from deployment_toolkit.results.left_out import read_left_out
 from deployment_toolkit.rows.request_sizes import request_sizes
 from deployment_toolkit.triton_performance_runner.options import MeasurementMode
 from deployment_toolkit.triton_server.docker import server_user
@@ -109,10 +110,17 @@ def performance_command(
         *window_options(measurement),
         *("--retries", measurement.retries),
         *("--stability-percentage", measurement.stability_percentage),
+        *(("--time-budget-s", f"{experiment.sweep_s:.1f}") if experiment.sweep_s is not None else ()),
         *client_options(experiment),
         *("--result-path", csv),
     ]
     return make_command(name, argv, experiment.server_config.client_variables)
+
+
+def budget_note(csv: Path) -> str:
+    """What the time budget left out of a sweep, for people; empty if nothing."""
+    left_out = read_left_out(csv)
+    return f"left out by the time budget: {left_out.words}" if left_out else ""
 
 
 def window_options(measurement: MeasurementConfig) -> list[object]:

@@ -8,7 +8,14 @@ from deployment_toolkit.core import EvaluationMode
 from runner.command import Command, make_command, script
 from runner.experiment import Experiment
 from runner.networks.wide_deep import WideDeepNetwork
-from runner.stages.client import gate_command, inference_command, offline_sweep, online_sweep, performance_command
+from runner.stages.client import (
+    budget_note,
+    gate_command,
+    inference_command,
+    offline_sweep,
+    online_sweep,
+    performance_command,
+)
 from runner.stages.network import REFERENCE, Stage, in_order
 
 PREFIX = "ensemble_"  # of the commands' logs
@@ -58,16 +65,31 @@ def ensemble_online(experiment: Experiment) -> list[Command]:
 ENSEMBLE_STAGES = (
     Stage("ensemble deploy", in_order(deploy_ensemble), needs_server=True),
     Stage("ensemble correctness", in_order(ensemble_correctness), needs_server=True),
-    Stage("ensemble performance offline", in_order(ensemble_offline), needs_server=True, shares_memory=True),
-    Stage("ensemble performance online", in_order(ensemble_online), needs_server=True),
+    Stage(
+        "ensemble performance offline",
+        in_order(ensemble_offline, lambda experiment: budget_note(_table(experiment, EvaluationMode.OFFLINE))),
+        needs_server=True,
+        shares_memory=True,
+        measures=True,
+    ),
+    Stage(
+        "ensemble performance online",
+        in_order(ensemble_online, lambda experiment: budget_note(_table(experiment, EvaluationMode.ONLINE))),
+        needs_server=True,
+        measures=True,
+    ),
 )
 
 
 def _performance(experiment: Experiment, mode: EvaluationMode) -> Command:
     points = (offline_sweep if mode is EvaluationMode.OFFLINE else online_sweep)(experiment)
     rows = _network(experiment).raw_row_arguments(experiment.parameters.max_batch_size)
-    csv = experiment.folders.ensemble_results / f"triton_performance_{mode}.csv"
-    return performance_command(experiment, f"{PREFIX}performance_{mode}", _name(experiment), mode, points, rows, csv)
+    name, csv = f"{PREFIX}performance_{mode}", _table(experiment, mode)
+    return performance_command(experiment, name, _name(experiment), mode, points, rows, csv)
+
+
+def _table(experiment: Experiment, mode: EvaluationMode) -> Path:
+    return experiment.folders.ensemble_results / f"triton_performance_{mode}.csv"
 
 
 def _name(experiment: Experiment) -> str:

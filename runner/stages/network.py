@@ -16,6 +16,7 @@ from runner.experiment import Experiment
 from runner.stages.client import (
     TRANSPORTS,
     MeasurementPoints,
+    budget_note,
     gate_command,
     inference_command,
     offline_sweep,
@@ -38,14 +39,20 @@ class Stage:
     run: Callable[[Experiment, Shell], None]
     needs_server: bool = False
     shares_memory: bool = False  # with the server, which must be on this host
+    measures: bool = False  # within its share of the run's time budget
 
 
-def in_order(commands: Callable[[Experiment], Iterable[Command]]) -> Callable[[Experiment, Shell], None]:
-    """Runs an experiment's commands one after the other; the first that fails ends the stage."""
+def in_order(
+    commands: Callable[[Experiment], Iterable[Command]], note: Callable[[Experiment], str] = lambda _: ""
+) -> Callable[[Experiment, Shell], None]:
+    """Runs an experiment's commands one after the other; the first that fails ends the stage. ``note`` is asked at the
+    end what people should know of it."""
 
     def run(experiment: Experiment, shell: Shell) -> None:
         for command in commands(experiment):
             shell.run(command)
+        if text := note(experiment):
+            shell.note(text)
 
     return run
 
@@ -152,8 +159,19 @@ STAGES = (
     Stage("convert", in_order(convert)),
     Stage("deploy", in_order(deploy), needs_server=True),
     Stage("correctness", in_order(correctness), needs_server=True),
-    Stage("performance offline", in_order(performance_offline), needs_server=True, shares_memory=True),
-    Stage("performance online", in_order(performance_online), needs_server=True),
+    Stage(
+        "performance offline",
+        in_order(performance_offline, lambda experiment: budget_note(_table(experiment, EvaluationMode.OFFLINE))),
+        needs_server=True,
+        shares_memory=True,
+        measures=True,
+    ),
+    Stage(
+        "performance online",
+        in_order(performance_online, lambda experiment: budget_note(_table(experiment, EvaluationMode.ONLINE))),
+        needs_server=True,
+        measures=True,
+    ),
 )
 
 
@@ -191,8 +209,12 @@ def _converter(experiment: Experiment) -> list[object]:
 
 
 def _performance(experiment: Experiment, mode: EvaluationMode, points: MeasurementPoints) -> Command:
-    model, csv = experiment.names.network, experiment.folders.results / f"triton_performance_{mode}.csv"
+    model, csv = experiment.names.network, _table(experiment, mode)
     return performance_command(experiment, f"performance_{mode}", model, mode, points, _rows(experiment), csv)
+
+
+def _table(experiment: Experiment, mode: EvaluationMode) -> Path:
+    return experiment.folders.results / f"triton_performance_{mode}.csv"
 
 
 def _rows(experiment: Experiment) -> list[object]:

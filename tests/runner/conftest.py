@@ -111,6 +111,9 @@ class RecordingShell:
     def tell(self, text: str) -> None:
         self.told.append(text)
 
+    def note(self, text: str) -> None:
+        self.told.append(text)
+
 
 @pytest.fixture(scope="session")
 def small_config(tmp_path_factory: pytest.TempPathFactory) -> Plain:
@@ -145,7 +148,8 @@ def finished_runs(
     small_config: Plain, workspace_root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> list[tuple[Path, str]]:
     """Two complete runs at the same time in one workspace. One has two experiments; the other has one, with a search
-    and an ensemble. Both start without data and checkpoint. Gives the folder and the output of each."""
+    and an ensemble, and no time but for the first point of each sweep. Both start without data and checkpoint. Gives
+    the folder and the output of each."""
     folder = tmp_path_factory.mktemp("config")
     configs = {
         "two": small_config
@@ -153,11 +157,12 @@ def finished_runs(
             "configurations": [
                 experiment(export_format="onnx", preferred_batch_sizes=[32]),
                 experiment(export_format="onnx"),
-            ]
+            ],
+            "time_budget_minutes": 60,
         },
         "one": small_config
         | {"measurement_steps_online": 1, "ensemble_model_name": ENSEMBLE}
-        | {"search": SMALL_SEARCH},
+        | {"search": SMALL_SEARCH, "time_budget_minutes": 0.001},
     }
     processes = []
     for name, config in configs.items():

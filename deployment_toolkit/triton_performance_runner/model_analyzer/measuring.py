@@ -30,7 +30,7 @@ from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import PerformanceError, UsageError
 from deployment_toolkit.machine import LOOPBACK
 from deployment_toolkit.process import Child, child, environment, last_lines
-from deployment_toolkit.results.performance import PerformanceRow
+from deployment_toolkit.results.performance import SETTLED, PerformanceRow
 from deployment_toolkit.server_access.access_options import AccessOptions
 from deployment_toolkit.server_access.key import ServerKey
 from deployment_toolkit.server_access.key_files import kept_key
@@ -40,6 +40,9 @@ from deployment_toolkit.server_access.url import Scheme, ServerUrl
 from deployment_toolkit.triton_performance_runner.model_analyzer import children
 from deployment_toolkit.triton_performance_runner.model_analyzer.job import GPUS, AnalyzerJob
 from deployment_toolkit.triton_performance_runner.options import LoadPoint, PerformanceOptions
+from deployment_toolkit.triton_performance_runner.plan.progress import SweepProgress
+from deployment_toolkit.triton_performance_runner.plan.rounds import Measured
+from deployment_toolkit.triton_performance_runner.plan.time_budget import TimeBudget
 from deployment_toolkit.triton_performance_runner.repository_target import find_repository_target
 from deployment_toolkit.triton_performance_runner.shared_memory import no_shared_memory_left
 from deployment_toolkit.triton_performance_runner.target import Assignment, Target
@@ -91,8 +94,12 @@ class ModelAnalyzer:
         self._folder = assignment.folder
         self._env = environment(assignment.env, prepend={})
 
-    def measure_all(self, points: Sequence[LoadPoint]) -> Generator[PerformanceRow, None, None]:
-        """Yields the row of each point. Raises PerformanceError if a measurement fails."""
+    def measure_all(
+        self, points: Sequence[LoadPoint], budget: TimeBudget, progress: SweepProgress
+    ) -> Generator[Measured, None, None]:
+        """Yields the row of each point, in Model Analyzer's order: by batch, then by concurrency. Its repeats follow it
+        at once; when the time budget is spent, the other points are left out. Raises PerformanceError if a measurement
+        fails."""
         spec, installation = self._target.spec, Installation.find()
         assert self._options.model_repository is not None, "PerformanceOptions require one for this tool"
         user, reason = unprivileged([*installation.read_by_server, self._options.model_repository])
@@ -116,8 +123,13 @@ class ModelAnalyzer:
                 env = {**past_proxies(self._env), GPUS: ""}  # it would look for DCGM, for figures that no column has
                 env[_HEADERS] = json.dumps({scheme.value: key.headers(scheme) for scheme in Scheme})
                 with child(argv, env=env, stdout=out, stderr=err) as process, _nothing_left_of(process):
-                    for point in points:
-                        yield self._wait_for(point, process, job)
+                    for position, point in enumerate(self._options.points, 1):
+                        if position > 1 and not budget.left_s:
+                            return  # which ends Model Analyzer
+                        progress.begins(position, point, 1)
+                        row = self._wait_for(point, process, job)
+                        progress.has(row, "settled" if row[SETTLED] else "not settled")
+                        yield Measured(point, row)
                     process.wait(_END_S)
             finally:
                 with self._options.log_path.open("a") as log:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,9 +16,10 @@ import pytest
 from deployment_toolkit.core import Array, Arrays, EvaluationMode
 from deployment_toolkit.errors import DeploymentError, InputError, PerformanceError, ServerError, UsageError
 from deployment_toolkit.machine import SHARED_MEMORY
+from deployment_toolkit.results.left_out import read_left_out
 from deployment_toolkit.results.performance import AVERAGE, LATENCY_PARTS, P99, SETTLED, THROUGHPUT, read_performance
 from deployment_toolkit.triton_performance_runner.options import MeasurementMode, PerformanceOptions
-from deployment_toolkit.triton_performance_runner.perf_report import Report
+from deployment_toolkit.triton_performance_runner.perf_report import Report, passes_in
 from deployment_toolkit.triton_performance_runner.shared_memory import (
     machine_to_itself,
     no_shared_memory_left,
@@ -185,6 +187,38 @@ def test_unsettled_measurement_is_marked_and_kept(options: Options, caplog: pyte
     assert "never settled" in caplog.text
 
 
+def test_time_budget_measures_what_is_needed_first_and_tells_what_it_left_out(
+    options: Options, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    batches = {"batch_sizes": [1, 2, 16]}
+    measure(options(**batches, time_budget_s=0.001))
+    path = options().result_path
+    assert [row["Batch"] for row in read_performance(path)] == [1]
+    left_out = "2 of 3 points not measured (batch 2, 16 at concurrency 1)"
+    assert read_left_out(path).words == left_out and f"the time budget of 0.001 s left out: {left_out}" in caplog.text
+    measure(options(**batches, time_budget_s=600))
+    assert not read_left_out(path)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("point ")]
+    begun = [line for line in lines if " s of the time budget left" in line]
+    assert [": batch 1," in begun[1], ": batch 16," in begun[2], ": batch 2," in begun[3]] == [True] * 3
+    before = (
+        r"batch 2, concurrency 1, \d+ s of the time budget left; before it: batch 16, concurrency 1, [\d,]+ inf.*/s"
+    )
+    assert re.fullmatch(rf"point 3 of 3, attempt 1 of 3: {before}", begun[3])
+    ended = r"point 3 of 3, attempt 1 of 3, \d+ s, [\d,]+ inferences/s: batch 2, concurrency 1, settled"
+    assert re.fullmatch(ended, lines[-1])
+
+
+def test_repeats_begin_with_the_point_whose_windows_differ_most(options: Options) -> None:
+    measure(options(batch_sizes=[1, 2, 16], stability_percentage=1e-9, retries=1))
+    runs = options().log_path.read_text().split("\n$ ")
+    batches = [int(text.split(" -b ")[1].split()[0]) for text in runs]
+    spreads = [Report({}, passes_in(text), 1).spread for text in runs[:3]]
+    assert batches[:3] == [1, 16, 2]
+    assert batches[3:] == [batch for _, batch in sorted(zip(spreads, batches[:3], strict=True), reverse=True)]
+    assert [row[SETTLED] for row in read_performance(options().result_path)] == [False] * 3
+
+
 def test_settled_follows_the_rule_of_perf_analyzer() -> None:
     def settled(*passes: tuple[float, float]) -> bool:
         return Report({}, list(passes), 10).is_settled(10)
@@ -206,6 +240,7 @@ def test_settled_follows_the_rule_of_perf_analyzer() -> None:
         ({"model_version": "7"}, ServerError, "has no version 7"),
         ({"server_url": "http://127.0.0.1:1"}, ServerError, "no server answers at http://127.0.0.1:1"),
         ({"batch_sizes": [65]}, UsageError, "takes at most 64 rows"),
+        ({"time_budget_s": 0}, UsageError, "--time-budget-s must be a number of seconds above 0, not 0"),
         ({"batch_sizes": [0]}, UsageError, "--batch-sizes needs whole numbers from 1 on"),
         ({"model_name": "unknown_ranges"}, UsageError, r"values input shop/item \(int32\) takes; give --dataloader"),
         ({"input_data": "missing.json"}, UsageError, "no such file or folder"),

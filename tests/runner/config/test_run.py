@@ -25,7 +25,7 @@ from tests.runner.conftest import experiment
 def test_shipped_configurations_load() -> None:
     config = load_config(ROOT / "runner" / "config_CPU.yaml")
     assert [item.parameters.format for item in config.configurations][:2] == [Format.TF_SAVEDMODEL, Format.ONNX]
-    assert config.batching is Batching.DYNAMIC
+    assert config.batching is Batching.DYNAMIC and config.time_budget_minutes == 10
     ensemble = load_config(ROOT / "runner" / "config_CPU-ensemble.yaml")
     assert ensemble.ensemble_model_name == "RawWidenDeep"
     assert ensemble.configurations == config.configurations[1:2]
@@ -37,6 +37,18 @@ def test_configuration_is_unchanged_after_writing_and_loading(small_config: dict
     config = load_config(path)
     path.write_text(yaml.safe_dump(to_plain(config)))
     assert load_config(path) == config
+
+
+def test_time_budget_of_the_command_line_goes_before_that_of_the_file(
+    small_config: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(small_config | {"time_budget_minutes": 3}))
+    command = ["--config-path", str(path)]
+    assert read_command_line(command)[0].time_budget_minutes == 3
+    assert read_command_line([*command, "--time-budget-minutes", "0"])[0].time_budget_minutes == 0
+    with pytest.raises(UsageError, match=r"time_budget_minutes must be a number from 0 \(no limit\) on, not -1"):
+        read_command_line([*command, "--time-budget-minutes", "-1"])
 
 
 def _set(config: Any, dotted: str, value: Any) -> None:
@@ -76,6 +88,7 @@ def _set(config: Any, dotted: str, value: Any) -> None:
         ("configurations.0.parameters.number_of_model_instances", 10**6, "must be at most 1024, not 1000000"),
         ("configurations.0.parameters.threads", 2**31 - 1, "threads must be at most 1024, not 2147483647"),
         ("measurement_steps_offline", 2**31 - 1, "measurement_steps_offline must be at most 1000"),
+        ("time_budget_minutes", -1, "time_budget_minutes must be a number from 0 (no limit) on, not -1"),
         ("measurement", {"request_count": 0}, "request_count must be at least 1, not 0"),
         ("measurement", {"retries": -1}, "retries must be at least 0, not -1"),
         ("measurement", {"stability_percentage": 0}, "stability_percentage must be above 0, not 0"),

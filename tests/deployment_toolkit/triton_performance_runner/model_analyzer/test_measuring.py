@@ -16,6 +16,7 @@ from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import PerformanceTool
 from deployment_toolkit.errors import DeploymentError, ModelError, PerformanceError, ProcessError, UsageError
 from deployment_toolkit.process import child, run
+from deployment_toolkit.results.left_out import read_left_out
 from deployment_toolkit.results.performance import LATENCY_PARTS, PERFORMANCE_COLUMNS, THROUGHPUT, read_performance
 from deployment_toolkit.server_access.access_options import AccessOptions
 from deployment_toolkit.triton_performance_runner.model_analyzer import children, measuring
@@ -86,6 +87,15 @@ def test_performance_tools_give_the_same_columns_and_similar_values(
     assert log.count("--shared-memory system") == 2  # to warm up, and to measure
     assert "Profile complete. Profiled 1 configurations for models: ['sampler']" in log
     assert sampler_server.is_ready()
+    assert not left_by_measurements("shopitem", "amount", "score")
+
+
+def test_time_budget_ends_model_analyzer_between_two_points(options: Callable[..., PerformanceOptions]) -> None:
+    measured = measure(options(batch_sizes=[1, 16], time_budget_s=0.001))
+    path = options().result_path
+    assert [row["Batch"] for row in read_performance(path)] == [1] == [row["Batch"] for row in measured]
+    assert read_left_out(path).words == "1 of 2 points not measured (batch 16 at concurrency 1)"
+    assert "-b 16" not in options().log_path.read_text()
     assert not left_by_measurements("shopitem", "amount", "score")
 
 

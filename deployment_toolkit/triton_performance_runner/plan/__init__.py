@@ -1,0 +1,1 @@
+"""Order of a sweep's measurements, within a time budget."""
