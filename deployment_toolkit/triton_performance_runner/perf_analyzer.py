@@ -20,6 +20,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from deployment_toolkit.core import EvaluationMode
+from deployment_toolkit.disturbance.watch import Watch
 from deployment_toolkit.errors import PerformanceError, ProcessError
 from deployment_toolkit.process import environment, last_lines, run
 from deployment_toolkit.progress import progress_bar
@@ -66,6 +67,7 @@ class PerfAnalyzer:
         env = environment(assignment.env, prepend={"LD_LIBRARY_PATH": [link_libraries(assignment.folder)]})
         self._env = past_proxies(env, self._url.host) if self._url.is_loopback else env
         self._refused: set[LoadPoint] = set()
+        self._disturbance = Watch(self._url, assignment.client)
         private = header_options(self._url.access.headers)
         found = find_key(self._url, assignment.env) if options.evaluation_mode is EvaluationMode.OFFLINE else None
         if found is not None:  # registering shared memory needs the key
@@ -126,6 +128,12 @@ class PerfAnalyzer:
         return Window(options.measurement_mode, requests, options.measurement_interval)
 
     def _attempt(self, point: LoadPoint, window: Window) -> Report | None:
+        """Report of one run, and of what disturbed it; None if the windows are too short for a result."""
+        with self._disturbance.measurement() as seen:
+            report = self._report(point, window)
+        return None if report is None else dataclasses.replace(report, row={**report.row, **seen.disturbance.cells})
+
+    def _report(self, point: LoadPoint, window: Window) -> Report | None:
         """Report of one run; None if the windows are too short for a result."""
         if point in self._refused:
             return self._attempt_by_own_client(point, window)
