@@ -28,11 +28,13 @@ def main(argv: list[str]) -> None:
     if command.names(DATALOADER) and options.input_data != RANDOM_DATA:
         raise UsageError("--dataloader and --input-data both say what to send: give one of them")
     dataloader_fn = command.call(DATALOADER) if command.names(DATALOADER) else None
+    from deployment_toolkit.results.disturbed import disturbance_sentence
     from deployment_toolkit.results.performance import performance_markdown
     from deployment_toolkit.triton_performance_runner.sweep import measure  # tritonclient: after the options are read
 
     rows = measure(options, dataloader_fn, access=command.get(AccessOptions))
     print(performance_markdown(rows))
+    print(disturbance_sentence(rows))
     logger.info("%d rows written to %s", len(rows), options.result_path)
 
 

@@ -117,6 +117,16 @@ class ContainerEngine:
         finally:
             container.remove()
 
+    def process_at(self, port: int) -> int | None:
+        """Id of the first process of the container that publishes this port of the host; None if there is none, or this
+        process can't see it. Raises ContainerError if the engine can't tell."""
+        try:
+            running = self._api.containers()
+        except LOST as error:
+            raise ContainerError(f"the engine does not list its containers ({reason_of(error)}): fix it") from error
+        published = (item for item in running if any(at.get("PublicPort") == port for at in item.get("Ports") or ()))
+        return next((Container(self._api, str(item["Id"]), lambda part: None).pid for item in published), None)
+
     def _start(self, spec: ContainerSpec, sink: Callable[[bytes], None]) -> Container:
         *ways, last = self._gpu_ways() if spec.gpus else [GpuAccess.DEVICE_REQUESTS]
         for way in ways:

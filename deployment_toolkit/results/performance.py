@@ -21,6 +21,10 @@ PerformanceRow = Mapping[str, Any]
 US_PER_MS = 1000.0
 UNSETTLED_MARK = "†"
 UNSETTLED_NOTE = f"{UNSETTLED_MARK} This measurement never settled: the values are those of its last, longest attempt."
+DISTURBED_MARK = "‡"
+DISTURBED_NOTE = (
+    f"{DISTURBED_MARK} This measurement was disturbed: others used the cores, or the CPU was slower than else."
+)
 
 
 class Unit(Mnemonic):
@@ -30,14 +34,18 @@ class Unit(Mnemonic):
     PER_SECOND = "1/s"
     LATENCY_US = "us"
     FLAG = "flag"
+    CORES = "cores"
+    MILLISECONDS = "ms"
 
 
 @dataclass(frozen=True)
 class ResultColumn:
-    """A column of the performance tables; ``name`` is its CSV header."""
+    """A column of the performance tables; ``name`` is its CSV header. In a column that ``may_lack`` values, an unknown
+    one is None, and an empty cell."""
 
     name: str
     unit: Unit
+    may_lack: bool = False
 
     @property
     def title(self) -> str:
@@ -45,13 +53,17 @@ class ResultColumn:
         return f"{self.name} (ms)" if self.unit is Unit.LATENCY_US else self.name
 
     def parse(self, text: str) -> Any:
-        """Value of a CSV cell. Raises ValueError."""
+        """Value of a CSV cell. Raises ValueError, or KeyError for a flag."""
+        if self.may_lack and not text:
+            return None
         if self.unit is Unit.FLAG:
             return {"yes": True, "no": False}[text]
         return int(text) if self.unit is Unit.COUNT else float(text)
 
     def cell(self, value: Any) -> str:
         """CSV cell of a value."""
+        if value is None:
+            return ""
         if self.unit is Unit.FLAG:
             return "yes" if value else "no"
         return str(value) if self.unit is Unit.COUNT else f"{value:.2f}".rstrip("0").rstrip(".")
@@ -70,6 +82,13 @@ P99 = "p99 latency"
 AVERAGE = "avg latency"
 SETTLED = "Settled"
 REFUSED = "Refused"  # inferences per second that the server refused, because its queue has limits
+# Cores that other programs used, and that the host of this virtual machine gave to others; milliseconds of a fixed bit
+# of work before the measurement and after it (deployment_toolkit.disturbance).
+OTHER_CORES = "Other Cores"
+STEAL_CORES = "Steal Cores"
+SPEED_BEFORE = "CPU Speed Before"
+SPEED_AFTER = "CPU Speed After"
+DISTURBED = "Disturbed"
 
 # In the order of a request's way; their sum is the average latency.
 LATENCY_PARTS = (
@@ -83,6 +102,14 @@ LATENCY_PARTS = (
 )
 LATENCY_STATISTICS = ("p50 latency", "p90 latency", "p95 latency", P99, AVERAGE)
 
+_DISTURBANCE = (
+    ResultColumn(OTHER_CORES, Unit.CORES, may_lack=True),
+    ResultColumn(STEAL_CORES, Unit.CORES, may_lack=True),
+    ResultColumn(SPEED_BEFORE, Unit.MILLISECONDS, may_lack=True),
+    ResultColumn(SPEED_AFTER, Unit.MILLISECONDS, may_lack=True),
+    ResultColumn(DISTURBED, Unit.FLAG, may_lack=True),
+)
+
 PERFORMANCE_COLUMNS = (
     ResultColumn(BATCH, Unit.COUNT),
     ResultColumn(CONCURRENCY, Unit.COUNT),
@@ -90,10 +117,11 @@ PERFORMANCE_COLUMNS = (
     *(ResultColumn(name, Unit.LATENCY_US) for name in (*LATENCY_PARTS, *LATENCY_STATISTICS)),
     ResultColumn(SETTLED, Unit.FLAG),
     ResultColumn(REFUSED, Unit.PER_SECOND),
+    *_DISTURBANCE,
 )
+_NOT_FOR_PEOPLE = (SETTLED, *(column.name for column in _DISTURBANCE))  # marks, and what they are made of
 
-
-_OF_OTHER_TOOLS = {SETTLED: "yes", REFUSED: "0"}
+_OF_OTHER_TOOLS = {SETTLED: "yes", REFUSED: "0", **{column.name: "" for column in _DISTURBANCE}}
 
 
 def in_order(rows: Iterable[PerformanceRow]) -> list[PerformanceRow]:
@@ -108,14 +136,14 @@ def write_performance(path: Path, rows: Sequence[PerformanceRow]) -> None:
 
 def performance_cells(row: PerformanceRow) -> dict[str, str]:
     """Cells of a performance row in a CSV, by column."""
-    told = {REFUSED: 0.0, **row}
+    told = {REFUSED: 0.0, **{column.name: None for column in _DISTURBANCE}, **row}
     return {column.name: column.cell(told[column.name]) for column in PERFORMANCE_COLUMNS}
 
 
 def read_performance(path: Path) -> list[PerformanceRow]:
     """Reads the rows of a performance CSV, sorted. Without a column ``Settled``, as in files of other tools, every row
-    counts as settled, without ``Refused`` as one of which nothing was refused. Raises DataError if there is no such
-    file or a column or a value is missing or unreadable."""
+    counts as settled, without ``Refused`` as one of which nothing was refused, and without the columns of disturbance
+    these are None. Raises DataError if there is no such file or a column or a value is missing or unreadable."""
     return in_order(_parse(line, f"{path}, line {number}") for number, line in enumerate(read_csv(path), start=2))
 
 
@@ -128,10 +156,16 @@ def read_performance_summary(path: Path, key: str) -> dict[str, list[Performance
     return {name: in_order(rows) for name, rows in groups.items()}
 
 
-def _parse(line: Mapping[str, str], where: str) -> PerformanceRow:
+def performance_row(line: Mapping[str, str]) -> PerformanceRow:
+    """Row of a CSV's line, as ``read_performance`` reads it. Raises KeyError, ValueError, TypeError or OverflowError if
+    it is none."""
     row = {**_OF_OTHER_TOOLS, **line}
+    return {column.name: column.parse(row[column.name]) for column in PERFORMANCE_COLUMNS}
+
+
+def _parse(line: Mapping[str, str], where: str) -> PerformanceRow:
     try:
-        return {column.name: column.parse(row[column.name]) for column in PERFORMANCE_COLUMNS}
+        return performance_row(line)
     except (KeyError, ValueError, TypeError, OverflowError) as error:
         raise DataError(f"{where} is not a performance result ({error!r}): measure again") from error
 
@@ -161,21 +195,23 @@ def markdown_table(rows: Sequence[Mapping[str, object]]) -> str:
 
 
 def performance_markdown(rows: Sequence[PerformanceRow]) -> str:
-    """Performance table for people, latencies in milliseconds; rows that never settled are marked and explained."""
+    """Performance table for people, latencies in milliseconds; rows that never settled, or were disturbed, are marked
+    and explained."""
     table = []
     shown = _shown(rows)
     for row in ({REFUSED: 0.0, **row} for row in in_order(rows)):
         texts = {column.title: column.text(row[column.name]) for column in shown}
-        if not row[SETTLED]:
-            texts[THROUGHPUT] += f" {UNSETTLED_MARK}"
+        marks = (UNSETTLED_MARK if not row[SETTLED] else "") + (DISTURBED_MARK if row.get(DISTURBED) else "")
+        texts[THROUGHPUT] += f" {marks}" if marks else ""
         table.append(texts)
-    note = "" if all(row[SETTLED] for row in rows) else f"\n{UNSETTLED_NOTE}\n"
-    return markdown_table(table) + note
+    notes = [UNSETTLED_NOTE] if not all(row[SETTLED] for row in rows) else []
+    notes += [DISTURBED_NOTE] if any(row.get(DISTURBED) for row in rows) else []
+    return markdown_table(table) + "".join(f"\n{note}\n" for note in notes)
 
 
 def _shown(rows: Sequence[PerformanceRow]) -> list[ResultColumn]:
     """Columns of a table for people; what was refused, if anything was, beside what was answered."""
-    by_name = {column.name: column for column in PERFORMANCE_COLUMNS if column.name != SETTLED}
+    by_name = {column.name: column for column in PERFORMANCE_COLUMNS if column.name not in _NOT_FOR_PEOPLE}
     refused = by_name.pop(REFUSED)
     columns = list(by_name.values())
     if any(row.get(REFUSED) for row in rows):
@@ -206,7 +242,7 @@ def headline(offline: Sequence[PerformanceRow], online: Sequence[PerformanceRow]
 
 def _is_number(text: str) -> bool:
     try:
-        float(text.removesuffix(UNSETTLED_MARK).replace(",", "").strip() or 0)
+        float(text.rstrip(f" {UNSETTLED_MARK}{DISTURBED_MARK}").replace(",", "").strip() or 0)
     except ValueError:
         return False
     return True

@@ -21,6 +21,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from deployment_toolkit.core import EvaluationMode
+from deployment_toolkit.disturbance.watch import Watch
 from deployment_toolkit.errors import PerformanceError, ProcessError
 from deployment_toolkit.process import Child, environment, last_lines, run
 from deployment_toolkit.results.performance import PerformanceRow
@@ -32,7 +33,7 @@ from deployment_toolkit.triton_inference_runner.refusal import is_refusal
 from deployment_toolkit.triton_performance_runner.client_access import header_options, server_options
 from deployment_toolkit.triton_performance_runner.client_user import client_of, hand_over
 from deployment_toolkit.triton_performance_runner.options import LoadPoint, MeasurementMode
-from deployment_toolkit.triton_performance_runner.perf_data import Watch
+from deployment_toolkit.triton_performance_runner.perf_data import ChildWatch
 from deployment_toolkit.triton_performance_runner.perf_report import WINDOWS, Report, Window, passes_in
 from deployment_toolkit.triton_performance_runner.plan.progress import SweepProgress
 from deployment_toolkit.triton_performance_runner.plan.rounds import Measured, rounds
@@ -71,6 +72,7 @@ class PerfAnalyzer:
         self._refused: set[LoadPoint] = set()
         self._warm: set[int] = set()
         self._progress = SweepProgress.unseen(options.retries + 1)
+        self._disturbance = Watch(self._url, assignment.client)
         private = header_options(self._url.access.headers)
         found = find_key(self._url, assignment.env) if options.evaluation_mode is EvaluationMode.OFFLINE else None
         if found is not None:  # registering shared memory needs the key
@@ -120,6 +122,12 @@ class PerfAnalyzer:
                 raise PerformanceError(self._timed_out(point)) from error
 
     def _attempt(self, point: LoadPoint, window: Window) -> Report | None:
+        """Report of one run, and of what disturbed it; None if the windows are too short for a result."""
+        with self._disturbance.measurement() as seen:
+            report = self._report(point, window)
+        return None if report is None else dataclasses.replace(report, row={**report.row, **seen.disturbance.cells})
+
+    def _report(self, point: LoadPoint, window: Window) -> Report | None:
         """Report of one run; None if the windows are too short for a result."""
         if point in self._refused:
             return self._attempt_by_own_client(point, window)
@@ -179,7 +187,7 @@ class PerfAnalyzer:
             self._keep_streams(argv, streams)
         return completed.stdout
 
-    def _watch(self, fill: Watch | None, *, told: bool) -> Watch:
+    def _watch(self, fill: ChildWatch | None, *, told: bool) -> ChildWatch:
         """Watcher of a run that calls ``fill`` and shows the progress."""
         looked = 0.0
 

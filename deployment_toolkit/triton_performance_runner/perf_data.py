@@ -30,7 +30,7 @@ from deployment_toolkit.triton_performance_runner.options import RANDOM_DATA, Lo
 from deployment_toolkit.triton_performance_runner.program import INSTALL
 from deployment_toolkit.triton_performance_runner.shared_memory import region_name
 
-Watch = Callable[[Child], None]
+ChildWatch = Callable[[Child], None]
 
 _SEED = 2051
 _MAX_ROWS = 131072  # rows of a dataset that are kept
@@ -65,7 +65,7 @@ class InputData:
             _require_known_values(spec)
             self._rows = random_rows(spec, self._rows_needed(options), _SEED)
 
-    def prepare(self, point: LoadPoint, threads: int, folder: Path, owner: int) -> tuple[str, Watch | None]:
+    def prepare(self, point: LoadPoint, threads: int, folder: Path, owner: int) -> tuple[str, ChildWatch | None]:
         """Argument for perf_analyzer, which runs as the user ``owner``, and a watcher of the run or None. Files are
         written to ``folder``."""
         if self._rows is None:
@@ -144,7 +144,7 @@ def write_steps(path: Path, rows: Arrays, steps: int) -> None:
     path.write_text(json.dumps({"data": data}))
 
 
-def fill_regions(rows: Arrays, spec: ModelSpec, batch: int, steps: int, owner: int) -> Watch:
+def fill_regions(rows: Arrays, spec: ModelSpec, batch: int, steps: int, owner: int) -> ChildWatch:
     """Watcher of ``owner``'s perf_analyzer with system shared memory: when the regions are set up, it writes other
     ``batch`` consecutive rows into each. The first requests may still hold the rows of the steps. Strings stay those of
     the steps, because their size differs from row to row.

@@ -110,10 +110,11 @@ def _spec_of_files(options: PerformanceOptions, repository: Path) -> ModelSpec |
 @dataclass(frozen=True)
 class Assignment:
     """A measurement for a tool. ``folder`` is only for the tool; ``env`` is the environment of its processes, None for
-    this process's environment."""
+    this process's environment. ``client`` is the process that measures with all that it starts, None for this one."""
 
     options: PerformanceOptions
     target: Target
     data: InputData
     folder: Path
     env: Mapping[str, str] | None = None
+    client: int | None = None

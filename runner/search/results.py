@@ -6,17 +6,16 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from deployment_toolkit.errors import DataError
 from deployment_toolkit.results.performance import (
     CONCURRENCY,
     P99,
-    PERFORMANCE_COLUMNS,
-    REFUSED,
     THROUGHPUT,
     US_PER_MS,
     PerformanceRow,
+    performance_cells,
+    performance_row,
     refused_share,
 )
 from deployment_toolkit.results.tables import read_csv, write_csv
@@ -43,7 +42,7 @@ def write_search(path: Path, measured: Sequence[MeasuredCandidate], budget_ms: f
                     "Round": visit.round,
                     "Stage": FINAL if visit.final else EXPLORING,
                     **visit.candidate.cells,
-                    **{column.name: column.cell(row[column.name]) for column in PERFORMANCE_COLUMNS},
+                    **performance_cells(row),
                     "Within budget": _FLAGS[_keeps(row[P99] / US_PER_MS, refused_share(row), budget_ms)],
                     "Frontier": _FLAGS[(visit.candidate, row[CONCURRENCY]) in best],
                     "Chosen": _FLAGS[visit.candidate == chosen],
@@ -55,15 +54,13 @@ def write_search(path: Path, measured: Sequence[MeasuredCandidate], budget_ms: f
 def read_search(path: Path) -> tuple[list[MeasuredCandidate], bool]:
     """Reads the visits, without their times, and True if the search made a choice. Raises DataError if the file can't
     be read."""
-    visits: dict[tuple[int, Candidate], list[dict[str, Any]]] = {}
+    visits: dict[tuple[int, Candidate], list[PerformanceRow]] = {}
     finals: dict[int, bool] = {}
     decided = False
-    for number, found in enumerate(read_csv(path), start=2):
-        line = {REFUSED: "0", **found}
+    for number, line in enumerate(read_csv(path), start=2):
         try:
             candidate = Candidate.of_cells(line)
-            row = {column.name: column.parse(line[column.name]) for column in PERFORMANCE_COLUMNS}
-            visits.setdefault((int(line["Round"]), candidate), []).append(row)
+            visits.setdefault((int(line["Round"]), candidate), []).append(performance_row(line))
             finals[int(line["Round"])] = line["Stage"] == FINAL
             decided = decided or line["Chosen"] == _FLAGS[True]
         except (KeyError, ValueError, OverflowError) as error:

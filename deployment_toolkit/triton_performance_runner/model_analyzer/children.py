@@ -65,7 +65,8 @@ def measure(job: AnalyzerJob, arguments: Sequence[str]) -> int:
         try:
             if first:
                 require_restricted(str(job.target.url))
-            meter = PerfAnalyzer(Assignment(job.options, job.target, job.data, Path(folder), job.environment()))
+            made = Assignment(job.options, job.target, job.data, Path(folder), job.environment(), job.client)
+            meter = PerfAnalyzer(made)
             if first and job.options.warmup:
                 meter.warm_up()
             row = meter.measure(point)

@@ -23,7 +23,8 @@ GPUS = "CUDA_VISIBLE_DEVICES"
 class AnalyzerJob:
     """A measurement for the child processes. ``target`` names the server that ``server_command`` starts.
     ``cuda_visible_devices`` is the value of that environment variable for server and client, None for no variable;
-    Model Analyzer itself sees no GPU. ``folder`` is only for this job."""
+    Model Analyzer itself sees no GPU. ``client`` is the process that measures, by Model Analyzer. ``folder`` is only
+    for this job."""
 
     folder: Path
     options: PerformanceOptions
@@ -31,6 +32,7 @@ class AnalyzerJob:
     data: InputData
     server_command: Sequence[str]
     cuda_visible_devices: str | None
+    client: int | None = None
 
     def write(self) -> None:
         """Writes the job to its folder."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import re
 import shlex
 import shutil
@@ -172,6 +173,7 @@ class ModelAnalyzer:
             data=self._data,
             server_command=[*command, *served, *port_options(ports)],
             cuda_visible_devices=self._env.get(GPUS),
+            client=os.getpid(),
         )
         job.write()
         return job

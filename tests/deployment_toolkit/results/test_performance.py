@@ -28,6 +28,14 @@ from deployment_toolkit.results.plots import (
     online_plots,
 )
 
+UNWATCHED = dict.fromkeys(("Other Cores", "Steal Cores", "CPU Speed Before", "CPU Speed After", "Disturbed"))
+WATCHED = {
+    "Other Cores": 0.75,
+    "Steal Cores": 0.01,
+    "CPU Speed Before": 7.5,
+    "CPU Speed After": 7.63,
+    "Disturbed": True,
+}
 PROVENANCE = "a host with 2 cores, 2026-01-02 03:04 UTC"
 
 
@@ -40,6 +48,7 @@ def row(batch: int, concurrency: int = 1, **changes: Any) -> dict[str, Any]:
         **latencies,
         "Settled": True,
         "Refused": 0.0,
+        **UNWATCHED,
         **changes,
     }
 
@@ -48,7 +57,7 @@ def test_performance_csv_has_sorted_rows(tmp_path: Path) -> None:
     rows: list[PerformanceRow] = [
         row(2, 8, Settled=False, Refused=31.5),
         row(2, 1),
-        row(1, 8) | {"p50 latency": 1234567.0},
+        row(1, 8, **WATCHED) | {"p50 latency": 1234567.0},
     ]
     path = tmp_path / "latency.csv"
     write_performance(path, rows)
@@ -56,10 +65,10 @@ def test_performance_csv_has_sorted_rows(tmp_path: Path) -> None:
     assert path.read_text().splitlines() == [
         "Batch,Concurrency,Inferences/Second,Client Send,Network+Server Send/Recv,Server Queue,Server Compute Input,"
         "Server Compute Infer,Server Compute Output,Client Recv,p50 latency,p90 latency,p95 latency,p99 latency,"
-        "avg latency,Settled,Refused",
-        "1,8,517,1000,2000,3000,4000,5000,6000,7000,1234567,9000,10000,11000,12000,yes,0",
-        "2,1,1034,1000,2000,3000,4000,5000,6000,7000,8000,9000,10000,11000,12000,yes,0",
-        "2,8,1034,1000,2000,3000,4000,5000,6000,7000,8000,9000,10000,11000,12000,no,31.5",
+        "avg latency,Settled,Refused,Other Cores,Steal Cores,CPU Speed Before,CPU Speed After,Disturbed",
+        "1,8,517,1000,2000,3000,4000,5000,6000,7000,1234567,9000,10000,11000,12000,yes,0,0.75,0.01,7.5,7.63,yes",
+        "2,1,1034,1000,2000,3000,4000,5000,6000,7000,8000,9000,10000,11000,12000,yes,0,,,,,",
+        "2,8,1034,1000,2000,3000,4000,5000,6000,7000,8000,9000,10000,11000,12000,no,31.5,,,,,",
     ]
 
 
@@ -67,13 +76,13 @@ def test_performance_csv_of_other_tools_is_read_and_damaged_is_refused(tmp_path:
     path = tmp_path / "latency.csv"
     write_performance(path, [row(1)])
     lines = path.read_text().splitlines()
-    path.write_text("\n".join(line.rsplit(",", 2)[0] for line in lines))
+    path.write_text("\n".join(line.rsplit(",", 7)[0] for line in lines))
     assert read_performance(path) == [row(1)]
     path.write_text(f"{lines[0]}\n{lines[1].replace('1,1,', '1,fast,', 1)}\n")
     with pytest.raises(DataError, match=r"latency.csv, line 2 is not a performance result .*fast"):
         read_performance(path)
     path.write_text(f"{lines[0]}\n1,1,fast\n")
-    with pytest.raises(DataError, match=r"latency.csv:2: 3 cells under 17 titles: make the file again"):
+    with pytest.raises(DataError, match=r"latency.csv:2: 3 cells under 22 titles: make the file again"):
         read_performance(path)
     with pytest.raises(DataError, match="No such file"):
         read_performance(tmp_path / "missing.csv")

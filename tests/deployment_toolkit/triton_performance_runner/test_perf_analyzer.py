@@ -37,7 +37,7 @@ QUICK: dict[str, Any] = {
 HEADER = (
     "Batch,Concurrency,Inferences/Second,Client Send,Network+Server Send/Recv,Server Queue,Server Compute Input,"
     "Server Compute Infer,Server Compute Output,Client Recv,p50 latency,p90 latency,p95 latency,p99 latency,"
-    "avg latency,Settled,Refused"
+    "avg latency,Settled,Refused,Other Cores,Steal Cores,CPU Speed Before,CPU Speed After,Disturbed"
 )
 Options = Callable[..., PerformanceOptions]
 
