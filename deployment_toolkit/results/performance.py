@@ -30,6 +30,7 @@ class Unit(Mnemonic):
     PER_SECOND = "1/s"
     LATENCY_US = "us"
     FLAG = "flag"
+    NUMBER = "number"
 
 
 @dataclass(frozen=True)
