@@ -36,6 +36,7 @@ class Unit(Mnemonic):
     FLAG = "flag"
     CORES = "cores"
     MILLISECONDS = "ms"
+    NUMBER = "number"
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,8 @@ class PerformanceOptions:
         None,
     )
     evaluation_mode: EvaluationMode = option(
-        "offline: shared memory; online: the protocol of the URL", EvaluationMode.OFFLINE
+        "offline: shared memory; online: the protocol of the URL; capacity: too, at random times",
+        EvaluationMode.OFFLINE,
     )
     offline_mode: OfflineMode = option("shared memory of the offline mode", OfflineMode.SYSTEM)
     output_shared_memory_size: int = option(

@@ -201,7 +201,7 @@ def _write_summaries(results: Sequence[ExperimentResult], folder: Path) -> None:
     correctness = [{**result.parameters, **row} for result in results for row in result.correctness]
     if correctness:
         write_csv(folder / "correctness_summary.csv", correctness)
-    for mode in EvaluationMode:
+    for mode in (EvaluationMode.OFFLINE, EvaluationMode.ONLINE):
         rows = [
             {**result.parameters, **performance_cells(row)} for result in results for row in result.performance(mode)
         ]
