@@ -24,7 +24,8 @@ from runner.report.task import TASK_FILE, Task
 from runner.reserve import Reserve
 from runner.search.stage import search_settings
 from runner.servers import end_of_server, server_for
-from runner.stages.ensemble import ENSEMBLE_STAGES
+from runner.stages.capacity import PERFORMANCE_CAPACITY
+from runner.stages.ensemble import ENSEMBLE_CAPACITY, ENSEMBLE_STAGES
 from runner.stages.network import STAGES, Stage
 from runner.stages.preparation import preparation_lock, preparation_stages
 from runner.workspace import Workspace
@@ -149,7 +150,11 @@ _DEPLOY = next(index for index, stage in enumerate(STAGES) if stage.name == "dep
 
 
 def stages_of(experiment: Experiment) -> tuple[Stage, ...]:
-    """Stages in order: a requested search before the deployment of the model; an ensemble's stages after all others."""
+    """Stages in order: a requested search before the deployment of the model; an ensemble's stages after all others.
+    Capacity, where it is asked for, is measured last of each model."""
     search = (SEARCH,) if experiment.search is not None else ()
-    ensemble = ENSEMBLE_STAGES if experiment.names.ensemble is not None else ()
-    return (*STAGES[:_DEPLOY], *search, *STAGES[_DEPLOY:], *ensemble)
+    capacity, of_ensemble = (
+        ((PERFORMANCE_CAPACITY,), (ENSEMBLE_CAPACITY,)) if experiment.capacity is not None else ((), ())
+    )
+    ensemble = (*ENSEMBLE_STAGES, *of_ensemble) if experiment.names.ensemble is not None else ()
+    return (*STAGES[:_DEPLOY], *search, *STAGES[_DEPLOY:], *capacity, *ensemble)

@@ -15,10 +15,12 @@ from runner.config.parts import Correctness
 from runner.console import Console
 from runner.experiment import Experiment
 from runner.records import StageRecord, StageState
+from runner.report.capacity import CAPACITY_TITLES, capacity_pictures, capacity_section, write_capacity_summary
 from runner.report.queue import queue_note
 from runner.report.replay import replay_script
 from runner.report.results import ExperimentResult, metrics_of, read_results
 from runner.report.search import search_plots, search_section
+from runner.report.sizing import sizing_lines, sizing_section
 from runner.report.task import TASK_FILE, Task
 from runner.reserve import Reserve
 from runner.workspace import Workspace
@@ -29,6 +31,7 @@ _PLOT_TITLES = {
     "throughput_vs_batch.png": "Offline throughput by batch size",
     "latency_vs_batch.png": "Offline latency by batch size",
     "latency_vs_concurrency.png": "Online latency and throughput by concurrency",
+    **CAPACITY_TITLES,
 }
 
 
@@ -64,7 +67,9 @@ def save_report(
     else:
         written.append(False)
     console.show("")
-    console.show(plain_table([_filled(result.summary) for result in results]))
+    console.show(plain_table(_summary(results)))
+    if servers := sizing_lines(task.config.capacity, results):
+        console.show(f"\n{servers}")
     console.show(f"\nreport: {report}")
     return all(written)
 
@@ -77,7 +82,8 @@ def provenance(task: Task) -> str:
 def report_markdown(task: Task, results: Sequence[ExperimentResult], plots: Sequence[str], run_name: str) -> str:
     """The text of ``report.md``."""
     parts = [f"# {task.config.model_name}, run {run_name}\n", _verdict(task), _origin(task)]
-    parts += ["## Summary\n", _transposed([_filled(result.summary) for result in results])]
+    parts += ["## Summary\n", _transposed(_summary(results))]
+    parts += sizing_section(task.config.capacity, results)
     parts += ["## Pictures\n", *(f"![{_PLOT_TITLES[name]}](plots/{name})\n" for name in plots)]
     parts += ["## Stages\n", _stages(task), _STAGES_NOTE]
     for result in results:
@@ -185,6 +191,7 @@ def _experiment(result: ExperimentResult) -> list[str]:
     for mode, name in ((EvaluationMode.OFFLINE, "Offline"), (EvaluationMode.ONLINE, "Online")):
         if result.performance(mode):
             parts += [f"### {name}\n", performance_markdown(result.performance(mode)), _LATENCY_NOTE]
+    parts += capacity_section(result)
     if any(record.commands for record in result.records):
         parts.append(f"Files: [{folder}]({folder})\n")
     return parts
@@ -194,12 +201,13 @@ def _write_summaries(results: Sequence[ExperimentResult], folder: Path) -> None:
     correctness = [{**result.parameters, **row} for result in results for row in result.correctness]
     if correctness:
         write_csv(folder / "correctness_summary.csv", correctness)
-    for mode in EvaluationMode:
+    for mode in (EvaluationMode.OFFLINE, EvaluationMode.ONLINE):
         rows = [
             {**result.parameters, **performance_cells(row)} for result in results for row in result.performance(mode)
         ]
         if rows:
             write_csv(folder / f"triton_performance_{mode}_summary.csv", rows)
+    write_capacity_summary(results, folder)
 
 
 def _write_plots(results: Sequence[ExperimentResult], origin: str, folder: Path) -> list[str]:
@@ -211,6 +219,7 @@ def _write_plots(results: Sequence[ExperimentResult], origin: str, folder: Path)
         plots |= offline_plots(offline, origin)
     if online:
         plots |= online_plots(online, origin)
+    plots |= capacity_pictures(results, origin)
     searches = search_plots(results, origin)
     folder.mkdir(exist_ok=True)
     for name, content in (plots | searches).items():
@@ -219,8 +228,11 @@ def _write_plots(results: Sequence[ExperimentResult], origin: str, folder: Path)
     return list(plots)
 
 
-def _filled(row: Mapping[str, str]) -> dict[str, str]:
-    return {name: value or "-" for name, value in row.items()}
+def _summary(results: Sequence[ExperimentResult]) -> list[dict[str, str]]:
+    """A line for each result. What one was not asked for, as a capacity for so many rows, is empty there."""
+    summaries = [result.summary for result in results]
+    names = dict.fromkeys(name for summary in summaries for name in summary)
+    return [{name: summary.get(name) or "-" for name in names} for summary in summaries]
 
 
 def _transposed(rows: Sequence[Mapping[str, str]]) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 
@@ -15,7 +16,7 @@ def marks(axes: Axes) -> dict[str, list[list[float]]]:
     found: dict[str, list[list[float]]] = {}
     for item in axes.collections:
         assert isinstance(item, PathCollection)
-        points = [list(map(float, point)) for point in item.get_offsets()]
+        points = np.asarray(item.get_offsets()).tolist()
         found.setdefault(str(item.get_label()), []).extend(points)
     return found
 
@@ -36,7 +37,7 @@ def test_capacity_plot_marks_the_rate_that_holds_and_what_does_not_count() -> No
     assert found["the rate that holds"] == [[3200, 4], [6400, 4]]
     assert found["the client sent late"] == [[12800, 9000]]
     assert found["within the budget, but LoadGen calls the run invalid"] == [[9600, 4], [3200, 4]]
-    budgets = [line.get_ydata()[0] for line in many.lines if line.get_label() == "p99 budget"]
+    budgets = [np.asarray(line.get_ydata())[0] for line in many.lines if line.get_label() == "p99 budget"]
     assert budgets == [10, 20, 50]
     assert many.get_ylim()[1] < 1000, "what is far beyond saturation leaves the picture"
     assert [text.get_text() for text in figure.legends[0].get_texts()][:4] == ["1: onnx", "2: none holds", "p99", "p50"]
