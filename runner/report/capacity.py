@@ -13,6 +13,8 @@ from runner.stages.capacity import CAPACITY_SUMMARY, LOADGEN_LOGS
 
 CAPACITY_TITLES = {CAPACITY_PLOT: "Latency against the offered rate, and the rate that holds within each budget"}
 
+LOGS_NOTE = " LoadGen's logs are in `{}`."
+
 _NOTE = (
     "Requests arrive at random times (Poisson) at the offered rate, whatever the server does, and a latency counts "
     "from the time the request was due. The capacity is the highest rate at which LoadGen, MLPerf's load generator, "
@@ -37,9 +39,12 @@ def capacity_section(result: ExperimentResult) -> list[str]:
         if distant
         else "The client shares the host's cores with the server; the tables say how many each of them used."
     )
-    logs = result.folder / LOADGEN_LOGS
-    told = f" LoadGen's logs of this run are in `{logs.relative_to(result.experiment.workspace.run)}`."
-    return ["### Capacity\n", f"{capacity_markdown(result.capacity).rstrip()}\n", f"{_NOTE} {client}{told}\n"]
+    logs = (result.folder / LOADGEN_LOGS).relative_to(result.experiment.workspace.run)
+    return [
+        "### Capacity\n",
+        f"{capacity_markdown(result.capacity).rstrip()}\n",
+        f"{_NOTE} {client}{LOGS_NOTE.format(logs)}\n",
+    ]
 
 
 def write_capacity_summary(results: Sequence[ExperimentResult], folder: Path) -> None:
