@@ -7,13 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from deployment_toolkit.core import Batching
-from deployment_toolkit.errors import UsageError, require_at_least
+from deployment_toolkit.errors import UsageError
 from runner.config.experiment import Parameters
 
 USUAL_ROWS = (1, 32)
 _USUAL_BUDGETS_MS = (10.0, 20.0, 50.0)
 _USUAL_BUDGET_MS = 20.0
-_LEAST_SECONDS = 1
 
 
 @dataclass(frozen=True)
@@ -47,19 +46,23 @@ class CapacityConfig:
     """Measurement of each experiment's capacity: the highest rate of requests of so many ``rows``, which arrive at
     random, at which the 99th percentile of the latency stays within each of ``latency_budgets_ms``.
 
-    ``rows`` None: 1 and 32, as far as the largest batch allows. ``seconds`` is about what an experiment takes.
+    ``rows`` None: 1 and 32, as far as the largest batch allows. A rate is tried for ``run_seconds``, longer where few
+    requests would be sent; all rates of a model take about ``seconds`` at most.
     """
 
     latency_budgets_ms: list[float] = field(default_factory=lambda: list(_USUAL_BUDGETS_MS))
     rows: list[int] | None = None
-    seconds: float = 90.0
+    run_seconds: float = 3.0
+    seconds: float = 120.0
     sizing: SizingConfig = field(default_factory=SizingConfig)
 
     def __post_init__(self) -> None:
         _require_different("latency_budgets_ms", self.latency_budgets_ms)
         if self.rows is not None:
             _require_different("rows", self.rows)
-        require_at_least("seconds", self.seconds, _LEAST_SECONDS)
+        for name in ("run_seconds", "seconds"):
+            if getattr(self, name) <= 0:
+                raise UsageError(f"{name} must be above 0, not {getattr(self, name):g}")
         wanted, budget = self.sizing.rows, self.sizing.latency_budget_ms
         if wanted is not None and wanted not in (self.rows or USUAL_ROWS):
             raise UsageError(f"sizing: rows {wanted} is not measured: add it to rows, or leave it out")

@@ -26,7 +26,7 @@ def capacity_command(
         *("--model-name", model_name, *rows, "--evaluation-mode", "capacity"),
         *("--latency-budget-ms", *(f"{budget:g}" for budget in config.latency_budgets_ms)),
         *("--rows", *config.rows_for(experiment.parameters, experiment.batching)),
-        *("--capacity-seconds", f"{config.seconds:g}"),
+        *("--capacity-run-seconds", f"{config.run_seconds:g}", "--capacity-seconds", f"{config.seconds:g}"),
         *("--result-path", folder / CAPACITY_TABLE),
     ]
     return make_command(name, argv, experiment.server_config.client_variables)
