@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from deployment_toolkit.results.capacity import capacity_cells, capacity_markdown
+from deployment_toolkit.results.capacity import (
+    BUDGET,
+    OFFERED,
+    ROWS,
+    CapacityRow,
+    capacities,
+    capacity_cells,
+    capacity_markdown,
+    client_was_late,
+)
+from deployment_toolkit.results.capacity_bounds import failing_above, is_lower_bound
 from deployment_toolkit.results.capacity_plots import CAPACITY_PLOT, capacity_plots
+from deployment_toolkit.results.performance import US_PER_MS
 from deployment_toolkit.results.tables import write_csv
-from runner.report.results import ExperimentResult
+from runner.report.results import ExperimentResult, row_count
 from runner.stages.capacity import CAPACITY_SUMMARY, LOADGEN_LOGS
 
 CAPACITY_TITLES = {CAPACITY_PLOT: "Latency against the offered rate, and the rate that holds within each budget"}
@@ -43,8 +54,25 @@ def capacity_section(result: ExperimentResult) -> list[str]:
     return [
         "### Capacity\n",
         f"{capacity_markdown(result.capacity).rstrip()}\n",
+        *_bounds(result.capacity),
         f"{_NOTE} {client}{LOGS_NOTE.format(logs)}\n",
     ]
+
+
+def _bounds(rows: Sequence[CapacityRow]) -> list[str]:
+    """What is to be said of capacities that may be higher than what was found."""
+    lines = []
+    for held in capacities(rows).values():
+        if is_lower_bound(rows, held):
+            failing = failing_above(rows, held)
+            late = client_was_late(held) or (failing is not None and client_was_late(failing))
+            why = "the client sent late and may have been the limit" if late else "the search had no time for its end"
+            above = "" if failing is None else f"; {failing[OFFERED]:,.0f} failed"
+            lines.append(
+                f"- Requests of {row_count(held[ROWS])} within {held[BUDGET] / US_PER_MS:g} ms: at least "
+                f"{held[OFFERED]:,.0f} requests/s{above}, but {why}."
+            )
+    return [f"The capacity may be higher than the rate that holds:\n\n{chr(10).join(lines)}\n"] if lines else []
 
 
 def write_capacity_summary(results: Sequence[ExperimentResult], folder: Path) -> None:

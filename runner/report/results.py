@@ -10,7 +10,8 @@ from deployment_toolkit.core import EvaluationMode
 from deployment_toolkit.deploying.model_config import read_config
 from deployment_toolkit.files.atomic import write_text
 from deployment_toolkit.options.located_yaml import Located, load_yaml
-from deployment_toolkit.results.capacity import BUDGET, ROWS, CapacityRow, capacities, client_was_late, read_capacity
+from deployment_toolkit.results.capacity import BUDGET, ROWS, CapacityRow, capacities, read_capacity
+from deployment_toolkit.results.capacity_bounds import is_lower_bound
 from deployment_toolkit.results.performance import (
     THROUGHPUT,
     US_PER_MS,
@@ -128,7 +129,9 @@ class ExperimentResult:
             for budget_ms in sorted(experiment.capacity.latency_budgets_ms):
                 key = rows, budget_ms * US_PER_MS
                 name = f"capacity at p99 ≤ {budget_ms:g} ms, {row_count(rows)} (inferences/s)"
-                summary[name] = shown_rate(held[key]) if key in held else "none" if key in measured else ""
+                summary[name] = (
+                    shown_rate(self.capacity, held[key]) if key in held else "none" if key in measured else ""
+                )
         return summary
 
 
@@ -198,9 +201,9 @@ def _told(attempt: Located, *keys: str) -> str:
     return attempt.text_as_written
 
 
-def shown_rate(row: CapacityRow) -> str:
-    """Inferences per second of a row; at least so many, if the client may have been the limit."""
-    return f"{'≥ ' if client_was_late(row) else ''}{row[THROUGHPUT]:,.0f}"
+def shown_rate(rows: list[CapacityRow], held: CapacityRow) -> str:
+    """Inferences per second of the rate that holds; at least so many, if the server may do more."""
+    return f"{'≥ ' if is_lower_bound(rows, held) else ''}{held[THROUGHPUT]:,.0f}"
 
 
 def row_count(rows: int) -> str:

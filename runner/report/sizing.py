@@ -11,9 +11,9 @@ from deployment_toolkit.results.capacity import (
     ROWS,
     CapacityRow,
     capacities,
-    client_was_late,
     sizing,
 )
+from deployment_toolkit.results.capacity_bounds import is_lower_bound
 from deployment_toolkit.results.performance import P99, THROUGHPUT, US_PER_MS, markdown_table
 from runner.config.capacity import CapacityConfig
 from runner.report.results import ExperimentResult, row_count, shown_rate
@@ -102,7 +102,9 @@ def sizing_section(config: CapacityConfig | None, results: Sequence[ExperimentRe
         {
             "precision": need.name,
             "best experiment": "none" if need.row is None else need.best.title,
-            "capacity of one server (inferences/s)": "-" if need.row is None else shown_rate(need.row),
+            "capacity of one server (inferences/s)": "-"
+            if need.row is None
+            else shown_rate(need.best.capacity, need.row),
             "p99 latency (ms)": "-" if need.row is None else f"{need.row[P99] / US_PER_MS:.2f}",
             "servers": _servers(need),
         }
@@ -119,13 +121,17 @@ def sizing_lines(config: CapacityConfig | None, results: Sequence[ExperimentResu
     demand = Demand.of(config, results)
     lines = [f"servers for {demand} ({_ASSUMPTION}):"]
     for need in demand.needs(results):
-        told = need.reason if need.row is None else f"{need.best.title}, {shown_rate(need.row)} inferences/s each"
+        told = (
+            need.reason
+            if need.row is None
+            else f"{need.best.title}, {shown_rate(need.best.capacity, need.row)} inferences/s each"
+        )
         lines.append(f"  {need.name}: {_servers(need)} ({told})")
     return "\n".join(lines)
 
 
 def _servers(need: Need) -> str:
-    """Their number; at most so many, if the client may have been the limit."""
+    """Their number; at most so many, if a server may do more than was measured."""
     if need.row is None:
         return "-"
-    return f"{'≤ ' if client_was_late(need.row) else ''}{need.servers:,}"
+    return f"{'≤ ' if is_lower_bound(need.best.capacity, need.row) else ''}{need.servers:,}"

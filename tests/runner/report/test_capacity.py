@@ -40,11 +40,12 @@ def measured(small_config: dict[str, Any], tmp_path: Path) -> Callable[..., Resu
         path.write_text(yaml.safe_dump(small_config | plain))
         config, workspace = load_config(path), create_workspace(tmp_path / "workspace")
         experiments = [Experiment.create(config, number, workspace) for number in config.experiment_numbers]
+        missed = {"Valid": False, "p99 latency": 41_500.0}
         late = {"Late Sends": 0.5 if slow_client else 0.0}
         tables = [
-            [row(1, 20, 900.0), row(32, 20, 200.0), row(32, 20, 300.0, Valid=False, **{"p99 latency": 6e5})],
-            [row(1, 20, 800.0), row(32, 20, 300.0, **late)],
-            [row(32, 20, 10.0, Valid=False, **{"p99 latency": 41_500.0})],
+            [row(1, 20, 900.0), row(32, 20, 200.0), row(32, 20, 210.0, **missed)],
+            [row(1, 20, 800.0), row(32, 20, 300.0, **late), row(32, 20, 310.0, **missed)],
+            [row(32, 20, 10.0, **missed)],
         ]
         for item, rows in zip(experiments, tables, strict=False):
             write_capacity(item.folders.results / CAPACITY_TABLE, marked(rows))
@@ -58,7 +59,7 @@ def test_summary_has_the_capacity_of_each_budget_and_size(measured: Callable[...
     _, results = measured(slow_client=True)
     name = "capacity at p99 ≤ 20 ms, {} (inferences/s)"
     assert [result.summary[name.format("32 rows")] for result in results] == ["6,400", "≥ 9,600", "none", ""]
-    assert [result.summary[name.format("1 row")] for result in results] == ["900", "800", "", ""]
+    assert [result.summary[name.format("1 row")] for result in results] == ["≥ 900", "≥ 800", "", ""]
 
 
 def test_section_shows_capacities_and_every_run(measured: Callable[..., Results], tmp_path: Path) -> None:
@@ -67,13 +68,16 @@ def test_section_shows_capacities_and_every_run(measured: Callable[..., Results]
     assert first.startswith("### Capacity\n")
     table = [[cell.strip() for cell in line.split("|")[1:5]] for line in first.splitlines() if line.startswith("|")]
     assert ["32", "20", "200", "6,400"] in table
-    assert "600.00" in first and "LoadGen calls this run invalid" in first and "‡" not in first
+    assert "41.50" in first and "LoadGen calls this run invalid" in first and "‡" not in first
     assert "‡" in second and "the client may have been the limit" in second
     assert "`experiment_1/loadgen`" in first and "The client shares the host's cores" in first
     assert last == ""
+    assert "- Requests of 1 row within 20 ms: at least 900 requests/s, but the search had no time for its end." in first
+    assert "at least 300 requests/s; 310 failed, but the client sent late and may have been the limit." in second
+    assert "at least 200" not in first
     write_capacity_summary(results, tmp_path)
     groups = read_capacity_summary(tmp_path / CAPACITY_SUMMARY, "experiment")
-    assert {name: len(rows) for name, rows in groups.items()} == {"1": 3, "2": 2, "3": 1}
+    assert {name: len(rows) for name, rows in groups.items()} == {"1": 3, "2": 3, "3": 1}
     assert groups["2"] == results[1].capacity
     assert capacity_pictures(results, "a host")["capacity.png"].startswith(b"\x89PNG")
     assert capacity_pictures(results[3:], "a host") == {}
@@ -103,7 +107,7 @@ def test_demand_is_configured_and_a_slow_client_makes_it_an_upper_limit(measured
     assert "  fp32: ≤ 1 (2: openvino fp32, ≥ 9,600 inferences/s each)" in sizing_lines(config.capacity, results)
     config, results = measured(sizing={"inferences_per_second": 1800, "rows": 1})
     shown = sizing_lines(config.capacity, results)
-    assert "in requests of 1 row at" in shown and "  fp32: 4 (1: onnx fp32, 900 inferences/s each)" in shown
+    assert "in requests of 1 row at" in shown and "  fp32: ≤ 4 (1: onnx fp32, ≥ 900 inferences/s each)" in shown
     assert "bf16: - (3: openvino bf16: requests of 1 row were not measured at this budget)" in shown
     assert sizing_section(None, results) == [] and sizing_lines(None, results) == ""
 
