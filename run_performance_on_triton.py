@@ -6,6 +6,8 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from deployment_toolkit.capacity.options import CapacityOptions, require_fitting
+from deployment_toolkit.core import DataloaderFn, EvaluationMode
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.options.command_line import DATALOADER, read_command_line
 from deployment_toolkit.options.params import option, run_entry_point
@@ -23,17 +25,42 @@ class DataOptions:
 
 
 def main(argv: list[str]) -> None:
-    command = read_command_line(__doc__, argv, [PerformanceOptions, AccessOptions, DataOptions], [DATALOADER])
-    options = command.get(PerformanceOptions)
+    groups = [PerformanceOptions, CapacityOptions, AccessOptions, DataOptions]
+    command = read_command_line(__doc__, argv, groups, [DATALOADER])
+    options, capacity = command.get(PerformanceOptions), command.get(CapacityOptions)
+    require_fitting(options, capacity)
     if command.names(DATALOADER) and options.input_data != RANDOM_DATA:
         raise UsageError("--dataloader and --input-data both say what to send: give one of them")
     dataloader_fn = command.call(DATALOADER) if command.names(DATALOADER) else None
-    from deployment_toolkit.results.performance import performance_markdown
-    from deployment_toolkit.triton_performance_runner.sweep import measure  # tritonclient: after the options are read
+    access = command.get(AccessOptions)
+    if options.evaluation_mode is EvaluationMode.CAPACITY:
+        rows = _measure_capacity(options, capacity, dataloader_fn, access)
+    else:
+        rows = _measure_sweep(options, dataloader_fn, access)
+    logger.info("%d rows written to %s", rows, options.result_path)
 
-    rows = measure(options, dataloader_fn, access=command.get(AccessOptions))
+
+# The imports below bring tritonclient: after the options are read.
+
+
+def _measure_sweep(options: PerformanceOptions, dataloader_fn: DataloaderFn | None, access: AccessOptions) -> int:
+    from deployment_toolkit.results.performance import performance_markdown
+    from deployment_toolkit.triton_performance_runner.sweep import measure
+
+    rows = measure(options, dataloader_fn, access=access)
     print(performance_markdown(rows))
-    logger.info("%d rows written to %s", len(rows), options.result_path)
+    return len(rows)
+
+
+def _measure_capacity(
+    options: PerformanceOptions, capacity: CapacityOptions, dataloader_fn: DataloaderFn | None, access: AccessOptions
+) -> int:
+    from deployment_toolkit.capacity.measuring import measure_capacity
+    from deployment_toolkit.results.capacity import capacity_markdown
+
+    rows = measure_capacity(options, capacity, dataloader_fn, access=access)
+    print(capacity_markdown(rows))
+    return len(rows)
 
 
 if __name__ == "__main__":

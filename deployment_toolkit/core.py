@@ -105,10 +105,12 @@ class LoadMethod(Mnemonic):
 
 class EvaluationMode(Mnemonic):
     """Transport and load of a measurement. ``offline``: shared memory, one request at a time; ``online``: the URL's
-    protocol, many concurrent requests."""
+    protocol, many concurrent requests; ``capacity``: the URL's protocol, requests that arrive at random at a given
+    rate, whatever the server does."""
 
     OFFLINE = "offline"
     ONLINE = "online"
+    CAPACITY = "capacity"
 
 
 class PerformanceTool(Mnemonic):

@@ -52,6 +52,7 @@ HOMES = {
     ),
     "model_navigator": ("navigator.other_converter.start",),
     "tritonclient": TRITON_CLIENTS,
+    "mlperf_loadgen": ("deployment_toolkit.capacity.loadgen",),
     "subprocess": ("deployment_toolkit.process",),
     "multiprocessing": ("deployment_toolkit.process",),
     "docker": ("deployment_toolkit.containers.container", "deployment_toolkit.containers.engine"),

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import tritonclient.grpc as client
+from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from deployment_toolkit.core import Arrays
@@ -32,13 +33,9 @@ class GrpcTransport:
 
     def send(self, x: Arrays) -> GrpcResponse:
         """Sends a request of at least one row."""
-        inputs = []
-        for name, array in x.items():
-            tensor = client.InferInput(name, array.shape, np_to_triton_dtype(array.dtype))
-            inputs.append(tensor.set_data_from_numpy(array))
         answer: concurrent.futures.Future[Any] = concurrent.futures.Future()
         name, version = self._model
-        self._client.async_infer(name, inputs, functools.partial(_hand_over, answer), model_version=version)
+        self._client.async_infer(name, _inputs(x), functools.partial(_hand_over, answer), model_version=version)
         self._under_way.add(answer)
         answer.add_done_callback(self._under_way.discard)
         return GrpcResponse(answer)
@@ -84,3 +81,20 @@ def _hand_over(answer: concurrent.futures.Future[Any], result: Any, error: Excep
         answer.set_exception(error)
     else:
         answer.set_result(result)
+
+
+def request_message(x: Arrays, model_name: str, model_version: str) -> bytes:
+    """Serialized inference request (``ModelInferRequest`` of the protocol) of these inputs."""
+    message = service_pb2.ModelInferRequest(model_name=model_name, model_version=model_version)
+    for tensor in _inputs(x):
+        message.inputs.append(tensor._get_tensor())
+        message.raw_input_contents.append(tensor._get_content())
+    return bytes(message.SerializeToString())
+
+
+def _inputs(x: Arrays) -> list[client.InferInput]:
+    inputs = []
+    for name, array in x.items():
+        tensor = client.InferInput(name, array.shape, np_to_triton_dtype(array.dtype))
+        inputs.append(tensor.set_data_from_numpy(array))
+    return inputs

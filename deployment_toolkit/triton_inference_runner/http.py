@@ -59,13 +59,9 @@ class HttpTransport:
 
     def _infer(self, x: Arrays) -> Arrays | Exception:
         """Outputs by name, or the error as a value: gevent prints an exception that leaves a greenlet."""
-        inputs = []
-        for name, array in x.items():
-            tensor = client.InferInput(name, array.shape, np_to_triton_dtype(array.dtype))
-            inputs.append(tensor.set_data_from_numpy(array))
         name, version = self._model
         try:
-            result = self._client.infer(name, inputs, model_version=version)
+            result = self._client.infer(name, _inputs(x), model_version=version)
         except (InferenceServerException, OSError, HTTPException) as error:
             return error
         return {output["name"]: result.as_numpy(output["name"]) for output in result.get_response()["outputs"]}
@@ -100,3 +96,18 @@ class HttpResponse:
     def abandon(self) -> None:
         """Ends the request if it has no answer yet."""
         self._transport.give_up(self._greenlet)
+
+
+def request_body(x: Arrays) -> tuple[bytes, int]:
+    """Body of an inference request of these inputs, tensors in binary, and the length of the JSON at its start, which
+    the header ``Inference-Header-Content-Length`` tells."""
+    body, json_size = client.InferenceServerClient.generate_request_body(_inputs(x))
+    return bytes(body), len(body) if json_size is None else json_size
+
+
+def _inputs(x: Arrays) -> list[client.InferInput]:
+    inputs = []
+    for name, array in x.items():
+        tensor = client.InferInput(name, array.shape, np_to_triton_dtype(array.dtype))
+        inputs.append(tensor.set_data_from_numpy(array))
+    return inputs

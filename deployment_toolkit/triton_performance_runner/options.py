@@ -82,7 +82,8 @@ class PerformanceOptions:
     )
     retries: int = option("repetitions of a measurement that did not settle, each with windows twice as long", 2)
     evaluation_mode: EvaluationMode = option(
-        "offline: shared memory; online: the protocol of the URL", EvaluationMode.OFFLINE
+        "offline: shared memory; online: the protocol of the URL; capacity: too, at random times",
+        EvaluationMode.OFFLINE,
     )
     offline_mode: OfflineMode = option("shared memory of the offline mode", OfflineMode.SYSTEM)
     output_shared_memory_size: int = option(

@@ -60,9 +60,9 @@ class InputData:
         self._argument = options.input_data
         self._rows: Arrays | None = None
         if dataloader_fn is not None:
-            self._rows = _dataset_rows(dataloader_fn, spec, self._rows_needed(options))
+            self._rows = dataset_rows(dataloader_fn, spec, self._rows_needed(options))
         elif options.input_data == RANDOM_DATA:
-            _require_known_values(spec)
+            require_known_values(spec)
             self._rows = random_rows(spec, self._rows_needed(options), _SEED)
 
     def prepare(self, point: LoadPoint, threads: int, folder: Path, owner: int) -> tuple[str, Watch | None]:
@@ -105,7 +105,8 @@ class InputData:
         )
 
 
-def _require_known_values(spec: ModelSpec) -> None:
+def require_known_values(spec: ModelSpec) -> None:
+    """Raises UsageError if random rows can't be made inside the model's value ranges."""
     for tensor in spec.unpacked.inputs:
         kind = np.dtype(tensor.dtype).kind
         if kind not in "biuf" or (kind in "iu" and tensor.value_range is None):
@@ -115,7 +116,9 @@ def _require_known_values(spec: ModelSpec) -> None:
             )
 
 
-def _dataset_rows(dataloader_fn: DataloaderFn, spec: ModelSpec, rows: int) -> Arrays:
+def dataset_rows(dataloader_fn: DataloaderFn, spec: ModelSpec, rows: int) -> Arrays:
+    """The first ``rows`` rows of a dataset, fewer if it has fewer, as inputs of the model. Raises InputError if they
+    don't fit the model, DataError if there are none."""
     own = spec.unpacked
     names = {tensor.name for tensor in own.inputs}
     first = {name: array for name, array in first_rows(dataloader_fn, rows).items() if name in names}

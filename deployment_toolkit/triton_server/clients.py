@@ -19,6 +19,14 @@ def grpc_client(url: ServerUrl) -> tritonclient.grpc.InferenceServerClient:
     return _with_headers(client, url)
 
 
+def grpc_channel(url: ServerUrl) -> grpc.Channel:
+    """Channel for messages that the caller serializes; headers are the caller's. Raises UsageError if a file of its
+    access can't be used."""
+    if url.secure:
+        return grpc.secure_channel(url.address, _credentials(url), _channel_options(url))
+    return grpc.insecure_channel(url.address, _channel_options(url))
+
+
 def http_client(url: ServerUrl, **options: Any) -> tritonclient.http.InferenceServerClient:
     """Client over HTTP with these options of its class. Raises UsageError if a file of its access can't be used."""
     if url.secure:
