@@ -16,6 +16,7 @@ from deployment_toolkit.results.capacity import (
 from deployment_toolkit.results.capacity_bounds import is_lower_bound
 from deployment_toolkit.results.performance import P99, THROUGHPUT, US_PER_MS, markdown_table
 from runner.config.capacity import CapacityConfig
+from runner.records import StageState
 from runner.report.results import ExperimentResult, row_count, shown_rate
 from runner.stages.capacity import PERFORMANCE_CAPACITY
 
@@ -89,6 +90,8 @@ class Demand:
         if result.capacity:
             return f"requests of {row_count(self.rows)} were not measured at this budget"
         states = [str(record.state) for record in result.records if record.name.endswith(PERFORMANCE_CAPACITY.name)]
+        if states and states[-1] in (StageState.OK, StageState.REUSED):
+            return "no rate was tried, capacity needs more `seconds`"
         return f"{PERFORMANCE_CAPACITY.name} {states[-1] if states else 'not run'}"
 
 

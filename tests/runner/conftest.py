@@ -157,7 +157,7 @@ def finished_runs(
         },
         "one": small_config
         | {"measurement_steps_online": 1, "ensemble_model_name": ENSEMBLE}
-        | {"capacity": {"latency_budgets_ms": [500], "rows": [4], "run_seconds": 0.5, "seconds": 5}}
+        | {"capacity": {"latency_budgets_ms": [100], "rows": [4], "run_seconds": 2, "seconds": 10}}
         | {"search": SMALL_SEARCH},
     }
     processes = []

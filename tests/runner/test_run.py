@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from deployment_toolkit.results.capacity import capacities, read_capacity, read_capacity_summary
+from deployment_toolkit.results.capacity import read_capacity, read_capacity_summary
 from deployment_toolkit.results.performance import PERFORMANCE_COLUMNS
 from tests.runner.conftest import DEADLINE_S, ENSEMBLE, STAGES, experiment, rows, states, task, wait_for_stage
 
@@ -132,17 +132,17 @@ def test_capacity_is_measured_reported_and_sized(finished_runs: list[tuple[Path,
     run, printed = finished_runs[1]
     for folder in (run / "experiment_1", run / "experiment_1" / "ensemble"):
         measured = read_capacity(folder / "triton_performance_capacity.csv")
-        assert {(row["Rows"], row["Latency Budget"]) for row in measured} == {(4, 500_000)}
-        assert capacities(measured)[4, 500_000]["Inferences/Second"] > 4
-        assert list((folder / "loadgen").rglob("mlperf_log_summary.txt"))
+        assert {(row["Rows"], row["Latency Budget"]) for row in measured} == {(4, 100_000)}
+        assert all(row["Inferences/Second"] > 0 and row["Requests"] >= 700 for row in measured)
+        assert len(list((folder / "loadgen").glob("*_summary.txt"))) == len(measured)
     summary = read_capacity_summary(run / "triton_performance_capacity_summary.csv", "model")
     assert summary.keys() == {"WidenDeep", ENSEMBLE}
     assert (run / "plots" / "capacity.png").read_bytes().startswith(PNG)
     report = (run / "report.md").read_text()
     assert report.count("### Capacity") == 2 and "(plots/capacity.png)" in report
     for text in (report, printed):
-        assert "capacity at p99 ≤ 500 ms, 4 rows (inferences/s)" in text
-        assert "100,000 inferences/s in requests of 4 rows at p99 ≤ 500 ms, each server at 60 % of its capacity" in text
+        assert "capacity at p99 ≤ 100 ms, 4 rows (inferences/s)" in text
+        assert "100,000 inferences/s in requests of 4 rows at p99 ≤ 100 ms, each server at 60 % of its capacity" in text
 
 
 def test_replay_script_repeats_an_experiment(

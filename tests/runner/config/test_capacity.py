@@ -63,6 +63,7 @@ def test_rows_of_requests_fit_the_largest_batch(
         ({"rows": [1, 1.5]}, "capacity: rows[2]: expected int, found 1.5"),
         ({"seconds": 0}, "capacity: seconds must be above 0, not 0"),
         ({"run_seconds": -1}, "run_seconds must be above 0, not -1"),
+        ({"run_seconds": 0.9}, "run_seconds 0.9 is too short for a latency budget of 50 ms: a queue that grows"),
         ({"sizing": {"load": 60}}, "sizing: load is a share of a server's capacity, at most 1, not 60"),
         ({"sizing": {"load": 0}}, "load must be above 0, not 0"),
         ({"sizing": {"inferences_per_second": -1}}, "inferences_per_second must be above 0, not -1"),

@@ -34,7 +34,7 @@ def measured(small_config: dict[str, Any], tmp_path: Path) -> Callable[..., Resu
     """A run whose fp32 experiments hold 200 and 300 requests of 32 rows a second within 20 ms; bf16 holds no rate, and
     int8 was not measured, since its stage failed. ``slow_client`` sends the requests of the second late."""
 
-    def make(*, slow_client: bool = False, **capacity: Any) -> Results:
+    def make(*, slow_client: bool = False, state: StageState = StageState.FAILED, **capacity: Any) -> Results:
         path = tmp_path / "config.yaml"
         plain = {"configurations": [SLOW, FAST, BF16, INT8], "capacity": {"latency_budgets_ms": [20]} | capacity}
         path.write_text(yaml.safe_dump(small_config | plain))
@@ -49,8 +49,8 @@ def measured(small_config: dict[str, Any], tmp_path: Path) -> Callable[..., Resu
         ]
         for item, rows in zip(experiments, tables, strict=False):
             write_capacity(item.folders.results / CAPACITY_TABLE, marked(rows))
-        failed = StageRecord("performance capacity", 4, StageState.FAILED)
-        return config, [result for item in experiments for result in read_results(item, [failed][: item.number // 4])]
+        ended = StageRecord("performance capacity", 4, state)
+        return config, [result for item in experiments for result in read_results(item, [ended][: item.number // 4])]
 
     return make
 
@@ -109,6 +109,8 @@ def test_demand_is_configured_and_a_slow_client_makes_it_an_upper_limit(measured
     shown = sizing_lines(config.capacity, results)
     assert "in requests of 1 row at" in shown and "  fp32: ≤ 4 (1: onnx fp32, ≥ 900 inferences/s each)" in shown
     assert "bf16: - (3: openvino bf16: requests of 1 row were not measured at this budget)" in shown
+    config, results = measured(state=StageState.OK)
+    assert "no rate was tried, capacity needs more `seconds`" in sizing_lines(config.capacity, results)
     assert sizing_section(None, results) == [] and sizing_lines(None, results) == ""
 
 

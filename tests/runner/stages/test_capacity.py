@@ -20,7 +20,7 @@ from tests.runner.conftest import ENSEMBLE, Plain
 
 def test_capacity_of_each_model_is_asked_for_as_configured(small_config: Plain, tmp_path: Path) -> None:
     remote = {"triton_http_url": "http://far:1", "triton_grpc_url": "grpc://far:2", "triton_model_repository": "models"}
-    capacity = {"latency_budgets_ms": [7.5, 20], "rows": [8, 1], "run_seconds": 0.5, "seconds": 12}
+    capacity = {"latency_budgets_ms": [7.5, 20], "rows": [8, 1], "run_seconds": 0.4, "seconds": 12}
     path = tmp_path / "config.yaml"
     keys = {"triton_launch_mode": "remote", "header_env": ["TOKEN"], "ensemble_model_name": ENSEMBLE}
     path.write_text(yaml.safe_dump(small_config | remote | keys | {"capacity": capacity}))
@@ -29,7 +29,7 @@ def test_capacity_of_each_model_is_asked_for_as_configured(small_config: Plain, 
     (network,), (ensemble,) = performance_capacity(made), ensemble_capacity(made)
     rows = shlex.join(map(str, made.network.row_arguments(64)))
     asked = (
-        "--evaluation-mode capacity --latency-budget-ms 7.5 20 --rows 1 8 --capacity-run-seconds 0.5 "
+        "--evaluation-mode capacity --latency-budget-ms 7.5 20 --rows 1 8 --capacity-run-seconds 0.4 "
         "--capacity-seconds 12 --result-path"
     )
     assert shlex.join(network.argv) == (
