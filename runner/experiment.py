@@ -10,6 +10,7 @@ from pathlib import Path
 from deployment_toolkit.core import Batching, DeviceKind
 from deployment_toolkit.library.model_files import SUFFIXES
 from deployment_toolkit.triton_server.remote import TritonServer
+from runner.config.capacity import CapacityConfig
 from runner.config.experiment import Parameters
 from runner.config.hosting import fitted_here, missing_here
 from runner.config.parts import Correctness, ModelNames, Sweeps
@@ -26,9 +27,10 @@ class Experiment:
     """One configuration in its stages, and the parts of the run's configuration that they need.
 
     ``configured`` are its parameters before a search, which changes ``parameters``; ``search`` is None if it is not
-    searched. ``fitted`` says how ``configured`` differ from the run's configuration, and why; empty if they don't.
-    ``devices`` are the GPUs that a server started by the run sees. ``server`` is set from the deploy stage on,
-    ``sweep_s`` before each stage that measures: the seconds that it may take, None for no limit.
+    searched, ``capacity`` if that is not measured. ``fitted`` says how ``configured`` differ from the run's
+    configuration, and why; empty if they don't. ``devices`` are the GPUs that a server started by the run sees.
+    ``server`` is set from the deploy stage on, ``sweep_s`` before each stage that measures: the seconds that it may
+    take, None for no limit.
     """
 
     number: int
@@ -43,6 +45,7 @@ class Experiment:
     search: Search | None
     workspace: Workspace
     folders: ExperimentFolders
+    capacity: CapacityConfig | None = None
     devices: tuple[int, ...] = ()
     server: TritonServer | None = None
     sweep_s: float | None = None
@@ -70,6 +73,7 @@ class Experiment:
             search=config.search if config.searches(number) else None,
             workspace=workspace,
             folders=folders,
+            capacity=config.capacity,
             devices=tuple(devices) if parameters.device_kind is DeviceKind.GPU else (),
             fitted="" if parameters == asked else _difference(asked, parameters),
         )

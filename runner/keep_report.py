@@ -17,6 +17,7 @@ from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files.atomic import replace_when_complete
 from deployment_toolkit.options.params import make_parser, run_entry_point
+from runner.report.capacity import LOGS_NOTE
 from runner.report.page import REPLAY_NOTE
 
 logger = logging.getLogger("keep_report")
@@ -32,6 +33,7 @@ KEPT = (
 )
 _TEXTS = (".md", ".yaml", ".csv", ".pbtxt")
 _CHOSEN = re.compile(r"\]\((experiment_\d+)/search/config\.pbtxt\)")  # a second copy of the deployed configuration
+_LOGS = re.compile(re.escape(LOGS_NOTE).replace(re.escape("{}"), "[^`]*"))
 
 
 def keep(run: Path, name: str, reports: Path) -> Path:
@@ -54,7 +56,7 @@ def keep(run: Path, name: str, reports: Path) -> Path:
 def _portable(text: str) -> str:
     """Text without the checkout's path, and without links to files that are not kept."""
     text = text.replace(f"{ROOT}/", "").replace(str(ROOT), ".")
-    return _CHOSEN.sub(r"](\1/config.pbtxt)", text.replace(REPLAY_NOTE, ""))
+    return _LOGS.sub("", _CHOSEN.sub(r"](\1/config.pbtxt)", text.replace(REPLAY_NOTE, "")))
 
 
 def main(argv: list[str]) -> None:

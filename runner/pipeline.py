@@ -25,7 +25,8 @@ from runner.report.task import TASK_FILE, Task
 from runner.reserve import Reserve
 from runner.search.stage import search_settings
 from runner.servers import end_of_server, server_for
-from runner.stages.ensemble import ENSEMBLE_STAGES
+from runner.stages.capacity import PERFORMANCE_CAPACITY
+from runner.stages.ensemble import ENSEMBLE_CAPACITY, ENSEMBLE_STAGES
 from runner.stages.network import STAGES, Stage
 from runner.stages.preparation import preparation_lock, preparation_stages
 from runner.stages.time_budget import RunBudget
@@ -138,7 +139,9 @@ def _run_experiment(experiment: Experiment, executor: Executor, reserve: Reserve
                         experiment.server = stack.enter_context(server_for(experiment))
                     # Before the model is removed from somebody else's server.
                     stack.callback(reserve.write, "config.pbtxt", partial(keep_configs, experiment))
-                experiment.sweep_s = budget.share_s(_sweeps(experiment, stages[done - 1 :])) if stage.measures else None
+                experiment.sweep_s = (
+                    budget.share_s(stage.parts, _parts(experiment, stages[done - 1 :])) if stage.measures else None
+                )
                 shell = StageShell(executor, record, experiment.server.pid if experiment.server else None)
                 with _not_counted(budget, record) if stage is SEARCH else contextlib.nullcontext():
                     stage.run(experiment, shell)
@@ -149,10 +152,10 @@ def _run_experiment(experiment: Experiment, executor: Executor, reserve: Reserve
                 return
 
 
-def _sweeps(experiment: Experiment, stages: Sequence[Stage]) -> int:
-    """Number of these stages that measure."""
+def _parts(experiment: Experiment, stages: Sequence[Stage]) -> int:
+    """Parts of the time of those of these stages that measure."""
     distant = experiment.server_config.distant
-    return sum(stage.measures and not (stage.shares_memory and bool(distant)) for stage in stages)
+    return sum(stage.parts for stage in stages if stage.measures and not (stage.shares_memory and distant))
 
 
 @contextlib.contextmanager
@@ -185,7 +188,11 @@ _DEPLOY = next(index for index, stage in enumerate(STAGES) if stage.name == "dep
 
 
 def stages_of(experiment: Experiment) -> tuple[Stage, ...]:
-    """Stages in order: a requested search before the deployment of the model; an ensemble's stages after all others."""
+    """Stages in order: a requested search before the deployment of the model; an ensemble's stages after all others.
+    Capacity, where it is asked for, is measured last of each model."""
     search = (SEARCH,) if experiment.search is not None else ()
-    ensemble = ENSEMBLE_STAGES if experiment.names.ensemble is not None else ()
-    return (*STAGES[:_DEPLOY], *search, *STAGES[_DEPLOY:], *ensemble)
+    capacity, of_ensemble = (
+        ((PERFORMANCE_CAPACITY,), (ENSEMBLE_CAPACITY,)) if experiment.capacity is not None else ((), ())
+    )
+    ensemble = (*ENSEMBLE_STAGES, *of_ensemble) if experiment.names.ensemble is not None else ()
+    return (*STAGES[:_DEPLOY], *search, *STAGES[_DEPLOY:], *capacity, *ensemble)

@@ -45,6 +45,9 @@ def problems_of(config: RunConfig, numbers: Sequence[int]) -> Iterator[str]:
             assert config.search is not None, "else it searches nothing"
             for problem in config.search.problems(plan.mode, plan.parameters, config.batching):
                 yield f"configuration {plan.number}: {problem}"
+        if config.capacity is not None:
+            for problem in config.capacity.problems(plan.parameters, config.batching):
+                yield f"configuration {plan.number}: {problem}"
 
 
 def refusals(config: RunConfig, numbers: Sequence[int]) -> dict[int, str]:

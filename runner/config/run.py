@@ -19,6 +19,7 @@ from deployment_toolkit.options.mapping import from_mapping
 from deployment_toolkit.server_access.access_options import AccessOptions
 from deployment_toolkit.server_access.url import Scheme, ServerUrl
 from deployment_toolkit.triton_performance_runner.client_user import ClientUser
+from runner.config.capacity import CapacityConfig
 from runner.config.experiment import ExperimentConfig, TritonLaunchMode, require_release
 from runner.config.network import NetworkConfig
 from runner.config.parts import (
@@ -71,6 +72,8 @@ class RunConfig:
 
     With ``search`` the settings that experiments are served with are searched before they are deployed.
 
+    With ``capacity`` the rate that each experiment's model holds within latency budgets is measured.
+
     With ``ensemble_model_name`` each experiment also deploys, compares and measures the network behind its
     preprocessing.
 
@@ -107,6 +110,7 @@ class RunConfig:
     measurement: MeasurementConfig = field(default_factory=MeasurementConfig)
     time_budget_minutes: float | None = None
     search: Search | None = None
+    capacity: CapacityConfig | None = None
     network: NetworkConfig | None = None
     deep_hidden_units: list[int] | None = None
     feature_spec: Path | None = None

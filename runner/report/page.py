@@ -15,10 +15,12 @@ from runner.config.parts import Correctness
 from runner.console import Console
 from runner.experiment import Experiment
 from runner.records import StageRecord, StageState
+from runner.report.capacity import CAPACITY_TITLES, capacity_pictures, capacity_section, write_capacity_summary
 from runner.report.queue import queue_note
 from runner.report.replay import replay_script
 from runner.report.results import ExperimentResult, metrics_of, read_results
 from runner.report.search import search_plots, search_section
+from runner.report.sizing import sizing_lines, sizing_section
 from runner.report.task import TASK_FILE, Task
 from runner.report.time_budget import budget_note
 from runner.reserve import Reserve
@@ -30,6 +32,7 @@ _PLOT_TITLES = {
     "throughput_vs_batch.png": "Offline throughput by batch size",
     "latency_vs_batch.png": "Offline latency by batch size",
     "latency_vs_concurrency.png": "Online latency and throughput by concurrency",
+    **CAPACITY_TITLES,
 }
 
 
@@ -65,9 +68,10 @@ def save_report(
     else:
         written.append(False)
     console.show("")
-    console.show(plain_table([_filled(result.summary) for result in results]))
-    if note := budget_note(task, results):
-        console.show(f"\n{note}")
+    console.show(plain_table(_summary(results)))
+    for note in (sizing_lines(task.config.capacity, results), budget_note(task, results)):
+        if note:
+            console.show(f"\n{note}")
     console.show(f"\nreport: {report}")
     return all(written)
 
@@ -82,7 +86,8 @@ def report_markdown(task: Task, results: Sequence[ExperimentResult], plots: Sequ
     parts = [f"# {task.config.model_name}, run {run_name}\n", _verdict(task)]
     parts += [f"{note}\n"] if (note := budget_note(task, results)) else []
     parts.append(_origin(task))
-    parts += ["## Summary\n", _transposed([_filled(result.summary) for result in results])]
+    parts += ["## Summary\n", _transposed(_summary(results))]
+    parts += sizing_section(task.config.capacity, results)
     parts += ["## Pictures\n", *(f"![{_PLOT_TITLES[name]}](plots/{name})\n" for name in plots)]
     parts += ["## Stages\n", _stages(task), _STAGES_NOTE]
     for result in results:
@@ -192,6 +197,7 @@ def _experiment(result: ExperimentResult) -> list[str]:
             left_out = result.left_out.get(mode)
             told = [f"Left out by the time budget: {left_out.words}.\n"] if left_out else []
             parts += [f"### {name}\n", performance_markdown(result.performance(mode)), *told, _LATENCY_NOTE]
+    parts += capacity_section(result)
     if any(record.commands for record in result.records):
         parts.append(f"Files: [{folder}]({folder})\n")
     return parts
@@ -207,6 +213,7 @@ def _write_summaries(results: Sequence[ExperimentResult], folder: Path) -> None:
         ]
         if rows:
             write_csv(folder / f"triton_performance_{mode}_summary.csv", rows)
+    write_capacity_summary(results, folder)
 
 
 def _write_plots(results: Sequence[ExperimentResult], origin: str, folder: Path) -> list[str]:
@@ -218,6 +225,7 @@ def _write_plots(results: Sequence[ExperimentResult], origin: str, folder: Path)
         plots |= offline_plots(offline, origin)
     if online:
         plots |= online_plots(online, origin)
+    plots |= capacity_pictures(results, origin)
     searches = search_plots(results, origin)
     folder.mkdir(exist_ok=True)
     for name, content in (plots | searches).items():
@@ -226,8 +234,11 @@ def _write_plots(results: Sequence[ExperimentResult], origin: str, folder: Path)
     return list(plots)
 
 
-def _filled(row: Mapping[str, str]) -> dict[str, str]:
-    return {name: value or "-" for name, value in row.items()}
+def _summary(results: Sequence[ExperimentResult]) -> list[dict[str, str]]:
+    """A line for each result. What one was not asked for, as a capacity for so many rows, is empty there."""
+    summaries = [result.summary for result in results]
+    names = dict.fromkeys(name for summary in summaries for name in summary)
+    return [{name: summary.get(name) or "-" for name in names} for summary in summaries]
 
 
 def _transposed(rows: Sequence[Mapping[str, str]]) -> str:

@@ -10,8 +10,12 @@ from deployment_toolkit.core import EvaluationMode
 from deployment_toolkit.deploying.model_config import read_config
 from deployment_toolkit.files.atomic import write_text
 from deployment_toolkit.options.located_yaml import Located, load_yaml
+from deployment_toolkit.results.capacity import BUDGET, ROWS, CapacityRow, capacities, read_capacity
+from deployment_toolkit.results.capacity_bounds import is_lower_bound
 from deployment_toolkit.results.left_out import LeftOut, read_left_out
 from deployment_toolkit.results.performance import (
+    THROUGHPUT,
+    US_PER_MS,
     PerformanceRow,
     headline,
     read_performance,
@@ -23,7 +27,8 @@ from runner.config.parts import Correctness
 from runner.experiment import Experiment
 from runner.records import StageRecord, StageState
 from runner.search.results import SEARCH_TABLE, MeasuredCandidate, read_search
-from runner.stages.ensemble import ENSEMBLE_STAGES
+from runner.stages.capacity import CAPACITY_TABLE
+from runner.stages.ensemble import ENSEMBLE_CAPACITY, ENSEMBLE_STAGES
 from runner.stages.network import REFERENCE
 
 DIFFERENCE = "_difference"  # of a metric's column in correctness.csv
@@ -41,6 +46,7 @@ class ExperimentResult:
     correctness: list[dict[str, str]]
     offline: list[PerformanceRow]
     online: list[PerformanceRow]
+    capacity: list[CapacityRow] = field(default_factory=list)
     conversion: str = ""  # what was found when the model was converted
     search: list[MeasuredCandidate] = field(default_factory=list)
     searched: bool = False  # to the end
@@ -111,13 +117,30 @@ class ExperimentResult:
             "result": self.outcome,
             **_correctness_summary(self.correctness, self.experiment.correctness),
             **headline(self.offline, self.online),
+            **self._capacity_summary,
         }
+
+    @property
+    def _capacity_summary(self) -> dict[str, str]:
+        """The rate that holds for each number of rows and latency budget, empty where not measured."""
+        experiment, summary = self.experiment, {}
+        if experiment.capacity is None:
+            return {}
+        held, measured = capacities(self.capacity), {(row[ROWS], row[BUDGET]) for row in self.capacity}
+        for rows in experiment.capacity.rows_for(experiment.parameters, experiment.batching):
+            for budget_ms in sorted(experiment.capacity.latency_budgets_ms):
+                key = rows, budget_ms * US_PER_MS
+                name = f"capacity at p99 ≤ {budget_ms:g} ms, {row_count(rows)} (inferences/s)"
+                summary[name] = (
+                    shown_rate(self.capacity, held[key]) if key in held else "none" if key in measured else ""
+                )
+        return summary
 
 
 def read_results(experiment: Experiment, records: list[StageRecord]) -> list[ExperimentResult]:
     """Results in an experiment's files: of the network, and of the ensemble if there is one."""
     names, folders = experiment.names, experiment.folders
-    ensemble = {stage.name for stage in ENSEMBLE_STAGES}
+    ensemble = {stage.name for stage in (*ENSEMBLE_STAGES, ENSEMBLE_CAPACITY)}
     own = [record for record in records if record.name not in ensemble]
     results = [_read(experiment, names.network, folders.results, own)]
     if names.ensemble is not None:
@@ -138,9 +161,15 @@ def keep_configs(experiment: Experiment) -> None:
 
 
 def _read(experiment: Experiment, model_name: str, folder: Path, records: list[StageRecord]) -> ExperimentResult:
-    correctness, offline, online, search = (
+    correctness, offline, online, capacity, search = (
         folder / name
-        for name in ("correctness.csv", "triton_performance_offline.csv", "triton_performance_online.csv", SEARCH_TABLE)
+        for name in (
+            "correctness.csv",
+            "triton_performance_offline.csv",
+            "triton_performance_online.csv",
+            CAPACITY_TABLE,
+            SEARCH_TABLE,
+        )
     )
     measured, searched = read_search(search) if search.is_file() else ([], False)
     return ExperimentResult(
@@ -151,6 +180,7 @@ def _read(experiment: Experiment, model_name: str, folder: Path, records: list[S
         correctness=read_csv(correctness) if correctness.is_file() else [],
         offline=read_performance(offline) if offline.is_file() else [],
         online=read_performance(online) if online.is_file() else [],
+        capacity=read_capacity(capacity) if capacity.is_file() else [],
         conversion=_read_conversion(experiment) if model_name == experiment.names.network else "",
         search=measured,
         searched=searched,
@@ -174,6 +204,16 @@ def _told(attempt: Located, *keys: str) -> str:
             raise attempt.error(f"a result of the conversion lacks {key}: convert again")
         attempt = entries[key]
     return attempt.text_as_written
+
+
+def shown_rate(rows: list[CapacityRow], held: CapacityRow) -> str:
+    """Inferences per second of the rate that holds; at least so many, if the server may do more."""
+    return f"{'≥ ' if is_lower_bound(rows, held) else ''}{held[THROUGHPUT]:,.0f}"
+
+
+def row_count(rows: int) -> str:
+    """Words for the rows of a request."""
+    return "1 row" if rows == 1 else f"{rows:,} rows"
 
 
 def metrics_of(row: Mapping[str, str]) -> list[str]:

@@ -8,6 +8,7 @@ from deployment_toolkit.core import EvaluationMode
 from runner.command import Command, make_command, script
 from runner.experiment import Experiment
 from runner.networks.wide_deep import WideDeepNetwork
+from runner.stages.capacity import PERFORMANCE_CAPACITY, capacity_command
 from runner.stages.client import (
     budget_note,
     gate_command,
@@ -62,6 +63,13 @@ def ensemble_online(experiment: Experiment) -> list[Command]:
     return [_performance(experiment, EvaluationMode.ONLINE)]
 
 
+def ensemble_capacity(experiment: Experiment) -> list[Command]:
+    """The network's search for capacity, of raw features."""
+    rows = _network(experiment).raw_row_arguments(experiment.parameters.max_batch_size)
+    name, folder = f"{PREFIX}performance_capacity", experiment.folders.ensemble_results
+    return [capacity_command(experiment, name, _name(experiment), rows, folder)]
+
+
 ENSEMBLE_STAGES = (
     Stage("ensemble deploy", in_order(deploy_ensemble), needs_server=True),
     Stage("ensemble correctness", in_order(ensemble_correctness), needs_server=True),
@@ -78,6 +86,9 @@ ENSEMBLE_STAGES = (
         needs_server=True,
         measures=True,
     ),
+)
+ENSEMBLE_CAPACITY = Stage(
+    f"ensemble {PERFORMANCE_CAPACITY.name}", in_order(ensemble_capacity), needs_server=True, measures=True, parts=2
 )
 
 

@@ -39,7 +39,8 @@ class Stage:
     run: Callable[[Experiment, Shell], None]
     needs_server: bool = False
     shares_memory: bool = False  # with the server, which must be on this host
-    measures: bool = False  # within its share of the run's time budget
+    measures: bool = False  # within the run's time budget
+    parts: int = 1  # of the time that the measurements of an experiment share
 
 
 def in_order(

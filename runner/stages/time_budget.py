@@ -31,8 +31,9 @@ class RunBudget:
             self._end += seconds
             self._experiment_end += seconds
 
-    def share_s(self, sweeps: int) -> float | None:
-        """Seconds for the next of so many sweeps that the experiment has left; None without a limit."""
+    def share_s(self, parts: int, of: int) -> float | None:
+        """Seconds for the next measurement of the experiment, which gets so many parts of what is left for it and those
+        after it; None without a limit."""
         if self._experiment_end is None:
             return None
-        return max(_LEAST_S, (self._experiment_end - self._now()) / sweeps)
+        return max(_LEAST_S, (self._experiment_end - self._now()) * parts / of)

@@ -147,9 +147,9 @@ def workspace_root(small_config: Plain) -> Path:
 def finished_runs(
     small_config: Plain, workspace_root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> list[tuple[Path, str]]:
-    """Two complete runs at the same time in one workspace. One has two experiments; the other has one, with a search
-    and an ensemble, and no time but for the first point of each sweep. Both start without data and checkpoint. Gives
-    the folder and the output of each."""
+    """Two complete runs at the same time in one workspace. One has two experiments; the other has one, with a search,
+    an ensemble and capacity, and no time but for the first point of each sweep. Both start without data and checkpoint.
+    Gives the folder and the output of each."""
     folder = tmp_path_factory.mktemp("config")
     configs = {
         "two": small_config
@@ -162,6 +162,7 @@ def finished_runs(
         },
         "one": small_config
         | {"measurement_steps_online": 1, "ensemble_model_name": ENSEMBLE}
+        | {"capacity": {"latency_budgets_ms": [100], "rows": [4], "run_seconds": 2, "seconds": 10}}
         | {"search": SMALL_SEARCH, "time_budget_minutes": 0.001},
     }
     processes = []

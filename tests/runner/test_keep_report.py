@@ -24,14 +24,20 @@ def test_keep_report_copies_readable_files_without_host_paths(tmp_path: Path) ->
         "experiment_1/replay.sh",
         "experiment_1/search/01.csv",
         "experiment_1/metrics_x.csv",
+        "experiment_1/loadgen/1/mlperf_log_summary.txt",
     ):
-        (run / name).parent.mkdir(exist_ok=True)
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
         (run / name).write_text("left out")
+    for name in ("triton_performance_capacity_summary.csv", "plots/capacity.png"):
+        (run / name).write_text("kept")
     report = run / "report.md"
     told = f"see {ROOT}/datasets and [it](experiment_1/search/config.pbtxt)."
-    report.write_text(f"{report.read_text()}{told} Each experiment's `replay.sh` repeats its commands.")
+    report.write_text(
+        f"{report.read_text()}{told} Each experiment's `replay.sh` repeats its commands."
+        " LoadGen's logs are in `experiment_1/loadgen`."
+    )
     main([str(run), "mine", "--reports-dir", str(tmp_path)])
-    expected = _files(KEPT)
+    expected = _files(KEPT) | {"triton_performance_capacity_summary.csv": b"kept", "plots/capacity.png": b"kept"}
     expected["report.md"] += b"see datasets and [it](experiment_1/config.pbtxt)."
     assert _files(tmp_path / "mine") == expected
     main([str(tmp_path / "mine"), "mine", "--reports-dir", str(tmp_path)])

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from deployment_toolkit.results.capacity import read_capacity, read_capacity_summary
 from deployment_toolkit.results.performance import PERFORMANCE_COLUMNS
 from tests.runner.conftest import DEADLINE_S, ENSEMBLE, STAGES, experiment, rows, states, task, wait_for_stage
 
@@ -86,8 +87,9 @@ def test_run_has_summaries_plots_and_a_report(finished_run: tuple[Path, str], wo
 def test_ensemble_is_deployed_compared_and_measured(finished_runs: list[tuple[Path, str]]) -> None:
     (without, _), (run, printed) = finished_runs
     assert states(run, None)["raw rows"] == "ok"
-    names = ["deploy", "correctness", "performance offline", "performance online"]
-    assert list(states(run, 1)) == [*STAGES[:2], "search", *STAGES[2:], *(f"ensemble {name}" for name in names)]
+    names = ["deploy", "correctness", "performance offline", "performance online", "performance capacity"]
+    own = [*STAGES[:2], "search", *STAGES[2:], names[-1]]
+    assert list(states(run, 1)) == [*own, *(f"ensemble {name}" for name in names)]
     folder = run / "experiment_1"
     correctness = rows(folder / "ensemble" / "correctness.csv")
     assert [row["name"] for row in correctness] == ["framework", "grpc_async", "http_async"]
@@ -142,6 +144,23 @@ def test_settings_are_searched_deployed_and_measured(finished_runs: list[tuple[P
     for name in ("search_01_deploy", "search_01_performance"):
         assert (run / "logs" / f"experiment_1_{name}.log").exists()
     assert "search/01.csv" in (folder / "replay.sh").read_text()
+
+
+def test_capacity_is_measured_reported_and_sized(finished_runs: list[tuple[Path, str]]) -> None:
+    run, printed = finished_runs[1]
+    for folder in (run / "experiment_1", run / "experiment_1" / "ensemble"):
+        measured = read_capacity(folder / "triton_performance_capacity.csv")
+        assert {(row["Rows"], row["Latency Budget"]) for row in measured} == {(4, 100_000)}
+        assert all(row["Inferences/Second"] > 0 and row["Requests"] >= 700 for row in measured)
+        assert len(list((folder / "loadgen").glob("*_summary.txt"))) == len(measured)
+    summary = read_capacity_summary(run / "triton_performance_capacity_summary.csv", "model")
+    assert summary.keys() == {"WidenDeep", ENSEMBLE}
+    assert (run / "plots" / "capacity.png").read_bytes().startswith(PNG)
+    report = (run / "report.md").read_text()
+    assert report.count("### Capacity") == 2 and "(plots/capacity.png)" in report
+    for text in (report, printed):
+        assert "capacity at p99 ≤ 100 ms, 4 rows (inferences/s)" in text
+        assert "100,000 inferences/s in requests of 4 rows at p99 ≤ 100 ms, each server at 60 % of its capacity" in text
 
 
 def test_replay_script_repeats_an_experiment(
