@@ -31,6 +31,7 @@ class Unit(Mnemonic):
     LATENCY_US = "us"
     FLAG = "flag"
     NUMBERS = "numbers"  # several, separated by blanks
+    NUMBER = "number"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from typing import Any
 
 from deployment_toolkit.core import EvaluationMode
 from deployment_toolkit.errors import DataError, UsageError
+from deployment_toolkit.results import capacity as capacities
+from deployment_toolkit.results.capacity import CapacityRow, read_capacity_with_parameters
 from deployment_toolkit.results.performance import PerformanceRow, in_order, read_with_parameters
 from deployment_toolkit.results.tables import read_csv
 from runner.kept_run.published_results import EXPERIMENTS, RESULTS, Sweep, read_published
@@ -46,6 +48,7 @@ class KeptExperiment:
     correctness: Sequence[Mapping[str, str]] = ()
     offline: Sequence[PerformanceRow] = ()
     online: Sequence[PerformanceRow] = ()
+    capacity: Sequence[CapacityRow] = ()
 
     @property
     def title(self) -> str:
@@ -217,6 +220,9 @@ def _rows(folder: Path) -> Iterable[tuple[str, dict[str, str], Any]]:
         path = folder / f"triton_performance_{mode}_summary.csv"
         for parameters, row in read_with_parameters(path) if path.is_file() else ():
             yield str(mode), parameters, row
+    path = folder / "triton_performance_capacity_summary.csv"
+    for parameters, row in read_capacity_with_parameters(path) if path.is_file() else ():
+        yield "capacity", parameters, row
 
 
 def _number(parameters: Mapping[str, str], folder: Path) -> int:
@@ -229,5 +235,5 @@ def _number(parameters: Mapping[str, str], folder: Path) -> int:
 
 
 def _in_order(entry: Mapping[str, Any]) -> dict[str, Any]:
-    sweeps = {str(mode) for mode in (EvaluationMode.OFFLINE, EvaluationMode.ONLINE)}
-    return {name: in_order(value) if name in sweeps else value for name, value in entry.items()}
+    orders = {"offline": in_order, "online": in_order, "capacity": capacities.in_order}
+    return {name: orders[name](value) if name in orders else value for name, value in entry.items()}

@@ -9,9 +9,11 @@ import yaml
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import EvaluationMode
 from deployment_toolkit.errors import DataError, UsageError
+from deployment_toolkit.results.capacity import OFFERED, capacity_cells
 from deployment_toolkit.results.performance import BATCH, CONCURRENCY, THROUGHPUT, WINDOW_RATES
-from deployment_toolkit.results.tables import read_csv
+from deployment_toolkit.results.tables import read_csv, write_csv
 from runner.kept_run import ENSEMBLE, find_run, metrics_of, read_kept_run
+from tests.measured_runs import capacity_row
 
 REPORTS = ROOT / "reports"
 OFFLINE = "triton_performance_offline_summary.csv"
@@ -101,3 +103,19 @@ def test_damaged_run_is_told_in_a_line(tmp_path: Path) -> None:
     (run / "task.yaml").write_text(yaml.safe_dump(task))
     with pytest.raises(DataError, match="the stage export has no number of seconds"):
         read_kept_run(run)
+
+
+def test_capacity_is_given_to_its_network_and_to_its_ensemble(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(REPORTS / "cpu_2_cores_ensemble", run)
+    models = [experiment.parameters["model"] for experiment in read_kept_run(run).experiments]
+    lines = [
+        {"experiment": "1", "model": model, "format": "openvino", "precision": "int8", **capacity_cells(row)}
+        for model, rate in zip(models, (900.0, 40.0), strict=True)
+        for row in (capacity_row(offered=rate), capacity_row(offered=rate / 2))
+    ]
+    write_csv(run / "triton_performance_capacity_summary.csv", lines)
+    network, ensemble = read_kept_run(run).experiments
+    assert [row[OFFERED] for row in network.capacity] == [450, 900]
+    assert [row[OFFERED] for row in ensemble.capacity] == [20, 40]
+    assert not read_kept_run(REPORTS / "cpu_2_cores_ensemble").experiments[0].capacity
