@@ -30,6 +30,8 @@ class Unit(Mnemonic):
     PER_SECOND = "1/s"
     LATENCY_US = "us"
     FLAG = "flag"
+    NUMBERS = "numbers"  # several, separated by blanks
+    NUMBER = "number"
 
 
 @dataclass(frozen=True)
@@ -48,19 +50,27 @@ class ResultColumn:
         """Value of a CSV cell. Raises ValueError."""
         if self.unit is Unit.FLAG:
             return {"yes": True, "no": False}[text]
+        if self.unit is Unit.NUMBERS:
+            return tuple(map(float, text.split()))
         return int(text) if self.unit is Unit.COUNT else float(text)
 
     def cell(self, value: Any) -> str:
         """CSV cell of a value."""
         if self.unit is Unit.FLAG:
             return "yes" if value else "no"
-        return str(value) if self.unit is Unit.COUNT else f"{value:.2f}".rstrip("0").rstrip(".")
+        if self.unit is Unit.NUMBERS:
+            return " ".join(map(_short, value))
+        return str(value) if self.unit is Unit.COUNT else _short(value)
 
     def text(self, value: Any) -> str:
         """Text of a value in a table for people."""
         if self.unit is Unit.LATENCY_US:
             return f"{value / US_PER_MS:.2f}"
         return f"{value:.2f}" if self.unit is Unit.PER_SECOND else self.cell(value)
+
+
+def _short(value: float) -> str:
+    return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
 BATCH = "Batch"
@@ -70,6 +80,9 @@ P99 = "p99 latency"
 AVERAGE = "avg latency"
 SETTLED = "Settled"
 REFUSED = "Refused"  # inferences per second that the server refused, because its queue has limits
+# Inferences per second, and average latency, of each of the repeated windows of the attempt that the row is from.
+WINDOW_RATES = "Window Rates"
+WINDOW_LATENCIES = "Window Latencies"
 
 # In the order of a request's way; their sum is the average latency.
 LATENCY_PARTS = (
@@ -90,10 +103,14 @@ PERFORMANCE_COLUMNS = (
     *(ResultColumn(name, Unit.LATENCY_US) for name in (*LATENCY_PARTS, *LATENCY_STATISTICS)),
     ResultColumn(SETTLED, Unit.FLAG),
     ResultColumn(REFUSED, Unit.PER_SECOND),
+    ResultColumn(WINDOW_RATES, Unit.NUMBERS),
+    ResultColumn(WINDOW_LATENCIES, Unit.NUMBERS),
 )
+_NOT_FOR_PEOPLE = (SETTLED, WINDOW_RATES, WINDOW_LATENCIES)  # a mark, and what comparisons are made of
 
 
-_OF_OTHER_TOOLS = {SETTLED: "yes", REFUSED: "0"}
+# Cells of columns that files of other tools, and of older versions, lack.
+OF_OTHER_TOOLS = {SETTLED: "yes", REFUSED: "0", WINDOW_RATES: "", WINDOW_LATENCIES: ""}
 
 
 def in_order(rows: Iterable[PerformanceRow]) -> list[PerformanceRow]:
@@ -108,13 +125,14 @@ def write_performance(path: Path, rows: Sequence[PerformanceRow]) -> None:
 
 def performance_cells(row: PerformanceRow) -> dict[str, str]:
     """Cells of a performance row in a CSV, by column."""
-    told = {REFUSED: 0.0, **row}
+    told = {REFUSED: 0.0, WINDOW_RATES: (), WINDOW_LATENCIES: (), **row}
     return {column.name: column.cell(told[column.name]) for column in PERFORMANCE_COLUMNS}
 
 
 def read_performance(path: Path) -> list[PerformanceRow]:
     """Reads the rows of a performance CSV, sorted. Without a column ``Settled``, as in files of other tools, every row
-    counts as settled, without ``Refused`` as one of which nothing was refused. Raises DataError if there is no such
+    counts as settled, without ``Refused`` as one of which nothing was refused, without ``Window Rates`` as one
+    whose windows are unknown. Raises DataError if there is no such
     file or a column or a value is missing or unreadable."""
     return in_order(_parse(line, f"{path}, line {number}") for number, line in enumerate(read_csv(path), start=2))
 
@@ -128,8 +146,18 @@ def read_performance_summary(path: Path, key: str) -> dict[str, list[Performance
     return {name: in_order(rows) for name, rows in groups.items()}
 
 
+def read_with_parameters(path: Path) -> list[tuple[dict[str, str], PerformanceRow]]:
+    """Reads a performance CSV with further columns: each row with the text of these, in the order of the file. Raises
+    what ``read_performance`` raises."""
+    own = {column.name for column in PERFORMANCE_COLUMNS}
+    return [
+        ({name: text for name, text in line.items() if name not in own}, _parse(line, f"{path}, line {number}"))
+        for number, line in enumerate(read_csv(path), start=2)
+    ]
+
+
 def _parse(line: Mapping[str, str], where: str) -> PerformanceRow:
-    row = {**_OF_OTHER_TOOLS, **line}
+    row = {**OF_OTHER_TOOLS, **line}
     try:
         return {column.name: column.parse(row[column.name]) for column in PERFORMANCE_COLUMNS}
     except (KeyError, ValueError, TypeError, OverflowError) as error:
@@ -175,7 +203,7 @@ def performance_markdown(rows: Sequence[PerformanceRow]) -> str:
 
 def _shown(rows: Sequence[PerformanceRow]) -> list[ResultColumn]:
     """Columns of a table for people; what was refused, if anything was, beside what was answered."""
-    by_name = {column.name: column for column in PERFORMANCE_COLUMNS if column.name != SETTLED}
+    by_name = {column.name: column for column in PERFORMANCE_COLUMNS if column.name not in _NOT_FOR_PEOPLE}
     refused = by_name.pop(REFUSED)
     columns = list(by_name.values())
     if any(row.get(REFUSED) for row in rows):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from deployment_toolkit.results.performance import (
     LATENCY_STATISTICS,
     REFUSED,
     THROUGHPUT,
+    WINDOW_LATENCIES,
+    WINDOW_RATES,
     PerformanceRow,
 )
 from deployment_toolkit.results.tables import read_csv
@@ -61,9 +64,10 @@ class Report:
     def read(cls, csv_path: Path, stdout: str, point: LoadPoint) -> Report:
         """Reads a run's CSV and its stdout."""
         requests = _REQUEST_COUNT.search(stdout)
+        passes = [(float(throughput), float(latency)) for throughput, latency in _PASS.findall(stdout)]
         return cls(
-            row=_read_row(csv_path, point),
-            passes=[(float(throughput), float(latency)) for throughput, latency in _PASS.findall(stdout)],
+            row={**_read_row(csv_path, point), **window_columns(passes)},
+            passes=passes,
             requests_per_window=int(requests[1]) // WINDOWS if requests else 0,
         )
 
@@ -72,6 +76,12 @@ class Report:
         if len(self.passes) < WINDOWS:
             return False
         return all(max(values) <= min(values) * (1 + percentage / 100) for values in zip(*self.passes, strict=True))
+
+
+def window_columns(passes: Sequence[tuple[float, float]]) -> dict[str, tuple[float, ...]]:
+    """Columns of a row with the inferences per second and the average latency in us of each window."""
+    rates, latencies = zip(*passes, strict=True) if passes else ((), ())
+    return {WINDOW_RATES: rates, WINDOW_LATENCIES: latencies}
 
 
 def _read_row(path: Path, point: LoadPoint) -> dict[str, float | int]:

@@ -11,9 +11,9 @@ from typing import Any
 from deployment_toolkit.errors import DataError
 from deployment_toolkit.results.performance import (
     CONCURRENCY,
+    OF_OTHER_TOOLS,
     P99,
     PERFORMANCE_COLUMNS,
-    REFUSED,
     THROUGHPUT,
     US_PER_MS,
     PerformanceRow,
@@ -59,7 +59,7 @@ def read_search(path: Path) -> tuple[list[MeasuredCandidate], bool]:
     finals: dict[int, bool] = {}
     decided = False
     for number, found in enumerate(read_csv(path), start=2):
-        line = {REFUSED: "0", **found}
+        line = {**OF_OTHER_TOOLS, **found}
         try:
             candidate = Candidate.of_cells(line)
             row = {column.name: column.parse(line[column.name]) for column in PERFORMANCE_COLUMNS}
