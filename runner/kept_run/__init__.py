@@ -20,7 +20,7 @@ from runner.kept_run.record import TASK_FILE, read_task
 ENSEMBLE = "ensemble"
 PUBLISHED = "published"
 _PUBLISHED_FORMATS = {"TensorFlow": "tf-savedmodel", "NVIDIA TensorRT": "trt"}
-_DIFFERENCE = "_difference"  # of a metric's column in the table of correctness
+DIFFERENCE = "_difference"  # of a metric's column in the table of correctness
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class KeptRun:
 
 def metrics_of(row: Mapping[str, str]) -> list[str]:
     """The metrics in a row of the table of correctness."""
-    return [name for name in row if f"{name}{_DIFFERENCE}" in row]
+    return [name for name in row if f"{name}{DIFFERENCE}" in row]
 
 
 def read_kept_run(folder: Path) -> KeptRun:

@@ -10,6 +10,8 @@ from markupsafe import Markup
 from deployment_toolkit.core import Mnemonic
 from runner.page.elements import data_block, folded, paragraph, table
 
+COLOURS = 12  # in the style sheet
+
 
 class ChartKind(Mnemonic):
     """How the points of a series are drawn."""
@@ -96,6 +98,12 @@ def chart_figure(chart: Chart, identifier: str) -> Markup:
     )
 
 
-def chart_grid(figures: Sequence[Markup]) -> Markup:
+def chart_grid(figures: Sequence[Markup], *, small: bool = False) -> Markup:
     """Charts side by side, as many as the screen has room for."""
-    return Markup('<div class="charts">{}</div>').format(Markup("\n").join(figures))
+    return Markup('<div class="charts {}">{}</div>').format("small" if small else "", Markup("\n").join(figures))
+
+
+def colour_key(names: Sequence[tuple[str, int]]) -> Markup:
+    """A legend for several charts: names with the colours of their series."""
+    entries = (Markup('<li><i class="c{}"></i>{}</li>').format(colour % COLOURS, name) for name, colour in names)
+    return Markup('<ul class="key">{}</ul>').format(Markup("").join(entries))

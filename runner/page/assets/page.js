@@ -10,16 +10,28 @@
 
   const formatted = (value) => {
     const size = Math.abs(value);
-    if (size !== 0 && size < 0.001) return value.toExponential(1);
-    return value.toLocaleString("en", { maximumSignificantDigits: size < 100 ? 3 : 21, maximumFractionDigits: size < 100 ? 3 : 0 });
+    if (size < 1e-12) return "0";
+    if (size < 0.001) return value.toExponential(1);
+    return value.toLocaleString("en", size < 100 ? { maximumSignificantDigits: 3 } : { maximumFractionDigits: 0 });
   };
 
   // On a logarithmic axis, 1, 2 and 5 of each power have a label.
-  const tickText = (scale) => (value) => {
-    if (scale !== "logarithmic") return formatted(value);
+  const tickText = (scale) => (value, index, ticks) => {
+    if (scale !== "logarithmic") {
+      const last = index > 1 && index === ticks.length - 1;
+      const crowded = last && value - ticks[index - 1].value < 0.7 * (ticks[1].value - ticks[0].value);
+      return crowded ? "" : formatted(value);
+    }
     const digit = Math.round(value / 10 ** Math.floor(Math.log10(value) + 1e-9));
     return [1, 2, 5].includes(digit) ? formatted(value) : "";
   };
+
+  // A long name under an axis is written in lines.
+  function words(value) {
+    const name = this.getLabelForValue(value);
+    if (!this.isHorizontal() || name.length <= 8) return name;
+    return this.width / this.ticks.length < 70 ? name.split(" ")[0] : name.split(" ");
+  }
 
   const limitLines = (limits) => ({
     id: "limits",
@@ -68,7 +80,7 @@
       fill: look.fill ? "origin" : false,
       stepped: look.stepped || false,
       pointStyle: marks.map((mark) => (mark === "chosen" ? "star" : "circle")),
-      pointRadius: marks.map((mark) => (mark === "chosen" ? 9 : mark === "doubtful" ? 6 : series.dashed ? 0 : 3.5)),
+      pointRadius: marks.map((mark) => (mark === "chosen" ? 9 : mark === "doubtful" ? 6 : series.dashed || look.stepped ? 0 : 3.5)),
       pointBorderWidth: marks.map((mark) => (mark ? 2.5 : 1)),
       pointBorderColor: marks.map((mark) => (mark === "doubtful" ? colour("bad") : own)),
       pointBackgroundColor: marks.map((mark) => (mark === "doubtful" ? colour("card") : own)),
@@ -78,7 +90,8 @@
   }
 
   // Bars on a logarithmic axis begin below the lowest of them.
-  const lowest = (told) => Math.min(...told.series.flatMap((series) => series.points.map((point) => point.y)).filter((y) => y > 0));
+  const heights = (told) => told.series.flatMap((series) => series.points.map((point) => point.y));
+  const lowest = (told) => Math.min(...heights(told).filter((y) => y > 0));
 
   function axis(told, name, look) {
     const value = look.lying ? "x" : "y";
@@ -94,8 +107,10 @@
       beginAtZero: scale === "linear",
       min: scale === "logarithmic" && look.type === "bar" ? lowest(told) / 2 : undefined,
       max: name === "x" && told.largest_x ? told.largest_x : undefined,
+      bounds: name === "x" ? "data" : "ticks",
+      afterFit: told.largest_x && name === "y" ? (fitted) => { fitted.width = Math.min(150, Math.max(128, fitted.chart.width * 0.2)); } : undefined,
       grace: scale === "linear" && name === "y" ? "6%" : 0,
-      ticks: { color: colour("faint"), maxRotation: 0, autoSkip: !(look.lying && named), ...(named ? {} : { callback: tickText(scale) }) },
+      ticks: { color: colour("faint"), maxRotation: 0, autoSkip: !named, includeBounds: false, callback: named ? words : tickText(scale) },
     };
   }
 
@@ -141,7 +156,7 @@
 
   function offerLogarithm(figure) {
     const told = JSON.parse(document.getElementById(`${figure.id}-data`).textContent);
-    if (!["line", "bars"].includes(told.kind)) return;
+    if (!["line", "bars"].includes(told.kind) || heights(told).some((y) => !(y > 0))) return;
     const label = document.createElement("label");
     const box = Object.assign(document.createElement("input"), { type: "checkbox", className: "logarithmic" });
     box.checked = told.logarithmic.includes("y");
@@ -167,8 +182,11 @@
     for (const item of [...best.values()].sort((a, b) => b.inferences - a.inferences)) {
       const line = out.insertRow();
       const servers = wanted > 0 && load > 0 ? Math.ceil(wanted / (item.inferences * load / 100) - 1e-9) : NaN;
-      for (const text of [item.title, formatted(item.inferences / rows), formatted(item.inferences), Number.isNaN(servers) ? "-" : formatted(servers)]) {
-        line.insertCell().textContent = text;
+      line.insertCell().textContent = item.title;
+      for (const number of [servers, item.inferences / rows, item.inferences]) {
+        const cell = line.insertCell();
+        cell.className = "number";
+        cell.textContent = Number.isNaN(number) ? "-" : number.toLocaleString("en", { maximumFractionDigits: 0 });
       }
     }
     if (!best.size) {
