@@ -21,7 +21,7 @@ SYSTEM = {"cpu": "a CPU", "cores": 2, "memory_gib": 24.0, "system": "Linux", "pa
 PARAMETERS = {"experiment": "1", "model": "m", "format": "onnx", "precision": "fp32", "instances": "1"}
 
 
-def performance_row(rates: Sequence[float] = (), latencies_us: Sequence[float] = (), **changes: Any) -> PerformanceRow:
+def performance_row(rates: Sequence[float] = (), latencies_us: Sequence[float] = (), **changes: Any) -> dict[str, Any]:
     """A row whose throughput and average latency are the means of its windows."""
     rate, latency_us = (sum(values) / len(values) if values else 1000.0 for values in (rates, latencies_us))
     row = {"Batch": 1, "Concurrency": 1, "Inferences/Second": rate, **dict.fromkeys(LATENCY_PARTS, latency_us / 7)}
@@ -31,8 +31,18 @@ def performance_row(rates: Sequence[float] = (), latencies_us: Sequence[float] =
 
 def capacity_row(offered: float, **changes: Any) -> CapacityRow:
     """A valid row of requests of 32 rows within 20 ms."""
-    row = {"Rows": 32, "Latency Budget": 20_000.0, "Offered Requests/Second": offered, "Requests/Second": offered}
-    row |= {"Inferences/Second": 32 * offered, **dict.fromkeys(LATENCY_STATISTICS, 1000.0), "Requests": 1000}
+    row: dict[str, Any] = {
+        "Rows": 32,
+        "Latency Budget": 20_000.0,
+        "Offered Requests/Second": offered,
+        "Requests/Second": offered,
+    }
+    row |= {
+        "Requests/Second": offered,
+        "Inferences/Second": 32 * offered,
+        **dict.fromkeys(LATENCY_STATISTICS, 1000.0),
+        "Requests": 1000,
+    }
     row |= {"Late Sends": 0.0, "Refused": 0.0, "Client Cores": None, "Server Cores": None}
     return {**row, "Valid": True, "Capacity": True, **changes}
 
@@ -62,7 +72,7 @@ def write_run(
         "config": {"model_name": "m", "configurations": [{"parameters": chosen}]},
     }
     (folder / "task.yaml").write_text(yaml.safe_dump(task))
-    tables = {
+    tables: dict[str, list[Any]] = {
         "triton_performance_offline": [performance_cells(row) for row in offline],
         "triton_performance_online": [performance_cells(row) for row in online],
         "triton_performance_capacity": [capacity_cells(row) for row in capacity],

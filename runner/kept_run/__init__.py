@@ -19,6 +19,7 @@ from runner.kept_run.record import TASK_FILE, read_task
 
 ENSEMBLE = "ensemble"
 PUBLISHED = "published"
+LATEST = "latest"
 _PUBLISHED_FORMATS = {"TensorFlow": "tf-savedmodel", "NVIDIA TensorRT": "trt"}
 DIFFERENCE = "_difference"  # of a metric's column in the table of correctness
 
