@@ -22,6 +22,11 @@ def paragraph(text: Markup | str, kind: str = "") -> Markup:
     return Markup('<p class="{}">{}</p>').format(kind, text) if kind else Markup("<p>{}</p>").format(text)
 
 
+def big(text: Markup | str) -> Markup:
+    """The answer of a card, in large letters."""
+    return Markup('<p class="big">{}</p>').format(text)
+
+
 def heading(text: str) -> Markup:
     """Heading of a part of a section."""
     return Markup("<h3>{}</h3>").format(text)

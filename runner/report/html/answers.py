@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from markupsafe import Markup
 
 from runner.kept_run import DIFFERENCE, KeptExperiment, KeptRun, metrics_of
-from runner.page.elements import data_block, joined, paragraph, table
+from runner.page.elements import big, data_block, joined, paragraph, table
+from runner.report.html.before import before_answer
 from runner.report.html.offers import (
     FULL_PRECISION,
     Demand,
@@ -24,7 +25,6 @@ from runner.report.html.offers import (
 )
 from runner.report.html.titles import metric_title
 
-COMPARISON = "comparison.html"  # in a run's folder, if it was compared with another
 _CLOSED = (
     "Measured with clients that wait for each answer, which hides queueing: a rate that they reach is more than the "
     "server takes within this p99 when requests come at random."
@@ -44,7 +44,7 @@ def answers(run: KeptRun) -> Markup:
         _card("Which format do I deploy?", _format(run, choice, best)),
         _card("How many requests a second at my latency?", _rates(run, choice, offers, demand)),
         _card("How many machines?", _machines(run, offers, demand, best)),
-        _card("Better or worse than before?", _before(run)),
+        _card("Better or worse than before?", before_answer(run)),
     ]
     return Markup('<div class="answers">{}</div>').format(joined(cards))
 
@@ -53,20 +53,16 @@ def _card(question: str, body: Markup) -> Markup:
     return Markup('<div class="answer"><h2>{}</h2>\n{}\n</div>').format(question, body)
 
 
-def _big(text: Markup | str) -> Markup:
-    return Markup('<p class="big">{}</p>').format(text)
-
-
 def _format(run: KeptRun, choice: KeptExperiment | None, best: Mapping[str, Offer]) -> Markup:
     if choice is None:
-        return joined([_big("None yet"), paragraph(_why_none(run))])
+        return joined([big("None yet"), paragraph(_why_none(run))])
     parameters = choice.parameters
     name = Markup("{} {} <small>experiment {}</small>").format(
         parameters["format"], parameters["precision"], choice.number
     )
     why = "the highest rate within the latency budget" if best else "the highest throughput that was measured"
     parts = [
-        _big(name),
+        big(name),
         paragraph(f"It has {why} of the experiments whose answers are right. {_rightness(run, choice)}"),
     ]
     if parameters["precision"] != FULL_PRECISION:
@@ -114,10 +110,10 @@ def _rates(run: KeptRun, choice: KeptExperiment | None, offers: Sequence[Offer],
             "Neither capacity nor an online sweep was measured of an experiment whose answers are right."
         )  # fmt: skip
         return joined(
-            [_big("Not known"), paragraph(text), *([] if has_capacity(run) else [paragraph(_HOW_TO_CAPACITY)])]
+            [big("Not known"), paragraph(text), *([] if has_capacity(run) else [paragraph(_HOW_TO_CAPACITY)])]
         )
     shown = fitting[0] if fitting else own[-1]
-    big = Markup("{:,.0f} requests/s <small>of {} rows at p99 ≤ {:g} ms: {:,.0f} inferences/s</small>").format(
+    told = Markup("{:,.0f} requests/s <small>of {} rows at p99 ≤ {:g} ms: {:,.0f} inferences/s</small>").format(
         shown.requests, shown.rows, shown.budget_ms, shown.inferences
     )
     note = paragraph(
@@ -126,7 +122,7 @@ def _rates(run: KeptRun, choice: KeptExperiment | None, offers: Sequence[Offer],
         else Markup("{} {}").format(_CLOSED, _HOW_TO_CAPACITY),
         "note",
     )
-    return joined([_big(big), table(list(_rate_lines(own))), note])
+    return joined([big(told), table(list(_rate_lines(own))), note])
 
 
 def _rate_lines(offers: Sequence[Offer]) -> Iterator[dict[str, object]]:
@@ -148,7 +144,7 @@ def _rate_lines(offers: Sequence[Offer]) -> Iterator[dict[str, object]]:
 
 def _machines(run: KeptRun, offers: Sequence[Offer], demand: Demand, best: Mapping[str, Offer]) -> Markup:
     if not offers:
-        return joined([_big("Not known"), paragraph("Servers are counted from the rates of the question before.")])
+        return joined([big("Not known"), paragraph("Servers are counted from the rates of the question before.")])
     goal = (
         f"for {demand.inferences:,.0f} rows/s in requests of {demand.rows} at p99 ≤ {demand.budget_ms:g} ms, each at "
         f"{demand.load:.0%} load"
@@ -156,11 +152,11 @@ def _machines(run: KeptRun, offers: Sequence[Offer], demand: Demand, best: Mappi
     if best:
         first = next(iter(best.values()))
         count = first.servers(demand)
-        big = Markup("{:,} {} <small>{}: {}</small>").format(
+        told = Markup("{:,} {} <small>{}: {}</small>").format(
             count, "server" if count == 1 else "servers", goal, _name(first.experiment)
         )
     else:
-        big = Markup("None fits <small>{}</small>").format(goal)
+        told = Markup("None fits <small>{}</small>").format(goal)
     lines = [
         {
             "deploy": _name(offer.experiment),
@@ -175,7 +171,7 @@ def _machines(run: KeptRun, offers: Sequence[Offer], demand: Demand, best: Mappi
     form = Markup('<form class="sizing">{}{}{}</form>').format(
         _fields(run, offers, demand), table(lines), data_block("sizing-data", [_plain(offer) for offer in offers])
     )
-    return joined([_big(big), form, paragraph(note, "note")])
+    return joined([big(told), form, paragraph(note, "note")])
 
 
 def _fields(run: KeptRun, offers: Sequence[Offer], demand: Demand) -> Markup:
@@ -219,16 +215,3 @@ def _name(experiment: KeptExperiment) -> str:
     return f"{experiment.parameters['format']} {experiment.parameters['precision']}" + (
         f", {experiment.parameters.get('model')}" if experiment.role else ""
     )
-
-
-def _before(run: KeptRun) -> Markup:
-    if (run.folder / COMPARISON).is_file():
-        link = Markup('The <a href="{}">comparison</a> has every figure of both runs.').format(COMPARISON)
-        return joined([_big("Compared"), paragraph(link)])
-    name = run.name
-    text = Markup(
-        "This run was not compared. <code>python -m runner.compare BEFORE {}</code> compares it with another run or a "
-        "kept report, and says what is better, worse, or can't be told apart. <code>baseline: BEFORE</code> in the "
-        "configuration does so at the end of each run."
-    ).format(name)
-    return joined([_big("Not compared"), paragraph(text)])

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
+from deployment_toolkit.errors import DataError
 from runner.kept_run import DIFFERENCE, KeptExperiment, KeptRun, metrics_of
 from runner.page.charts import Chart, ChartKind, Point, Series, chart_figure, chart_grid
 from runner.page.elements import folded, joined, paragraph, table
@@ -29,6 +30,21 @@ def correctness_section(run: KeptRun) -> Markup:
     lines = [_line(run, item.title, row) for item in compared for row in item.correctness]
     every = folded("Every protocol", table(lines))
     return joined([table(short), paragraph(_NOTE, "note"), every, chart_grid(_charts(run))])
+
+
+def require_figures(run: KeptRun) -> None:
+    """Raises DataError if a table of correctness lacks a column or holds something else than numbers."""
+    for item in run.experiments:
+        for row in item.correctness:
+            try:
+                _ = row["name"], row["tolerance"], row["passed"], row["rows_out_of_tolerance"], int(row["rows"])
+                for column in ("max_abs_diff", *(c for m in metrics_of(row) for c in (m, f"{m}{DIFFERENCE}"))):
+                    _number(row[column])
+            except (KeyError, ValueError) as error:
+                raise DataError(
+                    f"{run.folder}: the table of correctness of experiment {item.number} is damaged ({error!r}): give "
+                    "another run"
+                ) from error
 
 
 def _summary(run: KeptRun, item: KeptExperiment) -> dict[str, object]:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
+from deployment_toolkit.errors import DataError
 from deployment_toolkit.files.atomic import write_text
 from runner.kept_run import KeptExperiment, KeptRun, read_kept_run
+from runner.kept_run.record import TASK_FILE
 from runner.page.document import Section, html_page
 from runner.page.elements import items, joined, paragraph
 from runner.records import StageState
 from runner.report.html.answers import answers
 from runner.report.html.capacity import capacity_section
-from runner.report.html.correctness import correctness_section
+from runner.report.html.correctness import correctness_section, require_figures
 from runner.report.html.facts import commands_section, configuration_section, host_section
 from runner.report.html.figures import DISTURBED, OTHERS, frontier_section, parts_section, sweeps_section
 from runner.report.html.stages import stages_section
@@ -27,12 +30,15 @@ _BAD = (StageState.FAILED, StageState.INTERRUPTED, StageState.KILLED)
 
 def write_run_page(folder: Path, *, name: str = "") -> None:
     """Writes ``report.html`` of the run, or kept report, in ``folder`` from the other files there; ``name`` is the
-    run's, if it is not the folder's. Raises what ``read_kept_run`` raises, and DataError if it can't be written."""
-    write_text(folder / PAGE, run_page(read_kept_run(folder), name=name))
+    run's, if it is not the folder's. Raises what ``read_kept_run`` raises, and DataError if the page can't be made of
+    what is in a file, or can't be written."""
+    run = read_kept_run(folder)
+    write_text(folder / PAGE, run_page(replace(run, name=name) if name else run))
 
 
-def run_page(run: KeptRun, *, name: str = "") -> str:
-    """Text of the page."""
+def run_page(run: KeptRun) -> str:
+    """Text of the page. Raises DataError if a table of correctness or a time isn't what it should be."""
+    require_figures(run)
     sections = [
         ("Throughput and latency", sweeps_section(run)),
         ("Throughput against p99", frontier_section(run)),
@@ -45,7 +51,7 @@ def run_page(run: KeptRun, *, name: str = "") -> str:
         ("Commands", commands_section(run)),
     ]
     shown = [Section(title, body) for title, body in sections if body]
-    title = f"{run.config.get('model_name', 'Model')}: run {name or run.name}"
+    title = f"{run.config.get('model_name', 'Model')}: run {run.name}"
     head = joined([_verdict(run), _origin(run), *_disturbance(run), answers(run)])
     return html_page(title, shown, head=head, data=_data(run))
 
@@ -70,11 +76,19 @@ def _verdict(run: KeptRun) -> Markup:
 def _origin(run: KeptRun) -> Markup:
     facts = [run.host, f"started {run.started.replace('T', ' ')[:16]} UTC"]
     if run.finished:
-        seconds = (datetime.fromisoformat(run.finished) - datetime.fromisoformat(run.started)).total_seconds()
+        seconds = (_time(run, run.finished) - _time(run, run.started)).total_seconds()
         facts.append(f"took {seconds / 60:.0f} minutes" if seconds >= 120 else f"took {seconds:.0f} s")
     if run.system.get("load_average") is not None:
         facts.append(f"load average {run.system['load_average']} at the start")
     return paragraph(" · ".join(facts), "note")
+
+
+def _time(run: KeptRun, text: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise DataError(f"{run.folder / TASK_FILE}: {text!r} is no time of a run: give another run") from error
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _disturbance(run: KeptRun) -> Iterable[Markup]:
