@@ -2,9 +2,10 @@
 
     python -m runner.keep_report RUN NAME
 
-copies report.md, task.yaml, the summaries with the rows of all experiments, the pictures and, for each experiment, the
-table of its search and ``config.pbtxt``. Files that repeat those tables or only run on the host that made them are not
-copied. The checkout's path is removed from file names.
+copies report.md, task.yaml, the summaries with the rows of all experiments, the pictures, the comparison with a
+baseline and, for each experiment, the table of its search and ``config.pbtxt``; report.html is made anew of these.
+Files that repeat those tables or only run on the host that made them are not copied. The checkout's path is removed
+from file names.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files.atomic import replace_when_complete
 from deployment_toolkit.options.params import make_parser, run_entry_point
 from runner.report.capacity import LOGS_NOTE
+from runner.report.html.page import write_run_page
 from runner.report.page import REPLAY_NOTE
 
 logger = logging.getLogger("keep_report")
@@ -27,18 +29,20 @@ KEPT = (
     "task.yaml",
     "*_summary.csv",
     "plots/*.png",
+    "comparison/*",
     "experiment_*/search.csv",
     "experiment_*/config.pbtxt",
     "experiment_*/ensemble/config.pbtxt",
 )
-_TEXTS = (".md", ".yaml", ".csv", ".pbtxt")
+_TEXTS = (".md", ".yaml", ".csv", ".pbtxt", ".html")
 _CHOSEN = re.compile(r"\]\((experiment_\d+)/search/config\.pbtxt\)")  # a second copy of the deployed configuration
 _LOGS = re.compile(re.escape(LOGS_NOTE).replace(re.escape("{}"), "[^`]*"))
 
 
 def keep(run: Path, name: str, reports: Path) -> Path:
     """Copies the run in the folder ``run`` to ``reports/name``, which is replaced; returns that folder. Raises
-    UsageError if there is no run or the name is invalid, DataError if the folder can't be written."""
+    UsageError if there is no run or the name is invalid, DataError if its files can't be read or the folder can't be
+    written."""
     if not (run / "task.yaml").is_file():
         raise UsageError(f"{run} is no run (it has no task.yaml): give a folder of runner_workspace/runs")
     if not re.fullmatch(r"[a-z0-9_]+", name):
@@ -50,6 +54,7 @@ def keep(run: Path, name: str, reports: Path) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             content = path.read_bytes()
             target.write_bytes(_portable(content.decode()).encode() if path.suffix in _TEXTS else content)
+        write_run_page(beside, name=name)
     return place
 
 

@@ -9,7 +9,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 toolkit=tests/deployment_toolkit
 checks=("$toolkit"/{cpp_host,deploying,triton_server,triton_inference_runner,triton_performance_runner,test_python_host.py}
   tests/widedeep/{data,features,preprocessing} tests/test_ensemble.py tests/test_run_performance_on_triton.py
-  tests/scripts/test_install.py)
+  tests/scripts/test_install.py tests/runner/page)
 
 fail() { echo "error: $*" >&2; exit 1; }
 

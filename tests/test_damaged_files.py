@@ -28,8 +28,8 @@ from navigator.other_converter.converter import read_summary
 from navigator.results_keys import note_image
 from navigator.reuse import Ledger
 from runner.config.run import load_config
-from runner.published import read_published
-from runner.report.task import read_task
+from runner.kept_run.published_results import read_published
+from runner.kept_run.record import read_task
 from runner.search.results import read_search
 from tests.limits import few_resources
 from tests.mutations import damaged

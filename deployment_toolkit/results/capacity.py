@@ -145,6 +145,16 @@ def read_capacity_summary(path: Path, key: str) -> dict[str, list[CapacityRow]]:
     return {name: in_order(rows) for name, rows in groups.items()}
 
 
+def read_capacity_with_parameters(path: Path) -> list[tuple[dict[str, str], CapacityRow]]:
+    """Reads a capacity CSV with further columns: each row with the text of these, in the order of the file. Raises
+    what ``read_capacity`` raises."""
+    own = {column.name for column in CAPACITY_COLUMNS}
+    return [
+        ({name: text for name, text in line.items() if name not in own}, _parse(line, f"{path}, line {number}"))
+        for number, line in enumerate(read_csv(path), start=2)
+    ]
+
+
 def client_was_late(row: CapacityRow) -> bool:
     """True if so many requests were sent late that the client may have been the limit."""
     return bool(row[LATE_SENDS] > MOST_LATE_SENDS)

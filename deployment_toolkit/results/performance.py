@@ -36,6 +36,7 @@ class Unit(Mnemonic):
     FLAG = "flag"
     CORES = "cores"
     MILLISECONDS = "ms"
+    NUMBERS = "numbers"  # several, separated by blanks
     NUMBER = "number"
 
 
@@ -59,6 +60,8 @@ class ResultColumn:
             return None
         if self.unit is Unit.FLAG:
             return {"yes": True, "no": False}[text]
+        if self.unit is Unit.NUMBERS:
+            return tuple(map(float, text.split()))
         return int(text) if self.unit is Unit.COUNT else float(text)
 
     def cell(self, value: Any) -> str:
@@ -67,13 +70,19 @@ class ResultColumn:
             return ""
         if self.unit is Unit.FLAG:
             return "yes" if value else "no"
-        return str(value) if self.unit is Unit.COUNT else f"{value:.2f}".rstrip("0").rstrip(".")
+        if self.unit is Unit.NUMBERS:
+            return " ".join(map(_short, value))
+        return str(value) if self.unit is Unit.COUNT else _short(value)
 
     def text(self, value: Any) -> str:
         """Text of a value in a table for people."""
         if self.unit is Unit.LATENCY_US:
             return f"{value / US_PER_MS:.2f}"
         return f"{value:.2f}" if self.unit is Unit.PER_SECOND else self.cell(value)
+
+
+def _short(value: float) -> str:
+    return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
 BATCH = "Batch"
@@ -90,6 +99,9 @@ STEAL_CORES = "Steal Cores"
 SPEED_BEFORE = "CPU Speed Before"
 SPEED_AFTER = "CPU Speed After"
 DISTURBED = "Disturbed"
+# Inferences per second, and average latency, of each of the repeated windows of the attempt that the row is from.
+WINDOW_RATES = "Window Rates"
+WINDOW_LATENCIES = "Window Latencies"
 
 # In the order of a request's way; their sum is the average latency.
 LATENCY_PARTS = (
@@ -119,10 +131,20 @@ PERFORMANCE_COLUMNS = (
     ResultColumn(SETTLED, Unit.FLAG),
     ResultColumn(REFUSED, Unit.PER_SECOND),
     *_DISTURBANCE,
+    ResultColumn(WINDOW_RATES, Unit.NUMBERS),
+    ResultColumn(WINDOW_LATENCIES, Unit.NUMBERS),
 )
-_NOT_FOR_PEOPLE = (SETTLED, *(column.name for column in _DISTURBANCE))  # marks, and what they are made of
+# Marks, what they are made of, and what comparisons are made of.
+_NOT_FOR_PEOPLE = (SETTLED, *(column.name for column in _DISTURBANCE), WINDOW_RATES, WINDOW_LATENCIES)
 
-_OF_OTHER_TOOLS = {SETTLED: "yes", REFUSED: "0", **{column.name: "" for column in _DISTURBANCE}}
+# Cells of columns that files of other tools, and of older versions, lack.
+OF_OTHER_TOOLS = {
+    SETTLED: "yes",
+    REFUSED: "0",
+    **{column.name: "" for column in _DISTURBANCE},
+    WINDOW_RATES: "",
+    WINDOW_LATENCIES: "",
+}
 
 
 def in_order(rows: Iterable[PerformanceRow]) -> list[PerformanceRow]:
@@ -137,14 +159,16 @@ def write_performance(path: Path, rows: Sequence[PerformanceRow]) -> None:
 
 def performance_cells(row: PerformanceRow) -> dict[str, str]:
     """Cells of a performance row in a CSV, by column."""
-    told = {REFUSED: 0.0, **{column.name: None for column in _DISTURBANCE}, **row}
+    unknown = dict.fromkeys(column.name for column in _DISTURBANCE)
+    told = {REFUSED: 0.0, **unknown, WINDOW_RATES: (), WINDOW_LATENCIES: (), **row}
     return {column.name: column.cell(told[column.name]) for column in PERFORMANCE_COLUMNS}
 
 
 def read_performance(path: Path) -> list[PerformanceRow]:
     """Reads the rows of a performance CSV, sorted. Without a column ``Settled``, as in files of other tools, every row
-    counts as settled, without ``Refused`` as one of which nothing was refused, and without the columns of disturbance
-    these are None. Raises DataError if there is no such file or a column or a value is missing or unreadable."""
+    counts as settled, without ``Refused`` as one of which nothing was refused; without the columns of disturbance these
+    are None, without ``Window Rates`` the windows are unknown. Raises DataError if there is no such file or a column or
+    a value is missing or unreadable."""
     return in_order(_parse(line, f"{path}, line {number}") for number, line in enumerate(read_csv(path), start=2))
 
 
@@ -157,10 +181,20 @@ def read_performance_summary(path: Path, key: str) -> dict[str, list[Performance
     return {name: in_order(rows) for name, rows in groups.items()}
 
 
+def read_with_parameters(path: Path) -> list[tuple[dict[str, str], PerformanceRow]]:
+    """Reads a performance CSV with further columns: each row with the text of these, in the order of the file. Raises
+    what ``read_performance`` raises."""
+    own = {column.name for column in PERFORMANCE_COLUMNS}
+    return [
+        ({name: text for name, text in line.items() if name not in own}, _parse(line, f"{path}, line {number}"))
+        for number, line in enumerate(read_csv(path), start=2)
+    ]
+
+
 def performance_row(line: Mapping[str, str]) -> PerformanceRow:
     """Row of a CSV's line, as ``read_performance`` reads it. Raises KeyError, ValueError, TypeError or OverflowError if
     it is none."""
-    row = {**_OF_OTHER_TOOLS, **line}
+    row = {**OF_OTHER_TOOLS, **line}
     return {column.name: column.parse(row[column.name]) for column in PERFORMANCE_COLUMNS}
 
 

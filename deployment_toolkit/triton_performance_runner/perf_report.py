@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from deployment_toolkit.results.performance import (
     LATENCY_STATISTICS,
     REFUSED,
     THROUGHPUT,
+    WINDOW_LATENCIES,
+    WINDOW_RATES,
     PerformanceRow,
 )
 from deployment_toolkit.results.tables import read_csv
@@ -62,9 +65,10 @@ class Report:
     def read(cls, csv_path: Path, stdout: str, point: LoadPoint) -> Report:
         """Reads a run's CSV and its stdout."""
         requests = _REQUEST_COUNT.search(stdout)
+        passes = passes_in(stdout)
         return cls(
-            row=_read_row(csv_path, point),
-            passes=passes_in(stdout),
+            row={**_read_row(csv_path, point), **window_columns(passes)},
+            passes=passes,
             requests_per_window=int(requests[1]) // WINDOWS if requests else 0,
         )
 
@@ -88,6 +92,12 @@ def passes_in(stdout: str) -> list[tuple[float, float]]:
     """Throughput in inferences per second and average latency in us of each window that has ended, by the stdout of a
     run of perf_analyzer."""
     return [(float(throughput), float(latency)) for throughput, latency in _PASS.findall(stdout)]
+
+
+def window_columns(passes: Sequence[tuple[float, float]]) -> dict[str, tuple[float, ...]]:
+    """Columns of a row with the inferences per second and the average latency in us of each window."""
+    rates, latencies = zip(*passes, strict=True) if passes else ((), ())
+    return {WINDOW_RATES: rates, WINDOW_LATENCIES: latencies}
 
 
 def _read_row(path: Path, point: LoadPoint) -> dict[str, float | int]:

@@ -30,7 +30,7 @@ from deployment_toolkit.results.performance import (
 )
 from deployment_toolkit.triton_inference_runner.base import Response, Transport, open_transport
 from deployment_toolkit.triton_performance_runner.options import LoadPoint, MeasurementMode
-from deployment_toolkit.triton_performance_runner.perf_report import WINDOWS, Report, Window
+from deployment_toolkit.triton_performance_runner.perf_report import WINDOWS, Report, Window, window_columns
 from deployment_toolkit.triton_performance_runner.target import Target
 from deployment_toolkit.triton_server.remote import TritonServer
 
@@ -77,9 +77,10 @@ class RefusedLoad:
             load.end()
         rates = [len(item.answered_s) * point.batch / item.seconds for item in passes]
         averages = [statistics.fmean(item.answered_s) * _US_PER_S for item in passes]
+        windows = list(zip(rates, averages, strict=True))
         return Report(
-            row=_row(point, passes, _server_parts(before, after)),
-            passes=list(zip(rates, averages, strict=True)),
+            row={**_row(point, passes, _server_parts(before, after)), **window_columns(windows)},
+            passes=windows,
             requests_per_window=sum(len(item.answered_s) for item in passes) // WINDOWS,
         )
 

@@ -1,4 +1,4 @@
-"""The report of a run: summaries as CSV, pictures, ``report.md``, and a table on the console."""
+"""The report of a run: summaries as CSV, pictures, ``report.md``, ``report.html``, and a table on the console."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from runner.console import Console
 from runner.experiment import Experiment
 from runner.records import StageRecord, StageState
 from runner.report.capacity import CAPACITY_TITLES, capacity_pictures, capacity_section, write_capacity_summary
+from runner.report.html.page import PAGE, write_run_page
 from runner.report.queue import queue_note
 from runner.report.replay import replay_script
 from runner.report.results import ExperimentResult, metrics_of, read_results
@@ -67,12 +68,15 @@ def save_report(
         written.append(reserve.write(str(report), write_report))
     else:
         written.append(False)
+    if record.is_file():  # the page is made of it and of the summaries
+        page = workspace.run / PAGE
+        written.append(reserve.write(str(page), lambda: write_run_page(workspace.run)))
     console.show("")
     console.show(plain_table(_summary(results)))
     for note in (sizing_lines(task.config.capacity, results), budget_note(task, results)):
         if note:
             console.show(f"\n{note}")
-    console.show(f"\nreport: {report}")
+    console.show(f"\nreport: {report}, and to look at: {workspace.run / PAGE}")
     return all(written)
 
 

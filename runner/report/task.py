@@ -5,19 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from deployment_toolkit.files.atomic import write_text
-from deployment_toolkit.options.located_yaml import Located, load_yaml
 from deployment_toolkit.options.mapping import to_plain
 from deployment_toolkit.redaction import redacted_plain
 from runner.config.run import RunConfig
+from runner.kept_run.record import TASK_FILE, read_task
 from runner.records import StageRecord, StageState
 from runner.report.system_info import SystemInfo
 
-TASK_FILE = "task.yaml"
+__all__ = ["TASK_FILE", "Task", "read_task"]
 
 
 @dataclass
@@ -53,33 +52,3 @@ class Task:
             "config": redacted_plain(to_plain(self.config)),
         }
         write_text(path, yaml.safe_dump(plain, sort_keys=False, width=120))
-
-
-def read_task(path: Path) -> dict[str, Any]:
-    """Content of a run's ``task.yaml``. Raises DataError, with the line, if it can't be read or lacks a part."""
-    found = load_yaml(path)
-    record = found.entries("the record of a run")
-    for key in ("command", "started", "system", "stages", "config"):
-        if key not in record:
-            raise found.error(f"the record of a run lacks {key}: give the folder of a run")
-    for stage in record["stages"].items("stages"):
-        _require_keys(stage, "a stage", ("name", "experiment", "state"))
-        for key in ("name", "state"):
-            stage.value[key].text(f"{key} of a stage")
-        if stage.value["experiment"].value is not None:
-            stage.value["experiment"].count("experiment of a stage")
-    record["system"].entries("system")
-    _require_keys(record["config"], "the configuration", ("configurations",))
-    for item in record["config"].value["configurations"].items("configurations"):
-        _require_keys(item, "a configuration", ("parameters",))
-        _require_keys(item.value["parameters"], "parameters", ("format", "precision"))
-        for key in ("format", "precision"):
-            item.value["parameters"].value[key].text(key)
-    plain: dict[str, Any] = found.plain
-    return plain
-
-
-def _require_keys(found: Located, what: str, keys: tuple[str, ...]) -> None:
-    missing = [key for key in keys if key not in found.entries(what)]
-    if missing:
-        raise found.error(f"{what} in the record of a run lacks {missing[0]}")

@@ -39,9 +39,13 @@ def test_keep_report_copies_readable_files_without_host_paths(tmp_path: Path) ->
     main([str(run), "mine", "--reports-dir", str(tmp_path)])
     expected = _files(KEPT) | {"triton_performance_capacity_summary.csv": b"kept", "plots/capacity.png": b"kept"}
     expected["report.md"] += b"see datasets and [it](experiment_1/config.pbtxt)."
-    assert _files(tmp_path / "mine") == expected
+    found = _files(tmp_path / "mine")
+    page = found.pop("report.html").decode()
+    assert found == {name: content for name, content in expected.items() if name != "report.html"}
+    assert "run mine</h1>" in page and 'href="experiment_1/config.pbtxt"' in page
+    assert str(ROOT) not in page and str(tmp_path) not in page and "replay.sh" not in page
     main([str(tmp_path / "mine"), "mine", "--reports-dir", str(tmp_path)])
-    assert _files(tmp_path / "mine") == expected, "what was kept is kept as it is"
+    assert _files(tmp_path / "mine") == {**found, "report.html": page.encode()}, "what was kept is kept as it is"
 
 
 def test_keep_report_refuses_a_folder_without_a_run(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import EvaluationMode
 from deployment_toolkit.errors import DataError
 from deployment_toolkit.results.performance import BATCH, P99, THROUGHPUT
-from runner.published import PAGE, RESULTS, OwnRun, main, page, read_published
+from runner.kept_run.published_results import RESULTS, read_published
+from runner.published import PAGE, OwnRun, main, page
 
 REPORTS = ROOT / "reports"
 

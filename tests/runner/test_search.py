@@ -18,6 +18,8 @@ from deployment_toolkit.results.performance import (
     PERFORMANCE_COLUMNS,
     REFUSED,
     SETTLED,
+    WINDOW_LATENCIES,
+    WINDOW_RATES,
     PerformanceRow,
     write_performance,
 )
@@ -60,6 +62,8 @@ def row(throughput: float, p99_ms: float, concurrency: int = 64) -> PerformanceR
         "p99 latency": 1000 * p99_ms,
         SETTLED: True,
         REFUSED: 0.0,
+        WINDOW_RATES: (throughput,),
+        WINDOW_LATENCIES: (1000 * p99_ms,),
     }
 
 

@@ -49,6 +49,8 @@ def row(batch: int, concurrency: int = 1, **changes: Any) -> dict[str, Any]:
         "Settled": True,
         "Refused": 0.0,
         **UNWATCHED,
+        "Window Rates": (),
+        "Window Latencies": (),
         **changes,
     }
 
@@ -56,7 +58,7 @@ def row(batch: int, concurrency: int = 1, **changes: Any) -> dict[str, Any]:
 def test_performance_csv_has_sorted_rows(tmp_path: Path) -> None:
     rows: list[PerformanceRow] = [
         row(2, 8, Settled=False, Refused=31.5),
-        row(2, 1),
+        row(2, 1) | {"Window Rates": (1030.5, 1034.0), "Window Latencies": (11990.0, 12010.25)},
         row(1, 8, **WATCHED) | {"p50 latency": 1234567.0},
     ]
     path = tmp_path / "latency.csv"
@@ -65,10 +67,11 @@ def test_performance_csv_has_sorted_rows(tmp_path: Path) -> None:
     assert path.read_text().splitlines() == [
         "Batch,Concurrency,Inferences/Second,Client Send,Network+Server Send/Recv,Server Queue,Server Compute Input,"
         "Server Compute Infer,Server Compute Output,Client Recv,p50 latency,p90 latency,p95 latency,p99 latency,"
-        "avg latency,Settled,Refused,Other Cores,Steal Cores,CPU Speed Before,CPU Speed After,Disturbed",
-        "1,8,517,1000,2000,3000,4000,5000,6000,7000,1234567,9000,10000,11000,12000,yes,0,0.75,0.01,7.5,7.63,yes",
-        "2,1,1034,1000,2000,3000,4000,5000,6000,7000,8000,9000,10000,11000,12000,yes,0,,,,,",
-        "2,8,1034,1000,2000,3000,4000,5000,6000,7000,8000,9000,10000,11000,12000,no,31.5,,,,,",
+        "avg latency,Settled,Refused,Other Cores,Steal Cores,CPU Speed Before,CPU Speed After,Disturbed,"
+        "Window Rates,Window Latencies",
+        "1,8,517,1000,2000,3000,4000,5000,6000,7000,1234567,9000,10000,11000,12000,yes,0,0.75,0.01,7.5,7.63,yes,,",
+        "2,1,1034,1000,2000,3000,4000,5000,6000,7000,8000,9000,10000,11000,12000,yes,0,,,,,,1030.5 1034,11990 12010.25",
+        "2,8,1034,1000,2000,3000,4000,5000,6000,7000,8000,9000,10000,11000,12000,no,31.5,,,,,,,",
     ]
 
 
@@ -76,13 +79,13 @@ def test_performance_csv_of_other_tools_is_read_and_damaged_is_refused(tmp_path:
     path = tmp_path / "latency.csv"
     write_performance(path, [row(1)])
     lines = path.read_text().splitlines()
-    path.write_text("\n".join(line.rsplit(",", 7)[0] for line in lines))
+    path.write_text("\n".join(line.rsplit(",", 9)[0] for line in lines))
     assert read_performance(path) == [row(1)]
     path.write_text(f"{lines[0]}\n{lines[1].replace('1,1,', '1,fast,', 1)}\n")
     with pytest.raises(DataError, match=r"latency.csv, line 2 is not a performance result .*fast"):
         read_performance(path)
     path.write_text(f"{lines[0]}\n1,1,fast\n")
-    with pytest.raises(DataError, match=r"latency.csv:2: 3 cells under 22 titles: make the file again"):
+    with pytest.raises(DataError, match=r"latency.csv:2: 3 cells under 24 titles: make the file again"):
         read_performance(path)
     with pytest.raises(DataError, match="No such file"):
         read_performance(tmp_path / "missing.csv")

@@ -17,7 +17,16 @@ from deployment_toolkit.core import Array, Arrays, EvaluationMode
 from deployment_toolkit.errors import DeploymentError, InputError, PerformanceError, ServerError, UsageError
 from deployment_toolkit.machine import SHARED_MEMORY
 from deployment_toolkit.results.left_out import read_left_out
-from deployment_toolkit.results.performance import AVERAGE, LATENCY_PARTS, P99, SETTLED, THROUGHPUT, read_performance
+from deployment_toolkit.results.performance import (
+    AVERAGE,
+    LATENCY_PARTS,
+    P99,
+    SETTLED,
+    THROUGHPUT,
+    WINDOW_LATENCIES,
+    WINDOW_RATES,
+    read_performance,
+)
 from deployment_toolkit.triton_performance_runner.options import MeasurementMode, PerformanceOptions
 from deployment_toolkit.triton_performance_runner.perf_report import Report, passes_in
 from deployment_toolkit.triton_performance_runner.shared_memory import (
@@ -37,7 +46,8 @@ QUICK: dict[str, Any] = {
 HEADER = (
     "Batch,Concurrency,Inferences/Second,Client Send,Network+Server Send/Recv,Server Queue,Server Compute Input,"
     "Server Compute Infer,Server Compute Output,Client Recv,p50 latency,p90 latency,p95 latency,p99 latency,"
-    "avg latency,Settled,Refused,Other Cores,Steal Cores,CPU Speed Before,CPU Speed After,Disturbed"
+    "avg latency,Settled,Refused,Other Cores,Steal Cores,CPU Speed Before,CPU Speed After,Disturbed,"
+    "Window Rates,Window Latencies"
 )
 Options = Callable[..., PerformanceOptions]
 
@@ -88,6 +98,10 @@ def test_offline_rows_are_in_the_value_range_and_different(
         == [(row["Batch"], row["Concurrency"]) for row in measured]
     )
     assert all(row[THROUGHPUT] > 0 and row[P99] >= row["p50 latency"] > 0 and row[SETTLED] for row in rows)
+    for row in rows:
+        assert len(row[WINDOW_RATES]) == len(row[WINDOW_LATENCIES]) == 3
+        assert min(row[WINDOW_RATES]) <= 1.01 * row[THROUGHPUT] and row[THROUGHPUT] <= 1.01 * max(row[WINDOW_RATES])
+        assert min(row[WINDOW_LATENCIES]) - 1 <= row[AVERAGE] <= max(row[WINDOW_LATENCIES]) + 1
     by_batch: dict[int, list[list[int]]] = {1: [], 16: []}
     for request in requests():
         by_batch[len(request)].append(request)

@@ -18,6 +18,8 @@ from deployment_toolkit.results.performance import (
     REFUSED,
     SETTLED,
     THROUGHPUT,
+    WINDOW_LATENCIES,
+    WINDOW_RATES,
     performance_markdown,
     read_performance,
 )
@@ -66,6 +68,7 @@ def test_refused_requests_are_counted_beside_the_answered_ones(
     measure(options(server, tmp_path, scheme))
     (row,) = read_performance(tmp_path / "latency.csv")
     assert 0 < row[THROUGHPUT] < 1.5 * CAPACITY and row[REFUSED] > 0 and row[SETTLED]
+    assert min(row[WINDOW_RATES]) <= row[THROUGHPUT] <= max(row[WINDOW_RATES]) and len(row[WINDOW_LATENCIES]) == 3
     assert row["p50 latency"] <= row[P99] and sum(row[part] for part in LATENCY_PARTS) == pytest.approx(
         row[AVERAGE], 0.1
     )

@@ -1,0 +1,1 @@
+"""Comparison of runs: what differs, by how much, and whether the windows of the measurements tell it from noise."""

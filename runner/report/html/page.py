@@ -1,0 +1,130 @@
+"""A run as one page of HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from deployment_toolkit.errors import DataError
+from deployment_toolkit.files.atomic import write_text
+from runner.kept_run import KeptExperiment, KeptRun, read_kept_run
+from runner.kept_run.record import TASK_FILE
+from runner.page.document import Section, html_page
+from runner.page.elements import items, joined, paragraph
+from runner.records import StageState
+from runner.report.html.answers import answers
+from runner.report.html.capacity import capacity_section
+from runner.report.html.correctness import correctness_section, require_figures
+from runner.report.html.facts import commands_section, configuration_section, host_section
+from runner.report.html.figures import DISTURBED, OTHERS, frontier_section, parts_section, sweeps_section
+from runner.report.html.stages import stages_section
+
+PAGE = "report.html"
+_BAD = (StageState.FAILED, StageState.INTERRUPTED, StageState.KILLED)
+
+
+def write_run_page(folder: Path, *, name: str = "") -> None:
+    """Writes ``report.html`` of the run, or kept report, in ``folder`` from the other files there; ``name`` is the
+    run's, if it is not the folder's. Raises what ``read_kept_run`` raises, and DataError if the page can't be made of
+    what is in a file, or can't be written."""
+    run = read_kept_run(folder)
+    write_text(folder / PAGE, run_page(replace(run, name=name) if name else run))
+
+
+def run_page(run: KeptRun) -> str:
+    """Text of the page. Raises DataError if a table of correctness or a time isn't what it should be."""
+    require_figures(run)
+    sections = [
+        ("Throughput and latency", sweeps_section(run)),
+        ("Throughput against p99", frontier_section(run)),
+        ("Capacity", capacity_section(run)),
+        ("Parts of latency", parts_section(run)),
+        ("Correctness", correctness_section(run)),
+        ("Stages", stages_section(run)),
+        ("Configuration", configuration_section(run)),
+        ("Host and versions", host_section(run)),
+        ("Commands", commands_section(run)),
+    ]
+    shown = [Section(title, body) for title, body in sections if body]
+    title = f"{run.config.get('model_name', 'Model')}: run {run.name}"
+    head = joined([_verdict(run), _origin(run), *_disturbance(run), answers(run)])
+    return html_page(title, shown, head=head, data=_data(run))
+
+
+def _verdict(run: KeptRun) -> Markup:
+    bad = [stage for stage in run.stages if stage.state in _BAD]
+    skipped = [stage for stage in run.stages if stage.state == StageState.SKIPPED]
+    if not bad and not run.interrupted:
+        alone = {(stage.experiment, stage.message) for stage in skipped}
+        told = [f"experiment {number}: {message}" for number, message in sorted(alone, key=str)]
+        text = "Every stage passed" + (", but for those that could not be run" if told else "")
+        return joined([Markup('<p class="verdict good">✓ {}</p>').format(text), *([items(told)] if told else [])])
+    text = "The run was interrupted; what it had measured is here" if run.interrupted else "Not everything passed"
+    told = [
+        f"{'preparation' if stage.experiment is None else f'experiment {stage.experiment}'}, {stage.name}: "
+        f"{stage.state}. {stage.message}"
+        for stage in bad
+    ]
+    return joined([Markup('<p class="verdict bad">✗ {}</p>').format(text), items(told)])
+
+
+def _origin(run: KeptRun) -> Markup:
+    facts = [run.host, f"started {run.started.replace('T', ' ')[:16]} UTC"]
+    if run.finished:
+        seconds = (_time(run, run.finished) - _time(run, run.started)).total_seconds()
+        facts.append(f"took {seconds / 60:.0f} minutes" if seconds >= 120 else f"took {seconds:.0f} s")
+    if run.system.get("load_average") is not None:
+        facts.append(f"load average {run.system['load_average']} at the start")
+    return paragraph(" · ".join(facts), "note")
+
+
+def _time(run: KeptRun, text: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise DataError(f"{run.folder / TASK_FILE}: {text!r} is no time of a run: give another run") from error
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _disturbance(run: KeptRun) -> Iterable[Markup]:
+    """Sentence about what else used the cores; none for runs that don't tell it."""
+    rows = [row for item in run.experiments for row in (*item.offline, *item.online)]
+    known = [row for row in rows if row.get(DISTURBED) is not None]
+    disturbed = [row for row in known if row[DISTURBED]]
+    if disturbed:
+        most = max(sum(float(row.get(name) or 0.0) for name in OTHERS) for row in disturbed)
+        told = f"{len(disturbed)} of {len(known)} measurements were disturbed: others used up to {most:.1f} cores."
+        yield paragraph(told, "bad")
+    elif known:
+        yield paragraph("No measurement was disturbed.", "note")
+
+
+def _data(run: KeptRun) -> dict[str, Any]:
+    """All figures of the page, for programs; latencies in microseconds, as in the CSV files."""
+    return {
+        "name": run.name,
+        "command": run.command,
+        "started": run.started,
+        "finished": run.finished,
+        "interrupted": run.interrupted,
+        "system": run.system,
+        "stages": [vars(stage) for stage in run.stages],
+        "experiments": [_experiment(item) for item in run.experiments],
+        "config": run.config,
+    }
+
+
+def _experiment(item: KeptExperiment) -> dict[str, Any]:
+    return {
+        "title": item.title,
+        "parameters": item.parameters,
+        "correctness": item.correctness,
+        "offline": item.offline,
+        "online": item.online,
+        "capacity": item.capacity,
+    }
