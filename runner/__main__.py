@@ -73,6 +73,7 @@ def main(argv: list[str]) -> int:
         _print_launch_modes(config, numbers)
         return 0
     # Drawing and containers take half a second to import, which only a run needs.
+    from runner.compare.baseline import read_baseline
     from runner.killed_runs import clear_killed_runs, marked_as_running
     from runner.pipeline import run_pipeline
     from runner.servers import require_launchable
@@ -81,6 +82,7 @@ def main(argv: list[str]) -> int:
     require_launchable(config, options.devices, [number for number in numbers if number not in refused])
     for reason in refused.values():
         logger.warning("%s; the other experiments run", reason)
+    baseline = None if config.baseline is None else read_baseline(config.baseline, options.workspace_path)
     clear_killed_runs(options.workspace_path)
     require_free_space(options.workspace_path, _needed_bytes(len(numbers)), "this run")
     workspace = create_workspace(options.workspace_path)
@@ -97,6 +99,7 @@ def main(argv: list[str]) -> int:
             refused=refused,
             devices=options.devices,
             keep_models=options.keep_models,
+            baseline=baseline,
         )
 
 

@@ -10,11 +10,13 @@ from typing import TextIO
 
 from deployment_toolkit.endings.interrupts import interrupts_held
 from deployment_toolkit.errors import DataError
+from runner.compare.baseline import compare_with_baseline
 from runner.config.hosting import missing_here
 from runner.config.run import RunConfig
 from runner.console import Console
 from runner.executor import Executor, StageShell
 from runner.experiment import Experiment
+from runner.kept_run import KeptRun
 from runner.networks.network import PreparationStage, relative
 from runner.records import StageState
 from runner.report.page import save_report
@@ -41,9 +43,10 @@ def run_pipeline(
     refused: Mapping[int, str],
     devices: Sequence[int] = (),
     keep_models: bool,
+    baseline: KeptRun | None = None,
 ) -> int:
-    """Runs the experiments ``numbers``, by default all, and writes the report; returns 0, or 1 if any stage failed.
-    ``refused`` are those that can't be served, with the reasons.
+    """Runs the experiments ``numbers``, by default all, and writes the report; returns 0, 1 if any stage failed, or 3
+    if the run is worse than ``baseline`` allows. ``refused`` are those that can't be served, with the reasons.
 
     Ctrl-C stops the running stage and keeps all measurements; it is raised again after the report is written. If the
     disk fills up, the records of the run are whole all the same, since it has kept space back for them.
@@ -84,7 +87,11 @@ def run_pipeline(
                 )
             elif not keep_models:
                 workspace.remove_models()
-    return 1 if task.failed or not reported else 0
+    failed = task.failed or not reported
+    if baseline is None or config.baseline is None:
+        return 1 if failed else 0
+    code = compare_with_baseline(workspace.run, baseline, config.baseline.limit, console.show)
+    return 1 if failed else code
 
 
 def _prepare(config: RunConfig, workspace: Workspace, executor: Executor) -> bool:

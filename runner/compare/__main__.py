@@ -16,8 +16,8 @@ from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from deployment_toolkit.results.performance import markdown_table
 from runner.compare.comparison import TEXT, Comparison
-from runner.compare.judgement import parse_share
 from runner.compare.tables import verdict_counts
+from runner.config.baseline import parse_share
 from runner.kept_run import LATEST, find_run
 
 logger = logging.getLogger("compare")

@@ -26,6 +26,7 @@ from runner.compare.tables import (
     verdict_counts,
 )
 from runner.kept_run import KeptRun
+from runner.records import StageState
 
 TEXT, TABLE = "comparison.md", "comparison.csv"
 _SCENARIOS = {"offline": "Offline", "online": "Online", "capacity": "Capacity"}
@@ -112,6 +113,7 @@ class Comparison:
                 "run": name,
                 "host": run.host,
                 "started (UTC)": run.started.replace("T", " ").removesuffix("+00:00"),
+                "ended": _ending(run),
                 "command": f"`{run.command}`" if run.command else "",
             }
             for run, name in zip(self.runs, self.names, strict=True)
@@ -170,6 +172,13 @@ def _points_apart(item: Together, index: int, names: Sequence[str]) -> list[str]
     for alone, name in ((dumps[0] - dumps[1], names[0]), (dumps[1] - dumps[0], names[index])):
         found += [f"- {item.title}, correctness of {', '.join(sorted(alone))}: only in {name}"] if alone else []
     return found
+
+
+def _ending(run: KeptRun) -> str:
+    """How a run ended: its figures may be those of a part of it."""
+    bad = [stage for stage in run.stages if stage.state in (StageState.FAILED, StageState.KILLED)]
+    told = [f"experiment {stage.experiment or '-'}, {stage.name}: {stage.state}" for stage in bad]
+    return "; ".join([*(["interrupted"] if run.interrupted else []), *told]) or ("well" if run.stages else "")
 
 
 def _judged(judgement: Judgement) -> list[str]:

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 LEVEL = 0.95
 LEAST_WINDOWS = 2
@@ -46,6 +45,8 @@ def ratio_interval(ratio: float, base: Sequence[float], other: Sequence[float]) 
     sides = [np.asarray(values, np.float64) for values in (base, other)]
     if not ratio > 0 or any(len(side) < LEAST_WINDOWS or not (side > 0).all() for side in sides):
         return None
+    from scipy import stats  # which takes half a second to import
+
     error = max(_standard_error(sides), LEAST_ERROR)
     reach = float(stats.t.ppf((1 + LEVEL) / 2, _degrees(sides))) * error
     return Interval(ratio * math.exp(-reach), ratio * math.exp(reach))
@@ -54,6 +55,8 @@ def ratio_interval(ratio: float, base: Sequence[float], other: Sequence[float]) 
 def _standard_error(sides: Sequence[np.ndarray]) -> float:
     if not any(side.std() for side in sides):
         return 0.0  # of which SciPy warns
+    from scipy import stats
+
     made = stats.bootstrap(
         sides,
         lambda base, other, axis=-1: np.log(other.mean(axis) / base.mean(axis)),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from deployment_toolkit.errors import DataError, UsageError
+from deployment_toolkit.errors import DataError
 from runner.compare.correctness import CorrectnessLine
 from runner.compare.lines import Line
 from runner.compare.tables import line_cells
@@ -70,11 +69,3 @@ def judge(lines: Sequence[Line], correctness: Sequence[CorrectnessLine], limit: 
         judged=len(judged),
         unjudged=len(lines) - len(judged),
     )
-
-
-def parse_share(text: str) -> float:
-    """The share that ``5%`` or ``5`` means. Raises UsageError if it is not from 0 to below 100."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*%?\s*", text)
-    if found is None or not float(found[1]) < 100:
-        raise UsageError(f"{text!r} is no percentage from 0% to below 100%: write for example 5%")
-    return float(found[1]) / 100

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deployment_toolkit.results.performance import SETTLED, PerformanceRow
+from deployment_toolkit.results.performance import SETTLED, PerformanceRow, refused_share
 from runner.compare.intervals import Interval
 from runner.kept_run import KeptRun
 
@@ -66,4 +66,7 @@ def _notes(base: PerformanceRow, other: PerformanceRow) -> tuple[str, ...]:
     ):
         where = {(True, True): "both", (True, False): "first", (False, True): "second"}.get((marks[0], marks[1]))
         notes += [f"{word}: {where}"] if where else []
+    for where, row in (("first", base), ("second", other)):
+        share = refused_share(row)
+        notes += [f"{share:.1%} refused: {where}"] if share else []
     return tuple(notes)

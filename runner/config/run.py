@@ -18,6 +18,7 @@ from deployment_toolkit.options.mapping import from_mapping
 from deployment_toolkit.server_access.access_options import AccessOptions
 from deployment_toolkit.server_access.url import Scheme, ServerUrl
 from deployment_toolkit.triton_performance_runner.client_user import ClientUser
+from runner.config.baseline import Baseline
 from runner.config.experiment import ExperimentConfig, TritonLaunchMode, require_release
 from runner.config.network import NetworkConfig
 from runner.config.parts import (
@@ -74,6 +75,8 @@ class RunConfig:
     preprocessing.
 
     With ``network`` another network than Wide & Deep is deployed; it takes none of Wide & Deep's own keys.
+
+    With ``baseline`` the run is compared with another at its end.
     """
 
     model_name: str
@@ -105,6 +108,7 @@ class RunConfig:
     measurement_steps_online: int = 32
     measurement: MeasurementConfig = field(default_factory=MeasurementConfig)
     search: Search | None = None
+    baseline: Baseline | None = None
     network: NetworkConfig | None = None
     deep_hidden_units: list[int] | None = None
     feature_spec: Path | None = None

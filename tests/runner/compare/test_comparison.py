@@ -14,7 +14,7 @@ from deployment_toolkit.errors import DataError, UsageError
 from runner.compare.__main__ import main
 from runner.compare.alignment import align
 from runner.compare.comparison import TABLE, TEXT, Comparison
-from runner.compare.judgement import parse_share
+from runner.config.baseline import parse_share
 from runner.kept_run import KeptExperiment, KeptRun, read_kept_run
 from tests.measured_runs import PARAMETERS, SYSTEM, capacity_row, performance_row, write_run
 
@@ -226,6 +226,15 @@ def test_no_experiment_is_lost_and_none_is_with_another_format(sides: list[list[
     for one in together:
         assert len({(side.parameters["format"], side.parameters["precision"]) for side in one.sides if side}) == 1
     assert len({item.title for item in together}) == len(together)
+
+
+def test_what_is_not_as_it_should_be_is_noted(tmp_path: Path) -> None:
+    base = write_run(tmp_path / "a", [performance_row(STEADY, QUICK_US, Refused=1000.0)])
+    other = write_run(tmp_path / "b", [performance_row(STEADY, QUICK_US, Settled=False)], state="failed")
+    assert cells(base, other)["notes"] == "unsettled: second; 50.0% refused: first"
+    text = compare(base, other).markdown([], None)
+    ended = [row["ended"] for row in tables(text) if "ended" in row]
+    assert ended == ["well", "experiment 1, performance offline: failed"]
 
 
 def test_only_what_differs_of_host_and_configuration_is_told(tmp_path: Path) -> None:
