@@ -28,6 +28,7 @@ from runner.experiment import Experiment
 from runner.records import StageRecord, StageState
 from runner.search.results import SEARCH_TABLE, MeasuredCandidate, read_search
 from runner.stages.capacity import CAPACITY_TABLE
+from runner.stages.client import WORST_ROWS
 from runner.stages.ensemble import ENSEMBLE_CAPACITY, ENSEMBLE_STAGES
 from runner.stages.network import REFERENCE
 
@@ -51,6 +52,12 @@ class ExperimentResult:
     search: list[MeasuredCandidate] = field(default_factory=list)
     searched: bool = False  # to the end
     left_out: dict[EvaluationMode, LeftOut] = field(default_factory=dict)  # by the time budget
+
+    @property
+    def worst_rows(self) -> list[dict[str, str]]:
+        """The rows of each dump that differ most from the framework's."""
+        path = self.folder / WORST_ROWS
+        return read_csv(path) if path.is_file() else []
 
     @property
     def title(self) -> str:
