@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -20,7 +21,7 @@ from runner.records import StageState
 from runner.report.page import save_report
 from runner.report.results import keep_configs
 from runner.report.system_info import read_system_info
-from runner.report.task import TASK_FILE, Task
+from runner.report.task import QUICK_LOOK, TASK_FILE, Task
 from runner.reserve import Reserve
 from runner.search.stage import search_settings
 from runner.servers import end_of_server, server_for
@@ -41,15 +42,19 @@ def run_pipeline(
     refused: Mapping[int, str],
     devices: Sequence[int] = (),
     keep_models: bool,
+    quick: Sequence[str] = (),
 ) -> int:
     """Runs the experiments ``numbers``, by default all, and writes the report; returns 0, or 1 if any stage failed.
-    ``refused`` are those that can't be served, with the reasons.
+    ``refused`` are those that can't be served, with the reasons. ``quick`` says, in sentences, what this run does
+    otherwise than the full one, if it is a quick look.
 
     Ctrl-C stops the running stage and keeps all measurements; it is raised again after the report is written. If the
     disk fills up, the records of the run are whole all the same, since it has kept space back for them.
     """
     console = Console(stream, workspace.run)
-    task = Task(config=config, command=command, system=read_system_info(), started=datetime.now(UTC))
+    task = Task(config=config, command=command, system=read_system_info(), started=datetime.now(UTC), quick=list(quick))
+    if quick:
+        console.show("\n  ".join([QUICK_LOOK, *quick]))
     reserve, task_file = Reserve(workspace.run), workspace.run / TASK_FILE
     executor = Executor(
         workspace.logs, env, console, lambda: reserve.write(str(task_file), lambda: task.save(task_file))
@@ -59,7 +64,7 @@ def run_pipeline(
         Experiment.create(config, number, workspace, devices) for number in numbers or config.experiment_numbers
     ]
     try:
-        prepared = _prepare(config, workspace, executor)
+        prepared = _prepare(config, workspace, executor, advises=not quick or config.network is not None)
         for experiment in experiments:
             if experiment.number in refused:
                 _refuse(experiment, executor, refused[experiment.number])
@@ -87,13 +92,13 @@ def run_pipeline(
     return 1 if task.failed or not reported else 0
 
 
-def _prepare(config: RunConfig, workspace: Workspace, executor: Executor) -> bool:
-    """Prepares data and checkpoints; False if a stage failed."""
+def _prepare(config: RunConfig, workspace: Workspace, executor: Executor, *, advises: bool) -> bool:
+    """Prepares data and checkpoints; False if a stage failed. With ``advises`` it says how to provide them instead."""
     with preparation_lock(config):
         for stage in preparation_stages(config, workspace):
             if stage.is_done:
                 executor.note(stage.name, None, StageState.REUSED, relative(stage.product))
-            elif not _make(stage, executor):
+            elif not _make(stage if advises else dataclasses.replace(stage, advice=""), executor):
                 return False
     return True
 

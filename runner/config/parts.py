@@ -74,14 +74,17 @@ class DemoData:
 
 @dataclass(frozen=True)
 class Training:
-    """The demo checkpoint that is trained where ``checkpoints/`` has none."""
+    """The demo checkpoint that is trained where ``checkpoints/`` has none, for ``max_steps`` batches at most."""
 
     epochs: int = 2
     batch_size: int = 1024
+    max_steps: int | None = None
 
     def __post_init__(self) -> None:
         require_at_least("epochs", self.epochs, 1)
         require_at_least("batch_size", self.batch_size, 1)
+        if self.max_steps is not None:
+            require_at_least("max_steps", self.max_steps, 1)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from runner.config.parts import (
     Training,
 )
 from runner.config.problems import place_of, problems_of, refusals
+from runner.config.quick import Quick
 from runner.config.search import Search
 from runner.config.servers import (
     CONTAINER_KEYS,
@@ -70,6 +71,8 @@ class RunConfig:
 
     With ``search`` the settings that experiments are served with are searched before they are deployed.
 
+    ``quick`` says how ``--quick`` shortens the run; without ``--quick`` it has no effect.
+
     With ``ensemble_model_name`` each experiment also deploys, compares and measures the network behind its
     preprocessing.
 
@@ -105,6 +108,7 @@ class RunConfig:
     measurement_steps_online: int = 32
     measurement: MeasurementConfig = field(default_factory=MeasurementConfig)
     search: Search | None = None
+    quick: Quick | None = None
     network: NetworkConfig | None = None
     deep_hidden_units: list[int] | None = None
     feature_spec: Path | None = None
