@@ -55,8 +55,7 @@ class RunnerOptions:
     )
 
     quick: bool = option(
-        "a quick look: two experiments, three points each, and where data and checkpoint are missing, less data and a "
-        "shorter training",
+        "a quick look: two experiments, three measurements each, and a short training where the checkpoint is missing",
         False,
     )
     print_launch_modes: bool = option(

@@ -64,7 +64,7 @@ def run_pipeline(
         Experiment.create(config, number, workspace, devices) for number in numbers or config.experiment_numbers
     ]
     try:
-        prepared = _prepare(config, workspace, executor, advises=not quick or config.network is not None)
+        prepared = _prepare(config, workspace, executor, trains_briefly=bool(quick) and config.network is None)
         for experiment in experiments:
             if experiment.number in refused:
                 _refuse(experiment, executor, refused[experiment.number])
@@ -92,13 +92,17 @@ def run_pipeline(
     return 1 if task.failed or not reported else 0
 
 
-def _prepare(config: RunConfig, workspace: Workspace, executor: Executor, *, advises: bool) -> bool:
-    """Prepares data and checkpoints; False if a stage failed. With ``advises`` it says how to provide them instead."""
+def _prepare(config: RunConfig, workspace: Workspace, executor: Executor, *, trains_briefly: bool) -> bool:
+    """Prepares data and checkpoints; False if a stage failed. Nobody is asked to provide the checkpoint that a quick
+    look trains briefly: it has said which one is missing."""
     with preparation_lock(config):
         for stage in preparation_stages(config, workspace):
             if stage.is_done:
                 executor.note(stage.name, None, StageState.REUSED, relative(stage.product))
-            elif not _make(stage if advises else dataclasses.replace(stage, advice=""), executor):
+                continue
+            if trains_briefly and stage.name == "training":
+                stage = dataclasses.replace(stage, advice="")
+            if not _make(stage, executor):
                 return False
     return True
 

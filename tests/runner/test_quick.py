@@ -25,7 +25,7 @@ from runner.workspace import Workspace, create_workspace
 from tests.runner.conftest import STAGES, experiment, rows, states, task
 
 Plain = dict[str, Any]
-QUICK_CHECKPOINT = "small_quick_on_outbrain_quick"
+QUICK_CHECKPOINT = "small_quick"
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def here(tmp_path: Path, small_config: Plain) -> Plain:
     return small_config | {
         "datasets_dir": str(tmp_path / "datasets"),
         "configurations": [experiment(format="tf-savedmodel", export_format="tf-savedmodel"), onnx, onnx],
-        "quick": {"displays": 300, "training_steps": 2, "experiments": [2]},
+        "quick": {"training_steps": 2, "experiments": [2]},
         "measurement": {"retries": 3, "window_ms": 200},
         "search": {"experiments": [2]},
     }
@@ -54,7 +54,7 @@ def _prepare(config: RunConfig, workspace: Workspace) -> dict[str, str]:
     return states(workspace.run, None)
 
 
-def test_quick_look_says_so_and_leaves_the_full_run_its_own_data(
+def test_quick_look_says_so_and_the_full_run_uses_its_data_but_not_its_checkpoint(
     here: Plain, tmp_path: Path, capfd: pytest.CaptureFixture[str], nothing_left: None
 ) -> None:
     config, root = _load(here, tmp_path), tmp_path / "workspace"
@@ -65,46 +65,34 @@ def test_quick_look_says_so_and_leaves_the_full_run_its_own_data(
     assert states(run, 2) == dict.fromkeys(STAGES, "ok"), "without a search"
     record = task(run)
     assert {stage["experiment"] for stage in record["stages"]} == {None, 2}
-    assert len(record["quick"]) == 5 and record["quick"][0] == "Experiments: 2 of 3."
+    assert len(record["quick"]) == 4 and record["quick"][0] == "Experiments: 2 of 3."
     report = (run / "report.md").read_text()
     for text in (printed, report):
-        assert text.index(QUICK_LOOK) < text.index("outbrain_quick, 300 generated page views") < text.index("export")
+        assert (
+            text.index(QUICK_LOOK)
+            < text.index(f"{QUICK_CHECKPOINT}, trained for at most 2 steps")
+            < text.index("export")
+        )
     assert printed.count(QUICK_LOOK) == 2, "before and after the tables"
-    assert f"{QUICK_CHECKPOINT}, trained for at most 2 steps of 256 rows" in report
-    assert "no data" not in printed and "no checkpoint" not in printed, "advice is for the full run"
+    assert "no data" in printed and "no checkpoint" not in printed, "nobody is asked to provide a quick look's"
     offline, online = (rows(run / "experiment_2" / f"triton_performance_{mode}.csv") for mode in ("offline", "online"))
     points = [(row["Batch"], row["Concurrency"]) for row in (*offline, *online)]
     assert points == [("1", "1"), ("64", "1"), ("1", "128")]
     assert "ended after 2 of" in (run / "logs" / f"training_{QUICK_CHECKPOINT}.log").read_text()
 
     workspace = create_workspace(root)
-    assert _prepare(config, workspace) == dict.fromkeys(("demo data", "preprocessing", "training"), "ok")
+    assert _prepare(config, workspace) == {"demo data": "reused", "preprocessing": "reused", "training": "ok"}
     assert "quick" not in task(workspace.run)
     assert QUICK_LOOK not in (workspace.run / "report.md").read_text()
     again = quick_look(config, [], workspace)
-    assert again.config.dataset_dir == config.dataset_dir and again.config.checkpoints == config.checkpoints
-    assert all(stage.is_done for stage in preparation_stages(again.config, workspace)), "it uses the full run's"
-    assert sum("as in the full run" in line for line in again.changes) == 2
-
-
-def test_data_that_are_the_same_are_made_once(here: Plain, tmp_path: Path) -> None:
-    config, workspace = _load(here | {"quick": {"displays": 600}}, tmp_path), Workspace(tmp_path, "")
-    look = quick_look(config, [], workspace)
-    assert look.config.dataset_dir == config.dataset_dir
-    assert look.config.checkpoints[0].name == "small_quick_on_outbrain", "few steps make another checkpoint"
-    assert "600 generated page views, as in the full run" in look.changes[1]
+    assert again.config.checkpoints == config.checkpoints and "Checkpoint: the full run's." in again.changes
+    assert all(stage.is_done for stage in preparation_stages(again.config, workspace))
 
 
 def test_checkpoint_with_a_url_is_the_users(here: Plain, tmp_path: Path) -> None:
     checkpoints = [{"name": "small", "url": "file:///there.zip"}]
     look = quick_look(_load(here | {"checkpoints": checkpoints}, tmp_path), [], Workspace(tmp_path, ""))
-    assert look.config.checkpoints[0].name == "small" and "Checkpoint: as in the full run." in look.changes
-
-
-def test_raw_data_that_wait_for_the_full_run_are_named(here: Plain, tmp_path: Path) -> None:
-    (tmp_path / "datasets" / "outbrain_raw").mkdir(parents=True)
-    look = quick_look(_load(here, tmp_path), [], Workspace(tmp_path, ""))
-    assert f"{tmp_path / 'datasets' / 'outbrain_raw'} is left for the full run" in look.changes[1]
+    assert look.config.checkpoints[0].name == "small" and "Checkpoint: the full run's." in look.changes
 
 
 @pytest.mark.parametrize(
