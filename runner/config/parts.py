@@ -108,6 +108,8 @@ class Correctness:
     metrics within their limits. For OpenVINO in bf16, and for int8: ``|a - b| <= reduced_precision_atol`` in every row,
     which finds what is broken, and the metrics within their limits for that.
 
+    The server is asked with many requests at once over each protocol, and if ``one_at_a_time``, also one by one.
+
     ``metrics`` are the limits by metric. Without them they are Wide & Deep's: MAP@12 within ``max_map_loss``, in a
     reduced precision MAP@12 and ROC AUC each within ``reduced_precision_max_metric_loss``.
     """
@@ -118,6 +120,7 @@ class Correctness:
     reduced_precision_atol: float = 0.1
     reduced_precision_max_metric_loss: float = _REDUCED_LOSS
     batch_size: int = 4096
+    one_at_a_time: bool = True
     metrics: dict[str, MetricLimits] | None = None
 
     def __post_init__(self) -> None:

@@ -57,8 +57,14 @@ def quick_look(config: RunConfig, numbers: Sequence[int], workspace: Workspace) 
     requests = min(_REQUESTS, config.measurement.request_count)
     measurement = dataclasses.replace(config.measurement, request_count=requests, retries=0)
     config = dataclasses.replace(
-        config, measurement_steps_offline=_STEPS, measurement_steps_online=_STEPS, measurement=measurement, search=None
+        config,
+        measurement_steps_offline=_STEPS,
+        measurement_steps_online=_STEPS,
+        measurement=measurement,
+        correctness=dataclasses.replace(config.correctness, one_at_a_time=False),
+        search=None,
     )
+    changes.append("Correctness: every row, over gRPC and HTTP with many requests at once, not also one by one.")
     changes.append("Measurements: batch 1, the largest batch and the most requests at once, each once and briefly.")
     return QuickLook(config, chosen, changes)
 

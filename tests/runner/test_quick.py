@@ -65,7 +65,7 @@ def test_quick_look_says_so_and_the_full_run_uses_its_data_but_not_its_checkpoin
     assert states(run, 2) == dict.fromkeys(STAGES, "ok"), "without a search"
     record = task(run)
     assert {stage["experiment"] for stage in record["stages"]} == {None, 2}
-    assert len(record["quick"]) == 4 and record["quick"][0] == "Experiments: 2 of 3."
+    assert len(record["quick"]) == 5 and record["quick"][0] == "Experiments: 2 of 3."
     report = (run / "report.md").read_text()
     for text in (printed, report):
         assert (
@@ -75,10 +75,12 @@ def test_quick_look_says_so_and_the_full_run_uses_its_data_but_not_its_checkpoin
         )
     assert printed.count(QUICK_LOOK) == 2, "before and after the tables"
     assert "no data" in printed and "no checkpoint" not in printed, "nobody is asked to provide a quick look's"
+    compared = [row["name"] for row in rows(run / "experiment_2" / "correctness.csv")]
+    assert compared == ["framework", "grpc_async", "http_async"]
     offline, online = (rows(run / "experiment_2" / f"triton_performance_{mode}.csv") for mode in ("offline", "online"))
     points = [(row["Batch"], row["Concurrency"]) for row in (*offline, *online)]
     assert points == [("1", "1"), ("64", "1"), ("1", "128")]
-    assert "ended after 2 of" in (run / "logs" / f"training_{QUICK_CHECKPOINT}.log").read_text()
+    assert "ended after 2 of" in (run / "logs" / f"training_{QUICK_CHECKPOINT}.log.err").read_text()
 
     workspace = create_workspace(root)
     assert _prepare(config, workspace) == {"demo data": "reused", "preprocessing": "reused", "training": "ok"}
