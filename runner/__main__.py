@@ -20,7 +20,8 @@ from runner.config.options import LaunchOptions
 from runner.config.problems import refusals
 from runner.config.run import RunConfig, load_config
 from runner.config.search import Search
-from runner.workspace import create_workspace
+from runner.networks.quick_look import quick_look
+from runner.workspace import Workspace, create_workspace
 
 logger = logging.getLogger("runner")
 
@@ -57,9 +58,17 @@ class RunnerOptions:
         "first, and the report says what was left out; 0: no limit; default: as configured",
         None,
     )
+    quick: bool = option(
+        "a quick look: two experiments, three measurements each, and a short training where the checkpoint is missing",
+        False,
+    )
     print_launch_modes: bool = option(
         "run nothing: print a line per launch mode, with the numbers of its experiments", False
     )
+
+    def __post_init__(self) -> None:
+        if self.quick and self.search is not None:
+            raise UsageError("--quick and --search: a search takes minutes for each experiment, leave one of them out")
 
     def over(self, config: RunConfig) -> RunConfig:
         """Configuration with the search and the time budget that these options request."""
@@ -75,6 +84,10 @@ def main(argv: list[str]) -> int:
     if "--print-launch-modes" in argv:
         logging.disable(logging.INFO)  # the run itself logs the keys that it ignores
     config, numbers, options = read_command_line(argv)
+    changes: list[str] = []  # of a quick look
+    if options.quick:
+        look = quick_look(config, options.experiments, Workspace(options.workspace_path.resolve(), ""))
+        config, numbers, changes = look.config, look.numbers, look.changes
     if options.print_launch_modes:
         _print_launch_modes(config, numbers)
         return 0
@@ -106,6 +119,7 @@ def main(argv: list[str]) -> int:
             devices=options.devices,
             keep_models=options.keep_models,
             baseline=baseline,
+            quick=changes,
         )
 
 

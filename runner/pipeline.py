@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ from runner.records import StageRecord, StageState
 from runner.report.page import save_report
 from runner.report.results import keep_configs
 from runner.report.system_info import read_system_info
-from runner.report.task import TASK_FILE, Task
+from runner.report.task import QUICK_LOOK, TASK_FILE, Task
 from runner.reserve import Reserve
 from runner.search.stage import search_settings
 from runner.servers import end_of_server, server_for
@@ -47,15 +48,19 @@ def run_pipeline(
     devices: Sequence[int] = (),
     keep_models: bool,
     baseline: KeptRun | None = None,
+    quick: Sequence[str] = (),
 ) -> int:
     """Runs the experiments ``numbers``, by default all, and writes the report; returns 0, 1 if any stage failed, or 3
     if the run is worse than ``baseline`` allows. ``refused`` are those that can't be served, with the reasons.
+    ``quick`` says, in sentences, what this run does otherwise than the full one, if it is a quick look.
 
     Ctrl-C stops the running stage and keeps all measurements; it is raised again after the report is written. If the
     disk fills up, the records of the run are whole all the same, since it has kept space back for them.
     """
     console = Console(stream, workspace.run)
-    task = Task(config=config, command=command, system=read_system_info(), started=datetime.now(UTC))
+    task = Task(config=config, command=command, system=read_system_info(), started=datetime.now(UTC), quick=list(quick))
+    if quick:
+        console.show("\n  ".join([QUICK_LOOK, *quick]))
     reserve, task_file = Reserve(workspace.run), workspace.run / TASK_FILE
     executor = Executor(
         workspace.logs, env, console, lambda: reserve.write(str(task_file), lambda: task.save(task_file))
@@ -65,7 +70,7 @@ def run_pipeline(
         Experiment.create(config, number, workspace, devices) for number in numbers or config.experiment_numbers
     ]
     try:
-        prepared = _prepare(config, workspace, executor)
+        prepared = _prepare(config, workspace, executor, trains_briefly=bool(quick) and config.network is None)
         budget = _budget(config, [item for item in experiments if item.number not in refused], executor)
         for experiment in experiments:
             if experiment.number in refused:
@@ -98,13 +103,17 @@ def run_pipeline(
     return 1 if failed else code
 
 
-def _prepare(config: RunConfig, workspace: Workspace, executor: Executor) -> bool:
-    """Prepares data and checkpoints; False if a stage failed."""
+def _prepare(config: RunConfig, workspace: Workspace, executor: Executor, *, trains_briefly: bool) -> bool:
+    """Prepares data and checkpoints; False if a stage failed. Nobody is asked to provide the checkpoint that a quick
+    look trains briefly: it has said which one is missing."""
     with preparation_lock(config):
         for stage in preparation_stages(config, workspace):
             if stage.is_done:
                 executor.note(stage.name, None, StageState.REUSED, relative(stage.product))
-            elif not _make(stage, executor):
+                continue
+            if trains_briefly and stage.name == "training":
+                stage = dataclasses.replace(stage, advice="")
+            if not _make(stage, executor):
                 return False
     return True
 

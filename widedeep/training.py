@@ -61,13 +61,15 @@ class TrainingOptions(NetworkOptions):
     evaluate: bool = option("only evaluate the checkpoint", False)
     epochs: int = option("passes over the training data", 2)
     batch_size: int = option("rows of a training step", 1024)
+    max_steps: int | None = option("training ends after this many steps at the latest; default: all epochs", None)
     table_learning_rate: float = option("learning rate of the embedding tables (Adagrad)", 0.05)
     dense_learning_rate: float = option("learning rate of the dense layers (Adam)", 0.0005)
     seed: int = option("seed of weights, shuffling and dropout", 1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_options_at_least(self, ("epochs", "batch_size"), 1)
+        limited = () if self.max_steps is None else ("max_steps",)
+        require_options_at_least(self, ("epochs", "batch_size", *limited), 1)
 
 
 def main(argv: list[str]) -> None:
@@ -127,24 +129,31 @@ def _fit(
     network: Any, patterns: Sequence[str], rows: int, description: NetworkDescription, options: TrainingOptions
 ) -> None:
     module = load_module(ROOT / "tf_dataloader.py", TrainingDataModule)
-    total = rows * options.epochs
+    steps = options.epochs * -(-rows // options.batch_size)
+    left = min(steps, options.max_steps or steps)
+    total = rows * options.epochs if left == steps else left * options.batch_size
     step = _make_step(network, options)
     started = time.monotonic()
     with progress_bar("training", total, " rows") as bar, module.data_errors():
         for epoch in range(options.epochs):
-            losses = []
+            losses: list[Any] = []
             batches = module.train_input_fn(
                 data_pattern=patterns,
                 feature_spec=description.spec,
                 batch_size=options.batch_size,
                 seed=options.seed + epoch,
             )
-            for x, y in batches:
+            for x, y in batches.take(left):
                 losses.append(step(x, y))
                 bar.update(len(y))
             logger.info("epoch %d of %d: mean loss %.4f", epoch + 1, options.epochs, np.mean(losses))
+            left -= len(losses)
+            if not left:
+                break
     seconds = time.monotonic() - started
-    logger.info("trained on %d rows in %.0f s (%.0f rows/s)", total, seconds, total / seconds)
+    if options.max_steps is not None and options.max_steps < steps:
+        logger.info("ended after %d of %d steps (--max-steps)", options.max_steps, steps)
+    logger.info("trained on %d rows in %.0f s (%.0f rows/s)", bar.n, seconds, bar.n / seconds)
 
 
 def _make_step(network: Any, options: TrainingOptions) -> Callable[[Any, Any], Any]:

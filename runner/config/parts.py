@@ -74,14 +74,17 @@ class DemoData:
 
 @dataclass(frozen=True)
 class Training:
-    """The demo checkpoint that is trained where ``checkpoints/`` has none."""
+    """The demo checkpoint that is trained where ``checkpoints/`` has none, for ``max_steps`` batches at most."""
 
     epochs: int = 2
     batch_size: int = 1024
+    max_steps: int | None = None
 
     def __post_init__(self) -> None:
         require_at_least("epochs", self.epochs, 1)
         require_at_least("batch_size", self.batch_size, 1)
+        if self.max_steps is not None:
+            require_at_least("max_steps", self.max_steps, 1)
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,8 @@ class Correctness:
     metrics within their limits. For OpenVINO in bf16, and for int8: ``|a - b| <= reduced_precision_atol`` in every row,
     which finds what is broken, and the metrics within their limits for that.
 
+    The server is asked with many requests at once over each protocol, and if ``one_at_a_time``, also one by one.
+
     ``metrics`` are the limits by metric. Without them they are Wide & Deep's: MAP@12 within ``max_map_loss``, in a
     reduced precision MAP@12 and ROC AUC each within ``reduced_precision_max_metric_loss``.
     """
@@ -115,6 +120,7 @@ class Correctness:
     reduced_precision_atol: float = 0.1
     reduced_precision_max_metric_loss: float = _REDUCED_LOSS
     batch_size: int = 4096
+    one_at_a_time: bool = True
     metrics: dict[str, MetricLimits] | None = None
 
     def __post_init__(self) -> None:

@@ -35,6 +35,7 @@ from runner.config.parts import (
     Training,
 )
 from runner.config.problems import place_of, problems_of, refusals
+from runner.config.quick import Quick
 from runner.config.search import Search
 from runner.config.servers import (
     CONTAINER_KEYS,
@@ -73,7 +74,8 @@ class RunConfig:
 
     With ``search`` the settings that experiments are served with are searched before they are deployed.
 
-    With ``capacity`` the rate that each experiment's model holds within latency budgets is measured.
+    With ``capacity`` the rate that each experiment's model holds within latency budgets is measured. ``quick`` says how
+    ``--quick`` shortens the run; without ``--quick`` it has no effect.
 
     With ``ensemble_model_name`` each experiment also deploys, compares and measures the network behind its
     preprocessing.
@@ -115,6 +117,7 @@ class RunConfig:
     search: Search | None = None
     capacity: CapacityConfig | None = None
     baseline: Baseline | None = None
+    quick: Quick | None = None
     network: NetworkConfig | None = None
     deep_hidden_units: list[int] | None = None
     feature_spec: Path | None = None

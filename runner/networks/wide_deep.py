@@ -112,6 +112,7 @@ class WideDeepNetwork(DeployedNetwork):
             "widedeep.training",
             *("--data-dir", dataset, "--checkpoint-dir", folder),
             *("--epochs", training.epochs, "--batch-size", training.batch_size),
+            *(("--max-steps", training.max_steps) if training.max_steps is not None else ()),
             *self.dataloader_options(),
             *self.model_options(),
         )

@@ -22,7 +22,7 @@ from runner.report.replay import replay_script
 from runner.report.results import ExperimentResult, metrics_of, read_results
 from runner.report.search import search_plots, search_section
 from runner.report.sizing import sizing_lines, sizing_section
-from runner.report.task import TASK_FILE, Task
+from runner.report.task import QUICK_LOOK, TASK_FILE, Task
 from runner.report.time_budget import budget_note
 from runner.reserve import Reserve
 from runner.workspace import Workspace
@@ -74,7 +74,8 @@ def save_report(
         written.append(reserve.write(str(page), lambda: write_run_page(workspace.run)))
     console.show("")
     console.show(plain_table(_summary(results)))
-    for note in (sizing_lines(task.config.capacity, results), budget_note(task, results)):
+    told = f"{QUICK_LOOK} The same command without --quick is the full run." if task.quick else ""
+    for note in (sizing_lines(task.config.capacity, results), budget_note(task, results), told):
         if note:
             console.show(f"\n{note}")
     if (workspace.run / PAGE).is_file():
@@ -85,12 +86,13 @@ def save_report(
 
 def provenance(task: Task) -> str:
     """Place and time of a run, for the head of pictures."""
-    return f"{task.config.model_name} on {task.system.summary}, {task.started:%Y-%m-%d %H:%M} UTC"
+    place = f"{task.config.model_name} on {task.system.summary}, {task.started:%Y-%m-%d %H:%M} UTC"
+    return f"{place}, a quick look" if task.quick else place
 
 
 def report_markdown(task: Task, results: Sequence[ExperimentResult], plots: Sequence[str], run_name: str) -> str:
     """The text of ``report.md``."""
-    parts = [f"# {task.config.model_name}, run {run_name}\n", _verdict(task)]
+    parts = [f"# {task.config.model_name}, run {run_name}\n", *_quick(task), _verdict(task)]
     parts += [f"{note}\n"] if (note := budget_note(task, results)) else []
     parts.append(_origin(task))
     parts += ["## Summary\n", _transposed(_summary(results))]
@@ -107,6 +109,8 @@ _STAGES_NOTE = (
     "Memory is the largest proportional set size of a stage's processes together, from the deploy stage on with the "
     f"server's.{REPLAY_NOTE}\n"
 )
+
+_QUICK_USE = "It shows that everything works, and first figures. The same command without `--quick` is the full run."
 
 _LATENCY_NOTE = (
     "The average latency is the sum of its parts: the client sends, network and server transfer, the request waits in "
@@ -132,6 +136,13 @@ def _readable(row: Mapping[str, str], limits: Correctness) -> dict[str, str]:
         "rows out of tolerance": row["rows_out_of_tolerance"],
         "passed": "yes" if row["passed"] == "True" else "**no**",
     }
+
+
+def _quick(task: Task) -> list[str]:
+    """What a reader must know before the figures of a quick look."""
+    if not task.quick:
+        return []
+    return ["\n".join([f"**{QUICK_LOOK}** {_QUICK_USE}", "", *(f"- {line}" for line in task.quick)]) + "\n"]
 
 
 def _verdict(task: Task) -> str:

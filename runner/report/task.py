@@ -18,10 +18,13 @@ from runner.report.system_info import SystemInfo
 
 __all__ = ["TASK_FILE", "Task", "read_task"]
 
+QUICK_LOOK = "This is a quick look, not the full run."
+
 
 @dataclass
 class Task:
-    """Record of a run. Times are UTC. ``interrupted`` means that Ctrl-C ended the run before its last stage."""
+    """Record of a run. Times are UTC. ``interrupted`` means that Ctrl-C ended the run before its last stage. ``quick``
+    says, in sentences, what a quick look does otherwise than the full run; it is empty for the full run."""
 
     config: RunConfig
     command: str
@@ -29,6 +32,7 @@ class Task:
     started: datetime
     finished: datetime | None = None
     interrupted: bool = False
+    quick: list[str] = field(default_factory=list)
     records: list[StageRecord] = field(default_factory=list)
 
     @property
@@ -47,6 +51,7 @@ class Task:
             "started": self.started.isoformat(timespec="seconds"),
             "finished": None if self.finished is None else self.finished.isoformat(timespec="seconds"),
             "interrupted": self.interrupted,
+            **({"quick": self.quick} if self.quick else {}),
             "system": self.system.to_dict(),
             "stages": [record.to_dict() for record in self.records],
             "config": redacted_plain(to_plain(self.config)),

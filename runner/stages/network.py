@@ -117,7 +117,8 @@ def deploy(experiment: Experiment) -> list[Command]:
 
 
 def correctness(experiment: Experiment) -> list[Command]:
-    """The validation data through the framework and, four ways, through the server; metrics of each; the gate."""
+    """The validation data through the framework and, four ways or two, through the server; metrics of each; the
+    gate."""
     limits, dumps = experiment.correctness, experiment.folders.dumps
     rows = experiment.network.row_arguments(min(limits.batch_size, experiment.parameters.max_batch_size))
     commands = [
@@ -131,16 +132,17 @@ def correctness(experiment: Experiment) -> list[Command]:
             ],
         )
     ]
-    for name in TRANSPORTS:
+    transports = [name for name, (_, flags) in TRANSPORTS.items() if limits.one_at_a_time or not flags]
+    for name in transports:
         model = experiment.names.network
         commands.append(inference_command(experiment, f"inference_{name}", model, name, rows, dumps / name))
-    for name in (REFERENCE, *TRANSPORTS):
+    for name in (REFERENCE, *transports):
         argv = [
             *script("calculate_metrics.py", *experiment.network.metrics_arguments()),
             *("--dump-dir", dumps / name, "--csv", experiment.folders.results / f"metrics_{name}.csv"),
         ]
         commands.append(make_command(f"metrics_{name}", argv))
-    served = [dumps / name for name in TRANSPORTS]
+    served = [dumps / name for name in transports]
     csv = experiment.folders.results / "correctness.csv"
     return [*commands, gate_command(experiment, "gate", dumps / REFERENCE, served, csv)]
 

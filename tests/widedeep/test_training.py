@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -103,6 +104,22 @@ def test_training_with_the_same_seed_and_rates_is_reproducible(data_dir: Path, t
     a, b, *others = (next((tmp_path / name).glob("*.data-*")).read_bytes() for name in changes)
     assert a == b
     assert len({a, *others}) == 1 + len(others)
+
+
+def test_training_ends_after_the_given_steps(data_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    for steps in ("1", "61", "500"):  # an epoch has 60
+        main(options(data_dir, tmp_path / steps, "--epochs", "2", "--max-steps", steps))
+    assert re.findall(r"(ended after .* steps|trained on .* rows) ", caplog.text) == [
+        *("ended after 1 of 120 steps", "trained on 100 rows"),
+        *("ended after 61 of 120 steps", "trained on 6100 rows"),
+        "trained on 12000 rows",
+    ]
+    main(options(data_dir, tmp_path / "whole", "--epochs", "2"))
+    weights = {name: next((tmp_path / name).glob("*.data-*")).read_bytes() for name in ("1", "61", "500", "whole")}
+    assert weights["500"] == weights["whole"] and len(set(weights.values())) == 3
+    with pytest.raises(UsageError, match="--max-steps must be at least 1, not 0"):
+        main(options(data_dir, tmp_path / "none", "--max-steps", "0"))
 
 
 def test_checkpoint_is_replaced_completely_or_not_at_all(
