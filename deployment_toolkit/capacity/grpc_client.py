@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 
-from deployment_toolkit.capacity.client import nobody
+from deployment_toolkit.capacity.client import Ended, nobody
 from deployment_toolkit.core import Arrays
 from deployment_toolkit.server_access.url import ServerUrl
 from deployment_toolkit.triton_inference_runner.grpc import request_message
@@ -27,7 +27,7 @@ class GrpcClient:
     most_in_flight = 4096
 
     def __init__(self, url: ServerUrl, model_name: str, model_version: str) -> None:
-        self.ended = nobody
+        self.ended: Ended = nobody
         self._model = (model_name, model_version)
         self._headers = tuple(url.access.headers.items())
         self._channel = grpc_channel(url)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from deployment_toolkit.capacity.client import nobody
+from deployment_toolkit.capacity.client import Ended, nobody
 from deployment_toolkit.core import Arrays
 from deployment_toolkit.errors import ServerError
 from deployment_toolkit.server_access.url import ServerUrl
@@ -51,7 +51,7 @@ class HttpClient:
     most_in_flight = 512  # connections; a server may usually open 1024 files
 
     def __init__(self, url: ServerUrl, model_name: str, model_version: str) -> None:
-        self.ended = nobody
+        self.ended: Ended = nobody
         self._url = url
         self._path = f"/v2/models/{model_name}/versions/{model_version}/infer"
         self._tls = url.access.context() if url.secure else None

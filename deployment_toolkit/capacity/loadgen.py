@@ -49,7 +49,7 @@ _EMPTY_FILES = ("accuracy.json", "trace.json")
 
 
 @dataclass(frozen=True)
-class Load:
+class OfferedLoad:
     """Arrivals at about ``rate`` requests per second for at least ``seconds``; LoadGen judges whether p99 is within
     ``budget_us``. ``positions`` is the number of prepared requests to choose from."""
 
@@ -77,7 +77,7 @@ class LoadResult:
     client_cores: float
 
 
-def run_load(client: LoadClient, load: Load, logs: Path) -> LoadResult:
+def run_load(client: LoadClient, load: OfferedLoad, logs: Path) -> LoadResult:
     """Runs LoadGen once; its logs are the files ``<logs>summary.txt`` and ``<logs>detail.txt``.
 
     A refused request counts as answered after twice the budget, which is a miss. A run with too many requests in flight
@@ -119,7 +119,7 @@ def load_loadgen() -> ModuleType:
 class _Run:
     """A run: what LoadGen, the client and the waiting thread tell each other. ``start`` belongs to LoadGen's thread."""
 
-    def __init__(self, loadgen: ModuleType, client: LoadClient, load: Load) -> None:
+    def __init__(self, loadgen: ModuleType, client: LoadClient, load: OfferedLoad) -> None:
         self._loadgen, self._client, self._load = loadgen, client, load
         self._in_flight: set[int] = set()
         self._sent_ns: list[int] = []

@@ -11,10 +11,17 @@ from pathlib import Path
 
 from deployment_toolkit.capacity.client import LoadClient, open_client
 from deployment_toolkit.capacity.closed_loop import ClosedLoop
-from deployment_toolkit.capacity.loadgen import LEAST_REQUESTS, Load, LoadResult, load_loadgen, most_waiting, run_load
+from deployment_toolkit.capacity.loadgen import (
+    LEAST_REQUESTS,
+    LoadResult,
+    OfferedLoad,
+    load_loadgen,
+    most_waiting,
+    run_load,
+)
 from deployment_toolkit.capacity.options import CapacityOptions, require_fitting
 from deployment_toolkit.capacity.schedule import close_schedule
-from deployment_toolkit.capacity.search import Bracket, Search, TimeOver
+from deployment_toolkit.capacity.search import Bracket, CapacitySearch, TimeOver
 from deployment_toolkit.capacity.server_cores import processor_seconds, server_process
 from deployment_toolkit.core import Arrays, DataloaderFn, ModelSpec
 from deployment_toolkit.errors import UsageError
@@ -104,7 +111,7 @@ class _Measurement:
         guess = ClosedLoop(self._client, len(requests), _WARM_UP_IN_FLIGHT, _WARM_UP_S).rate()
         logger.info("%d rows: a closed loop of %d requests is answered %.0f times/s", rows, _WARM_UP_IN_FLIGHT, guess)
         until = self._started + share * self._capacity.capacity_seconds
-        search = Search(lambda rate, budget_us: self._run(rows, len(requests), rate, budget_us, until), guess)
+        search = CapacitySearch(lambda rate, budget_us: self._run(rows, len(requests), rate, budget_us, until), guess)
         search.find(self._capacity.budgets_us)
         for budget_us, bracket in search.brackets.items():
             self._tell(rows, budget_us, bracket)
@@ -116,7 +123,7 @@ class _Measurement:
         number = len(self.rows) + 1
         arrivals = close_schedule(rate, seconds, LEAST_REQUESTS, _SEED + 1000 * number)
         self._client.connect(min(_CONNECTIONS, math.ceil(rate * budget_us / _US_PER_S)))
-        load = Load(rate, arrivals, seconds, LEAST_REQUESTS, budget_us, positions)
+        load = OfferedLoad(rate, arrivals, seconds, LEAST_REQUESTS, budget_us, positions)
         before, started = processor_seconds(self._server), time.monotonic()
         result = run_load(self._client, load, self._logs / f"{self._path.stem}_rows_{rows}_run_{number:03d}_")
         after, took_s = processor_seconds(self._server), time.monotonic() - started

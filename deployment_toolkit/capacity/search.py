@@ -44,7 +44,7 @@ class Bracket:
 
 
 @dataclass
-class Search:
+class CapacitySearch:
     """Search with ``run``, which offers a rate, has it judged by a budget (microseconds) and returns the row. It may
     raise TimeOver. ``first`` is a guess of the highest rate."""
 

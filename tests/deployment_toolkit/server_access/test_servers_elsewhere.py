@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,9 +13,12 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 
+from deployment_toolkit.capacity.client import open_client
+from deployment_toolkit.capacity.loadgen import OfferedLoad, run_load
+from deployment_toolkit.capacity.schedule import close_schedule
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Batch
-from deployment_toolkit.errors import AccessError, ServerError
+from deployment_toolkit.errors import AccessError, PerformanceError, ServerError
 from deployment_toolkit.process import child, run
 from deployment_toolkit.results.performance import read_performance
 from deployment_toolkit.server_access.access_options import AccessOptions
@@ -129,6 +133,25 @@ def test_headers_of_a_file_a_variable_and_the_url(
     assert _asked(_access(doors), doors.url("basic", scheme, user=user)) == 7
     with pytest.raises(AccessError, match="refuses this client"):
         _asked(_access(doors), doors.url("basic", scheme))
+
+
+@BOTH
+def test_load_generator_through_tls_with_a_header(doors: TlsDoors, scheme: str, tmp_path: Path) -> None:
+    path = tmp_path / "header"
+    path.write_text(f"Authorization: {TOKEN}\n")
+    path.chmod(0o600)
+    row = {"x1": np.ones((1, 1), np.float32), "x2": np.array([[1, 2, 3]], np.int32)}
+    load = OfferedLoad(60.0, close_schedule(60.0, 1.0, 60, seed=1), 1.0, 60, budget_us=1e6, positions=2)
+    for options in (_access(doors, header_file=[path]), _access(doors)):
+        with closing(open_client(options.url(doors.url("token", scheme)), "adder", "1")) as client:
+            client.prepare([row, row])
+            client.connect(4)
+            if options.header_file:
+                result = run_load(client, load, tmp_path / "load_")
+                assert result.requests >= 60 and not result.refused and result.latencies_us["p50 latency"] < 1e6
+            else:
+                with pytest.raises(PerformanceError, match="requests/s failed: .*401|unauthenticated"):
+                    run_load(client, load, tmp_path / "load_")
 
 
 @pytest.fixture
