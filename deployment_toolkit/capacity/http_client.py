@@ -25,20 +25,22 @@ from deployment_toolkit.triton_inference_runner.http import request_body
 _CONNECT_TIMEOUT_S = 10.0
 _CLOSE_PATIENCE_S = 5.0
 _POLL_S = 0.2
+_BETWEEN_CONNECTIONS_S = 0.0005
+_MOST_TRIES = 3
 _PIECE = 1 << 16
 _HEAD_END = b"\r\n\r\n"
 _MOST_MESSAGE = 500
 _NOT_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Connection:
     """A connection and the request that it carries; ``unsent`` is what did not fit into its buffer yet."""
 
     socket: socket.socket
     position: int = 0
     token: int | None = None
-    is_used: bool = False  # it has carried a request before this one
+    tries: int = 0  # connections that were lost before this one answered its request
     is_gone: bool = False
     unsent: memoryview = field(default_factory=lambda: memoryview(b""))
     answer: bytes = b""
@@ -48,7 +50,9 @@ class _Connection:
 class HttpClient:
     """Client over HTTP/1.1. Raises UsageError if a file of its access can't be used."""
 
-    most_in_flight = 512  # connections; a server may usually open 1024 files
+    # Triton's front end (2.51) hands each answer to the thread of its connection through a socket of 277 places, and
+    # loses those that find it full.
+    most_in_flight = 256
 
     def __init__(self, url: ServerUrl, model_name: str, model_version: str) -> None:
         self.ended: Ended = nobody
@@ -72,6 +76,7 @@ class HttpClient:
         try:
             while len(self._connections) < min(number, self.most_in_flight):
                 self._idle.append(self._open())
+                time.sleep(_BETWEEN_CONNECTIONS_S)
         except OSError as error:
             raise ServerError(f"no connection to the server at {self._url}: {error}: is it started there?") from error
 
@@ -88,7 +93,7 @@ class HttpClient:
             with connection.lock:
                 if connection.is_gone:
                     continue
-                connection.position, connection.token = position, token
+                connection.position, connection.token, connection.tries = position, token, 0
             self._write(connection, memoryview(self._requests[position]))
             return
 
@@ -184,7 +189,7 @@ class HttpClient:
         if len(answer) < body_at + size:
             return False
         token, connection.token = connection.token, None
-        connection.answer, connection.is_used = b"", True
+        connection.answer = b""
         if b"\nconnection: close" in head:
             self._forget(connection)
         else:
@@ -195,8 +200,8 @@ class HttpClient:
         return True
 
     def _lost(self, connection: _Connection, reason: str, *, again: bool = True) -> None:
-        """A connection is gone. The server may close one that waits for its next request just as it comes: then the
-        request is sent again, by a new connection."""
+        """A connection is gone. The server may close one that waits for its next request just as it comes, and Triton's
+        front end some of many new ones (2.51). A request without a byte of an answer is sent again."""
         with connection.lock:
             connection.is_gone = True
             token, connection.token = connection.token, None
@@ -204,13 +209,13 @@ class HttpClient:
         if token is None:
             with contextlib.suppress(ValueError):
                 self._idle.remove(connection)
-        elif again and connection.is_used and not connection.answer:
+        elif again and connection.tries < _MOST_TRIES and not connection.answer:
             try:
                 fresh = self._open()
             except OSError as error:
                 self.ended(token, f"no connection to the server: {error}")
                 return
-            fresh.position, fresh.token = connection.position, token
+            fresh.position, fresh.token, fresh.tries = connection.position, token, connection.tries + 1
             self._write(fresh, memoryview(self._requests[fresh.position]))
         else:
             self.ended(token, reason)

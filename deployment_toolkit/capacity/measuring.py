@@ -57,7 +57,6 @@ _MOST_ROWS = 32768  # in all prepared requests of one size
 _REQUESTS = (16, 256)  # different requests, at least and at most
 _WARM_UP_IN_FLIGHT = 32
 _WARM_UP_S = 1.0
-_CONNECTIONS = 64
 _US_PER_S = 1e6
 _LOGS = "loadgen"
 
@@ -122,7 +121,7 @@ class _Measurement:
             raise TimeOver
         number = len(self.rows) + 1
         arrivals = close_schedule(rate, seconds, LEAST_REQUESTS, _SEED + 1000 * number)
-        self._client.connect(min(_CONNECTIONS, math.ceil(rate * budget_us / _US_PER_S)))
+        self._client.connect(most_waiting(self._client, rate, budget_us))
         load = OfferedLoad(rate, arrivals, seconds, LEAST_REQUESTS, budget_us, positions)
         before, started = processor_seconds(self._server), time.monotonic()
         result = run_load(self._client, load, self._logs / f"{self._path.stem}_rows_{rows}_run_{number:03d}_")
@@ -149,7 +148,7 @@ class _Measurement:
             )  # fmt: skip
         elif not bracket.holds:
             logger.warning("%s: no rate holds, down to %.1f requests/s", what, bracket.fails)
-        elif bracket.fails * budget_us / _US_PER_S > most_waiting(self._client, bracket.fails, budget_us):
+        elif bracket.fails * budget_us / _US_PER_S > self._client.most_in_flight:
             logger.warning(
                 "%s: the client has at most %d requests in flight and may have ended the search", what,
                 self._client.most_in_flight,
