@@ -33,6 +33,7 @@ from runner.stages.ensemble import ENSEMBLE_CAPACITY, ENSEMBLE_STAGES
 from runner.stages.network import REFERENCE
 
 DIFFERENCE = "_difference"  # of a metric's column in correctness.csv
+AT_LEAST = "≥"  # before a capacity that may be higher
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,7 @@ def _told(attempt: Located, *keys: str) -> str:
 
 def shown_rate(rows: list[CapacityRow], held: CapacityRow) -> str:
     """Inferences per second of the rate that holds; at least so many, if the server may do more."""
-    return f"{'≥ ' if is_lower_bound(rows, held) else ''}{held[THROUGHPUT]:,.0f}"
+    return f"{f'{AT_LEAST} ' if is_lower_bound(rows, held) else ''}{held[THROUGHPUT]:,.0f}"
 
 
 def row_count(rows: int) -> str:

@@ -17,13 +17,17 @@ from deployment_toolkit.results.capacity_bounds import is_lower_bound
 from deployment_toolkit.results.performance import P99, THROUGHPUT, US_PER_MS, markdown_table
 from runner.config.capacity import CapacityConfig
 from runner.records import StageState
-from runner.report.results import ExperimentResult, row_count, shown_rate
+from runner.report.results import AT_LEAST, ExperimentResult, row_count, shown_rate
 from runner.stages.capacity import PERFORMANCE_CAPACITY
 
-_ASSUMPTION = "n servers are assumed to take n times as much as one"
+_ASSUMPTION = "n servers take n times as much as one"
 _NOTE = (
-    f"Assumption: {_ASSUMPTION}, as long as requests are spread evenly over them and nothing that they share, as a "
-    "network, is a limit. The rest of a server's capacity is for peaks, and for the failure of another server.\n"
+    f"It is assumed that {_ASSUMPTION}, as long as requests are spread evenly over them and nothing that they share, "
+    "as a network, is a limit. The rest of a server's capacity is for peaks, and for the failure of another server.\n"
+)
+_BOUND_NOTE = (
+    f"{AT_LEAST}: the capacity may be higher than the rate that was found, as the experiment's section says; then "
+    "fewer servers do.\n"
 )
 
 
@@ -37,6 +41,33 @@ class Need:
     row: CapacityRow | None
     servers: int
     reason: str = ""
+
+    @property
+    def cells(self) -> dict[str, str]:
+        """Its line in a table."""
+        row = self.row
+        return {
+            "precision": self.name,
+            "best experiment": "none" if row is None else self.best.title,
+            "capacity of one server (inferences/s)": "-" if row is None else shown_rate(self.best.capacity, row),
+            "p99 latency (ms)": "-" if row is None else f"{row[P99] / US_PER_MS:.2f}",
+            "servers": self._count,
+        }
+
+    @property
+    def line(self) -> str:
+        """Its line for a terminal."""
+        told = self.reason
+        if self.row is not None:
+            told = f"{self.best.title}, {shown_rate(self.best.capacity, self.row)} inferences/s each"
+        return f"{self.name}: {self._count} ({told})"
+
+    @property
+    def _count(self) -> str:
+        """The servers; at most so many, if one may do more than was measured."""
+        if self.row is None:
+            return "-"
+        return f"{'≤ ' if is_lower_bound(self.best.capacity, self.row) else ''}{self.servers:,}"
 
 
 @dataclass(frozen=True)
@@ -101,20 +132,10 @@ def sizing_section(config: CapacityConfig | None, results: Sequence[ExperimentRe
         return []
     demand = Demand.of(config, results)
     needs = demand.needs(results)
-    table = [
-        {
-            "precision": need.name,
-            "best experiment": "none" if need.row is None else need.best.title,
-            "capacity of one server (inferences/s)": "-"
-            if need.row is None
-            else shown_rate(need.best.capacity, need.row),
-            "p99 latency (ms)": "-" if need.row is None else f"{need.row[P99] / US_PER_MS:.2f}",
-            "servers": _servers(need),
-        }
-        for need in needs
-    ]
+    table = markdown_table([need.cells for need in needs])
     reasons = [f"- No server can be counted for {need.name}: {need.reason}.\n" for need in needs if need.row is None]
-    return ["## Sizing\n", f"Servers of the measured size for {demand}:\n", markdown_table(table), *reasons, _NOTE]
+    bound = [_BOUND_NOTE] if AT_LEAST in table else []
+    return ["## Sizing\n", f"Servers of the measured size for {demand}:\n", table, *reasons, *bound, _NOTE]
 
 
 def sizing_lines(config: CapacityConfig | None, results: Sequence[ExperimentResult]) -> str:
@@ -122,19 +143,5 @@ def sizing_lines(config: CapacityConfig | None, results: Sequence[ExperimentResu
     if config is None:
         return ""
     demand = Demand.of(config, results)
-    lines = [f"servers for {demand} ({_ASSUMPTION}):"]
-    for need in demand.needs(results):
-        told = (
-            need.reason
-            if need.row is None
-            else f"{need.best.title}, {shown_rate(need.best.capacity, need.row)} inferences/s each"
-        )
-        lines.append(f"  {need.name}: {_servers(need)} ({told})")
+    lines = [f"servers for {demand} (assumed: {_ASSUMPTION}):", *(f"  {need.line}" for need in demand.needs(results))]
     return "\n".join(lines)
-
-
-def _servers(need: Need) -> str:
-    """Their number; at most so many, if a server may do more than was measured."""
-    if need.row is None:
-        return "-"
-    return f"{'≤ ' if is_lower_bound(need.best.capacity, need.row) else ''}{need.servers:,}"

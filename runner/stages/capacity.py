@@ -17,12 +17,13 @@ LOADGEN_LOGS = "loadgen"  # the folder beside the table
 def capacity_command(
     experiment: Experiment, name: str, model_name: str, rows: Sequence[object], folder: Path
 ) -> Command:
-    """A model of the server under requests that arrive at random; results and LoadGen's logs go into ``folder``."""
+    """A model of the server under requests that arrive at random over HTTP, whose client is the lighter one; results
+    and LoadGen's logs go into ``folder``."""
     config, server = experiment.capacity, experiment.running_server
     assert config is not None, "without it there is no such stage"
     seconds = config.seconds if experiment.sweep_s is None else min(config.seconds, experiment.sweep_s)
     argv = [
-        *script("run_performance_on_triton.py", "--server-url", server.grpc_url),
+        *script("run_performance_on_triton.py", "--server-url", server.http_url),
         *experiment.server_config.client_options,
         *("--model-name", model_name, *rows, "--evaluation-mode", "capacity"),
         *("--latency-budget-ms", *(f"{budget:g}" for budget in config.latency_budgets_ms)),

@@ -33,7 +33,7 @@ def test_capacity_of_each_model_is_asked_for_as_configured(small_config: Plain, 
         "--capacity-seconds 12 --result-path"
     )
     assert shlex.join(network.argv) == (
-        f"{sys.executable} {ROOT}/run_performance_on_triton.py --server-url grpc://far:2 --header-env TOKEN "
+        f"{sys.executable} {ROOT}/run_performance_on_triton.py --server-url http://far:1 --header-env TOKEN "
         f"--model-name WidenDeep {rows} {asked} {made.folders.results}/triton_performance_capacity.csv"
     )
     line = shlex.join(ensemble.argv)
