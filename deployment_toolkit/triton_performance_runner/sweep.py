@@ -15,8 +15,8 @@ from deployment_toolkit.files.atomic import require_writable
 from deployment_toolkit.hardware import require_gpu
 from deployment_toolkit.process import environment
 from deployment_toolkit.progress import progress_bar
-from deployment_toolkit.results.disturbed import judged, what_disturbed
-from deployment_toolkit.results.performance import DISTURBED, SETTLED, PerformanceRow, write_performance
+from deployment_toolkit.results.disturbed import judged
+from deployment_toolkit.results.performance import SETTLED, PerformanceRow, write_performance
 from deployment_toolkit.server_access.access_options import AccessOptions
 from deployment_toolkit.triton_performance_runner.model_analyzer.measuring import ModelAnalyzer, find_served_model
 from deployment_toolkit.triton_performance_runner.options import LoadPoint, OfflineMode, PerformanceOptions
@@ -90,8 +90,6 @@ def _measure_points(meter: Meter, options: PerformanceOptions) -> list[Performan
             if not row[SETTLED]:
                 logger.warning("%s never settled, its row is marked", point)
             rows = judged([*rows, row])
-            if rows[-1][DISTURBED]:
-                logger.warning("%s was disturbed, its row is marked: %s", point, what_disturbed(rows[-1]))
             write_performance(options.result_path, rows)
             bar.update()
     return rows

@@ -15,6 +15,7 @@ from runner.config.parts import Correctness
 from runner.console import Console
 from runner.experiment import Experiment
 from runner.records import StageRecord, StageState
+from runner.report.disturbance import disturbance_note, judged_results
 from runner.report.queue import queue_note
 from runner.report.replay import replay_script
 from runner.report.results import ExperimentResult, metrics_of, read_results
@@ -44,11 +45,13 @@ def save_report(
         if any(record.commands for record in records):
             path, script = experiment.folders.results / REPLAY, replay_script(experiment, records, REPLAY)
             written.append(reserve.write(str(path), partial(write_text, path, script)))
-    results = [
-        result
-        for experiment in experiments
-        for result in read_results(experiment, task.of_experiment(experiment.number))
-    ]
+    results = judged_results(
+        [
+            result
+            for experiment in experiments
+            for result in read_results(experiment, task.of_experiment(experiment.number))
+        ]
+    )
     report, record = workspace.run / "report.md", workspace.run / TASK_FILE
     plots: list[str] = []
 
@@ -65,6 +68,8 @@ def save_report(
         written.append(False)
     console.show("")
     console.show(plain_table([_filled(result.summary) for result in results]))
+    if disturbance := disturbance_note(results):
+        console.show(f"\n{disturbance}")
     console.show(f"\nreport: {report}")
     return all(written)
 
@@ -76,7 +81,9 @@ def provenance(task: Task) -> str:
 
 def report_markdown(task: Task, results: Sequence[ExperimentResult], plots: Sequence[str], run_name: str) -> str:
     """The text of ``report.md``."""
-    parts = [f"# {task.config.model_name}, run {run_name}\n", _verdict(task), _origin(task)]
+    parts = [f"# {task.config.model_name}, run {run_name}\n", _verdict(task)]
+    parts += [f"{disturbance}\n"] if (disturbance := disturbance_note(results)) else []
+    parts.append(_origin(task))
     parts += ["## Summary\n", _transposed([_filled(result.summary) for result in results])]
     parts += ["## Pictures\n", *(f"![{_PLOT_TITLES[name]}](plots/{name})\n" for name in plots)]
     parts += ["## Stages\n", _stages(task), _STAGES_NOTE]
