@@ -18,6 +18,8 @@ from deployment_toolkit.core import EvaluationMode
 from deployment_toolkit.files.atomic import replace_when_complete, write_text
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from deployment_toolkit.results.performance import (
+    DISTURBED_MARK,
+    DISTURBED_NOTE,
     P99,
     US_PER_MS,
     PerformanceRow,
@@ -103,7 +105,12 @@ def page(sweeps: Sequence[Sweep], run: OwnRun | None, reports: Path) -> str:
         lines += [_line(f"**{title}**", *rows) for title, rows in run.experiments.items()]
         made = f"began {run.task['started']} by `{run.task['command']}`"
         parts.append(f"It is in bold, and {made}: [report]({run.name}/report.md).\n")
-    parts += [markdown_table(lines), "## Pictures of the published figures\n"]
+    table = markdown_table(lines)
+    parts += [
+        table,
+        *([f"{DISTURBED_NOTE}\n"] if DISTURBED_MARK in table else []),
+        "## Pictures of the published figures\n",
+    ]
     for sweep in sweeps:
         names = sorted(path.name for path in (reports / sweep.folder / "plots").glob("*.png"))
         links = (f"[{_words(name)}](<{sweep.folder}/plots/{name}>)" for name in names)

@@ -74,7 +74,7 @@ class Watch:
     def __init__(self, url: ServerUrl, client: int | None = None) -> None:
         self._url = url
         self._client = os.getpid() if client is None else client
-        self._server: dict[int, float] | None = {}  # when each process was started, by its id
+        self._server: list[psutil.Process] | None = None
         self._looked = False
 
     @contextlib.contextmanager
@@ -82,26 +82,26 @@ class Watch:
         """Watches one measurement, which is the block."""
         seen, before_ms = Seen(), speed_ms()
         server = self._find_server()
-        own = {self._client, *(server or ())}
+        own = {self._client, *(process.pid for process in server or ())}
         cpus = cores_of(own)
         first = _read(cpus, own)
         yield seen
         last = _read(cpus, own)
-        known = server is not None and self._is_there()
-        other, steal = _used(first, last, known=known)
+        other, steal = _used(first, last, known=server is not None and self._is_there())
         seen.disturbance = Disturbance(len(cpus), other, steal, before_ms, speed_ms())
 
-    def _find_server(self) -> Collection[int] | None:
-        """Ids of the server's processes, None if unknown. What isn't found is not looked for again."""
+    def _find_server(self) -> Collection[psutil.Process] | None:
+        """The server's processes, None if unknown. What isn't found is not looked for again."""
         if not self._looked or not self._is_there():
-            self._looked = True
+            self._looked, self._server = True, None
             found = server_processes(self._url)
-            self._server = None if found is None else {pid: _started(pid) for pid in found}
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self._server = None if found is None else [psutil.Process(pid) for pid in found]
         return self._server
 
     def _is_there(self) -> bool:
-        """True if the processes that were found last are still the same."""
-        return all(_started(pid) == started for pid, started in (self._server or {}).items())
+        """True if the processes that were found last still run."""
+        return all(process.is_running() for process in self._server or ())
 
 
 def _read(cpus: Collection[int], own: Collection[int]) -> _Reading:
@@ -118,10 +118,3 @@ def _used(first: _Reading, last: _Reading, *, known: bool) -> tuple[float | None
         return None, steal
     all_s, own_s = last.cores.processes_s - first.cores.processes_s, last.own_s - first.own_s
     return max(0.0, (all_s - own_s) / span_s), steal
-
-
-def _started(pid: int) -> float:
-    try:
-        return float(psutil.Process(pid).create_time())
-    except psutil.Error:
-        return 0.0

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 BLUE, CYAN, GREEN = "#4477aa", "#66ccee", "#228833"
 YELLOW, PINK, PURPLE, GREY = "#ccbb44", "#ee6677", "#aa3377", "#bbbbbb"
 LINES = (BLUE, PINK, GREEN, YELLOW, PURPLE, CYAN)
-INK, SUBTITLE, GRID, RED = "#222222", "#555555", "#dddddd", "#cc0000"
+INK, SUBTITLE, GRID, RED, ORANGE = "#222222", "#555555", "#dddddd", "#cc0000", "#ff8800"
 _DPI = 110
 
 

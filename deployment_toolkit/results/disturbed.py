@@ -15,7 +15,7 @@ from deployment_toolkit.results.performance import (
 )
 
 # A tenth of the cores can change a result by about a tenth, by which the windows of a settled measurement may differ.
-# A quiet Linux uses a hundredth.
+# A quiet Linux uses far less.
 MOST_OTHERS = 0.1
 # On a virtual machine of a busy host the best of a few tries of the same work varied by less than a tenth, and by a
 # quarter or more when something was wrong.
@@ -29,9 +29,10 @@ def is_disturbed(row: PerformanceRow, cores: int) -> bool:
     return others > MOST_OTHERS * cores or _is_slow(row, _best([row]))
 
 
-def judged(rows: Sequence[PerformanceRow]) -> list[PerformanceRow]:
-    """The rows of one run, marked as well where the CPU was more than a fifth slower than it was at best in the run."""
-    best = _best(rows)
+def judged(rows: Sequence[PerformanceRow], among: Iterable[PerformanceRow] = ()) -> list[PerformanceRow]:
+    """The rows, marked as well where the CPU was more than a fifth slower than at best in these rows and in those
+    ``among`` which they were measured, as the other experiments of a run."""
+    best = _best([*rows, *among])
     return [{**row, DISTURBED: True} if _is_slow(row, best) else row for row in rows]
 
 
@@ -60,8 +61,9 @@ def _reasons(rows: Sequence[PerformanceRow], limit: str, best_ms: float | None =
     other, steal = (_known(rows, column) for column in (OTHER_CORES, STEAL_CORES))
     if other:
         reasons.append(f"other programs used {limit}{max(other):.2f} cores")
-    elif rows:
-        reasons.append("what other programs used is unknown")
+    if len(other) < len(rows):
+        of = f" for {len(rows) - len(other)} of them" if other else ""
+        reasons.append(f"what other programs used is unknown{of}")
     if steal and max(steal) >= 0.005:
         reasons.append(f"other virtual machines took {limit}{max(steal):.2f} cores")
     slowest = max(_known(rows, SPEED_BEFORE, SPEED_AFTER), default=0.0)

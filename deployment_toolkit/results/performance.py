@@ -266,13 +266,18 @@ def peak(rows: Sequence[PerformanceRow]) -> PerformanceRow | None:
 
 
 def headline(offline: Sequence[PerformanceRow], online: Sequence[PerformanceRow]) -> dict[str, str]:
-    """The latency of a single row and the peaks of throughput as columns of a summary, empty where not measured."""
+    """The latency of a single row and the peaks of throughput as columns of a summary, empty where not measured, with a
+    mark where the measurement was disturbed."""
     single = next((row for row in offline if row[BATCH] == 1), None)
-    columns = {"offline, batch 1: p99 (ms)": "" if single is None else f"{single[P99] / US_PER_MS:.2f}"}
+    columns = {"offline, batch 1: p99 (ms)": "" if single is None else f"{single[P99] / US_PER_MS:.2f}{_mark(single)}"}
     for mode, best, point in (("offline", peak(offline), BATCH), ("online", peak(online), CONCURRENCY)):
-        columns[f"{mode} peak (inferences/s)"] = "" if best is None else f"{best[THROUGHPUT]:,.0f}"
+        columns[f"{mode} peak (inferences/s)"] = "" if best is None else f"{best[THROUGHPUT]:,.0f}{_mark(best)}"
         columns[f"at {point.lower()}"] = "" if best is None else str(best[point])
     return columns
+
+
+def _mark(row: PerformanceRow) -> str:
+    return f" {DISTURBED_MARK}" if row.get(DISTURBED) else ""
 
 
 def _is_number(text: str) -> bool:

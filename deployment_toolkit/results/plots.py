@@ -20,6 +20,7 @@ from deployment_toolkit.results.canvas import (
     GRID,
     INK,
     LINES,
+    ORANGE,
     PINK,
     PURPLE,
     RED,
@@ -32,6 +33,7 @@ from deployment_toolkit.results.canvas import (
 from deployment_toolkit.results.performance import (
     BATCH,
     CONCURRENCY,
+    DISTURBED,
     LATENCY_PARTS,
     P99,
     SETTLED,
@@ -48,7 +50,7 @@ LATENCY_VS_BATCH = "latency_vs_batch.png"
 LATENCY_VS_CONCURRENCY = "latency_vs_concurrency.png"
 
 _PART_COLOURS = (BLUE, CYAN, YELLOW, PURPLE, PINK, GREY, GREEN)  # in the order of LATENCY_PARTS
-_UNSETTLED = "never settled"
+_UNSETTLED, _WAS_DISTURBED = "never settled", "disturbed"
 _MAX_PANEL_COLUMNS = 2
 _PANEL_INCHES = (7.2, 4.2)
 _LEGEND_COLUMNS_PER_PANEL = 3
@@ -98,7 +100,7 @@ def _throughput_figure(experiments: Experiments, provenance: str) -> Figure:
         colour = LINES[index % len(LINES)]
         batches, rates = [row[BATCH] for row in ordered], [row[THROUGHPUT] for row in ordered]
         axes.plot(batches, rates, marker="o", color=colour, label=name)
-        _mark_unsettled(axes, ordered, batches, rates)
+        _mark(axes, ordered, batches, rates)
     axes.set_xlabel("batch size, rows")
     axes.set_ylabel("inferences per second")
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
@@ -153,7 +155,7 @@ def _add_p99(axes: Axes, rows: Sequence[PerformanceRow]) -> Axes:
     """Adds the p99 latency on the same axis as its parts."""
     latencies_ms = [row[P99] / US_PER_MS for row in rows]
     axes.plot(range(len(rows)), latencies_ms, color=INK, marker="o", label="p99 latency")
-    _mark_unsettled(axes, rows, range(len(rows)), latencies_ms)
+    _mark(axes, rows, range(len(rows)), latencies_ms)
     return axes
 
 
@@ -162,7 +164,7 @@ def _add_throughput(axes: Axes, rows: Sequence[PerformanceRow]) -> Axes:
     second = axes.twinx()
     rates = [row[THROUGHPUT] for row in rows]
     second.plot(range(len(rows)), rates, color=INK, marker="o", label="inferences per second (right)")
-    _mark_unsettled(second, rows, range(len(rows)), rates)
+    _mark(second, rows, range(len(rows)), rates)
     second.set_ylabel("inferences per second")
     _finish(second)
     second.grid(visible=False)
@@ -170,13 +172,17 @@ def _add_throughput(axes: Axes, rows: Sequence[PerformanceRow]) -> Axes:
     return second
 
 
-def _mark_unsettled(
-    axes: Axes, rows: Sequence[PerformanceRow], positions: Sequence[float], values: Sequence[float]
-) -> None:
-    points = [point for row, point in zip(rows, zip(positions, values, strict=True), strict=True) if not row[SETTLED]]
-    if points:
-        x, y = zip(*points, strict=True)
-        axes.scatter(x, y, s=110, facecolors="none", edgecolors=RED, linewidths=1.8, zorder=5, label=_UNSETTLED)
+def _mark(axes: Axes, rows: Sequence[PerformanceRow], positions: Sequence[float], values: Sequence[float]) -> None:
+    """Rings around the points of rows that never settled, and wider ones around those that were disturbed."""
+    places = list(zip(positions, values, strict=True))
+    rings = {
+        (_UNSETTLED, RED, 110): [place for row, place in zip(rows, places, strict=True) if not row[SETTLED]],
+        (_WAS_DISTURBED, ORANGE, 230): [place for row, place in zip(rows, places, strict=True) if row.get(DISTURBED)],
+    }
+    for (label, colour, size), points in rings.items():
+        if points:
+            x, y = zip(*points, strict=True)
+            axes.scatter(x, y, s=size, facecolors="none", edgecolors=colour, linewidths=1.8, zorder=5, label=label)
 
 
 def _arrange(figure: Figure, all_axes: Sequence[Axes], title: str, provenance: str) -> None:
@@ -216,11 +222,12 @@ def _finish(axes: Axes) -> None:
 
 
 def _legend_entries(all_axes: Sequence[Axes]) -> dict[str, Any]:
-    """Legend entries, every label once, the mark of rows that never settled last."""
+    """Legend entries, every label once, the marks of rows last."""
     entries: dict[str, Any] = {}
     for axes in all_axes:
         handles, labels = axes.get_legend_handles_labels()
         entries.update({label: handle for handle, label in zip(handles, labels, strict=True) if label not in entries})
-    if _UNSETTLED in entries:
-        entries[_UNSETTLED] = entries.pop(_UNSETTLED)
+    for mark in (_UNSETTLED, _WAS_DISTURBED):
+        if mark in entries:
+            entries[mark] = entries.pop(mark)
     return entries

@@ -24,7 +24,8 @@ from deployment_toolkit.core import EvaluationMode
 from deployment_toolkit.disturbance.watch import Watch
 from deployment_toolkit.errors import PerformanceError, ProcessError
 from deployment_toolkit.process import Child, environment, last_lines, run
-from deployment_toolkit.results.performance import PerformanceRow
+from deployment_toolkit.results.disturbed import what_disturbed
+from deployment_toolkit.results.performance import DISTURBED, PerformanceRow
 from deployment_toolkit.server_access.key import REFUSED, REMEDY
 from deployment_toolkit.server_access.key_files import find_key
 from deployment_toolkit.server_access.past_proxies import past_proxies
@@ -125,7 +126,12 @@ class PerfAnalyzer:
         """Report of one run, and of what disturbed it; None if the windows are too short for a result."""
         with self._disturbance.measurement() as seen:
             report = self._report(point, window)
-        return None if report is None else dataclasses.replace(report, row={**report.row, **seen.disturbance.cells})
+        if report is None:
+            return None
+        cells = seen.disturbance.cells
+        if cells[DISTURBED]:
+            logger.warning("%s was disturbed, which its row tells: %s", point, what_disturbed(cells))
+        return dataclasses.replace(report, row={**report.row, **cells})
 
     def _report(self, point: LoadPoint, window: Window) -> Report | None:
         """Report of one run; None if the windows are too short for a result."""

@@ -16,9 +16,9 @@ from deployment_toolkit.files.atomic import require_writable
 from deployment_toolkit.hardware import require_gpu
 from deployment_toolkit.process import environment
 from deployment_toolkit.progress import status
-from deployment_toolkit.results.disturbed import judged, what_disturbed
+from deployment_toolkit.results.disturbed import judged
 from deployment_toolkit.results.left_out import LeftOut
-from deployment_toolkit.results.performance import DISTURBED, SETTLED, PerformanceRow, in_order, write_performance
+from deployment_toolkit.results.performance import SETTLED, PerformanceRow, in_order, write_performance
 from deployment_toolkit.server_access.access_options import AccessOptions
 from deployment_toolkit.triton_performance_runner.model_analyzer.measuring import ModelAnalyzer, find_served_model
 from deployment_toolkit.triton_performance_runner.options import LoadPoint, OfflineMode, PerformanceOptions
@@ -108,12 +108,10 @@ def _rows(found: Mapping[LoadPoint, Measured]) -> list[PerformanceRow]:
 
 
 def _tell(points: Sequence[LoadPoint], found: Mapping[LoadPoint, Measured], options: PerformanceOptions) -> None:
-    """Tells which points never settled or were disturbed, and what the time budget left out."""
-    for point, row in zip(found, _rows(found), strict=True):
-        if not row[SETTLED]:
+    """Tells which points never settled and what the time budget left out."""
+    for point, done in found.items():
+        if not done.row[SETTLED]:
             logger.warning("%s never settled, its row is marked", point)
-        if row[DISTURBED]:
-            logger.warning("%s was disturbed, its row is marked: %s", point, what_disturbed(row))
     missing = tuple((point.batch, point.concurrency) for point in points if point not in found)
     unsettled = tuple((point.batch, point.concurrency) for point, done in found.items() if done.repeats_left)
     left_out = LeftOut(len(points), missing, unsettled)

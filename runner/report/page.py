@@ -16,6 +16,7 @@ from runner.console import Console
 from runner.experiment import Experiment
 from runner.records import StageRecord, StageState
 from runner.report.capacity import CAPACITY_TITLES, capacity_pictures, capacity_section, write_capacity_summary
+from runner.report.disturbance import disturbance_note, judged_results
 from runner.report.html.page import PAGE, write_run_page
 from runner.report.queue import queue_note
 from runner.report.replay import replay_script
@@ -50,11 +51,13 @@ def save_report(
         if any(record.commands for record in records):
             path, script = experiment.folders.results / REPLAY, replay_script(experiment, records, REPLAY)
             written.append(reserve.write(str(path), partial(write_text, path, script)))
-    results = [
-        result
-        for experiment in experiments
-        for result in read_results(experiment, task.of_experiment(experiment.number))
-    ]
+    results = judged_results(
+        [
+            result
+            for experiment in experiments
+            for result in read_results(experiment, task.of_experiment(experiment.number))
+        ]
+    )
     report, record = workspace.run / "report.md", workspace.run / TASK_FILE
     plots: list[str] = []
 
@@ -75,7 +78,8 @@ def save_report(
     console.show("")
     console.show(plain_table(_summary(results)))
     told = f"{QUICK_LOOK} The same command without --quick is the full run." if task.quick else ""
-    for note in (sizing_lines(task.config.capacity, results), budget_note(task, results), told):
+    notes = (sizing_lines(task.config.capacity, results), budget_note(task, results), disturbance_note(results), told)
+    for note in notes:
         if note:
             console.show(f"\n{note}")
     if (workspace.run / PAGE).is_file():
@@ -93,7 +97,7 @@ def provenance(task: Task) -> str:
 def report_markdown(task: Task, results: Sequence[ExperimentResult], plots: Sequence[str], run_name: str) -> str:
     """The text of ``report.md``."""
     parts = [f"# {task.config.model_name}, run {run_name}\n", *_quick(task), _verdict(task)]
-    parts += [f"{note}\n"] if (note := budget_note(task, results)) else []
+    parts += [f"{note}\n" for note in (budget_note(task, results), disturbance_note(results)) if note]
     parts.append(_origin(task))
     parts += ["## Summary\n", _transposed(_summary(results))]
     parts += sizing_section(task.config.capacity, results)

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+import runner.executor
 import runner.pipeline
 from deployment_toolkit.errors import ServerError
+from deployment_toolkit.process_memory import TreeMemory
 from runner.command import Shell, make_command
 from runner.console import Console
 from runner.executor import Executor
@@ -48,6 +50,31 @@ def test_stage_killed_by_a_signal_tells_which_and_its_memory(tmp_path: Path) -> 
     )
     assert found and float(found[1]) > 64
     assert record.message in shown.getvalue()
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_memory_that_takes_long_to_read_is_read_seldom_beside_a_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, served: bool
+) -> None:
+    read: list[int] = []
+
+    def burn(pid: int, **_: Any) -> TreeMemory:
+        read.append(pid)
+        end_s = time.thread_time() + 0.02
+        while time.thread_time() < end_s:
+            pass
+        return TreeMemory(1, 2**30, 0)
+
+    monkeypatch.setattr(runner.executor, "tree_memory", burn)
+    executor, _ = _executor(tmp_path)
+    with executor.stage("performance", 1) as record:
+        command = make_command("performance", [sys.executable, "-c", "import time; time.sleep(1.8)"])
+        executor.run(record, command, server_pid=os.getpid() if served else None)
+    if served:  # by both processes it takes 0.04 s, which is 2 % of 2 s
+        assert read.count(os.getpid()) == 1
+    else:
+        assert len(read) >= 2
+    assert record.peak_memory_bytes >= 2**30
 
 
 def test_stage_tells_of_the_end_of_its_server(

@@ -71,7 +71,7 @@ def test_experiment_writes_its_results(finished_run: tuple[Path, str], number: i
 
 
 def test_run_has_summaries_plots_and_a_report(finished_run: tuple[Path, str], workspace_root: Path) -> None:
-    run, _ = finished_run
+    run, printed = finished_run
     for name in ("correctness", "triton_performance_offline", "triton_performance_online"):
         lines = rows(run / f"{name}_summary.csv")
         assert [row["preferred_batch_sizes"] for row in lines[:: len(lines) // 2]] == ["32", "64"]
@@ -81,6 +81,11 @@ def test_run_has_summaries_plots_and_a_report(finished_run: tuple[Path, str], wo
     assert "Every stage of every experiment passed." in report
     assert report.count("### Offline") == report.count("### Online") == report.count("### Correctness") == 2
     assert "p99 latency (ms)" in report
+    measured = [row for mode in ("offline", "online") for row in rows(run / f"triton_performance_{mode}_summary.csv")]
+    assert all(row["Other Cores"] and row["Steal Cores"] and float(row["CPU Speed After"]) > 0 for row in measured)
+    disturbed = [row for row in measured if row["Disturbed"] == "yes"]
+    sentence = f"{len(disturbed)} of {len(measured)} measurements w" if disturbed else "No measurement was disturbed"
+    assert sentence in report.partition("## Summary")[0] and sentence in printed
     assert not (workspace_root / "model_store" / run.name).exists(), "models of a run that passed are not kept"
 
 

@@ -11,10 +11,13 @@ from matplotlib.image import imread
 from deployment_toolkit.core import Array
 from deployment_toolkit.errors import DataError
 from deployment_toolkit.results.performance import (
+    DISTURBED_MARK,
+    DISTURBED_NOTE,
     LATENCY_PARTS,
     LATENCY_STATISTICS,
     UNSETTLED_MARK,
     PerformanceRow,
+    headline,
     markdown_table,
     performance_markdown,
     read_performance,
@@ -28,7 +31,9 @@ from deployment_toolkit.results.plots import (
     online_plots,
 )
 
-UNWATCHED = dict.fromkeys(("Other Cores", "Steal Cores", "CPU Speed Before", "CPU Speed After", "Disturbed"))
+UNWATCHED: dict[str, Any] = dict.fromkeys(
+    ("Other Cores", "Steal Cores", "CPU Speed Before", "CPU Speed After", "Disturbed")
+)
 WATCHED = {
     "Other Cores": 0.75,
     "Steal Cores": 0.01,
@@ -117,6 +122,20 @@ def test_performance_table_shows_milliseconds_and_unsettled_rows() -> None:
     assert "never settled" not in performance_markdown([row(1)])
 
 
+def test_disturbed_rows_are_marked_and_explained_in_tables_and_headlines() -> None:
+    rows = [row(1), row(4096, 1, Settled=False, **WATCHED)]
+    text = performance_markdown(rows)
+    header, rule, first, second, *_ = text.splitlines()
+    assert "Cores" not in header and rule.split("|")[3].endswith(":"), "marked numbers are numbers"
+    marked = [line.strip("|").split("|")[2].strip() for line in (first, second)]
+    assert marked == ["517.00", f"2117632.00 {UNSETTLED_MARK}{DISTURBED_MARK}"]
+    assert DISTURBED_NOTE in text and DISTURBED_NOTE not in performance_markdown([row(1)])
+    shown = headline(rows, [row(1, 8, **WATCHED)])
+    assert shown["offline, batch 1: p99 (ms)"] == "11.00"
+    assert shown["offline peak (inferences/s)"] == f"2,117,632 {DISTURBED_MARK}"
+    assert shown["online peak (inferences/s)"] == f"517 {DISTURBED_MARK}"
+
+
 def test_markdown_table_aligns_numbers_and_escapes_bars() -> None:
     rows = [{"stage": "a|b", "seconds": 1.5, "note": None}, {"stage": "convert", "seconds": 10, "note": "late"}]
     assert markdown_table(rows).splitlines() == [
@@ -137,15 +156,16 @@ def has_colour(picture: Array, red: int, green: int, blue: int) -> bool:
     return bool((np.abs(picture[..., :3] - wanted).max(axis=-1) < 0.01).any())
 
 
-def test_offline_plots_have_a_panel_per_experiment_and_mark_unsettled() -> None:
+def test_offline_plots_have_a_panel_per_experiment_and_mark_unsettled_and_disturbed() -> None:
     settled = {"one": [row(1), row(512), row(1024)]}
-    two = {**settled, "two": [row(1), row(512, Settled=False), row(1024)]}
+    two = {**settled, "two": [row(1), row(512, Settled=False), row(1024, 1, **WATCHED)]}
     names = {THROUGHPUT_VS_BATCH, LATENCY_VS_BATCH}
     one_picture, two_pictures = offline_plots(settled, PROVENANCE), offline_plots(two, PROVENANCE)
     assert one_picture.keys() == two_pictures.keys() == names
     for name in names:
-        assert not has_colour(pixels(one_picture[name]), 0xCC, 0, 0)
-        assert has_colour(pixels(two_pictures[name]), 0xCC, 0, 0)
+        for mark in ((0xCC, 0, 0), (0xFF, 0x88, 0)):
+            assert not has_colour(pixels(one_picture[name]), *mark)
+            assert has_colour(pixels(two_pictures[name]), *mark)
     width = pixels(one_picture[LATENCY_VS_BATCH]).shape[1]
     assert pixels(two_pictures[LATENCY_VS_BATCH]).shape[1] == 2 * width
 

@@ -16,10 +16,13 @@ import psutil
 import pytest
 
 from deployment_toolkit.checkout import ROOT
+from deployment_toolkit.disturbance.server_processes import server_processes
 from deployment_toolkit.errors import PerformanceError, UsageError
 from deployment_toolkit.machine import SHARED_MEMORY
 from deployment_toolkit.process import Child, child, run
+from deployment_toolkit.process_memory import process_tree
 from deployment_toolkit.results.performance import read_performance
+from deployment_toolkit.server_access.url import ServerUrl
 from deployment_toolkit.triton_performance_runner.options import MeasurementMode, PerformanceOptions
 from deployment_toolkit.triton_performance_runner.perf_data import overwrite
 from deployment_toolkit.triton_performance_runner.shared_memory import (
@@ -118,6 +121,9 @@ def test_client_user_measures_a_container_offline(container_server: TritonServer
     rows = read_performance(result_path)
     assert [row["Batch"] for row in rows] == [1, 64]
     assert all(row["Inferences/Second"] > 0 for row in rows)
+    assert all(row["Other Cores"] is not None for row in rows), "the server in the container is not found"
+    found = server_processes(ServerUrl.parse(container_server.http_url)) or ()
+    assert container_server.pid in {process.pid for pid in found for process in process_tree(pid)}
     assert owners(closed) == {os.geteuid()}
     if os.geteuid() == 0:
         refused = PerformanceOptions(

@@ -14,9 +14,11 @@ from deployment_toolkit.errors import PerformanceError, RefusedError
 from deployment_toolkit.results.performance import (
     AVERAGE,
     LATENCY_PARTS,
+    OTHER_CORES,
     P99,
     REFUSED,
     SETTLED,
+    SPEED_AFTER,
     THROUGHPUT,
     WINDOW_LATENCIES,
     WINDOW_RATES,
@@ -69,6 +71,7 @@ def test_refused_requests_are_counted_beside_the_answered_ones(
     (row,) = read_performance(tmp_path / "latency.csv")
     assert 0 < row[THROUGHPUT] < 1.5 * CAPACITY and row[REFUSED] > 0 and row[SETTLED]
     assert min(row[WINDOW_RATES]) <= row[THROUGHPUT] <= max(row[WINDOW_RATES]) and len(row[WINDOW_LATENCIES]) == 3
+    assert row[OTHER_CORES] is not None and row[SPEED_AFTER] > 0
     assert row["p50 latency"] <= row[P99] and sum(row[part] for part in LATENCY_PARTS) == pytest.approx(
         row[AVERAGE], 0.1
     )

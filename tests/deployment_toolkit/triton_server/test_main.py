@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
+from deployment_toolkit.disturbance.server_processes import server_processes
 from deployment_toolkit.errors import ServerError, UsageError
 from deployment_toolkit.triton_server.__main__ import main
 from deployment_toolkit.triton_server.installation import Installation
@@ -136,6 +137,8 @@ def test_triton_server_command_ends_with_its_proxy(
             TritonServer.from_url(str(url)).load_model("adder", timeout_s=DEADLINE_S)
         row = {"x1": np.ones((1, 1), np.float32), "x2": np.array([[1, 2, 3]], np.int32)}
         assert ask(command.server, "adder", [row]) == [{"y": np.full((1, 1), 7, np.float32)}]
+        for url in command.server.urls:
+            assert server_processes(url) == frozenset({command.process.pid}), "of the proxy and of the server"
         children = psutil.Process(command.process.pid).children(recursive=True)
         (killed,) = (child for child in children if any(part in text for text in child.cmdline()[:3]))
         killed.kill()

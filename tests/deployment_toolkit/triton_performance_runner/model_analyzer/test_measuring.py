@@ -17,7 +17,13 @@ from deployment_toolkit.core import PerformanceTool
 from deployment_toolkit.errors import DeploymentError, ModelError, PerformanceError, ProcessError, UsageError
 from deployment_toolkit.process import child, run
 from deployment_toolkit.results.left_out import read_left_out
-from deployment_toolkit.results.performance import LATENCY_PARTS, PERFORMANCE_COLUMNS, THROUGHPUT, read_performance
+from deployment_toolkit.results.performance import (
+    LATENCY_PARTS,
+    OTHER_CORES,
+    PERFORMANCE_COLUMNS,
+    THROUGHPUT,
+    read_performance,
+)
 from deployment_toolkit.server_access.access_options import AccessOptions
 from deployment_toolkit.triton_performance_runner.model_analyzer import children, measuring
 from deployment_toolkit.triton_performance_runner.model_analyzer.job import AnalyzerJob
@@ -83,6 +89,7 @@ def test_performance_tools_give_the_same_columns_and_similar_values(
     assert sum(row[part] for part in LATENCY_PARTS) == pytest.approx(row["avg latency"], rel=0.1, abs=20)
     assert {len(request) for request in requests} == {16}
     assert len({item for request in requests for item in request}) > 500  # rows of its own for each request
+    assert row[OTHER_CORES] is not None, "Model Analyzer's server is not found"
     log = ours.log_path.read_text()
     assert log.count("--shared-memory system") == 2  # to warm up, and to measure
     assert "Profile complete. Profiled 1 configurations for models: ['sampler']" in log
