@@ -13,20 +13,20 @@ _NOT_SHORTENED = {stage.name for stage in (*STAGES, *ENSEMBLE_STAGES) if not sta
 
 
 def budget_note(task: Task, results: Sequence[ExperimentResult]) -> str:
-    """What a run's time budget left out, in a sentence or two; empty if it has none."""
+    """What a run's time budget left out, in a sentence or two; empty if it has none, or nothing was measured."""
     minutes = task.config.time_budget_minutes
-    if not minutes:
+    if not minutes or not any(result.performance(mode) for result in results for mode in result.left_out):
         return ""
-    budget = f"The time budget of {minutes:g} minutes"
-    told = [f"{budget} left {_left_out(results) or 'nothing out'}."]
+    left_out = _left_out(results)
+    told = f"The time budget of {minutes:g} minutes left {left_out or 'nothing out'}."
     others = [record for record in task.records if record.experiment and record.name in _NOT_SHORTENED]
     others_s = sum(record.seconds - record.uncounted_s for record in others)
-    if others_s > 60 * minutes:
-        told.append(
-            f"The stages that are never shortened took {others_s / 60:.1f} minutes, more than the budget, so a sweep "
+    if left_out and others_s > 60 * minutes:
+        told += (
+            f" The stages that are never shortened took {others_s / 60:.1f} minutes, more than the budget, so a sweep "
             "measured little more than its first point."
         )
-    return " ".join(told)
+    return told
 
 
 def _left_out(results: Sequence[ExperimentResult]) -> str:
@@ -34,7 +34,7 @@ def _left_out(results: Sequence[ExperimentResult]) -> str:
     asked = sum(left_out.asked or len(result.performance(mode)) for result, mode, left_out in found)
     points, repeats = (sum(len(getattr(left_out, kind)) for *_, left_out in found) for kind in ("points", "repeats"))
     told = [f"{points} of {asked} points"] if points else []
-    told += [f"repeats of {repeats} points that did not settle"] if repeats else []
+    told += [f"repeats of {repeats} point{'s' if repeats > 1 else ''} that did not settle"] if repeats else []
     numbers = sorted({result.experiment.number for result, _, left_out in found if left_out})
     where = f"experiment{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
     return f"out {' and '.join(told)} ({where}; `--time-budget-minutes` gives more)" if told else ""
