@@ -29,11 +29,10 @@ QUICK_CHECKPOINT = "small_quick"
 
 
 @pytest.fixture
-def here(tmp_path: Path, small_config: Plain) -> Plain:
-    """A small configuration with nothing prepared, the last two of whose three experiments promise equally much."""
+def here(small_config: Plain) -> Plain:
+    """A small configuration without a checkpoint, with three experiments."""
     onnx = experiment(export_format="onnx")
     return small_config | {
-        "datasets_dir": str(tmp_path / "datasets"),
         "configurations": [experiment(format="tf-savedmodel", export_format="tf-savedmodel"), onnx, onnx],
         "quick": {"training_steps": 2, "experiments": [2]},
         "measurement": {"retries": 3, "window_ms": 200},
@@ -66,6 +65,12 @@ def test_quick_look_says_so_and_the_full_run_uses_its_data_but_not_its_checkpoin
     record = task(run)
     assert {stage["experiment"] for stage in record["stages"]} == {None, 2}
     assert len(record["quick"]) == 5 and record["quick"][0] == "Experiments: 2 of 3."
+    assert record["config"]["measurement"] == {
+        "request_count": 8,
+        "stability_percentage": 10.0,
+        "retries": 0,
+        "window_ms": 200,
+    }
     report = (run / "report.md").read_text()
     for text in (printed, report):
         assert (
@@ -74,7 +79,7 @@ def test_quick_look_says_so_and_the_full_run_uses_its_data_but_not_its_checkpoin
             < text.index("export")
         )
     assert printed.count(QUICK_LOOK) == 2, "before and after the tables"
-    assert "no data" in printed and "no checkpoint" not in printed, "nobody is asked to provide a quick look's"
+    assert "no checkpoint" not in printed, "nobody is asked to provide a quick look's"
     compared = [row["name"] for row in rows(run / "experiment_2" / "correctness.csv")]
     assert compared == ["framework", "grpc_async", "http_async"]
     offline, online = (rows(run / "experiment_2" / f"triton_performance_{mode}.csv") for mode in ("offline", "online"))
