@@ -9,7 +9,7 @@ from deployment_toolkit.results.performance import headline
 from runner.compare.alignment import Together
 from runner.compare.correctness import CorrectnessLine
 from runner.compare.intervals import Interval
-from runner.compare.lines import Line, Verdict
+from runner.compare.lines import Line, LineVerdict
 from runner.kept_run import KeptRun
 
 UNKNOWN = "-"
@@ -84,7 +84,7 @@ def verdict_counts(lines: Sequence[Line]) -> list[dict[str, str]]:
     rows = []
     for (run, scenario, experiment), group in groups.items():
         rates = [line.ratio for line in group if line.is_rate]
-        counts = {str(verdict): str(sum(line.verdict is verdict for line in group)) for verdict in Verdict}
+        counts = {str(verdict): str(sum(line.verdict is verdict for line in group)) for verdict in LineVerdict}
         told = {"run": run, "scenario": scenario, "experiment": experiment, "figures": str(len(group))}
         median = percentage(statistics.median(rates)) if rates else UNKNOWN
         rows.append({**told, "throughput, median difference": median, **counts})

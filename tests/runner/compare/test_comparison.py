@@ -14,6 +14,7 @@ from deployment_toolkit.errors import DataError, UsageError
 from runner.compare.__main__ import main
 from runner.compare.alignment import align
 from runner.compare.comparison import TABLE, TEXT, Comparison
+from runner.compare.html import HTML
 from runner.config.baseline import parse_share
 from runner.kept_run import KeptExperiment, KeptRun, read_kept_run
 from tests.measured_runs import PARAMETERS, SYSTEM, capacity_row, performance_row, write_run
@@ -179,7 +180,7 @@ def test_table_and_text_say_the_same(tmp_path: Path) -> None:
         assert len(same) == (0 if row["verdict"] in ("same", "not judged") else 1), row
     assert "- onnx fp32, correctness of http_sync: only in base\n" in (tmp_path / "out" / TEXT).read_text()
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        TEXT, TABLE, "comparison_offline.png", "comparison_online.png", "differences.png",
+        TEXT, TABLE, HTML, "comparison_offline.png", "comparison_online.png", "differences.png",
     }  # fmt: skip
     compare(base, other).write(tmp_path / "out", None)
     (tmp_path / "mine").mkdir()
