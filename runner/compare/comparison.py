@@ -42,6 +42,10 @@ READING = (
     "measure twice before you believe a small difference. Of 100 figures of equal servers, a few are called better or "
     "worse by chance.\n"
 )
+_DISTURBED = (
+    "Of figures that are *disturbed*, other programs used the cores while one of both was measured, or the CPU's speed "
+    "changed; ‡ marks these measurements among the peaks.\n"
+)
 _CAPACITY = (
     "The interval of a capacity is what the tried rates leave open: from the highest rate that held to the lowest that "
     "did not.\n"
@@ -98,7 +102,8 @@ class Comparison:
         told = self._parts
         parts += ["## Runs\n", markdown_table(told.runs)]
         parts += ["## What differs beside the figures\n", markdown_table(told.differences) or "Nothing.\n"]
-        parts += ["## In short\n", markdown_table(told.counts) or "The runs have no point in common.\n", READING]
+        parts += ["## In short\n", markdown_table(told.counts) or "The runs have no point in common.\n"]
+        parts.append(told.reading)
         parts += [f"![{name.removesuffix('.png').replace('_', ' ')}]({name})\n" for name in plots]
         parts += ["### Peaks, whatever the point\n", markdown_table(told.peaks)]
         parts += self._correctness()
@@ -120,7 +125,7 @@ class Comparison:
             correctness=self._correctness_table(),
             missing=self._missing(),
             cells=self.cells,
-            reading=READING,
+            reading=READING + (_DISTURBED if any(line.is_disturbed for line in self.lines) else ""),
         )
 
     def _correctness_table(self) -> list[dict[str, str]]:

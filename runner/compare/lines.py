@@ -20,7 +20,7 @@ from deployment_toolkit.results.performance import (
 from runner.compare.alignment import Together
 from runner.compare.capacity import CAPACITY, capacity_figures
 from runner.compare.intervals import Interval, ratio_interval
-from runner.compare.noise import Noise, noise_between
+from runner.compare.noise import DISTURBED_NOTE, Noise, noise_between
 from runner.compare.points import SweepPoint, point_of
 from runner.kept_run import KeptRun
 
@@ -80,6 +80,11 @@ class Line:
     def is_rate(self) -> bool:
         """True for a throughput, False for a latency."""
         return self.higher_is_better
+
+    @property
+    def is_disturbed(self) -> bool:
+        """True if a measurement of it was disturbed."""
+        return any(note.startswith(DISTURBED_NOTE) for note in self.notes)
 
     @property
     def verdict(self) -> LineVerdict:

@@ -76,8 +76,8 @@ def shown(rows: Iterable[Mapping[str, str]], dropped: Sequence[str]) -> list[dic
 
 
 def verdict_counts(lines: Sequence[Line]) -> list[dict[str, str]]:
-    """A row for each run, scenario and experiment: the median difference of throughput and how many figures got better
-    or worse."""
+    """A row for each run, scenario and experiment: the median difference of throughput, how many figures got better or
+    worse, and, if there are any, how many were disturbed."""
     groups: dict[tuple[str, str, str], list[Line]] = {}
     for line in lines:
         groups.setdefault((line.run, line.scenario, line.experiment), []).append(line)
@@ -87,8 +87,10 @@ def verdict_counts(lines: Sequence[Line]) -> list[dict[str, str]]:
         counts = {str(verdict): str(sum(line.verdict is verdict for line in group)) for verdict in LineVerdict}
         told = {"run": run, "scenario": scenario, "experiment": experiment, "figures": str(len(group))}
         median = percentage(statistics.median(rates)) if rates else UNKNOWN
-        rows.append({**told, "throughput, median difference": median, **counts})
-    return rows
+        disturbed = sum(line.is_disturbed for line in group)
+        told |= {"throughput, median difference": median, **counts, "disturbed": str(disturbed or "")}
+        rows.append(told)
+    return shown(rows, ())
 
 
 def peaks(together: Sequence[Together], runs: Sequence[KeptRun], names: Sequence[str]) -> list[dict[str, str]]:

@@ -108,7 +108,11 @@ def test_other_programs_and_a_slower_cpu_widen_the_interval() -> None:
             for name, host, item in (("base", SYSTEM, quiet), ("other", system, experiment))
         ]
         found = Comparison.of(runs)
-        assert found.lines[0].notes == (("disturbed: second",) if changes.get("Disturbed") else ())
+        disturbed = bool(changes.get("Disturbed"))
+        assert found.lines[0].notes == (("disturbed: second",) if disturbed else ())
+        (row,) = [row for row in tables(found.markdown([], None)) if "no interval" in row]
+        assert row.get("disturbed") == ("3" if disturbed else None)
+        assert ("‡ marks these measurements" in found.markdown([], None)) == disturbed
         return [str(line.verdict) for line in found.lines[:2]]
 
     assert other({}) == ["worse", "worse"]
