@@ -28,8 +28,8 @@ class CompareOptions:
     """Options of the command. Raises UsageError if ``max_regression`` is no percentage."""
 
     max_regression: str | None = option(
-        "exit with 3 if a figure is worse than the first run's by more than this share, for example 5%, and its "
-        "interval excludes that noise made it so, or if correctness got worse",
+        "exit with 3 if correctness got worse, or a figure is worse than the first run's by more than this percentage "
+        "at every ratio of its interval",
         None,
         metavar="PERCENT",
     )
