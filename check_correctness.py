@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deployment_toolkit.errors import DataError, ToleranceError, UsageError
-from deployment_toolkit.files.atomic import require_writable
+from deployment_toolkit.files.atomic import require_writable, write_text
 from deployment_toolkit.options.command_line import METRICS, read_command_line
 from deployment_toolkit.options.params import option, run_entry_point
 from deployment_toolkit.results.tables import write_csv
@@ -25,8 +25,10 @@ from deployment_toolkit.rows.correctness import (
     why_undefined,
 )
 from deployment_toolkit.rows.dump import Dump
+from deployment_toolkit.rows.farthest import FarRow
 from deployment_toolkit.rows.tolerance import Tolerance
 
+_WORST_ROWS = ("name", "row", "id", "output", "reference", "answer", "difference", "rows_of_its_request")
 logger = logging.getLogger("correctness")
 
 
@@ -55,6 +57,9 @@ class GateOptions:
     metrics: Path = option("module with MetricsCalculator")
     dump_dir: list[Path] = option("dump to compare, named by its folder; repeatable", nargs=None, action="append")
     csv: Path = option("file to write, also when the gate fails", Path("correctness.csv"))
+    worst_rows_csv: Path | None = option(
+        "file to write with the rows of each dump that differ most, within the tolerance or not", None
+    )
     atol: float = option("largest absolute difference from the reference in any row", 1e-5)
     rtol: float = option("relative tolerance, added to it: this times the reference", 1e-4)
     max_metric_loss: list[tuple[str, float]] = option(
@@ -91,6 +96,8 @@ def check(options: GateOptions, make_calculator: Callable[[], Any]) -> None:
     """Compares, writes the table, and raises ToleranceError, which names every failed dump and its worst rows. Raises
     DataError if a limit is asked for on a metric that the reference does not define."""
     require_writable(options.csv)
+    if options.worst_rows_csv is not None:
+        require_writable(options.worst_rows_csv)
     tolerance = Tolerance(options.atol, options.rtol)
     reference = Dump(options.reference_dump_dir)
     dumps = [Dump(path) for path in options.dump_dir]
@@ -102,6 +109,7 @@ def check(options: GateOptions, make_calculator: Callable[[], Any]) -> None:
     same = DumpComparison(max_abs_diff=0.0, p99_abs_diff=0.0, rows_out_of_tolerance=0)
     table = [_row(names[0], reference, expected, expected, same, tolerance, passed=True)]
     failures: list[str] = []
+    farthest: list[dict[str, object]] = []
     for name, dump in zip(names[1:], dumps, strict=True):
         calculator = make_calculator()
         metrics = dump_metrics(calculator, dump)
@@ -116,9 +124,12 @@ def check(options: GateOptions, make_calculator: Callable[[], Any]) -> None:
                     f"{metric} is {metrics[metric]:.6f}, more than {limit:g} worse than {expected[metric]:.6f}"
                 )
         table.append(_row(name, dump, metrics, expected, comparison, tolerance, passed=not problems))
+        farthest += [_far_row(name, row) for row in comparison.farthest]
         logger.info("%s, %d rows: %s", name, dump.rows, "; ".join(problems) or "agrees with the reference")
         failures += [f"{name}: {problem}" for problem in problems]
     write_csv(options.csv, table)
+    if options.worst_rows_csv is not None:
+        _write_worst_rows(options.worst_rows_csv, farthest)
     if failures:
         raise ToleranceError(f"{'; '.join(failures)} (compared with {names[0]}; table in {options.csv})")
 
@@ -167,6 +178,19 @@ def _row(
         "tolerance": f"{tolerance.atol:g} + {tolerance.rtol:g} * |reference|",
         "passed": passed,
     }
+
+
+def _far_row(name: str, row: FarRow) -> dict[str, object]:
+    told = (name, row.row, row.id, row.output, row.reference, row.answer, row.difference, row.asked_with)
+    return dict(zip(_WORST_ROWS, told, strict=True))
+
+
+def _write_worst_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Writes the table; without rows, where all answers are equal, its header alone."""
+    if rows:
+        write_csv(path, rows)
+    else:
+        write_text(path, ",".join(_WORST_ROWS) + "\n")
 
 
 if __name__ == "__main__":

@@ -95,6 +95,30 @@ def test_every_batch_of_a_dump_of_the_original_is_compared(tmp_path: Path, gate:
     assert [row["rows"] for row in rows] == ["1000"] * 3
 
 
+def test_rows_that_differ_most_are_listed_also_within_the_tolerance(tmp_path: Path, gate: Gate) -> None:
+    other = SCORES.copy()
+    changed = {2: 3e-6, 301: 1e-6, 302: 2e-6, 303: 4e-6, 500: 5e-6, 999: 6e-6, 7: 5e-7}
+    for at, change in changed.items():
+        other[at] += np.float32(change)
+    worst = tmp_path / "worst.csv"
+    options = ("--worst-rows-csv", str(worst))
+    assert gate(write(tmp_path / "same"), write(tmp_path / "other", other), options=options)[0] == 0
+    rows = list(csv.DictReader(worst.read_text().splitlines()))
+    assert [(row["name"], int(row["row"])) for row in rows] == [("other", row) for row in (999, 500, 303, 2, 302)]
+    for row in rows:
+        at = int(row["row"])
+        assert (int(row["id"]), row["output"]) == (IDS[at], "wide_deep_model")
+        assert (float(row["reference"]), float(row["answer"])) == (SCORES[at], other[at])
+        assert float(row["difference"]) == abs(float(other[at]) - float(SCORES[at]))
+        assert row["rows_of_its_request"] == ("300" if at < 300 else "700")
+    other[17] = np.nan
+    assert gate(write(tmp_path / "nan", other), options=options)[0] == 1
+    first = next(csv.DictReader(worst.read_text().splitlines()))
+    assert (first["row"], first["difference"], first["answer"]) == ("17", "inf", "nan")
+    assert gate(write(tmp_path / "equal"), options=options)[0] == 0
+    assert worst.read_text() == "name,row,id,output,reference,answer,difference,rows_of_its_request\n"
+
+
 def test_rows_out_of_tolerance_are_counted_and_the_worst_named(tmp_path: Path, gate: Gate) -> None:
     wrong = SCORES.copy()
     wrong[[17, 400, 999]] += np.array([0.01, 0.3, 0.02], np.float32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from deployment_toolkit.contracts.calculators import PluginCalculator
 from deployment_toolkit.core import Arrays, MetricsCalculator, Prediction
 from deployment_toolkit.errors import ToleranceError
 from deployment_toolkit.rows.dump import Dump
+from deployment_toolkit.rows.farthest import FarRow, FarthestRows
 from deployment_toolkit.rows.tolerance import OutputComparison, Tolerance
 
 _QUANTILE = 0.99
@@ -23,12 +24,14 @@ Floats = npt.NDArray[np.float64]
 @dataclass(frozen=True)
 class DumpComparison:
     """Result of a comparison: a ``problem`` if rows are out of tolerance or can't be compared (different numbers of
-    rows, ids, labels or outputs). If they can't be compared, the numbers are None."""
+    rows, ids, labels or outputs). If they can't be compared, the numbers are None. ``farthest`` are the rows of largest
+    difference, in order, none of them equal."""
 
     problem: str | None = None
     max_abs_diff: float | None = None
     p99_abs_diff: float | None = None
     rows_out_of_tolerance: int | None = None
+    farthest: tuple[FarRow, ...] = ()
 
 
 def dump_metrics(calculator: MetricsCalculator, dump: Dump) -> dict[str, float]:
@@ -55,7 +58,7 @@ def compare_dumps(dump: Dump, reference: Dump, tolerance: Tolerance) -> DumpComp
     The percentile is over all values of all outputs and is an actual difference (the lower one)."""
     if dump.rows != reference.rows:
         return DumpComparison(f"{dump.rows} rows instead of {reference.rows}")
-    largest = _LargestPercent()
+    largest, farthest = _LargestPercent(), FarthestRows()
     comparison: OutputComparison | None = None
     ids: dict[int, object] = {}
     for ours, theirs in zip(dump.predictions(), reference.predictions(), strict=True):
@@ -69,6 +72,7 @@ def compare_dumps(dump: Dump, reference: Dump, tolerance: Tolerance) -> DumpComp
         except ToleranceError as error:
             return DumpComparison(str(error))
         largest.update(ours.y_pred, theirs.y_pred, reference.rows)
+        farthest.update(theirs.y_pred, ours.y_pred, ours.batch.ids)
         ids |= {w.row: ours.batch.ids[w.row - first_row].item() for w in comparison.worst if w.row >= first_row}
     if comparison is None:
         return DumpComparison("there are no rows")
@@ -79,7 +83,8 @@ def compare_dumps(dump: Dump, reference: Dump, tolerance: Tolerance) -> DumpComp
         )
         limit = f"{tolerance.atol:g} + {tolerance.rtol:g} * |reference|"
         problem = f"{comparison.rows_out} of {comparison.rows} rows differ by more than {limit}, the worst: {worst}"
-    return DumpComparison(problem, largest.maximum, largest.percentile, comparison.rows_out)
+    far = tuple(replace(row, asked_with=dump.requests.rows_with(row.row)) for row in farthest.found)
+    return DumpComparison(problem, largest.maximum, largest.percentile, comparison.rows_out, far)
 
 
 def _asked(rows: int | None) -> str:

@@ -41,7 +41,8 @@ class KeptStage:
 class KeptExperiment:
     """Results of an experiment's network, or of the ensemble around it. ``parameters`` are the columns before the
     figures in the run's summaries, as text; older runs have fewer of them. ``correctness`` holds a row per dump, the
-    framework's first. What was not measured is empty."""
+    framework's first, and ``worst_rows`` the rows of each dump that differ most from it. What was not measured is
+    empty."""
 
     number: int
     role: str  # "", or ENSEMBLE
@@ -50,6 +51,7 @@ class KeptExperiment:
     offline: Sequence[PerformanceRow] = ()
     online: Sequence[PerformanceRow] = ()
     capacity: Sequence[CapacityRow] = ()
+    worst_rows: Sequence[Mapping[str, str]] = ()
 
     @property
     def title(self) -> str:
@@ -210,13 +212,14 @@ def _experiments(folder: Path, task: Mapping[str, Any], stages: Sequence[KeptSta
 
 def _rows(folder: Path) -> Iterable[tuple[str, dict[str, str], Any]]:
     """Kind, parameters and figures of each row of the summaries."""
-    path = folder / "correctness_summary.csv"
-    for line in read_csv(path) if path.is_file() else ():
-        names = list(line)
-        if "name" not in names:
-            raise DataError(f"{path} has no column name: it is no table of correctness, give another run")
-        split = names.index("name")
-        yield "correctness", {n: line[n] for n in names[:split]}, {n: line[n] for n in names[split:]}
+    for kind in ("correctness", "worst_rows"):
+        path = folder / f"{kind}_summary.csv"
+        for line in read_csv(path) if path.is_file() else ():
+            names = list(line)
+            if "name" not in names:
+                raise DataError(f"{path} has no column name: it is no table of correctness, give another run")
+            split = names.index("name")
+            yield kind, {n: line[n] for n in names[:split]}, {n: line[n] for n in names[split:]}
     for mode in (EvaluationMode.OFFLINE, EvaluationMode.ONLINE):
         path = folder / f"triton_performance_{mode}_summary.csv"
         for parameters, row in read_with_parameters(path) if path.is_file() else ():

@@ -25,6 +25,7 @@ from runner.reserve import Reserve
 from runner.workspace import Workspace
 
 REPLAY = "replay.sh"
+WORST_ROWS_SUMMARY = "worst_rows_summary.csv"
 REPLAY_NOTE = f" Each experiment's `{REPLAY}` repeats its commands."
 _PLOT_TITLES = {
     "throughput_vs_batch.png": "Offline throughput by batch size",
@@ -69,7 +70,9 @@ def save_report(
         written.append(reserve.write(str(page), lambda: write_run_page(workspace.run)))
     console.show("")
     console.show(plain_table([_filled(result.summary) for result in results]))
-    console.show(f"\nreport: {report}, and to look at: {workspace.run / PAGE}")
+    if (workspace.run / PAGE).is_file():
+        console.show(f"\nto look at in a browser: {workspace.run / PAGE}")
+    console.show(f"\nreport: {report}")
     return all(written)
 
 
@@ -198,6 +201,9 @@ def _write_summaries(results: Sequence[ExperimentResult], folder: Path) -> None:
     correctness = [{**result.parameters, **row} for result in results for row in result.correctness]
     if correctness:
         write_csv(folder / "correctness_summary.csv", correctness)
+    worst = [{**result.parameters, **row} for result in results for row in result.worst_rows]
+    if worst:
+        write_csv(folder / WORST_ROWS_SUMMARY, worst)
     for mode in EvaluationMode:
         rows = [
             {**result.parameters, **performance_cells(row)} for result in results for row in result.performance(mode)

@@ -22,6 +22,7 @@ from runner.config.parts import Correctness
 from runner.experiment import Experiment
 from runner.records import StageRecord, StageState
 from runner.search.results import SEARCH_TABLE, MeasuredCandidate, read_search
+from runner.stages.client import WORST_ROWS
 from runner.stages.ensemble import ENSEMBLE_STAGES
 from runner.stages.network import REFERENCE
 
@@ -43,6 +44,12 @@ class ExperimentResult:
     conversion: str = ""  # what was found when the model was converted
     search: list[MeasuredCandidate] = field(default_factory=list)
     searched: bool = False  # to the end
+
+    @property
+    def worst_rows(self) -> list[dict[str, str]]:
+        """The rows of each dump that differ most from the framework's."""
+        path = self.folder / WORST_ROWS
+        return read_csv(path) if path.is_file() else []
 
     @property
     def title(self) -> str:

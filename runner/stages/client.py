@@ -22,6 +22,7 @@ from runner.config.hosting import is_reduced
 from runner.config.parts import Correctness, MeasurementConfig
 from runner.experiment import Experiment
 
+WORST_ROWS = "worst_rows.csv"  # beside the table of correctness
 TRANSPORTS = {
     "grpc_async": ("grpc", []),
     "grpc_sync": ("grpc", ["--synchronous"]),
@@ -63,7 +64,7 @@ def gate_command(experiment: Experiment, name: str, reference: Path, served: Seq
         *script("check_correctness.py", *experiment.network.metrics_arguments(), "--reference-dump-dir", reference),
         *(part for dump in served for part in ("--dump-dir", dump)),
         *_limits(experiment.correctness, reduced=is_reduced(experiment.parameters)),
-        *("--csv", csv),
+        *("--csv", csv, "--worst-rows-csv", csv.with_name(WORST_ROWS)),
     ]
     return make_command(name, argv, experiment.server_config.client_variables)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from markupsafe import Markup
 
@@ -29,7 +29,27 @@ def correctness_section(run: KeptRun) -> Markup:
     short = [_summary(run, item) for item in compared]
     lines = [_line(run, item.title, row) for item in compared for row in item.correctness]
     every = folded("Every protocol", table(lines))
-    return joined([table(short), paragraph(_NOTE, "note"), every, chart_grid(_charts(run))])
+    return joined([table(short), paragraph(_NOTE, "note"), every, *_worst(compared), chart_grid(_charts(run))])
+
+
+def _worst(compared: Sequence[KeptExperiment]) -> Iterator[Markup]:
+    """The rows that differ most, of each experiment and protocol."""
+    lines = [
+        {
+            "experiment": item.title,
+            "answers of": row["name"],
+            "row": row.get("row"),
+            "id": row.get("id"),
+            "framework": row.get("reference"),
+            "served": row.get("answer"),
+            "difference": row.get("difference"),
+            "rows of its request": row.get("rows_of_its_request"),
+        }
+        for item in compared
+        for row in item.worst_rows
+    ]
+    if lines:
+        yield folded("The rows that differ most", table(lines))
 
 
 def require_figures(run: KeptRun) -> None:

@@ -124,6 +124,7 @@ def _experiment(item: KeptExperiment) -> dict[str, Any]:
         "title": item.title,
         "parameters": item.parameters,
         "correctness": item.correctness,
+        "worst_rows": item.worst_rows,
         "offline": item.offline,
         "online": item.online,
         "capacity": item.capacity,

@@ -235,7 +235,7 @@ def test_demand_of_the_configuration_and_budgets_that_nothing_holds(tmp_path: Pa
 def test_disturbed_measurements_and_failures_are_told_at_the_top() -> None:
     run = read_kept_run(KEPT)
     rows = [
-        row | {"Disturbed": index < 2, "Other Cores": 0.5, "Steal Cores": 0.2}
+        {**row, "Disturbed": index < 2, "Other Cores": 0.5, "Steal Cores": 0.2}
         for index, row in enumerate(run.experiments[0].online)
     ]
     experiments = [replace(run.experiments[0], online=rows), *run.experiments[1:]]
