@@ -47,8 +47,8 @@ _DISTURBED = (
     "changed; ‡ marks these measurements among the peaks.\n"
 )
 _CAPACITY = (
-    "The interval of a capacity is what the tried rates leave open: from the highest rate that held to the lowest that "
-    "did not.\n"
+    "The interval of a capacity is what the tried rates leave open, from the highest rate that held to the lowest that "
+    "did not, widened by a tenth to each side for what the host may have done.\n"
 )
 
 

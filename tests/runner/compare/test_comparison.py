@@ -161,10 +161,18 @@ def test_capacity_is_compared_by_what_the_tried_rates_leave_open(tmp_path: Path)
         return row
 
     base = write_run(tmp_path / "base", capacity=curve(400, 420))
-    assert requests(400, 430)["verdict"] == requests(410, 425)["verdict"] == "can't be told apart"
+    assert (
+        requests(370, 380)["verdict"]
+        == requests(400, 430)["verdict"]
+        == requests(410, 425)["verdict"]
+        == "can't be told apart"
+    )
     slower = requests(200, 210)
-    assert (slower["verdict"], slower["95 % interval"]) == ("worse", "-52.4 % to -47.5 %")
+    assert (slower["verdict"], slower["95 % interval"]) == ("worse", "-56.7 % to -42.2 %")
     assert (slower["rows"], slower["p99 within"], slower["base value"]) == ("32", "20 ms", "400")
+    other_budget = capacity_row(210, **{"Latency Budget": 50_000.0, "p99 latency": 21_000.0})
+    slow = write_run(tmp_path / "shared", capacity=[capacity_row(200), other_budget])
+    assert cells(base, slow, "requests/s")["95 % interval"] == slower["95 % interval"], "a run for 50 ms tells of 20 ms"
     none = requests(0, 100)
     assert (none["value"], none["verdict"], none["notes"]) == ("0", "worse", "no rate holds: second")
 
