@@ -20,6 +20,7 @@ from runner.compare.lines import Line, lines_of
 from runner.compare.pictures import comparison_plots
 from runner.compare.tables import (
     correctness_cells,
+    in_words,
     line_cells,
     peaks,
     shown,
@@ -100,6 +101,7 @@ class Comparison:
         parts = [f"# {' against '.join([', '.join(self.names[1:]), self.names[0]])}\n"]
         parts += _judged(judgement) if judgement is not None else []
         told = self._parts
+        parts += [f"{sentence}\n" for sentence in told.in_words]
         parts += ["## Runs\n", markdown_table(told.runs)]
         parts += ["## What differs beside the figures\n", markdown_table(told.differences) or "Nothing.\n"]
         parts += ["## In short\n", markdown_table(told.counts) or "The runs have no point in common.\n"]
@@ -118,6 +120,7 @@ class Comparison:
         found = differences(self.runs, self.together)
         return Parts(
             names=self.names,
+            in_words=in_words(self.lines, self.names),
             runs=self._runs(),
             differences=[{"what": name, **dict(zip(self.names, values, strict=True))} for name, values in found],
             counts=verdict_counts(self.lines),

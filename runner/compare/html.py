@@ -46,6 +46,7 @@ class Parts:
     """What the page shows, as the text of the comparison has it too: tables as rows, ``notes`` as paragraphs."""
 
     names: Sequence[str]
+    in_words: Sequence[str]
     runs: Rows
     differences: Rows
     counts: Rows
@@ -72,7 +73,7 @@ def comparison_page(
         ("Every figure", folded(f"{len(parts.cells)} figures", table(parts.cells)) if parts.cells else Markup("")),
     ]
     runs = [{name: text.strip("`") for name, text in run.items()} for run in parts.runs]
-    head = joined([*_verdict(judgement), table(runs)])
+    head = joined([*_verdict(judgement), *map(paragraph, parts.in_words), table(runs)])
     shown = [Section(title, body) for title, body in sections if body]
     title = f"{', '.join(parts.names[1:])} against {parts.names[0]}"
     return html_page(title, shown, head=head, data={"runs": parts.names, "figures": parts.cells})

@@ -93,6 +93,26 @@ def verdict_counts(lines: Sequence[Line]) -> list[dict[str, str]]:
     return shown(rows, ())
 
 
+def in_words(lines: Sequence[Line], names: Sequence[str]) -> list[str]:
+    """A sentence for each run after the first."""
+    told = []
+    for name in names[1:]:
+        own = [line for line in lines if line.run == name]
+        rates = [line.ratio for line in own if line.is_rate]
+        if not rates:
+            told.append(f"{name} has no point in common with {names[0]}.")
+            continue
+        counts = {verdict: sum(line.verdict is verdict for line in own) for verdict in LineVerdict}
+        judged = ", ".join(f"{counts[verdict]} {verdict}" for verdict in LineVerdict if verdict != LineVerdict.UNKNOWN)
+        median, ends = percentage(statistics.median(rates)), f"{percentage(min(rates))} to {percentage(max(rates))}"
+        told.append(
+            f"{name} against {names[0]}: throughput {median} (median of {len(rates)} points, {ends}). "
+            f"Of {len(own)} figures {judged}, "
+            f"{counts[LineVerdict.UNKNOWN]} without an interval."
+        )
+    return told
+
+
 def peaks(together: Sequence[Together], runs: Sequence[KeptRun], names: Sequence[str]) -> list[dict[str, str]]:
     """A row for each experiment and run that has it: its peaks, whatever the point."""
     return [

@@ -295,6 +295,10 @@ def test_one_run_is_compared_with_the_latest(tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "runs" / "latest").symlink_to("second")
     assert main([base.name, "--workspace-path", str(tmp_path), "--max-regression", "5%"]) == 3
     told = capsys.readouterr().out
+    assert told.startswith(
+        "second against first: throughput -30.0 % (median of 1 points, -30.0 % to -30.0 %). Of 3 figures 0 better, "
+        "2 worse, 0 can't be told apart, 1 without an interval.\n"
+    )
     assert "2 of 2 judged figures got worse by more than 5 % beyond noise; without an interval" in told
     assert "- onnx fp32, offline, batch 1, concurrency 1, inferences/s: 1000 -> 700, -30.0 % (" in told
 
