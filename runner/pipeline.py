@@ -21,6 +21,7 @@ from runner.experiment import Experiment
 from runner.kept_run import KeptRun
 from runner.networks.network import PreparationStage, relative
 from runner.records import StageRecord, StageState
+from runner.report.html.page import write_run_page
 from runner.report.page import save_report
 from runner.report.results import keep_configs
 from runner.report.system_info import read_system_info
@@ -99,7 +100,10 @@ def run_pipeline(
     failed = task.failed or not reported
     if baseline is None or config.baseline is None:
         return 1 if failed else 0
-    code = compare_with_baseline(workspace.run, baseline, config.baseline.limit, console.show)
+    try:
+        code = compare_with_baseline(workspace.run, baseline, config.baseline.limit, console.show)
+    finally:
+        write_run_page(workspace.run)  # its last question has an answer now
     return 1 if failed else code
 
 

@@ -98,8 +98,8 @@ def test_every_batch_of_a_dump_of_the_original_is_compared(tmp_path: Path, gate:
 def test_rows_that_differ_most_are_listed_also_within_the_tolerance(tmp_path: Path, gate: Gate) -> None:
     other = SCORES.copy()
     changed = {2: 3e-6, 301: 1e-6, 302: 2e-6, 303: 4e-6, 500: 5e-6, 999: 6e-6, 7: 5e-7}
-    for row, change in changed.items():
-        other[row] += np.float32(change)
+    for at, change in changed.items():
+        other[at] += np.float32(change)
     worst = tmp_path / "worst.csv"
     options = ("--worst-rows-csv", str(worst))
     assert gate(write(tmp_path / "same"), write(tmp_path / "other", other), options=options)[0] == 0

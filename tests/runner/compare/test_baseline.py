@@ -64,6 +64,9 @@ def test_run_is_compared_with_its_baseline_at_its_end(
     told = f"{count} of {2 * count} judged figures got worse by more than 5 %" if code else "none got worse"
     assert f"against base: {told if code else f'Of {2 * count} judged figures {told}'}" in stream.getvalue()
     assert told in (workspace.run / "comparison" / "comparison.md").read_text()
+    better, worse = (0, count) if code else (count, 0)
+    answer = f"<small>against base: {better} figures better, {worse} worse"
+    assert answer in (workspace.run / "report.html").read_text()
     assert ("inferences/s: " in stream.getvalue()) == bool(code)
 
 
