@@ -20,8 +20,8 @@ from runner.report.html.offers import (
     is_right,
     offers_of,
     precision_of,
+    rate_of,
     recommended,
-    throughput,
 )
 from runner.report.html.titles import metric_title
 
@@ -65,15 +65,12 @@ def _format(run: KeptRun, choice: KeptExperiment | None, best: Mapping[str, Offe
         big(name),
         paragraph(f"It has {why} of the experiments whose answers are right. {_rightness(run, choice)}"),
     ]
-    if parameters["precision"] != FULL_PRECISION:
-        same = recommended(run, best, precision=FULL_PRECISION)
-        if same is not None and throughput(same):
-            parts.append(
-                paragraph(
-                    f"With answers as from the framework: {same.parameters['format']} {same.parameters['precision']}, "
-                    f"{throughput(choice) / throughput(same):.1f} times slower. {_rightness(run, same)}"
-                )
-            )
+    same = recommended(run, best, precision=FULL_PRECISION)
+    if same is not None and same is not choice:
+        rates = [rate_of(item, best) for item in (same, choice)]
+        share = f" at {rates[0] / rates[1]:.0%} of its rate" if all(rates) else ""
+        told = f"{same.parameters['format']} {same.parameters['precision']}{share}. {_rightness(run, same)}"
+        parts.append(paragraph(f"With answers as from the framework: {told}"))
     wrong = [item.title for item in run.experiments if item.correctness and not is_right(item)]
     if wrong:
         parts.append(paragraph(f"Never deploy, for their answers differ: {'; '.join(wrong)}.", "bad"))

@@ -122,6 +122,13 @@ def recommended(run: KeptRun, best: Mapping[str, Offer], *, precision: str = "")
     return fastest if fastest is not None and rates[id(fastest)] else None
 
 
+def rate_of(experiment: KeptExperiment, best: Mapping[str, Offer]) -> float:
+    """Rows per second that are compared between experiments: of its best offer, or the highest that was measured where
+    there are no offers at all; 0 if it has none."""
+    own = [offer.inferences for offer in best.values() if offer.experiment is experiment]
+    return (own[0] if own else 0.0) if best else throughput(experiment)
+
+
 def throughput(experiment: KeptExperiment) -> float:
     """Highest measured rows per second: online, or offline where that alone was measured; 0 if neither."""
     best = peak(experiment.online) or peak(experiment.offline)
