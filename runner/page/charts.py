@@ -44,12 +44,13 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """Points that belong together. Series of the same ``colour`` look alike in all charts of a page."""
+    """Points that belong together. Series of the same ``colour`` look alike in all charts of a page. A ``band`` is a
+    broad, pale line beneath the others, without points."""
 
     name: str
     points: Sequence[Point]
     colour: int
-    dashed: bool = False
+    band: bool = False
 
 
 @dataclass(frozen=True)

@@ -74,13 +74,14 @@
     }
     return {
       ...common,
-      borderWidth: 2,
-      borderDash: series.dashed ? [5, 4] : [],
+      borderWidth: series.band ? 9 : 2,
+      borderColor: series.band ? `${own}38` : own,
+      order: series.band ? 1 : 0, // beneath the others
       backgroundColor: look.fill ? `${own}40` : own,
       fill: look.fill ? "origin" : false,
       stepped: look.stepped || false,
       pointStyle: marks.map((mark) => (mark === "chosen" ? "star" : "circle")),
-      pointRadius: marks.map((mark) => (mark === "chosen" ? 9 : mark === "doubtful" ? 6 : series.dashed || look.stepped ? 0 : 3.5)),
+      pointRadius: marks.map((mark) => (mark === "chosen" ? 9 : mark === "doubtful" ? 6 : series.band || look.stepped ? 0 : 3.5)),
       pointBorderWidth: marks.map((mark) => (mark ? 2.5 : 1)),
       pointBorderColor: marks.map((mark) => (mark === "doubtful" ? colour("bad") : own)),
       pointBackgroundColor: marks.map((mark) => (mark === "doubtful" ? colour("card") : own)),

@@ -11,7 +11,7 @@ from runner.page.elements import big, data_block, joined, paragraph, table
 from runner.report.html.before import before_answer
 from runner.report.html.offers import (
     FULL_PRECISION,
-    Demand,
+    Wanted,
     Offer,
     best_for,
     budgets_of,
@@ -20,8 +20,8 @@ from runner.report.html.offers import (
     is_right,
     offers_of,
     precision_of,
+    rate_of,
     recommended,
-    throughput,
 )
 from runner.report.html.titles import metric_title
 
@@ -65,15 +65,12 @@ def _format(run: KeptRun, choice: KeptExperiment | None, best: Mapping[str, Offe
         big(name),
         paragraph(f"It has {why} of the experiments whose answers are right. {_rightness(run, choice)}"),
     ]
-    if parameters["precision"] != FULL_PRECISION:
-        same = recommended(run, best, precision=FULL_PRECISION)
-        if same is not None and throughput(same):
-            parts.append(
-                paragraph(
-                    f"With answers as from the framework: {same.parameters['format']} {same.parameters['precision']}, "
-                    f"{throughput(choice) / throughput(same):.1f} times slower. {_rightness(run, same)}"
-                )
-            )
+    same = recommended(run, best, precision=FULL_PRECISION)
+    if same is not None and same is not choice:
+        rates = [rate_of(item, best) for item in (same, choice)]
+        share = f" at {rates[0] / rates[1]:.0%} of its rate" if all(rates) else ""
+        told = f"{same.parameters['format']} {same.parameters['precision']}{share}. {_rightness(run, same)}"
+        parts.append(paragraph(f"With answers as from the framework: {told}"))
     wrong = [item.title for item in run.experiments if item.correctness and not is_right(item)]
     if wrong:
         parts.append(paragraph(f"Never deploy, for their answers differ: {'; '.join(wrong)}.", "bad"))
@@ -102,7 +99,7 @@ def _rightness(run: KeptRun, experiment: KeptExperiment) -> str:
     return f"Served, it has {', '.join(told[:2])}{largest}."
 
 
-def _rates(run: KeptRun, choice: KeptExperiment | None, offers: Sequence[Offer], demand: Demand) -> Markup:
+def _rates(run: KeptRun, choice: KeptExperiment | None, offers: Sequence[Offer], demand: Wanted) -> Markup:
     own = [offer for offer in offers if offer.experiment is choice]
     fitting = [offer for offer in own if (offer.rows, offer.budget_ms) == (demand.rows, demand.budget_ms)]
     if not own:
@@ -142,7 +139,7 @@ def _rate_lines(offers: Sequence[Offer]) -> Iterator[dict[str, object]]:
         yield {**line, "clients": offer.clients} if offer.clients else line
 
 
-def _machines(run: KeptRun, offers: Sequence[Offer], demand: Demand, best: Mapping[str, Offer]) -> Markup:
+def _machines(run: KeptRun, offers: Sequence[Offer], demand: Wanted, best: Mapping[str, Offer]) -> Markup:
     if not offers:
         return joined([big("Not known"), paragraph("Servers are counted from the rates of the question before.")])
     goal = (
@@ -174,7 +171,7 @@ def _machines(run: KeptRun, offers: Sequence[Offer], demand: Demand, best: Mappi
     return joined([big(told), form, paragraph(note, "note")])
 
 
-def _fields(run: KeptRun, offers: Sequence[Offer], demand: Demand) -> Markup:
+def _fields(run: KeptRun, offers: Sequence[Offer], demand: Wanted) -> Markup:
     sizes = sorted({offer.rows for offer in offers} | {demand.rows})
     budgets = sorted({*budgets_of(run), demand.budget_ms})
     fields = [

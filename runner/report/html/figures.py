@@ -80,7 +80,10 @@ def frontier_section(run: KeptRun) -> Markup:
             figures.append(chart_figure(_frontier(name, experiments, mode), f"{mode}-frontier"))
     if not figures:
         return Markup("")
-    note = "Higher and farther to the left is better. No measured point lies above and to the left of the dashed line."
+    note = (
+        "Higher and farther to the left is better. The pale band joins the points than which no other has both more "
+        "throughput and a lower p99."
+    )
     return joined([chart_grid(figures), paragraph(note, "note")])
 
 
@@ -174,7 +177,7 @@ def _frontier(name: str, experiments: Sequence[tuple[int, KeptExperiment]], mode
     ]
     rows = [row for _, item in experiments for row in item.performance(mode)]
     best = [Point(_p99_ms(row), _rate(row), ("frontier",)) for row in frontier_of(rows)]
-    line = Series("frontier", best, _FRONTIER_COLOUR, dashed=True)
+    line = Series("frontier", best, _FRONTIER_COLOUR, band=True)
     return Chart(
         f"{name}: throughput against p99", ChartKind.LINE, "p99 latency, ms", "inferences per second",
         [*series, line], logarithmic="xy",

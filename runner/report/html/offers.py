@@ -35,13 +35,13 @@ class Offer:
         """Requests per second."""
         return self.inferences / self.rows
 
-    def servers(self, demand: Demand) -> int:
+    def servers(self, demand: Wanted) -> int:
         """Servers like the measured one for the demand; that n servers do n times as much is assumed."""
         return max(1, math.ceil(demand.inferences / (self.inferences * demand.load) - 1e-9))
 
 
 @dataclass(frozen=True)
-class Demand:
+class Wanted:
     """What is to be served: rows per second, in requests of so many rows, p99 within the budget, each server at the
     share ``load`` of what it could do."""
 
@@ -74,7 +74,7 @@ def budgets_of(run: KeptRun) -> list[float]:
     return sorted(measured) or list(CLOSED_LOOP_BUDGETS_MS)
 
 
-def demand_of(run: KeptRun, offers: Sequence[Offer]) -> Demand:
+def demand_of(run: KeptRun, offers: Sequence[Offer]) -> Wanted:
     """The demand of the run's configuration (``capacity: sizing``), else 100,000 rows a second in requests of 32 within
     20 ms; where nothing that was measured fits, the next budget for which something does."""
     wish: Mapping[str, Any] = (run.config.get("capacity") or {}).get("sizing") or {}
@@ -86,10 +86,10 @@ def demand_of(run: KeptRun, offers: Sequence[Offer]) -> Demand:
     larger = [budget for budget in budgets if budget >= asked and budget in fitting]
     budget = asked if wish.get("latency_budget_ms") or not larger else larger[0]
     wanted, load = wish.get("inferences_per_second"), wish.get("load")
-    return Demand(rows, budget, float(wanted or _USUAL_WISH), float(load or SIZING_LOAD))
+    return Wanted(rows, budget, float(wanted or _USUAL_WISH), float(load or SIZING_LOAD))
 
 
-def best_for(offers: Sequence[Offer], demand: Demand) -> dict[str, Offer]:
+def best_for(offers: Sequence[Offer], demand: Wanted) -> dict[str, Offer]:
     """The best offer of each precision that meets the demand's rows and budget, the highest rate first."""
     fitting = [offer for offer in offers if offer.rows == demand.rows and offer.budget_ms <= demand.budget_ms]
     ordered = sorted(fitting, key=lambda offer: -offer.inferences)
@@ -120,6 +120,13 @@ def recommended(run: KeptRun, best: Mapping[str, Offer], *, precision: str = "")
     rates = {id(item): throughput(item) for item in networks}
     fastest = max(networks, key=lambda item: rates[id(item)], default=None)
     return fastest if fastest is not None and rates[id(fastest)] else None
+
+
+def rate_of(experiment: KeptExperiment, best: Mapping[str, Offer]) -> float:
+    """Rows per second that are compared between experiments: of its best offer, or the highest that was measured where
+    there are no offers at all; 0 if it has none."""
+    own = [offer.inferences for offer in best.values() if offer.experiment is experiment]
+    return (own[0] if own else 0.0) if best else throughput(experiment)
 
 
 def throughput(experiment: KeptExperiment) -> float:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deployment_toolkit.errors import DataError
@@ -83,6 +83,7 @@ def test_policy_stops_what_is_not_the_page_s_own(browser: Browser, tmp_path: Pat
     assert browser.requests == [page.as_uri(), "http://192.0.2.1/x"] and browser.refused == ["csp"]
 
 
+@settings(derandomize=True, deadline=None, max_examples=60)
 @given(st.recursive(st.text() | st.floats() | st.none() | st.integers(), lambda inner: st.lists(inner, max_size=3)))
 def test_data_in_a_page_are_json_and_end_no_script(data: Any) -> None:
     text = str(data_block("it", [data])).removeprefix('<script type="application/json" id="it">')
