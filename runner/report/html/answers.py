@@ -11,8 +11,8 @@ from runner.page.elements import big, data_block, joined, paragraph, table
 from runner.report.html.before import before_answer
 from runner.report.html.offers import (
     FULL_PRECISION,
-    Wanted,
     Offer,
+    Wanted,
     best_for,
     budgets_of,
     demand_of,

@@ -23,7 +23,7 @@ from deployment_toolkit.results.tables import read_csv, write_csv
 from runner.kept_run import KeptExperiment, read_kept_run
 from runner.report.html.__main__ import main
 from runner.report.html.figures import frontier_of
-from runner.report.html.offers import Demand, Offer
+from runner.report.html.offers import Offer, Wanted
 from runner.report.html.page import PAGE, run_page, write_run_page
 from tests.browser import Browser, needs_browser, open_browser
 
@@ -301,7 +301,7 @@ def test_damaged_tables_are_named(tmp_path: Path) -> None:
 @given(rate=st.floats(1, 1e6), wanted=st.floats(1, 1e9), load=st.floats(0.05, 1), rows=st.integers(1, 4096))
 def test_servers_are_enough_and_one_less_is_not(rate: float, wanted: float, load: float, rows: int) -> None:
     experiment = KeptExperiment(1, "", {"format": "onnx", "precision": "fp32"})
-    count = Offer(experiment, rows, 20.0, rate, 10.0).servers(Demand(rows, 20.0, wanted, load))
+    count = Offer(experiment, rows, 20.0, rate, 10.0).servers(Wanted(rows, 20.0, wanted, load))
     assert count >= 1 and count * rate * load >= wanted * (1 - 1e-6)
     assert count == 1 or (count - 1) * rate * load < wanted
 
