@@ -29,9 +29,15 @@ def main(argv: list[str]) -> None:
         raise UsageError("--dataloader and --input-data both say what to send: give one of them")
     dataloader_fn = command.call(DATALOADER) if command.names(DATALOADER) else None
     from deployment_toolkit.results.performance import performance_markdown
+    from deployment_toolkit.sameness.points import has_model, point_origin
+    from deployment_toolkit.server_access.url import ServerUrl
     from deployment_toolkit.triton_performance_runner.sweep import measure  # tritonclient: after the options are read
 
-    rows = measure(options, dataloader_fn, access=command.get(AccessOptions))
+    origin, repository = None, options.model_repository
+    if repository is not None and (options.resume or has_model(repository, options.model_name)):
+        url = ServerUrl.parse(options.server_url)
+        origin = point_origin([__file__, *argv], repository, options.model_name, url)
+    rows = measure(options, dataloader_fn, access=command.get(AccessOptions), origin=origin)
     print(performance_markdown(rows))
     logger.info("%d rows written to %s", len(rows), options.result_path)
 

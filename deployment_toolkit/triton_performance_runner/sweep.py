@@ -15,7 +15,9 @@ from deployment_toolkit.files.atomic import require_writable
 from deployment_toolkit.hardware import require_gpu
 from deployment_toolkit.process import environment
 from deployment_toolkit.progress import progress_bar
-from deployment_toolkit.results.performance import SETTLED, PerformanceRow, write_performance
+from deployment_toolkit.results.performance import BATCH, CONCURRENCY, SETTLED, PerformanceRow
+from deployment_toolkit.sameness.command import Origin
+from deployment_toolkit.sameness.points import MeasuredPoints
 from deployment_toolkit.server_access.access_options import AccessOptions
 from deployment_toolkit.triton_performance_runner.model_analyzer.measuring import ModelAnalyzer, find_served_model
 from deployment_toolkit.triton_performance_runner.options import LoadPoint, OfflineMode, PerformanceOptions
@@ -54,9 +56,11 @@ def measure(
     *,
     access: AccessOptions | None = None,
     env: Mapping[str, str] | None = None,
+    origin: Origin | None = None,
 ) -> list[PerformanceRow]:
     """Measures every point and rewrites the CSV at ``result_path`` after each, so that an interruption loses no row.
     ``dataloader_fn`` gives the rows to send; without it ``input_data`` does. ``access`` is for a server elsewhere.
+    With ``origin``, what the points depend on, a later call with ``resume`` keeps them.
 
     Raises UsageError, ServerError, ModelError, InputError, DataError, DeviceError before anything is measured;
     PerformanceError if a point can't be measured.
@@ -70,17 +74,29 @@ def measure(
     target = tool.find_target(options, access)
     data = InputData(options, target.spec, target.url.scheme, dataloader_fn)
     require_writable(options.result_path)
+    points = MeasuredPoints(options.result_path, origin)
+    kept = points.kept([(point.batch, point.concurrency) for point in options.points]) if options.resume else []
+    if kept:
+        logger.info("%d of %d points were measured before and are kept", len(kept), len(options.points))
+    if len(kept) == len(options.points):
+        points.write(kept)
+        return kept
     # The tool may run as another user, who could read its environment.
     without_headers = {k: v for k, v in environment(env, prepend={}).items() if k not in access.header_env}
     with machine_to_itself(), tempfile.TemporaryDirectory(prefix="performance_") as folder:
         meter = tool.meter(Assignment(options, target, data, Path(folder), without_headers))
-        options.log_path.write_text("")
-        return _measure_points(meter, options)
+        if not kept:
+            options.log_path.write_text("")
+        return _measure_points(meter, options, points, kept)
 
 
-def _measure_points(meter: Meter, options: PerformanceOptions) -> list[PerformanceRow]:
-    rows: list[PerformanceRow] = []
-    points = options.points
+def _measure_points(
+    meter: Meter, options: PerformanceOptions, written: MeasuredPoints, kept: Sequence[PerformanceRow]
+) -> list[PerformanceRow]:
+    """The rows that were kept, and those of the other points."""
+    rows = list(kept)
+    known = {(row[BATCH], row[CONCURRENCY]) for row in kept}
+    points = [point for point in options.points if (point.batch, point.concurrency) not in known]
     with (
         progress_bar(f"{options.evaluation_mode} performance", len(points), " points") as bar,
         contextlib.closing(meter.measure_all(points)) as measured,
@@ -89,6 +105,6 @@ def _measure_points(meter: Meter, options: PerformanceOptions) -> list[Performan
             if not row[SETTLED]:
                 logger.warning("%s never settled, its row is marked", point)
             rows.append(row)
-            write_performance(options.result_path, rows)
+            written.write(rows)
             bar.update()
     return rows
