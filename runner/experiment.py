@@ -28,6 +28,7 @@ class Experiment:
     ``configured`` are its parameters before a search, which changes ``parameters``; ``search`` is None if it is not
     searched. ``fitted`` says how ``configured`` differ from the run's configuration, and why; empty if they don't.
     ``devices`` are the GPUs that a server started by the run sees. ``server`` is set from the deploy stage on.
+    ``keeps_points``: what an earlier part of the run has measured is kept.
     """
 
     number: int
@@ -45,6 +46,7 @@ class Experiment:
     devices: tuple[int, ...] = ()
     server: TritonServer | None = None
     fitted: str = ""
+    keeps_points: bool = False
 
     @classmethod
     def create(cls, config: RunConfig, number: int, workspace: Workspace, devices: Sequence[int] = ()) -> Experiment:

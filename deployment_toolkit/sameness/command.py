@@ -9,6 +9,7 @@ import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import DataError
@@ -29,7 +30,7 @@ _DIGITS = 16
 class Origin:
     """What a result depends on, in parts that are compared one by one: ``parts`` by the name that a person reads."""
 
-    parts: dict[str, object]
+    parts: dict[str, Any]
 
     def changed(self, earlier: object) -> list[str]:
         """Names of the parts that differ from those of an earlier origin, sorted; all if that one can't be read."""
@@ -41,7 +42,7 @@ def command_origin(commands: Sequence[Sequence[str]], *, without: Collection[str
     """Origin of what commands make. Options in ``without`` don't count, with their values. Files below the folders
     ``own`` are not looked at, because the commands make them or the caller compares them. Other files that the options
     name count by name, size and time of change, Python's by their content and that of the modules they import."""
-    kept = [_without(command, without) for command in commands]
+    kept = [without_options(command, without) for command in commands]
     named = {part for command in kept for part in command[1:]}
     outside = sorted(part for part in named if not any(Path(part).absolute().is_relative_to(folder) for folder in own))
     programs = {file for command in kept for file in _programs(command)}
@@ -73,7 +74,7 @@ def _all(files: Iterable[Path]) -> Iterator[Path]:
             yield file
 
 
-def _without(command: Sequence[str], names: Collection[str]) -> list[str]:
+def without_options(command: Sequence[str], names: Collection[str]) -> list[str]:
     """A command without these options and their values."""
     kept: list[str] = []
     dropping = False

@@ -36,8 +36,11 @@ logger = logging.getLogger("performance")
 
 _HOST = "host"
 _CONFIG = "config.pbtxt"
-# They say which points, where to write them, and where a server of this model is now.
-_OF_NO_POINT = ("--batch-sizes", "--concurrency", "--result-path", "--server-url", "--model-repository", "--resume")
+# They say which points, in which time, where to write them, and where a server of this model is now.
+_OF_NO_POINT = (
+    *("--batch-sizes", "--concurrency", "--time-budget-s", "--result-path", "--resume"),
+    *("--server-url", "--model-repository"),
+)
 _SERVING = ("python_host.py", "cpp_host/library.py", "triton_server/local.py")
 
 
@@ -53,7 +56,7 @@ def point_origin(command: Sequence[str], repository: Path, model_name: str, url:
     server = f"{url.scheme}{'s' if url.secure else ''}://{url.pinned.host}"
     origin = command_origin([command], without=_OF_NO_POINT, own=[])
     serving = code_digest(ROOT / "deployment_toolkit" / name for name in _SERVING)
-    model = _model_digest(repository, model_name)
+    model = model_digest(repository, model_name)
     return Origin({**origin.parts, "model": model, "server": server, "serving code": serving, _HOST: read_host()})
 
 
@@ -119,7 +122,7 @@ def _digest(rows: Sequence[PerformanceRow]) -> str:
     return hashlib.sha256("\n".join(cells).encode()).hexdigest()[:16]
 
 
-def _model_digest(repository: Path, name: str) -> str:
+def model_digest(repository: Path, name: str) -> str:
     """Digest of a model's files, and of those of the models that it is an ensemble of."""
     folder = repository / name
     if not has_model(repository, name):
@@ -128,5 +131,5 @@ def _model_digest(repository: Path, name: str) -> str:
     for file in sorted(item for item in folder.rglob("*") if item.is_file() and item.suffix != ".pyc"):
         digest.update(f"{file.relative_to(folder)}\0{fingerprint.of_path(file)}\n".encode())
     for step in read_config(folder / _CONFIG).ensemble_scheduling.step:
-        digest.update(f"{step.model_name}\0{_model_digest(repository, step.model_name)}\n".encode())
+        digest.update(f"{step.model_name}\0{model_digest(repository, step.model_name)}\n".encode())
     return digest.hexdigest()[:16]

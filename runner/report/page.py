@@ -15,6 +15,7 @@ from runner.config.parts import Correctness
 from runner.console import Console
 from runner.experiment import Experiment
 from runner.records import StageRecord, StageState
+from runner.report.parts import parts_section
 from runner.report.queue import queue_note
 from runner.report.replay import replay_script
 from runner.report.results import ExperimentResult, metrics_of, read_results
@@ -76,7 +77,7 @@ def provenance(task: Task) -> str:
 
 def report_markdown(task: Task, results: Sequence[ExperimentResult], plots: Sequence[str], run_name: str) -> str:
     """The text of ``report.md``."""
-    parts = [f"# {task.config.model_name}, run {run_name}\n", _verdict(task), _origin(task)]
+    parts = [f"# {task.config.model_name}, run {run_name}\n", _verdict(task), _origin(task), *parts_section(task.parts)]
     parts += ["## Summary\n", _transposed([_filled(result.summary) for result in results])]
     parts += ["## Pictures\n", *(f"![{_PLOT_TITLES[name]}](plots/{name})\n" for name in plots)]
     parts += ["## Stages\n", _stages(task), _STAGES_NOTE]
@@ -141,13 +142,15 @@ def _passed(skipped: Sequence[StageRecord]) -> str:
 
 
 def _origin(task: Task) -> str:
-    seconds = (task.finished - task.started).total_seconds() if task.finished else 0
+    first, ended = task.parts[0], [part for part in task.parts if part.finished is not None]
+    seconds = sum((part.finished - part.started).total_seconds() for part in ended if part.finished is not None)
+    without = " without the parts that were killed" if len(ended) < len(task.parts) else ""
     facts = {
         "host": task.system.summary,
         "load average at the start": str(task.system.load_average),
-        "started (UTC)": f"{task.started:%Y-%m-%d %H:%M:%S}",
-        "duration": f"{seconds:.0f} s",
-        "command": f"`{task.command}`",
+        "started (UTC)": f"{first.started:%Y-%m-%d %H:%M:%S}",
+        "duration": f"{seconds:.0f} s{without}",
+        "command": f"`{first.command}`",
         "configuration": "in [task.yaml](task.yaml)",
     }
     return markdown_table([{"provenance": name, "": value} for name, value in facts.items()])
@@ -160,6 +163,7 @@ def _stages(task: Task) -> str:
                 "experiment": "-" if record.experiment is None else record.experiment,
                 "stage": record.name,
                 "state": str(record.state),
+                **({"part": record.part} if task.earlier else {}),
                 "seconds": f"{record.seconds:.1f}",
                 "peak memory (GiB)": f"{record.peak_memory_bytes / 2**30:.2f}",
             }

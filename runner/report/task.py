@@ -15,6 +15,7 @@ from deployment_toolkit.options.mapping import to_plain
 from deployment_toolkit.redaction import redacted_plain
 from runner.config.run import RunConfig
 from runner.records import StageRecord, StageState
+from runner.report.parts import RunPart
 from runner.report.system_info import SystemInfo
 
 TASK_FILE = "task.yaml"
@@ -22,7 +23,8 @@ TASK_FILE = "task.yaml"
 
 @dataclass
 class Task:
-    """Record of a run. Times are UTC. ``interrupted`` means that Ctrl-C ended the run before its last stage."""
+    """Record of a run. Times are UTC. ``interrupted`` means that Ctrl-C ended the run before its last stage.
+    ``earlier`` are the parts of a run that was resumed before this one, to which the times and the command belong."""
 
     config: RunConfig
     command: str
@@ -31,11 +33,28 @@ class Task:
     finished: datetime | None = None
     interrupted: bool = False
     records: list[StageRecord] = field(default_factory=list)
+    earlier: list[RunPart] = field(default_factory=list)
 
     @property
     def failed(self) -> bool:
         """True if any stage failed."""
         return any(record.state is StageState.FAILED for record in self.records)
+
+    @property
+    def parts(self) -> list[RunPart]:
+        """All parts of the run."""
+        ended = "interrupted" if self.interrupted else "failed" if self.failed else "ok"
+        return [
+            *self.earlier,
+            RunPart(
+                command=self.command,
+                started=self.started,
+                finished=self.finished,
+                ended=ended if self.finished else "running",
+                host=self.system.summary,
+                load_average=self.system.load_average,
+            ),
+        ]
 
     def of_experiment(self, number: int | None) -> list[StageRecord]:
         """Stages of one experiment, or of the preparation."""
@@ -43,11 +62,13 @@ class Task:
 
     def save(self, path: Path) -> None:
         """Writes ``task.yaml``."""
+        first = self.parts[0]
         plain = {
-            "command": self.command,
-            "started": self.started.isoformat(timespec="seconds"),
+            "command": first.command,
+            "started": first.started.isoformat(timespec="seconds"),
             "finished": None if self.finished is None else self.finished.isoformat(timespec="seconds"),
             "interrupted": self.interrupted,
+            **({"parts": [part.to_dict() for part in self.parts]} if self.earlier else {}),
             "system": self.system.to_dict(),
             "stages": [record.to_dict() for record in self.records],
             "config": redacted_plain(to_plain(self.config)),

@@ -32,12 +32,14 @@ _QUEUE_KEYS = (
 
 @dataclass(frozen=True)
 class Stage:
-    """A name and what it runs. The server is started before the first stage that needs it."""
+    """A name and what it runs. The server is started before the first stage that needs it. ``plan`` tells the commands
+    that decide its results, if ``run`` chooses commands by what earlier ones have found."""
 
     name: str
     run: Callable[[Experiment, Shell], None]
     needs_server: bool = False
     shares_memory: bool = False  # with the server, which must be on this host
+    plan: Callable[[Experiment], Iterable[Command]] | None = None
 
 
 def in_order(commands: Callable[[Experiment], Iterable[Command]]) -> Callable[[Experiment, Shell], None]:
