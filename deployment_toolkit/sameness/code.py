@@ -46,7 +46,11 @@ def module_file(name: str) -> Path | None:
 def _imported(file: Path) -> tuple[Path, ...]:
     """Files of the checkout's modules that a file names, with the packages around them."""
     files: set[Path] = set()
-    for name in _names(ast.parse(file.read_bytes())):
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):  # a user's module, whose own error comes when it is loaded
+        return ()
+    for name in _names(tree):
         parts = name.split(".")
         wholes = (".".join(parts[:size]) for size in range(1, len(parts) + 1))
         files |= {found for whole in wholes if (found := module_file(whole)) is not None}

@@ -69,11 +69,14 @@ class MeasuredPoints:
         self._written = ""
 
     def kept(self, points: Sequence[tuple[int, int]]) -> list[PerformanceRow]:
-        """The rows of these points, (batch, concurrency), that were measured with the same origin. Raises UsageError if
-        they were measured on another host, so that they are neither mixed nor lost."""
-        noted = self._noted()
-        if self._origin is None or not noted or not self._path.is_file():
+        """The rows of these points, (batch, concurrency), that were measured with the same origin; a CSV of another is
+        moved to ``NAME.earlier.csv``. Raises UsageError if they were measured on another host, so that they are neither
+        mixed nor lost."""
+        if self._origin is None or not self._path.is_file():
             return []
+        noted = self._noted()
+        if not noted:
+            return self._set_aside("nothing tells what it was measured with")
         earlier = noted.get("origin")
         changed = self._origin.changed(earlier)
         if _HOST in changed and isinstance(earlier, dict):
@@ -82,12 +85,10 @@ class MeasuredPoints:
                 f"--resume: {self._path} was measured on another host ({told}): measure into another --result-path"
             )
         if changed:
-            logger.info("%s is measured again, since it was made with other %s", self._path, ", ".join(changed))
-            return []
+            return self._set_aside(f"it was made with other {', '.join(changed)}")
         rows = read_performance(self._path)
         if _digest(rows) not in str(noted.get("rows")):
-            logger.info("%s is measured again, since it was changed after it was measured", self._path)
-            return []
+            return self._set_aside("it was changed after it was measured")
         self._written = _digest(rows)
         return [row for row in rows if (row[BATCH], row[CONCURRENCY]) in points]
 
@@ -101,6 +102,12 @@ class MeasuredPoints:
             write_text(self._note, json.dumps(note, indent=1))
             self._written = digests[1]
         write_performance(self._path, rows)
+
+    def _set_aside(self, reason: str) -> list[PerformanceRow]:
+        earlier = self._path.with_suffix(".earlier.csv")
+        self._path.replace(earlier)
+        logger.info("%s is measured again, since %s; what it held is in %s", self._path, reason, earlier.name)
+        return []
 
     @property
     def _note(self) -> Path:

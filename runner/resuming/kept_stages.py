@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from deployment_toolkit.errors import DeploymentError
 from deployment_toolkit.files.atomic import remove
 from deployment_toolkit.sameness.command import Origin, files_digest
 from deployment_toolkit.sameness.points import has_model, model_digest
@@ -59,8 +60,13 @@ class KeptStages:
 
     def begin(self, stage: Stage) -> None:
         """Before a stage runs: notes its origin, and sets aside what a stage of another origin has measured."""
-        origin = self._origin(stage)
         entry = self._ledger.entry(self._key(stage.name))
+        self._experiment.keeps_points = False
+        try:
+            origin = self._origin(stage)
+        except (DeploymentError, OSError):  # the stage itself tells it better
+            self._ledger.forget(self._key(stage.name))
+            return
         self._experiment.keeps_points = entry is not None and _is_alike(origin, entry)
         if entry is not None and not self._experiment.keeps_points:
             self._set_aside(stage)
@@ -69,12 +75,18 @@ class KeptStages:
     def end(self, stage: Stage, record: StageRecord) -> None:
         """After a stage ended well: notes what it left. A model that was deployed again and differs from the one before
         makes all stages after it run again."""
-        if stage.name == CONVERT:
-            keep_conversion(self._experiment)
         key = self._key(stage.name)
         entry = self._ledger.entry(key)
-        assert entry is not None, "it has begun"
-        made = self._made(stage)
+        if entry is None:
+            return
+        try:
+            if stage.name == CONVERT:
+                keep_conversion(self._experiment)
+            made = self._made(stage)
+        except (DeploymentError, OSError) as error:
+            self._ledger.forget(key)
+            logger.warning("a run that goes on would repeat %s, whose results can't be looked at: %s", key, error)
+            return
         self._ledger.note(key, StageEntry(entry.origin, made, record.to_dict()))
         if stage.name in (DEPLOY, ENSEMBLE_DEPLOY) and self._kept:
             self._compare_model(stage, made)
@@ -114,7 +126,10 @@ class KeptStages:
         entry = self._ledger.entry(self._key(stage.name))
         if entry is None:
             return ["it has not begun"]
-        origin = self._origin(stage)
+        try:
+            origin = self._origin(stage)
+        except (DeploymentError, OSError) as error:
+            return [f"what it needs can't be looked at ({error})"]
         changed = origin.changed(entry.origin)
         if changed:
             if not _is_alike(origin, entry):

@@ -79,6 +79,11 @@ class RunLedger:
         self.stages[key] = entry
         self.save()
 
+    def forget(self, key: str) -> None:
+        """Drops what is known of a stage."""
+        if self.stages.pop(key, None) is not None:
+            self.save()
+
     def save(self) -> None:
         """Writes the file."""
         known = {name: getattr(self, name) for name in ("arguments", "has_secrets", "folder", "host")}

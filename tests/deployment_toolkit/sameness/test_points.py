@@ -67,7 +67,7 @@ def test_killed_sweep_goes_on(killed_sweep: list[str], tmp_path: Path) -> None:
     assert "in place of another" in told and rows(result)[:4] == whole
 
 
-@pytest.mark.parametrize("change", ["options", "model", "result"])
+@pytest.mark.parametrize("change", ["options", "model", "result", "note"])
 def test_points_of_something_else_are_measured_again(
     killed_sweep: list[str], adder_repository: Path, tmp_path: Path, change: str
 ) -> None:
@@ -80,6 +80,9 @@ def test_points_of_something_else_are_measured_again(
             argv += ["--measurement-interval", "150"]
         elif change == "model":
             model.write_text(f"{source}# another\n")
+        elif change == "note":
+            result.with_suffix(".origin.json").unlink()
+            reason = "nothing tells what it was measured with"
         else:
             first, line, *others = result.read_text().splitlines()
             result.write_text("\n".join([first, line.replace("yes", "no"), *others, ""]))
@@ -93,3 +96,4 @@ def test_points_of_something_else_are_measured_again(
     after = rows(result)
     assert [row["Batch"] for row in after] == BATCHES
     assert not [row for row in after if row in before]
+    assert rows(result.with_suffix(".earlier.csv")) == before
