@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import itertools
@@ -51,7 +52,7 @@ def command_origin(commands: Sequence[Sequence[str]], *, without: Collection[str
             "options": [[part.removeprefix(f"{ROOT}/") for part in command[1:]] for command in kept],
             "files": files_digest(file for part in outside for file in _files(part) if file not in programs),
             "code": code_digest(sorted(programs)),
-            "packages": {"python": sys.version.split()[0], **installed_versions(_PACKAGES)},
+            "packages": _versions(),
         }
     )
 
@@ -89,9 +90,9 @@ def without_options(command: Sequence[str], names: Collection[str]) -> list[str]
 def _programs(command: Sequence[str]) -> Iterator[Path]:
     """Python files that a command runs or names, and the module after ``-m``; an installed program of this project has
     the name of its package."""
-    for script in importlib.metadata.entry_points(group="console_scripts", name=Path(command[0]).name):
-        if (file := module_file(script.module)) is not None:
-            yield file
+    installed = _installed_program(Path(command[0]).name)
+    if installed is not None:
+        yield installed
     for before, part in itertools.pairwise(command):
         module = module_file(part) if before == "-m" else None
         if module is not None and module.name == "__init__.py":
@@ -100,6 +101,18 @@ def _programs(command: Sequence[str]) -> Iterator[Path]:
             yield module
         elif part.endswith(".py") and Path(part).is_file():
             yield Path(part).resolve()
+
+
+@functools.cache
+def _installed_program(name: str) -> Path | None:
+    """Module of this checkout that an installed program starts."""
+    scripts = importlib.metadata.entry_points(group="console_scripts", name=name)
+    return next((file for script in scripts if (file := module_file(script.module)) is not None), None)
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    return {"python": sys.version.split()[0], **installed_versions(_PACKAGES)}
 
 
 def _files(part: str) -> list[Path]:

@@ -70,7 +70,7 @@ class KeptStages:
         self._experiment.keeps_points = entry is not None and _is_alike(origin, entry)
         if entry is not None and not self._experiment.keeps_points:
             self._set_aside(stage)
-        self._ledger.note(self._key(stage.name), StageEntry(origin.parts))
+        self._ledger.note(self._key(stage.name), StageEntry(origin.parts, deployed=self._known_model(stage)))
 
     def end(self, stage: Stage, record: StageRecord) -> None:
         """After a stage ended well: notes what it left. A model that was deployed again and differs from the one before
@@ -185,7 +185,9 @@ class KeptStages:
 
     def _known_model(self, stage: Stage) -> str:
         entry = self._ledger.entry(self._key(stage.name))
-        return "" if entry is None or entry.made is None else entry.made.get(_MODEL, "")
+        if entry is None:
+            return ""
+        return entry.deployed if entry.made is None else entry.made.get(_MODEL, "")
 
     def _compare_model(self, stage: Stage, made: dict[str, str]) -> None:
         if made[_MODEL] != self._deployed[stage.name]:

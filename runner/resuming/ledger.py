@@ -22,11 +22,13 @@ Write = Callable[[str, Callable[[], None]], object]
 @dataclass(frozen=True)
 class StageEntry:
     """What is known of a stage. ``origin`` are the parts of its origin; ``made`` are digests of what it left, by name,
-    and ``record`` is its record, both None until it has ended well."""
+    and ``record`` is its record, both None until it has ended well. ``deployed`` is the digest of the model that it
+    deployed before it began again."""
 
     origin: Mapping[str, Any]
     made: Mapping[str, str] | None = None
     record: Mapping[str, Any] | None = None
+    deployed: str = ""
 
 
 @dataclass

@@ -59,7 +59,14 @@ def stage_origin(experiment: Experiment, stage: Stage, before: str) -> Origin:
     parts = dict(command_origin(commands, without=_OF_NO_RESULT, own=own).parts)
     if stage.needs_server:
         config = experiment.server_config
-        known = (config.mode, config.load_method, config.image, config.custom_operations, config.http_url)
+        known = (
+            config.mode,
+            config.load_method,
+            config.image,
+            config.custom_operations,
+            config.http_url,
+            experiment.devices,
+        )
         parts |= {"server": [str(part) for part in known], "serving code": _serving_code()}
     return Origin({**parts, "stages before": before})
 
