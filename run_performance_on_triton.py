@@ -36,19 +36,27 @@ def main(argv: list[str]) -> None:
     if options.evaluation_mode is EvaluationMode.CAPACITY:
         rows = _measure_capacity(options, capacity, dataloader_fn, access)
     else:
-        rows = _measure_sweep(options, dataloader_fn, access)
+        rows = _measure_sweep(options, dataloader_fn, access, argv)
     logger.info("%d rows written to %s", rows, options.result_path)
 
 
 # The imports below bring tritonclient: after the options are read.
 
 
-def _measure_sweep(options: PerformanceOptions, dataloader_fn: DataloaderFn | None, access: AccessOptions) -> int:
+def _measure_sweep(
+    options: PerformanceOptions, dataloader_fn: DataloaderFn | None, access: AccessOptions, argv: list[str]
+) -> int:
     from deployment_toolkit.results.disturbed import disturbance_sentence
     from deployment_toolkit.results.performance import performance_markdown
+    from deployment_toolkit.sameness.points import has_model, point_origin
+    from deployment_toolkit.server_access.url import ServerUrl
     from deployment_toolkit.triton_performance_runner.sweep import measure
 
-    rows = measure(options, dataloader_fn, access=access)
+    origin, repository = None, options.model_repository
+    if repository is not None and (options.resume or has_model(repository, options.model_name)):
+        url = ServerUrl.parse(options.server_url)
+        origin = point_origin([__file__, *argv], repository, options.model_name, url)
+    rows = measure(options, dataloader_fn, access=access, origin=origin)
     print(performance_markdown(rows))
     print(disturbance_sentence(rows))
     return len(rows)

@@ -9,11 +9,19 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files.atomic import require_free_space
-from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
+from deployment_toolkit.options.params import (
+    OneLineParser,
+    add_dataclass,
+    from_args,
+    make_parser,
+    option,
+    run_entry_point,
+)
 from deployment_toolkit.redaction import shown_command
 from deployment_toolkit.server_access.access_options import AccessOptions
 from runner.config.options import LaunchOptions
@@ -21,10 +29,14 @@ from runner.config.problems import refusals
 from runner.config.run import RunConfig, load_config
 from runner.config.search import Search
 from runner.networks.quick_look import quick_look
-from runner.workspace import Workspace, create_workspace
+from runner.workspace import Workspace
+
+if TYPE_CHECKING:
+    from runner.resuming.finding import RunToResume
 
 logger = logging.getLogger("runner")
 
+_WORKSPACE = Path("runner_workspace")
 MODEL_BYTES = 370 * 2**20  # the full-size network as a file
 
 
@@ -36,7 +48,7 @@ class RunnerOptions:
     devices: list[int] = option(
         "GPUs to use; a CPU run takes 0", [0], aliases=("--device",), type=int, nargs="+", unique=True
     )
-    workspace_path: Path = option("folder of checkpoints, models and results", Path("runner_workspace"))
+    workspace_path: Path = option("folder of checkpoints, models and results", _WORKSPACE)
     keep_models: bool = option("keep this run's models and dumps", False)
     experiments: list[int] = option(
         "only these experiments, by their numbers in the configuration",
@@ -62,6 +74,14 @@ class RunnerOptions:
         "a quick look: two experiments, three measurements each, and a short training where the checkpoint is missing",
         False,
     )
+    resume: str | None = option(
+        "go on with a run that was stopped, killed or failed, by its name or folder; without one the newest that did "
+        "not end well. The options of its command count again, and those given now over them",
+        None,
+        nargs="?",
+        const="",
+        metavar="RUN",
+    )
     print_launch_modes: bool = option(
         "run nothing: print a line per launch mode, with the numbers of its experiments", False
     )
@@ -83,6 +103,21 @@ class RunnerOptions:
 def main(argv: list[str]) -> int:
     if "--print-launch-modes" in argv:
         logging.disable(logging.INFO)  # the run itself logs the keys that it ignores
+    command = shown_command(["python", "-m", "runner", *(part.removeprefix(f"{ROOT}/") for part in argv)])
+    asked, others = _resume_asked(argv)
+    if asked is None:
+        return _run(argv, command)
+    from runner.resuming.finding import find_run
+
+    resumed = find_run(asked, _workspace_path(others))
+    if resumed is None:
+        return 0
+    resumed.require_same_place()
+    return _run(resumed.arguments(others), command, resumed)
+
+
+def _run(argv: list[str], command: str, resumed: RunToResume | None = None) -> int:
+    """Runs the experiments of a command line, ``argv``, as a new run or the next part of one."""
     config, numbers, options = read_command_line(argv)
     changes: list[str] = []  # of a quick look
     if options.quick:
@@ -93,8 +128,9 @@ def main(argv: list[str]) -> int:
         return 0
     # Drawing and containers take half a second to import, which only a run needs.
     from runner.compare.baseline import read_baseline
-    from runner.killed_runs import clear_killed_runs, marked_as_running
+    from runner.killed_runs import clear_killed_runs
     from runner.pipeline import run_pipeline
+    from runner.resuming.parts import begun
     from runner.servers import require_launchable
 
     refused = refusals(config, numbers)
@@ -102,15 +138,12 @@ def main(argv: list[str]) -> int:
     for reason in refused.values():
         logger.warning("%s; the other experiments run", reason)
     baseline = None if config.baseline is None else read_baseline(config.baseline, options.workspace_path)
-    clear_killed_runs(options.workspace_path)
+    clear_killed_runs(options.workspace_path, resumed.workspace.run_name if resumed else "")
     require_free_space(options.workspace_path, _needed_bytes(len(numbers)), "this run")
-    workspace = create_workspace(options.workspace_path)
-    command = shown_command(["python", "-m", "runner", *(part.removeprefix(f"{ROOT}/") for part in argv)])
-    logger.info("run %s, results in %s", workspace.run_name, workspace.run)
-    with marked_as_running(workspace, keeps_models=options.keep_models):
+    with begun(resumed, options.workspace_path, argv, config, keeps_models=options.keep_models) as part:
         return run_pipeline(
             config,
-            workspace,
+            part.workspace,
             command,
             _child_env(),
             sys.stdout,
@@ -120,7 +153,28 @@ def main(argv: list[str]) -> int:
             keep_models=options.keep_models,
             baseline=baseline,
             quick=changes,
+            ledger=part.ledger,
+            earlier=part.earlier,
         )
+
+
+def _resume_asked(argv: list[str]) -> tuple[str | None, list[str]]:
+    """Run that ``--resume`` names, empty if it names none, None without the option; and the other arguments. Raises
+    UsageError with an option that a run that goes on can't take."""
+    if not any(part == "--resume" or part.startswith("--resume=") for part in argv):
+        return None, argv
+    front = OneLineParser(add_help=False, allow_abbrev=False)
+    front.add_argument("--resume", nargs="?", const="")
+    given, others = front.parse_known_args(argv)
+    if "--experiments" in others:
+        raise UsageError("--resume goes on with the experiments that the run has: leave --experiments out")
+    return given.resume, others
+
+
+def _workspace_path(argv: list[str]) -> Path:
+    front = OneLineParser(add_help=False, allow_abbrev=False)
+    front.add_argument("--workspace-path", type=Path, default=_WORKSPACE)
+    return Path(front.parse_known_args(argv)[0].workspace_path)
 
 
 def read_command_line(argv: list[str]) -> tuple[RunConfig, list[int], RunnerOptions]:

@@ -60,6 +60,10 @@ class Console:
         if record.message and record.log and record.state is not StageState.OK:
             self.show(f"  log: {self._run_folder / record.log}{{,.err}}")
 
+    def kept(self, record: StageRecord) -> None:
+        """Shows that a stage of an earlier part of the run is kept."""
+        self.show(f"{_title(record):<36} KEPT, it ended in part {record.part}")
+
     def _clear(self) -> None:
         if self._tty:
             write_output(self._stream, "\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r", end="")

@@ -25,13 +25,16 @@ _MOST_OF_A_CORE = 0.02
 
 class Executor:
     """Executor of commands, one after another, with their logs in one folder. ``env`` is the children's environment;
-    ``changed`` is called after each change of a record."""
+    ``changed`` is called after each change of a record; ``part`` is the part of the run that they belong to."""
 
-    def __init__(self, logs: Path, env: Mapping[str, str], console: Console, changed: Callable[[], object]) -> None:
+    def __init__(
+        self, logs: Path, env: Mapping[str, str], console: Console, changed: Callable[[], object], part: int = 1
+    ) -> None:
         self._logs = logs
         self._env = dict(env)
         self._console = console
         self._changed = changed
+        self._part = part
         self.records: list[StageRecord] = []
 
     def tell(self, text: str) -> None:
@@ -40,15 +43,21 @@ class Executor:
 
     def note(self, name: str, experiment: int | None, state: StageState, message: str) -> None:
         """Records a stage that is not run."""
-        self.records.append(StageRecord(name, experiment, state, message=message))
+        self.records.append(StageRecord(name, experiment, state, message=message, part=self._part))
         self._console.finished(self.records[-1])
+        self._changed()
+
+    def keep(self, record: StageRecord) -> None:
+        """Takes over the record of a stage of an earlier part, which is not run again."""
+        self.records.append(record)
+        self._console.kept(record)
         self._changed()
 
     @contextlib.contextmanager
     def stage(self, name: str, experiment: int | None, cause: Callable[[], str] = lambda: "") -> Iterator[StageRecord]:
         """Records the block as a stage. An error in it is recorded and shown but not raised, except Ctrl-C. ``cause``
         is asked after an error: what lies behind it, such as the end of a server, or nothing."""
-        record = StageRecord(name, experiment, StageState.RUNNING)
+        record = StageRecord(name, experiment, StageState.RUNNING, part=self._part)
         self.records.append(record)
         self._console.started(record)
         self._changed()

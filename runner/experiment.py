@@ -30,7 +30,7 @@ class Experiment:
     searched, ``capacity`` if that is not measured. ``fitted`` says how ``configured`` differ from the run's
     configuration, and why; empty if they don't. ``devices`` are the GPUs that a server started by the run sees.
     ``server`` is set from the deploy stage on, ``sweep_s`` before each stage that measures: the seconds that it may
-    take, None for no limit.
+    take, None for no limit. ``keeps_points``: what an earlier part of the run has measured is kept.
     """
 
     number: int
@@ -50,6 +50,7 @@ class Experiment:
     server: TritonServer | None = None
     sweep_s: float | None = None
     fitted: str = ""
+    keeps_points: bool = False
 
     @classmethod
     def create(cls, config: RunConfig, number: int, workspace: Workspace, devices: Sequence[int] = ()) -> Experiment:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import TextIO
+from typing import Any, TextIO
 
 from deployment_toolkit.endings.interrupts import interrupts_held
 from deployment_toolkit.errors import DataError
@@ -23,11 +23,15 @@ from runner.networks.network import PreparationStage, relative
 from runner.records import StageRecord, StageState
 from runner.report.html.page import write_run_page
 from runner.report.page import save_report
+from runner.report.parts import parts_in
 from runner.report.results import keep_configs
 from runner.report.system_info import read_system_info
 from runner.report.task import QUICK_LOOK, TASK_FILE, Task
 from runner.reserve import Reserve
-from runner.search.stage import search_settings
+from runner.resuming.earlier_run import take_over
+from runner.resuming.kept_stages import KeptStages
+from runner.resuming.ledger import RunLedger
+from runner.search.stage import search_plan, search_settings
 from runner.servers import end_of_server, server_for
 from runner.stages.capacity import PERFORMANCE_CAPACITY
 from runner.stages.ensemble import ENSEMBLE_CAPACITY, ENSEMBLE_STAGES
@@ -50,28 +54,39 @@ def run_pipeline(
     keep_models: bool,
     baseline: KeptRun | None = None,
     quick: Sequence[str] = (),
+    ledger: RunLedger | None = None,
+    earlier: Mapping[str, Any] | None = None,
 ) -> int:
     """Runs the experiments ``numbers``, by default all, and writes the report; returns 0, 1 if any stage failed, or 3
     if the run is worse than ``baseline`` allows. ``refused`` are those that can't be served, with the reasons.
-    ``quick`` says, in sentences, what this run does otherwise than the full one, if it is a quick look.
+    ``quick`` says, in sentences, what this run does otherwise than the full one, if it is a quick look. ``ledger``
+    tells a later start what it can keep, by default one without a command; ``earlier`` is the ``task.yaml`` of a run
+    that goes on.
 
     Ctrl-C stops the running stage and keeps all measurements; it is raised again after the report is written. If the
     disk fills up, the records of the run are whole all the same, since it has kept space back for them.
     """
     console = Console(stream, workspace.run)
     task = Task(config=config, command=command, system=read_system_info(), started=datetime.now(UTC), quick=list(quick))
+    task.earlier = parts_in(earlier) if earlier else []
     if quick:
         console.show("\n  ".join([QUICK_LOOK, *quick]))
     reserve, task_file = Reserve(workspace.run), workspace.run / TASK_FILE
-    executor = Executor(
-        workspace.logs, env, console, lambda: reserve.write(str(task_file), lambda: task.save(task_file))
-    )
+    ledger = ledger or RunLedger.begin(workspace.run, ())
+    ledger.write = reserve.write
+
+    def save_task() -> None:
+        reserve.write(str(task_file), lambda: task.save(task_file))
+
+    executor = Executor(workspace.logs, env, console, save_task, len(task.parts))
     task.records = executor.records
+    save_task()
     experiments = [
         Experiment.create(config, number, workspace, devices) for number in numbers or config.experiment_numbers
     ]
     try:
-        prepared = _prepare(config, workspace, executor, trains_briefly=bool(quick) and config.network is None)
+        known, trains_briefly = _preparation_in(earlier), bool(quick) and config.network is None
+        prepared = _prepare(config, workspace, executor, known, trains_briefly=trains_briefly)
         budget = _budget(config, [item for item in experiments if item.number not in refused], executor)
         for experiment in experiments:
             if experiment.number in refused:
@@ -83,20 +98,17 @@ def run_pipeline(
             if reason:
                 _skip(experiment, executor, reason)
             else:
-                _run_experiment(experiment, executor, reserve, budget)
+                _run_experiment(experiment, executor, reserve, budget, ledger)
     except KeyboardInterrupt:
         task.interrupted = True
         raise
     finally:
         with interrupts_held():
+            for experiment in experiments:
+                take_over(task, experiment, stages_of(experiment), ledger)
             task.finished = datetime.now(UTC)
             reported = save_report(task, experiments, workspace, console, reserve)
-            if task.failed:
-                console.show(
-                    f"models and dumps are kept for inspection under {workspace.root}/{{model_store,shared_dir}}"
-                )
-            elif not keep_models:
-                workspace.remove_models()
+            _end(task, workspace, console, keep_models=keep_models)
     failed = task.failed or not reported
     if baseline is None or config.baseline is None:
         return 1 if failed else 0
@@ -107,11 +119,38 @@ def run_pipeline(
     return 1 if failed else code
 
 
-def _prepare(config: RunConfig, workspace: Workspace, executor: Executor, *, trains_briefly: bool) -> bool:
+def _end(task: Task, workspace: Workspace, console: Console, *, keep_models: bool) -> None:
+    """Removes the models of a run that is complete; tells of those of any other how it goes on."""
+    if not (task.failed or task.interrupted):
+        if not keep_models:
+            workspace.remove_models()
+        return
+    until = "" if task.failed or keep_models else " until the next run starts"
+    console.show(f"models and dumps are kept{until} under {workspace.root}/{{model_store,shared_dir}}")
+    console.show(f"the run goes on with: python -m runner --resume {workspace.run_name}")
+
+
+def _preparation_in(earlier: Mapping[str, Any] | None) -> dict[str, StageRecord]:
+    """The stages of the preparation that ended well in an earlier part of the run, by name."""
+    found = [StageRecord.from_dict(stage) for stage in (earlier or {}).get("stages", ()) if stage["experiment"] is None]
+    return {record.name: record for record in found if record.state is StageState.OK}
+
+
+def _prepare(
+    config: RunConfig,
+    workspace: Workspace,
+    executor: Executor,
+    earlier: Mapping[str, StageRecord],
+    *,
+    trains_briefly: bool,
+) -> bool:
     """Prepares data and checkpoints; False if a stage failed. Nobody is asked to provide the checkpoint that a quick
     look trains briefly: it has said which one is missing."""
     with preparation_lock(config):
         for stage in preparation_stages(config, workspace):
+            if stage.is_done and stage.name in earlier:
+                executor.keep(earlier[stage.name])
+                continue
             if stage.is_done:
                 executor.note(stage.name, None, StageState.REUSED, relative(stage.product))
                 continue
@@ -143,12 +182,19 @@ def _budget(config: RunConfig, experiments: Sequence[Experiment], executor: Exec
     return RunBudget(minutes, count)
 
 
-def _run_experiment(experiment: Experiment, executor: Executor, reserve: Reserve, budget: RunBudget) -> None:
-    """Runs the stages up to the first that fails; the rest is skipped. The server runs as long as the experiment."""
+def _run_experiment(
+    experiment: Experiment, executor: Executor, reserve: Reserve, budget: RunBudget, ledger: RunLedger
+) -> None:
+    """Runs the stages up to the first that fails; the rest is skipped, and what an earlier part of the run has made is
+    kept. The server runs as long as the experiment."""
     budget.begin_experiment()
     with contextlib.ExitStack() as stack:
         stages = stages_of(experiment)
+        kept = KeptStages(experiment, stages, ledger)
         for done, stage in enumerate(stages, 1):
+            if (known := kept.record(stage)) is not None:
+                executor.keep(known)
+                continue
             if stage.shares_memory and experiment.server_config.distant:
                 reason = f"it needs the server's shared memory, and {experiment.server_config.distant} is another host"
                 executor.note(stage.name, experiment.number, StageState.SKIPPED, reason)
@@ -159,6 +205,7 @@ def _run_experiment(experiment: Experiment, executor: Executor, reserve: Reserve
                         experiment.server = stack.enter_context(server_for(experiment))
                     # Before the model is removed from somebody else's server.
                     stack.callback(reserve.write, "config.pbtxt", partial(keep_configs, experiment))
+                kept.begin(stage)
                 experiment.sweep_s = (
                     budget.share_s(stage.parts, _parts(experiment, stages[done - 1 :])) if stage.measures else None
                 )
@@ -166,8 +213,13 @@ def _run_experiment(experiment: Experiment, executor: Executor, reserve: Reserve
                 with _not_counted(budget, record) if stage is SEARCH else contextlib.nullcontext():
                     stage.run(experiment, shell)
                 shell.leave_failures_out()
-            if record.state is not StageState.OK:
+            if record.state is StageState.OK:
+                kept.end(stage, record)
+            else:
                 for skipped in stages[done:]:
+                    if (known := kept.record(skipped)) is not None:
+                        executor.keep(known)
+                        continue
                     executor.note(skipped.name, experiment.number, StageState.SKIPPED, f"{stage.name} failed")
                 return
 
@@ -203,7 +255,7 @@ def _skip(experiment: Experiment, executor: Executor, reason: str) -> None:
         executor.note(stage.name, experiment.number, StageState.SKIPPED, reason)
 
 
-SEARCH = Stage("search", search_settings, needs_server=True)
+SEARCH = Stage("search", search_settings, needs_server=True, plan=search_plan)
 _DEPLOY = next(index for index, stage in enumerate(STAGES) if stage.name == "deploy")
 
 

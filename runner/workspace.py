@@ -1,4 +1,4 @@
-"""Folders of a run. Each run has its own; of earlier runs only the link ``runs/latest`` changes."""
+"""Folders of a run. Each run has its own; ``runs/latest`` is a link to the one that was started or resumed last."""
 
 from __future__ import annotations
 
@@ -95,7 +95,12 @@ def create_workspace(root: Path) -> Workspace:
         except OSError as error:
             raise UsageError(f"workspace {root} can't be written: {error.strerror}; choose --workspace-path") from error
     workspace.logs.mkdir()
+    point_latest_to(workspace)
+    return workspace
+
+
+def point_latest_to(workspace: Workspace) -> None:
+    """Makes ``runs/latest`` the link to this run."""
     link = workspace.run.parent / f".latest.{os.getpid()}"
     link.symlink_to(workspace.run_name)
     link.replace(workspace.run.parent / "latest")
-    return workspace

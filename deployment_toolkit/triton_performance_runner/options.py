@@ -115,6 +115,11 @@ class PerformanceOptions:
         "there if its configuration has none",
         None,
     )
+    resume: bool = option(
+        "keep the points in the result's CSV that were measured with the same options, model, code and host, and "
+        "measure only the others; needs --model-repository",
+        False,
+    )
     warmup: bool = option("send unrecorded requests of every batch size first", False)
     timeout: int = option(
         "seconds that one run of perf_analyzer may take, and that Model Analyzer may take to reach the next point",
@@ -140,6 +145,10 @@ class PerformanceOptions:
             raise UsageError(
                 "--performance-tool model_analyzer starts a server of its own, so it needs the repository that holds "
                 "the model: give --model-repository"
+            )
+        if self.resume and self.model_repository is None:
+            raise UsageError(
+                "--resume keeps only points of the same model, which its files tell: give --model-repository"
             )
         if self.input_data not in (RANDOM_DATA, ZERO_DATA) and not Path(self.input_data).exists():
             raise UsageError(

@@ -18,7 +18,9 @@ from deployment_toolkit.process import environment
 from deployment_toolkit.progress import status
 from deployment_toolkit.results.disturbed import judged
 from deployment_toolkit.results.left_out import LeftOut
-from deployment_toolkit.results.performance import SETTLED, PerformanceRow, in_order, write_performance
+from deployment_toolkit.results.performance import BATCH, CONCURRENCY, SETTLED, PerformanceRow, in_order
+from deployment_toolkit.sameness.command import Origin
+from deployment_toolkit.sameness.points import MeasuredPoints
 from deployment_toolkit.server_access.access_options import AccessOptions
 from deployment_toolkit.triton_performance_runner.model_analyzer.measuring import ModelAnalyzer, find_served_model
 from deployment_toolkit.triton_performance_runner.options import LoadPoint, OfflineMode, PerformanceOptions
@@ -63,10 +65,12 @@ def measure(
     *,
     access: AccessOptions | None = None,
     env: Mapping[str, str] | None = None,
+    origin: Origin | None = None,
 ) -> list[PerformanceRow]:
     """Measures every point that ``time_budget_s`` has time for, and rewrites the CSV at ``result_path`` after each, so
     that an interruption loses no row. What is left out is told, and written beside the CSV (``results.left_out``).
     ``dataloader_fn`` gives the rows to send; without it ``input_data`` does. ``access`` is for a server elsewhere.
+    With ``origin``, what the points depend on, a later call with ``resume`` keeps them.
 
     Raises UsageError, ServerError, ModelError, InputError, DataError, DeviceError before anything is measured;
     PerformanceError if a point can't be measured.
@@ -80,27 +84,43 @@ def measure(
     target = tool.find_target(options, access)
     data = InputData(options, target.spec, target.url.scheme, dataloader_fn)
     require_writable(options.result_path)
+    points = MeasuredPoints(options.result_path, origin)
+    kept = points.kept([(point.batch, point.concurrency) for point in options.points]) if options.resume else []
+    if kept:
+        logger.info("%d of %d points were measured before and are kept", len(kept), len(options.points))
+    if len(kept) == len(options.points):
+        points.write(kept)
+        return kept
     # The tool may run as another user, who could read its environment.
     without_headers = {k: v for k, v in environment(env, prepend={}).items() if k not in access.header_env}
     with machine_to_itself(), tempfile.TemporaryDirectory(prefix="performance_") as folder:
         meter = tool.meter(Assignment(options, target, data, Path(folder), without_headers))
-        options.log_path.write_text("")
-        return _measure_points(meter, options)
+        if not kept:
+            options.log_path.write_text("")
+        return _measure_points(meter, options, points, kept)
 
 
-def _measure_points(meter: Meter, options: PerformanceOptions) -> list[PerformanceRow]:
-    points = in_order_of_need(options.batch_sizes, options.concurrency)
+def _measure_points(
+    meter: Meter, options: PerformanceOptions, written: MeasuredPoints, kept: Sequence[PerformanceRow]
+) -> list[PerformanceRow]:
+    """The rows that were kept, and those of the other points, sorted."""
+    wanted = in_order_of_need(options.batch_sizes, options.concurrency)
     budget = TimeBudget(options.time_budget_s)
-    found: dict[LoadPoint, Measured] = {}
-    LeftOut(len(points)).write(options.result_path)
+    found = {point: Measured(point, row) for row in kept if (point := _point_of(row)) in wanted}
+    points = [point for point in wanted if point not in found]
+    LeftOut(len(wanted)).write(options.result_path)
     with status(f"{options.evaluation_mode} performance") as shown:
         progress = SweepProgress(shown, len(points), options.retries + 1, budget)
         with contextlib.closing(meter.measure_all(points, budget, progress)) as measured:
             for item in measured:
                 found[item.point] = item
-                write_performance(options.result_path, _rows(found))
-    _tell(points, found, options)
+                written.write(_rows(found))
+    _tell(wanted, found, options)
     return in_order(_rows(found))
+
+
+def _point_of(row: PerformanceRow) -> LoadPoint:
+    return LoadPoint(row[BATCH], row[CONCURRENCY])
 
 
 def _rows(found: Mapping[LoadPoint, Measured]) -> list[PerformanceRow]:

@@ -18,6 +18,7 @@ from runner.records import StageRecord, StageState
 from runner.report.capacity import CAPACITY_TITLES, capacity_pictures, capacity_section, write_capacity_summary
 from runner.report.disturbance import disturbance_note, judged_results
 from runner.report.html.page import PAGE, write_run_page
+from runner.report.parts import parts_section
 from runner.report.queue import queue_note
 from runner.report.replay import replay_script
 from runner.report.results import ExperimentResult, metrics_of, read_results
@@ -98,7 +99,7 @@ def report_markdown(task: Task, results: Sequence[ExperimentResult], plots: Sequ
     """The text of ``report.md``."""
     parts = [f"# {task.config.model_name}, run {run_name}\n", *_quick(task), _verdict(task)]
     parts += [f"{note}\n" for note in (budget_note(task, results), disturbance_note(results)) if note]
-    parts.append(_origin(task))
+    parts += [_origin(task), *parts_section(task.parts)]
     parts += ["## Summary\n", _transposed(_summary(results))]
     parts += sizing_section(task.config.capacity, results)
     parts += ["## Pictures\n", *(f"![{_PLOT_TITLES[name]}](plots/{name})\n" for name in plots)]
@@ -173,13 +174,15 @@ def _passed(skipped: Sequence[StageRecord]) -> str:
 
 
 def _origin(task: Task) -> str:
-    seconds = (task.finished - task.started).total_seconds() if task.finished else 0
+    first, ended = task.parts[0], [part for part in task.parts if part.finished is not None]
+    seconds = sum((part.finished - part.started).total_seconds() for part in ended if part.finished is not None)
+    without = " without the parts that were killed" if len(ended) < len(task.parts) else ""
     facts = {
         "host": task.system.summary,
         "load average at the start": str(task.system.load_average),
-        "started (UTC)": f"{task.started:%Y-%m-%d %H:%M:%S}",
-        "duration": f"{seconds:.0f} s",
-        "command": f"`{task.command}`",
+        "started (UTC)": f"{first.started:%Y-%m-%d %H:%M:%S}",
+        "duration": f"{seconds:.0f} s{without}",
+        "command": f"`{first.command}`",
         "configuration": "in [task.yaml](task.yaml)",
     }
     return markdown_table([{"provenance": name, "": value} for name, value in facts.items()])
@@ -192,6 +195,7 @@ def _stages(task: Task) -> str:
                 "experiment": "-" if record.experiment is None else record.experiment,
                 "stage": record.name,
                 "state": str(record.state),
+                **({"part": record.part} if task.earlier else {}),
                 "seconds": f"{record.seconds:.1f}",
                 "peak memory (GiB)": f"{record.peak_memory_bytes / 2**30:.2f}",
             }

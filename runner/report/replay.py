@@ -27,6 +27,7 @@ while [ ! -e export_model.py ] && [ "$PWD" != / ]; do cd ..; done
 export PYTHONPATH="$PWD${{PYTHONPATH:+:$PYTHONPATH}}" TF_CPP_MIN_LOG_LEVEL=2
 """
 
+_OF_A_SECOND_PART = "--resume"  # which keeps what is measured; a replay measures all
 _VARIABLE = """
 : "${{{name}:?export it with the lines of headers that the server asks for, as 'Authorization: Basic …'}}"
 """
@@ -52,7 +53,8 @@ def replay_script(experiment: Experiment, records: Sequence[StageRecord], name: 
             lines.append(_SERVER.format(command=_quote(_server_command(experiment), experiment)))
             server_started = True
         for command in record.commands:
-            lines.append(f"\necho '== {record.name}: {command.name}'\n{_quote(command.argv, experiment)}\n")
+            argv = [part for part in command.argv if part != _OF_A_SECOND_PART]
+            lines.append(f"\necho '== {record.name}: {command.name}'\n{_quote(argv, experiment)}\n")
     return "".join(lines)
 
 

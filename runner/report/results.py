@@ -168,6 +168,13 @@ def keep_configs(experiment: Experiment) -> None:
             write_text(folder / "config.pbtxt", source.read_text())
 
 
+def keep_conversion(experiment: Experiment) -> None:
+    """Copies what was found at the conversion beside the results, since its folder goes with the models."""
+    path = _conversion_results(experiment)
+    if path.is_file():
+        write_text(experiment.folders.results / path.name, path.read_text())
+
+
 def _read(experiment: Experiment, model_name: str, folder: Path, records: list[StageRecord]) -> ExperimentResult:
     correctness, offline, online, capacity, search = (
         folder / name
@@ -197,11 +204,16 @@ def _read(experiment: Experiment, model_name: str, folder: Path, records: list[S
 
 
 def _read_conversion(experiment: Experiment) -> str:
-    path = experiment.folders.shared / "navigator_workspace" / "convert_model_results.yaml"
-    if not path.is_file():
+    made = _conversion_results(experiment)
+    path = next((path for path in (made, experiment.folders.results / made.name) if path.is_file()), None)
+    if path is None:
         return ""
     attempts = load_yaml(path, empty_keys=True).items("the results of a conversion")
     return "; ".join(f"{_told(attempt, 'name')}: {_told(attempt, 'status', 'message')}" for attempt in attempts)
+
+
+def _conversion_results(experiment: Experiment) -> Path:
+    return experiment.folders.shared / "navigator_workspace" / "convert_model_results.yaml"
 
 
 def _told(attempt: Located, *keys: str) -> str:

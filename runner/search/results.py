@@ -69,6 +69,14 @@ def read_search(path: Path) -> tuple[list[MeasuredCandidate], bool]:
     return made, decided
 
 
+def chosen_in(path: Path) -> Candidate:
+    """The candidate that a table of a search marks as chosen. Raises DataError if there is none."""
+    for line in read_csv(path):
+        if line.get("Chosen") == _FLAGS[True]:
+            return Candidate.of_cells(line)
+    raise DataError(f"{path} has no row that is chosen: search again")
+
+
 @dataclass(frozen=True)
 class MeasuredCandidate:
     """One visit of a candidate: a row per concurrency. ``final`` visits have the long windows; ``seconds`` is the

@@ -3,19 +3,23 @@ settings."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import sys
 
 from deployment_toolkit.errors import PerformanceError
 from deployment_toolkit.files.atomic import write_text
-from runner.command import Shell
+from deployment_toolkit.options.mapping import to_plain
+from runner.command import Command, Shell, make_command, script
 from runner.config.hosting import host_of
 from runner.config.search import Search
 from runner.experiment import Experiment
 from runner.search.algorithm import Round, walk
-from runner.search.results import SEARCH_TABLE, MeasuredCandidate, best_points, write_search
+from runner.search.results import SEARCH_TABLE, MeasuredCandidate, best_points, chosen_in, write_search
 from runner.search.space import Candidate, Space
 from runner.search.verdict import Verdict
-from runner.search.visits import CONFIG, Visits
+from runner.search.visits import CONFIG, Visits, load_options
+from runner.stages.network import deploy
 
 FOLDER = "search"
 
@@ -24,6 +28,20 @@ def search_settings(experiment: Experiment, shell: Shell) -> None:
     """Measures candidates and shows the progress; later stages of the experiment use the chosen settings. Raises
     PerformanceError if no candidate could be measured."""
     _Searcher(experiment, search_of(experiment), shell).run()
+
+
+def search_plan(experiment: Experiment) -> list[Command]:
+    """Commands of a first visit and the settings of the search: what its results depend on."""
+    search, experiment = search_of(experiment), dataclasses.replace(experiment, parameters=experiment.configured)
+    settings = [sys.executable, *(f"{name}={value}" for name, value in to_plain(search).items())]
+    script_path = script("run_performance_on_triton.py")
+    loads = ([*script_path, *load_options(experiment, search, final=final)] for final in (False, True))
+    return [*deploy(experiment), *(make_command("load", load) for load in loads), make_command("settings", settings)]
+
+
+def apply_choice(experiment: Experiment) -> None:
+    """Sets the experiment's parameters to those that its search has chosen. Raises DataError without a choice."""
+    experiment.parameters = chosen_in(experiment.folders.results / SEARCH_TABLE).over(experiment.parameters)
 
 
 def search_of(experiment: Experiment) -> Search:

@@ -16,6 +16,7 @@ from runner.command import Shell, make_command, script
 from runner.config.search import Search
 from runner.experiment import Experiment
 from runner.search.algorithm import Round
+from runner.search.kept_visits import keep_visit, kept_visit
 from runner.search.results import MeasuredCandidate
 from runner.search.space import Candidate
 from runner.stages.client import client_options, window_options
@@ -28,9 +29,9 @@ Progress = Callable[[Candidate, int], str]
 
 
 class Visits:
-    """Measurement of rounds. ``folder`` gets a CSV per visit; ``found`` is called after each visit, with its
-    ``config.pbtxt``; ``progress`` makes the line that the user sees before each visit, from candidate and position in
-    the round."""
+    """Measurement of rounds. ``folder`` gets a CSV per visit, and what lets a search that was stopped go on; ``found``
+    is called after each visit, with its ``config.pbtxt``; ``progress`` makes the line that the user sees before each
+    visit, from candidate and position in the round."""
 
     def __init__(self, experiment: Experiment, search: Search, folder: Path, found: Found, progress: Progress) -> None:
         self._experiment = experiment
@@ -55,18 +56,25 @@ class Visits:
         self._count += 1
         tuned = dataclasses.replace(self._experiment, parameters=candidate.over(self._experiment.parameters))
         name, table, started = f"search_{self._count:02}", self._folder / f"{self._count:02}.csv", time.monotonic()
+        known = kept_visit(table, candidate, asked)
+        if known is not None:
+            shell.tell(f"  measured before, and kept: {candidate}")
+            self._found(*known)
+            return known[0]
         for command in deploy(tuned):
             shell.run(dataclasses.replace(command, name=f"{name}_deploy"))
-        load = _load_options(tuned, self._search, final=asked.final)
+        load = load_options(tuned, self._search, final=asked.final)
         argv = [*script("run_performance_on_triton.py"), *load, "--result-path", table]
         shell.run(make_command(f"{name}_performance", argv, tuned.server_config.client_variables))
         rows = tuple(read_performance(table))
         visit = MeasuredCandidate(candidate, asked.number, asked.final, rows, time.monotonic() - started)
-        self._found(visit, (tuned.folders.model_store / tuned.names.network / CONFIG).read_text())
+        config = (tuned.folders.model_store / tuned.names.network / CONFIG).read_text()
+        keep_visit(table, visit, config)
+        self._found(visit, config)
         return visit
 
 
-def _load_options(experiment: Experiment, search: Search, *, final: bool) -> list[object]:
+def load_options(experiment: Experiment, search: Search, *, final: bool) -> list[object]:
     """Options of the load on the deployed model: three windows per concurrency, the shortest possible, or in the final
     ``window_ms`` long."""
     server = experiment.running_server

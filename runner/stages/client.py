@@ -108,6 +108,7 @@ def performance_command(
         *rows,
         *("--batch-sizes", *points.batch_sizes, "--concurrency", *points.concurrency),
         *("--evaluation-mode", mode, "--performance-tool", experiment.sweeps.tool, "--warmup"),
+        *(["--resume"] if experiment.keeps_points else []),
         *window_options(measurement),
         *("--retries", measurement.retries),
         *("--stability-percentage", measurement.stability_percentage),

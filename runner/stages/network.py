@@ -33,7 +33,8 @@ _QUEUE_KEYS = (
 
 @dataclass(frozen=True)
 class Stage:
-    """A name and what it runs. The server is started before the first stage that needs it."""
+    """A name and what it runs. The server is started before the first stage that needs it. ``plan`` tells the commands
+    that decide its results, if ``run`` chooses commands by what earlier ones have found."""
 
     name: str
     run: Callable[[Experiment, Shell], None]
@@ -41,6 +42,7 @@ class Stage:
     shares_memory: bool = False  # with the server, which must be on this host
     measures: bool = False  # within the run's time budget
     parts: int = 1  # of the time that the measurements of an experiment share
+    plan: Callable[[Experiment], Iterable[Command]] | None = None
 
 
 def in_order(

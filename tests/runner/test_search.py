@@ -43,7 +43,7 @@ from runner.search.results import (
     write_search,
 )
 from runner.search.space import Candidate, Space
-from runner.search.stage import search_settings
+from runner.search.stage import apply_choice, search_settings
 from runner.search.verdict import Verdict
 from runner.workspace import create_workspace
 from tests.runner.conftest import Plain, RecordingShell, experiment
@@ -360,6 +360,24 @@ def test_interrupted_search_keeps_and_reports_its_measurements(made: Experiment)
     assert made.parameters == made.configured
     assert "The search ended before it came to a choice.\n" in search_section(result)
     assert search_plots([result], "a host")["search_1.png"].startswith(b"\x89PNG")
+
+
+def test_interrupted_search_goes_on_with_the_visits_that_it_lacks(made: Experiment) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        search_settings(made, _Served(made, most=7))
+    folder = made.folders.results / "search"
+    (folder / "03.json").write_text("{")  # as if it had been killed before the visit was complete
+    kept = [(folder / f"{number}.csv").stat().st_mtime_ns for number in ("01", "02")]
+    served = _Served(made)
+    search_settings(made, served)
+    assert served.names[:2] == ["search_03_deploy", "search_03_performance"]
+    assert sum("measured before, and kept: " in line for line in served.told) == 2
+    assert [(folder / f"{number}.csv").stat().st_mtime_ns for number in ("01", "02")] == kept
+    chosen = made.parameters
+    assert (result := read_results(made, [])[0]).searched and len(result.search) == 2 + len(served.names) // 2
+    made.parameters = made.configured
+    apply_choice(made)
+    assert made.parameters == chosen != made.configured
 
 
 def test_search_without_any_candidate_is_an_error(made: Experiment) -> None:

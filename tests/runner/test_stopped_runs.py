@@ -79,8 +79,8 @@ def _has_ended_well(run: Path, workspace_root: Path, interrupted: str | None = N
     assert "The run was interrupted" in (run / "report.md").read_text()
     assert task(run)["interrupted"] is True and task(run)["finished"] is not None
     assert interrupted is None or states(run, 1)[interrupted] == "interrupted"
-    assert not (workspace_root / "model_store" / run.name).exists()
-    assert not (run / MARK).exists()
+    assert (workspace_root / "model_store" / run.name).exists(), "it can be resumed until the next start"
+    assert json.loads((run / MARK).read_text())["stopped"] is True
 
 
 def _command(config: Plain, workspace_root: Path, folder: Path) -> list[str]:
@@ -90,8 +90,9 @@ def _command(config: Plain, workspace_root: Path, folder: Path) -> list[str]:
 
 
 def test_only_runs_whose_process_is_gone_are_cleared(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    alive, gone, kept, elsewhere = (create_workspace(tmp_path) for _ in range(4))
-    for workspace in (alive, gone, kept, elsewhere):
+    caplog.set_level("INFO", "runner")
+    alive, gone, kept, elsewhere, stopped, resumed = (create_workspace(tmp_path) for _ in range(6))
+    for workspace in (alive, gone, kept, elsewhere, stopped, resumed):
         (workspace.root / "model_store" / workspace.run_name / "experiment_1").mkdir(parents=True)
     with marked_as_running(alive, keeps_models=False):
         mark = json.loads((alive.run / MARK).read_text())
@@ -100,13 +101,22 @@ def test_only_runs_whose_process_is_gone_are_cleared(tmp_path: Path, caplog: pyt
         (gone.run / MARK).write_text(json.dumps(later))
         (kept.run / MARK).write_text(json.dumps(later | {"keeps_models": True}))
         (elsewhere.run / MARK).write_text(json.dumps(mark))  # this process has it, and its file system no locks
-        clear_killed_runs(tmp_path)
+        for workspace in (stopped, resumed):
+            with pytest.raises(KeyboardInterrupt), marked_as_running(workspace, keeps_models=False):
+                raise KeyboardInterrupt
+            mark_of_stopped = json.loads((workspace.run / MARK).read_text())
+            (workspace.run / MARK).write_text(json.dumps(mark_of_stopped | {"start_ticks": later["start_ticks"]}))
+        clear_killed_runs(tmp_path, resumed.run_name)
         left = {path.name for path in (tmp_path / "model_store").iterdir()}
-        assert left == {alive.run_name, kept.run_name, elsewhere.run_name}
-        marked = {workspace.run_name for workspace in (alive, gone, kept, elsewhere) if (workspace.run / MARK).exists()}
-        assert marked == {alive.run_name, elsewhere.run_name}
+        assert left == {alive.run_name, kept.run_name, elsewhere.run_name, resumed.run_name}
+        marked = {path.parent.name for path in tmp_path.glob(f"runs/*/{MARK}") if not path.parent.is_symlink()}
+        assert marked == {alive.run_name, elsewhere.run_name, resumed.run_name}
     assert not (alive.run / MARK).exists()
     assert f"run {gone.run_name} was killed: process {os.getpid()} is gone; its models are removed" in caplog.text
+    assert f"run {stopped.run_name} was stopped and not resumed: its models are removed" in caplog.text
+    with pytest.raises(KeyboardInterrupt), marked_as_running(kept, keeps_models=True):
+        raise KeyboardInterrupt
+    assert not (kept.run / MARK).exists(), "no start removes its models"
     (gone.run / MARK).write_text("{")
     clear_killed_runs(tmp_path)
     assert f"run {gone.run_name} was killed, and what it left can't be cleared: {gone.run / MARK} is damaged" in (
