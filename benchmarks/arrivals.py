@@ -20,7 +20,8 @@ from pathlib import Path
 
 from benchmarks.cpp_models import add_to_repository, hosted_format, named_models
 from deployment_toolkit.capacity.client import open_client
-from deployment_toolkit.capacity.loadgen import LEAST_REQUESTS, OfferedLoad, run_load
+from deployment_toolkit.capacity.loadgen import run_load
+from deployment_toolkit.capacity.loads import LEAST_REQUESTS, OfferedLoad
 from deployment_toolkit.capacity.schedule import close_schedule
 from deployment_toolkit.core import Arrays, ModelSpec
 from deployment_toolkit.errors import UsageError

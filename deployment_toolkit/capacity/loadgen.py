@@ -10,71 +10,26 @@ issue_query_controller.cc of https://github.com/mlcommons/inference.
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import queue
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
 from deployment_toolkit.capacity.client import LoadClient, nobody
-from deployment_toolkit.capacity.schedule import Schedule
+from deployment_toolkit.capacity.loads import LoadResult, OfferedLoad, Sends, most_waiting, read_log, result_of
 from deployment_toolkit.errors import PerformanceError
-from deployment_toolkit.results.capacity import LATE_SEND_US
 from deployment_toolkit.triton_inference_runner.refusal import is_refusal
 
-LEAST_REQUESTS = 700  # one of them may be above the bound
-_FEWEST_IN_FLIGHT = 32
-_IN_FLIGHT_S = 1.0
 _NO_ANSWER_S = 30.0
 _POLL_S = 0.1
 _SWITCH_INTERVAL_S = 0.0005  # of Python's threads; its usual 5 ms would make late sends
 _NS_PER_US, _US_PER_S = 1e3, 1e6
-_MARK = ":::MLLOG "
-_LATENCIES = {
-    "p50 latency": "result_50.00_percentile_latency_ns",
-    "p90 latency": "result_90.00_percentile_latency_ns",
-    "p95 latency": "result_95.00_percentile_latency_ns",
-    "p99 latency": "result_99.00_percentile_latency_ns",
-    "avg latency": "result_mean_latency_ns",
-}
 _EMPTY_FILES = ("accuracy.json", "trace.json")
-
-
-@dataclass(frozen=True)
-class OfferedLoad:
-    """Arrivals at about ``rate`` requests per second for at least ``seconds``; LoadGen judges whether p99 is within
-    ``budget_us``. ``positions`` is the number of prepared requests to choose from."""
-
-    rate: float
-    arrivals: Schedule
-    seconds: float
-    least: int
-    budget_us: float
-    positions: int
-
-
-@dataclass(frozen=True)
-class LoadResult:
-    """What LoadGen found. Rates are per second; ``late`` is the share of requests that were sent more than 1 ms after
-    they were due, ``refused`` the share that the server refused; ``client_cores`` is the processor time of this process
-    divided by the time of the run."""
-
-    offered: float
-    completed: float
-    latencies_us: dict[str, float]
-    requests: int
-    late: float
-    refused: float
-    is_valid: bool
-    client_cores: float
 
 
 def run_load(client: LoadClient, load: OfferedLoad, logs: Path) -> LoadResult:
@@ -100,7 +55,7 @@ def run_load(client: LoadClient, load: OfferedLoad, logs: Path) -> LoadResult:
         finally:
             client.ended = nobody
     cores = (time.process_time() - used) / (time.monotonic() - started)
-    return run.result(_read_log(Path(f"{logs}detail.txt")), cores)
+    return result_of(load, run.sends, read_log(Path(f"{logs}detail.txt")), cores)
 
 
 def load_loadgen() -> ModuleType:
@@ -122,10 +77,8 @@ class _Run:
     def __init__(self, loadgen: ModuleType, client: LoadClient, load: OfferedLoad) -> None:
         self._loadgen, self._client, self._load = loadgen, client, load
         self._in_flight: set[int] = set()
-        self._sent_ns: list[int] = []
-        self._done_ns = 0  # sum over all requests
+        self.sends = Sends()
         self._ends = 0
-        self._refused = 0
         self._misses: queue.SimpleQueue[tuple[float, int] | None] = queue.SimpleQueue()
         self._is_issued = False
         self._problem = ""
@@ -176,42 +129,16 @@ class _Run:
         if not message:
             self._complete(token)
         elif is_refusal(message):
-            self._refused += 1
+            self.sends.refused += 1
             self._misses.put((time.monotonic() + 2 * self._load.budget_us / _US_PER_S, token))
         else:
             self.give_up(" ".join(message.split()))
-
-    def result(self, log: dict[str, Any], client_cores: float) -> LoadResult:
-        """The figures of a run that has ended, from LoadGen's log. Raises PerformanceError if LoadGen sends its
-        requests at other times than this module knows."""
-        arrivals, requests = self._load.arrivals, len(self._sent_ns)
-        told = (log["generated_query_count"], log["generated_query_duration"], log["result_query_count"])
-        expected = (len(arrivals.due_ns), arrivals.length_ns, requests)
-        if told != expected:
-            raise PerformanceError(
-                f"LoadGen's schedule {told} is not the expected {expected}: install the version that requirements.txt "
-                "names"
-            )
-        due_ns = arrivals.due_ns[:requests]
-        # LoadGen does not tell when it started, but the average latency from then on.
-        started_ns = (self._done_ns - int(due_ns.sum())) / requests - log["result_mean_latency_ns"]
-        late_us = (np.array(self._sent_ns) - due_ns - started_ns) / _NS_PER_US
-        return LoadResult(
-            offered=log["result_scheduled_samples_per_sec"],
-            completed=log["result_completed_samples_per_sec"],
-            latencies_us={name: log[key] / _NS_PER_US for name, key in _LATENCIES.items()},
-            requests=requests,
-            late=float((late_us > LATE_SEND_US).mean()),
-            refused=self._refused / requests,
-            is_valid=log["result_validity"] == "VALID",
-            client_cores=client_cores,
-        )
 
     def _issue(self, tokens: Sequence[int], positions: Sequence[int]) -> None:
         """LoadGen's call: requests that are due, several if it is late."""
         for token, position in zip(tokens, positions, strict=True):
             self._in_flight.add(token)
-            self._sent_ns.append(time.monotonic_ns())
+            self.sends.sent_ns.append(time.monotonic_ns())
             if not self._problem:
                 self._client.send(position, token)
 
@@ -228,7 +155,7 @@ class _Run:
             self._in_flight.remove(token)
         except KeyError:  # given up meanwhile
             return
-        self._done_ns += now
+        self.sends.done_ns += now
         self._ends += 1
         self._loadgen.QuerySamplesComplete([self._loadgen.QuerySampleResponse(token, 0, 0)])
 
@@ -260,13 +187,6 @@ class _Run:
         return settings
 
 
-def most_waiting(client: LoadClient, rate: float, budget_us: float) -> int:
-    """Requests in flight at which LoadGen ends a run before its time: those of a second or of three budgets, but no
-    more than the client can have."""
-    seconds = max(_IN_FLIGHT_S, 3 * budget_us / _US_PER_S)
-    return min(client.most_in_flight, max(_FEWEST_IN_FLIGHT, math.ceil(rate * seconds)))
-
-
 def _nothing(positions: Sequence[int]) -> None:
     """LoadGen's call to load samples: the requests are ready."""
 
@@ -279,10 +199,3 @@ def _switch_interval(seconds: float) -> Iterator[None]:
         yield
     finally:
         sys.setswitchinterval(before)
-
-
-def _read_log(path: Path) -> dict[str, Any]:
-    """Values of LoadGen's detailed log, by key."""
-    lines = path.read_text(errors="replace").splitlines()
-    entries = [json.loads(line.partition(_MARK)[2]) for line in lines if line.startswith(_MARK)]
-    return {entry["key"]: entry["value"] for entry in entries}

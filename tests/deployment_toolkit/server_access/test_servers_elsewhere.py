@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from deployment_toolkit.capacity.client import open_client
-from deployment_toolkit.capacity.loadgen import OfferedLoad, run_load
+from deployment_toolkit.capacity.loadgen import run_load
+from deployment_toolkit.capacity.loads import OfferedLoad
 from deployment_toolkit.capacity.schedule import close_schedule
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Batch
