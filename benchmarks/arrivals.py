@@ -132,7 +132,7 @@ def page(found: Sequence[Arrivals], machine: str, command: str) -> str:
 
 
 def _median(runs: Sequence[Arrivals], tool: str, name: str) -> float:
-    return statistics.median(getattr(run, name) for run in runs if run.tool == tool)
+    return float(statistics.median(getattr(run, name) for run in runs if run.tool == tool))
 
 
 def _key(item: Arrivals) -> tuple[str, int, float]:
@@ -161,8 +161,8 @@ class _Tools:
             client.prepare(requests)
             client.connect(_THREADS)
             result = run_load(client, load, self._folder / "loadgen_")
-        latencies = (result.latencies_us[name] / US_PER_MS for name in (_P50, P99, AVERAGE))
-        return Arrivals(self._name, rows, rate, "LoadGen", result.completed, *latencies, result.late)
+        p50, p99, average = (result.latencies_us[name] / US_PER_MS for name in (_P50, P99, AVERAGE))
+        return Arrivals(self._name, rows, rate, "LoadGen", result.completed, p50, p99, average, result.late)
 
     def _perf_analyzer(self, data: Arrays, rows: int, rate: float, steps: int) -> Arrivals:
         path, report = self._folder / "data.json", self._folder / "report.csv"
@@ -178,8 +178,8 @@ class _Tools:
         log_path = self._folder / "perf_analyzer.txt"
         said = run([str(part) for part in argv], env=self._env, timeout_s=_TIMEOUT_S, log_path=log_path)
         row = Report.read(report, said.stdout, LoadPoint(rows, 1)).row
-        latencies = (row[name] / US_PER_MS for name in (_P50, P99, AVERAGE))
-        return Arrivals(self._name, rows, rate, "perf_analyzer", row[THROUGHPUT] / rows, *latencies, None)
+        p50, p99, average = (row[name] / US_PER_MS for name in (_P50, P99, AVERAGE))
+        return Arrivals(self._name, rows, rate, "perf_analyzer", row[THROUGHPUT] / rows, p50, p99, average, None)
 
 
 if __name__ == "__main__":

@@ -114,6 +114,10 @@ class _Measurement:
         search.find(self._capacity.budgets_us)
         for budget_us, bracket in search.brackets.items():
             self._tell(rows, budget_us, bracket)
+        if any(row[ROWS] == rows and not row[VALID] and client_was_late(row) for row in self.rows):
+            logger.warning(
+                "%d rows: the client sent late in runs that failed: it may be the limit, not the server", rows
+            )
 
     def _run(self, rows: int, positions: int, rate: float, budget_us: float, until: float) -> CapacityRow:
         seconds = self._capacity.capacity_run_seconds
@@ -153,8 +157,6 @@ class _Measurement:
                 "%s: the client has at most %d requests in flight and may have ended the search", what,
                 self._client.most_in_flight,
             )  # fmt: skip
-        if any(row[ROWS] == rows and not row[VALID] and client_was_late(row) for row in self.rows):
-            logger.warning("%s: the client sent late in runs that failed: it may be the limit, not the server", what)
 
 
 def _row(rows: int, budget_us: float, result: LoadResult, server_cores: float | None) -> CapacityRow:

@@ -18,6 +18,7 @@ TOLERANCE = 0.05  # between the highest rate that holds and the lowest that does
 LEAST_RATE = 10.0  # requests per second
 CURVE = (0.2, 0.4, 0.6, 0.8, 0.9, 1.0, 1.1, 1.3)  # shares of the highest capacity
 _FIRST = 0.8  # of a closed loop's rate
+_IDLE = 0.03  # of it: there requests hardly ever wait for each other, so a lower rate does not hold either
 _GROWTH, _CUT, _FAR_CUT = 1.3, 0.7, 0.4
 _FAR = 3.0  # p99 above so many budgets is far from holding
 _MOST_RATE = 1e6
@@ -70,7 +71,7 @@ class CapacitySearch:
         bracket.is_closed = False
         self._update(bracket, budget_us)
         rate = self._first_rate(budget_us)
-        while rate >= LEAST_RATE:
+        while rate >= max(LEAST_RATE, _IDLE * self.first):
             row = self._measure(rate, budget_us)
             failures = self._update(bracket, budget_us)
             if bracket.is_narrow and failures > 1:

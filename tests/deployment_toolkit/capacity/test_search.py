@@ -54,3 +54,17 @@ def test_no_rate_holds_for_a_budget_below_the_service_time() -> None:
     search.find([1000.0, 50_000.0])
     assert search.brackets[1000.0].is_closed and not search.brackets[1000.0].holds
     assert search.brackets[50_000.0].holds > 900
+
+
+def test_latency_that_no_lower_rate_mends_ends_the_search_soon() -> None:
+    """Runs at low rates take long, because a verdict needs as many requests."""
+    rates = []
+
+    def run(rate: float, budget_us: float) -> CapacityRow:
+        rates.append(rate)
+        return {"p99 latency": 100_000.0, "Valid": False, "Latency Budget": budget_us}
+
+    search = CapacitySearch(run, 1000.0)
+    search.find(BUDGETS_US)
+    assert min(rates) > 25 and len(rates) < 12
+    assert all(bracket.is_closed and not bracket.holds for bracket in search.brackets.values())
