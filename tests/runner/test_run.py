@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from deployment_toolkit.results.performance import PERFORMANCE_COLUMNS
+from tests.browser import needs_browser, open_browser
 from tests.runner.conftest import DEADLINE_S, ENSEMBLE, STAGES, experiment, rows, states, task, wait_for_stage
 
 Plain = dict[str, Any]
@@ -80,6 +81,25 @@ def test_run_has_summaries_plots_and_a_report(finished_run: tuple[Path, str], wo
     assert report.count("### Offline") == report.count("### Online") == report.count("### Correctness") == 2
     assert "p99 latency (ms)" in report
     assert not (workspace_root / "model_store" / run.name).exists(), "models of a run that passed are not kept"
+
+
+@needs_browser
+def test_page_of_a_run_shows_what_it_measured(finished_runs: list[tuple[Path, str]], tmp_path: Path) -> None:
+    with open_browser(tmp_path) as browser:
+        for run, printed in finished_runs:
+            assert f"to look at in a browser: {run / 'report.html'}" in printed
+            browser.open(run / "report.html")
+            assert browser.complaints == []
+            data = browser.evaluate("JSON.parse(document.getElementById('page-data').textContent)")
+            offline = [row for item in data["experiments"] for row in item["offline"]]
+            wanted = rows(run / "triton_performance_offline_summary.csv")
+            assert [row["Inferences/Second"] for row in offline] == [float(row["Inferences/Second"]) for row in wanted]
+            worst = [row for item in data["experiments"] for row in item["worst_rows"]]
+            assert worst == [
+                {name: text for name, text in row.items() if name in worst[0]}
+                for row in rows(run / "worst_rows_summary.csv")
+            ]
+            assert "Every stage passed" in browser.evaluate("document.querySelector('.verdict').textContent")
 
 
 def test_ensemble_is_deployed_compared_and_measured(finished_runs: list[tuple[Path, str]]) -> None:

@@ -193,6 +193,20 @@ def test_texts_of_a_run_can_do_nothing(browser: Browser, tmp_path: Path) -> None
     assert browser.evaluate("document.title").startswith(ATTACK) and all(browser.evaluate(DRAWN))
 
 
+@needs_browser
+def test_every_kept_report_becomes_a_page(browser: Browser, tmp_path: Path) -> None:
+    """Older ones with fewer columns, other networks, ensembles and skipped experiments among them."""
+    kept = sorted(path.parent for path in (ROOT / "reports").glob("*/task.yaml"))
+    assert len(kept) >= 5
+    for folder in kept:
+        page = tmp_path / f"{folder.name}.html"
+        page.write_text(run_page(read_kept_run(folder)))
+        browser.open(page)
+        drawn = browser.evaluate(DRAWN)
+        assert browser.complaints == [] and len(drawn) > 8 and all(drawn), folder.name
+        assert len(browser.evaluate(ANSWERS)) == 4 and page.stat().st_size < LARGEST_BYTES
+
+
 def test_run_without_capacity_answers_from_its_closed_loops() -> None:
     text = run_page(read_kept_run(KEPT))
     assert "3,366 requests/s <small>of 32 rows at p99 ≤ 50 ms: 107,723 inferences/s" in text
