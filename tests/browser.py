@@ -22,7 +22,7 @@ _PROGRAM = next(filter(None, map(shutil.which, PROGRAMS)), None)
 needs_browser = pytest.mark.skipif(
     _PROGRAM is None, reason="no Chromium: scripts/install_browser.sh, called by root, installs it for the tests"
 )
-_DEADLINE_S = 60.0
+_DEADLINE_S = 180.0
 _OPTIONS = (
     "--headless", "--no-sandbox", "--remote-debugging-pipe", "--disable-gpu", "--no-first-run", "--disable-extensions",
     "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage", "--hide-scrollbars",

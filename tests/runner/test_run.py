@@ -15,6 +15,7 @@ import pytest
 
 from deployment_toolkit.results.capacity import read_capacity, read_capacity_summary
 from deployment_toolkit.results.performance import PERFORMANCE_COLUMNS
+from tests.browser import needs_browser, open_browser
 from tests.runner.conftest import DEADLINE_S, ENSEMBLE, STAGES, experiment, rows, states, task, wait_for_stage
 
 Plain = dict[str, Any]
@@ -87,6 +88,25 @@ def test_run_has_summaries_plots_and_a_report(finished_run: tuple[Path, str], wo
     sentence = f"{len(disturbed)} of {len(measured)} measurements w" if disturbed else "No measurement was disturbed"
     assert sentence in report.partition("## Summary")[0] and sentence in printed
     assert not (workspace_root / "model_store" / run.name).exists(), "models of a run that passed are not kept"
+
+
+@needs_browser
+def test_page_of_a_run_shows_what_it_measured(finished_runs: list[tuple[Path, str]], tmp_path: Path) -> None:
+    with open_browser(tmp_path) as browser:
+        for run, printed in finished_runs:
+            assert f"to look at in a browser: {run / 'report.html'}" in printed
+            browser.open(run / "report.html")
+            assert browser.complaints == []
+            data = browser.evaluate("JSON.parse(document.getElementById('page-data').textContent)")
+            offline = [row for item in data["experiments"] for row in item["offline"]]
+            wanted = rows(run / "triton_performance_offline_summary.csv")
+            assert [row["Inferences/Second"] for row in offline] == [float(row["Inferences/Second"]) for row in wanted]
+            worst = [row for item in data["experiments"] for row in item["worst_rows"]]
+            assert worst == [
+                {name: text for name, text in row.items() if name in worst[0]}
+                for row in rows(run / "worst_rows_summary.csv")
+            ]
+            assert "Every stage passed" in browser.evaluate("document.querySelector('.verdict').textContent")
 
 
 def test_ensemble_is_deployed_compared_and_measured(finished_runs: list[tuple[Path, str]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 import yaml
@@ -42,9 +43,17 @@ def host_section(run: KeptRun) -> Markup:
     return chart_grid([table(facts), table(packages)])
 
 
+def parts_of(run: KeptRun) -> list[Mapping[str, object]]:
+    """The parts of a run that was resumed, each with its command, times and host; empty for any other run."""
+    told = run.task.get("parts")
+    return [part for part in told if isinstance(part, Mapping)] if isinstance(told, list) else []
+
+
 def commands_section(run: KeptRun) -> Markup:
     """What repeats the run, its experiments, and this page."""
     parts = [paragraph("The run:"), code(run.command)]
+    resumed = parts_of(run)
+    parts += [paragraph("Its parts:"), table(resumed)] if resumed else []
     found = [_files_of(run, item) for item in run.experiments]
     if any(found):
         parts += [paragraph("Files of each experiment:"), items(filter(None, found))]

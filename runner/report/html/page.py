@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from deployment_toolkit.errors import DataError
 from deployment_toolkit.files.atomic import write_text
-from runner.kept_run import KeptExperiment, KeptRun, read_kept_run
+from runner.kept_run import KeptExperiment, KeptRun, KeptStage, read_kept_run
 from runner.kept_run.record import TASK_FILE
 from runner.page.document import Section, html_page
 from runner.page.elements import items, joined, paragraph
@@ -20,7 +20,7 @@ from runner.records import StageState
 from runner.report.html.answers import answers
 from runner.report.html.capacity import capacity_section
 from runner.report.html.correctness import correctness_section, require_figures
-from runner.report.html.facts import commands_section, configuration_section, host_section
+from runner.report.html.facts import commands_section, configuration_section, host_section, parts_of
 from runner.report.html.figures import DISTURBED, OTHERS, frontier_section, parts_section, sweeps_section
 from runner.report.html.stages import stages_section
 
@@ -52,7 +52,7 @@ def run_page(run: KeptRun) -> str:
     ]
     shown = [Section(title, body) for title, body in sections if body]
     title = f"{run.config.get('model_name', 'Model')}: run {run.name}"
-    head = joined([_verdict(run), _origin(run), *_disturbance(run), answers(run)])
+    head = joined([_verdict(run), *_remarks(run), _origin(run), *_disturbance(run), answers(run)])
     return html_page(title, shown, head=head, data=_data(run))
 
 
@@ -65,12 +65,21 @@ def _verdict(run: KeptRun) -> Markup:
         text = "Every stage passed" + (", but for those that could not be run" if told else "")
         return joined([Markup('<p class="verdict good">✓ {}</p>').format(text), *([items(told)] if told else [])])
     text = "The run was interrupted; what it had measured is here" if run.interrupted else "Not everything passed"
-    told = [
-        f"{'preparation' if stage.experiment is None else f'experiment {stage.experiment}'}, {stage.name}: "
-        f"{stage.state}. {stage.message}"
-        for stage in bad
-    ]
+    told = [f"{_place(stage)}: {stage.state}. {stage.message}" for stage in bad]
     return joined([Markup('<p class="verdict bad">✗ {}</p>').format(text), items(told)])
+
+
+def _place(stage: KeptStage) -> str:
+    return f"{'preparation' if stage.experiment is None else f'experiment {stage.experiment}'}, {stage.name}"
+
+
+def _remarks(run: KeptRun) -> Iterable[Markup]:
+    """What stages that went well have to say: what a time budget left out, for instance."""
+    told = [
+        f"{_place(stage)}: {stage.message}" for stage in run.stages if stage.state == StageState.OK and stage.message
+    ]
+    if told:
+        yield items(told)
 
 
 def _origin(run: KeptRun) -> Markup:
@@ -78,6 +87,8 @@ def _origin(run: KeptRun) -> Markup:
     if run.finished:
         seconds = (_time(run, run.finished) - _time(run, run.started)).total_seconds()
         facts.append(f"took {seconds / 60:.0f} minutes" if seconds >= 120 else f"took {seconds:.0f} s")
+    parts = parts_of(run)
+    facts += [f"in {len(parts)} parts, for it was resumed"] if parts else []
     if run.system.get("load_average") is not None:
         facts.append(f"load average {run.system['load_average']} at the start")
     return paragraph(" · ".join(facts), "note")

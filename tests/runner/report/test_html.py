@@ -193,6 +193,20 @@ def test_texts_of_a_run_can_do_nothing(browser: Browser, tmp_path: Path) -> None
     assert browser.evaluate("document.title").startswith(ATTACK) and all(browser.evaluate(DRAWN))
 
 
+@needs_browser
+def test_every_kept_report_becomes_a_page(browser: Browser, tmp_path: Path) -> None:
+    """Older ones with fewer columns, other networks, ensembles and skipped experiments among them."""
+    kept = sorted(path.parent for path in (ROOT / "reports").glob("*/task.yaml"))
+    assert len(kept) >= 5
+    for folder in kept:
+        page = tmp_path / f"{folder.name}.html"
+        page.write_text(run_page(read_kept_run(folder)))
+        browser.open(page)
+        drawn = browser.evaluate(DRAWN)
+        assert browser.complaints == [] and len(drawn) > 8 and all(drawn), folder.name
+        assert len(browser.evaluate(ANSWERS)) == 4 and page.stat().st_size < LARGEST_BYTES
+
+
 def test_run_without_capacity_answers_from_its_closed_loops() -> None:
     text = run_page(read_kept_run(KEPT))
     assert "3,366 requests/s <small>of 32 rows at p99 ≤ 50 ms: 107,723 inferences/s" in text
@@ -240,15 +254,25 @@ def test_disturbed_measurements_and_failures_are_told_at_the_top() -> None:
         for index, row in enumerate(run.experiments[0].online)
     ]
     experiments = [replace(run.experiments[0], online=rows), *run.experiments[1:]]
-    stages = [replace(run.stages[0], state="failed", message="no disk"), *run.stages[1:]]
+    stages = [replace(run.stages[0], state="failed", message="no disk"), *run.stages[1:-1]]
+    stages.append(replace(run.stages[-1], message="left out by the time budget: concurrency 128"))
     text = run_page(replace(run, experiments=experiments, stages=stages))
     assert "2 of 4 measurements were disturbed: others used up to 0.7 cores." in text
     assert "✗ Not everything passed" in text and "preparation, demo data: failed. no disk" in text
+    assert "<li>experiment 5, performance online: left out by the time budget: concurrency 128</li>" in text
     assert text.count("‡ disturbed: others used 0.7 cores") == 6, "in three charts"
     quiet = [row | {"Disturbed": False} for row in rows]
     assert "No measurement was disturbed." in run_page(
         replace(run, experiments=[replace(experiments[0], online=quiet), *experiments[1:]])
     )
+
+
+def test_parts_of_a_resumed_run_are_told() -> None:
+    run = read_kept_run(KEPT)
+    parts = [{"command": f"python -m runner {text}", "host": "a host"} for text in ("--first", "--resume")]
+    text = run_page(replace(run, task={"parts": parts}))
+    assert "in 2 parts, for it was resumed" in text and ">python -m runner --resume</td>" in text
+    assert "resumed" not in run_page(run)
 
 
 def test_comparison_with_the_baseline_answers_the_last_question(tmp_path: Path) -> None:
