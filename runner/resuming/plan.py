@@ -10,45 +10,31 @@ from pathlib import Path
 from typing import Any
 
 from deployment_toolkit.checkout import ROOT
+from deployment_toolkit.errors import UsageError
 from deployment_toolkit.sameness.code import code_digest
 from deployment_toolkit.sameness.command import Origin, command_origin, without_options
 from deployment_toolkit.triton_server.remote import TritonServer
 from runner.command import Command
 from runner.experiment import Experiment
-from runner.stages.network import Stage
+from runner.stages.network import InOrder, Stage
 
 _SERVING = ("python_host.py", "cpp_host/library.py", "triton_server/local.py", "triton_server/docker.py")
 _POINTS = ("--batch-sizes", "--concurrency")
 _OF_NO_RESULT = ("--resume", "--time-budget-s", "--capacity-seconds")
 
 
-class _PlanShell:
-    """Shell that keeps commands and runs none."""
-
-    def __init__(self) -> None:
-        self.commands: list[Command] = []
-
-    def run(self, command: Command) -> None:
-        self.commands.append(command)
-
-    def tell(self, text: str) -> None:
-        pass
-
-    def note(self, text: str) -> None:
-        pass
-
-
 def planned(experiment: Experiment, stage: Stage, server: TritonServer | None = None) -> list[Command]:
-    """Commands of a stage, on ``server`` or on one whose addresses are always the same."""
+    """Commands of a stage, on ``server`` or on one whose addresses are always the same. Raises UsageError for a stage
+    that does not tell them."""
     told = server or TritonServer(
         http_url="http://127.0.0.1:1", grpc_url="grpc://127.0.0.1:2", metrics_url="http://127.0.0.1:3/metrics"
     )
     alike = dataclasses.replace(experiment, server=told)
     if stage.plan is not None:
         return list(stage.plan(alike))
-    shell = _PlanShell()
-    stage.run(alike, shell)
-    return shell.commands
+    if isinstance(stage.run, InOrder):
+        return list(stage.run.commands(alike))
+    raise UsageError(f"stage {stage.name} doesn't tell its commands beforehand, so nothing of it can be kept")
 
 
 def stage_origin(experiment: Experiment, stage: Stage, before: str) -> Origin:

@@ -34,7 +34,7 @@ _QUEUE_KEYS = (
 @dataclass(frozen=True)
 class Stage:
     """A name and what it runs. The server is started before the first stage that needs it. ``plan`` tells the commands
-    that decide its results, if ``run`` chooses commands by what earlier ones have found."""
+    that decide its results, if ``run`` is not ``in_order``; without either a run that goes on repeats the stage."""
 
     name: str
     run: Callable[[Experiment, Shell], None]
@@ -45,19 +45,27 @@ class Stage:
     plan: Callable[[Experiment], Iterable[Command]] | None = None
 
 
-def in_order(
-    commands: Callable[[Experiment], Iterable[Command]], note: Callable[[Experiment], str] = lambda _: ""
-) -> Callable[[Experiment, Shell], None]:
-    """Runs an experiment's commands one after the other; the first that fails ends the stage. ``note`` is asked at the
-    end what people should know of it."""
+@dataclass(frozen=True)
+class InOrder:
+    """Runs an experiment's commands one after the other; the first that fails ends the stage. ``commands`` only makes
+    them, so that it can also be asked what the stage would run. ``note`` is asked at the end what people should know of
+    the stage."""
 
-    def run(experiment: Experiment, shell: Shell) -> None:
-        for command in commands(experiment):
+    commands: Callable[[Experiment], Iterable[Command]]
+    note: Callable[[Experiment], str] = lambda _: ""
+
+    def __call__(self, experiment: Experiment, shell: Shell) -> None:
+        for command in self.commands(experiment):
             shell.run(command)
-        if text := note(experiment):
+        if text := self.note(experiment):
             shell.note(text)
 
-    return run
+
+def in_order(
+    commands: Callable[[Experiment], Iterable[Command]], note: Callable[[Experiment], str] = lambda _: ""
+) -> InOrder:
+    """The stage's way to run commands, one after the other."""
+    return InOrder(commands, note)
 
 
 def export(experiment: Experiment) -> list[Command]:
