@@ -36,10 +36,12 @@ _ROWS = 2_000  # of an embedding table
 
 @dataclass(frozen=True)
 class Step:
-    """A command. ``{base}`` is the folder of what earlier steps made, ``{out}`` that of this step's ``target``."""
+    """A command. ``{base}`` is the folder of what earlier steps made, ``{out}`` that of this step's ``target``.
+    Without ``replaces`` it refuses to write over one."""
 
     command: str
     target: str
+    replaces: bool = True  # a target that is there
 
     def argv(self, base: Path, out: Path) -> list[str]:
         """The command with these folders."""
@@ -48,7 +50,9 @@ class Step:
 
 # In the order in which each needs the targets of those before.
 STEPS: Mapping[str, Step] = {
-    "raw data": Step(f"{_PYTHON} -m widedeep.synthetic --output-dir {{out}}/raw --displays 400 --seed 1", "raw"),
+    "raw data": Step(
+        f"{_PYTHON} -m widedeep.synthetic --output-dir {{out}}/raw --displays 400 --seed 1", "raw", replaces=False
+    ),
     "preprocessing": Step(
         "scripts/preproc.sh --raw-dir {base}/raw --output-dir {out}/data --force --feature-spec {base}/small.yaml",
         "data",
@@ -177,6 +181,11 @@ def _small_features() -> FeatureSpec:
 
 def _again(setting: Setting, made: StepResults, name: str, out: Path, outcome: Outcome) -> None:
     step = STEPS[name]
+    target = out / step.target
+    if not step.replaces:
+        remove(target)
+    elif target.is_dir():
+        (target / _EARLIER).unlink(missing_ok=True)  # a step replaces what is its own alone
     try:
         run(step.argv(made.base, out), env=_here(setting), timeout_s=_LONGEST_S, log_path=setting.folder / "again.log")
     except ProcessError as error:
@@ -221,7 +230,7 @@ def _mark(target: Path) -> None:
 
 
 def _is_marked(target: Path) -> bool:
-    return (target / _EARLIER).exists() if target.is_dir() else target.read_text().endswith(_EARLIER)
+    return (target / _EARLIER).exists() if target.is_dir() else target.read_bytes().endswith(_EARLIER.encode())
 
 
 def _kill(process: Child, *, group: bool) -> None:

@@ -96,6 +96,14 @@ def test_target_that_is_not_whole_is_found(tmp_path: Path, change: object, found
     assert outcome.counts["bad_files"] == found
 
 
+def test_earlier_file_of_any_bytes_is_known(tmp_path: Path) -> None:
+    for name, content in (("whole", b"\xfc" * 100), ("target", b"\xfc" * 100 + b"earlier")):
+        (tmp_path / name).write_bytes(content)
+    outcome = Outcome()
+    files.check(tmp_path / "whole", tmp_path / "target", outcome, earlier=True)
+    assert not any(outcome.counts.values())
+
+
 @pytest.mark.parametrize(("difference", "right"), [(0.0, True), (2e-5, False), (float("nan"), False)])
 def test_wrong_answer_is_found(difference: float, right: bool) -> None:
     expected = {"y": np.zeros((3, 1), np.float32)}
