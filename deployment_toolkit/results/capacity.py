@@ -46,7 +46,7 @@ LATE_SEND_US = 1000.0  # a request that is sent later than this after it was due
 MOST_LATE_SENDS = 0.01  # above this share of late sends the client may have been the limit, not the server
 SIZING_LOAD = 0.6  # share of its capacity at which a server is planned to run
 
-_LATE_MARK, _INVALID_MARK = "‡", "✗"
+_LATE_MARK, _INVALID_MARK = "§", "✗"
 _LATE_NOTE = (
     f"{_LATE_MARK} More than {MOST_LATE_SENDS:.0%} of the requests were sent over {LATE_SEND_US / US_PER_MS:g} ms late:"
     " the client may have been the limit, not the server. Their latencies count from when they were due."

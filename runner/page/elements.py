@@ -95,7 +95,7 @@ def _finite(data: Any) -> Any:
 
 
 def _is_number(value: object) -> bool:
-    text = str(value).translate({ord(mark): None for mark in "†‡,%"}).strip()
+    text = str(value).translate({ord(mark): None for mark in "†‡§,%"}).strip()
     try:
         float(text or 0)
     except ValueError:

@@ -94,7 +94,7 @@ def test_capacity_table_marks_invalid_runs_and_a_late_client() -> None:
         ["32", "10", "none"],
         ["32", "20", "200"],
     ]
-    late = [line for line in runs.splitlines() if "‡" in line]
+    late = [line for line in runs.splitlines() if "§" in line]
     assert len(late) == 1 and "300.00" in late[0] and "no ✗" in late[0]
     assert "the client may have been the limit" in notes and "LoadGen calls this run invalid" in notes
     assert "✗" not in capacity_markdown(marked(RUNS[1:2]))

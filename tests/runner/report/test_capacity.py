@@ -68,8 +68,8 @@ def test_section_shows_capacities_and_every_run(measured: Callable[..., Results]
     assert first.startswith("### Capacity\n")
     table = [[cell.strip() for cell in line.split("|")[1:5]] for line in first.splitlines() if line.startswith("|")]
     assert ["32", "20", "200", "6,400"] in table
-    assert "41.50" in first and "LoadGen calls this run invalid" in first and "‡" not in first
-    assert "‡" in second and "the client may have been the limit" in second
+    assert "41.50" in first and "LoadGen calls this run invalid" in first and "§" not in first
+    assert "§" in second and "the client may have been the limit" in second
     assert "`experiment_1/loadgen`" in first and "The client shares the host's cores" in first
     assert last == ""
     assert "- Requests of 1 row within 20 ms: at least 900 requests/s, but the search had no time for its end." in first
