@@ -8,10 +8,9 @@ Source of the figures: the README of NVIDIA DeepLearningExamples, TensorFlow2/Re
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import EvaluationMode
@@ -24,11 +23,11 @@ from deployment_toolkit.results.performance import (
     headline,
     markdown_table,
     peak,
-    read_performance_summary,
 )
 from deployment_toolkit.results.plots import offline_plots, online_plots
+from runner.kept_run import KeptRun, read_kept_run
 from runner.kept_run.published_results import RESULTS, Sweep, read_published
-from runner.kept_run.record import read_task
+from runner.kept_run.record import TASK_FILE
 
 logger = logging.getLogger("published")
 
@@ -61,38 +60,32 @@ def draw(sweeps: Sequence[Sweep], reports: Path) -> None:
 
 @dataclass(frozen=True)
 class OwnRun:
-    """A run that is kept under ``reports/``: its folder's name, the content of ``task.yaml``, and the rows of each
-    experiment."""
+    """A run that is kept under ``reports/``, and the rows of each experiment, offline and online, by title."""
 
-    name: str
-    task: dict[str, Any]
-    experiments: dict[str, tuple[list[PerformanceRow], list[PerformanceRow]]]  # offline, online
+    run: KeptRun
+    experiments: dict[str, tuple[Sequence[PerformanceRow], Sequence[PerformanceRow]]]
+
+    @property
+    def name(self) -> str:
+        """Name of the run's folder."""
+        return self.run.name
 
     @classmethod
     def newest(cls, reports: Path) -> OwnRun | None:
         """Newest run of the network (not of an ensemble), as in the original, among the runs with the most measured
         experiments. An experiment that was skipped or failed has no rows and is left out."""
-        tasks = {path.parent: read_task(path) for path in reports.glob("*/task.yaml")}
-        tasks = {folder: task for folder, task in tasks.items() if not task["config"].get("ensemble_model_name")}
-        if not tasks:
-            return None
-        runs = [cls(folder.name, task, _measured(folder, task)) for folder, task in tasks.items()]
-        return max(runs, key=lambda run: (len(run.experiments), str(run.task["started"])))
+        kept = [read_kept_run(path.parent) for path in reports.glob(f"*/{TASK_FILE}")]
+        runs = [cls(run, _measured(run)) for run in kept if not run.config.get("ensemble_model_name")]
+        return max(runs, key=lambda own: (len(own.experiments), own.run.started), default=None)
 
 
-def _measured(folder: Path, task: Mapping[str, Any]) -> dict[str, tuple[list[PerformanceRow], list[PerformanceRow]]]:
-    """Rows of a kept run's experiments, offline and online, by title."""
-    system = task["system"] or {}
-    host, measured = f"{system.get('cpu', 'unknown CPU')}, {system.get('cores', '?')} cores", {}
-    paths = (
-        folder / f"triton_performance_{mode}_summary.csv" for mode in (EvaluationMode.OFFLINE, EvaluationMode.ONLINE)
-    )
-    offline, online = (read_performance_summary(path, "experiment") if path.exists() else {} for path in paths)
-    for number, configuration in enumerate(task["config"]["configurations"], 1):
-        parameters, key = configuration["parameters"], str(number)
-        if key in offline and key in online:
-            measured[f"{host}, {parameters['format']} {parameters['precision']}"] = (offline[key], online[key])
-    return measured
+def _measured(run: KeptRun) -> dict[str, tuple[Sequence[PerformanceRow], Sequence[PerformanceRow]]]:
+    host = f"{run.system.get('cpu', 'unknown CPU')}, {run.system.get('cores', '?')} cores"
+    return {
+        f"{host}, {item.parameters['format']} {item.parameters['precision']}": (item.offline, item.online)
+        for item in run.experiments
+        if item.offline and item.online
+    }
 
 
 def page(sweeps: Sequence[Sweep], run: OwnRun | None, reports: Path) -> str:
@@ -101,7 +94,7 @@ def page(sweeps: Sequence[Sweep], run: OwnRun | None, reports: Path) -> str:
     parts = ["# Published figures, and ours beside them\n", _INTRODUCTION]
     if run is not None:
         lines += [_line(f"**{title}**", *rows) for title, rows in run.experiments.items()]
-        made = f"began {run.task['started']} by `{run.task['command']}`"
+        made = f"began {run.run.started} by `{run.run.command}`"
         parts.append(f"It is in bold, and {made}: [report]({run.name}/report.md).\n")
     parts += [markdown_table(lines), "## Pictures of the published figures\n"]
     for sweep in sweeps:

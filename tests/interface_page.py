@@ -43,6 +43,7 @@ COMMANDS: dict[str, tuple[str, list[str]]] = {
     "python -m widedeep.synthetic": ("widedeep.synthetic", []),
     "scripts/preproc.sh": ("widedeep.preprocessing.__main__", []),
     "scripts/train.sh": ("widedeep.training", []),
+    "python -m runner.compare": ("runner.compare.__main__", []),
     "python -m runner.published": ("runner.published", []),
     "python -m runner.keep_report": ("runner.keep_report", []),
 }
@@ -65,7 +66,12 @@ CONFIGURATION = "the configuration of a run"
 
 
 def options_of(command: str) -> list[argparse.Action]:
-    """Options of a command, from the parser that it uses for its help."""
+    """Options of a command."""
+    return [action for action in parser_of(command)._actions if not isinstance(action, argparse._HelpAction)]
+
+
+def parser_of(command: str) -> argparse.ArgumentParser:
+    """The parser that a command uses for its help."""
     parsers: list[argparse.ArgumentParser] = []
 
     def keep(parser: argparse.ArgumentParser, file: object = None) -> None:
@@ -74,7 +80,7 @@ def options_of(command: str) -> list[argparse.Action]:
     module, argv = COMMANDS[command]
     with mock.patch.object(argparse.ArgumentParser, "print_help", keep), contextlib.suppress(SystemExit):
         importlib.import_module(module).main([*argv, "--help"])
-    return [action for action in parsers[-1]._actions if not isinstance(action, argparse._HelpAction)]
+    return parsers[-1]
 
 
 def kept_default(command: str, name: str) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Format
 from deployment_toolkit.results.performance import PERFORMANCE_COLUMNS
 from runner.config.run import RunConfig
-from tests.interface_page import CONFIGURATION, ORIGINAL, PAGE, kept_default, options_of, page
+from tests.interface_page import COMMANDS, CONFIGURATION, ORIGINAL, PAGE, kept_default, options_of, page, parser_of
 
 
 @pytest.mark.parametrize("command", ORIGINAL["commands"])
@@ -43,6 +43,13 @@ def _plain(default: Any) -> Any:
 
 def test_coverage_page_is_generated_from_the_commands() -> None:
     assert PAGE.read_text() == page(), "python -m tests.interface_page writes it anew"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_names_every_option(command: str) -> None:
+    text = parser_of(command).format_help()
+    for action in options_of(command):
+        assert all(name in text for name in action.option_strings), action
 
 
 def test_formats_include_those_of_the_original() -> None:

@@ -22,12 +22,14 @@ from deployment_toolkit.deploying.model_config import config_text, read_config
 from deployment_toolkit.errors import DeploymentError
 from deployment_toolkit.files.archive import unpack
 from deployment_toolkit.library.base import SPEC_FILE, stored_spec
-from deployment_toolkit.results.performance import read_performance_summary
+from deployment_toolkit.results.performance import read_with_parameters
 from deployment_toolkit.rows.dump import Dump, DumpFormat, DumpOptions, DumpWriter
 from navigator.other_converter.converter import read_summary
 from navigator.results_keys import note_image
 from navigator.reuse import Ledger
+from runner.compare.comparison import Comparison
 from runner.config.run import load_config
+from runner.kept_run import read_kept_run
 from runner.kept_run.published_results import read_published
 from runner.kept_run.record import read_task
 from runner.search.results import read_search
@@ -82,6 +84,16 @@ def kept(pattern: str) -> Callable[[Path], object]:
     return lambda path: shutil.copyfile(next(KEPT.glob(pattern)), path)
 
 
+def kept_run(path: Path) -> None:
+    for name in ("task.yaml", "correctness_summary.csv", "triton_performance_online_summary.csv"):
+        shutil.copyfile(KEPT / name, path.parent / name)
+
+
+def compared(path: Path) -> None:
+    run = read_kept_run(path.parent)
+    _ = Comparison.of([run, run]).cells
+
+
 def dump(dump_format: DumpFormat) -> Callable[[Path], object]:
     def make(path: Path) -> None:
         folder = path.parents[1] if dump_format is DumpFormat.NPY else path.parent
@@ -125,6 +137,8 @@ def ledger(path: Path) -> None:
 READERS = {
     "run": Reader("run.yaml", text((ROOT / "tests" / "small_run.yaml").read_text()), load_config, YAML),
     "task": Reader("task.yaml", kept("task.yaml"), read_task, YAML),
+    "record of a kept run": Reader("task.yaml", kept_run, compared, YAML),
+    "correctness of a kept run": Reader("correctness_summary.csv", kept_run, compared, CSV),
     "features": Reader("spec.yaml", text(outbrain_spec().to_yaml()), load_feature_spec, YAML),
     "network": Reader(
         "network.yaml",
@@ -149,9 +163,7 @@ READERS = {
         lambda path: read_summary(path.parents[1] / "model.onnx"),
         JSON,
     ),
-    "performance": Reader(
-        "a.csv", kept("*offline_summary.csv"), lambda path: read_performance_summary(path, "experiment"), CSV
-    ),
+    "performance": Reader("a.csv", kept("*offline_summary.csv"), read_with_parameters, CSV),
     "search": Reader(
         "search.csv", lambda path: shutil.copyfile(next(ROOT.glob("reports/*/*/search.csv")), path), read_search, CSV
     ),

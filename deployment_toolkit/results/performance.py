@@ -137,15 +137,6 @@ def read_performance(path: Path) -> list[PerformanceRow]:
     return in_order(_parse(line, f"{path}, line {number}") for number, line in enumerate(read_csv(path), start=2))
 
 
-def read_performance_summary(path: Path, key: str) -> dict[str, list[PerformanceRow]]:
-    """Reads a performance CSV with further columns: the rows by the values of the column ``key``, each list sorted.
-    Raises what ``read_performance`` raises."""
-    groups: dict[str, list[PerformanceRow]] = {}
-    for number, line in enumerate(read_csv(path), start=2):
-        groups.setdefault(line.get(key, ""), []).append(_parse(line, f"{path}, line {number}"))
-    return {name: in_order(rows) for name, rows in groups.items()}
-
-
 def read_with_parameters(path: Path) -> list[tuple[dict[str, str], PerformanceRow]]:
     """Reads a performance CSV with further columns: each row with the text of these, in the order of the file. Raises
     what ``read_performance`` raises."""

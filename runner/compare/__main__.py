@@ -16,7 +16,7 @@ from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from deployment_toolkit.results.performance import markdown_table
 from runner.compare.comparison import TEXT, Comparison
-from runner.compare.tables import verdict_counts
+from runner.compare.tables import in_words, verdict_counts
 from runner.config.baseline import parse_share
 from runner.kept_run import LATEST, find_run
 
@@ -28,8 +28,8 @@ class CompareOptions:
     """Options of the command. Raises UsageError if ``max_regression`` is no percentage."""
 
     max_regression: str | None = option(
-        "exit with 3 if a figure is worse than the first run's by more than this share, for example 5%, and its "
-        "interval excludes that noise made it so, or if correctness got worse",
+        "exit with 3 if correctness got worse, or a figure is worse than the first run's by more than this percentage "
+        "at every ratio of its interval",
         None,
         metavar="PERCENT",
     )
@@ -71,7 +71,8 @@ def main(argv: list[str]) -> int:
     judgement = None if options.limit is None else comparison.judge(options.limit)
     folder = options.folder(comparison.names)
     comparison.write(folder, judgement)
-    print(markdown_table(verdict_counts(comparison.lines)) or "The runs have no point in common.\n", end="")
+    print("\n".join(in_words(comparison.lines, comparison.names)))
+    print(f"\n{markdown_table(verdict_counts(comparison.lines))}", end="")
     if judgement is not None:
         print(f"\n{judgement.sentence}")
         for line in judgement.told:

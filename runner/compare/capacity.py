@@ -11,6 +11,8 @@ from deployment_toolkit.results.performance import P99, US_PER_MS
 from runner.compare.intervals import Interval
 
 CAPACITY = "capacity"
+# A capacity is found once, without windows: so much of it may be the host's, as windows may differ that settled.
+_HOST = 1.1
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,8 @@ class _Bracket:
 
 
 def capacity_figures(base: Sequence[CapacityRow], other: Sequence[CapacityRow]) -> Iterator[CapacityFigure]:
-    """Capacities for the same rows of a request and budget, with the interval that the tried rates leave open; then the
-    99th percentiles at the same offered rate."""
+    """Capacities for the same rows of a request and budget, with the interval that the tried rates leave open, widened
+    by a tenth; then the 99th percentiles at the same offered rate."""
     brackets = [_brackets(rows) for rows in (base, other)]
     for key, first in brackets[0].items():
         second = brackets[1].get(key)
@@ -59,16 +61,23 @@ def capacity_figures(base: Sequence[CapacityRow], other: Sequence[CapacityRow]) 
 
 
 def _brackets(rows: Sequence[CapacityRow]) -> dict[tuple[int, float], _Bracket]:
+    """Brackets by rows of a request and budget. A run that was judged by one budget tells of another if its p99 is
+    above that."""
     held = capacities(rows)
     found = {}
     for key in sorted({(row[ROWS], row[BUDGET]) for row in rows}):
+        size, budget_us = key
         holds = float(held[key][OFFERED]) if key in held else 0.0
-        above = [float(row[OFFERED]) for row in rows if (row[ROWS], row[BUDGET]) == key and not row[VALID]]
-        found[key] = _Bracket(holds, min((rate for rate in above if rate > holds), default=math.inf))
+        failed = [
+            float(row[OFFERED])
+            for row in rows
+            if row[ROWS] == size and (row[P99] > budget_us or (row[BUDGET] == budget_us and not row[VALID]))
+        ]
+        found[key] = _Bracket(holds, min((rate for rate in failed if rate > holds), default=math.inf))
     return found
 
 
 def _between(base: _Bracket, other: _Bracket) -> Interval | None:
     if not base.holds or math.inf in (base.fails, other.fails):
         return None
-    return Interval(other.holds / base.fails, other.fails / base.holds)
+    return Interval(other.holds / base.fails, other.fails / base.holds).widened(1 / _HOST, _HOST)

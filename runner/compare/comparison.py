@@ -14,11 +14,13 @@ from deployment_toolkit.results.tables import write_csv
 from runner.compare.alignment import Together, align
 from runner.compare.correctness import NEGLIGIBLE, CorrectnessLine, correctness_lines
 from runner.compare.hosts import differences
+from runner.compare.html import HTML, Parts, comparison_page
 from runner.compare.judgement import Judgement, judge
 from runner.compare.lines import Line, lines_of
 from runner.compare.pictures import comparison_plots
 from runner.compare.tables import (
     correctness_cells,
+    in_words,
     line_cells,
     peaks,
     shown,
@@ -41,9 +43,13 @@ READING = (
     "measure twice before you believe a small difference. Of 100 figures of equal servers, a few are called better or "
     "worse by chance.\n"
 )
+_DISTURBED = (
+    "Of figures that are *disturbed*, other programs used the cores while one of both was measured, or the CPU's speed "
+    "changed; ‡ marks these measurements among the peaks.\n"
+)
 _CAPACITY = (
-    "The interval of a capacity is what the tried rates leave open: from the highest rate that held to the lowest that "
-    "did not.\n"
+    "The interval of a capacity is what the tried rates leave open, from the highest rate that held to the lowest that "
+    "did not, widened by a tenth to each side for what the host may have done.\n"
 )
 
 
@@ -87,25 +93,46 @@ class Comparison:
                 (beside / name).write_bytes(content)
             if self.cells:
                 write_csv(beside / TABLE, self.cells)
+            write_text(beside / HTML, comparison_page(self._parts, self.together, self.lines, judgement))
             write_text(beside / TEXT, self.markdown(list(plots), judgement))
 
     def markdown(self, plots: Sequence[str], judgement: Judgement | None) -> str:
         """The text of ``comparison.md``."""
         parts = [f"# {' against '.join([', '.join(self.names[1:]), self.names[0]])}\n"]
         parts += _judged(judgement) if judgement is not None else []
-        parts += ["## Runs\n", markdown_table(self._runs())]
-        found = differences(self.runs, self.together)
-        table = [{"what": name, **dict(zip(self.names, values, strict=True))} for name, values in found]
-        parts += ["## What differs beside the figures\n", markdown_table(table) or "Nothing.\n"]
-        counts = verdict_counts(self.lines)
-        parts += ["## In short\n", markdown_table(counts) or "The runs have no point in common.\n", READING]
+        told = self._parts
+        parts += [f"{sentence}\n" for sentence in told.in_words]
+        parts += ["## Runs\n", markdown_table(told.runs)]
+        parts += ["## What differs beside the figures\n", markdown_table(told.differences) or "Nothing.\n"]
+        parts += ["## In short\n", markdown_table(told.counts) or "The runs have no point in common.\n"]
+        parts.append(told.reading)
         parts += [f"![{name.removesuffix('.png').replace('_', ' ')}]({name})\n" for name in plots]
-        parts += ["### Peaks, whatever the point\n", markdown_table(peaks(self.together, self.runs, self.names))]
+        parts += ["### Peaks, whatever the point\n", markdown_table(told.peaks)]
         parts += self._correctness()
         for scenario, title in _SCENARIOS.items():
             parts += self._scenario(scenario, title)
-        parts += self._missing()
+        missing = "".join(f"- {text}\n" for text in told.missing)
+        parts += ["## Not in every run\n", missing] if missing else []
         return "\n".join(parts)
+
+    @property
+    def _parts(self) -> Parts:
+        found = differences(self.runs, self.together)
+        return Parts(
+            names=self.names,
+            in_words=in_words(self.lines, self.names),
+            runs=self._runs(),
+            differences=[{"what": name, **dict(zip(self.names, values, strict=True))} for name, values in found],
+            counts=verdict_counts(self.lines),
+            peaks=peaks(self.together, self.runs, self.names),
+            correctness=self._correctness_table(),
+            missing=self._missing(),
+            cells=self.cells,
+            reading=READING + (_DISTURBED if any(line.is_disturbed for line in self.lines) else ""),
+        )
+
+    def _correctness_table(self) -> list[dict[str, str]]:
+        return shown((correctness_cells(line, self.names[0]) for line in self.correctness if line.matters), _UNSAID)
 
     def _runs(self) -> list[dict[str, str]]:
         return [
@@ -134,8 +161,7 @@ class Comparison:
         if not self.correctness:
             return ["## Correctness\n", "The runs have no compared answers in common.\n"]
         parts = ["## Correctness\n", f"{len(worse)} of {len(self.correctness)} figures got worse.\n"]
-        table = shown((correctness_cells(line, self.names[0]) for line in self.correctness if line.matters), _UNSAID)
-        return [*parts, markdown_table(table) or f"None differs by more than {NEGLIGIBLE:g}.\n"]
+        return [*parts, markdown_table(self._correctness_table()) or f"None differs by more than {NEGLIGIBLE:g}.\n"]
 
     def _missing(self) -> list[str]:
         """What only some of the runs have."""
@@ -143,11 +169,11 @@ class Comparison:
         for item in self.together:
             have = [name for name, side in zip(self.names, item.sides, strict=True) if side is not None]
             if len(have) < len(self.names):
-                found.append(f"- {item.title}: only in {', '.join(have)}")
+                found.append(f"{item.title}: only in {', '.join(have)}")
         for name in self.names[1:]:
             for item in self.together:
                 found += _points_apart(item, self.names.index(name), self.names)
-        return ["## Not in every run\n", "\n".join(found) + "\n"] if found else []
+        return found
 
 
 def lines_by_experiment(lines: Sequence[Line]) -> list[Line]:
@@ -167,10 +193,10 @@ def _points_apart(item: Together, index: int, names: Sequence[str]) -> list[str]
         for own, name in ((points[0] - points[1], names[0]), (points[1] - points[0], names[index])):
             if own:
                 listed = ", ".join(f"{batch} x {concurrency}" for batch, concurrency in sorted(own))
-                found.append(f"- {item.title}, {scenario}, batch x concurrency {listed}: only in {name}")
+                found.append(f"{item.title}, {scenario}, batch x concurrency {listed}: only in {name}")
     dumps = [{row["name"] for row in side.correctness} for side in (first, other)]
     for alone, name in ((dumps[0] - dumps[1], names[0]), (dumps[1] - dumps[0], names[index])):
-        found += [f"- {item.title}, correctness of {', '.join(sorted(alone))}: only in {name}"] if alone else []
+        found += [f"{item.title}, correctness of {', '.join(sorted(alone))}: only in {name}"] if alone else []
     return found
 
 

@@ -20,13 +20,14 @@ from deployment_toolkit.results.performance import (
 from runner.compare.alignment import Together
 from runner.compare.capacity import CAPACITY, capacity_figures
 from runner.compare.intervals import Interval, ratio_interval
-from runner.compare.noise import Noise, noise_between
+from runner.compare.noise import DISTURBED_NOTE, Noise, noise_between
+from runner.compare.points import SweepPoint, point_of
 from runner.kept_run import KeptRun
 
 OFFLINE, ONLINE = "offline", "online"
 
 
-class Verdict(Mnemonic):
+class LineVerdict(Mnemonic):
     """What a line tells."""
 
     BETTER = "better"
@@ -81,19 +82,29 @@ class Line:
         return self.higher_is_better
 
     @property
-    def verdict(self) -> Verdict:
+    def is_disturbed(self) -> bool:
+        """True if a measurement of it was disturbed."""
+        return any(note.startswith(DISTURBED_NOTE) for note in self.notes)
+
+    @property
+    def verdict(self) -> LineVerdict:
         """Whether the figure got better or worse beyond what the interval leaves open."""
         if self.interval is None:
-            return Verdict.UNKNOWN
+            return LineVerdict.UNKNOWN
         if self.interval.holds_equality:
-            return Verdict.EQUAL
-        return Verdict.BETTER if (self.interval.low > 1) == self.higher_is_better else Verdict.WORSE
+            return LineVerdict.EQUAL
+        return LineVerdict.BETTER if (self.interval.low > 1) == self.higher_is_better else LineVerdict.WORSE
 
     def is_regression(self, limit: float) -> bool:
         """True if the figure is worse by more than ``limit``, a share, at every ratio of the interval."""
         if self.interval is None:
             return False
         return self.interval.high < 1 - limit if self.higher_is_better else self.interval.low > 1 + limit
+
+    @property
+    def place(self) -> str:
+        """Experiment, scenario and point, for an axis."""
+        return f"{self.experiment}, {self.scenario} {' x '.join(value for _, value in self.point)}"
 
     def __str__(self) -> str:
         where = ", ".join(f"{name} {value}" for name, value in self.point)
@@ -112,7 +123,7 @@ def _of_pair(item: Together, index: int, runs: Sequence[KeptRun], name: str) -> 
     if base is None or other is None:
         return
     for scenario, rows in ((OFFLINE, (base.offline, other.offline)), (ONLINE, (base.online, other.online))):
-        first, second = (_by_point(side) for side in rows)
+        first, second = (_points(side) for side in rows)
         for point in first:
             if point in second:
                 pair = (first[point], second[point])
@@ -124,8 +135,8 @@ def _of_pair(item: Together, index: int, runs: Sequence[KeptRun], name: str) -> 
         yield Line(CAPACITY, item.title, run=name, **vars(figure))
 
 
-def _by_point(rows: Sequence[PerformanceRow]) -> dict[tuple[int, int], PerformanceRow]:
-    return {(row[BATCH], row[CONCURRENCY]): row for row in rows}
+def _points(rows: Sequence[PerformanceRow]) -> dict[SweepPoint, PerformanceRow]:
+    return {point_of(row): row for row in rows}
 
 
 def _line(

@@ -9,6 +9,7 @@ from runner.compare.intervals import Interval
 from runner.kept_run import KeptRun
 
 DISTURBED = "Disturbed"
+DISTURBED_NOTE = "disturbed"
 _OTHERS = ("Other Cores", "Steal Cores")
 _SPEEDS = ("CPU Speed Before", "CPU Speed After")  # milliseconds of a fixed bit of work
 _MOST_LOST = 0.95
@@ -61,7 +62,7 @@ def _speed_ms(row: PerformanceRow) -> float:
 def _notes(base: PerformanceRow, other: PerformanceRow) -> tuple[str, ...]:
     notes = []
     for word, marks in (
-        ("disturbed", [bool(row.get(DISTURBED)) for row in (base, other)]),
+        (DISTURBED_NOTE, [bool(row.get(DISTURBED)) for row in (base, other)]),
         ("unsettled", [not row[SETTLED] for row in (base, other)]),
     ):
         where = {(True, True): "both", (True, False): "first", (False, True): "second"}.get((marks[0], marks[1]))

@@ -20,8 +20,9 @@ from deployment_toolkit.results.performance import (
     PerformanceRow,
 )
 from runner.compare.alignment import Together
-from runner.compare.lines import Line, Verdict
+from runner.compare.lines import Line, LineVerdict
 from runner.compare.noise import DISTURBED
+from runner.compare.points import SweepPoint, point_labels, point_of
 
 DIFFERENCES = "differences.png"
 
@@ -29,11 +30,10 @@ _PANEL_INCHES = (6.4, 3.1)
 _HEAD_INCHES = 0.7
 _WIDE = 30.0  # ratio of the largest to the smallest value from which on an axis is logarithmic
 _X = {EvaluationMode.OFFLINE: (BATCH, "batch size, rows"), EvaluationMode.ONLINE: (CONCURRENCY, "concurrent requests")}
-_Point = tuple[int, int]
 _MOST_TICKS = 7
 _PERCENTS = (-90, -80, -70, -60, -50, -40, -30, -20, -10, 0, 10, 20, 30, 50, 75, 100, 150, 200, 300, 500, 900, 9900)
 _LINE_INCHES = 0.2
-_COLOURS = {Verdict.BETTER: GREEN, Verdict.WORSE: RED, Verdict.EQUAL: GREY, Verdict.UNKNOWN: BLUE}
+_COLOURS = {LineVerdict.BETTER: GREEN, LineVerdict.WORSE: RED, LineVerdict.EQUAL: GREY, LineVerdict.UNKNOWN: BLUE}
 
 
 def comparison_plots(together: Sequence[Together], lines: Sequence[Line], names: Sequence[str]) -> dict[str, bytes]:
@@ -75,7 +75,9 @@ def _differences(lines: Sequence[Line], names: Sequence[str]) -> bytes:
     shown = [percent for percent in _PERCENTS if low <= 1 + percent / 100 <= high]
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticks([1 + percent / 100 for percent in shown], [f"{percent:+} %" for percent in shown], fontsize=8)
-    axes.set_yticks(range(len(lines)), [_name(line, len(names) > 2) for line in lines], fontsize=8)
+    axes.set_yticks(
+        range(len(lines)), [f"{line.place}, {line.run}" if len(names) > 2 else line.place for line in lines], fontsize=8
+    )
     axes.set_ylim(len(lines) - 0.5, -0.5)
     axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
@@ -86,18 +88,13 @@ def _differences(lines: Sequence[Line], names: Sequence[str]) -> bytes:
     return png(figure)
 
 
-def _name(line: Line, with_run: bool) -> str:
-    where = " x ".join(value for _, value in line.point)
-    return ", ".join([line.experiment, f"{line.scenario} {where}", *([line.run] if with_run else [])])
-
-
 def _figure(together: Sequence[Together], names: Sequence[str], mode: EvaluationMode) -> bytes:
     width, height = _PANEL_INCHES[0] * 2, _PANEL_INCHES[1] * len(together) + _HEAD_INCHES
     figure = new_figure(width, height, constrained=True)
     grid = figure.subplots(len(together), 2, squeeze=False)
     for item, (rates, latencies) in zip(together, grid, strict=True):
         rows = [() if side is None else side.performance(mode) for side in item.sides]
-        points = sorted({_point(row) for side in rows for row in side})
+        points = sorted({point_of(row) for side in rows for row in side})
         for index, (side, name) in enumerate(zip(rows, names, strict=True)):
             if side:
                 _draw(rates, latencies, side, points, name, LINES[index % len(LINES)])
@@ -116,9 +113,9 @@ def _figure(together: Sequence[Together], names: Sequence[str], mode: Evaluation
 
 
 def _draw(
-    rates: Axes, latencies: Axes, rows: Sequence[PerformanceRow], points: Sequence[_Point], name: str, colour: str
+    rates: Axes, latencies: Axes, rows: Sequence[PerformanceRow], points: Sequence[SweepPoint], name: str, colour: str
 ) -> None:
-    positions = [points.index(_point(row)) for row in rows]
+    positions = [points.index(point_of(row)) for row in rows]
     values = [float(row[THROUGHPUT]) for row in rows]
     windows = [row.get(WINDOW_RATES) or (value,) for row, value in zip(rows, values, strict=True)]
     spread = [
@@ -137,7 +134,7 @@ def _draw(
             )  # fmt: skip
 
 
-def _finish(axes: Axes, label: str, points: Sequence[_Point], mode: EvaluationMode) -> None:
+def _finish(axes: Axes, label: str, points: Sequence[SweepPoint], mode: EvaluationMode) -> None:
     low, high = axes.dataLim.y0, axes.dataLim.y1
     if low > 0 and high / low > _WIDE:
         axes.set_yscale("log")
@@ -146,20 +143,9 @@ def _finish(axes: Axes, label: str, points: Sequence[_Point], mode: EvaluationMo
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.4g}" if high < 10 else "{x:,.0f}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
     step = math.ceil(len(points) / _MOST_TICKS)
-    axes.set_xticks(range(0, len(points), step), _labels(points, mode)[::step], fontsize=9)
+    axes.set_xticks(range(0, len(points), step), point_labels(points, mode)[::step], fontsize=9)
     axes.set_xlabel(_X[mode][1], fontsize=9, color=INK)
     axes.set_ylabel(label, fontsize=9)
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     open_frame(axes)
-
-
-def _labels(points: Sequence[_Point], mode: EvaluationMode) -> list[str]:
-    """Ticks: what the sweep varies, with the other number where that varies, too."""
-    first = 0 if mode is EvaluationMode.OFFLINE else 1
-    alone = len({point[1 - first] for point in points}) == 1
-    return [f"{point[first]:,}" if alone else f"{point[0]:,} x {point[1]:,}" for point in points]
-
-
-def _point(row: PerformanceRow) -> _Point:
-    return row[BATCH], row[CONCURRENCY]

@@ -9,7 +9,7 @@ from deployment_toolkit.results.performance import headline
 from runner.compare.alignment import Together
 from runner.compare.correctness import CorrectnessLine
 from runner.compare.intervals import Interval
-from runner.compare.lines import Line, Verdict
+from runner.compare.lines import Line, LineVerdict
 from runner.kept_run import KeptRun
 
 UNKNOWN = "-"
@@ -76,19 +76,41 @@ def shown(rows: Iterable[Mapping[str, str]], dropped: Sequence[str]) -> list[dic
 
 
 def verdict_counts(lines: Sequence[Line]) -> list[dict[str, str]]:
-    """A row for each run, scenario and experiment: the median difference of throughput and how many figures got better
-    or worse."""
+    """A row for each run, scenario and experiment: the median difference of throughput, how many figures got better or
+    worse, and, if there are any, how many were disturbed."""
     groups: dict[tuple[str, str, str], list[Line]] = {}
     for line in lines:
         groups.setdefault((line.run, line.scenario, line.experiment), []).append(line)
     rows = []
     for (run, scenario, experiment), group in groups.items():
         rates = [line.ratio for line in group if line.is_rate]
-        counts = {str(verdict): str(sum(line.verdict is verdict for line in group)) for verdict in Verdict}
+        counts = {str(verdict): str(sum(line.verdict is verdict for line in group)) for verdict in LineVerdict}
         told = {"run": run, "scenario": scenario, "experiment": experiment, "figures": str(len(group))}
         median = percentage(statistics.median(rates)) if rates else UNKNOWN
-        rows.append({**told, "throughput, median difference": median, **counts})
-    return rows
+        disturbed = sum(line.is_disturbed for line in group)
+        told |= {"throughput, median difference": median, **counts, "disturbed": str(disturbed or "")}
+        rows.append(told)
+    return shown(rows, ())
+
+
+def in_words(lines: Sequence[Line], names: Sequence[str]) -> list[str]:
+    """A sentence for each run after the first."""
+    told = []
+    for name in names[1:]:
+        own = [line for line in lines if line.run == name]
+        rates = [line.ratio for line in own if line.is_rate]
+        if not rates:
+            told.append(f"{name} has no point in common with {names[0]}.")
+            continue
+        counts = {verdict: sum(line.verdict is verdict for line in own) for verdict in LineVerdict}
+        judged = ", ".join(f"{counts[verdict]} {verdict}" for verdict in LineVerdict if verdict != LineVerdict.UNKNOWN)
+        median, ends = percentage(statistics.median(rates)), f"{percentage(min(rates))} to {percentage(max(rates))}"
+        told.append(
+            f"{name} against {names[0]}: throughput {median} (median of {len(rates)} points, {ends}). "
+            f"Of {len(own)} figures {judged}, "
+            f"{counts[LineVerdict.UNKNOWN]} without an interval."
+        )
+    return told
 
 
 def peaks(together: Sequence[Together], runs: Sequence[KeptRun], names: Sequence[str]) -> list[dict[str, str]]:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import yaml
 
 import runner.pipeline
 from deployment_toolkit.errors import UsageError
-from deployment_toolkit.results.performance import THROUGHPUT, WINDOW_RATES, read_performance
+from deployment_toolkit.results.performance import THROUGHPUT, WINDOW_RATES, PerformanceRow, write_performance
 from runner.__main__ import main
 from runner.compare.baseline import read_baseline
 from runner.config.baseline import Baseline
@@ -26,41 +25,46 @@ from tests.runner.conftest import Plain
 OFFLINE = "triton_performance_offline.csv"
 
 
-def faster(measured: Path, folder: Path, factor: float) -> Path:
-    """A run whose throughputs are those of a CSV times a factor, far beyond what windows of 200 ms differ by."""
-    rows = [
-        {**row, THROUGHPUT: factor * row[THROUGHPUT], WINDOW_RATES: [factor * rate for rate in row[WINDOW_RATES]]}
-        for row in read_performance(measured)
-    ]
-    return write_run(folder, rows)
+ROWS = [
+    performance_row((1000.0, 1010.0, 990.0), (1000.0, 1001.0, 999.0)),
+    performance_row((3000.0, 3030.0, 2970.0), (9000.0, 9001.0, 8999.0), Batch=64),
+]
 
 
-@pytest.mark.parametrize(("factor", "code"), [(1e4, 3), (1e-4, 0)])
+def scaled(row: PerformanceRow, factor: float) -> PerformanceRow:
+    """The row of a server that is so much faster."""
+    rates = tuple(factor * rate for rate in row[WINDOW_RATES])
+    return {**row, THROUGHPUT: factor * row[THROUGHPUT], WINDOW_RATES: rates}
+
+
+@pytest.mark.parametrize(("factor", "code"), [(2.0, 3), (0.5, 0)])
 def test_run_is_compared_with_its_baseline_at_its_end(
     factor: float,
     code: int,
-    finished_run: tuple[Path, str],
     small_config: Plain,
-    workspace_root: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The run's only stage gives it what another run has measured."""
-    measured = finished_run[0] / "experiment_1" / OFFLINE
+    """A run without preparation, whose only stage gives it these rows."""
 
-    def copy(experiment: Experiment, _: Any) -> None:
-        shutil.copy(measured, experiment.folders.results / OFFLINE)
+    def mock_stage(experiment: Experiment, _: Any) -> None:
+        write_performance(experiment.folders.results / OFFLINE, ROWS)
 
-    monkeypatch.setattr(runner.pipeline, "stages_of", lambda _: [Stage("performance offline", copy)])
-    base = faster(measured, tmp_path / "base", factor)
+    monkeypatch.setattr(runner.pipeline, "preparation_stages", lambda *_: [])
+    monkeypatch.setattr(runner.pipeline, "stages_of", lambda _: [Stage("performance offline", mock_stage)])
+    base = write_run(tmp_path / "base", [scaled(row, factor) for row in ROWS])
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(small_config | {"baseline": {"run": str(base)}}))
-    config, workspace, stream = load_config(tmp_path / "config.yaml"), create_workspace(workspace_root), io.StringIO()
+    config, workspace, stream = (
+        load_config(tmp_path / "config.yaml"),
+        create_workspace(tmp_path / "workspace"),
+        io.StringIO(),
+    )
     assert config.baseline == Baseline(str(base), "5%")
     found = run_pipeline(
         config, workspace, "a test", {}, stream, refused={}, keep_models=False, baseline=read_kept_run(base)
     )
     assert found == code, stream.getvalue()
-    count = len(read_performance(measured))
+    count = len(ROWS)
     told = f"{count} of {2 * count} judged figures got worse by more than 5 %" if code else "none got worse"
     assert f"against base: {told if code else f'Of {2 * count} judged figures {told}'}" in stream.getvalue()
     assert told in (workspace.run / "comparison" / "comparison.md").read_text()

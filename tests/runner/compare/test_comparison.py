@@ -14,6 +14,7 @@ from deployment_toolkit.errors import DataError, UsageError
 from runner.compare.__main__ import main
 from runner.compare.alignment import align
 from runner.compare.comparison import TABLE, TEXT, Comparison
+from runner.compare.html import HTML
 from runner.config.baseline import parse_share
 from runner.kept_run import KeptExperiment, KeptRun, read_kept_run
 from tests.measured_runs import PARAMETERS, SYSTEM, capacity_row, performance_row, write_run
@@ -107,7 +108,11 @@ def test_other_programs_and_a_slower_cpu_widen_the_interval() -> None:
             for name, host, item in (("base", SYSTEM, quiet), ("other", system, experiment))
         ]
         found = Comparison.of(runs)
-        assert found.lines[0].notes == (("disturbed: second",) if changes.get("Disturbed") else ())
+        disturbed = bool(changes.get("Disturbed"))
+        assert found.lines[0].notes == (("disturbed: second",) if disturbed else ())
+        (row,) = [row for row in tables(found.markdown([], None)) if "no interval" in row]
+        assert row.get("disturbed") == ("3" if disturbed else None)
+        assert ("‡ marks these measurements" in found.markdown([], None)) == disturbed
         return [str(line.verdict) for line in found.lines[:2]]
 
     assert other({}) == ["worse", "worse"]
@@ -156,10 +161,18 @@ def test_capacity_is_compared_by_what_the_tried_rates_leave_open(tmp_path: Path)
         return row
 
     base = write_run(tmp_path / "base", capacity=curve(400, 420))
-    assert requests(400, 430)["verdict"] == requests(410, 425)["verdict"] == "can't be told apart"
+    assert (
+        requests(370, 380)["verdict"]
+        == requests(400, 430)["verdict"]
+        == requests(410, 425)["verdict"]
+        == "can't be told apart"
+    )
     slower = requests(200, 210)
-    assert (slower["verdict"], slower["95 % interval"]) == ("worse", "-52.4 % to -47.5 %")
+    assert (slower["verdict"], slower["95 % interval"]) == ("worse", "-56.7 % to -42.2 %")
     assert (slower["rows"], slower["p99 within"], slower["base value"]) == ("32", "20 ms", "400")
+    other_budget = capacity_row(210, **{"Latency Budget": 50_000.0, "p99 latency": 21_000.0})
+    slow = write_run(tmp_path / "shared", capacity=[capacity_row(200), other_budget])
+    assert cells(base, slow, "requests/s")["95 % interval"] == slower["95 % interval"], "a run for 50 ms tells of 20 ms"
     none = requests(0, 100)
     assert (none["value"], none["verdict"], none["notes"]) == ("0", "worse", "no rate holds: second")
 
@@ -179,7 +192,7 @@ def test_table_and_text_say_the_same(tmp_path: Path) -> None:
         assert len(same) == (0 if row["verdict"] in ("same", "not judged") else 1), row
     assert "- onnx fp32, correctness of http_sync: only in base\n" in (tmp_path / "out" / TEXT).read_text()
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        TEXT, TABLE, "comparison_offline.png", "comparison_online.png", "differences.png",
+        TEXT, TABLE, HTML, "comparison_offline.png", "comparison_online.png", "differences.png",
     }  # fmt: skip
     compare(base, other).write(tmp_path / "out", None)
     (tmp_path / "mine").mkdir()
@@ -282,6 +295,10 @@ def test_one_run_is_compared_with_the_latest(tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "runs" / "latest").symlink_to("second")
     assert main([base.name, "--workspace-path", str(tmp_path), "--max-regression", "5%"]) == 3
     told = capsys.readouterr().out
+    assert told.startswith(
+        "second against first: throughput -30.0 % (median of 1 points, -30.0 % to -30.0 %). Of 3 figures 0 better, "
+        "2 worse, 0 can't be told apart, 1 without an interval.\n"
+    )
     assert "2 of 2 judged figures got worse by more than 5 % beyond noise; without an interval" in told
     assert "- onnx fp32, offline, batch 1, concurrency 1, inferences/s: 1000 -> 700, -30.0 % (" in told
 

@@ -18,9 +18,9 @@ from runner.compare.__main__ import main
 from tests.measured_runs import write_run
 from tests.overload import add_slow_model
 
-SERVICE_MS, ADDED_MS = 50.0, 100.0
+SERVICE_MS, ADDED_MS = 50.0, 450.0
 MODELS = {"asis": SERVICE_MS, "slowed": SERVICE_MS + ADDED_MS}
-LIMIT = "20%"  # the host's other programs may cost each request a few of its 50 ms
+LIMIT = "50%"  # beside other tests a request may take half as long again, and windows differ much
 # What else runs beside this test is none of its business.
 HOST_NOISE = ("Other Cores", "Steal Cores", "CPU Speed Before", "CPU Speed After")
 
@@ -50,7 +50,7 @@ def measured(server: TritonServer, tmp_path: Path) -> Measured:
             evaluation_mode=EvaluationMode.ONLINE,
             concurrency=[2],
             measurement_mode=MeasurementMode.TIME_WINDOWS,
-            measurement_interval=1000,
+            measurement_interval=1500,
             stability_percentage=1e6,
         )
         rows = [{key: row[key] for key in row if key not in HOST_NOISE} for row in measure(options)]
@@ -78,5 +78,5 @@ def test_known_delay_is_found_and_the_same_server_twice_is_not(
     assert float(latency["value"]) - float(latency["base value"]) == pytest.approx(ADDED_MS, abs=0.3 * ADDED_MS)
     low, high = (float(end.removesuffix(" %")) for end in rows["inferences/s"]["95 % interval"].split(" to "))
     expected = 100 * (SERVICE_MS / MODELS["slowed"] - 1)
-    assert low - 4 < expected < high + 4, "the delay that was added, and what each request takes besides"
+    assert low - 6 < expected < high + 6, "the delay that was added, and what each request takes besides"
     assert main([str(slowed), str(base), *command]) == 0, "faster is no regression"
