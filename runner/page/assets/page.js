@@ -115,6 +115,12 @@
     };
   }
 
+  // The library would take the look of a series' first point, which may have a mark.
+  const entries = (chart, told) => told.series.map((series, index) => ({
+    text: series.name, datasetIndex: index, hidden: !chart.isDatasetVisible(index), fontColor: colour("text"),
+    fillStyle: seriesColour(series.colour), strokeStyle: seriesColour(series.colour), lineWidth: 0, pointStyle: "circle",
+  }));
+
   function configuration(told) {
     const look = looks[told.kind];
     return {
@@ -130,7 +136,7 @@
           legend: {
             display: told.legend,
             position: "bottom",
-            labels: { color: colour("text"), boxWidth: 11, boxHeight: look.type === "line" && !look.fill ? 7 : 11, usePointStyle: look.type === "line" && !look.fill },
+            labels: { color: colour("text"), generateLabels: (chart) => entries(chart, told), boxWidth: 11, boxHeight: look.type === "line" && !look.fill ? 7 : 11, usePointStyle: look.type === "line" && !look.fill },
           },
           tooltip: {
             backgroundColor: colour("tip"), titleColor: colour("tip-text"), bodyColor: colour("tip-text"),

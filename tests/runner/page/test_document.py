@@ -23,6 +23,8 @@ DRAWN = """[...document.querySelectorAll("canvas")].map((canvas) => {
   for (let at = 0; at < pixels.length; at += 4) if (pixels[at + 3]) colours.add(pixels.slice(at, at + 3).join());
   return colours.size;
 })"""
+LEGENDS = """[...document.querySelectorAll("canvas")].map((canvas) => Chart.getChart(canvas).legend.legendItems.map(
+  (item) => item.fillStyle))"""
 POINTS = """[...document.querySelectorAll("canvas")].map((canvas) => Chart.getChart(canvas).data.datasets.map(
   (series) => [series.label, series.data.map((point) => [point.x, point.y])]))"""
 
@@ -67,6 +69,8 @@ def test_every_kind_of_chart_is_drawn_and_texts_stay_texts(browser: Browser, tmp
             [[s.name, [[list(p.x) if isinstance(p.x, tuple) else p.x, p.y] for p in s.points]] for s in series]
         )
     assert browser.evaluate(POINTS) == expected
+    for looks in browser.evaluate(LEGENDS):
+        assert len(looks) == 2 and looks[0] != looks[1], "each series has its colour, whatever mark its first point has"
     found = browser.evaluate("JSON.parse(document.getElementById('page-data').textContent)")
     assert found == {ATTACK: [ATTACK, None, None, 1.5]}
 
