@@ -87,7 +87,7 @@ def run(setting: Setting, number: int, random: np.random.Generator, outcome: Out
     left = [*wait_for_ends(setting.environment, 20), *unused_shared_memory(before)]
     outcome.add("left_behind", len(left), f"left: {left}")
     new = sorted(set(_runs(workspace)) - known)
-    _check_files(workspace, new, outcome, graceful=undisturbed or chosen is not signal.SIGKILL)
+    _check_files(workspace, new, outcome, graceful=undisturbed or chosen is not signal.SIGKILL, to_its_end=undisturbed)
     _check_earlier(workspace, sorted(known), new, outcome)
 
 
@@ -106,9 +106,9 @@ def _workspace(setting: Setting) -> Path:
     return workspace
 
 
-def _check_files(workspace: Path, new: list[str], outcome: Outcome, *, graceful: bool) -> None:
-    """Records of the run that has just ended are whole; after an end in order it is not said to run any more, and its
-    models are gone."""
+def _check_files(workspace: Path, new: list[str], outcome: Outcome, *, graceful: bool, to_its_end: bool) -> None:
+    """Records of the run that has just ended are whole; after an end in order it is not said to run any more. The
+    models of one that came to its end are gone; those of any other stay until the next start, so that it can go on."""
     for name in new:
         task, report = workspace / "runs" / name / "task.yaml", workspace / "runs" / name / "report.md"
         text = task.read_text() if task.exists() else ""
@@ -124,7 +124,7 @@ def _check_files(workspace: Path, new: list[str], outcome: Outcome, *, graceful:
         if report.exists():
             whole = report.read_text()
             outcome.add("bad_files", int(not whole.startswith("#") or not whole.endswith("\n")), "report.md is cut off")
-        if graceful:
+        if to_its_end:
             outcome.add("left_behind", len(_models(workspace, name)), f"models of {name} are left")
 
 
@@ -137,7 +137,7 @@ def _check_earlier(workspace: Path, known: list[str], new: list[str], outcome: O
         stages = (yaml.safe_load(task.read_text()) if task.exists() else {}).get("stages", [])
         said = any(stage["state"] == _STATE for stage in stages)
         outcome.add("others", int(said), f"{name} was killed and is still said to run")
-        outcome.add("left_behind", len(_models(workspace, name)), f"models of the killed run {name} are left")
+        outcome.add("left_behind", len(_models(workspace, name)), f"models of the earlier run {name} are left")
 
 
 def _runs(workspace: Path) -> list[str]:
