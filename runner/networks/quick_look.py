@@ -56,6 +56,8 @@ def quick_look(config: RunConfig, numbers: Sequence[int], workspace: Workspace) 
         changes.append("Search: none, the settings are the configured ones.")
     if config.capacity is not None:
         changes.append("Capacity: not measured.")
+    if config.baseline is not None:
+        changes.append("Baseline: not compared, the checkpoint may be another.")
     requests = min(_REQUESTS, config.measurement.request_count)
     measurement = dataclasses.replace(config.measurement, request_count=requests, retries=0)
     config = dataclasses.replace(
@@ -66,6 +68,7 @@ def quick_look(config: RunConfig, numbers: Sequence[int], workspace: Workspace) 
         correctness=dataclasses.replace(config.correctness, one_at_a_time=False),
         search=None,
         capacity=None,
+        baseline=None,
     )
     changes.append("Correctness: every row, over gRPC and HTTP with many requests at once, not also one by one.")
     changes.append("Measurements: batch 1, the largest batch and the most requests at once, each once and briefly.")
