@@ -115,7 +115,8 @@ class _Measurement:
 
     def _run(self, rows: int, positions: int, rate: float, budget_us: float, until: float) -> CapacityRow:
         seconds = self._capacity.capacity_run_seconds
-        if time.monotonic() + max(seconds, LEAST_REQUESTS / rate) > until:
+        is_first = all(row[ROWS] != rows for row in self.rows)  # there is always time for one
+        if not is_first and time.monotonic() + max(seconds, LEAST_REQUESTS / rate) > until:
             raise TimeOver
         number = len(self.rows) + 1
         arrivals = close_schedule(rate, seconds, LEAST_REQUESTS, _SEED + 1000 * number)

@@ -12,6 +12,7 @@ from runner.stages.network import Stage, in_order
 CAPACITY_TABLE = "triton_performance_capacity.csv"
 CAPACITY_SUMMARY = "triton_performance_capacity_summary.csv"
 LOADGEN_LOGS = "loadgen"  # the folder beside the table
+_LEAST_RUNS = 8  # for each number of rows; a search of fewer finds nothing
 
 
 def capacity_command(
@@ -21,13 +22,15 @@ def capacity_command(
     and LoadGen's logs go into ``folder``."""
     config, server = experiment.capacity, experiment.running_server
     assert config is not None, "without it there is no such stage"
-    seconds = config.seconds if experiment.sweep_s is None else min(config.seconds, experiment.sweep_s)
+    sizes, seconds = config.rows_for(experiment.parameters, experiment.batching), config.seconds
+    if experiment.sweep_s is not None:
+        seconds = min(seconds, max(experiment.sweep_s, _LEAST_RUNS * config.run_seconds * len(sizes)))
     argv = [
         *script("run_performance_on_triton.py", "--server-url", server.http_url),
         *experiment.server_config.client_options,
         *("--model-name", model_name, *rows, "--evaluation-mode", "capacity"),
         *("--latency-budget-ms", *(f"{budget:g}" for budget in config.latency_budgets_ms)),
-        *("--rows", *config.rows_for(experiment.parameters, experiment.batching)),
+        *("--rows", *sizes),
         *("--capacity-run-seconds", f"{config.run_seconds:g}", "--capacity-seconds", f"{seconds:.1f}"),
         *("--result-path", folder / CAPACITY_TABLE),
     ]
