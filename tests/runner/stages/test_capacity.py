@@ -30,7 +30,7 @@ def test_capacity_of_each_model_is_asked_for_as_configured(small_config: Plain, 
     rows = shlex.join(map(str, made.network.row_arguments(64)))
     asked = (
         "--evaluation-mode capacity --latency-budget-ms 7.5 20 --rows 1 8 --capacity-run-seconds 0.4 "
-        "--capacity-seconds 12 --result-path"
+        "--capacity-seconds 12.0 --result-path"
     )
     assert shlex.join(network.argv) == (
         f"{sys.executable} {ROOT}/run_performance_on_triton.py --server-url http://far:1 --header-env TOKEN "
@@ -40,3 +40,7 @@ def test_capacity_of_each_model_is_asked_for_as_configured(small_config: Plain, 
     assert f"--model-name {ENSEMBLE} " in line and "raw_dataloader.py" in line
     assert line.endswith(f"{asked} {made.folders.results}/ensemble/triton_performance_capacity.csv")
     assert [network.name, ensemble.name] == ["performance_capacity", "ensemble_performance_capacity"]
+    for share_s, seconds in ((11.0, 11.0), (2.0, 6.4), (50.0, 12.0)):  # 8 runs of 0.4 s for each of two sizes
+        made.sweep_s = share_s
+        (shorter,) = performance_capacity(made)
+        assert shorter.argv[shorter.argv.index("--capacity-seconds") + 1] == str(seconds)
