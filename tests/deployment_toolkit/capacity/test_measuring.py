@@ -56,7 +56,6 @@ def test_capacity_is_that_of_a_server_of_known_speed(slow_server: TritonServer, 
     assert least < held["Offered Requests/Second"] < 1.1 * most
     assert held["p99 latency"] <= BUDGET_MS * 1000 and held["p50 latency"] >= SERVICE_S["quick"] * 1e6
     assert 0 < held["Client Cores"] < 1 and 0 < held["Server Cores"] < 2
-    assert any(not row["Valid"] and row["p99 latency"] > BUDGET_MS * 1000 for row in rows)
 
 
 @pytest.mark.parametrize(
