@@ -96,7 +96,7 @@ def test_stage_tells_of_the_end_of_its_server(
     monkeypatch.setattr(
         runner.pipeline, "stages_of", lambda item: (Stage("deploy", stages[item.number], needs_server=True),)
     )
-    monkeypatch.setattr(runner.pipeline, "_prepare", lambda *_: True)
+    monkeypatch.setattr(runner.pipeline, "_prepare", lambda *_, **__: True)
     workspace = create_workspace(tmp_path / "workspace")
     code, shown = run_here(small_config | {"configurations": [experiment()] * 2}, workspace, tmp_path)
     assert code == 1

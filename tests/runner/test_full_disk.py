@@ -51,7 +51,7 @@ def test_full_disk_leaves_whole_records(
 
     stages = (Stage("deploy", deploy, needs_server=True), Stage("correctness", fill, needs_server=True))
     monkeypatch.setattr(runner.pipeline, "stages_of", lambda item: stages)
-    monkeypatch.setattr(runner.pipeline, "_prepare", lambda *_: True)
+    monkeypatch.setattr(runner.pipeline, "_prepare", lambda *_, **__: True)
     workspace = create_workspace(small_disk / "workspace")
     config = small_config | {"configurations": [experiment()] * 2}
     code, printed = run_here(config, workspace, tmp_path)

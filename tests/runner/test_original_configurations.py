@@ -110,7 +110,7 @@ def test_other_experiments_run_and_the_refused_one_fails_at_its_first_stage(
     original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run: list[int] = []
-    monkeypatch.setattr(runner.pipeline, "_prepare", lambda *_: True)
+    monkeypatch.setattr(runner.pipeline, "_prepare", lambda *_, **__: True)
     monkeypatch.setattr(runner.pipeline, "_run_experiment", lambda experiment, *_: run.append(experiment.number))
     workspace = create_workspace(tmp_path / "workspace")
     stream = io.StringIO()
