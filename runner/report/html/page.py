@@ -52,7 +52,7 @@ def run_page(run: KeptRun) -> str:
     ]
     shown = [Section(title, body) for title, body in sections if body]
     title = f"{run.config.get('model_name', 'Model')}: run {run.name}"
-    head = joined([_verdict(run), *_remarks(run), _origin(run), *_disturbance(run), answers(run)])
+    head = joined([_verdict(run), *_quick(run), *_remarks(run), _origin(run), *_disturbance(run), answers(run)])
     return html_page(title, shown, head=head, data=_data(run))
 
 
@@ -67,6 +67,14 @@ def _verdict(run: KeptRun) -> Markup:
     text = "The run was interrupted; what it had measured is here" if run.interrupted else "Not everything passed"
     told = [f"{_place(stage)}: {stage.state}. {stage.message}" for stage in bad]
     return joined([Markup('<p class="verdict bad">✗ {}</p>').format(text), items(told)])
+
+
+def _quick(run: KeptRun) -> Iterable[Markup]:
+    """What a quick look did otherwise than the full run."""
+    changes = run.task.get("quick")
+    if changes:
+        yield paragraph("This is a quick look, not the full run.", "bad")
+        yield items([str(change) for change in changes] if isinstance(changes, list) else [str(changes)])
 
 
 def _place(stage: KeptStage) -> str:

@@ -337,3 +337,11 @@ def test_no_point_beats_the_frontier(points: list[tuple[int, int]]) -> None:
     frontier = frontier_of(rows)
     assert all(any(f[P99] <= r[P99] and f[THROUGHPUT] >= r[THROUGHPUT] for f in frontier) for r in rows)
     assert all(a[P99] < b[P99] and a[THROUGHPUT] < b[THROUGHPUT] for a, b in itertools.pairwise(frontier))
+
+
+def test_quick_look_is_told_at_the_top() -> None:
+    run = read_kept_run(KEPT)
+    text = run_page(replace(run, task={**run.task, "quick": ["Experiments: 1, 5 of 5."]}))
+    told = text.index("This is a quick look, not the full run.")
+    assert told < text.index("Experiments: 1, 5 of 5.") < text.index("Which format do I deploy?")
+    assert "quick look" not in run_page(run)
