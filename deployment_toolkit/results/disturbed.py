@@ -49,9 +49,10 @@ def disturbance_sentence(rows: Sequence[PerformanceRow]) -> str:
     return f"{counted}{_reasons(disturbed, 'up to', _best(watched))}."
 
 
-def what_disturbed(row: PerformanceRow) -> str:
-    """Phrase for what was seen during one measurement."""
-    return _reasons([row], "").removeprefix(": ")
+def what_disturbed(row: PerformanceRow, among: Iterable[PerformanceRow] = ()) -> str:
+    """Phrase for what was seen during one measurement; the CPU's best is that of the row and of those ``among`` which
+    it was measured."""
+    return _reasons([row], "", _best([row, *among])).removeprefix(": ")
 
 
 def _reasons(rows: Sequence[PerformanceRow], limit: str, best_ms: float | None = None) -> str:

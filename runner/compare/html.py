@@ -10,6 +10,7 @@ from markupsafe import Markup
 from deployment_toolkit.core import EvaluationMode
 from deployment_toolkit.results.capacity import CapacityKey, CapacityRow, capacities
 from deployment_toolkit.results.performance import (
+    DISTURBED,
     P99,
     SETTLED,
     THROUGHPUT,
@@ -20,7 +21,6 @@ from deployment_toolkit.results.performance import (
 from runner.compare.alignment import Together
 from runner.compare.judgement import Judgement
 from runner.compare.lines import Line, LineVerdict
-from runner.compare.noise import DISTURBED
 from runner.compare.points import point_labels, point_of
 from runner.page.charts import Chart, ChartKind, Limit, Mark, Point, Series, chart_figure, chart_grid, colour_key
 from runner.page.document import Section, html_page

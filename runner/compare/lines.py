@@ -20,7 +20,7 @@ from deployment_toolkit.results.performance import (
 from runner.compare.alignment import Together
 from runner.compare.capacity import CAPACITY, capacity_figures
 from runner.compare.intervals import Interval, ratio_interval
-from runner.compare.noise import DISTURBED_NOTE, Noise, noise_between
+from runner.compare.noise import WAS_DISTURBED, Noise, noise_between
 from runner.compare.points import SweepPoint, point_of
 from runner.kept_run import KeptRun
 
@@ -84,7 +84,7 @@ class Line:
     @property
     def is_disturbed(self) -> bool:
         """True if a measurement of it was disturbed."""
-        return any(note.startswith(DISTURBED_NOTE) for note in self.notes)
+        return any(note.startswith(WAS_DISTURBED) for note in self.notes)
 
     @property
     def verdict(self) -> LineVerdict:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deployment_toolkit.results.performance import SETTLED, PerformanceRow, refused_share
+from deployment_toolkit.results.performance import (
+    DISTURBED,
+    OTHER_CORES,
+    SETTLED,
+    SPEED_AFTER,
+    SPEED_BEFORE,
+    STEAL_CORES,
+    PerformanceRow,
+    refused_share,
+)
 from runner.compare.intervals import Interval
 from runner.kept_run import KeptRun
 
-DISTURBED = "Disturbed"
-DISTURBED_NOTE = "disturbed"
-_OTHERS = ("Other Cores", "Steal Cores")
-_SPEEDS = ("CPU Speed Before", "CPU Speed After")  # milliseconds of a fixed bit of work
+WAS_DISTURBED = "disturbed"  # begins a note of a line
 _MOST_LOST = 0.95
 
 
@@ -50,19 +56,19 @@ def noise_between(base: KeptRun, other: KeptRun, base_row: PerformanceRow, other
 
 def _lost(run: KeptRun, row: PerformanceRow) -> float:
     cores = run.system.get("cores") or 0
-    others = sum(float(row.get(name) or 0.0) for name in _OTHERS)
+    others = sum(float(row.get(name) or 0.0) for name in (OTHER_CORES, STEAL_CORES))
     return min(others / cores, _MOST_LOST) if cores else 0.0
 
 
 def _speed_ms(row: PerformanceRow) -> float:
-    known = [float(row[name]) for name in _SPEEDS if row.get(name)]
+    known = [float(row[name]) for name in (SPEED_BEFORE, SPEED_AFTER) if row.get(name)]
     return sum(known) / len(known) if known else 0.0
 
 
 def _notes(base: PerformanceRow, other: PerformanceRow) -> tuple[str, ...]:
     notes = []
     for word, marks in (
-        (DISTURBED_NOTE, [bool(row.get(DISTURBED)) for row in (base, other)]),
+        (WAS_DISTURBED, [bool(row.get(DISTURBED)) for row in (base, other)]),
         ("unsettled", [not row[SETTLED] for row in (base, other)]),
     ):
         where = {(True, True): "both", (True, False): "first", (False, True): "second"}.get((marks[0], marks[1]))

@@ -13,6 +13,7 @@ from deployment_toolkit.results.canvas import BLUE, GREEN, GREY, GRID, INK, LINE
 from deployment_toolkit.results.performance import (
     BATCH,
     CONCURRENCY,
+    DISTURBED,
     P99,
     THROUGHPUT,
     US_PER_MS,
@@ -21,7 +22,6 @@ from deployment_toolkit.results.performance import (
 )
 from runner.compare.alignment import Together
 from runner.compare.lines import Line, LineVerdict
-from runner.compare.noise import DISTURBED
 from runner.compare.points import SweepPoint, point_labels, point_of
 
 DIFFERENCES = "differences.png"

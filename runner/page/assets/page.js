@@ -188,7 +188,7 @@
     }
     for (const item of [...best.values()].sort((a, b) => b.inferences - a.inferences)) {
       const line = out.insertRow();
-      const servers = wanted > 0 && load > 0 ? Math.ceil(wanted / (item.inferences * load / 100) - 1e-9) : NaN;
+      const servers = wanted > 0 && load > 0 ? Math.max(1, Math.ceil(wanted / (item.inferences * (load / 100)))) : NaN;
       line.insertCell().textContent = item.title;
       for (const number of [servers, item.inferences / rows, item.inferences]) {
         const cell = line.insertCell();

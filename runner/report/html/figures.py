@@ -7,10 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from markupsafe import Markup
 
 from deployment_toolkit.core import EvaluationMode
+from deployment_toolkit.results.disturbed import what_disturbed
 from deployment_toolkit.results.performance import (
     AVERAGE,
     BATCH,
     CONCURRENCY,
+    DISTURBED,
+    DISTURBED_MARK,
+    DISTURBED_NOTE,
     LATENCY_PARTS,
     LATENCY_STATISTICS,
     P99,
@@ -26,8 +30,6 @@ from runner.kept_run import KeptExperiment, KeptRun
 from runner.page.charts import Chart, ChartKind, Mark, Point, Series, chart_figure, chart_grid, colour_key
 from runner.page.elements import heading, joined, paragraph
 
-DISTURBED, OTHERS = "Disturbed", ("Other Cores", "Steal Cores")
-DISTURBED_MARK = "‡"
 _MODES = (
     (EvaluationMode.OFFLINE, "Offline", BATCH, "batch size, rows"),
     (EvaluationMode.ONLINE, "Online", CONCURRENCY, "concurrency, requests at a time"),
@@ -48,9 +50,7 @@ def marks_of(row: PerformanceRow) -> str:
 def doubts(rows: Sequence[PerformanceRow]) -> list[str]:
     """What the signs in tables of these rows mean."""
     notes = [UNSETTLED_NOTE] if not all(row[SETTLED] for row in rows) else []
-    if any(row.get(DISTURBED) for row in rows):
-        notes.append(f"{DISTURBED_MARK} Disturbed: other programs used the cores, or the CPU's speed changed.")
-    return notes
+    return notes + ([DISTURBED_NOTE] if any(row.get(DISTURBED) for row in rows) else [])
 
 
 def sweeps_section(run: KeptRun) -> Markup:
@@ -66,8 +66,7 @@ def sweeps_section(run: KeptRun) -> Markup:
         ]
         figures = [chart_figure(chart, f"{mode}-{kind}") for chart, kind in zip(charts, ("rate", "p99"), strict=True)]
         parts += [paragraph(_MODE_NOTES[mode], "note"), chart_grid(figures)]
-        rows = [row for _, experiment in experiments for row in experiment.performance(mode)]
-        parts += [paragraph(note, "note") for note in doubts(rows)]
+        parts += [paragraph(note, "note") for note in doubts(_rows(experiments, mode))]
     return joined(parts)
 
 
@@ -109,6 +108,10 @@ def _measured(run: KeptRun, mode: EvaluationMode) -> list[tuple[int, KeptExperim
     return [(index, item) for index, item in enumerate(run.experiments) if item.performance(mode)]
 
 
+def _rows(experiments: Sequence[tuple[int, KeptExperiment]], mode: EvaluationMode) -> list[PerformanceRow]:
+    return [row for _, item in experiments for row in item.performance(mode)]
+
+
 def _rate(row: PerformanceRow) -> float:
     return float(row[THROUGHPUT])
 
@@ -125,15 +128,15 @@ def _sweep(
     value: Callable[[PerformanceRow], float],
     y_title: str,
 ) -> Chart:
-    column, x_title = x
+    (column, x_title), rows = x, _rows(experiments, mode)
     series = [
-        Series(item.title, [_point(float(row[column]), value(row), row) for row in item.performance(mode)], index)
+        Series(item.title, [_point(float(row[column]), value(row), row, rows) for row in item.performance(mode)], index)
         for index, item in experiments
     ]
     return Chart(title, ChartKind.LINE, x_title, y_title, series, rows=_table(experiments, mode, value is _rate))
 
 
-def _point(x: float, y: float, row: PerformanceRow) -> Point:
+def _point(x: float, y: float, row: PerformanceRow, among: Sequence[PerformanceRow]) -> Point:
     ms = {name: f"{float(row[name]) / US_PER_MS:,.2f} ms" for name in (*LATENCY_STATISTICS, "Server Queue")}
     text = [
         f"{row[BATCH]:,} rows a request, {row[CONCURRENCY]:,} at a time",
@@ -146,8 +149,7 @@ def _point(x: float, y: float, row: PerformanceRow) -> Point:
     if not row[SETTLED]:
         text.append(f"{UNSETTLED_MARK} never settled")
     if row.get(DISTURBED):
-        others = sum(float(row.get(name) or 0.0) for name in OTHERS)
-        text.append(f"{DISTURBED_MARK} disturbed: others used {others:.1f} cores")
+        text.append(f"{DISTURBED_MARK} disturbed: {what_disturbed(row, among)}")
     return Point(x, y, text, Mark.DOUBTFUL if marks_of(row) else Mark.NONE)
 
 
@@ -171,11 +173,11 @@ def _table(
 
 
 def _frontier(name: str, experiments: Sequence[tuple[int, KeptExperiment]], mode: EvaluationMode) -> Chart:
+    rows = _rows(experiments, mode)
     series = [
-        Series(item.title, [_point(_p99_ms(row), _rate(row), row) for row in item.performance(mode)], index)
+        Series(item.title, [_point(_p99_ms(row), _rate(row), row, rows) for row in item.performance(mode)], index)
         for index, item in experiments
     ]
-    rows = [row for _, item in experiments for row in item.performance(mode)]
     best = [Point(_p99_ms(row), _rate(row), ("frontier",)) for row in frontier_of(rows)]
     line = Series("frontier", best, _FRONTIER_COLOUR, band=True)
     return Chart(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deployment_toolkit.results.capacity import BUDGET, ROWS, SIZING_LOAD, CapacityRow, capacities
+from deployment_toolkit.results.capacity import BUDGET, ROWS, SIZING_LOAD, CapacityRow, capacities, sizing
 from deployment_toolkit.results.performance import BATCH, CONCURRENCY, P99, THROUGHPUT, US_PER_MS, peak
 from runner.kept_run import ENSEMBLE, KeptExperiment, KeptRun
 
@@ -37,7 +36,7 @@ class Offer:
 
     def servers(self, demand: Wanted) -> int:
         """Servers like the measured one for the demand; that n servers do n times as much is assumed."""
-        return max(1, math.ceil(demand.inferences / (self.inferences * demand.load) - 1e-9))
+        return sizing(demand.inferences, {THROUGHPUT: self.inferences}, demand.load)
 
 
 @dataclass(frozen=True)

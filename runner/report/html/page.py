@@ -12,6 +12,8 @@ from markupsafe import Markup
 
 from deployment_toolkit.errors import DataError
 from deployment_toolkit.files.atomic import write_text
+from deployment_toolkit.results.disturbed import disturbance_sentence
+from deployment_toolkit.results.performance import DISTURBED
 from runner.kept_run import KeptExperiment, KeptRun, KeptStage, read_kept_run
 from runner.kept_run.record import TASK_FILE
 from runner.page.document import Section, html_page
@@ -21,8 +23,9 @@ from runner.report.html.answers import answers
 from runner.report.html.capacity import capacity_section
 from runner.report.html.correctness import correctness_section, require_figures
 from runner.report.html.facts import commands_section, configuration_section, host_section, parts_of
-from runner.report.html.figures import DISTURBED, OTHERS, frontier_section, parts_section, sweeps_section
+from runner.report.html.figures import frontier_section, parts_section, sweeps_section
 from runner.report.html.stages import stages_section
+from runner.report.task import QUICK_LOOK
 
 PAGE = "report.html"
 _BAD = (StageState.FAILED, StageState.INTERRUPTED, StageState.KILLED)
@@ -73,7 +76,7 @@ def _quick(run: KeptRun) -> Iterable[Markup]:
     """What a quick look did otherwise than the full run."""
     changes = run.task.get("quick")
     if changes:
-        yield paragraph("This is a quick look, not the full run.", "bad")
+        yield paragraph(QUICK_LOOK, "bad")
         yield items([str(change) for change in changes] if isinstance(changes, list) else [str(changes)])
 
 
@@ -113,14 +116,8 @@ def _time(run: KeptRun, text: str) -> datetime:
 def _disturbance(run: KeptRun) -> Iterable[Markup]:
     """Sentence about what else used the cores; none for runs that don't tell it."""
     rows = [row for item in run.experiments for row in (*item.offline, *item.online)]
-    known = [row for row in rows if row.get(DISTURBED) is not None]
-    disturbed = [row for row in known if row[DISTURBED]]
-    if disturbed:
-        most = max(sum(float(row.get(name) or 0.0) for name in OTHERS) for row in disturbed)
-        told = f"{len(disturbed)} of {len(known)} measurements were disturbed: others used up to {most:.1f} cores."
-        yield paragraph(told, "bad")
-    elif known:
-        yield paragraph("No measurement was disturbed.", "note")
+    if told := disturbance_sentence(rows):
+        yield paragraph(told, "bad" if any(row.get(DISTURBED) for row in rows) else "note")
 
 
 def _data(run: KeptRun) -> dict[str, Any]:

@@ -249,20 +249,26 @@ def test_demand_of_the_configuration_and_budgets_that_nothing_holds(tmp_path: Pa
 
 def test_disturbed_measurements_and_failures_are_told_at_the_top() -> None:
     run = read_kept_run(KEPT)
+    speed = {"CPU Speed Before": 7.5, "CPU Speed After": 7.5}
     rows = [
-        {**row, "Disturbed": index < 2, "Other Cores": 0.5, "Steal Cores": 0.2}
+        {**row, **speed, "Disturbed": index < 2, "Other Cores": 0.5, "Steal Cores": 0.2}
         for index, row in enumerate(run.experiments[0].online)
     ]
     experiments = [replace(run.experiments[0], online=rows), *run.experiments[1:]]
     stages = [replace(run.stages[0], state="failed", message="no disk"), *run.stages[1:-1]]
     stages.append(replace(run.stages[-1], message="left out by the time budget: concurrency 128"))
     text = run_page(replace(run, experiments=experiments, stages=stages))
-    assert "2 of 4 measurements were disturbed: others used up to 0.7 cores." in text
+    told = "other programs used up to 0.50 cores, other virtual machines took up to 0.20 cores"
+    assert f"2 of 4 measurements were disturbed (‡): {told}." in text
     assert "✗ Not everything passed" in text and "preparation, demo data: failed. no disk" in text
     assert "<li>experiment 5, performance online: left out by the time budget: concurrency 128</li>" in text
-    assert text.count("‡ disturbed: others used 0.7 cores") == 6, "in three charts"
+    told = "‡ disturbed: other programs used 0.50 cores, other virtual machines took 0.20 cores"
+    assert text.count(told) == 6, "in three charts"
+    slow = [{**rows[0], "CPU Speed After": 15.0}, *rows[1:]]
+    text = run_page(replace(run, experiments=[replace(experiments[0], online=slow), *experiments[1:]]))
+    assert text.count(f"{told}, the CPU took 2.0 times as long for the same work as at best") == 3
     quiet = [row | {"Disturbed": False} for row in rows]
-    assert "No measurement was disturbed." in run_page(
+    assert "No measurement was disturbed: other programs used at most 0.50 cores" in run_page(
         replace(run, experiments=[replace(experiments[0], online=quiet), *experiments[1:]])
     )
 
