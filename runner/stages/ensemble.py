@@ -10,14 +10,13 @@ from runner.experiment import Experiment
 from runner.networks.wide_deep import WideDeepNetwork
 from runner.stages.capacity import PERFORMANCE_CAPACITY, capacity_command
 from runner.stages.client import (
-    budget_note,
     gate_command,
     inference_command,
     offline_sweep,
     online_sweep,
     performance_command,
 )
-from runner.stages.network import REFERENCE, Stage, in_order
+from runner.stages.network import REFERENCE, Stage, in_order, sweep_stages
 
 PREFIX = "ensemble_"  # of the commands' logs
 ASKED_BY = ("grpc_async", "http_async")  # what differs between sync and async was compared with the network
@@ -70,35 +69,6 @@ def ensemble_capacity(experiment: Experiment) -> list[Command]:
     return [capacity_command(experiment, name, _name(experiment), rows, folder)]
 
 
-ENSEMBLE_STAGES = (
-    Stage("ensemble deploy", in_order(deploy_ensemble), needs_server=True),
-    Stage("ensemble correctness", in_order(ensemble_correctness), needs_server=True),
-    Stage(
-        "ensemble performance offline",
-        in_order(ensemble_offline, lambda experiment: budget_note(_table(experiment, EvaluationMode.OFFLINE))),
-        needs_server=True,
-        shares_memory=True,
-        measures=True,
-    ),
-    Stage(
-        "ensemble performance online",
-        in_order(ensemble_online, lambda experiment: budget_note(_table(experiment, EvaluationMode.ONLINE))),
-        needs_server=True,
-        measures=True,
-    ),
-)
-ENSEMBLE_CAPACITY = Stage(
-    f"ensemble {PERFORMANCE_CAPACITY.name}", in_order(ensemble_capacity), needs_server=True, measures=True, parts=2
-)
-
-
-def _performance(experiment: Experiment, mode: EvaluationMode) -> Command:
-    points = (offline_sweep if mode is EvaluationMode.OFFLINE else online_sweep)(experiment)
-    rows = _network(experiment).raw_row_arguments(experiment.parameters.max_batch_size)
-    name, csv = f"{PREFIX}performance_{mode}", _table(experiment, mode)
-    return performance_command(experiment, name, _name(experiment), mode, points, rows, csv)
-
-
 def _table(experiment: Experiment, mode: EvaluationMode) -> Path:
     return experiment.folders.ensemble_results / f"triton_performance_{mode}.csv"
 
@@ -116,3 +86,20 @@ def _network(experiment: Experiment) -> WideDeepNetwork:
     network = experiment.network
     assert isinstance(network, WideDeepNetwork), "no other network has an ensemble"
     return network
+
+
+ENSEMBLE_STAGES = (
+    Stage("ensemble deploy", in_order(deploy_ensemble), needs_server=True),
+    Stage("ensemble correctness", in_order(ensemble_correctness), needs_server=True),
+    *sweep_stages("ensemble performance", ensemble_offline, ensemble_online, _table),
+)
+ENSEMBLE_CAPACITY = Stage(
+    f"ensemble {PERFORMANCE_CAPACITY.name}", in_order(ensemble_capacity), needs_server=True, measures=True, parts=2
+)
+
+
+def _performance(experiment: Experiment, mode: EvaluationMode) -> Command:
+    points = (offline_sweep if mode is EvaluationMode.OFFLINE else online_sweep)(experiment)
+    rows = _network(experiment).raw_row_arguments(experiment.parameters.max_batch_size)
+    name, csv = f"{PREFIX}performance_{mode}", _table(experiment, mode)
+    return performance_command(experiment, name, _name(experiment), mode, points, rows, csv)

@@ -167,24 +167,36 @@ def performance_online(experiment: Experiment) -> list[Command]:
     return [_performance(experiment, EvaluationMode.ONLINE, online_sweep(experiment))]
 
 
+def _table(experiment: Experiment, mode: EvaluationMode) -> Path:
+    return experiment.folders.results / f"triton_performance_{mode}.csv"
+
+
+def sweep_stages(
+    name: str,
+    offline: Callable[[Experiment], Iterable[Command]],
+    online: Callable[[Experiment], Iterable[Command]],
+    table: Callable[[Experiment, EvaluationMode], Path],
+) -> tuple[Stage, Stage]:
+    """The stages of both sweeps, which note at the end what the time budget left out of ``table``."""
+
+    def left_out(mode: EvaluationMode) -> Callable[[Experiment], str]:
+        return lambda experiment: budget_note(table(experiment, mode))
+
+    first, second = EvaluationMode.OFFLINE, EvaluationMode.ONLINE
+    return (
+        Stage(
+            f"{name} {first}", in_order(offline, left_out(first)), needs_server=True, shares_memory=True, measures=True
+        ),
+        Stage(f"{name} {second}", in_order(online, left_out(second)), needs_server=True, measures=True),
+    )
+
+
 STAGES = (
     Stage("export", in_order(export)),
     Stage("convert", in_order(convert)),
     Stage("deploy", in_order(deploy), needs_server=True),
     Stage("correctness", in_order(correctness), needs_server=True),
-    Stage(
-        "performance offline",
-        in_order(performance_offline, lambda experiment: budget_note(_table(experiment, EvaluationMode.OFFLINE))),
-        needs_server=True,
-        shares_memory=True,
-        measures=True,
-    ),
-    Stage(
-        "performance online",
-        in_order(performance_online, lambda experiment: budget_note(_table(experiment, EvaluationMode.ONLINE))),
-        needs_server=True,
-        measures=True,
-    ),
+    *sweep_stages("performance", performance_offline, performance_online, _table),
 )
 
 
@@ -224,10 +236,6 @@ def _converter(experiment: Experiment) -> list[object]:
 def _performance(experiment: Experiment, mode: EvaluationMode, points: MeasurementPoints) -> Command:
     model, csv = experiment.names.network, _table(experiment, mode)
     return performance_command(experiment, f"performance_{mode}", model, mode, points, _rows(experiment), csv)
-
-
-def _table(experiment: Experiment, mode: EvaluationMode) -> Path:
-    return experiment.folders.results / f"triton_performance_{mode}.csv"
 
 
 def _rows(experiment: Experiment) -> list[object]:
