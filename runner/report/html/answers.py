@@ -29,6 +29,10 @@ _CLOSED = (
     "Measured with clients that wait for each answer, which hides queueing: a rate that they reach is more than the "
     "server takes within this p99 when requests come at random."
 )
+_BOUND = (
+    "≥: the server may do more, since the time was over before the search was, or the client sent late; then fewer "
+    "servers do. report.md marks each such rate."
+)
 _HOW_TO_CAPACITY = Markup(
     "To measure what it takes at random arrivals, write <code>capacity: {}</code> into the configuration and run again."
 )
@@ -110,8 +114,9 @@ def _rates(run: KeptRun, choice: KeptExperiment | None, offers: Sequence[Offer],
             [big("Not known"), paragraph(text), *([] if has_capacity(run) else [paragraph(_HOW_TO_CAPACITY)])]
         )
     shown = fitting[0] if fitting else own[-1]
-    told = Markup("{:,.0f} requests/s <small>of {} rows at p99 ≤ {:g} ms: {:,.0f} inferences/s</small>").format(
-        shown.requests, shown.rows, shown.budget_ms, shown.inferences
+    least = "≥ " if shown.is_lower_bound else ""
+    told = Markup("{}{:,.0f} requests/s <small>of {} rows at p99 ≤ {:g} ms: {:,.0f} inferences/s</small>").format(
+        least, shown.requests, shown.rows, shown.budget_ms, shown.inferences
     )
     note = paragraph(
         "Requests come at random, and p99 counts from when a request was due."
@@ -119,7 +124,8 @@ def _rates(run: KeptRun, choice: KeptExperiment | None, offers: Sequence[Offer],
         else Markup("{} {}").format(_CLOSED, _HOW_TO_CAPACITY),
         "note",
     )
-    return joined([big(told), table(list(_rate_lines(own))), note])
+    bounds = [paragraph(_BOUND, "note")] if any(offer.is_lower_bound for offer in own) else []
+    return joined([big(told), table(list(_rate_lines(own))), *bounds, note])
 
 
 def _rate_lines(offers: Sequence[Offer]) -> Iterator[dict[str, object]]:
@@ -149,8 +155,12 @@ def _machines(run: KeptRun, offers: Sequence[Offer], demand: Wanted, best: Mappi
     if best:
         first = next(iter(best.values()))
         count = first.servers(demand)
-        told = Markup("{:,} {} <small>{}: {}</small>").format(
-            count, "server" if count == 1 else "servers", goal, _name(first.experiment)
+        told = Markup("{}{:,} {} <small>{}: {}</small>").format(
+            "≤ " if first.is_lower_bound else "",
+            count,
+            "server" if count == 1 else "servers",
+            goal,
+            _name(first.experiment),
         )
     else:
         told = Markup("None fits <small>{}</small>").format(goal)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deployment_toolkit.results.capacity import BUDGET, ROWS, SIZING_LOAD, CapacityRow, capacities, sizing
+from deployment_toolkit.results.capacity_bounds import is_lower_bound
 from deployment_toolkit.results.performance import BATCH, CONCURRENCY, P99, THROUGHPUT, US_PER_MS, peak
 from runner.kept_run import ENSEMBLE, KeptExperiment, KeptRun
 
@@ -28,6 +29,7 @@ class Offer:
     inferences: float
     p99_ms: float
     clients: int = 0
+    is_lower_bound: bool = False  # the server may do more than was found
 
     @property
     def requests(self) -> float:
@@ -136,7 +138,9 @@ def throughput(experiment: KeptExperiment) -> float:
 
 def _capacities(experiment: KeptExperiment) -> Iterator[Offer]:
     for (rows, budget_us), row in capacities(experiment.capacity).items():
-        yield Offer(experiment, rows, budget_us / US_PER_MS, float(row[THROUGHPUT]), float(row[P99]) / US_PER_MS)
+        bound = is_lower_bound(experiment.capacity, row)
+        rate, p99_ms = float(row[THROUGHPUT]), float(row[P99]) / US_PER_MS
+        yield Offer(experiment, rows, budget_us / US_PER_MS, rate, p99_ms, is_lower_bound=bound)
 
 
 def _closed_loops(experiment: KeptExperiment) -> Iterator[Offer]:
