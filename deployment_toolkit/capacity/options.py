@@ -12,6 +12,9 @@ from deployment_toolkit.options.params import option
 from deployment_toolkit.results.performance import US_PER_MS
 from deployment_toolkit.triton_performance_runner.options import RANDOM_DATA, ZERO_DATA, PerformanceOptions
 
+_RUN_BUDGETS = 20
+_MS_PER_S = 1000
+
 # Options of the measurement that capacity takes too; of the others only the defaults.
 _SHARED = (
     "evaluation_mode",
@@ -47,11 +50,23 @@ class CapacityOptions:
         for name in ("capacity_run_seconds", "capacity_seconds"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"--{name.replace('_', '-')} must be above 0, not {getattr(self, name)}")
+        require_long_runs("--capacity-run-seconds", self.capacity_run_seconds, max(self.latency_budget_ms))
 
     @property
     def budgets_us(self) -> list[float]:
         """The budgets in microseconds, sorted, each once."""
         return sorted({budget_ms * US_PER_MS for budget_ms in self.latency_budget_ms})
+
+
+def require_long_runs(name: str, run_seconds: float, longest_budget_ms: float) -> None:
+    """Raises UsageError, which names the option, if runs are so short that an overloaded server would seem to hold the
+    budget."""
+    least = _RUN_BUDGETS * longest_budget_ms / _MS_PER_S
+    if run_seconds < least:
+        raise UsageError(
+            f"{name} {run_seconds:g} is too short for a latency budget of {longest_budget_ms:g} ms: a queue that grows "
+            f"would not reach it, use {least:g} or more"
+        )
 
 
 def require_fitting(options: PerformanceOptions, capacity: CapacityOptions) -> None:

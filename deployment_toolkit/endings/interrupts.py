@@ -68,9 +68,9 @@ def interrupts_held() -> Iterator[None]:
     handlers = {number: signal.getsignal(number) for number in _INTERRUPTS}
     called = {number: handler for number, handler in handlers.items() if callable(handler)}
     arrived: list[int] = []
-    for number in called:
-        signal.signal(number, lambda received, _: arrived.append(received))
     try:
+        for number in called:
+            signal.signal(number, lambda received, _: arrived.append(received))
         yield
     finally:
         for number, handler in called.items():

@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from deployment_toolkit.endings.interrupts import interrupts_held
 from deployment_toolkit.files.mounts import is_of_one_kernel
 
 logger = logging.getLogger("files")
@@ -60,14 +61,21 @@ class Scratch:
 def scratch_names(folder: Path, name: str, *, fills: bool = False) -> Iterator[Scratch]:
     """Yields new scratch names and removes what has them after the block; what can't be removed is logged. Raises
     OSError if ``folder`` can't be written."""
-    stem, lock = _locked(folder, name)
-    scratch = Scratch(folder, stem, name, fills)
+    scratch: Scratch | None = None
     try:
-        os.write(lock, os.fsencode(f"{name}\0{'fills' if fills else ''}"))
-        yield scratch
+        try:
+            with interrupts_held():  # a lock that nobody knows yet nobody would remove
+                stem, lock = _locked(folder, name)
+                scratch = Scratch(folder, stem, name, fills)
+            os.write(lock, os.fsencode(f"{name}\0{'fills' if fills else ''}"))
+            yield scratch
+        finally:
+            if scratch is not None:
+                _remove(scratch)
     finally:
-        _remove(scratch)
-        os.close(lock)
+        if scratch is not None:
+            _remove(scratch)  # again, if an interrupt broke it off
+            os.close(lock)
 
 
 def entries(folder: Path) -> list[Path]:

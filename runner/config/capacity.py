@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from deployment_toolkit.capacity.options import require_long_runs
 from deployment_toolkit.core import Batching
 from deployment_toolkit.errors import UsageError
 from runner.config.experiment import Parameters
@@ -14,8 +15,6 @@ USUAL_ROWS = (1, 32)
 _USUAL_BUDGETS_MS = (10.0, 20.0, 50.0)
 _USUAL_BUDGET_MS = 20.0
 # With 5 % more requests than the server can answer, the last of so long a run wait for the whole budget.
-_RUN_BUDGETS = 20
-_MS_PER_S = 1000
 
 
 @dataclass(frozen=True)
@@ -66,13 +65,7 @@ class CapacityConfig:
         for name in ("run_seconds", "seconds"):
             if getattr(self, name) <= 0:
                 raise UsageError(f"{name} must be above 0, not {getattr(self, name):g}")
-        longest_ms = max(self.latency_budgets_ms)
-        least = _RUN_BUDGETS * longest_ms / _MS_PER_S
-        if self.run_seconds < least:
-            raise UsageError(
-                f"run_seconds {self.run_seconds:g} is too short for a latency budget of {longest_ms:g} ms: a queue "
-                f"that grows would not reach it, use {least:g} or more"
-            )
+        require_long_runs("run_seconds", self.run_seconds, max(self.latency_budgets_ms))
         wanted, budget = self.sizing.rows, self.sizing.latency_budget_ms
         if wanted is not None and wanted not in (self.rows or USUAL_ROWS):
             raise UsageError(f"sizing: rows {wanted} is not measured: add it to rows, or leave it out")

@@ -22,14 +22,15 @@ from tests.deployment_toolkit.capacity.conftest import SERVICE_S
 from tests.overload import INSTANCES, MAX_BATCH_SIZE
 
 SCRIPT = ROOT / "run_performance_on_triton.py"
-BUDGET_MS = 500
+BUDGET_MS = 100
+RUN_SECONDS = 2
 
 
 def arguments(server: TritonServer, model: str, path: Path, *more: str) -> list[str]:
     return [
         sys.executable, str(SCRIPT), "--evaluation-mode", "capacity", "--model-name", model, "--server-url",
         server.http_url, "--result-path", str(path), "--rows", "1", "--latency-budget-ms", str(BUDGET_MS),
-        "--capacity-run-seconds", "1", *more,
+        "--capacity-run-seconds", str(RUN_SECONDS), *more,
     ]  # fmt: skip
 
 
@@ -45,7 +46,7 @@ def test_capacity_is_that_of_a_server_of_known_speed(slow_server: TritonServer, 
     service times; but other work on the host's cores lowers it, as it lowers what a closed loop is answered."""
     before = closed_loop_rate(slow_server)
     path = tmp_path / "quick.csv"
-    completed = run(arguments(slow_server, "quick", path, "--capacity-seconds", "15"), log_path=tmp_path / "log.txt")
+    completed = run(arguments(slow_server, "quick", path, "--capacity-seconds", "20"), log_path=tmp_path / "log.txt")
     rows = read_capacity(path)
     assert f"{len(rows)} rows written" in completed.stderr
     assert "| capacity (requests/s) |" in completed.stdout and "✗" in completed.stdout
@@ -53,7 +54,8 @@ def test_capacity_is_that_of_a_server_of_known_speed(slow_server: TritonServer, 
     held = capacities(rows)[1, BUDGET_MS * 1000.0]
     most = INSTANCES * MAX_BATCH_SIZE / SERVICE_S["quick"]
     least = 0.3 * min(most, before, closed_loop_rate(slow_server))
-    assert least < held["Offered Requests/Second"] < 1.1 * most
+    # A queue that only just reaches the budget at the end of a run has grown by so many requests.
+    assert least < held["Offered Requests/Second"] < 1.05 * most * (1 + BUDGET_MS / 1000 / RUN_SECONDS)
     assert held["p99 latency"] <= BUDGET_MS * 1000 and held["p50 latency"] >= SERVICE_S["quick"] * 1e6
     assert 0 < held["Client Cores"] < 1 and 0 < held["Server Cores"] < 2
 
@@ -67,6 +69,7 @@ def test_capacity_is_that_of_a_server_of_known_speed(slow_server: TritonServer, 
         (["--evaluation-mode", "online"], "--latency-budget-ms belongs to --evaluation-mode capacity"),
         (["--rows", "64"], "--rows holds 64, model quick takes at most 4"),
         (["--rows", "0"], "--rows needs numbers above 0"),
+        (["--capacity-run-seconds", "1.9"], "--capacity-run-seconds 1.9 is too short for a latency budget of 100 ms"),
         (["--latency-budget-ms", "-1"], "--latency-budget-ms needs numbers above 0"),
         (["--input-data", "/"], "takes random, zero or a --dataloader"),
     ],

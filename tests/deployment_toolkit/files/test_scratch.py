@@ -11,6 +11,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -169,3 +171,36 @@ def test_names_that_another_user_has_put_there_are_left_alone(tmp_path: Path) ->
     write_text(shared / "result", "ours")
     assert (shared / "result").read_text() == "ours"
     assert not victim.exists() and (shared / f"{stem}.partial").exists()
+
+
+def test_interrupt_at_any_line_leaves_nothing(tmp_path: Path) -> None:
+    """The signal comes before each line of the module that one block runs."""
+    number = lines = 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal lines
+        if frame.f_code.co_filename != scratch.__file__:
+            return None
+        if event == "line":
+            lines += 1
+            if lines == number:
+                signal.raise_signal(signal.SIGINT)
+        return trace
+
+    while number <= lines:
+        number, lines = number + 1, 0
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        interrupted = False
+        sys.settrace(trace)
+        try:
+            with scratch.scratch_names(folder, "name") as names:
+                names.path("partial").write_text("new")
+                scratch.put_in_place(names)
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            sys.settrace(None)
+        assert interrupted == (number <= lines)
+        assert [path.name for path in folder.iterdir()] in ([], ["name"]), f"interrupted before line {number}"
+    assert number > 20
