@@ -115,7 +115,7 @@ def _time(run: KeptRun, text: str) -> datetime:
 
 def _disturbance(run: KeptRun) -> Iterable[Markup]:
     """Sentence about what else used the cores; none for runs that don't tell it."""
-    rows = [row for item in run.experiments for row in (*item.offline, *item.online)]
+    rows = [row for item in run.experiments for row in (*item.offline, *item.online, *item.capacity)]
     if told := disturbance_sentence(rows):
         yield paragraph(told, "bad" if any(row.get(DISTURBED) for row in rows) else "note")
 
