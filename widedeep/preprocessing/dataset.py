@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files.atomic import replace_when_complete
 from deployment_toolkit.files.patterns import plain_name
@@ -36,6 +38,7 @@ from widedeep.preprocessing.nvtabular_import import import_nvtabular
 
 if TYPE_CHECKING:
     from widedeep.preprocessing.documents import DocumentTags
+    from widedeep.preprocessing.fitted.tables import Tables
 
 LOGGER = logging.getLogger("preprocessing")
 
@@ -91,26 +94,30 @@ def preprocess(options: PreprocessingOptions) -> dict[str, int]:
 
 def _fill(raw_dir: Path, output: Path, spec: FeatureSpec) -> dict[str, int]:
     from widedeep.preprocessing.documents import read_ads, read_documents_meta
+    from widedeep.preprocessing.fitted.tables import Tables
     from widedeep.preprocessing.joined_clicks import join_clicks
-    from widedeep.preprocessing.workflow_file import save_workflow
+    from widedeep.preprocessing.workflow_file import load_workflow, save_workflow
 
     work_dir = output / "joined"
     work_dir.mkdir()
     with _stage("documents"):
-        tags = _read_tags(raw_dir, spec)
+        tables = Tables()
+        tags = _read_tags(raw_dir, spec, tables)
         ads, meta = read_ads(raw_dir), read_documents_meta(raw_dir)
     with _stage("join"):
-        joined = join_clicks(raw_dir, work_dir, ads, meta)
+        joined = join_clicks(raw_dir, work_dir, ads, meta, largest_display=_largest_display(spec))
     del ads, meta
     with _stage("load NVTabular"):
         make_workflow, dataset, write_features = _load_nvtabular()
     with _stage("fit"):
         from tqdm.dask import TqdmCallback
 
-        workflow = make_workflow(tags, spec.cardinalities)
+        workflow = make_workflow(tags, spec.cardinalities, tables)
         with TqdmCallback(desc="fit", unit=" task", delay=2.0, mininterval=1.0):
             workflow.fit(dataset(joined["train"]))
         save_workflow(workflow, output / WORKFLOW_NAME)
+        del workflow, tags, tables  # from here on the tables are those of the files
+        workflow = load_workflow(output / WORKFLOW_NAME)
     rows = {}
     for split in SPLITS:
         with _stage(f"transform {split}"):
@@ -138,7 +145,12 @@ def _names_by_channel(spec: FeatureSpec) -> dict[str, str]:
     return {feature.name: channel for channel, features in channels.items() for feature in features}
 
 
-def _read_tags(raw_dir: Path, spec: FeatureSpec) -> dict[str, DocumentTags]:
+def _largest_display(spec: FeatureSpec) -> int:
+    assert spec.group_id is not None
+    return int(np.iinfo(spec.group_id.dtype).max)
+
+
+def _read_tags(raw_dir: Path, spec: FeatureSpec, tables: Tables) -> dict[str, DocumentTags]:
     from widedeep.preprocessing.documents import read_tags
     from widedeep.preprocessing.raw_csv import TAG_LISTS, TAGS
 
@@ -147,7 +159,9 @@ def _read_tags(raw_dir: Path, spec: FeatureSpec) -> dict[str, DocumentTags]:
     for kind, file_name in TAGS.items():
         feature = lists[TAG_LISTS[kind]]
         assert feature.cardinality is not None and feature.max_hotness is not None
-        tags[kind] = read_tags(raw_dir, file_name, cardinality=feature.cardinality, hotness=feature.max_hotness)
+        tags[kind] = read_tags(
+            raw_dir, file_name, tables, kind, cardinality=feature.cardinality, hotness=feature.max_hotness
+        )
     return tags
 
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from deployment_toolkit.core import Array, Arrays
 from deployment_toolkit.errors import DataError
 from widedeep.preprocessing.documents import UNKNOWN_ID, IdIndex, LookupTable
-from widedeep.preprocessing.raw_csv import CLICKS, EVENTS, META, PROMOTED, SCHEMAS, stream
+from widedeep.preprocessing.raw_csv import CLICKS, EVENTS, META, MOST_INT64, PROMOTED, SCHEMAS, stream
 from widedeep.preprocessing.times import DAY_MS, LONGEST_AGE_DAYS, age_days, counts_as_new
 
 LOGGER = logging.getLogger("preprocessing")
@@ -31,14 +31,16 @@ LAST_TRAIN_DAY, VALID_SHARE = 10, 0.2
 DEFAULT_PLATFORM = 1
 
 
-def join_clicks(raw_dir: Path, work_dir: Path, ads: LookupTable, meta: LookupTable) -> dict[str, list[Path]]:
+def join_clicks(
+    raw_dir: Path, work_dir: Path, ads: LookupTable, meta: LookupTable, *, largest_display: int = MOST_INT64
+) -> dict[str, list[Path]]:
     """Writes parquet files of ``train`` and ``valid`` under ``work_dir``, rows ordered by display id; returns their
-    paths.
+    paths. ``largest_display`` is the largest id that a display may have.
 
     Raises DataError if a file can't be read, holds an impossible value, or leaves a split without rows.
     """
     for name in (CLICKS, EVENTS):
-        _deal(raw_dir, name, work_dir / name)
+        _deal(raw_dir, name, work_dir / name, largest_display)
     files: dict[str, list[Path]] = {"train": [], "valid": []}
     for side in files:
         (work_dir / side).mkdir()
@@ -79,13 +81,13 @@ def in_validation(display_id: Array, timestamp_ms: Array) -> Array:
     return np.asarray((share < VALID_SHARE) | (timestamp_ms // DAY_MS > LAST_TRAIN_DAY))
 
 
-def _deal(raw_dir: Path, name: str, work_dir: Path) -> None:
+def _deal(raw_dir: Path, name: str, work_dir: Path, largest_display: int) -> None:
     """Writes the rows of a table to ``work_dir/<bucket>/<batch>.parquet``."""
     work_dir.mkdir()
-    for number, batch in enumerate(stream(raw_dir, name)):
+    for number, batch in enumerate(stream(raw_dir, name, largest_display=largest_display)):
         bucket = np.asarray(batch.column("display_id")) // DISPLAYS_PER_BUCKET
         for one in np.unique(bucket):
-            folder = work_dir / f"{one:06d}"
+            folder = work_dir / f"{one:014d}"  # as many digits as any id needs: folders are sorted by name
             folder.mkdir(exist_ok=True)
             rows = pa.Table.from_batches([batch.filter(pa.array(bucket == one))])
             pq.write_table(rows, folder / f"{number:06d}.parquet", compression="lz4")
@@ -107,7 +109,7 @@ def _join(clicks: Arrays, events: Arrays, ads: LookupTable, meta: LookupTable) -
     event = event[found]
     geo = events["geo_location"][event]
     joined = {
-        "display_id": clicks["display_id"][found].astype(np.int32),
+        "display_id": clicks["display_id"][found],
         "ad_id": clicks["ad_id"][found],
         "clicked": clicks["clicked"][found].astype(np.int32),
         "document_id": events["document_id"][event],

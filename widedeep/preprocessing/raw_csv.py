@@ -53,7 +53,7 @@ REQUIRED_FILES = (CLICKS, EVENTS, PROMOTED)
 
 _BLOCK_BYTES = 16 << 20
 _NULLS = ["", "\\N", "NULL", "null", "NaN", "nan", "NaT", "None"]
-_RANGES = {"display_id": (0, 2**31 - 1, "outside 0 .. 2147483647"), "clicked": (0, 1, "it must be 0 or 1")}
+MOST_INT64 = 2**63 - 1
 
 Converter = Callable[[pa.Array, Place], pa.Array]
 
@@ -94,9 +94,10 @@ def read_table(raw_dir: Path, name: str) -> pa.Table:
     return pa.Table.from_batches(list(stream(raw_dir, name)), schema).combine_chunks()
 
 
-def stream(raw_dir: Path, name: str) -> Iterator[pa.RecordBatch]:
+def stream(raw_dir: Path, name: str, *, largest_display: int = MOST_INT64) -> Iterator[pa.RecordBatch]:
     """Yields the rows of a table in batches of about 16 MiB of text, with a progress bar if it takes a while.
 
+    ``largest_display`` is the largest id that a display may have, by the dtype of the group id.
     Columns have the types of ``SCHEMAS``; ``timestamp`` is in milliseconds since ``EPOCH_MS``, ``publish_time`` in
     milliseconds since 1970. Raises DataError, which names file, column and line, for values that don't fit and for
     nulls that are not allowed.
@@ -112,7 +113,9 @@ def stream(raw_dir: Path, name: str) -> Iterator[pa.RecordBatch]:
             columns = []
             for column, kind in SCHEMAS[name].items():
                 place = partial(_place, table, column, header.lines + 1 + rows)
-                columns.append(_typed(batch.column(column), column, kind, converters.get(column), place))
+                values = _typed(batch.column(column), column, kind, converters.get(column), place)
+                _check_range(values, column, largest_display, place)
+                columns.append(values)
             yield pa.record_batch(columns, names=list(SCHEMAS[name]))
             rows += batch.num_rows
     except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
@@ -150,14 +153,23 @@ def _typed(values: pa.Array, column: str, kind: pa.DataType, convert: Converter 
         values = convert(values, place)
     elif values.type != kind:
         values = _numbers(values, kind, place)
-    if column in _RANGES:
-        low, high, problem = _RANGES[column]
-        numbers = np.asarray(values)
-        wrong = (numbers < low) | (numbers > high)
-        if wrong.any():
-            row = int(np.argmax(wrong))
-            raise DataError(f"{place(row, int(numbers[row]))}: {problem}")
     return values
+
+
+def _check_range(values: pa.Array, column: str, largest_display: int, place: Place) -> None:
+    if column == "display_id":
+        highest, problem = largest_display, f"outside 0 .. {largest_display}"
+        if largest_display < MOST_INT64:
+            problem += ", the ids of the feature specification: name int64 as the dtype of display_id there"
+    elif column == "clicked":
+        highest, problem = 1, "it must be 0 or 1"
+    else:
+        return
+    numbers = np.asarray(values)
+    wrong = (numbers < 0) | (numbers > highest)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise DataError(f"{place(row, int(numbers[row]))}: {problem}")
 
 
 def _trimmed(texts: pa.Array) -> pa.Array:

@@ -6,16 +6,16 @@ from collections.abc import Mapping
 
 import numpy as np
 import nvtabular as nvt
-from nvtabular.ops import FillMissing, LogOp, Normalize
+from nvtabular.ops import FillMissing, LogOp
 
 from widedeep.features.outbrain import GROUP_ID, LABEL, ONEHOT
 from widedeep.preprocessing.documents import DocumentTags
+from widedeep.preprocessing.fitted.operators import ClickRates, FillExactMedian, NormalizeExactly
+from widedeep.preprocessing.fitted.tables import Tables
 from widedeep.preprocessing.nvt_operators import (
     BoundedIds,
-    ClickRates,
     DaysSincePublished,
     DocumentLikeness,
-    FillExactMedian,
     HashBuckets,
     PlaceParts,
     TagLists,
@@ -34,14 +34,14 @@ CTR_THRESHOLDS = {
 COUNTS = ["ad_id_count", "document_id_promo_count"]
 
 
-def make_workflow(tags: Mapping[str, DocumentTags], cardinalities: Mapping[str, int]) -> nvt.Workflow:
+def make_workflow(tags: Mapping[str, DocumentTags], cardinalities: Mapping[str, int], tables: Tables) -> nvt.Workflow:
     """Makes an unfitted workflow over the columns of ``joined_clicks``; ``tags`` has the three kinds of ``TAG_LISTS``,
-    ``cardinalities`` the number of ids of every one-hot feature.
+    ``cardinalities`` the number of ids of every one-hot feature, ``tables`` gets the click statistics.
 
     Its output has every column of the feature specification. Fitting needs the label; to transform rows without a
     label, call ``remove_inputs(["clicked"])`` first.
     """
-    rates = list(CTR_THRESHOLDS) >> ClickRates(CTR_THRESHOLDS)
+    rates = list(CTR_THRESHOLDS) >> ClickRates(CTR_THRESHOLDS, tables)
     published = ["publish_time", "publish_time_promo"]
     ages = published >> DaysSincePublished() >> FillExactMedian() >> FillMissing(0.0) >> LogOp()
     places = ["geo_location"] >> PlaceParts()
@@ -55,7 +55,7 @@ def make_workflow(tags: Mapping[str, DocumentTags], cardinalities: Mapping[str, 
     return nvt.Workflow(
         ages
         + rates[[f"{name}_ctr" for name in CTR_THRESHOLDS]]
-        + (rates[COUNTS] >> LogOp() >> Normalize(out_dtype=np.float32))
+        + (rates[COUNTS] >> LogOp() >> NormalizeExactly(out_dtype=np.float32))
         + onehot
         + platform
         + likeness
