@@ -17,6 +17,7 @@ DeploymentError               one line: the problem, its place, the remedy; exit
   PerformanceError            a measurement could not be made
   BuildError                  code can't be compiled here
   ContainerError              a container engine or an image is missing, or a container can't be started
+  ClusterError                a cluster's scheduler or its workers are missing, or lose the work
   DeviceError                 a GPU is required and missing, or of the wrong kind; or the CPU lacks a precision
   ProcessError                a child process failed; holds both its output streams
 """
@@ -90,6 +91,10 @@ class BuildError(DeploymentError):
 
 class ContainerError(DeploymentError):
     """A container engine or an image is missing, or a container can't be started."""
+
+
+class ClusterError(DeploymentError):
+    """The scheduler of a cluster or all its workers are missing, or a task has lost too many of them."""
 
 
 class DeviceError(DeploymentError):

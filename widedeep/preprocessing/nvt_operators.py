@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from dask.delayed import Delayed, delayed
 from merlin.core.dispatch import create_multihot_col
 from merlin.dtypes.shape import DefaultShapes
 from nvtabular import ColumnSelector
 from nvtabular.ops import FillMedian, Operator, StatOperator
 
+from deployment_toolkit.cluster import Delayed, delayed
 from deployment_toolkit.core import Array
 from widedeep.preprocessing.documents import UNKNOWN_ID, DocumentTags, IdIndex, hash_ids
 from widedeep.preprocessing.times import age_days, counts_as_new
