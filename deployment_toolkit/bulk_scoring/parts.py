@@ -17,6 +17,7 @@ from deployment_toolkit.files.atomic import replace_when_complete
 from deployment_toolkit.rows.dump_parts import ROW_COLUMN, PartColumn, PartFacts
 
 _GROUP_ROWS = 131_072
+_NAMED_FIRST = ("rows", "outputs", "ids", "labels", "inputs")
 _Key = tuple[str, str]  # section and tensor
 
 
@@ -82,13 +83,13 @@ class PartWriter:
     def _named(self, columns: dict[_Key, PartColumn]) -> dict[str, PartColumn]:
         """Columns by their names in the file. A tensor whose name is taken, as a label's that has the name of an
         output, gets its section before it."""
-        named: dict[str, PartColumn] = {}
-        for (section, tensor), column in columns.items():
-            name = self._ids_name if section == "ids" else tensor
-            while name in named:
-                name = f"{section}_{name}"
-            named[name] = column
-        return named
+        names: dict[_Key, str] = {}
+        for key in sorted(columns, key=lambda key: _NAMED_FIRST.index(key[0])):
+            name = self._ids_name if key[0] == "ids" else key[1]
+            while name in names.values():
+                name = f"{key[0]}_{name}"
+            names[key] = name
+        return {names[key]: column for key, column in columns.items()}
 
     def _flush(self) -> None:
         if not self._waiting_rows:
