@@ -98,7 +98,7 @@ def command(data: SmallData, output: Path, *options: str, engine: bool = True, d
 
 def start(argv: list[str], log: Path) -> Child:
     """Starts a command of this checkout."""
-    return Child(argv, env=environment(None, prepend={"PYTHONPATH": str(ROOT)}), stdout=log, stderr=log)
+    return Child(argv, env=environment(None, prepend={"PYTHONPATH": [ROOT]}), stdout=log, stderr=log)
 
 
 def parts_of(output: Path) -> list[Path]:

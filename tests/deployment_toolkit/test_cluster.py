@@ -126,5 +126,5 @@ def test_dask_is_not_imported_without_a_cluster(tmp_path: Path) -> None:
         "with open_cluster(ClusterOptions()) as cluster:\n    pass\n"
         "print({'dask', 'distributed'} & set(sys.modules))"
     )
-    env = environment(None, prepend={"PYTHONPATH": str(ROOT)})
+    env = environment(None, prepend={"PYTHONPATH": [ROOT]})
     assert run([sys.executable, "-c", code], log_path=tmp_path / "log", env=env).stdout == "set()\n"
