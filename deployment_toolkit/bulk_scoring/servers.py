@@ -15,6 +15,7 @@ from deployment_toolkit.bulk_scoring.origin import served_model
 from deployment_toolkit.core import Batch, ModelSpec, Prediction
 from deployment_toolkit.errors import AccessError, GoneError, InferenceError, ModelError, RefusedError, ServerError
 from deployment_toolkit.server_access.url import ServerUrl
+from deployment_toolkit.tasks.running import require_wanted
 from deployment_toolkit.triton_inference_runner.base import TritonSession, open_session
 
 logger = logging.getLogger("triton")
@@ -104,6 +105,7 @@ class ServerPool:
         """The server to ask next: of those that may be tried now the one with fewest sessions."""
         count = len(self._servers)
         while True:
+            require_wanted()
             now = time.monotonic()
             with self._lock:
                 ready = [n for n in range(count) if self._servers[n].retry_at <= now]

@@ -25,6 +25,7 @@ from deployment_toolkit.options.command_line import DATALOADER, MODEL, CommandLi
 from deployment_toolkit.rows.dump_files import PLAN_FILE
 from deployment_toolkit.rows.dump_parts import REJECTED_FOLDER, part_name
 from deployment_toolkit.server_access.access_options import AccessOptions
+from deployment_toolkit.tasks.running import require_wanted
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,7 @@ class _Scorer:
 
         def batches() -> Iterator[Batch]:
             for row_numbers, batch in self._source.read(rows, bad.add if bad.most else None):
+                require_wanted()
                 kept, good = bad.without_refused(row_numbers, batch, self._model.spec)
                 if len(kept):
                     numbers.append(kept)

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import concurrent.futures
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 _LOOK_S = 1.0
+_wanted = threading.local()
+
+
+class TaskGivenUpError(Exception):
+    """Nobody waits for the result of this task any more."""
+
+
+def require_wanted() -> None:
+    """For long tasks, to be called now and then: raises TaskGivenUpError in a thread whose task has been given up."""
+    given_up: threading.Event | None = getattr(_wanted, "given_up", None)
+    if given_up is not None and given_up.is_set():
+        raise TaskGivenUpError
 
 
 @dataclass(frozen=True)
@@ -46,7 +59,9 @@ class ThisProcess(Cluster):
                 yield task.key, function(*task.args)
             return
         pending = iter(tasks)
-        with concurrent.futures.ThreadPoolExecutor(self._at_once, thread_name_prefix="task") as pool:
+        given_up = threading.Event()
+        set_up = (setattr, (_wanted, "given_up", given_up))
+        with concurrent.futures.ThreadPoolExecutor(self._at_once, "task", *set_up) as pool:
             running: dict[concurrent.futures.Future[Any], str] = {}
             try:
                 while True:
@@ -59,6 +74,7 @@ class ThisProcess(Cluster):
                     for future in done:
                         yield running.pop(future), future.result()
             finally:
+                given_up.set()
                 for future in running:
                     future.cancel()
 

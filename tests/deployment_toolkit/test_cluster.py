@@ -16,7 +16,7 @@ from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.cluster import ClusterOptions, open_cluster
 from deployment_toolkit.errors import ClusterError, DataError, UsageError
 from deployment_toolkit.process import environment, run
-from deployment_toolkit.tasks.running import Cluster, Task, ThisProcess
+from deployment_toolkit.tasks.running import Cluster, Task, ThisProcess, require_wanted
 
 
 def square(number: int) -> int:
@@ -61,6 +61,21 @@ def test_tasks_run_in_this_process(at_once: int) -> None:
     assert results == {f"task-{number}": number * number for number in range(7)}
     with pytest.raises(DataError, match="no such row"):
         list(ThisProcess(at_once).run(refuse, [Task("a", ("no such row",))]))
+
+
+def wait_until_given_up(number: int) -> int:
+    deadline = time.monotonic() + 60
+    while number and time.monotonic() < deadline:
+        require_wanted()
+        time.sleep(0.01)
+    return number
+
+
+def test_threads_learn_that_they_are_given_up() -> None:
+    started = time.monotonic()
+    with closing(ThisProcess(3).run(wait_until_given_up, tasks(9))) as results:
+        assert next(results) == ("task-0", 0)
+    assert time.monotonic() - started < 30
 
 
 def test_tasks_run_in_workers_at_the_same_time(workers: Cluster) -> None:
