@@ -116,9 +116,9 @@ class _DaskCluster(Cluster):
                 self._client.cancel(list(running), force=True)
 
     def _room(self) -> int:
-        """Number of tasks that may be with the scheduler; workers come and go."""
-        threads = sum(worker["nthreads"] for worker in self._workers().values())
-        return int(threads) + _WAITING_TASKS * len(self._workers())
+        """Number of tasks that may be with the scheduler: workers come and go, and one waits while there are none."""
+        workers = self._workers().values()
+        return max(1, sum(int(worker["nthreads"]) + _WAITING_TASKS for worker in workers))
 
     def _workers(self) -> dict[str, Any]:
         return dict(self._client.scheduler_info()["workers"]) if self._client.status == "running" else {}
