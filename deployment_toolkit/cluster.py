@@ -21,8 +21,8 @@ from typing import Any
 from deployment_toolkit.errors import ClusterError, UsageError, require_at_least
 from deployment_toolkit.machine import LOOPBACK
 from deployment_toolkit.options.params import option
-from deployment_toolkit.tasks.failures import Failure, called
-from deployment_toolkit.tasks.running import Cluster, Task, ThisProcess, first_tasks
+from deployment_toolkit.tasks.failures import TaskFailure, called
+from deployment_toolkit.tasks.running import Cluster, ClusterTask, ThisProcess, first_tasks
 
 logger = logging.getLogger("cluster")
 
@@ -85,7 +85,7 @@ class _DaskCluster(Cluster):
         self._without_workers_since: float | None = None
         client.subscribe_topic("all", self._tell)
 
-    def run(self, function: Callable[..., Any], tasks: Iterable[Task]) -> Generator[tuple[str, Any], None, None]:
+    def run(self, function: Callable[..., Any], tasks: Iterable[ClusterTask]) -> Generator[tuple[str, Any], None, None]:
         self._require_workers()
         pending = iter(tasks)
         ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -151,7 +151,7 @@ class _DaskCluster(Cluster):
 
         if future.status == "finished":
             result = future.result()
-            if isinstance(result, Failure):
+            if isinstance(result, TaskFailure):
                 raise result.error()
             return result
         if future.status != "error":  # cancelled or lost with the connection

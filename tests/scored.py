@@ -21,7 +21,7 @@ from widedeep.features.spec import Feature, FeatureSpec
 SPEC = FeatureSpec(
     numerical=(Feature("x1", "float32"),),
     onehot=(),
-    multihot=(Feature("x2", "int32", 1000, 3),),
+    multihot=(Feature("x2", "int32", 600, 3),),
     label=Feature("clicked", "int32"),
     group_id=Feature("display_id", "int32"),
 )
@@ -122,7 +122,7 @@ def assert_complete(data: SmallData, output: Path, *, most_parts: int = 24) -> N
 
 def _write_model(path: Path) -> None:
     spec = ModelSpec(
-        (TensorSpec("x1", "float32", (1,)), TensorSpec("x2", "int32", (3,), (-1, 999))),
+        (TensorSpec("x1", "float32", (1,)), TensorSpec("x2", "int32", (3,), (-1, 599))),
         (TensorSpec("y", "float32", (1,)),),
     )
     nodes = [

@@ -14,6 +14,7 @@ import calculate_metrics
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import DataError, ModelError, UsageError
 from deployment_toolkit.rows.dump import Dump
+from metrics import MetricsCalculator
 from score_dataset import main
 from tests.scored import SmallData, assert_complete, make_small_data, parts_of
 
@@ -53,13 +54,19 @@ def test_metrics_are_those_of_a_dump_and_unfinished_scores_are_refused(data: Sma
     assert predictions[0].y_pred["y"].shape == (1000, 1) and predictions[0].batch.y["clicked"].dtype == np.int32
     np.testing.assert_allclose(np.concatenate([item.y_pred["y"][:, 0] for item in predictions]), data.scores())
     argv = ["--metrics", str(ROOT / "metrics.py"), "--dump-dir", str(tmp_path / "scores")]
-    calculate_metrics.main([*argv, "--csv", str(tmp_path / "metrics.csv")])
-    assert "map12" in (tmp_path / "metrics.csv").read_text()
+    argv += ["--output-used-for-metrics", "y", "--csv", str(tmp_path / "metrics.csv")]
+    calculate_metrics.main(argv)
+    with (tmp_path / "metrics.csv").open() as file:
+        (metrics,) = csv.DictReader(file)
+    wanted = MetricsCalculator(output_used_for_metrics="y")
+    for item in predictions:
+        wanted.update(item.batch.ids, item.y_pred, None, item.batch.y)
+    assert float(metrics["map12"]) == pytest.approx(wanted.metrics["map12"])
 
     (tmp_path / "scores" / "_SUCCESS").unlink()
     parts_of(tmp_path / "scores")[3].unlink()
     with pytest.raises(DataError, match=r"is unfinished, with 23 of 24 parts: give the same score_dataset\.py command"):
-        calculate_metrics.main([*argv, "--csv", str(tmp_path / "metrics.csv")])
+        calculate_metrics.main(argv)
 
 
 def test_same_command_goes_on_and_another_is_refused(data: SmallData, tmp_path: Path) -> None:
@@ -118,7 +125,7 @@ def spoilt(tmp_path: Path) -> SmallData:
 
 def test_bad_rows_are_told_or_left_out(spoilt: SmallData, tmp_path: Path) -> None:
     output = tmp_path / "scores"
-    with pytest.raises(DataError, match=r"rows-1\.parquet: column x2, row 3 holds 1000, outside 0 \.\. 999"):
+    with pytest.raises(DataError, match=r"rows-1\.parquet: column x2, row 3 holds 1000, outside 0 \.\. 599"):
         score(spoilt, output)
     assert len(parts_of(output)) == 8 and not (output / "_SUCCESS").exists()
     with pytest.raises(DataError, match=r"--max-bad-rows allows 3"):
@@ -128,7 +135,7 @@ def test_bad_rows_are_told_or_left_out(spoilt: SmallData, tmp_path: Path) -> Non
     for path in sorted((output / "rejected").iterdir()):
         with path.open() as file:
             found += [(Path(row["file"]).name, int(row["row"]), row["reason"]) for row in csv.DictReader(file)]
-    problem = "column x2 holds 1000, outside 0 .. 999"
+    problem = "column x2 holds 1000, outside 0 .. 599"
     name = "rows-1.parquet"
     assert found[:3] == [(name, 3, problem), (name, 4, problem), (name, 1500, problem)]
     assert found[3] == (name, 1501, "column x1 is null")
@@ -140,12 +147,12 @@ def test_bad_rows_are_told_or_left_out(spoilt: SmallData, tmp_path: Path) -> Non
 def test_ids_that_only_the_model_lacks_are_bad_rows(data: SmallData, tmp_path: Path) -> None:
     own = make_small_data(tmp_path / "own", files=1)
     text = (own.folder / "data" / "feature_spec.yaml").read_text()
-    (own.folder / "data" / "feature_spec.yaml").write_text(text.replace("1000", "2000"))
+    (own.folder / "data" / "feature_spec.yaml").write_text(text.replace("600", "2000"))
     x2 = pq.read_table(own.files[0])["x2"].to_pylist()
     table = pq.read_table(own.files[0])
     x2[260] = [1234]
     pq.write_table(table.set_column(table.column_names.index("x2"), "x2", pa.array(x2, table["x2"].type)), own.files[0])
-    with pytest.raises(DataError, match=r"row 260: column x2 holds 1234, outside -1 \.\. 999 of the model"):
+    with pytest.raises(DataError, match=r"row 260: column x2 holds 1234, outside -1 \.\. 599 of the model"):
         score(own, tmp_path / "scores")
     score(own, tmp_path / "scores", "--max-bad-rows", "1")
     assert Dump(tmp_path / "scores").rows == 1999

@@ -26,7 +26,7 @@ from deployment_toolkit.options.command_line import CommandLine
 from deployment_toolkit.progress import progress_bar
 from deployment_toolkit.rows.dump_files import PLAN_FILE
 from deployment_toolkit.rows.dump_parts import REJECTED_FOLDER, SUCCESS_FILE, part_name, read_facts
-from deployment_toolkit.tasks.running import Task
+from deployment_toolkit.tasks.running import ClusterTask
 
 logger = logging.getLogger("scoring")
 
@@ -80,7 +80,7 @@ def _score(command: CommandLine, options: ScoringOptions, plan: ScoringPlan, don
         progress_bar("scoring", plan.rows, " rows") as progress,
     ):
         progress.n = progress.initial = there
-        tasks = (Task(name, (job, number)) for name, number in numbers.items())
+        tasks = (ClusterTask(name, (job, number)) for name, number in numbers.items())
         with contextlib.closing(cluster.run(score_part, tasks)) as results:
             for name, result in results:
                 progress.update(len(plan.parts[numbers[name]]))

@@ -25,7 +25,7 @@ def require_wanted() -> None:
 
 
 @dataclass(frozen=True)
-class Task:
+class ClusterTask:
     """Arguments of one call; ``key`` is its name in results, in the log and for people, the same for no other."""
 
     key: str
@@ -36,7 +36,7 @@ class Cluster(ABC):
     """A place where tasks run."""
 
     @abstractmethod
-    def run(self, function: Callable[..., Any], tasks: Iterable[Task]) -> Generator[tuple[str, Any], None, None]:
+    def run(self, function: Callable[..., Any], tasks: Iterable[ClusterTask]) -> Generator[tuple[str, Any], None, None]:
         """Yields (key, result) of each task as it ends, in any order, and keeps neither. Tasks are taken from the
         iterable as workers need them. Tasks that are under way when the generator is closed are given up: those that
         a worker has begun may still end.
@@ -53,7 +53,7 @@ class ThisProcess(Cluster):
     def __init__(self, at_once: int) -> None:
         self._at_once = at_once
 
-    def run(self, function: Callable[..., Any], tasks: Iterable[Task]) -> Generator[tuple[str, Any], None, None]:
+    def run(self, function: Callable[..., Any], tasks: Iterable[ClusterTask]) -> Generator[tuple[str, Any], None, None]:
         if self._at_once == 1:
             for task in tasks:
                 yield task.key, function(*task.args)
@@ -79,7 +79,7 @@ class ThisProcess(Cluster):
                     future.cancel()
 
 
-def first_tasks(tasks: Iterator[Task], count: int) -> Iterator[Task]:
+def first_tasks(tasks: Iterator[ClusterTask], count: int) -> Iterator[ClusterTask]:
     """The next ``count`` tasks, or those that are left."""
     for _ in range(count):
         task = next(tasks, None)

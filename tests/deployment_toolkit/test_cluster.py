@@ -16,7 +16,7 @@ from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.cluster import ClusterOptions, open_cluster
 from deployment_toolkit.errors import ClusterError, DataError, UsageError
 from deployment_toolkit.process import environment, run
-from deployment_toolkit.tasks.running import Cluster, Task, ThisProcess, require_wanted
+from deployment_toolkit.tasks.running import Cluster, ClusterTask, ThisProcess, require_wanted
 
 
 def square(number: int) -> int:
@@ -45,8 +45,8 @@ def die(marker: str, times: int) -> int:
     return Path(marker).stat().st_size
 
 
-def tasks(count: int) -> Iterator[Task]:
-    return (Task(f"task-{number}", (number,)) for number in range(count))
+def tasks(count: int) -> Iterator[ClusterTask]:
+    return (ClusterTask(f"task-{number}", (number,)) for number in range(count))
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_tasks_run_in_this_process(at_once: int) -> None:
     results = dict(ThisProcess(at_once).run(square, tasks(7)))
     assert results == {f"task-{number}": number * number for number in range(7)}
     with pytest.raises(DataError, match="no such row"):
-        list(ThisProcess(at_once).run(refuse, [Task("a", ("no such row",))]))
+        list(ThisProcess(at_once).run(refuse, [ClusterTask("a", ("no such row",))]))
 
 
 def wait_until_given_up(number: int) -> int:
@@ -85,11 +85,11 @@ def test_tasks_run_in_workers_at_the_same_time(workers: Cluster) -> None:
 
 def test_errors_of_workers_arrive_as_they_were_raised(workers: Cluster) -> None:
     with pytest.raises(DataError, match="^x.parquet: row 3 is bad$"):
-        list(workers.run(refuse, [Task("refused", ("x.parquet: row 3 is bad",))]))
+        list(workers.run(refuse, [ClusterTask("refused", ("x.parquet: row 3 is bad",))]))
     with pytest.raises(DataError, match="^/disk/a can't be used: No space left on device; make room"):
-        list(workers.run(full, [Task("full", ("/disk/a",))]))
+        list(workers.run(full, [ClusterTask("full", ("/disk/a",))]))
     with pytest.raises(TypeError):  # a bug
-        list(workers.run(square, [Task("bug", ("text",))]))
+        list(workers.run(square, [ClusterTask("bug", ("text",))]))
     assert dict(workers.run(square, tasks(3))) == {"task-0": 0, "task-1": 1, "task-2": 4}
 
 
@@ -105,13 +105,13 @@ def test_dead_worker_is_told_and_its_task_runs_again(
     workers: Cluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "cluster")
-    assert dict(workers.run(die, [Task("once", (str(tmp_path / "marker"), 1))])) == {"once": 2}
+    assert dict(workers.run(die, [ClusterTask("once", (str(tmp_path / "marker"), 1))])) == {"once": 2}
     assert any("has died; another one takes over what it had: once" in item.message for item in caplog.records)
 
 
 def test_task_that_kills_every_worker_is_given_up(workers: Cluster, tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match="deadly: each of 4 workers died that had it, the last at tcp://127.0.0.1:"):
-        list(workers.run(die, [Task("deadly", (str(tmp_path / "marker"), 100))]))
+        list(workers.run(die, [ClusterTask("deadly", (str(tmp_path / "marker"), 100))]))
     assert (tmp_path / "marker").stat().st_size == 4
 
 

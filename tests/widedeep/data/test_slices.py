@@ -59,7 +59,7 @@ def test_bad_rows_are_told_with_their_places_and_left_out(data: SmallData, tmp_p
     wanted = np.delete(np.arange(600, 1400), [100, 355, 799])
     np.testing.assert_array_equal(part["row"], wanted)
     assert [(item.path, item.row) for item in bad] == [(own.files[1], 0), (own.files[1], 255), (own.files[1], 699)]
-    assert bad[0].reason == "column x2 holds 1000, outside 0 .. 999"
+    assert bad[0].reason == "column x2 holds 1000, outside 0 .. 599"
     assert bad[1].reason == "column x2 holds a list of 4, longer than max_hotness 3"
     assert bad[2].reason == "column clicked holds 7, outside 0 .. 1"
     x1 = np.concatenate([pq.read_table(path)["x1"].to_numpy() for path in own.files])
