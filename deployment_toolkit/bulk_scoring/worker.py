@@ -24,6 +24,7 @@ from deployment_toolkit.library import registry
 from deployment_toolkit.options.command_line import DATALOADER, MODEL, CommandLine
 from deployment_toolkit.rows.dump_files import PLAN_FILE
 from deployment_toolkit.rows.dump_parts import REJECTED_FOLDER, part_name
+from deployment_toolkit.rows.prefetch import prefetched
 from deployment_toolkit.server_access.access_options import AccessOptions
 from deployment_toolkit.tasks.running import require_wanted
 
@@ -130,8 +131,10 @@ class _Scorer:
         part = new_part(self._folder / f"{name}.parquet", ids_name=self._source.ids_name, inputs=self._options.columns)
         numbers: deque[Any] = deque()
         with part as writer:
-            with contextlib.closing(self._predictions(rows, number, bad, numbers)) as predictions:
+            # Three threads: one reads and checks, one asks the engine, this one writes, so that the engine never waits.
+            with contextlib.closing(prefetched(self._predictions(rows, number, bad, numbers))) as predictions:
                 for prediction in predictions:
+                    require_wanted()
                     writer.write(*bad.without_unanswered(numbers.popleft(), prediction))
             told = f"rows {rows.start} to {rows.stop - 1} of the data"
             if len(bad) == len(rows):
@@ -145,19 +148,18 @@ class _Scorer:
     def _predictions(self, rows: range, number: int, bad: BadRows, numbers: deque[Any]) -> _Predictions:
         """Predictions of the rows that can be scored; ``numbers`` gets the rows of each, in the same order."""
 
-        def batches() -> Iterator[Batch]:
+        def batches() -> Generator[Batch, None, None]:
             for row_numbers, batch in self._source.read(rows, bad.add if bad.most else None):
-                require_wanted()
                 kept, good = bad.without_refused(row_numbers, batch, self._model.spec)
                 if len(kept):
                     numbers.append(kept)
                     yield good
 
-        predictions = self._model.predict(batches(), number)
-        try:
+        with (
+            contextlib.closing(prefetched(batches())) as source,
+            contextlib.closing(self._model.predict(source, number)) as predictions,
+        ):
             yield from predictions
-        finally:
-            predictions.close()
 
     def _require_data(self, rows: range) -> None:
         wanted = {name: mark for name, mark, _ in self._plan.origin["data"][1]}

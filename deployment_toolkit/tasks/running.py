@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextvars
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _LOOK_S = 1.0
-_wanted = threading.local()
+_given_up: contextvars.ContextVar[threading.Event | None] = contextvars.ContextVar("given_up", default=None)
 
 
 class TaskGivenUpError(Exception):
@@ -18,8 +19,9 @@ class TaskGivenUpError(Exception):
 
 
 def require_wanted() -> None:
-    """For long tasks, to be called now and then: raises TaskGivenUpError in a thread whose task has been given up."""
-    given_up: threading.Event | None = getattr(_wanted, "given_up", None)
+    """For long tasks, to be called now and then: raises TaskGivenUpError in the context of a task that has been given
+    up."""
+    given_up = _given_up.get()
     if given_up is not None and given_up.is_set():
         raise TaskGivenUpError
 
@@ -60,8 +62,7 @@ class ThisProcess(Cluster):
             return
         pending = iter(tasks)
         given_up = threading.Event()
-        set_up = (setattr, (_wanted, "given_up", given_up))
-        with concurrent.futures.ThreadPoolExecutor(self._at_once, "task", *set_up) as pool:
+        with concurrent.futures.ThreadPoolExecutor(self._at_once, "task", _given_up.set, (given_up,)) as pool:
             running: dict[concurrent.futures.Future[Any], str] = {}
             try:
                 while True:

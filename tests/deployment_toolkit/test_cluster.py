@@ -7,6 +7,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -91,6 +92,19 @@ def test_errors_of_workers_arrive_as_they_were_raised(workers: Cluster) -> None:
     with pytest.raises(TypeError):  # a bug
         list(workers.run(square, [ClusterTask("bug", ("text",))]))
     assert dict(workers.run(square, tasks(3))) == {"task-0": 0, "task-1": 1, "task-2": 4}
+
+
+def slow_square(number: int) -> int:
+    time.sleep(0.5)
+    return number * number
+
+
+def test_tasks_of_the_same_name_are_not_taken_for_each_other(workers: Cluster) -> None:
+    def of(number: int) -> list[tuple[str, int]]:
+        return list(workers.run(slow_square, [ClusterTask("part", (number,))]))
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(of, [2, 3])) == [[("part", 4)], [("part", 9)]]
 
 
 def test_tasks_that_are_given_up_leave_the_workers_free(workers: Cluster) -> None:

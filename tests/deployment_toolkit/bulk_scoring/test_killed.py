@@ -68,26 +68,33 @@ def running(argv: list[str], log: Path) -> Iterator[Child]:
         process.stop()
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_workers_and_the_command_are_killed(data: SmallData, tmp_path: Path, seed: int) -> None:
-    chance = random.Random(seed)
+def test_workers_and_the_command_are_killed_and_interrupted(data: SmallData, tmp_path: Path) -> None:
+    chance = random.Random(18)
     output, log = tmp_path / "scores", tmp_path / "log"
     argv = command(data, output, "--n-workers", "2", delay_s=DELAY_S)
     with running(argv, log) as first:
         wait_for_parts(output, 2, first, log)
         time.sleep(chance.uniform(0, 0.3))
         chance.choice(workers_of(first)).kill()
-        wait_for_parts(output, chance.randint(6, 10), first, log)
+        wait_for_parts(output, chance.randint(5, 8), first, log)
         orphans = workers_of(first)
         os.kill(first.pid, signal.SIGKILL)
         wait_for(lambda: not any(item.is_running() for item in orphans))
     assert "has died; another one takes over" in log.read_text()
     there = len(parts_of(output))
-    assert 6 <= there < 24 and not (output / "_SUCCESS").exists()
+    assert 5 <= there < 20 and not (output / "_SUCCESS").exists()
     with running(argv, log) as second:
         wait_for_parts(output, there + 2, second, log)
-        chance.choice(workers_of(second)).kill()
-        told = ended(second, 0, log)
+        orphans = workers_of(second)
+        os.kill(second.pid, signal.SIGINT)
+        told = ended(second, 130, log)
+    wait_for(lambda: not any(item.is_running() for item in orphans))
+    assert told.splitlines()[-1] == "interrupted" and "Traceback" not in told
+    assert not list(output.glob(".*"))
+    with running(argv, log) as third:
+        wait_for_parts(output, len(parts_of(output)) + 1, third, log)
+        chance.choice(workers_of(third)).kill()
+        told = ended(third, 0, log)
     assert "of 6000 rows are scored already" in told
     assert_complete(data, output)
 
