@@ -72,8 +72,11 @@ def test_metrics_are_those_of_a_dump_and_unfinished_scores_are_refused(data: Sma
 def test_same_command_goes_on_and_another_is_refused(data: SmallData, tmp_path: Path) -> None:
     output = tmp_path / "scores"
     score(data, output)
-    kept, lost, cut = parts_of(output)[0], parts_of(output)[5], parts_of(output)[7]
+    kept, short, lost, cut = (parts_of(output)[number] for number in (0, 3, 5, 7))
     made = kept.stat().st_mtime_ns
+    table = pq.read_table(short)
+    told = pq.read_metadata(short).metadata[b"scores"].replace(b'"rows": 250', b'"rows": 240')
+    pq.write_table(table.slice(10).replace_schema_metadata({b"scores": told}), short)
     lost.unlink()
     cut.write_bytes(cut.read_bytes()[:-100])
     (output / "_SUCCESS").unlink()

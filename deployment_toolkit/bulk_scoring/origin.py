@@ -65,21 +65,23 @@ def file_fingerprint(path: Path) -> str:
         raise DataError(f"{path} can't be read: {error.strerror}; make or copy it again") from error
 
 
+def option_files(values: dict[str, Any]) -> dict[str, str]:
+    """Fingerprints of the files and folders that options name, by option: the dataloader, a feature specification, a
+    checkpoint. The model itself is told apart."""
+    named = {name: value for name, value in values.items() if isinstance(value, Path) and name not in _WITHOUT_EFFECT}
+    return {name: fingerprint.of_path(path) for name, path in named.items() if name != "input_path" and path.exists()}
+
+
 def scoring_origin(
     values: dict[str, Any], model: dict[str, Any], files: Iterable[Path], described: str
 ) -> dict[str, Any]:
-    """What decides the scores of a command with these values. Files and folders that options name count by content."""
-    options = {name: value for name, value in values.items() if name not in _WITHOUT_EFFECT}
-    contents = {
-        name: fingerprint.of_path(value)
-        for name, value in options.items()
-        if isinstance(value, Path) and value.exists() and name != "input_path"
-    }
+    """What decides the scores of a command with these values."""
+    options = {name: _plain(value) for name, value in sorted(values.items()) if name not in _WITHOUT_EFFECT}
     return {
         "data": [described, data_files(files)],
         "model": model,
-        "options": {name: _plain(value) for name, value in sorted(options.items())},
-        "files of options": contents,
+        "options": options,
+        "files of options": option_files(values),
         "versions": engine_versions(),
     }
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from deployment_toolkit.bulk_scoring.bad_rows import BadRows
 from deployment_toolkit.bulk_scoring.options import ScoringOptions
-from deployment_toolkit.bulk_scoring.origin import engine_versions, file_fingerprint, stored_model
+from deployment_toolkit.bulk_scoring.origin import engine_versions, file_fingerprint, option_files, stored_model
 from deployment_toolkit.bulk_scoring.parts import new_part
 from deployment_toolkit.bulk_scoring.plan import ScoringPlan, read_plan
 from deployment_toolkit.bulk_scoring.servers import ServedModel, ServerPool, known_spec
@@ -25,6 +25,7 @@ from deployment_toolkit.options.command_line import DATALOADER, MODEL, CommandLi
 from deployment_toolkit.rows.dump_files import PLAN_FILE
 from deployment_toolkit.rows.dump_parts import REJECTED_FOLDER, part_name
 from deployment_toolkit.rows.prefetch import prefetched
+from deployment_toolkit.sameness.command import Origin
 from deployment_toolkit.server_access.access_options import AccessOptions
 from deployment_toolkit.tasks.running import require_wanted
 
@@ -119,6 +120,10 @@ class _Scorer:
         self._options = command.get(ScoringOptions)
         self._folder = self._options.output_dir
         self._plan = _plan_of(self._folder, job.plan_id)
+        files = Origin(option_files(job.values)).changed(self._plan.origin["files of options"])
+        if files:
+            path = job.values.get(files[0])
+            raise DataError(f"{path} is not the file of the plan here: it was changed, or this host has another one")
         self._source = row_source(command)
         self._model: _Model = _Servers(command) if self._options.server_url else _Engine(command, self._plan)
 
