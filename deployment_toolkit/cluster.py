@@ -8,6 +8,8 @@ them. Without an option of a cluster nothing of Dask is imported.
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import contextlib
 import logging
 import queue
@@ -97,7 +99,8 @@ class _DaskCluster(Cluster):
                 for task in first_tasks(pending, self._room() - len(running)):
                     # Keys are the scheduler's: another command's task of the same name would be taken for this one.
                     key = f"{task.key}{_KEY_MARK}{own}"
-                    future = self._client.submit(called, function, task.args, key=key, pure=False)
+                    with self._connection():
+                        future = self._client.submit(called, function, task.args, key=key, pure=False)
                     running[future] = task.key
                     future.add_done_callback(ended.put)
                 if not running:
@@ -121,7 +124,8 @@ class _DaskCluster(Cluster):
         return max(1, sum(int(worker["nthreads"]) + _WAITING_TASKS for worker in workers))
 
     def _workers(self) -> dict[str, Any]:
-        return dict(self._client.scheduler_info()["workers"]) if self._client.status == "running" else {}
+        with self._connection():
+            return dict(self._client.scheduler_info()["workers"])
 
     def _require_workers(self) -> None:
         deadline = time.monotonic() + _WORKERS_S
@@ -130,6 +134,18 @@ class _DaskCluster(Cluster):
             if time.monotonic() > deadline:
                 raise self._no_workers()
             time.sleep(_LOOK_S / 10)
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[None]:
+        """For calls of the scheduler: raises ClusterError if it goes away meanwhile."""
+        try:
+            yield
+        except (OSError, asyncio.CancelledError, concurrent.futures.CancelledError) as error:
+            raise self._no_scheduler() from error
+        except Exception as error:
+            if self._client.status == "running":
+                raise
+            raise self._no_scheduler() from error
 
     def _require_scheduler(self) -> None:
         if self._client.status != "running":
@@ -150,7 +166,8 @@ class _DaskCluster(Cluster):
         from distributed.scheduler import KilledWorker
 
         if future.status == "finished":
-            result = future.result()
+            with self._connection():
+                result = future.result()
             if isinstance(result, TaskFailure):
                 raise result.error()
             return result

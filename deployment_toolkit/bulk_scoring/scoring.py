@@ -37,7 +37,7 @@ def score_dataset(command: CommandLine) -> int:
     Raises UsageError if the folder holds anything else or the scores of another command, and all errors of the data,
     the model, the servers and the cluster. What is complete stays, and the same command goes on.
     """
-    command = command.with_values(**command.portable)
+    command = command.from_anywhere
     options = command.get(ScoringOptions)
     folder = options.output_dir
     with _sole_user(folder):
@@ -160,7 +160,7 @@ def _finished(folder: Path, plan: ScoringPlan) -> dict[int, PartResult]:
 
 
 def _values(command: CommandLine, options: ScoringOptions, cluster: ClusterOptions) -> dict[str, object]:
-    values = dict(vars(command.args))
+    values = command.portable
     if cluster.n_workers is not None and options.threads is None and not options.server_url:
         values["threads"] = max(1, len(os.sched_getaffinity(0)) // cluster.n_workers)
     return values

@@ -21,7 +21,7 @@ from deployment_toolkit.bulk_scoring.sources import row_source
 from deployment_toolkit.core import Batch, Format, ModelSpec, Prediction
 from deployment_toolkit.errors import DataError, ModelError
 from deployment_toolkit.library import registry
-from deployment_toolkit.options.command_line import DATALOADER, MODEL, CommandLine
+from deployment_toolkit.options.command_line import DATALOADER, MODEL, CommandLine, EnumText
 from deployment_toolkit.rows.dump_files import PLAN_FILE
 from deployment_toolkit.rows.dump_parts import REJECTED_FOLDER, part_name
 from deployment_toolkit.rows.prefetch import prefetched
@@ -114,9 +114,9 @@ class _Servers:
 class _Scorer:
     def __init__(self, job: ScoringJob) -> None:
         plugins = [DATALOADER]
-        if job.values["input_type"] == Format.TF_KERAS:
+        if job.values["input_type"] == EnumText(Format.TF_KERAS.value):
             plugins.append(MODEL)
-        command = CommandLine.from_values(job.values, plugins)
+        command = CommandLine.from_values(job.values, [ScoringOptions, AccessOptions], plugins)
         self._options = command.get(ScoringOptions)
         self._folder = self._options.output_dir
         self._plan = _plan_of(self._folder, job.plan_id)

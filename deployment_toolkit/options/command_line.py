@@ -6,14 +6,22 @@ import argparse
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
 from deployment_toolkit.contracts.calculators import require_calculator
 from deployment_toolkit.contracts.dataloaders import PluginStream
 from deployment_toolkit.core import DataloaderModule, Format, MetricsModule, ModelModule
-from deployment_toolkit.options.params import OneLineParser, add_dataclass, from_args, keywords_for, make_parser
-from deployment_toolkit.options.plugins import Plugin, call_plugin, load_module, parse_with_plugins
+from deployment_toolkit.options.params import (
+    OneLineParser,
+    add_dataclass,
+    from_args,
+    keywords_for,
+    make_parser,
+    options_of,
+)
+from deployment_toolkit.options.plugins import Plugin, add_plugins, call_plugin, parse_with_plugins
 
 T = TypeVar("T")
 
@@ -47,20 +55,33 @@ class CommandLine:
         return replace(self, args=argparse.Namespace(**{**vars(self.args), **values}))
 
     @property
-    def portable(self) -> dict[str, Any]:
-        """All values by option, for ``from_values`` in another process; paths, also the pattern of data files, are
-        absolute."""
+    def from_anywhere(self) -> CommandLine:
+        """The same command for any current folder: paths, also the pattern of data files, are absolute."""
         values = {name: _absolute(value) for name, value in vars(self.args).items()}
         pattern = values.get("data_pattern")
-        return values if not isinstance(pattern, str) else {**values, "data_pattern": str(Path(pattern).absolute())}
+        return self.with_values(**values | ({"data_pattern": str(Path(pattern).absolute())} if pattern else {}))
+
+    @property
+    def portable(self) -> dict[str, Any]:
+        """All values by option, for ``from_values`` in another process. Members of an Enum are texts: a plug-in's own
+        class can't be imported there by name."""
+        return {name: _as_text(value) for name, value in vars(self.args).items()}
 
     @classmethod
-    def from_values(cls, values: dict[str, Any], plugins: Sequence[Plugin]) -> CommandLine:
-        """The command line of another process's ``portable`` values, with the modules of these plug-ins. Raises
-        ModelError for a module that can't be used here."""
-        paths = {plugin: values[plugin.name.replace("-", "_")] for plugin in plugins}
-        modules = {plugin.name: load_module(path, plugin.protocol) for plugin, path in paths.items()}
-        return cls(make_parser(""), argparse.Namespace(**values), modules)
+    def from_values(cls, values: dict[str, Any], groups: Sequence[type], plugins: Sequence[Plugin]) -> CommandLine:
+        """The command line of another process's ``portable`` values, with these groups of options and the modules of
+        these plug-ins. Raises ModelError for a module that can't be used here."""
+        parser = make_parser("")
+        for group in groups:
+            add_dataclass(parser, group)
+        argv = [part for plugin in plugins for part in (f"--{plugin.name}", str(values[plugin.name.replace("-", "_")]))]
+        modules = add_plugins(parser, argv, plugins)
+        types = {action.dest: action.type for action in options_of(parser)}
+        return cls(
+            parser,
+            argparse.Namespace(**{name: _of_text(value, types.get(name)) for name, value in values.items()}),
+            modules,
+        )
 
     def make(self, cls: Callable[..., T]) -> T:
         """An object of the class, made with its options from the command line."""
@@ -88,7 +109,26 @@ def read_command_line(
     return CommandLine(parser, args, modules)
 
 
+@dataclass(frozen=True)
+class EnumText:
+    """Value of an Enum's member."""
+
+    text: str
+
+
 def _absolute(value: Any) -> Any:
     if isinstance(value, Path):
         return value.absolute()
     return [_absolute(item) for item in value] if isinstance(value, list) else value
+
+
+def _as_text(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return EnumText(str(value.value))
+    return [_as_text(item) for item in value] if isinstance(value, list) else value
+
+
+def _of_text(value: Any, kind: Any) -> Any:
+    if isinstance(value, EnumText):
+        return kind(value.text)
+    return [_of_text(item, kind) for item in value] if isinstance(value, list) else value

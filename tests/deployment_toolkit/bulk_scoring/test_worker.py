@@ -29,7 +29,7 @@ def job(data: SmallData, tmp_path: Path) -> ScoringJob:
     argv = [*data.options(), "--output-dir", str(tmp_path / "scores")]
     main(argv)
     command = read_command_line("", argv, [ScoringOptions, ClusterOptions, AccessOptions], [DATALOADER])
-    return ScoringJob(command.portable, plan_in(tmp_path / "scores").id)
+    return ScoringJob(command.from_anywhere.portable, plan_in(tmp_path / "scores").id)
 
 
 def plan_in(folder: Path) -> ScoringPlan:
