@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import queue
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -13,7 +14,7 @@ T = TypeVar("T")
 _POLL_S = 0.1
 
 
-def prefetched(items: Generator[T, None, None], *, depth: int = 2) -> Iterator[T]:
+def prefetched(items: Generator[T, None, None], *, depth: int = 2) -> Generator[T, None, None]:
     """Yields the items of a generator; a thread makes at most ``depth`` of them ahead.
 
     An error of the generator is raised here, at its position. The thread has ended, and the generator is closed, when
@@ -41,7 +42,8 @@ class _Worker(Generic[T]):
         self._items = items
         self._queue: queue.Queue[tuple[T] | None] = queue.Queue(depth)
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="prefetch")
+        context = contextvars.copy_context()  # as if the consumer's thread made the items
+        self._thread = threading.Thread(target=context.run, args=(self._work,), name="prefetch")
         self._thread.start()
 
     def get(self) -> tuple[T] | None:
