@@ -28,7 +28,7 @@ _PREPROCESSING = "tests/widedeep/preprocessing"
 _DATASET = f"{_PREPROCESSING}/test_dataset.py"
 _IMPORT = "test_nvtabular_comes_without_warnings_frameworks_or_newer_data_frames"
 IMPORTS = f"{_PREPROCESSING}/test_nvtabular_import.py::{_IMPORT}"
-_PARTITIONS = f"{_DATASET}::test_features_do_not_depend_on_files_and_partitions"
+_PARTITIONS = f"{_PREPROCESSING}/test_partitions.py::test_files_of_any_partitions_are_equal_byte_for_byte"
 _COUNTS = f"{_DATASET}::test_counts_are_standardised_logarithms_over_the_training_rows"
 _AGES = f"{_DATASET}::test_days_since_published_equal_the_pandas_result"
 _TYPES = f"{_DATASET}::test_workflow_takes_the_dtypes_of_the_joined_columns_and_makes_those_of_the_features"
@@ -253,7 +253,8 @@ _CALLS = """
 ## What is called and read
 
 These {places} functions run. A method stands under the class that defines it: `pandas.NDFrame.astype` is `astype` of
-data frames and series. The tests are those of `{file}`, and the test of the import.
+data frames and series. The tests are those of `{file}`, that of partitions in
+`test_partitions.py`, and the test of the import.
 """
 
 if __name__ == "__main__":

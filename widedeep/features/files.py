@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,29 +35,62 @@ def feature_schema(spec: FeatureSpec) -> pa.Schema:
 def write_features(workflow: nvt.Workflow, dataset: nvt.Dataset, folder: Path, spec: FeatureSpec) -> int:
     """Writes ``folder/part-<n>.parquet`` in the dataset's order and returns the number of rows.
 
-    Files are lightly compressed, in groups of 65,536 rows, for fast decoding. Raises DataError if a feature is null.
+    Files have 2^22 rows, in groups of 65,536, the last of each fewer, lightly compressed for fast decoding. So the
+    bytes are a function of the rows, not of the dataset's partitions. Raises DataError if a feature is null.
     """
     folder.mkdir()
     schema = feature_schema(spec)
-    total = dataset.num_rows
-    rows = parts = 0
+
+    def tables() -> Iterator[pa.Table]:
+        with tqdm(
+            total=dataset.num_rows, desc=folder.name, unit=" rows", unit_scale=True, delay=2.0, mininterval=1.0
+        ) as bar:
+            for frame in workflow.transform(dataset).to_iter():
+                yield to_table(frame, schema)
+                bar.update(len(frame))
+
+    return write_parts(tables(), folder, schema)
+
+
+def write_parts(tables: Iterable[pa.Table], folder: Path, schema: pa.Schema) -> int:
+    """Writes consecutive rows as ``folder/part-<n>.parquet``; returns their number. Part n has the rows from n * 2^22
+    on, however the tables divide them."""
+    rows = 0
     writer: pq.ParquetWriter | None = None
     try:
-        with tqdm(total=total, desc=folder.name, unit=" rows", unit_scale=True, delay=2.0, mininterval=1.0) as bar:
-            for frame in workflow.transform(dataset).to_iter():
-                if writer is None:
-                    writer = pq.ParquetWriter(folder / f"part-{parts:05d}.parquet", schema, compression="lz4")
-                    parts += 1
-                writer.write_table(to_table(frame, schema), row_group_size=ROWS_PER_GROUP)
-                rows += len(frame)
-                bar.update(len(frame))
-                if rows >= parts * ROWS_PER_FILE:
+        for group in _exact_groups(tables):
+            if rows % ROWS_PER_FILE == 0:
+                if writer is not None:
                     writer.close()
-                    writer = None
+                path = folder / f"part-{rows // ROWS_PER_FILE:05d}.parquet"
+                writer = pq.ParquetWriter(path, schema, compression="lz4")
+            assert writer is not None
+            writer.write_table(group, row_group_size=ROWS_PER_GROUP)
+            rows += group.num_rows
     finally:
         if writer is not None:
             writer.close()
     return rows
+
+
+def _exact_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The rows as tables of ``ROWS_PER_GROUP`` rows, only the last may be shorter. Each column is one chunk: the writer
+    begins a page where a chunk begins."""
+    kept: list[pa.Table] = []
+    count = 0
+    for table in tables:
+        kept.append(table)
+        count += table.num_rows
+        if count < ROWS_PER_GROUP:
+            continue
+        together = pa.concat_tables(kept)
+        whole = count - count % ROWS_PER_GROUP
+        for start in range(0, whole, ROWS_PER_GROUP):
+            yield together.slice(start, ROWS_PER_GROUP).combine_chunks()
+        kept = [together.slice(whole)]
+        count -= whole
+    if count:
+        yield pa.concat_tables(kept).combine_chunks()
 
 
 def to_table(frame: Any, schema: pa.Schema) -> pa.Table:

@@ -6,16 +6,15 @@ from collections.abc import Mapping
 
 import numpy as np
 import nvtabular as nvt
-from nvtabular.ops import FillMissing, LogOp, Normalize
+from nvtabular.ops import FillMissing, LogOp
 
 from widedeep.features.outbrain import GROUP_ID, LABEL, ONEHOT
 from widedeep.preprocessing.documents import DocumentTags
+from widedeep.preprocessing.fitted.operators import ClickRates, FillExactMedian, NormalizeExactly
 from widedeep.preprocessing.nvt_operators import (
     BoundedIds,
-    ClickRates,
     DaysSincePublished,
     DocumentLikeness,
-    FillExactMedian,
     HashBuckets,
     PlaceParts,
     TagLists,
@@ -55,7 +54,7 @@ def make_workflow(tags: Mapping[str, DocumentTags], cardinalities: Mapping[str, 
     return nvt.Workflow(
         ages
         + rates[[f"{name}_ctr" for name in CTR_THRESHOLDS]]
-        + (rates[COUNTS] >> LogOp() >> Normalize(out_dtype=np.float32))
+        + (rates[COUNTS] >> LogOp() >> NormalizeExactly(out_dtype=np.float32))
         + onehot
         + platform
         + likeness

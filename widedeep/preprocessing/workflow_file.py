@@ -10,7 +10,6 @@ import json
 import pickle
 import platform
 import sys
-import time
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
@@ -32,6 +31,7 @@ _EARLIER_MODULES = {
     f"widedeep.{name}": f"widedeep.preprocessing.{name}" for name in ("documents", "nvt_operators", "workflow")
 }
 _EARLIER_FUNCTIONS = {"_country": "country", "_state": "state"}
+_EARLIER_OPERATORS = ("ClickRates", "FillExactMedian")  # in nvt_operators
 
 
 def save_workflow(workflow: Any, folder: Path) -> None:
@@ -41,10 +41,9 @@ def save_workflow(workflow: Any, folder: Path) -> None:
     with (folder / PICKLE).open("wb") as file:
         hashing = _Hashing(file)
         pickle.dump(workflow, hashing, protocol=5)  # the standard pickle stores no bytecode, unlike NVTabular's own
-    # The first two keys are those of NVTabular, whose Workflow.load reads them.
+    # NVTabular's Workflow.load reads the first key. There is no time: the same data give the same file.
     description = {
         "versions": _versions() | {"python": sys.version, "nvtabular": import_nvtabular().__version__},
-        "generated_timestamp": int(time.time()),
         "sha256": hashing.digest.hexdigest(),
         "hash_buckets": _hash_buckets(),
     }
@@ -116,6 +115,8 @@ class _Unpickler(pickle.Unpickler):
         module = _EARLIER_MODULES.get(module, module)
         if module == "widedeep.preprocessing.workflow" and name in _EARLIER_FUNCTIONS:
             module, name = "widedeep.preprocessing.nvt_operators", _EARLIER_FUNCTIONS[name]
+        if module == "widedeep.preprocessing.nvt_operators" and name in _EARLIER_OPERATORS:
+            module = "widedeep.preprocessing.fitted.operators"
         return super().find_class(module, name)
 
 

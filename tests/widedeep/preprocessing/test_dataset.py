@@ -9,7 +9,6 @@ import shutil
 import zipfile
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,7 +26,7 @@ from widedeep.features.files import to_table
 from widedeep.features.outbrain import MULTIHOT, NUMERICAL, ONEHOT, embedding_widths, outbrain_spec, raw_origin
 from widedeep.features.spec import load_feature_spec
 from widedeep.model.embedding_sizes import load_embedding_sizes
-from widedeep.preprocessing import dataset, joined_clicks, raw_csv
+from widedeep.preprocessing import joined_clicks, raw_csv
 from widedeep.preprocessing.dataset import PreprocessingOptions, preprocess
 from widedeep.preprocessing.documents import hash_ids, read_ads, read_documents_meta
 from widedeep.preprocessing.nvtabular_import import import_nvtabular
@@ -273,30 +272,6 @@ def test_joining_does_not_depend_on_chunks_or_on_the_order_of_displays(
         assert len(parts[split]) == 4
         joined = pa.concat_tables(map(pq.read_table, parts[split])).to_pandas()
         pd.testing.assert_frame_equal(joined, pq.read_table(whole[split][0]).to_pandas())
-
-
-def test_features_do_not_depend_on_files_and_partitions(
-    raw_dir: Path, features: dict[str, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(joined_clicks, "DISPLAYS_PER_BUCKET", 500)
-    monkeypatch.setattr(joined_clicks, "ROW_GROUP_ROWS", 900)
-    monkeypatch.setattr(dataset, "_PARTITION_SIZE", "200KB")
-    partitions: list[int] = []
-    workflow = import_nvtabular().Workflow
-    fit = workflow.fit
-
-    def counted_fit(self: Any, rows: Any) -> Any:
-        partitions.append(rows.npartitions)
-        return fit(self, rows)
-
-    monkeypatch.setattr(workflow, "fit", counted_fit)
-    preprocess(PreprocessingOptions(raw_dir, tmp_path / "out"))
-    assert partitions[0] > 5
-    for split in SPLITS:
-        found = pq.read_table(tmp_path / "out" / split).to_pandas()
-        counts = [name for name in NUMERICAL if name.endswith("_count")]  # sums in another order
-        np.testing.assert_allclose(found[counts], features[split][counts], atol=1e-5)
-        pd.testing.assert_frame_equal(found.drop(columns=counts), features[split].drop(columns=counts))
 
 
 def test_features_of_missing_document_tables_are_empty(

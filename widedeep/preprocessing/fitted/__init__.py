@@ -1,0 +1,1 @@
+"""What preprocessing learns from the training rows: statistics, operators that hold them, their files."""
