@@ -9,8 +9,8 @@ from pathlib import Path
 
 from deployment_toolkit.core import Format
 from deployment_toolkit.library import registry
-from deployment_toolkit.options.command_line import DATALOADER, MODEL, read_command_line
-from deployment_toolkit.options.params import OneLineParser, option, run_entry_point
+from deployment_toolkit.options.command_line import DATALOADER, model_plugins, read_command_line
+from deployment_toolkit.options.params import option, run_entry_point
 from deployment_toolkit.rows.dump import DumpOptions, write_predictions
 
 logger = logging.getLogger("inference")
@@ -27,8 +27,7 @@ class FrameworkOptions:
 
 
 def main(argv: list[str]) -> None:
-    plugins = [DATALOADER, MODEL] if _reads_module(argv) else [DATALOADER]
-    command = read_command_line(__doc__, argv, [FrameworkOptions, DumpOptions], plugins)
+    command = read_command_line(__doc__, argv, [FrameworkOptions, DumpOptions], [DATALOADER, *model_plugins(argv)])
     options = command.get(FrameworkOptions)
     dataloader_fn = command.call(DATALOADER)
     started = time.monotonic()
@@ -36,13 +35,6 @@ def main(argv: list[str]) -> None:
     with command.make(registry.loader(options.input_type)).load(options.input_path) as session:
         logger.info("loaded in %.1f s", time.monotonic() - started)
         write_predictions(session, dataloader_fn, command.get(DumpOptions))
-
-
-def _reads_module(argv: list[str]) -> bool:
-    """True if a module makes the model; the module may add its own options."""
-    first = OneLineParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--input-type")
-    return (first.parse_known_args(argv)[0].input_type or "").casefold() == Format.TF_KERAS
 
 
 if __name__ == "__main__":

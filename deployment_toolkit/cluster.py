@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
+import secrets
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
@@ -20,8 +21,8 @@ from typing import Any
 from deployment_toolkit.errors import ClusterError, UsageError, require_at_least
 from deployment_toolkit.machine import LOOPBACK
 from deployment_toolkit.options.params import option
-from deployment_toolkit.tasks.failures import Failure, called
-from deployment_toolkit.tasks.running import Cluster, Task, ThisProcess, first_tasks
+from deployment_toolkit.tasks.failures import TaskFailure, called
+from deployment_toolkit.tasks.running import Cluster, ClusterTask, ThisProcess, first_tasks
 
 logger = logging.getLogger("cluster")
 
@@ -30,6 +31,7 @@ _CONNECT_S = 30.0
 _WORKERS_S = 120.0
 _LOOK_S = 1.0
 _WAITING_TASKS = 1  # for each worker, so that it has the next one when it is done
+_KEY_MARK = "@"
 _PACKAGE = __name__.partition(".")[0]
 
 
@@ -83,15 +85,19 @@ class _DaskCluster(Cluster):
         self._without_workers_since: float | None = None
         client.subscribe_topic("all", self._tell)
 
-    def run(self, function: Callable[..., Any], tasks: Iterable[Task]) -> Generator[tuple[str, Any], None, None]:
+    def run(self, function: Callable[..., Any], tasks: Iterable[ClusterTask]) -> Generator[tuple[str, Any], None, None]:
         self._require_workers()
         pending = iter(tasks)
         ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
         running: dict[Any, str] = {}
+        own = secrets.token_hex(8)
         try:
             while True:
+                self._require_scheduler()
                 for task in first_tasks(pending, self._room() - len(running)):
-                    future = self._client.submit(called, function, task.args, key=task.key, pure=False)
+                    # Keys are the scheduler's: another command's task of the same name would be taken for this one.
+                    key = f"{task.key}{_KEY_MARK}{own}"
+                    future = self._client.submit(called, function, task.args, key=key, pure=False)
                     running[future] = task.key
                     future.add_done_callback(ended.put)
                 if not running:
@@ -110,12 +116,12 @@ class _DaskCluster(Cluster):
                 self._client.cancel(list(running), force=True)
 
     def _room(self) -> int:
-        """Number of tasks that may be with the scheduler; workers come and go."""
-        threads = sum(worker["nthreads"] for worker in self._workers().values())
-        return int(threads) + _WAITING_TASKS * len(self._workers())
+        """Number of tasks that may be with the scheduler: workers come and go, and one waits while there are none."""
+        workers = self._workers().values()
+        return max(1, sum(int(worker["nthreads"]) + _WAITING_TASKS for worker in workers))
 
     def _workers(self) -> dict[str, Any]:
-        return dict(self._client.scheduler_info(n_workers=-1)["workers"]) if self._client.status == "running" else {}
+        return dict(self._client.scheduler_info()["workers"]) if self._client.status == "running" else {}
 
     def _require_workers(self) -> None:
         deadline = time.monotonic() + _WORKERS_S
@@ -125,10 +131,13 @@ class _DaskCluster(Cluster):
                 raise self._no_workers()
             time.sleep(_LOOK_S / 10)
 
-    def _require_alive(self) -> None:
-        """Raises ClusterError if the scheduler is gone, or if there has been no worker for too long."""
+    def _require_scheduler(self) -> None:
         if self._client.status != "running":
             raise self._no_scheduler()
+
+    def _require_alive(self) -> None:
+        """Raises ClusterError if the scheduler is gone, or if there has been no worker for too long."""
+        self._require_scheduler()
         if self._workers():
             self._without_workers_since = None
             return
@@ -140,13 +149,13 @@ class _DaskCluster(Cluster):
     def _result(self, future: Any, key: str) -> Any:
         from distributed.scheduler import KilledWorker
 
-        if future.status == "cancelled":
-            raise self._no_scheduler()
         if future.status == "finished":
             result = future.result()
-            if isinstance(result, Failure):
+            if isinstance(result, TaskFailure):
                 raise result.error()
             return result
+        if future.status != "error":  # cancelled or lost with the connection
+            raise self._no_scheduler()
         error = future.exception()
         if isinstance(error, KilledWorker):
             raise ClusterError(
@@ -164,7 +173,8 @@ class _DaskCluster(Cluster):
         """Logs the death of a worker, of which the scheduler tells."""
         told = event[1]
         if isinstance(told, dict) and told.get("action") == "remove-worker" and not told.get("expected"):
-            tasks = ", ".join(sorted(map(str, told.get("processing-tasks") or ()))) or "nothing"
+            keys = map(str, told.get("processing-tasks") or ())
+            tasks = ", ".join(sorted(key.partition(_KEY_MARK)[0] for key in keys)) or "nothing"
             logger.warning("worker %s has died; another one takes over what it had: %s", told.get("worker"), tasks)
 
     def _no_scheduler(self) -> ClusterError:

@@ -4,6 +4,7 @@ traceback.
 DeploymentError               one line: the problem, its place, the remedy; exit code 1
   UsageError                  an option or a configuration value is wrong
   DataError                   a parquet file, a data pattern, a feature specification or a dump is wrong
+    RowError                  a row has a value that can't be used; it knows the row, the column and the reason
   ModelError                  a checkpoint, a model file or a plug-in module is wrong
     InputError                the model can't take a batch: name, dtype, shape or value
     SizeError                 the model answers the same rows differently in a request of another size
@@ -13,6 +14,7 @@ DeploymentError               one line: the problem, its place, the remedy; exit
     AccessError               the server's certificate can't be trusted, or the server refuses this client
     BackendError              the server has no backend for a model's format
     InferenceError            the server answered a request with an error
+      GoneError               it is gone, is stopping, or has no such model at the moment
       RefusedError            it refused the request, because too many wait for an answer
   PerformanceError            a measurement could not be made
   BuildError                  code can't be compiled here
@@ -39,6 +41,17 @@ class UsageError(DeploymentError):
 
 class DataError(DeploymentError):
     """A parquet file, a data pattern, a feature specification or a dump is wrong."""
+
+
+class RowError(DataError):
+    """A row has a value that can't be used. ``row`` is its number in the file from 0, ``column`` and ``problem`` say
+    what is wrong; in an error that has come from another process they are -1 and empty."""
+
+    def __init__(self, message: str, *, row: int = -1, column: str = "", problem: str = "") -> None:
+        super().__init__(message)
+        self.row = row
+        self.column = column
+        self.problem = problem
 
 
 class ModelError(DeploymentError):
@@ -75,6 +88,11 @@ class BackendError(ServerError):
 
 class InferenceError(ServerError):
     """The server answered a request with an error."""
+
+
+class GoneError(InferenceError):
+    """The server is gone, is stopping or starting, or doesn't have the model at the moment: another one, or the same
+    one later, may answer."""
 
 
 class RefusedError(InferenceError):

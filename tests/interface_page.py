@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, list[str]]] = {
     "export_model.py": ("export_model", [*MODEL, *ROWS]),
     "run_inference_on_fw.py": ("run_inference_on_fw", [*MODEL, *ROWS, "--input-type", "tf-keras"]),
     "run_inference_on_triton.py": ("run_inference_on_triton", ROWS),
+    "score_dataset.py": ("score_dataset", ROWS),
     "calculate_metrics.py": ("calculate_metrics", ["--metrics", str(ROOT / "metrics.py")]),
     "run_performance_on_triton.py": ("run_performance_on_triton", ROWS),
     "model-navigator convert": ("navigator.__main__", ["convert", *ROWS]),

@@ -23,8 +23,8 @@ class PluginStream:
     """Batches of ``dataloader_fn``, the return value of ``get_dataloader_fn`` of the module ``where``.
 
     A call yields (ids [B], {input: [B, ...]}, {label: [B, ...]}), numpy arrays, from the start. ``num_rows`` is the
-    number of rows, None if the dataloader doesn't say. Raises ModelError at once if ``dataloader_fn`` is no function,
-    and while streaming for anything but such batches.
+    number of rows, None if the dataloader doesn't say; ``source`` is the dataloader itself. Raises ModelError at once
+    if ``dataloader_fn`` is no function, and while streaming for anything but such batches.
     """
 
     def __init__(self, dataloader_fn: Any, where: str) -> None:
@@ -33,13 +33,13 @@ class PluginStream:
                 f"get_dataloader_fn of {where} returned {_kind(dataloader_fn)}: a function is wanted that yields "
                 "(ids, x, y)"
             )
-        self._dataloader_fn: Callable[[], Any] = dataloader_fn
+        self.source: Callable[[], Any] = dataloader_fn
         self._where = where
         self.num_rows: int | None = getattr(dataloader_fn, "num_rows", None)
 
     def __call__(self) -> Iterator[tuple[Array, Arrays, Arrays]]:
         try:
-            for batch in self._dataloader_fn():
+            for batch in self.source():
                 yield self._plain(batch)
         except Exception as error:
             own = _OWN_ERROR.search(str(error))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -20,18 +22,57 @@ class Dataset(Protocol):
     def batches(self, batch_size: int) -> Iterator[Batch]: ...
 
 
+@dataclass(frozen=True)
+class Piece:
+    """Rows of a file that are read together, as a row group."""
+
+    path: Path
+    rows: int
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that can't be used: its file, its number in the file from 0, and why."""
+
+    path: Path
+    row: int
+    reason: str
+
+
+OnBadRow = Callable[[BadRow], None]
+
+
+@runtime_checkable
+class Sliceable(Protocol):
+    """A dataset whose rows can be read from any row on.
+
+    ``pieces`` are all rows in order; ``ids_name`` is the name of the column of ids, None if rows are only counted;
+    ``described`` is a text that changes if files and options stay and rows are read otherwise.
+    """
+
+    pieces: Sequence[Piece]
+    ids_name: str | None
+    described: str
+
+    def slice(self, rows: range, batch_size: int, on_bad_row: OnBadRow | None = None) -> Iterator[tuple[Array, Batch]]:
+        """Yields (numbers of the rows [B], batch) for the rows ``rows`` of all pieces together, in order. Rows that
+        can't be used are told and left out; without ``on_bad_row`` they raise DataError."""
+        ...
+
+
 class BatchStream:
     """Stream of a dataset's batches. A call without arguments yields them, as (ids, x, y), from the start; ``num_rows``
-    is the number of rows. Raises UsageError for a batch size below 1."""
+    is the number of rows. ``dataset`` and ``batch_size`` are those given. Raises UsageError for a batch size below
+    1."""
 
     def __init__(self, dataset: Dataset, batch_size: int) -> None:
         require_at_least("--batch-size", batch_size, 1)
         self.num_rows = dataset.num_rows
-        self._dataset = dataset
-        self._batch_size = batch_size
+        self.dataset = dataset
+        self.batch_size = batch_size
 
     def __call__(self) -> Iterator[tuple[Array, Arrays, Arrays]]:
-        for batch in self._dataset.batches(self._batch_size):
+        for batch in self.dataset.batches(self.batch_size):
             yield batch.ids, batch.x, batch.y
 
 

@@ -16,7 +16,7 @@ from deployment_toolkit.files.scratch import entries
 from deployment_toolkit.options.params import option
 from deployment_toolkit.progress import progress_bar
 from deployment_toolkit.rows.batches import exact_batches
-from deployment_toolkit.rows.dump_files import SECTIONS, DumpFiles, DumpSource, NpyFiles, NpySource
+from deployment_toolkit.rows.dump_files import PLAN_FILE, SECTIONS, DumpFiles, DumpSource, NpyFiles, NpySource
 from deployment_toolkit.rows.dump_json import JsonFiles, JsonSource, is_json_dump_file
 from deployment_toolkit.rows.dump_requests import REQUESTS_FILE, Requests, RequestsWriter
 
@@ -93,8 +93,8 @@ class DumpWriter:
 
 
 class Dump:
-    """A dump on disk, of ``rows`` rows, in either format; ``name`` is the name of its folder, ``requests`` says which
-    rows were in one request.
+    """A dump on disk, of ``rows`` rows, in any format, or scores in parts; ``name`` is the name of its folder,
+    ``requests`` says which rows were in one request.
 
     Raises DataError if there is none, if it lacks ids or outputs, or if its arrays have unequal numbers of rows.
     """
@@ -102,14 +102,15 @@ class Dump:
     def __init__(self, path: Path) -> None:
         if not path.is_dir():
             raise DataError(
-                f"there is no dump at {path}: make it with run_inference_on_fw.py or run_inference_on_triton.py"
+                f"there is no dump at {path}: make it with run_inference_on_fw.py, run_inference_on_triton.py or "
+                "score_dataset.py"
             )
         self.path = path
         self.name = path.resolve().name
         is_json = any(is_json_dump_file(item) for item in path.iterdir())
         if is_json and any((path / section).is_dir() for section in SECTIONS):
             raise DataError(f"dump {path} holds files of two dumps, in JSON and npy: make the dump again")
-        self._source: DumpSource = JsonSource(path) if is_json else NpySource(path)
+        self._source = _source(path, is_json)
         self.rows = self._source.rows
         self.sections = self._source.sections
         self.requests = Requests(path, self.rows)
@@ -151,6 +152,14 @@ def write_predictions(session: Session, dataloader_fn: DataloaderFn, options: Du
     seconds = time.monotonic() - started
     logger.info("%d rows in %.1f s, %.0f rows/s, written to %s", rows, seconds, rows / seconds, options.output_dir)
     return rows
+
+
+def _source(path: Path, is_json: bool) -> DumpSource:
+    if (path / PLAN_FILE).is_file():
+        from deployment_toolkit.rows.dump_parts import PartsSource  # other dumps need no pyarrow
+
+        return PartsSource(path)
+    return JsonSource(path) if is_json else NpySource(path)
 
 
 def _remedy(path: Path) -> str:

@@ -23,6 +23,7 @@ from deployment_toolkit.errors import DataError
 
 npy: Any = np.lib.format  # numpy leaves these functions without types
 
+PLAN_FILE = "_plan.json"  # of scores in parts (``dump_parts.py``), which are read as a dump
 SECTIONS = ("ids", "outputs", "labels", "inputs")
 
 

@@ -11,7 +11,7 @@ from deployment_toolkit.errors import DataError, DeploymentError, ProcessError, 
 
 
 @dataclass(frozen=True)
-class Failure:
+class TaskFailure:
     """An error that the user can fix, on its way from a worker. It has the class's name and the text alone, because
     an exception of several arguments can't be unpickled."""
 
@@ -27,14 +27,14 @@ class Failure:
 
 
 def called(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    """Runs in a worker: the function's result, or an error that the user can fix as a Failure; bugs are raised."""
+    """Runs in a worker: the function's result, or an error that the user can fix as a TaskFailure; bugs are raised."""
     try:
         return function(*args)
     except DeploymentError as error:
-        return Failure(type(error), str(error), socket.gethostname())
+        return TaskFailure(type(error), str(error), socket.gethostname())
     except OSError as error:
         problem = host_problem(error)
         if problem is None:
             raise
         place = "" if error.filename is None else f"{error.filename} can't be used: "
-        return Failure(DataError, f"{place}{problem}", socket.gethostname())
+        return TaskFailure(DataError, f"{place}{problem}", socket.gethostname())

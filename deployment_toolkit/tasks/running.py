@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import concurrent.futures
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 _LOOK_S = 1.0
+_wanted = threading.local()
+
+
+class TaskGivenUpError(Exception):
+    """Nobody waits for the result of this task any more."""
+
+
+def require_wanted() -> None:
+    """For long tasks, to be called now and then: raises TaskGivenUpError in a thread whose task has been given up."""
+    given_up: threading.Event | None = getattr(_wanted, "given_up", None)
+    if given_up is not None and given_up.is_set():
+        raise TaskGivenUpError
 
 
 @dataclass(frozen=True)
-class Task:
+class ClusterTask:
     """Arguments of one call; ``key`` is its name in results, in the log and for people, the same for no other."""
 
     key: str
@@ -23,7 +36,7 @@ class Cluster(ABC):
     """A place where tasks run."""
 
     @abstractmethod
-    def run(self, function: Callable[..., Any], tasks: Iterable[Task]) -> Generator[tuple[str, Any], None, None]:
+    def run(self, function: Callable[..., Any], tasks: Iterable[ClusterTask]) -> Generator[tuple[str, Any], None, None]:
         """Yields (key, result) of each task as it ends, in any order, and keeps neither. Tasks are taken from the
         iterable as workers need them. Tasks that are under way when the generator is closed are given up: those that
         a worker has begun may still end.
@@ -40,13 +53,15 @@ class ThisProcess(Cluster):
     def __init__(self, at_once: int) -> None:
         self._at_once = at_once
 
-    def run(self, function: Callable[..., Any], tasks: Iterable[Task]) -> Generator[tuple[str, Any], None, None]:
+    def run(self, function: Callable[..., Any], tasks: Iterable[ClusterTask]) -> Generator[tuple[str, Any], None, None]:
         if self._at_once == 1:
             for task in tasks:
                 yield task.key, function(*task.args)
             return
         pending = iter(tasks)
-        with concurrent.futures.ThreadPoolExecutor(self._at_once, thread_name_prefix="task") as pool:
+        given_up = threading.Event()
+        set_up = (setattr, (_wanted, "given_up", given_up))
+        with concurrent.futures.ThreadPoolExecutor(self._at_once, "task", *set_up) as pool:
             running: dict[concurrent.futures.Future[Any], str] = {}
             try:
                 while True:
@@ -59,11 +74,12 @@ class ThisProcess(Cluster):
                     for future in done:
                         yield running.pop(future), future.result()
             finally:
+                given_up.set()
                 for future in running:
                     future.cancel()
 
 
-def first_tasks(tasks: Iterator[Task], count: int) -> Iterator[Task]:
+def first_tasks(tasks: Iterator[ClusterTask], count: int) -> Iterator[ClusterTask]:
     """The next ``count`` tasks, or those that are left."""
     for _ in range(count):
         task = next(tasks, None)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from deployment_toolkit.core import Arrays, Batch, ModelSpec, Prediction
-from deployment_toolkit.errors import InferenceError, InputError, RefusedError, UsageError
+from deployment_toolkit.errors import GoneError, InferenceError, InputError, RefusedError, UsageError
 from deployment_toolkit.packing import pack
 from deployment_toolkit.server_access.url import Scheme, ServerUrl
 from deployment_toolkit.triton_inference_runner.refusal import Patience, RequestWindow
@@ -32,8 +32,8 @@ class Response(Protocol):
     """Response to a request that may still be pending."""
 
     def result(self, timeout_s: float) -> Arrays:
-        """Outputs by name. Raises InferenceError with the server's message, of a refusal RefusedError;
-        TimeoutError after ``timeout_s``."""
+        """Outputs by name. Raises InferenceError with the server's message, of a refusal RefusedError, of a server that
+        is gone GoneError; TimeoutError after ``timeout_s``."""
         ...
 
     def when_done(self, call: Callable[[], None]) -> None:
@@ -106,8 +106,9 @@ class TritonSession:
         request that an overloaded server refuses is sent again, and fewer are in flight for a while.
 
         Raises InputError for a batch that does not fit the signature or is larger than the model takes, and
-        InferenceError if the server answers a batch with an error, with other outputs than the signature's or not
-        within the response wait time, RefusedError if it refuses it for that long. The predictions of the requests
+        InferenceError if the server answers a batch with an error or with other outputs than the signature's,
+        GoneError if it is gone or doesn't answer within the response wait time, RefusedError if it refuses it for that
+        long. The predictions of the requests
         before it are yielded first.
         """
         under_way: deque[_Request] = deque()
@@ -143,11 +144,12 @@ class TritonSession:
                 y_pred = self._answer(request)
             except InferenceError as error:
                 message = " ".join(str(error).split())
+                kind = type(error)
                 if NO_PROCESS in message:
-                    message = f"{message.removesuffix('.')}: {_LOAD_AGAIN}"
-                raise type(error)(f"batch {number} of {len(batch)} rows: {message}") from error
+                    message, kind = f"{message.removesuffix('.')}: {_LOAD_AGAIN}", GoneError
+                raise kind(f"batch {number} of {len(batch)} rows: {message}") from error
             except TimeoutError as error:
-                raise InferenceError(
+                raise GoneError(
                     f"batch {number} of {len(batch)} rows was not answered within {self._response_wait_time_s:g} s: "
                     "allow more with --response-wait-time or send smaller batches"
                 ) from error

@@ -13,9 +13,9 @@ from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from deployment_toolkit.core import Arrays
-from deployment_toolkit.errors import InferenceError, RefusedError
+from deployment_toolkit.errors import GoneError, InferenceError, RefusedError
 from deployment_toolkit.server_access.url import ServerUrl
-from deployment_toolkit.triton_inference_runner.refusal import is_refusal
+from deployment_toolkit.triton_inference_runner.refusal import is_absence, is_refusal
 from deployment_toolkit.triton_server.clients import grpc_client
 
 # Triton 2.51 may crash if a request is cancelled just as it is answered (issues 7368 and 8034 of its server). Closing
@@ -57,15 +57,16 @@ class GrpcResponse:
         self._answer = answer
 
     def result(self, timeout_s: float) -> Arrays:
-        """Outputs by name. Raises InferenceError with the server's message, of a refusal RefusedError;
-        TimeoutError after ``timeout_s``."""
+        """Outputs by name. Raises InferenceError with the server's message, of a refusal RefusedError, of a server that
+        is gone GoneError; TimeoutError after ``timeout_s``."""
         try:
             result = self._answer.result(timeout_s)
         except InferenceServerException as error:
             if is_refusal(error.message()):
                 raise RefusedError(f"the server refused: {error.message()}") from error
-            gone = error.status() == "StatusCode.UNAVAILABLE"
-            raise InferenceError(f"the server {'is gone' if gone else 'answered'}: {error.message()}") from error
+            told = "is gone" if error.status() == "StatusCode.UNAVAILABLE" else "answered"
+            kind = GoneError if is_absence(error.message(), error.status()) else InferenceError
+            raise kind(f"the server {told}: {error.message()}") from error
         return {output.name: result.as_numpy(output.name) for output in result.get_response().outputs}
 
     def when_done(self, call: Callable[[], None]) -> None:

@@ -10,9 +10,9 @@ import tritonclient.http as client
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from deployment_toolkit.core import Arrays
-from deployment_toolkit.errors import InferenceError, RefusedError
+from deployment_toolkit.errors import GoneError, InferenceError, RefusedError
 from deployment_toolkit.server_access.url import ServerUrl
-from deployment_toolkit.triton_inference_runner.refusal import is_refusal
+from deployment_toolkit.triton_inference_runner.refusal import is_absence, is_refusal
 from deployment_toolkit.triton_server.clients import http_client
 
 _CONNECTION_TIMEOUT_S = 10.0
@@ -75,8 +75,8 @@ class HttpResponse:
         self._greenlet = greenlet
 
     def result(self, timeout_s: float) -> Arrays:
-        """Outputs by name. Raises InferenceError with the server's message, of a refusal RefusedError;
-        TimeoutError after ``timeout_s``."""
+        """Outputs by name. Raises InferenceError with the server's message, of a refusal RefusedError, of a server that
+        is gone GoneError; TimeoutError after ``timeout_s``."""
         try:
             answer: Arrays | Exception = self._greenlet.get(timeout=timeout_s)
         except gevent.Timeout as error:
@@ -84,9 +84,10 @@ class HttpResponse:
         if isinstance(answer, InferenceServerException) and is_refusal(answer.message()):
             raise RefusedError(f"the server refused: {answer.message()}") from answer
         if isinstance(answer, InferenceServerException):
-            raise InferenceError(f"the server answered: {answer.message()}") from answer
+            kind = GoneError if is_absence(answer.message(), answer.status()) else InferenceError
+            raise kind(f"the server answered: {answer.message()}") from answer
         if isinstance(answer, Exception):
-            raise InferenceError(f"the server is gone: {answer or type(answer).__name__}") from answer
+            raise GoneError(f"the server is gone: {answer or type(answer).__name__}") from answer
         return answer
 
     def when_done(self, call: Callable[[], None]) -> None:

@@ -16,6 +16,11 @@ from deployment_toolkit.errors import RefusedError
 # of a server that is gone.
 _REFUSALS = ("Exceeds maximum queue size", "Request timeout expired")
 
+# Messages of a server that stops, or that does not have the model yet or any more (model_repository_manager.cc and
+# scheduler_utils.cc of its core).
+_ABSENCES = ("unknown model", "no available versions", "not at ready state", "is stopping", "stopped accepting")
+_GONE = ("StatusCode.UNAVAILABLE", "StatusCode.NOT_FOUND", "StatusCode.CANCELLED", "502", "503", "504")
+
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 1.0
 
@@ -23,6 +28,12 @@ _LONGEST_PAUSE_S = 1.0
 def is_refusal(message: str) -> bool:
     """True for a message of a server that refuses a request because too many wait, or it has waited too long."""
     return any(text in message for text in _REFUSALS)
+
+
+def is_absence(message: str, status: str | None) -> bool:
+    """True for the error of a server that is gone or has no such model at the moment. ``status`` is gRPC's or HTTP's;
+    a proxy answers 502, 503 or 504 for a server that is gone."""
+    return status in _GONE or any(text in message for text in _ABSENCES)
 
 
 class RequestWindow:

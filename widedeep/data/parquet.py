@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 from deployment_toolkit.core import Array, Arrays, Batch
 from deployment_toolkit.errors import DataError, require_at_least
 from deployment_toolkit.files.patterns import find_files
-from deployment_toolkit.rows.batches import exact_batches
+from deployment_toolkit.rows.batches import OnBadRow, Piece, exact_batches
 from deployment_toolkit.rows.prefetch import prefetched
+from widedeep.data.slices import ROW, sliced_chunks
 from widedeep.features.columns import FeatureColumn, columns_of
 from widedeep.features.spec import FeatureSpec
 
@@ -42,6 +43,8 @@ class ParquetDataset:
     def __init__(self, patterns: str | Sequence[str], spec: FeatureSpec) -> None:
         self._columns = columns_of(spec)
         self._spec = spec
+        self.ids_name = None if spec.group_id is None else spec.group_id.name
+        self.described = str([(item.name, item.kind.name, str(item.dtype), item.width) for item in self._columns])
         self._inputs = [feature.name for feature in spec.inputs]
         self.files = find_files([patterns] if isinstance(patterns, str) else patterns)
         self._group_rows = {path: self._check_file(path) for path in self.files}
@@ -61,6 +64,31 @@ class ParquetDataset:
         chunk_rows = max(1, _CHUNK_ROWS // batch_size) * min(batch_size, _CHUNK_ROWS)
         pieces = exact_batches(prefetched(self._chunks(parts, chunk_rows)), batch_size)
         yield from to_batches(pieces, self._spec, self._inputs)
+
+    @property
+    def pieces(self) -> list[Piece]:
+        """The row groups of all files, in order."""
+        return [Piece(path, rows) for path, sizes in self._group_rows.items() for rows in sizes]
+
+    def slice(self, rows: range, batch_size: int, on_bad_row: OnBadRow | None = None) -> Iterator[tuple[Array, Batch]]:
+        """Yields (numbers of the rows [B], batch like those of ``batches``) for some rows of all files together, in
+        order. Rows with a value that the feature can't have are told and left out; without ``on_bad_row`` they raise
+        RowError."""
+        require_at_least("the batch size", batch_size, 1)
+        names = [column.name for column in self._columns]
+
+        def read(path: Path, groups: Sequence[int]) -> Iterator[pa.RecordBatch]:
+            with open_parquet(path) as file:
+                yield from read_chunks(file, path, min(_CHUNK_ROWS, len(rows)), names, groups)
+
+        def to_arrays(chunk: pa.RecordBatch, path: Path, first_row: int) -> Arrays:
+            return _to_arrays(chunk, self._columns, path, first_row)
+
+        chunks = sliced_chunks(self._group_rows, rows, read, to_arrays, on_bad_row)
+        for arrays in exact_batches(prefetched(chunks), batch_size):
+            (batch,) = to_batches(iter([arrays]), self._spec, self._inputs)
+            ids = arrays[ROW] if self._spec.group_id is None else batch.ids
+            yield arrays[ROW], Batch(ids, batch.x, batch.y)
 
     def shuffled_batches(self, batch_size: int, *, seed: int, pool_rows: int = 4 * _CHUNK_ROWS) -> Iterator[Batch]:
         """Yields batches like ``batches``, in a random order that depends on ``seed``: row groups are read in random

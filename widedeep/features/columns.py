@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from deployment_toolkit.core import Array
-from deployment_toolkit.errors import DataError
+from deployment_toolkit.errors import DataError, RowError
 from widedeep.features.spec import PADDING_ID, Feature, FeatureSpec
 
 
@@ -177,7 +177,8 @@ class _Where:
 
     def fail(self, row: int, problem: str, mend: str) -> NoReturn:
         place = f"{self.path}: column {self.column}, row {self.first_row + row}"
-        raise DataError(f"{place} {problem}: {mend}{self.definition}")
+        message = f"{place} {problem}: {mend}{self.definition}"
+        raise RowError(message, row=self.first_row + row, column=self.column, problem=problem)
 
 
 def _values(array: pa.Array) -> Array:
