@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from scipy.sparse import csr_matrix
 
 from deployment_toolkit.core import Array, Arrays
 from widedeep.preprocessing.raw_csv import META, PROMOTED, SCHEMAS, read_table
+from widedeep.preprocessing.raw_files import RawDir
 
 UNKNOWN_ID = -1
 NO_TAG = 0  # the bucket of documents without tags; hashed tags have 1 .. cardinality - 1
@@ -22,14 +22,27 @@ class IdIndex:
     """Row numbers by id. For a repeated id, the first row counts."""
 
     def __init__(self, ids: Array) -> None:
+        self._rows: Array | None
         self._ids, self._rows = np.unique(ids, return_index=True)
+
+    @classmethod
+    def of_sorted(cls, ids: Array) -> IdIndex:
+        """Index of ids that ascend, each once, without a copy of them."""
+        index = cls.__new__(cls)
+        index._ids, index._rows = ids, None
+        return index
+
+    @property
+    def ids(self) -> Array:
+        """The ids, ascending, each once."""
+        return self._ids
 
     def rows(self, ids: Array) -> Array:
         """Row of each id, -1 for unknown ids."""
         if not len(self._ids):
             return np.full(len(ids), -1, dtype=np.int64)
         position = np.minimum(np.searchsorted(self._ids, ids), len(self._ids) - 1)
-        return np.where(self._ids[position] == ids, self._rows[position], -1)
+        return np.where(self._ids[position] == ids, position if self._rows is None else self._rows[position], -1)
 
 
 @dataclass(frozen=True)
@@ -43,13 +56,14 @@ class LookupTable:
     def find(self, ids: Array) -> Arrays:
         """Values of every column at these ids, [len(ids)] each."""
         rows = self.index.rows(ids)
-        return {
-            name: np.append(values, np.asarray(self.defaults[name], dtype=values.dtype))[rows]
-            for name, values in self.columns.items()
-        }
+        known = rows >= 0
+        found = {name: np.full(len(ids), self.defaults[name], values.dtype) for name, values in self.columns.items()}
+        for name, values in self.columns.items():
+            found[name][known] = values[rows[known]]
+        return found
 
 
-def read_ads(raw_dir: Path) -> LookupTable:
+def read_ads(raw_dir: RawDir) -> LookupTable:
     """Reads the ads: ``document_id_promo``, ``campaign_id``, ``advertiser_id`` per ad; -1 if unknown."""
     table = read_table(raw_dir, PROMOTED)
     columns = {
@@ -60,7 +74,7 @@ def read_ads(raw_dir: Path) -> LookupTable:
     return LookupTable(IdIndex(_numpy(table, "ad_id")), columns, dict.fromkeys(columns, UNKNOWN_ID))
 
 
-def read_documents_meta(raw_dir: Path) -> LookupTable:
+def read_documents_meta(raw_dir: RawDir) -> LookupTable:
     """Reads the documents: ``source_id`` and ``publisher_id`` per document, -1 if unknown, and ``publish_time`` in
     milliseconds since 1970, NaN if unknown.
 
@@ -105,7 +119,7 @@ class DocumentTags:
         return np.asarray(self._buckets[self._index.rows(document_ids)])
 
 
-def read_tags(raw_dir: Path, name: str, *, cardinality: int, hotness: int) -> DocumentTags:
+def read_tags(raw_dir: RawDir, name: str, *, cardinality: int, hotness: int) -> DocumentTags:
     """Reads the tags of one of the three document tables; empty if there is no such file."""
     table = read_table(raw_dir, name)
     document, tag, confidence = (_numpy(table, column) for column in SCHEMAS[name])

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from dask.delayed import Delayed, delayed
 from nvtabular import ColumnSelector
 from nvtabular.ops import FillMedian, Normalize, StatOperator
 
+from deployment_toolkit.cluster import Delayed, delayed
 from deployment_toolkit.core import Array
 from widedeep.preprocessing.documents import UNKNOWN_ID, IdIndex
 from widedeep.preprocessing.fitted.counts import (
