@@ -3,6 +3,7 @@ preprocessed parquet through the network in its framework."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 import shlex
@@ -49,6 +50,7 @@ from widedeep.preprocessing.nvtabular_import import import_nvtabular
 PAGE = (ROOT / "docs" / "ensemble.md").read_text()
 NAME = "RawWidenDeep"
 MAX_BATCH = 256
+INSTANCES = 2
 TOLERANCE = 1e-6
 
 
@@ -149,7 +151,9 @@ def deployed(folder: Path) -> Iterator[Deployed]:
         argv += ["--model-repository", str(folder / "models"), "--workspace-path", str(folder / "navigator")]
         argv += ["--batching", "dynamic", "--max-batch-size", str(MAX_BATCH), "--host", "python"]
         navigator([*argv, "--load-model", "--server-url", server.grpc_url])
-        deploy_ensemble.main(documented("deploy_ensemble.py", folder, server))
+        argv = documented("deploy_ensemble.py", folder, server)
+        argv[argv.index("--preprocessing-instances") + 1] = str(INSTANCES)
+        deploy_ensemble.main(argv)
         yield Deployed(folder, server)
 
 
@@ -177,6 +181,21 @@ def test_ensemble_answers_equal_the_batch_path(scheme: str, deployed: Deployed, 
     np.testing.assert_array_equal(ours.batch.y["clicked"], theirs.batch.y["clicked"])
     np.testing.assert_allclose(ours.y_pred[OUTPUT_NAME], theirs.y_pred[OUTPUT_NAME], rtol=0, atol=TOLERANCE)
     assert theirs.y_pred[OUTPUT_NAME].std() > 0.01
+
+
+def test_instances_of_preprocessing_map_the_same_files_read_only(deployed: Deployed) -> None:
+    folder = (deployed.repository / f"{NAME}_preprocessing" / "1" / "workflow" / "tables").resolve()
+    files = {str(path): path.stat().st_ino for path in folder.iterdir()}
+    mapped: dict[int, dict[str, tuple[str, int]]] = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
+            for line in (process / "maps").read_text().splitlines():
+                _, access, _, _, inode, *path = line.split(maxsplit=5)
+                if path and path[0] in files:
+                    mapped.setdefault(int(process.name), {})[path[0]] = access, int(inode)
+    assert len(files) == 27 and len(mapped) == INSTANCES
+    for found in mapped.values():
+        assert found == {path: ("r--s", inode) for path, inode in files.items()}
 
 
 def test_ensemble_answers_to_odd_values_equal_the_batch_path(deployed: Deployed, tmp_path: Path) -> None:

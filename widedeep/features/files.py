@@ -14,10 +14,11 @@ from widedeep.features.spec import FeatureSpec
 
 
 def feature_schema(spec: FeatureSpec) -> pa.Schema:
-    """Columns and types of a preprocessed file: numbers float32, ids int32, multi-hot ids lists of int32."""
+    """Columns and types of a preprocessed file: each feature of its dtype, multi-hot ids lists of it."""
+    types = {feature.name: pa.type_for_alias(feature.dtype) for feature in spec.columns}
     return pa.schema(
         [
-            (feature.name, pa.list_(pa.int32()) if feature.max_hotness else pa.type_for_alias(feature.dtype))
+            (feature.name, pa.list_(types[feature.name]) if feature.max_hotness else types[feature.name])
             for feature in spec.columns
         ]
     )

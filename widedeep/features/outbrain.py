@@ -88,6 +88,6 @@ def outbrain_spec(files: dict[str, tuple[str, ...]] | None = None) -> FeatureSpe
         onehot=tuple(Feature(name, "int32", size) for name, (size, _) in ONEHOT.items()),
         multihot=tuple(Feature(name, "int32", size, hotness) for name, (size, _, hotness) in MULTIHOT.items()),
         label=Feature(LABEL, "int32"),
-        group_id=Feature(GROUP_ID, "int32"),
+        group_id=Feature(GROUP_ID, "int64"),
         files=files or {},
     )

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files.atomic import replace_when_complete
 from deployment_toolkit.files.place import find_place
@@ -35,6 +37,7 @@ from widedeep.preprocessing.tasks.layout import Layout
 
 if TYPE_CHECKING:
     from widedeep.preprocessing.documents import DocumentTags
+    from widedeep.preprocessing.fitted.tables import Tables
     from widedeep.preprocessing.tasks.work_folder import Work
 
 LOGGER = logging.getLogger("preprocessing")
@@ -126,7 +129,7 @@ def _fill(raw_dir: RawFolder, work: Work, output: Path, spec: FeatureSpec) -> di
     from widedeep.preprocessing.tasks.features import write_features
     from widedeep.preprocessing.tasks.statistics import count_rows
 
-    joined = join_clicks(raw_dir, work.data, work)
+    joined = join_clicks(raw_dir, work.data, work, largest_display=_largest_display(spec))
     counts = count_rows(work.data, [file.path for file in joined["train"]], work)
     output.mkdir(exist_ok=True)
     workflow = output / WORKFLOW_NAME
@@ -141,16 +144,17 @@ def _fit(raw_dir: RawFolder, joined: Path, counts: Path, folder: Path, spec: Fea
     warnings.filterwarnings("ignore", message="Initializing an NVTabular Dataset in CPU mode")
     import_nvtabular()
 
+    from widedeep.preprocessing.fitted.tables import Tables
     from widedeep.preprocessing.tasks.statistics import fit
     from widedeep.preprocessing.workflow import make_workflow
     from widedeep.preprocessing.workflow_file import save_workflow
 
     LOGGER.info("fit …")
-    tags = _read_tags(raw_dir, spec)
-    workflow = make_workflow(tags, spec.cardinalities)
+    tables = Tables()
+    tags = _read_tags(raw_dir, spec, tables)
+    workflow = make_workflow(tags, spec.cardinalities, tables)
     fit(workflow, joined, counts)
-    with replace_when_complete(folder) as beside:
-        save_workflow(workflow, beside)
+    save_workflow(workflow, folder)
 
 
 def _outbrain_like(path: Path | None) -> FeatureSpec:
@@ -172,7 +176,12 @@ def _names_by_channel(spec: FeatureSpec) -> dict[str, str]:
     return {feature.name: channel for channel, features in channels.items() for feature in features}
 
 
-def _read_tags(raw_dir: RawFolder, spec: FeatureSpec) -> dict[str, DocumentTags]:
+def _largest_display(spec: FeatureSpec) -> int:
+    assert spec.group_id is not None
+    return int(np.iinfo(spec.group_id.dtype).max)
+
+
+def _read_tags(raw_dir: RawFolder, spec: FeatureSpec, tables: Tables) -> dict[str, DocumentTags]:
     from widedeep.preprocessing.documents import read_tags
     from widedeep.preprocessing.raw_csv import TAG_LISTS, TAGS
 
@@ -181,5 +190,7 @@ def _read_tags(raw_dir: RawFolder, spec: FeatureSpec) -> dict[str, DocumentTags]
     for kind, file_name in TAGS.items():
         feature = lists[TAG_LISTS[kind]]
         assert feature.cardinality is not None and feature.max_hotness is not None
-        tags[kind] = read_tags(raw_dir, file_name, cardinality=feature.cardinality, hotness=feature.max_hotness)
+        tags[kind] = read_tags(
+            raw_dir, file_name, tables, kind, cardinality=feature.cardinality, hotness=feature.max_hotness
+        )
     return tags

@@ -1,4 +1,4 @@
-"""Tables of ads and documents, in memory, with lookup by id."""
+"""Tables of ads and documents with lookup by id: the former in memory, tags of documents mapped from files."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 from scipy.sparse import csr_matrix
 
 from deployment_toolkit.core import Array, Arrays
+from widedeep.preprocessing.fitted.tables import Tables
 from widedeep.preprocessing.raw_csv import META, PROMOTED, SCHEMAS, read_table
 from widedeep.preprocessing.raw_files import RawDir
 
@@ -94,20 +95,27 @@ def read_documents_meta(raw_dir: RawDir) -> LookupTable:
 
 
 class DocumentTags:
-    """Categories, topics or entities of every document: weighted for likeness, hashed for embedding."""
+    """Categories, topics or entities of every document: weighted for likeness, hashed for embedding.
 
-    def __init__(self, document_ids: Array, tags: Array, confidences: Array, *, cardinality: int, hotness: int) -> None:
-        """Arguments: ``document_ids``, ``tags`` (integers or strings) and ``confidences`` have a value per tag of a
-        document."""
-        documents, row = np.unique(document_ids, return_inverse=True)
-        self._index = IdIndex(documents)
-        self._weights = _tf_idf(row, tags, confidences, documents)
-        self._buckets = _strongest(row, 1 + hash_ids(tags, cardinality - 1), confidences, len(documents), hotness)
+    Its arrays in ``tables`` are ``<kind>.documents`` (ids, ascending, int64 [D]), ``<kind>.starts`` ([D + 2]: document
+    d has the tags from ``starts[d]`` to ``starts[d + 1]``, document D, which stands for all others, has none),
+    ``<kind>.tags`` (numbers of tags, ascending in a document), ``<kind>.weights`` (float64, of these tags, a
+    document's of length 1) and ``<kind>.buckets`` ([D + 1, hotness], -1 after the last).
+    """
+
+    def __init__(self, tables: Tables, kind: str) -> None:
+        self._tables, self._kind = tables, kind
+        self._matrix: csr_matrix | None = None
 
     @property
     def hotness(self) -> int:
         """Largest number of tags per document in ``buckets``."""
-        return int(self._buckets.shape[1])
+        return int(self._table("buckets").shape[1])
+
+    @property
+    def bucket_dtype(self) -> np.dtype[Any]:
+        """Dtype of ``buckets``."""
+        return self._table("buckets").dtype
 
     def likeness(self, left_ids: Array, right_ids: Array) -> Array:
         """TF-IDF weighted cosine of two documents per row, float32; 0 where either has no tags."""
@@ -115,20 +123,62 @@ class DocumentTags:
         return np.asarray(left.multiply(right).sum(axis=1), dtype=np.float32).ravel()
 
     def buckets(self, document_ids: Array) -> Array:
-        """Hash buckets of the strongest tags, int32 [len, hotness], -1 after the last; ``NO_TAG`` if there is none."""
-        return np.asarray(self._buckets[self._index.rows(document_ids)])
+        """Hash buckets of the strongest tags, [len, hotness], -1 after the last; ``NO_TAG`` if there is none."""
+        return np.asarray(self._table("buckets")[self._index.rows(document_ids)])
+
+    @property
+    def _index(self) -> IdIndex:
+        return IdIndex.of_sorted(self._table("documents"))
+
+    @property
+    def _weights(self) -> csr_matrix:
+        """Weights as a matrix over the tables, without a copy."""
+        if self._matrix is None:
+            starts, tags, weights = (self._table(part) for part in ("starts", "tags", "weights"))
+            shape = (len(starts) - 1, int(tags.max(initial=0)) + 1)
+            self._matrix = csr_matrix((weights, tags, starts), shape=shape, copy=False)
+        return self._matrix
+
+    def _table(self, part: str) -> Array:
+        return self._tables[f"{self._kind}.{part}"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_tables": self._tables, "_kind": self._kind, "_matrix": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "_weights" in state:  # of an earlier version of this project, which pickled the arrays
+            tables, kind = Tables(), "tags"
+            _keep(tables, kind, state["_index"].ids, state["_weights"], state["_buckets"])
+            state = {"_tables": tables, "_kind": kind, "_matrix": None}
+        self.__dict__.update(state)
 
 
-def read_tags(raw_dir: RawDir, name: str, *, cardinality: int, hotness: int) -> DocumentTags:
-    """Reads the tags of one of the three document tables; empty if there is no such file."""
+def read_tags(raw_dir: RawDir, name: str, tables: Tables, kind: str, *, cardinality: int, hotness: int) -> DocumentTags:
+    """Reads the tags of one of the three document tables into ``tables``; empty if there is no such file."""
     table = read_table(raw_dir, name)
-    document, tag, confidence = (_numpy(table, column) for column in SCHEMAS[name])
-    return DocumentTags(document, tag, confidence, cardinality=cardinality, hotness=hotness)
+    documents, tags, confidences = (_numpy(table, column) for column in SCHEMAS[name])
+    ids, row = np.unique(documents, return_inverse=True)
+    buckets = 1 + hash_ids(tags, cardinality - 1)
+    strongest = _strongest(row, buckets, confidences, len(ids), hotness)
+    _keep(tables, kind, ids, _tf_idf(row, tags, confidences, ids), strongest)
+    return DocumentTags(tables, kind)
+
+
+def _keep(tables: Tables, kind: str, documents: Array, weights: csr_matrix, buckets: Array) -> None:
+    parts = {"documents": documents, "starts": weights.indptr, "tags": weights.indices, "weights": weights.data}
+    for part, array in {**parts, "buckets": buckets}.items():
+        tables[f"{kind}.{part}"] = array
 
 
 def hash_ids(ids: Array, cardinality: int) -> Array:
-    """Buckets 0 .. cardinality - 1 of integers or strings, int32; the same on every machine, CPU and GPU."""
-    return np.asarray((pd.util.hash_array(ids) % np.uint64(cardinality)).astype(np.int32))
+    """Buckets 0 .. cardinality - 1 of integers or strings, of ``bucket_dtype``; the same on every machine, CPU and
+    GPU."""
+    return np.asarray((pd.util.hash_array(ids) % np.uint64(cardinality)).astype(bucket_dtype(cardinality)))
+
+
+def bucket_dtype(cardinality: int) -> np.dtype[Any]:
+    """int32 if it holds every id below ``cardinality``, else int64."""
+    return np.dtype(np.int32 if cardinality <= 1 << 31 else np.int64)
 
 
 def _tf_idf(row: Array, tags: Array, confidences: Array, documents: Array) -> Any:
@@ -147,7 +197,7 @@ def _tf_idf(row: Array, tags: Array, confidences: Array, documents: Array) -> An
 
 def _strongest(row: Array, buckets: Array, confidences: Array, documents: int, hotness: int) -> Array:
     """Buckets of the strongest tags, [documents + 1, hotness]; the last row is for unknown documents."""
-    chosen = np.full((documents + 1, hotness), -1, dtype=np.int32)
+    chosen = np.full((documents + 1, hotness), -1, dtype=buckets.dtype)
     chosen[:, 0] = NO_TAG
     order = np.lexsort((-confidences, row))
     counts = np.bincount(row, minlength=documents)

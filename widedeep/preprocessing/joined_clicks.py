@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from deployment_toolkit.core import Array, Arrays
 from widedeep.preprocessing.documents import UNKNOWN_ID, IdIndex, LookupTable
-from widedeep.preprocessing.raw_csv import CLICKS, EVENTS, META, PROMOTED, no_rows
+from widedeep.preprocessing.raw_csv import CLICKS, EVENTS, META, MOST_INT64, PROMOTED, no_rows
 from widedeep.preprocessing.raw_files import RawDir, find_tables, raw_folder
 from widedeep.preprocessing.tasks.lookup_files import mapped_lookups, write_lookups
 from widedeep.preprocessing.tasks.runs import cut, deal, keep_list, read_range, shown_unit
@@ -57,15 +57,17 @@ class JoinedFile:
     rows: int
 
 
-def join_clicks(raw_dir: RawDir, work_dir: Path, steps: Steps | None = None) -> dict[str, list[JoinedFile]]:
+def join_clicks(
+    raw_dir: RawDir, work_dir: Path, steps: Steps | None = None, *, largest_display: int = MOST_INT64
+) -> dict[str, list[JoinedFile]]:
     """Writes parquet files of ``train`` and ``valid`` under ``work_dir``, rows ordered by display id; returns them in
-    this order.
+    this order. ``largest_display`` is the largest id that a display may have.
 
     Raises DataError if a file can't be read, holds an impossible value, or leaves a split without rows.
     """
     steps = steps or Steps()
     steps.run("documents", write_lookups, {"documents": (raw_dir, work_dir / _LOOKUPS)})
-    rows = {name: _deal(raw_dir, name, work_dir, steps) for name in (CLICKS, EVENTS)}
+    rows = {name: _deal(raw_dir, name, work_dir, steps, largest_display) for name in (CLICKS, EVENTS)}
     task = (work_dir / CLICKS, steps.layout.sample_rows, steps.layout.bucket(rows[CLICKS]))
     cuts = steps.run("buckets", cut, {"buckets": task})["buckets"]
     buckets = [
@@ -91,7 +93,7 @@ def join_clicks(raw_dir: RawDir, work_dir: Path, steps: Steps | None = None) -> 
     return files
 
 
-def _deal(raw_dir: RawDir, name: str, work_dir: Path, steps: Steps) -> int:
+def _deal(raw_dir: RawDir, name: str, work_dir: Path, steps: Steps, largest_display: int) -> int:
     """Writes sorted runs of a table's rows to ``work_dir/<name>``; returns the number of rows."""
     tables = find_tables(raw_dir, name)
     with faults_of_data():
@@ -101,7 +103,7 @@ def _deal(raw_dir: RawDir, name: str, work_dir: Path, steps: Steps) -> int:
     (work_dir / name).mkdir(exist_ok=True)
     pieces = together(spans, piece_bytes)
     tasks = {
-        f"{number:06d}": (piece, unit, work_dir / name, number, steps.layout.run_rows, steps.layout.sample_rows)
+        f"{number:06d}": (piece, unit, largest_display, work_dir / name, number, steps.layout)
         for number, piece in enumerate(pieces)
     }
     weights = {key: sum(span.size_bytes for span in task[0]) for key, task in tasks.items()}
@@ -169,7 +171,7 @@ def _join(clicks: Arrays, events: Arrays, index: IdIndex, ads: LookupTable, meta
     event = event[found]
     geo = events["geo_location"][event]
     joined = {
-        "display_id": clicks["display_id"][found].astype(np.int32),
+        "display_id": clicks["display_id"][found],
         "ad_id": clicks["ad_id"][found],
         "clicked": clicks["clicked"][found].astype(np.int32),
         "document_id": events["document_id"][event],

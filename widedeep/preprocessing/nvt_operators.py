@@ -17,12 +17,12 @@ from nvtabular import ColumnSelector
 from nvtabular.ops import Operator
 
 from deployment_toolkit.core import Array
-from widedeep.preprocessing.documents import DocumentTags, hash_ids
+from widedeep.preprocessing.documents import DocumentTags, bucket_dtype, hash_ids
 from widedeep.preprocessing.times import age_days, counts_as_new
 
 
 class HashBuckets(Operator):  # type: ignore[misc]
-    """Ids and strings hashed to 0 .. cardinality - 1, int32; the same value has the same bucket everywhere.
+    """Ids and strings hashed to 0 .. cardinality - 1 (``bucket_dtype``); the same value has the same bucket everywhere.
 
     NVTabular's HashBucket can't be used: on CPU it hashes a value together with its row number, and on a GPU it
     gives other buckets than on CPU.
@@ -38,9 +38,8 @@ class HashBuckets(Operator):  # type: ignore[misc]
             df, {name: hash_ids(on_the_host(df[name]), self.cardinalities[name]) for name in col_selector.names}
         )
 
-    @property
-    def output_dtype(self) -> Any:
-        return np.int32
+    def _compute_dtype(self, col_schema: Any, input_schema: Any) -> Any:
+        return col_schema.with_dtype(bucket_dtype(self.cardinalities[col_schema.name]))
 
 
 class PlaceParts(Operator):  # type: ignore[misc]
@@ -56,7 +55,7 @@ class PlaceParts(Operator):  # type: ignore[misc]
 
 
 class BoundedIds(Operator):  # type: ignore[misc]
-    """Ids that stand for themselves, int32; those outside 0 .. cardinality - 1 become the nearest that is inside."""
+    """Ids that stand for themselves; those outside 0 .. cardinality - 1 become the nearest that is inside."""
 
     def __init__(self, cardinality: int) -> None:
         super().__init__()
@@ -66,12 +65,12 @@ class BoundedIds(Operator):  # type: ignore[misc]
         """Returns one column per input column."""
         names = col_selector.names
         return frame_like(
-            df, {name: on_the_host(df[name]).clip(0, self.cardinality - 1).astype(np.int32) for name in names}
+            df, {name: on_the_host(df[name]).clip(0, self.cardinality - 1).astype(self.output_dtype) for name in names}
         )
 
     @property
     def output_dtype(self) -> Any:
-        return np.int32
+        return bucket_dtype(self.cardinality)
 
 
 class DaysSincePublished(Operator):  # type: ignore[misc]
@@ -141,9 +140,8 @@ class TagLists(Operator):  # type: ignore[misc]
     def _compute_shape(self, col_schema: Any, input_schema: Any) -> Any:
         return col_schema.with_shape(DefaultShapes.LIST)
 
-    @property
-    def output_dtype(self) -> Any:
-        return np.int32
+    def _compute_dtype(self, col_schema: Any, input_schema: Any) -> Any:
+        return col_schema.with_dtype(self.tags[col_schema.name].bucket_dtype)
 
 
 def country(places: Any, frame: Any = None) -> Any:

@@ -55,7 +55,7 @@ REQUIRED_FILES = (CLICKS, EVENTS, PROMOTED)
 
 _BLOCK_BYTES = 16 << 20
 _NULLS = ["", "\\N", "NULL", "null", "NaN", "nan", "NaT", "None"]
-_RANGES = {"display_id": (0, 2**31 - 1, "outside 0 .. 2147483647"), "clicked": (0, 1, "it must be 0 or 1")}
+MOST_INT64 = 2**63 - 1
 
 Converter = Callable[[pa.Array, Place], pa.Array]
 _Placed = tuple[Callable[[str, int, object], str], pa.RecordBatch]  # from column, row and value to "<file>: column …"
@@ -100,9 +100,10 @@ def read_table(raw_dir: RawDir, name: str) -> pa.Table:
     return pa.Table.from_batches(list(stream(raw_dir, name)), schema).combine_chunks()
 
 
-def stream(raw_dir: RawDir, name: str) -> Iterator[pa.RecordBatch]:
+def stream(raw_dir: RawDir, name: str, *, largest_display: int = MOST_INT64) -> Iterator[pa.RecordBatch]:
     """Yields the rows of a table in batches of about 16 MiB of text, with a progress bar if it takes a while.
 
+    ``largest_display`` is the largest id that a display may have, by the dtype of the group id.
     Columns have the types of ``SCHEMAS``; ``timestamp`` is in milliseconds since ``EPOCH_MS``, ``publish_time`` in
     milliseconds since 1970. Raises DataError, which names file, column and line, for values that don't fit and for
     nulls that are not allowed.
@@ -115,7 +116,7 @@ def stream(raw_dir: RawDir, name: str) -> Iterator[pa.RecordBatch]:
     total = sum(span.size_bytes for span in spans)
     with tqdm(total=total, desc=name, unit="B", unit_scale=True, delay=2.0, mininterval=1.0) as bar:
         for span in spans:
-            for batch in read_span(span, times, bar.update):
+            for batch in read_span(span, times, bar.update, largest_display):
                 yield batch
                 rows += batch.num_rows
     if rows == 0:
@@ -128,16 +129,20 @@ def no_rows(tables: Sequence[RawTable]) -> str:
     return f"{tables[0].path}{others} no rows"
 
 
-def read_span(span: Span, times: DisplayTimes, on_read: Callable[[int], object]) -> Iterator[pa.RecordBatch]:
+def read_span(
+    span: Span, times: DisplayTimes, on_read: Callable[[int], object], largest_display: int = MOST_INT64
+) -> Iterator[pa.RecordBatch]:
     """Yields the rows of a part of a table, as ``stream`` does; calls ``on_read`` with the number of bytes."""
     schema = SCHEMAS[span.table.name]
     converters: dict[str, Converter] = {"timestamp": times, "publish_time": publish_times}
     batches = (_of_parquet if span.table.is_parquet else _of_csv)(span, converters, on_read)
-    for place, batch in batches:
-        columns = [
-            _typed(batch.column(column), column, kind, converters.get(column), partial(place, column))
-            for column, kind in schema.items()
-        ]
+    for place_of, batch in batches:
+        columns = []
+        for column, kind in schema.items():
+            place = partial(place_of, column)
+            values = _typed(batch.column(column), column, kind, converters.get(column), place)
+            _check_range(values, column, largest_display, place)
+            columns.append(values)
         yield pa.record_batch(columns, names=list(schema))
 
 
@@ -191,14 +196,23 @@ def _typed(values: pa.Array, column: str, kind: pa.DataType, convert: Converter 
         values = convert(values, place)
     elif values.type != kind:
         values = _numbers(values, kind, place)
-    if column in _RANGES:
-        low, high, problem = _RANGES[column]
-        numbers = np.asarray(values)
-        wrong = (numbers < low) | (numbers > high)
-        if wrong.any():
-            row = int(np.argmax(wrong))
-            raise DataError(f"{place(row, int(numbers[row]))}: {problem}")
     return values
+
+
+def _check_range(values: pa.Array, column: str, largest_display: int, place: Place) -> None:
+    if column == "display_id":
+        highest, problem = largest_display, f"outside 0 .. {largest_display}"
+        if largest_display < MOST_INT64:
+            problem += ", the ids of the feature specification: name int64 as the dtype of display_id there"
+    elif column == "clicked":
+        highest, problem = 1, "it must be 0 or 1"
+    else:
+        return
+    numbers = np.asarray(values)
+    wrong = (numbers < 0) | (numbers > highest)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise DataError(f"{place(row, int(numbers[row]))}: {problem}")
 
 
 def _trimmed(texts: pa.Array) -> pa.Array:

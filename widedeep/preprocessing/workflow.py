@@ -11,6 +11,7 @@ from nvtabular.ops import FillMissing, LogOp
 from widedeep.features.outbrain import GROUP_ID, LABEL, ONEHOT
 from widedeep.preprocessing.documents import DocumentTags
 from widedeep.preprocessing.fitted.operators import ClickRates, FillExactMedian, NormalizeExactly
+from widedeep.preprocessing.fitted.tables import Tables
 from widedeep.preprocessing.nvt_operators import (
     BoundedIds,
     DaysSincePublished,
@@ -32,17 +33,16 @@ CTR_THRESHOLDS = {
 }
 COUNTS = ["ad_id_count", "document_id_promo_count"]
 PUBLISHED = ["publish_time", "publish_time_promo"]
-PUBLISHED = ["publish_time", "publish_time_promo"]
 
 
-def make_workflow(tags: Mapping[str, DocumentTags], cardinalities: Mapping[str, int]) -> nvt.Workflow:
+def make_workflow(tags: Mapping[str, DocumentTags], cardinalities: Mapping[str, int], tables: Tables) -> nvt.Workflow:
     """Makes an unfitted workflow over the columns of ``joined_clicks``; ``tags`` has the three kinds of ``TAG_LISTS``,
-    ``cardinalities`` the number of ids of every one-hot feature.
+    ``cardinalities`` the number of ids of every one-hot feature, ``tables`` gets the click statistics.
 
     Its output has every column of the feature specification. Fitting needs the label; to transform rows without a
     label, call ``remove_inputs(["clicked"])`` first.
     """
-    rates = list(CTR_THRESHOLDS) >> ClickRates(CTR_THRESHOLDS)
+    rates = list(CTR_THRESHOLDS) >> ClickRates(CTR_THRESHOLDS, tables)
     ages = PUBLISHED >> DaysSincePublished() >> FillExactMedian() >> FillMissing(0.0) >> LogOp()
     places = ["geo_location"] >> PlaceParts()
     hashed = [name for name in ONEHOT if name != "platform" and not name.startswith("geo_location_")]

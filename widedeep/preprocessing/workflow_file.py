@@ -1,6 +1,7 @@
-"""Fitted workflow as files: ``workflow.pkl``, and ``metadata.json``, which names what it was made with.
+"""Fitted workflow as files: ``workflow.pkl``, ``metadata.json``, which names what it was made with, and ``tables/``.
 
-The pickle holds numbers and names of classes, no code. So it can be read by another version of Python.
+The pickle holds numbers and names of classes, no code. So it can be read by another version of Python. Its large arrays
+are in ``tables/``, and are mapped.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from typing import IO, Any
 import numpy as np
 
 from deployment_toolkit.errors import DataError
+from deployment_toolkit.files import fingerprint
+from deployment_toolkit.files.atomic import replace_when_complete
 from widedeep.preprocessing.documents import hash_ids
+from widedeep.preprocessing.fitted.tables import FOLDER, Tables, table_path
 from widedeep.preprocessing.nvtabular_import import import_nvtabular
 
 PICKLE, METADATA = "workflow.pkl", "metadata.json"
@@ -35,16 +39,26 @@ _EARLIER_OPERATORS = ("ClickRates", "FillExactMedian")  # in nvt_operators
 
 
 def save_workflow(workflow: Any, folder: Path) -> None:
-    """Writes a fitted workflow to a new folder. Raises ``pickle.PicklingError`` or AttributeError if it holds a lambda
-    or another function without a name in a module."""
-    folder.mkdir()
+    """Writes a fitted workflow to a folder, whole or not at all. Raises ``pickle.PicklingError`` or AttributeError if
+    it holds a lambda or another function without a name in a module."""
+    with replace_when_complete(folder) as beside:
+        beside.mkdir()
+        _save(workflow, beside)
+
+
+def _save(workflow: Any, folder: Path) -> None:
     with (folder / PICKLE).open("wb") as file:
         hashing = _Hashing(file)
-        pickle.dump(workflow, hashing, protocol=5)  # the standard pickle stores no bytecode, unlike NVTabular's own
+        pickler = _Pickler(hashing, protocol=5)  # the standard pickle stores no bytecode, unlike NVTabular's own
+        pickler.dump(workflow)
+    sums: dict[str, str] = {}
+    for tables in pickler.tables:
+        sums |= tables.write(folder / FOLDER)
     # NVTabular's Workflow.load reads the first key. There is no time: the same data give the same file.
     description = {
         "versions": _versions() | {"python": sys.version, "nvtabular": import_nvtabular().__version__},
         "sha256": hashing.digest.hexdigest(),
+        "tables": sums,
         "hash_buckets": _hash_buckets(),
     }
     (folder / METADATA).write_text(json.dumps(description, indent=1) + "\n")
@@ -76,7 +90,8 @@ def load_workflow(folder: Path) -> Any:
     nvtabular = import_nvtabular()
     try:
         with path.open("rb") as file:
-            workflow = _Unpickler(file, made_with).load()
+            unpickler = _Unpickler(file, made_with)
+            workflow = unpickler.load()
     except Exception as error:  # a pickle can raise any error
         raise DataError(
             f"workflow {folder} can't be read: {' '.join(str(error).split()) or type(error).__name__}; it was made "
@@ -84,7 +99,26 @@ def load_workflow(folder: Path) -> Any:
         ) from error
     if not isinstance(workflow, nvtabular.Workflow):
         raise DataError(f"{path} holds a {type(workflow).__name__}, no NVTabular workflow: {_REMEDY}")
+    for tables in unpickler.tables:
+        _check_tables(folder, tables, description)
+        tables.map(folder / FOLDER)
     return workflow
+
+
+def _check_tables(folder: Path, tables: Tables, description: dict[str, Any]) -> None:
+    """Compares the files of tables with their checksums. Raises DataError, which names the file."""
+    sums = description.get("tables")
+    for name in tables.names:
+        path = table_path(folder / FOLDER, name)
+        if not isinstance(sums, dict) or name not in sums:
+            problem = f"has no checksum in {folder / METADATA}"
+        elif not path.is_file():
+            problem = "is missing"
+        elif fingerprint.of_path(path) != sums[name]:
+            problem = f"is damaged, or not the one that {METADATA} describes"
+        else:
+            continue
+        raise DataError(f"table {path} of the workflow {problem}: copy the whole folder again, or {_REMEDY}")
 
 
 class _Hashing:
@@ -99,14 +133,32 @@ class _Hashing:
         return self._file.write(data)
 
 
+class _Pickler(pickle.Pickler):
+    """Writes of tables their names alone, and keeps them for their own files."""
+
+    def __init__(self, file: Any, protocol: int) -> None:
+        super().__init__(file, protocol=protocol)
+        self.tables: list[Tables] = []
+
+    def reducer_override(self, value: Any) -> Any:
+        if not isinstance(value, Tables):
+            return NotImplemented
+        self.tables.append(value)
+        return Tables, (tuple(value.names),)
+
+
 class _Unpickler(pickle.Unpickler):
-    """Refuses, before it runs, what only the version that wrote it can run: another version may crash on it."""
+    """Refuses, before it runs, what only the version that wrote it can run: another version may crash on it. Keeps the
+    tables that it makes, for their files to be mapped."""
 
     def __init__(self, file: IO[bytes], made_with: dict[str, str]) -> None:
         super().__init__(file)
         self._made_with = made_with
+        self.tables: list[Tables] = []
 
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == (Tables.__module__, Tables.__name__):
+            return self._awaited_tables
         package = module.split(".")[0]
         if package == "cloudpickle" and _differ(self._made_with, "python", 2):
             raise ValueError("it holds functions as bytecode, which only the same version of Python can run")
@@ -118,6 +170,10 @@ class _Unpickler(pickle.Unpickler):
         if module == "widedeep.preprocessing.nvt_operators" and name in _EARLIER_OPERATORS:
             module = "widedeep.preprocessing.fitted.operators"
         return super().find_class(module, name)
+
+    def _awaited_tables(self, names: tuple[str, ...]) -> Tables:
+        self.tables.append(Tables(names))
+        return self.tables[-1]
 
 
 def _description(folder: Path) -> dict[str, Any]:

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -47,9 +46,8 @@ class Noted(ThisProcess):
             yield key, result
 
 
-@pytest.mark.parametrize("seed", [11, 12])
-def test_files_of_any_partitions_are_equal_byte_for_byte(seed: int, tmp_path: Path) -> None:
-    generate(SyntheticOptions(tmp_path / "raw", 400, seed=seed))
+def test_files_of_any_partitions_are_equal_byte_for_byte(tmp_path: Path) -> None:
+    generate(SyntheticOptions(tmp_path / "raw", 400, seed=11))
     clicks = len((tmp_path / "raw" / "clicks_train.csv").read_text().splitlines()) - 1
     made = []
     for partitions in PARTITIONS:

@@ -65,9 +65,13 @@ REFUSED: dict[str, tuple[str, str]] = {
     "a word among blanks": ("display_id, ad_id, clicked\n1, 2, 0\n1, x, 0\n", "column ad_id holds 'x' in line 3"),
     "no value": (f"{HEADER}\n1,2,0\n1,,0\n", "column ad_id is empty in line 3: every row needs a value there"),
     "neither 0 nor 1": (f"{HEADER}\n1,2,0\n1,3,2\n", "column clicked holds 2 in line 3: it must be 0 or 1"),
-    "a large id": (
-        f"{HEADER}\n3000000000,2,0\n",
-        "column display_id holds 3000000000 in line 2: outside 0 .. 2147483647",
+    "a negative id": (
+        f"{HEADER}\n9223372036854775807,2,0\n-1,2,0\n",
+        "column display_id holds -1 in line 3: outside 0 .. 9223372036854775807$",
+    ),
+    "an id beyond 64 bits": (
+        f"{HEADER}\n9223372036854775808,2,0\n",
+        "column display_id holds '9223372036854775808' in line 2: it is no int64",
     ),
 }
 

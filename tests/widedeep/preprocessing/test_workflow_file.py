@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import pickletools
 import platform
 import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +17,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Arrays
 from deployment_toolkit.errors import DataError
+from widedeep.data.parquet import ParquetDataset
+from widedeep.data.raw_parquet import RawParquet
 from widedeep.features.spec import load_feature_spec
 from widedeep.preprocessing.dataset import PreprocessingOptions, preprocess
 from widedeep.preprocessing.documents import hash_ids
 from widedeep.preprocessing.nvtabular_import import import_nvtabular
-from widedeep.preprocessing.raw_features import load_raw_features
+from widedeep.preprocessing.raw_features import RawFeatures, load_raw_features
 from widedeep.preprocessing.workflow_file import METADATA, PICKLE, load_workflow, save_workflow
 from widedeep.synthetic import SyntheticOptions, generate
 
+KEPT = ROOT / "tests" / "kept" / "workflow_with_arrays.tar.xz"
 _OTHER_PYTHON = "3.4.1 (default, Jan  1 2015)"
 _REMEDY = r"make it again with scripts/preproc\.sh --raw-dir"
 
@@ -62,6 +68,36 @@ def test_workflow_with_a_lambda_is_not_written(tmp_path: Path) -> None:
     workflow = nvtabular.Workflow(["a"] >> nvtabular.ops.LambdaOp(lambda column: column + 1))
     with pytest.raises((pickle.PicklingError, AttributeError), match="lambda"):
         save_workflow(workflow, tmp_path / "workflow")
+    assert not list(tmp_path.iterdir())
+
+
+def test_tables_are_sorted_arrays_beside_the_pickle(data: Path) -> None:
+    folder = data / "workflow"
+    arrays = {path.name.removesuffix(".npy"): np.load(path) for path in (folder / "tables").iterdir()}
+    assert json.loads((folder / METADATA).read_text())["tables"].keys() == arrays.keys()
+    for name in ("ad_id.ids", "publisher_id_promo.ids", "topics.documents", "entities.documents"):
+        assert arrays[name].dtype == np.int64 and (np.diff(arrays[name]) > 0).all() and len(arrays[name]) > 20
+    counts = arrays["ad_id.counts"]
+    assert counts.dtype == np.int64 and counts.shape == (len(arrays["ad_id.ids"]) + 1, 2)
+    assert (counts[:-1, 1] >= 1).all() and (counts[:, 0] <= counts[:, 1]).all() and not counts[-1].any()
+    starts, weights = arrays["topics.starts"], arrays["topics.weights"]
+    assert len(starts) == len(arrays["topics.documents"]) + 2 and starts[-1] == starts[-2] == len(weights)
+    np.testing.assert_allclose(np.add.reduceat(weights**2, starts[:-2]), 1)
+    assert len(arrays["topics.buckets"]) == len(starts) - 1
+    assert (folder / PICKLE).stat().st_size < 50_000
+
+
+def test_pickle_for_another_process_holds_the_place_of_the_tables(data: Path, tmp_path: Path) -> None:
+    workflow = load_workflow(data / "workflow")
+    sent = pickle.dumps(workflow)
+    assert len(sent) < 50_000
+    received = pickle.loads(sent)
+    spec = load_feature_spec(data / "feature_spec.yaml")
+    assert _answers_of(RawFeatures(received, spec)) == _answers(data / "workflow", data)
+    save_workflow(received, tmp_path / "again")  # without labels, the rest as it was
+    assert _answers(tmp_path / "again", data) == _answers(data / "workflow", data)
+    for path in (data / "workflow" / "tables").iterdir():
+        assert (tmp_path / "again" / "tables" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_same_ids_have_the_same_buckets_in_every_version_of_pandas() -> None:
@@ -92,18 +128,42 @@ def test_objects_of_another_pandas_are_refused(folder: Path) -> None:
         load_workflow(folder)
 
 
-def test_file_that_nvtabular_wrote_with_an_earlier_layout_of_this_project_is_read(data: Path, folder: Path) -> None:
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of an earlier version of this project, and its validation rows before preprocessing."""
+    folder = tmp_path_factory.mktemp("kept")
+    with tarfile.open(KEPT) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+def test_workflow_with_arrays_in_its_pickle_is_read(kept: Path) -> None:
+    _compare_features(kept, load_workflow(kept / "data" / "workflow"))
+
+
+def test_file_that_nvtabular_wrote_with_an_earlier_layout_of_this_project_is_read(kept: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(kept / "data" / "workflow", tmp_path / "workflow"))
     earlier = current = (folder / PICKLE).read_bytes()
     for name in ("documents", "nvt_operators"):
         earlier = earlier.replace(_text(f"widedeep.preprocessing.{name}"), _text(f"widedeep.{name}"))
     assert earlier != current
     (folder / PICKLE).write_bytes(_unframed(earlier))
     (folder / METADATA).write_text(json.dumps({"versions": {"nvtabular": "23.08.00", "python": _OTHER_PYTHON}}))
-    assert _answers(folder, data) == _answers(data / "workflow", data)
+    _compare_features(kept, load_workflow(folder))
 
     _write(folder, b"\x80\x04" + _text("widedeep.workflow") + _text("_state") + b"\x93.")
     with pytest.raises(DataError, match="holds a function, no"):  # it was found under its present name
         load_workflow(folder)
+
+
+def _compare_features(kept: Path, workflow: Any) -> None:
+    """The workflow makes of the kept rows what it made of them then."""
+    spec = load_feature_spec(kept / "data" / "feature_spec.yaml")
+    (raw,) = RawParquet(str(kept / "joined" / "valid"), spec).batches(1000)
+    (expected,) = ParquetDataset(str(kept / "data" / "valid"), spec).batches(1000)
+    assert len(raw) == len(expected) > 50
+    for name, array in RawFeatures(workflow, spec).infer_impl(raw.x).items():
+        np.testing.assert_array_equal(array, expected.x[name], name)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +185,18 @@ def test_file_that_nvtabular_wrote_with_an_earlier_layout_of_this_project_is_rea
             r"No module named 'numpy\._later'; it was made with",
         ),
         (lambda folder: _describe(folder, hash_buckets=[1]), r"hashed ids to other buckets than pandas \d"),
+        (lambda folder: _damage(_table(folder, "topics.weights")), r"topics\.weights\.npy of the workflow is damaged"),
+        (lambda folder: _table(folder, "ad_id.ids").unlink(), r"ad_id\.ids\.npy of the workflow is missing"),
+        (
+            lambda folder: shutil.copy(_table(folder, "ad_id.ids"), _table(folder, "campaign_id.ids")),
+            r"campaign_id\.ids\.npy of the workflow is damaged, or not the one that metadata\.json describes",
+        ),
+        (lambda folder: _describe(folder, tables={}), r"npy of the workflow has no checksum in .*metadata\.json"),
+        (lambda folder: _describe(folder, tables=3), r"npy of the workflow has no checksum in .*metadata\.json"),
+        (
+            lambda folder: _replace_table(folder, "ad_id.counts", b"no array"),
+            r"ad_id\.counts\.npy can't be mapped: .*magic",
+        ),
     ],
 )
 def test_what_can_not_be_read_is_refused_in_one_line_with_the_remedy(folder: Path, change: Any, message: str) -> None:
@@ -133,7 +205,7 @@ def test_what_can_not_be_read_is_refused_in_one_line_with_the_remedy(folder: Pat
         load_workflow(folder)
     text = str(raised.value)
     assert "\n" not in text
-    assert "scripts/preproc.sh --raw-dir" in text or "give the folder workflow/" in text
+    assert "scripts/preproc.sh --raw-dir" in text or "copy the whole workflow" in text or "give the folder" in text
 
 
 def test_requests_are_transformed_without_arrow_arrays(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +227,10 @@ def test_requests_are_transformed_without_arrow_arrays(data: Path, monkeypatch: 
 
 
 def _answers(workflow: Path, data: Path) -> dict[str, list[Any]]:
-    model = load_raw_features(workflow, load_feature_spec(data / "feature_spec.yaml"))
+    return _answers_of(load_raw_features(workflow, load_feature_spec(data / "feature_spec.yaml")))
+
+
+def _answers_of(model: RawFeatures) -> dict[str, list[Any]]:
     x: Arrays = {}
     for tensor in model.spec.inputs:
         values: list[Any] = ["US>CA>807", "", "GB"] if tensor.dtype == "object" else [1, 3, 250]
@@ -193,6 +268,17 @@ def _unframed(content: bytes) -> bytes:
     return content
 
 
+def _table(folder: Path, name: str) -> Path:
+    return folder / "tables" / f"{name}.npy"
+
+
+def _replace_table(folder: Path, name: str, content: bytes) -> None:
+    """Replaces a table by other content, of which the metadata has the checksum."""
+    _table(folder, name).write_bytes(content)
+    tables = json.loads((folder / METADATA).read_text())["tables"]
+    _describe(folder, tables=tables | {name: hashlib.sha256(content).hexdigest()})
+
+
 def _damage(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -208,5 +294,5 @@ def _write(folder: Path, content: bytes) -> None:
 def _describe(folder: Path, **changes: Any) -> None:
     description = json.loads((folder / METADATA).read_text())
     for name, value in changes.items():
-        (description if name in ("sha256", "hash_buckets") else description["versions"])[name] = value
+        (description["versions"] if name in description["versions"] else description)[name] = value
     (folder / METADATA).write_text(json.dumps(description))

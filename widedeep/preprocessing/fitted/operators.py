@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from widedeep.preprocessing.fitted.counts import (
     median,
     merge_counts,
 )
+from widedeep.preprocessing.fitted.tables import FOLDER, Tables
 from widedeep.preprocessing.nvt_operators import frame_like, on_the_host
 
 _MERGED_AT_ONCE = 8
@@ -66,11 +68,12 @@ class ClickRates(StatOperator):  # type: ignore[misc]
     The rate of a training row includes its own click, as in the original; the thresholds make the effect small.
     """
 
-    def __init__(self, thresholds: Mapping[str, int]) -> None:
+    def __init__(self, thresholds: Mapping[str, int], tables: Tables | None = None) -> None:
+        """Keeps the statistics in ``tables``: ``<key>.ids``, the seen values, ascending, int64 [V], and
+        ``<key>.counts``, their clicks and rows, int64 [V + 1, 2], with zeros for all other values at the end."""
         super().__init__()
         self.thresholds = dict(thresholds)
-        self._index: dict[str, IdIndex] = {}
-        self._stats: dict[str, Array] = {}
+        self.tables = Tables() if tables is None else tables
 
     def fit(self, col_selector: ColumnSelector, ddf: Any) -> Delayed:
         """Counts rows and clicks by value, merged over the partitions."""
@@ -80,23 +83,38 @@ class ClickRates(StatOperator):  # type: ignore[misc]
         """Keeps the merged counts."""
         for name, counts in dask_stats.items():
             counts = counts[counts.index != UNKNOWN_ID]
-            self._index[name] = IdIndex(counts.index.to_numpy())
-            # one additional row of zeros, for unseen values
-            self._stats[name] = np.vstack([counts[["sum", "count"]].to_numpy(np.int64), np.zeros((1, 2), np.int64)])
+            self._keep(name, counts.index.to_numpy(), counts[["sum", "count"]].to_numpy())
 
     def clear(self) -> None:
         """Drops the counts."""
-        self._index, self._stats = {}, {}
+        self.tables.remove(f"{name}.{part}" for name in self.thresholds for part in ("ids", "counts"))
+
+    def set_storage_path(self, new_path: Any, copy: bool = False) -> None:
+        """Maps the tables of a workflow that NVTabular itself has read from this folder."""
+        self.tables.map(Path(new_path) / FOLDER)
 
     def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
         """Returns two float columns per key."""
         outputs: dict[str, Array] = {}
         for name in col_selector.names:
-            clicks, count = self._stats[name][self._index[name].rows(on_the_host(df[name]))].T
+            rows = IdIndex.of_sorted(self.tables[f"{name}.ids"]).rows(on_the_host(df[name]))
+            clicks, count = self.tables[f"{name}.counts"][rows].T
             enough = count >= self.thresholds[name]
             outputs[f"{name}_ctr"] = np.where(enough, clicks / np.maximum(count, 1), 0).astype(np.float32)
             outputs[f"{name}_count"] = count.astype(np.float32)
         return frame_like(df, outputs)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        earlier = {name: state.pop(name) for name in ("_index", "_stats") if name in state}
+        self.__dict__.update(state)
+        if earlier:  # of an earlier version of this project, which pickled the arrays
+            self.tables = Tables()
+            for name, counts in earlier["_stats"].items():
+                self._keep(name, earlier["_index"][name].ids, counts[:-1])
+
+    def _keep(self, name: str, ids: Array, counts: Array) -> None:
+        self.tables[f"{name}.ids"] = ids
+        self.tables[f"{name}.counts"] = np.concatenate([counts, np.zeros((1, 2), np.int64)]).astype(np.int64)
 
     @property
     def dependencies(self) -> list[str]:

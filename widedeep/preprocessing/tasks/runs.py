@@ -19,7 +19,7 @@ import pyarrow as pa
 from deployment_toolkit.core import Array, Arrays
 from deployment_toolkit.files.atomic import write_text
 from widedeep.preprocessing.raw_csv import read_span
-from widedeep.preprocessing.tasks.layout import boundaries
+from widedeep.preprocessing.tasks.layout import Layout, boundaries
 from widedeep.preprocessing.tasks.spans import Span
 from widedeep.preprocessing.tasks.whole_files import whole_file
 from widedeep.preprocessing.times import DisplayTimes
@@ -41,16 +41,16 @@ def shown_unit(spans: Sequence[Span]) -> float | None:
 
 
 def deal(
-    spans: Sequence[Span], unit: float | None, folder: Path, number: int, run_rows: int, sample_rows: int
+    spans: Sequence[Span], unit: float | None, largest_display: int, folder: Path, number: int, layout: Layout
 ) -> list[Run]:
-    """Task: writes the rows of consecutive spans as ``folder/<number>-<n>.arrow`` of at most about ``run_rows`` rows.
+    """Task: writes the rows of consecutive spans as ``folder/<number>-<n>.arrow`` of about ``run_rows`` rows at most.
     Returns the runs in the order of the rows. Each holds every ``sample_rows``-th of its display ids for ``cut``."""
     runs: list[Run] = []
     times = DisplayTimes(unit)
-    batches = (batch for span in spans for batch in read_span(span, times, lambda _: None))
-    for table in _of_rows(batches, run_rows):
+    batches = (batch for span in spans for batch in read_span(span, times, lambda _: None, largest_display))
+    for table in _of_rows(batches, layout.run_rows):
         name = f"{number:06d}-{len(runs):03d}.arrow"
-        _write(table, folder / name, sample_rows)
+        _write(table, folder / name, layout.sample_rows)
         runs.append({"file": name, "rows": table.num_rows})
     return runs
 
