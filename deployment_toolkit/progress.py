@@ -15,16 +15,18 @@ _REFRESH_S = 1.0
 _LARGE = 1000  # counts from here on are shown as 55.3k
 
 
-def progress_bar(description: str, total: int | None, unit: str) -> tqdm:
-    """A tqdm bar, to be used as a context manager, with the rate and, if ``total`` is known, the remaining time."""
+def progress_bar(description: str, total: int | None, unit: str, *, delay_s: float = 0.0) -> tqdm:
+    """A tqdm bar, to be used as a context manager, with the rate and, if ``total`` is known, the remaining time. It is
+    not shown before ``delay_s``."""
     scale = total is None or total >= _LARGE
     if sys.stderr.isatty():
-        return tqdm(total=total, desc=description, unit=unit, unit_scale=scale)
+        return tqdm(total=total, desc=description, unit=unit, unit_scale=scale, delay=delay_s)
     return tqdm(
         total=total,
         desc=description,
         unit=unit.strip(),
         unit_scale=scale,
+        delay=delay_s,
         file=_Lines(),
         mininterval=_LOG_INTERVAL_S,
         maxinterval=_LOG_INTERVAL_S,

@@ -16,7 +16,6 @@ from fnmatch import fnmatch
 from pathlib import Path
 from types import FrameType, FunctionType, ModuleType
 from typing import Any
-from unittest import mock
 
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.files.atomic import write_text
@@ -144,17 +143,14 @@ def _preprocess(folder: Path) -> None:
     import numpy as np
 
     from widedeep.features.spec import load_feature_spec
-    from widedeep.preprocessing import dataset, joined_clicks
+    from widedeep.preprocessing import dataset
     from widedeep.preprocessing.raw_features import load_raw_features
+    from widedeep.preprocessing.tasks.layout import Layout
     from widedeep.synthetic import SyntheticOptions, generate
 
     generate(SyntheticOptions(folder / "raw", 300, seed=5))
-    with (
-        mock.patch.object(joined_clicks, "DISPLAYS_PER_BUCKET", 150),
-        mock.patch.object(joined_clicks, "ROW_GROUP_ROWS", 200),
-        mock.patch.object(dataset, "_PARTITION_SIZE", "40KB"),
-    ):
-        dataset.preprocess(dataset.PreprocessingOptions(folder / "raw", folder / "out"))
+    parts = Layout(piece_bytes=3_000, run_rows=300, sample_rows=32, bucket_rows=400, file_rows=500, group_rows=200)
+    dataset.preprocess(dataset.PreprocessingOptions(folder / "raw", folder / "out"), layout=parts)
     model = load_raw_features(folder / "out" / "workflow", load_feature_spec(folder / "out" / "feature_spec.yaml"))
     values = {"object": ["US>CA>807", "", "GB"]}
     model.infer_impl(

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 import deploy_ensemble
@@ -38,7 +39,7 @@ from raw_dataloader import get_dataloader_fn
 from tests.small_outbrain import small_outbrain_spec
 from widedeep import raw_rows, synthetic
 from widedeep.data.parquet import ParquetDataset
-from widedeep.features.files import write_features
+from widedeep.features.files import feature_schema, to_table
 from widedeep.features.outbrain import embedding_widths
 from widedeep.features.spec import OUTPUT_NAME, Feature, FeatureSpec, load_feature_spec
 from widedeep.model.checkpoint import checkpoint_names, save_checkpoint
@@ -213,8 +214,9 @@ def test_ensemble_answers_to_odd_values_equal_the_batch_path(deployed: Deployed,
     nvtabular = import_nvtabular()
     workflow = nvtabular.Workflow.load(deployed.data / "workflow")
     dataset = nvtabular.Dataset([str(tmp_path / "odd.parquet")], engine="parquet")
-    write_features(workflow, dataset, tmp_path / "features", deployed.spec)
-    batch = next(ParquetDataset(str(tmp_path / "features" / "*.parquet"), deployed.spec).batches(12))
+    (features,) = workflow.transform(dataset).to_iter()
+    pq.write_table(to_table(features, feature_schema(deployed.spec)), tmp_path / "features.parquet")
+    batch = next(ParquetDataset(str(tmp_path / "features.parquet"), deployed.spec).batches(12))
     with OnnxLoader().load(deployed.folder / "model.onnx") as session:
         expected = session.infer(batch.x)[OUTPUT_NAME]
     odd = {name: frame[name].to_numpy().reshape(-1, 1) for name in deployed.first_rows(1).x}

@@ -37,21 +37,17 @@ class RawRowsOptions:
 
 def join_raw_rows(options: RawRowsOptions) -> dict[str, int]:
     """Writes the rows; returns their number per split. Raises DataError if a raw file is missing or invalid."""
-    import pyarrow.parquet as pq
-
-    from widedeep.preprocessing.documents import read_ads, read_documents_meta
     from widedeep.preprocessing.joined_clicks import join_clicks
     from widedeep.preprocessing.raw_csv import check_files
 
     check_files(options.raw_dir)
     with replace_when_complete(options.output_dir) as beside:
         beside.mkdir()
-        ads, meta = read_ads(options.raw_dir), read_documents_meta(options.raw_dir)
-        files = join_clicks(options.raw_dir, beside, ads, meta)
+        files = join_clicks(options.raw_dir, beside)
         for folder in beside.iterdir():
             if folder.name not in options.splits:
                 remove(folder)
-        return {split: sum(pq.read_metadata(path).num_rows for path in files[split]) for split in options.splits}
+        return {split: sum(file.rows for file in files[split]) for split in options.splits}
 
 
 def main(argv: list[str]) -> None:

@@ -29,6 +29,7 @@ from deployment_toolkit.files.mounts import is_of_one_kernel
 logger = logging.getLogger("files")
 
 _NAME = re.compile(r"(\.(.*)\.([0-9a-f]{8})-[0-9]+-[0-9]+)\.(lock|partial|replaced|emptying|emptied)(\..*)?", re.DOTALL)
+_UNFINISHED = ".unfinished"
 _SYSTEM_NAMES = ("lost+found",)  # in a mounted disk, not of its users
 _MOST_NAME_BYTES = 180  # of 255, so that the rest of the name fits
 _UNKNOWN = "0" * 8
@@ -79,10 +80,20 @@ def scratch_names(folder: Path, name: str, *, fills: bool = False) -> Iterator[S
 
 
 def entries(folder: Path) -> list[Path]:
-    """What a folder holds for its users: without scratch names and what a file system keeps in its top folder."""
+    """What a folder holds for its users: without scratch names, unfinished work and what a file system keeps in its top
+    folder."""
+    unfinished = unfinished_name(folder.resolve().name)
     return [
-        item for item in sorted(folder.iterdir()) if not _NAME.fullmatch(item.name) and item.name not in _SYSTEM_NAMES
+        item
+        for item in sorted(folder.iterdir())
+        if not _NAME.fullmatch(item.name) and item.name not in (*_SYSTEM_NAMES, unfinished)
     ]
+
+
+def unfinished_name(name: str) -> str:
+    """Name of the folder of unfinished work for the output ``name``, beside it or, if that is a folder that is filled,
+    in it. A command that goes on with its work finds it by this name."""
+    return f".{name}{_UNFINISHED}"
 
 
 def final_name(path: Path) -> str:

@@ -12,22 +12,19 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import shutil
-import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files.atomic import replace_when_complete
-from deployment_toolkit.files.patterns import plain_name
-from deployment_toolkit.files.scratch import entries
+from deployment_toolkit.files.place import find_place
+from deployment_toolkit.files.scratch import entries, unfinished_name
 from deployment_toolkit.options.params import option
+from deployment_toolkit.tasks.running import Cluster, ThisProcess
 from widedeep.data.dataset_folder import SIZES_NAME, SPEC_NAME
 from widedeep.features.options import read_feature_spec
 from widedeep.features.outbrain import outbrain_spec
@@ -35,23 +32,27 @@ from widedeep.features.source_spec import TEST, TRAIN
 from widedeep.features.spec import FeatureSpec
 from widedeep.model.embedding_sizes import embedding_sizes_to_json, load_embedding_sizes
 from widedeep.preprocessing.nvtabular_import import import_nvtabular
+from widedeep.preprocessing.raw_files import RawFolder
+from widedeep.preprocessing.tasks.layout import Layout
 
 if TYPE_CHECKING:
     from widedeep.preprocessing.documents import DocumentTags
     from widedeep.preprocessing.fitted.tables import Tables
+    from widedeep.preprocessing.tasks.work_folder import Work
 
 LOGGER = logging.getLogger("preprocessing")
 
 WORKFLOW_NAME = "workflow"
-SPLITS = ("train", "valid")
-_PARTITION_SIZE = "64MB"
+_OUTPUT = "output"
+_TABLES = ("clicks_train", "events", "promoted_content", "documents_meta")
+_TAG_TABLES = ("documents_categories", "documents_topics", "documents_entities")
 
 
 @dataclass(frozen=True)
 class PreprocessingOptions:
     """Options of ``scripts/preproc.sh``."""
 
-    raw_dir: Path = option("folder with Outbrain's CSV files, unzipped or each in a zip")
+    raw_dir: Path = option("folder with Outbrain's tables: CSV, also packed, or parquet; one file or many for each")
     output_dir: Path = option("folder to make; must not exist, or be empty")
     feature_spec: Path | None = option(
         "feature specification (YAML) with other cardinalities, hotness or dtypes than the Outbrain ones", None
@@ -59,10 +60,17 @@ class PreprocessingOptions:
     embedding_sizes: Path | None = option(
         "embedding widths to keep with the data, YAML or JSON, {feature: width} (default: the Outbrain ones)", None
     )
+    tables: list[str] = option(
+        "tables that are elsewhere, as 'clicks_train=/data/clicks/*.parquet': name, and pattern of the files",
+        [],
+        nargs="+",
+        adds_up=True,
+    )
     force: bool = option("replace the output folder's content when the new data is complete", False)
 
     def __post_init__(self) -> None:
         output = self.output_dir
+        _ = self.raw_folder
         if output.exists() and not output.is_dir():
             raise UsageError(f"--output-dir {output} is a file: give a folder")
         if output.resolve() == self.raw_dir.resolve() or output.resolve() in self.raw_dir.resolve().parents:
@@ -70,60 +78,83 @@ class PreprocessingOptions:
         if output.is_dir() and entries(output) and not self.force:
             raise UsageError(f"--output-dir {output} holds files: give another folder, or --force to replace them")
 
+    @property
+    def raw_folder(self) -> RawFolder:
+        """The raw folder with the patterns of ``tables``. Raises UsageError for a table that there isn't."""
+        patterns: dict[str, str] = {}
+        names = (*_TABLES, *_TAG_TABLES)
+        for table in self.tables:
+            name, _, pattern = table.partition("=")
+            name = name.removesuffix(".csv")
+            if name not in names or not pattern:
+                raise UsageError(f"--tables {table}: give NAME=PATTERN; the names are {', '.join(names)}")
+            if f"{name}.csv" in patterns:
+                raise UsageError(f"--tables {table}: {name} is there twice, give one pattern for all of its files")
+            patterns[f"{name}.csv"] = pattern
+        return RawFolder(self.raw_dir, patterns)
 
-def preprocess(options: PreprocessingOptions) -> dict[str, int]:
-    """Preprocesses the files; returns the rows written per split. The output folder appears, or is replaced, when
-    everything is complete.
+
+def preprocess(
+    options: PreprocessingOptions, cluster: Cluster | None = None, layout: Layout | None = None
+) -> dict[str, int]:
+    """Preprocesses the files on a cluster, by default in this process; returns the rows written per split. The output
+    folder appears, or is replaced, when everything is complete. What a killed process has begun goes on.
 
     Raises DataError if a raw file is missing or invalid; a missing document table only causes a warning.
     """
     from widedeep.preprocessing.raw_csv import check_files
+    from widedeep.preprocessing.tasks.plan import made_from
+    from widedeep.preprocessing.tasks.work_folder import work_folder
 
     spec = _outbrain_like(options.feature_spec)
     widths = load_embedding_sizes(options.embedding_sizes, spec)
-    check_files(options.raw_dir)
-    with replace_when_complete(options.output_dir, replaces_all=options.force) as beside:
-        beside.mkdir()
-        with plain_name(beside) as folder:
-            rows = _fill(options.raw_dir, folder, spec)
+    raw_dir = options.raw_folder
+    check_files(raw_dir)
+    layout = layout or Layout()
+    place = find_place(options.output_dir, replaces_all=options.force)
+    unfinished = place.scratch_folder / unfinished_name(place.path.name)
+    with work_folder(unfinished, made_from(raw_dir, spec, layout), layout, cluster or ThisProcess(1)) as work:
+        output = work.data / _OUTPUT
+        rows = _fill(raw_dir, work, output, spec)
         files = {TRAIN: ("train/*.parquet",), TEST: ("valid/*.parquet",)}
-        (beside / SPEC_NAME).write_text(dataclasses.replace(spec, files=files).to_yaml())
-        (beside / SIZES_NAME).write_text(embedding_sizes_to_json(widths))
-        return rows
-
-
-def _fill(raw_dir: Path, output: Path, spec: FeatureSpec) -> dict[str, int]:
-    from widedeep.preprocessing.documents import read_ads, read_documents_meta
-    from widedeep.preprocessing.fitted.tables import Tables
-    from widedeep.preprocessing.joined_clicks import join_clicks
-    from widedeep.preprocessing.workflow_file import load_workflow, save_workflow
-
-    work_dir = output / "joined"
-    work_dir.mkdir()
-    with _stage("documents"):
-        tables = Tables()
-        tags = _read_tags(raw_dir, spec, tables)
-        ads, meta = read_ads(raw_dir), read_documents_meta(raw_dir)
-    with _stage("join"):
-        joined = join_clicks(raw_dir, work_dir, ads, meta, largest_display=_largest_display(spec))
-    del ads, meta
-    with _stage("load NVTabular"):
-        make_workflow, dataset, write_features = _load_nvtabular()
-    with _stage("fit"):
-        from tqdm.dask import TqdmCallback
-
-        workflow = make_workflow(tags, spec.cardinalities, tables)
-        with TqdmCallback(desc="fit", unit=" task", delay=2.0, mininterval=1.0):
-            workflow.fit(dataset(joined["train"]))
-        save_workflow(workflow, output / WORKFLOW_NAME)
-        del workflow, tags, tables  # from here on the tables are those of the files
-        workflow = load_workflow(output / WORKFLOW_NAME)
-    rows = {}
-    for split in SPLITS:
-        with _stage(f"transform {split}"):
-            rows[split] = write_features(workflow, dataset(joined[split]), output / split, spec)
-    shutil.rmtree(work_dir)
+        (output / SPEC_NAME).write_text(dataclasses.replace(spec, files=files).to_yaml())
+        (output / SIZES_NAME).write_text(embedding_sizes_to_json(widths))
+        with replace_when_complete(options.output_dir, replaces_all=options.force) as beside:
+            output.rename(beside)
     return rows
+
+
+def _fill(raw_dir: RawFolder, work: Work, output: Path, spec: FeatureSpec) -> dict[str, int]:
+    from widedeep.preprocessing.joined_clicks import join_clicks
+    from widedeep.preprocessing.tasks.features import write_features
+    from widedeep.preprocessing.tasks.statistics import count_rows
+
+    joined = join_clicks(raw_dir, work.data, work, largest_display=_largest_display(spec))
+    counts = count_rows(work.data, [file.path for file in joined["train"]], work)
+    output.mkdir(exist_ok=True)
+    workflow = output / WORKFLOW_NAME
+    if not workflow.is_dir():
+        _fit(raw_dir, work.data / joined["train"][0].path, counts, workflow, spec)
+    return write_features(output, work.data, joined, workflow, spec, work)
+
+
+def _fit(raw_dir: RawFolder, joined: Path, counts: Path, folder: Path, spec: FeatureSpec) -> None:
+    """Writes the workflow to a new folder. It is fitted in this process, wherever tasks run: so the pickle's bytes are
+    always the same."""
+    warnings.filterwarnings("ignore", message="Initializing an NVTabular Dataset in CPU mode")
+    import_nvtabular()
+
+    from widedeep.preprocessing.fitted.tables import Tables
+    from widedeep.preprocessing.tasks.statistics import fit
+    from widedeep.preprocessing.workflow import make_workflow
+    from widedeep.preprocessing.workflow_file import save_workflow
+
+    LOGGER.info("fit …")
+    tables = Tables()
+    tags = _read_tags(raw_dir, spec, tables)
+    workflow = make_workflow(tags, spec.cardinalities, tables)
+    fit(workflow, joined, counts)
+    save_workflow(workflow, folder)
 
 
 def _outbrain_like(path: Path | None) -> FeatureSpec:
@@ -150,7 +181,7 @@ def _largest_display(spec: FeatureSpec) -> int:
     return int(np.iinfo(spec.group_id.dtype).max)
 
 
-def _read_tags(raw_dir: Path, spec: FeatureSpec, tables: Tables) -> dict[str, DocumentTags]:
+def _read_tags(raw_dir: RawFolder, spec: FeatureSpec, tables: Tables) -> dict[str, DocumentTags]:
     from widedeep.preprocessing.documents import read_tags
     from widedeep.preprocessing.raw_csv import TAG_LISTS, TAGS
 
@@ -163,26 +194,3 @@ def _read_tags(raw_dir: Path, spec: FeatureSpec, tables: Tables) -> dict[str, Do
             raw_dir, file_name, tables, kind, cardinality=feature.cardinality, hotness=feature.max_hotness
         )
     return tags
-
-
-def _load_nvtabular() -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., int]]:
-    """Imports ``make_workflow``, a constructor of datasets and ``write_features``. The import of NVTabular takes
-    seconds, and its datasets warn on a machine without a GPU."""
-    warnings.filterwarnings("ignore", message="Initializing an NVTabular Dataset in CPU mode")
-    nvtabular = import_nvtabular()
-
-    from widedeep.features.files import write_features
-    from widedeep.preprocessing.workflow import make_workflow
-
-    def dataset(files: list[Path]) -> Any:
-        return nvtabular.Dataset([str(file) for file in files], engine="parquet", part_size=_PARTITION_SIZE)
-
-    return make_workflow, dataset, write_features
-
-
-@contextmanager
-def _stage(name: str) -> Iterator[None]:
-    started = time.monotonic()
-    LOGGER.info("%s …", name)
-    yield
-    LOGGER.info("%s done in %.1f s", name, time.monotonic() - started)

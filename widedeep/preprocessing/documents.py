@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from scipy.sparse import csr_matrix
 from deployment_toolkit.core import Array, Arrays
 from widedeep.preprocessing.fitted.tables import Tables
 from widedeep.preprocessing.raw_csv import META, PROMOTED, SCHEMAS, read_table
+from widedeep.preprocessing.raw_files import RawDir
 
 UNKNOWN_ID = -1
 NO_TAG = 0  # the bucket of documents without tags; hashed tags have 1 .. cardinality - 1
@@ -57,13 +57,14 @@ class LookupTable:
     def find(self, ids: Array) -> Arrays:
         """Values of every column at these ids, [len(ids)] each."""
         rows = self.index.rows(ids)
-        return {
-            name: np.append(values, np.asarray(self.defaults[name], dtype=values.dtype))[rows]
-            for name, values in self.columns.items()
-        }
+        known = rows >= 0
+        found = {name: np.full(len(ids), self.defaults[name], values.dtype) for name, values in self.columns.items()}
+        for name, values in self.columns.items():
+            found[name][known] = values[rows[known]]
+        return found
 
 
-def read_ads(raw_dir: Path) -> LookupTable:
+def read_ads(raw_dir: RawDir) -> LookupTable:
     """Reads the ads: ``document_id_promo``, ``campaign_id``, ``advertiser_id`` per ad; -1 if unknown."""
     table = read_table(raw_dir, PROMOTED)
     columns = {
@@ -74,7 +75,7 @@ def read_ads(raw_dir: Path) -> LookupTable:
     return LookupTable(IdIndex(_numpy(table, "ad_id")), columns, dict.fromkeys(columns, UNKNOWN_ID))
 
 
-def read_documents_meta(raw_dir: Path) -> LookupTable:
+def read_documents_meta(raw_dir: RawDir) -> LookupTable:
     """Reads the documents: ``source_id`` and ``publisher_id`` per document, -1 if unknown, and ``publish_time`` in
     milliseconds since 1970, NaN if unknown.
 
@@ -152,7 +153,7 @@ class DocumentTags:
         self.__dict__.update(state)
 
 
-def read_tags(raw_dir: Path, name: str, tables: Tables, kind: str, *, cardinality: int, hotness: int) -> DocumentTags:
+def read_tags(raw_dir: RawDir, name: str, tables: Tables, kind: str, *, cardinality: int, hotness: int) -> DocumentTags:
     """Reads the tags of one of the three document tables into ``tables``; empty if there is no such file."""
     table = read_table(raw_dir, name)
     documents, tags, confidences = (_numpy(table, column) for column in SCHEMAS[name])

@@ -16,7 +16,6 @@ from merlin.dtypes.shape import DefaultShapes
 from nvtabular import ColumnSelector
 from nvtabular.ops import Operator
 
-from deployment_toolkit.cluster import Delayed, delayed
 from deployment_toolkit.core import Array
 from widedeep.preprocessing.documents import DocumentTags, bucket_dtype, hash_ids
 from widedeep.preprocessing.times import age_days, counts_as_new

@@ -1,35 +1,60 @@
-"""Where the tables are in the folder of raw files: as they are, in a zip or another compressed file, in a folder."""
+"""Where the tables are in the folder of raw files: as they are, in a zip or another compressed file, in a folder, in
+many files, or where a pattern says."""
 
 from __future__ import annotations
 
 import bz2
 import contextlib
+import functools
+import glob
 import gzip
 import io
 import lzma
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from deployment_toolkit.errors import DataError
+from deployment_toolkit.files.patterns import find_files
 
 _BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError)
 _ZIP = b"PK\x03\x04"
 _STREAMS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+_PARQUET = b"PAR1"
 _FOREIGN = {
     b"\x28\xb5\x2f\xfd": "it is compressed with zstd, unpack it with `zstd -d`",
     b"7z\xbc\xaf\x27\x1c": "it is a 7z archive, unpack it with `7z x`",
     b"Rar!": "it is a rar archive, unpack it with `unrar x`",
-    b"PAR1": "it is a parquet file, write it as CSV",
+    _PARQUET: "it is a parquet file, unpack it",
 }
 _TAR = "it is a tar archive, unpack it with `tar xf`"
 _PACKED = r"(\.csv)?(\.(zip|gz|bz2|xz|zst|7z|rar|tar|tgz|parquet))+"
+_ONE_OF_MANY = re.compile(r"part[-._].*|.*\.(csv|parquet|pq)(\.[a-z0-9]+)*")  # names of a table's many files
 _ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
 _OTHER_TABLES = ("pageviews", "pageviewssample", "clickstest", "samplesubmission")  # Kaggle's, not read here
+
+
+@dataclass(frozen=True)
+class RawFolder:
+    """The folder of the raw tables, and the patterns of the files of those that are elsewhere, by Kaggle's name."""
+
+    path: Path
+    patterns: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+RawDir = Path | RawFolder
+
+
+def raw_folder(raw_dir: RawDir) -> RawFolder:
+    """The folder with its patterns; a path has none."""
+    return raw_dir if isinstance(raw_dir, RawFolder) else RawFolder(raw_dir)
 
 
 @dataclass(frozen=True)
@@ -43,10 +68,27 @@ class OpenTable:
 
 @dataclass(frozen=True)
 class RawTable:
-    """A table: its name, as Kaggle has it, and the file that holds it."""
+    """A table: its name, as Kaggle has it, and the file that holds it, or some of its rows."""
 
     name: str
     path: Path
+
+    @functools.cached_property
+    def is_parquet(self) -> bool:
+        """True for a parquet file that is not packed. Raises DataError if the file can't be read."""
+        return self._starts().startswith(_PARQUET)
+
+    @functools.cached_property
+    def is_plain(self) -> bool:
+        """True for text that is not packed, of which any part can be read alone."""
+        return not self._starts().startswith((_PARQUET, _ZIP, *_STREAMS, *_FOREIGN))
+
+    def _starts(self) -> bytes:
+        try:
+            with self.path.open("rb") as file:
+                return file.read(8)
+        except OSError as error:
+            raise DataError(f"{self.path} can't be read: {error}; fetch or unpack it again") from error
 
     @contextlib.contextmanager
     def open(self) -> Iterator[OpenTable]:
@@ -87,14 +129,18 @@ class RawTable:
             raise DataError(f"{self.path} can't be unpacked here: {error}; unpack it by hand") from error
 
 
-def find_table(raw_dir: Path, name: str) -> RawTable | None:
-    """Table with this name of Kaggle's, None if it is not there. What is unpacked goes before what is packed.
+def find_tables(raw_dir: RawDir, name: str) -> tuple[RawTable, ...]:
+    """Files of the table with this name of Kaggle's, in the order of its rows; none if it is not there. What is
+    unpacked goes before what is packed.
 
     Raises DataError if it is there in a form that can't be read, or more than once.
     """
-    if (raw_dir / name).is_file():
-        return RawTable(name, raw_dir / name)
-    found = [entry for entry in sorted(raw_dir.iterdir()) if _stem(entry) == _stem(Path(name))]
+    place = raw_folder(raw_dir)
+    if name in place.patterns:
+        return _of_one_kind(name, find_files([place.patterns[name]]), repr(place.patterns[name]))
+    if (place.path / name).is_file():
+        return (RawTable(name, place.path / name),)
+    found = [entry for entry in sorted(place.path.iterdir()) if _stem(entry) == _stem(Path(name))]
     files = [entry for entry in found if entry.is_file()]
     plain = [entry for entry in files if entry.name.casefold() == name]
     folders = [entry for entry in found if entry.is_dir()]
@@ -104,17 +150,17 @@ def find_table(raw_dir: Path, name: str) -> RawTable | None:
             names = ", ".join(path.name for path in candidates)
             raise DataError(f"{raw_dir} holds {names}: keep one, as {name}")
         if candidates:
-            return RawTable(name, _in_folder(candidates[0], name) if candidates[0].is_dir() else candidates[0])
+            return _in_folder(candidates[0], name) if candidates[0].is_dir() else (RawTable(name, candidates[0]),)
     if found:
         problem = f"is there, {name} is not" if found[0] in files else "is no file, or a link to nothing"
-        raise DataError(f"{found[0]} {problem}: write the table as {raw_dir / name}, or move this away")
-    return None
+        raise DataError(f"{found[0]} {problem}: write the table as {place.path / name}, or move this away")
+    return ()
 
 
-def require_nowhere(raw_dir: Path, names: Iterable[str]) -> None:
+def require_nowhere(raw_dir: RawDir, names: Iterable[str]) -> None:
     """Raises DataError if one of these tables, missing in the folder, is in an archive there or in a folder below."""
     stems = {_stem(Path(name)): name for name in names}
-    for entry in sorted(raw_dir.iterdir()) if stems else ():
+    for entry in sorted(raw_folder(raw_dir).path.iterdir()) if stems else ():
         if entry.is_dir() and not _is_extra(entry):
             inside = {_stem(path): path for path in sorted(entry.iterdir())}
         elif entry.name.casefold().endswith(".zip") and zipfile.is_zipfile(entry):
@@ -129,15 +175,30 @@ def require_nowhere(raw_dir: Path, names: Iterable[str]) -> None:
             raise DataError(f"{stems[stem]} is not in {raw_dir}, but {inside[stem]} is: move or unpack it to {raw_dir}")
 
 
-def _in_folder(folder: Path, name: str) -> Path:
+def _in_folder(folder: Path, name: str) -> tuple[RawTable, ...]:
+    """The file of this name in a folder, or all of its files, as Spark, Dask and Hive write a table."""
     files = [path for path in sorted(folder.iterdir()) if path.is_file() and not _is_extra(path)]
     matching = [path for path in files if _stem(path) == _stem(Path(name))]
-    if not matching and len(files) == 1 and files[0].name.startswith("part-"):
-        matching = files
-    if len(matching) != 1:
-        held = ", ".join(path.name for path in files[:5]) or "no file"
-        raise DataError(f"{folder} is a folder that holds {held}: put the rows of {name} into one file of this name")
-    return matching[0]
+    if len(matching) == 1:
+        return (RawTable(name, matching[0]),)
+    others = [path for path in files if not _ONE_OF_MANY.fullmatch(path.name.casefold())]
+    if matching or others or not (files or any("=" in path.name for path in folder.iterdir())):
+        held = ", ".join(path.name for path in (others or files)[:5]) or "no file"
+        raise DataError(f"{folder} is a folder that holds {held}: put the rows of {name} into files of CSV or parquet")
+    return _of_one_kind(name, find_files([glob.escape(str(folder))]), str(folder))
+
+
+def _of_one_kind(name: str, files: Iterable[Path], where: str) -> tuple[RawTable, ...]:
+    """The files as tables. Raises DataError if some are CSV and some parquet: these may hold the same rows twice."""
+    tables = tuple(RawTable(name, path) for path in files)
+    other = next((table for table in tables if table.is_parquet != tables[0].is_parquet), None)
+    if other is not None:
+        parquet, csv = (tables[0], other) if tables[0].is_parquet else (other, tables[0])
+        raise DataError(
+            f"{where} holds parquet, such as {parquet.path.name}, and CSV, such as {csv.path.name}: keep the files of "
+            "one kind, as both may hold the same rows"
+        )
+    return tables
 
 
 def _stem(path: Path) -> str:

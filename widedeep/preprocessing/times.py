@@ -81,10 +81,15 @@ def publish_times(texts: pa.Array, place: Place) -> pa.Array:
 
 class DisplayTimes:
     """Times of displays, from the texts of consecutive batches of one column. The first batch decides in which unit
-    numbers are."""
+    numbers are, if ``since_1970_ms`` does not: a number's milliseconds since 1970, 0 for Kaggle's form."""
 
-    def __init__(self) -> None:
-        self._since_1970_ms: float | None = None  # unit, in milliseconds; 0 for Kaggle's form
+    def __init__(self, since_1970_ms: float | None = None) -> None:
+        self._since_1970_ms = since_1970_ms
+
+    @property
+    def since_1970_ms(self) -> float | None:
+        """Unit of the numbers so far; None if there were none."""
+        return self._since_1970_ms
 
     def __call__(self, texts: pa.Array, place: Place) -> pa.Array:
         """Milliseconds since ``EPOCH_MS``, int64. Raises DataError, with place and remedy, for the first text that is

@@ -32,6 +32,7 @@ CTR_THRESHOLDS = {
     "document_id_promo": 5,
 }
 COUNTS = ["ad_id_count", "document_id_promo_count"]
+PUBLISHED = ["publish_time", "publish_time_promo"]
 
 
 def make_workflow(tags: Mapping[str, DocumentTags], cardinalities: Mapping[str, int], tables: Tables) -> nvt.Workflow:
@@ -42,8 +43,7 @@ def make_workflow(tags: Mapping[str, DocumentTags], cardinalities: Mapping[str, 
     label, call ``remove_inputs(["clicked"])`` first.
     """
     rates = list(CTR_THRESHOLDS) >> ClickRates(CTR_THRESHOLDS, tables)
-    published = ["publish_time", "publish_time_promo"]
-    ages = published >> DaysSincePublished() >> FillExactMedian() >> FillMissing(0.0) >> LogOp()
+    ages = PUBLISHED >> DaysSincePublished() >> FillExactMedian() >> FillMissing(0.0) >> LogOp()
     places = ["geo_location"] >> PlaceParts()
     hashed = [name for name in ONEHOT if name != "platform" and not name.startswith("geo_location_")]
     buckets = {name: cardinalities[name] for name in ONEHOT if name != "platform"}

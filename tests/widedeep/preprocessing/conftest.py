@@ -10,7 +10,6 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from widedeep.preprocessing.documents import read_ads, read_documents_meta
 from widedeep.preprocessing.joined_clicks import join_clicks
 from widedeep.preprocessing.raw_csv import CLICKS, EVENTS, META, PROMOTED, check_files
 from widedeep.synthetic import SyntheticOptions, generate
@@ -47,8 +46,8 @@ def join(tmp_path_factory: pytest.TempPathFactory) -> Join:
 
     def joined(raw_dir: Path) -> Rows:
         check_files(raw_dir)
-        files = join_clicks(raw_dir, tmp_path_factory.mktemp("joined"), read_ads(raw_dir), read_documents_meta(raw_dir))
-        rows: Rows = pq.read_table(files["train"][0]).to_pydict()
+        folder = tmp_path_factory.mktemp("joined")
+        rows: Rows = pq.read_table(folder / join_clicks(raw_dir, folder)["train"][0].path).to_pydict()
         return {name: [repr(value) for value in values] for name, values in rows.items()}  # NaN equals itself
 
     return joined

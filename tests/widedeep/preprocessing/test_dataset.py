@@ -26,11 +26,14 @@ from widedeep.features.files import to_table
 from widedeep.features.outbrain import MULTIHOT, NUMERICAL, ONEHOT, embedding_widths, outbrain_spec, raw_origin
 from widedeep.features.spec import load_feature_spec
 from widedeep.model.embedding_sizes import load_embedding_sizes
-from widedeep.preprocessing import joined_clicks, raw_csv
+from widedeep.preprocessing import raw_csv
 from widedeep.preprocessing.dataset import PreprocessingOptions, preprocess
-from widedeep.preprocessing.documents import hash_ids, read_ads, read_documents_meta
+from widedeep.preprocessing.documents import hash_ids
+from widedeep.preprocessing.joined_clicks import join_clicks
 from widedeep.preprocessing.nvtabular_import import import_nvtabular
 from widedeep.preprocessing.raw_features import load_raw_features
+from widedeep.preprocessing.tasks.layout import Layout
+from widedeep.preprocessing.tasks.steps import Steps
 from widedeep.preprocessing.workflow_file import load_workflow
 from widedeep.synthetic import SyntheticOptions, generate
 
@@ -263,13 +266,14 @@ def test_joining_does_not_depend_on_chunks_or_on_the_order_of_displays(
         pd.read_csv(raw_dir / name, dtype=str, keep_default_na=False).sort_values(
             "display_id", kind="stable", key=lambda ids: -ids.astype(int)
         ).to_csv(turned / name, index=False)
-    monkeypatch.setattr(joined_clicks, "DISPLAYS_PER_BUCKET", 400)
     monkeypatch.setattr(raw_csv, "_BLOCK_BYTES", 20_000)
     (tmp_path / "parts").mkdir()
-    parts = _join(turned, tmp_path / "parts")
+    parts = _join(
+        turned, tmp_path / "parts", Layout(piece_bytes=30_000, run_rows=900, sample_rows=64, bucket_rows=2_000)
+    )
     for split in SPLITS:
         assert len(whole[split]) == 1
-        assert len(parts[split]) == 4
+        assert len(parts[split]) > 2
         joined = pa.concat_tables(map(pq.read_table, parts[split])).to_pandas()
         pd.testing.assert_frame_equal(joined, pq.read_table(whole[split][0]).to_pandas())
 
@@ -445,8 +449,9 @@ def _buckets(values: Array, name: str) -> Array:
     return np.asarray(pd.util.hash_array(values) % np.uint64(ONEHOT[name][0]))
 
 
-def _join(raw_dir: Path, work_dir: Path) -> dict[str, list[Path]]:
-    return joined_clicks.join_clicks(raw_dir, work_dir, read_ads(raw_dir), read_documents_meta(raw_dir))
+def _join(raw_dir: Path, work_dir: Path, layout: Layout | None = None) -> dict[str, list[Path]]:
+    joined = join_clicks(raw_dir, work_dir, Steps(layout))
+    return {side: [work_dir / file.path for file in files] for side, files in joined.items()}
 
 
 def _expect_error(raw_dir: Path, tmp_path: Path, changes: dict[str, str | None], message: str) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from widedeep.features import files as feature_files
-from widedeep.preprocessing import dataset, joined_clicks
+from deployment_toolkit.tasks.running import ClusterTask, ThisProcess
+from widedeep.features.files import exact_tables
 from widedeep.preprocessing.dataset import PreprocessingOptions, preprocess
 from widedeep.preprocessing.fitted.counts import (
     Counts,
@@ -26,60 +26,57 @@ from widedeep.preprocessing.fitted.counts import (
     median,
     merge_counts,
 )
-from widedeep.preprocessing.nvtabular_import import import_nvtabular
+from widedeep.preprocessing.tasks.layout import Layout
 from widedeep.synthetic import SyntheticOptions, generate
 
 PARTITIONS = (1, 3, 8)
+WHOLE = Layout(file_rows=750, group_rows=250)
 
 
-@pytest.mark.filterwarnings("ignore:Row group memory size")
-def test_files_of_any_partitions_are_equal_byte_for_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class Noted(ThisProcess):
+    """This process, which notes the tasks that it runs."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.ran: list[str] = []
+
+    def run(self, function: Callable[..., Any], tasks: Iterable[ClusterTask]) -> Generator[tuple[str, Any], None, None]:
+        for key, result in super().run(function, tasks):
+            self.ran.append(key.split()[0])
+            yield key, result
+
+
+def test_files_of_any_partitions_are_equal_byte_for_byte(tmp_path: Path) -> None:
     generate(SyntheticOptions(tmp_path / "raw", 400, seed=11))
-    monkeypatch.setattr(dataset, "_PARTITION_SIZE", "1KB")  # a partition has one row group
-    monkeypatch.setattr(feature_files, "ROWS_PER_GROUP", 250)
-    monkeypatch.setattr(feature_files, "ROWS_PER_FILE", 750)
-    fitted: list[int] = []
-    workflow = import_nvtabular().Workflow
-    fit = workflow.fit
-
-    def counted_fit(self: Any, rows: Any) -> Any:
-        fitted.append(rows.npartitions)
-        return fit(self, rows)
-
-    monkeypatch.setattr(workflow, "fit", counted_fit)
-    made = [_files(_preprocessed(tmp_path, "whole"))]
-    rows = sum(pq.read_metadata(path).num_rows for path in (tmp_path / "whole" / "train").iterdir())
-    for partitions in PARTITIONS[1:]:
-        monkeypatch.setattr(joined_clicks, "ROW_GROUP_ROWS", -(-rows // partitions))
-        made.append(_files(_preprocessed(tmp_path, f"of {partitions}")))
-    monkeypatch.setattr(joined_clicks, "DISPLAYS_PER_BUCKET", 90)
-    made.append(_files(_preprocessed(tmp_path, "of several files")))
-    assert tuple(fitted[:-1]) == PARTITIONS and fitted[-1] > 4
+    clicks = len((tmp_path / "raw" / "clicks_train.csv").read_text().splitlines()) - 1
+    made = []
+    for partitions in PARTITIONS:
+        noted = Noted()
+        options = PreprocessingOptions(tmp_path / "raw", tmp_path / f"of {partitions}")
+        layout = dataclasses.replace(WHOLE, sample_rows=1, bucket_rows=-(-clicks // partitions))
+        preprocess(options, noted, layout)
+        made.append(_files(options.output_dir))
+        assert noted.ran.count("count") == partitions
     for other in made[1:]:
         assert other.keys() == made[0].keys()
         assert [name for name, content in other.items() if content != made[0][name]] == []
-    parts = sorted((tmp_path / "whole" / "train").iterdir())
+    parts = sorted((tmp_path / "of 1" / "train").iterdir())
+    rows = sum(pq.read_metadata(path).num_rows for path in parts)
     groups = [[group.num_rows for group in _row_groups(path)] for path in parts]
     assert len(parts) == -(-rows // 750) > 1
     assert [rows for part in groups[:-1] for rows in part] == [250] * 3 * (len(parts) - 1)
 
 
-def test_parts_are_those_of_the_rows_for_any_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feature_files, "ROWS_PER_GROUP", 2_000)
-    monkeypatch.setattr(feature_files, "ROWS_PER_FILE", 6_000)
+def test_tables_of_rows_are_the_same_for_any_tables() -> None:
     generator = np.random.default_rng(1)
     lists = [generator.integers(0, 900, count).tolist() for count in generator.integers(0, 4, 13_000)]
     table = pa.table({"number": generator.random(13_000), "ids": pa.array(lists, pa.list_(pa.int32()))})
-    made = []
-    for name, edges in (("one", [0]), ("some", [0, 1, 1, 5_999, 6_000]), ("many", range(0, 13_000, 77))):
-        (tmp_path / name).mkdir()
-        ends = [*edges, 13_000]
-        pieces = [table.slice(start, end - start) for start, end in itertools.pairwise(ends)]
-        assert feature_files.write_parts(pieces, tmp_path / name, table.schema) == 13_000
-        made.append(_files(tmp_path / name))
-    assert made[0] == made[1] == made[2]
-    assert list(made[0]) == [f"part-0000{number}.parquet" for number in range(3)]
-    assert pq.read_table(tmp_path / "many").equals(table)
+    for edges in ([0], [0, 1, 1, 5_999, 6_000], range(0, 13_000, 77)):
+        pieces = [table.slice(start, end - start) for start, end in itertools.pairwise([*edges, 13_000])]
+        made = list(exact_tables(pieces, 2_000))
+        assert [part.num_rows for part in made] == [2_000] * 6 + [1_000]
+        assert {column.num_chunks for part in made for column in part.columns} == {1}
+        assert pa.concat_tables(made).equals(table)
 
 
 @given(
@@ -120,11 +117,6 @@ def _finished(parts: Sequence[pd.DataFrame]) -> tuple[Any, ...]:
 def _pieces(edges: list[int], rows: int) -> list[tuple[int, int]]:
     ends = [0, *sorted(min(edge, rows) for edge in edges), rows]
     return list(itertools.pairwise(ends))
-
-
-def _preprocessed(folder: Path, name: str) -> Path:
-    preprocess(PreprocessingOptions(folder / "raw", folder / name))
-    return folder / name
 
 
 def _files(folder: Path) -> dict[str, bytes]:

@@ -86,7 +86,7 @@ REFUSED: dict[str, tuple[Wrap, str]] = {
     "zstd": (lambda path: _compress(path, ".zst", lambda _: b"\x28\xb5\x2f\xfd rest"), "csv.zst is no CSV.*`zstd -d`"),
     "7z": (lambda path: _compress(path, ".7z", lambda _: b"7z\xbc\xaf\x27\x1c"), "csv.7z is no CSV file.*`7z x`"),
     "tar": (lambda path: _compress(path, ".tar.gz", lambda data: gzip.compress(_tar(data))), "tar.gz is .*`tar xf`"),
-    "parquet": (lambda path: _compress(path, ".parquet", lambda _: b"PAR1"), "is a parquet file, write it as CSV"),
+    "parquet": (lambda path: _compress(path, ".parquet", lambda _: b"PAR1"), "csv.parquet can't be read as parquet"),
     "packed twice": (
         lambda path: _compress(path, ".gz.gz", lambda data: gzip.compress(gzip.compress(data))),
         "packed twice, unpack it",
@@ -101,9 +101,9 @@ REFUSED: dict[str, tuple[Wrap, str]] = {
         r"csv.zip can't be read: .*; fetch or unpack it again",
     ),
     "empty folder": (lambda path: (_folder(path, "x") / "x").unlink(), "is a folder that holds no file: put the rows"),
-    "folder of two": (
-        lambda path: (_folder(path, "a.csv") / "b.csv").write_text(""),
-        "is a folder that holds a.csv, b.csv: put the rows of documents_meta.csv into one file",
+    "folder with another file": (
+        lambda path: (_folder(path, "a.csv") / "readme.txt").write_text(""),
+        "is a folder that holds readme.txt: put the rows of documents_meta.csv into files of CSV or parquet",
     ),
     "two wrappings": (
         lambda path: _compress(_zip_of_before(path), ".gz", gzip.compress),

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dask.delayed import Delayed, delayed
 from nvtabular import ColumnSelector
 from nvtabular.ops import FillMedian, Normalize, StatOperator
 
+from deployment_toolkit.cluster import Delayed, delayed
 from deployment_toolkit.core import Array
 from widedeep.preprocessing.documents import UNKNOWN_ID, IdIndex
 from widedeep.preprocessing.fitted.counts import (
