@@ -40,7 +40,7 @@ class ScalingOptions:
     scrape_s: float = option("seconds between two looks of Prometheus at a server", 15.0)
     window_s: float = option("seconds of the rates in rules.yaml", 60.0)
     controller_s: float = option("seconds between two looks of the autoscaler", 15.0)
-    image_mb: float = option("size of the server's image, in MB", 600.0)
+    image_mb: float = option("size of the server's image, unpacked, in MB (docs/serving-image.md)", 400.0)
     pull_mb_s: float = option("speed at which a node pulls and unpacks an image, in MB per second", 50.0)
     probe_s: float = option("seconds from a ready server to its first request", 5.0)
     update_page: Path | None = option("page to put the tables into, between its markers", None)

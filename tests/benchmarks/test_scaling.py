@@ -28,7 +28,7 @@ def test_prose_has_numbers_of_the_tables() -> None:
     printed = tables(ScalingOptions())
     prose = text.replace(printed.strip(), "")
     numbers = ("78,582", "5,389", "186", "10.2", "117.2", "24.6", "97", "3.2", "1.9", "120", "372", "194", "74", "13")
-    for number in (*numbers, "144", "115", "$7.00", "6,836,623", "13,561,080", "596,602", "1,553,211"):
+    for number in (*numbers, "144", "111", "$7.00", "6,836,623", "13,561,080", "596,602", "1,553,211"):
         pattern = rf"(?<![\d.,]){re.escape(number)}(?![\d]|[.,]\d)"
         assert re.search(pattern, prose) and re.search(pattern, printed), number
 
