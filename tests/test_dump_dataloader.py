@@ -22,7 +22,7 @@ def write_dump(path: Path, *, inputs: bool) -> Batch:
     x = {"ad": np.arange(14, dtype=np.int32).reshape(7, 2), "hour": np.linspace(0, 1, 7, dtype=np.float32)[:, None]}
     batch = Batch(ids, x, {"clicked": np.ones((7, 1), np.float32)})
     with DumpWriter(DumpOptions(path, dump_labels=True, dump_inputs=inputs)) as dump:
-        dump.write(Prediction(batch, {"p": np.full((7, 1), 0.5, np.float32)}))
+        dump.write(Prediction(batch, {"wide_deep_model": np.full((7, 1), 0.5, np.float32)}))
     return batch
 
 

@@ -24,7 +24,7 @@ containers:
     {{- range $name, $limit := $v.correctness.maxMetricLoss }}
     {{- $limits = append $limits (printf "--max-metric-loss=%s=%v" $name $limit) }}
     {{- end }}
-    command: {{ toJson (concat (list "python" "check_correctness.py" (printf "--reference-dump-dir=%s" $rows) "--dump-dir=/work/grpc" "--dump-dir=/work/http" "--metrics=metrics.py" "--csv=/work/correctness.csv" (printf "--atol=%v" $v.correctness.atol) (printf "--rtol=%v" $v.correctness.rtol)) $limits) }}
+    command: {{ toJson (concat (list "python" "check_correctness.py" (printf "--reference-dump-dir=%s" $rows) "--dump-dir=/work/grpc" "--dump-dir=/work/http" (printf "--metrics=%s" $v.correctness.metrics) "--csv=/work/correctness.csv" (printf "--atol=%v" $v.correctness.atol) (printf "--rtol=%v" $v.correctness.rtol)) $limits $v.correctness.extraArgs) }}
     {{- include "wide-deep.gateContainer" . | nindent 4 }}
 volumes:
   {{- include "wide-deep.modelVolume" (dict "root" . "model" $model) | nindent 2 }}
