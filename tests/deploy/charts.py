@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tests.cluster_tools import NEXT_MODEL_IMAGE, VALUES_CPU, VALUES_NVIDIA
@@ -40,7 +41,7 @@ EXTRAS = [
 ]
 
 # Name, file of values, options, the least minor version of Kubernetes.
-COMBINATIONS = (
+COMBINATIONS: tuple[tuple[str, Path, list[str], int], ...] = (
     ("cpu", VALUES_CPU, [], 28),
     ("nvidia", VALUES_NVIDIA, [], 28),
     ("cpu, canary without traffic", VALUES_CPU, CANARY, 28),

@@ -110,7 +110,7 @@ def compile_objects(objects: Objects, folder: Path) -> subprocess.CompletedProce
     node = shutil.which("node")
     assert node is not None
     options = ["--strict", "--skipLibCheck", "--module", "nodenext", "--target", "es2022"]
-    compiler = [node, NODE / "typescript" / "bin" / "tsc", *options, "objects.ts"]
+    compiler = [node, str(NODE / "typescript" / "bin" / "tsc"), *options, "objects.ts"]
     done = subprocess.run(compiler, cwd=folder, capture_output=True, text=True)
     if done.returncode:
         return done
