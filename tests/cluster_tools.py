@@ -43,7 +43,7 @@ def template(
     *options: str | Path, values: Path | None = VALUES_CPU, kube_version: str = "1.37.0"
 ) -> subprocess.CompletedProcess[str]:
     """``helm template`` of the chart with the file of values, images, and then these options, which count more."""
-    files = [] if values is None else ["--values", values]
+    files: list[str | Path] = [] if values is None else ["--values", values]
     images = ["--set", f"model.image={MODEL_IMAGE}"]
     if values == VALUES_CPU:  # which names no image of its own
         images += ["--set", f"image={SERVER_IMAGE}"]
