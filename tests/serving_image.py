@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -27,12 +29,9 @@ STOPSIGNAL SIGUSR1
 
 @contextlib.contextmanager
 def open_serving_image(base_image: str, *, keep: bool) -> Iterator[str]:
-    """Context with the image of Dockerfile.serving; gives its name. It is kept or removed like the project's image, and
-    so is its first stage, in which the time goes."""
-    dockerfile = ROOT / "Dockerfile.serving"
-    if keep:
-        _tag_first_stage(dockerfile, "localhost/wide-deep-serving-build:kept", base_image)
-    with _built(dockerfile, "wide-deep-serving", base_image, keep=keep) as name:
+    """Context with the image of Dockerfile.serving; gives its name. If it is kept, its first stage, in which the time
+    goes, is kept too, and both until one of the files changes that they are made of."""
+    with _built(ROOT / "Dockerfile.serving", "wide-deep-serving", base_image, keep=keep, stage="build") as name:
         yield name
 
 
@@ -48,11 +47,20 @@ def open_proxy_image(base_image: str, *, keep: bool) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _built(dockerfile: Path, name: str, base_image: str, *, keep: bool) -> Iterator[str]:
-    """Context with the image that a Dockerfile builds on the base image; removed at the end unless it is to be kept."""
-    tag = f"localhost/{name}:{'kept' if keep else os.getpid()}"
-    with ContainerEngine.connect() as engine:
-        engine.build_image(dockerfile, tag, {"FROM_IMAGE_NAME": base_image})
+def _built(dockerfile: Path, name: str, base_image: str, *, keep: bool, stage: str = "") -> Iterator[str]:
+    """Context with the image that a Dockerfile builds on the base image; removed at the end unless it is to be kept.
+    Then its tag is a digest of what it is made of, and the images of other digests are removed. ``stage`` is kept
+    beside it, by a name of its own: the engine would remove its layers."""
+    made_of = _digest(dockerfile, base_image)
+    tag = f"localhost/{name}:{made_of if keep else os.getpid()}"
+    with ContainerEngine.connect() as engine, contextlib.closing(docker.from_env(timeout=_TIMEOUT_S)) as client:
+        if not engine.has_image(tag):
+            if keep and stage:
+                _build_stage(client, dockerfile, stage, f"localhost/{name}-{stage}:kept", base_image)
+            engine.build_image(dockerfile, tag, {"FROM_IMAGE_NAME": base_image})
+            others = {old for image in client.images.list(name=f"localhost/{name}") for old in image.tags} - {tag}
+            for other in others if keep else ():
+                client.images.remove(other, force=True)
     if keep:
         yield tag
         return
@@ -60,13 +68,24 @@ def _built(dockerfile: Path, name: str, base_image: str, *, keep: bool) -> Itera
         yield tag
 
 
-def _tag_first_stage(dockerfile: Path, tag: str, base_image: str) -> None:
-    """Builds the stage ``build`` with a name, without which it would not be kept."""
-    with contextlib.closing(docker.from_env(timeout=_TIMEOUT_S)) as client:
-        client.images.build(
-            path=str(dockerfile.parent), dockerfile=dockerfile.name, tag=tag, target="build", rm=True, forcerm=True,
-            network_mode="host", buildargs={"FROM_IMAGE_NAME": base_image},
-        )  # fmt: skip
+def _digest(dockerfile: Path, base_image: str) -> str:
+    """Digest of a Dockerfile, of the files that it copies from its folder, and of its base."""
+    text = dockerfile.read_text()
+    digest = hashlib.sha256(f"{base_image}\n{text}".encode())
+    for arguments in re.findall(r"^COPY (?!--)(.*)$", text.replace("\\\n", " "), flags=re.MULTILINE):
+        for source in arguments.split()[:-1]:
+            for path in sorted(item for place in dockerfile.parent.glob(source) for item in (place, *place.rglob("*"))):
+                name = path.relative_to(dockerfile.parent)
+                if path.is_file() and not {"__pycache__", "build"} & set(name.parts):
+                    digest.update(f"{name}\0{path.stat().st_mode}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _build_stage(client: docker.DockerClient, dockerfile: Path, stage: str, tag: str, base_image: str) -> None:
+    client.images.build(
+        path=str(dockerfile.parent), dockerfile=dockerfile.name, tag=tag, target=stage, rm=True, forcerm=True,
+        network_mode="host", buildargs={"FROM_IMAGE_NAME": base_image},
+    )  # fmt: skip
 
 
 @contextlib.contextmanager
