@@ -22,6 +22,7 @@ from deployment_toolkit.triton_server.remote import TritonServer
 from tests.base_image import open_base_image, open_project_image
 from tests.container_engine import open_engine
 from tests.container_image import open_test_image
+from tests.serving_image import open_serving_image
 from widedeep.data.random_parquet import write_random_parquet
 from widedeep.features.outbrain import embedding_widths, outbrain_spec
 from widedeep.features.spec import Feature, FeatureSpec
@@ -139,6 +140,13 @@ def base_image(container_engine: bool) -> Iterator[str]:
 def project_image(container_engine: bool, base_image: str) -> Iterator[str]:
     """Name of the image that the project's Dockerfile builds on ``base_image``; the first time takes some minutes."""
     with open_project_image(base_image, keep=container_engine) as name:
+        yield name
+
+
+@pytest.fixture(scope="session")
+def serving_image(container_engine: bool, base_image: str) -> Iterator[str]:
+    """Name of the image that Dockerfile.serving builds on ``base_image``; the first time takes a minute or two."""
+    with open_serving_image(base_image, keep=container_engine) as name:
         yield name
 
 

@@ -1,11 +1,10 @@
 #include "model_config.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <iterator>
 #include <limits>
 
+#include "cores.h"
 #include "failure.h"
 #include "json.h"
 #include "shapes.h"
@@ -81,11 +80,6 @@ std::vector<TensorSpec> tensors(const Json& list) {
 
 const std::string& parameter(const Json& config, const std::string& key) {
   return config.at("parameters").at(key).at("string_value").text();
-}
-
-int cores() {
-  cpu_set_t usable;
-  return sched_getaffinity(0, sizeof usable, &usable) == 0 ? CPU_COUNT(&usable) : 1;
 }
 
 int count(const Json& config, const std::string& key, int least, int otherwise) {
