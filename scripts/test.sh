@@ -7,6 +7,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/install.sh --dev
 scripts/install_browser.sh
+scripts/install_cluster_tools.sh
 workers=$((2 * $(nproc)))
 memory_gib=$(awk '/^MemTotal:/ { print int($2 / 1048576) }' /proc/meminfo)
 [ $((4 * workers)) -le "$memory_gib" ] || workers=$((memory_gib / 4))

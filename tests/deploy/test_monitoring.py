@@ -1,0 +1,194 @@
+"""Rules and dashboard of deploy/kubernetes/files: by promtool, and in a real Prometheus that scrapes two real servers
+which get more requests than they can answer."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import urllib.parse
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deployment_toolkit.checkout import ROOT
+from deployment_toolkit.deploying.queue_policy import QueuePolicy
+from deployment_toolkit.triton_server.local import local_server
+from deployment_toolkit.triton_server.remote import TritonServer
+from tests.overload import CAPACITY, add_slow_model, overload
+from tests.prometheus import JOB, Prometheus, needs_prometheus, running_prometheus, wait_until
+
+FILES = ROOT / "deploy" / "kubernetes" / "files"
+RULES, RULES_TEST, DASHBOARD = (FILES / name for name in ("rules.yaml", "rules_test.yaml", "dashboard.json"))
+PAGE = ROOT / "docs" / "monitoring.md"
+BUDGET_S = 0.5
+LOAD_S = 6.0
+RATE_WINDOW_S = 60.0  # of the rules' rates
+VARIABLES = {"$__rate_interval": "1m", "$job": JOB, "$namespace": ".*", "$model": ".*"}
+
+
+def _alerts() -> dict[str, dict[str, Any]]:
+    groups = yaml.safe_load(RULES.read_text())["groups"]
+    return {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
+
+
+def _queries() -> list[tuple[str, str]]:
+    """Title and expression of each query of the dashboard's panels."""
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    inner = [inner for panel in panels for inner in panel.get("panels") or []]
+    return [(panel["title"], query["expr"]) for panel in (*panels, *inner) for query in panel.get("targets") or []]
+
+
+@needs_prometheus
+@pytest.mark.parametrize(
+    "command", [["check", "rules", "--lint=all", "--lint-fatal", RULES], ["test", "rules", RULES_TEST]]
+)
+def test_promtool_accepts_the_rules(command: list[str | Path]) -> None:
+    done = subprocess.run(["promtool", *command], cwd=FILES, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_is_tested_and_says_what_to_do() -> None:
+    tests = yaml.safe_load(RULES_TEST.read_text())["tests"]
+    tried = [case for test in tests for case in test.get("alert_rule_test", ())]
+    fired = {case["alertname"] for case in tried if case["exp_alerts"]}
+    silent = {case["alertname"] for case in tried if not case["exp_alerts"]}
+    headings = set(re.findall(r"^### (\w+)$", PAGE.read_text(), flags=re.MULTILINE))
+    alerts = _alerts()
+    assert len(alerts) >= 8
+    assert alerts.keys() == fired == headings and alerts.keys() <= silent
+    for name, alert in alerts.items():
+        assert {"summary", "description"} <= alert["annotations"].keys() and "for" in alert, name
+        assert alert["annotations"]["runbook"] == f"docs/monitoring.md#{name.lower()}"
+        assert alert["labels"]["severity"] in ("critical", "warning")
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("grafana_foundation_sdk") is None and os.environ.get("CI") != "true",
+    reason="no grafana-foundation-sdk: scripts/install.sh --dev installs it",
+)
+def test_dashboard_is_what_its_script_writes(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, ROOT / "deploy" / "dashboard.py", tmp_path / "dashboard.json"], check=True)
+    assert DASHBOARD.read_text() == (tmp_path / "dashboard.json").read_text(), (
+        "python deploy/dashboard.py writes it anew"
+    )
+
+
+def _quick_rules(folder: Path) -> Path:
+    """The rules with the model's own latency budget and without patience; expressions are as they are."""
+    rules = yaml.safe_load(RULES.read_text().replace("vector(0.05)", f"vector({BUDGET_S})"))
+    for group in rules["groups"]:
+        group["interval"] = "1s"
+        for rule in group["rules"]:
+            if "alert" in rule:
+                rule["for"] = "1s"
+    path = folder / "rules.yaml"
+    path.write_text(yaml.safe_dump(rules, sort_keys=False))
+    return path
+
+
+@contextlib.contextmanager
+def _few_requests(servers: dict[str, TritonServer]) -> Iterator[None]:
+    """Some requests a second while the block runs."""
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.wait(0.2):
+            for server in servers.values():
+                overload(server, "slow", rate=5, seconds=0.2)
+
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask)
+        try:
+            yield
+        finally:
+            over.set()
+            asking.result()
+
+
+@needs_prometheus
+def test_alerts_fire_and_end_and_the_dashboard_has_data(tmp_path: Path) -> None:
+    policy = QueuePolicy.of(latency_budget_ms=1000 * BUDGET_S, timeout_us=None)
+    add_slow_model(tmp_path / "repository", "slow", policy)
+    (tmp_path / "prometheus").mkdir()
+    with contextlib.ExitStack() as stack:
+        prometheus = stack.enter_context(running_prometheus(tmp_path / "prometheus", _quick_rules(tmp_path)))
+        wait_until(lambda: prometheus.firing() == {"TritonNoServer"}, "an alert without servers")
+        first, second = (contextlib.ExitStack() for _ in range(2))
+        stack.enter_context(first)
+        stack.enter_context(second)
+        servers = {
+            "pod-1": first.enter_context(_server(tmp_path, "1")),
+            "pod-2": second.enter_context(_server(tmp_path, "2")),
+        }
+        prometheus.scrape(servers)
+        wait_until(lambda: prometheus.value("sum(up)") == 2, "both servers' metrics")
+        wait_until(lambda: prometheus.firing() == {"TritonModelNotReady"}, "an alert of servers without models")
+        for server in servers.values():
+            server.load_model("slow", timeout_s=60)
+        wait_until(lambda: not prometheus.firing(), "quiet")
+
+        with ThreadPoolExecutor(2) as pool:
+            outcomes = list(
+                pool.map(lambda server: overload(server, "slow", rate=2 * CAPACITY, seconds=LOAD_S), servers.values())
+            )
+        assert all(outcome.refused_s for outcome in outcomes)
+        with _few_requests({"pod-1": servers["pod-1"]}):
+            expected = {"TritonQueueLong", "TritonRefusals"}
+            wait_until(lambda: expected <= prometheus.firing(), "alerts of an overloaded model")
+            _require_right_values(prometheus)
+            _require_data(prometheus)
+            _require_alert_of_a_server_that_goes(prometheus, second, tmp_path, servers)
+            wait_until(lambda: not prometheus.firing(), "the alerts' end", 2 * RATE_WINDOW_S)
+            mean_s = prometheus.value("triton:queue_seconds:mean1m")
+            assert mean_s is not None and mean_s < BUDGET_S / 4, (
+                "it ended since requests wait less, not for lack of them"
+            )
+
+
+def _server(
+    folder: Path, name: str, metrics_port: int | None = None
+) -> contextlib.AbstractContextManager[TritonServer]:
+    return local_server(folder / "repository", log_path=folder / f"server_{name}.log", metrics_port=metrics_port)
+
+
+def _require_right_values(prometheus: Prometheus) -> None:
+    """The recorded mean is the one that the servers' own counters give since their start."""
+    queue_us = prometheus.value("sum(nv_inference_queue_duration_us)")
+    answered = prometheus.value("sum(nv_inference_request_success)")
+    mean_s = prometheus.value("triton:queue_seconds:mean1m")
+    assert queue_us and answered and mean_s
+    assert mean_s == pytest.approx(queue_us / answered / 1e6, rel=0.05)
+
+
+def _require_data(prometheus: Prometheus) -> None:
+    """Each query of the dashboard gives data, but for those of GPUs, which these servers don't have."""
+    queries = _queries()
+    assert len(queries) > 15
+    for title, expression in queries:
+        for name, value in VARIABLES.items():
+            expression = expression.replace(name, value)
+        assert "$" not in expression, f"{title}: {expression}"
+        found = prometheus.query(expression)
+        assert bool(found) != ("nv_gpu_" in expression), f"{title}: {expression}: {found}"
+
+
+def _require_alert_of_a_server_that_goes(
+    prometheus: Prometheus, server: contextlib.ExitStack, folder: Path, servers: dict[str, TritonServer]
+) -> None:
+    port = urllib.parse.urlsplit(servers["pod-2"].metrics_url).port
+    server.close()
+    wait_until(lambda: "TritonServerDown" in prometheus.firing(), "an alert of the stopped server")
+    assert "TritonNoServer" not in prometheus.firing()
+    again = server.enter_context(_server(folder, "3", metrics_port=port))
+    again.load_model("slow", timeout_s=60)
+    wait_until(lambda: "TritonServerDown" not in prometheus.firing(), "the alert's end")
