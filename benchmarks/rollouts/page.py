@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from benchmarks.rollouts.chart import PodTemplate
 from benchmarks.rollouts.episodes import RolloutEpisode
+from benchmarks.rollouts.pods import ENDPOINT_S
 from benchmarks.rollouts.scaling_loop import SYNC_S, ScalingStep
 
 _MOST_STEPS = 60
@@ -22,8 +23,9 @@ def page(
     """Markdown: each episode with its requests, then the steps of the autoscaler at which something changed."""
     lines = ["# Rollouts", "", machine, f"Made by `{command}`", ""]
     lines += [
-        f"The chart's times: preStop {template.pre_stop_s:g} s, exit timeout {template.exit_timeout_s} s, grace period "
-        f"{template.grace_s:g} s, maxSurge {template.surge}. Nothing retries, neither the gateway nor a client.",
+        f"The chart's times: preStop {_pre_stop(template)}, exit timeout {template.exit_timeout_s} s, grace period "
+        f"{template.grace_s:g} s, maxSurge {template.surge}. A pod's endpoint is gone {ENDPOINT_S:g} s after its "
+        "deletion. Nothing retries, neither the gateway nor a client.",
         "",
         "| episode | requests HTTP | gRPC | **lost** HTTP | **lost** gRPC | wrong | longest, s | canary's share | pods "
         "ended | slowest end, s | SIGKILL | seconds |",
@@ -46,3 +48,9 @@ def page(
             metric = "" if step.metric is None else f"{step.metric:.2f}"
             lines.append(f"| {step.at_s:.0f} | {metric} | {step.replicas} | {step.decided} |")
     return "\n".join([*lines, ""])
+
+
+def _pre_stop(template: PodTemplate) -> str:
+    if not template.proxy:
+        return f"{template.pre_stop_s:g} s"
+    return f"{template.proxy_pre_stop_s:g} s (the pod's proxy), {template.pre_stop_s:g} s (the server)"

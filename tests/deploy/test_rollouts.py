@@ -25,6 +25,7 @@ from deployment_toolkit.core import ModelSpec, TensorSpec
 from deployment_toolkit.triton_server.starting import loopback_server
 from tests.cluster_tools import ENVOY, HELM, needs_cluster_tools
 from tests.prometheus import needs_prometheus, running_prometheus
+from tests.proxy_program import needs_haproxy
 
 pytestmark = needs_cluster_tools
 
@@ -126,6 +127,18 @@ def test_same_restart_without_pre_stop_loses_requests(stage: Stage, subject: Sub
     without_pre_stop(stage, STABLE, subject.repository, subject.template.surge)
     assert stage.episodes[-1].lost > 0
     assert stage.fleet.template == subject.template
+
+
+@needs_haproxy
+def test_rolling_restart_behind_the_proxy_of_each_pod_loses_nothing(tmp_path: Path) -> None:
+    """The pods of values-cpu.yaml: the proxy ends first, then the server."""
+    proxied = ("server.kind=embedded", "proxy.enabled=true", "proxy.drainSeconds=2", "terminationGracePeriodSeconds=15")
+    subject = prepare(Chart(HELM, (*SHORT, *proxied)), write(tmp_path / "right.onnx", 0.5), tmp_path / "subject")
+    assert (subject.template.proxy_pre_stop_s, subject.template.pre_stop_s) == (3, 5)
+    with rollout_stage(ENVOY, subject, CLIENTS, REQUESTS) as stage:
+        assert all(len(pod.containers) == 2 for pod in stage.fleet.pods(STABLE))
+        rolling_restart(stage, STABLE, subject.repository, subject.template.surge)
+        require_no_loss(stage.episodes)
 
 
 @needs_prometheus
