@@ -66,10 +66,14 @@ class Gate:
         if text.endswith(".py"):
             option, _, name = text.rpartition("=")
             return f"{option}={ROOT / name}" if option else str(ROOT / name)
-        for protocol, port in _PORTS.items():
-            text = text.replace(f"{pod.service}:{port}", f"{LOOPBACK}:{pod.ports[protocol]}")
-        text = text.replace(_REFERENCE, str(self.folder / "reference"))
-        return text.replace(f"={_WORK}/", f"={work}/")
+        option, equals, value = text.partition("=")
+        here = {_REFERENCE: str(self.folder / "reference")}
+        here |= {f"{_WORK}/{name}": str(work / name) for name in (*_PORTS, "correctness.csv")}
+        here |= {
+            f"{protocol}://{pod.service}:{port}": f"{protocol}://{LOOPBACK}:{pod.ports[protocol]}"
+            for protocol, port in _PORTS.items()
+        }
+        return f"{option}{equals}{here.get(value, value)}"
 
 
 def keep_answers(model: Path, name: str, folder: Path, seed: int = 1) -> Questions:
