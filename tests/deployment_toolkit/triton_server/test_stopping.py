@@ -13,9 +13,11 @@ import numpy as np
 import psutil
 import pytest
 
+from deployment_toolkit.errors import InferenceError
 from deployment_toolkit.proxy.settings import ProxyOptions
 from deployment_toolkit.server_access.url import ServerUrl
 from deployment_toolkit.triton_inference_runner.grpc import GrpcTransport
+from deployment_toolkit.triton_server import local
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.proxied import proxied_server
 from deployment_toolkit.triton_server.remote import TritonServer
@@ -83,3 +85,35 @@ def test_server_that_is_stopped_loses_no_request(launch: Launch, adder_repositor
     if balancer is not None:
         balancer.join()
         assert before <= balancer.answered_then < clients.answered, "it was not ready before it took no more"
+
+
+def test_spent_exit_timeout_drops_only_what_is_in_flight_and_leaves_no_process(
+    adder_repository: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When its time is over, tritonserver says that it exits immediately. Then it hangs in its exit, or crashes and
+    leaves processes of its model."""
+    monkeypatch.setattr(local, "_MORE_S", 1)
+    with local_server(adder_repository, log_path=tmp_path / "server.log", exit_timeout_s=1) as server:
+        server.load_model("adder", timeout_s=60)
+        processes = psutil.Process(server.pid).children(recursive=True)
+        clients = ConstantClients(server, CLIENTS)
+        clients.wait_answered(300)
+        transport = GrpcTransport(ServerUrl.parse(server.grpc_url), "adder", "1", 1)
+        slow = transport.send({"x1": np.full((1, 1), 1060, np.float32), "x2": np.array([[1, 2, 3]], np.int32)})
+        clients.wait_answered(clients.answered + 300)  # until the slow one is in flight
+        begun = time.monotonic()
+    assert time.monotonic() - begun < 30, "the slow request takes a minute"
+    clients.join()
+    with pytest.raises(InferenceError, match="the server is gone"):
+        slow.result(30)
+    transport.close()
+    assert "still holds adder after 1 s: it drops requests that it does not answer soon" in caplog.text
+    assert clients.lost == [] and len(clients.refused) == 2 * CLIENTS
+    assert len(processes) == 4 and not any(is_alive(process) for process in processes)
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """False for one that has ended, also if the new parent that it got has not asked how."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    return False
