@@ -64,15 +64,19 @@ def write_reference(path: Path, offset: float, *, inputs: bool = True) -> Path:
 
 
 class VersionClients:
-    """A client of each protocol for each of ``versions`` of the model, which sends one request after another; an empty
-    version is the server's choice. ``answered`` counts answers by version and offset; ``lost`` has each request that
-    was not answered, ``wrong`` each answer of another offset than it may have."""
+    """A client of each protocol for each of ``versions`` of the model, which sends one request after another, with a
+    pause of ``pause_s`` between them; an empty version is the server's choice. ``answered`` counts answers by version
+    and offset; ``lost`` has each request that was not answered, ``wrong`` each answer of another offset than it may
+    have."""
 
-    def __init__(self, server: TritonServer, versions: Sequence[str], may_have: Collection[float]) -> None:
+    def __init__(
+        self, server: TritonServer, versions: Sequence[str], may_have: Collection[float], *, pause_s: float = 0.0
+    ) -> None:
         self.answered: Counter[tuple[str, float]] = Counter()
         self.lost: list[str] = []
         self.wrong: list[str] = []
         self._may_have = {version: frozenset(may_have) for version in versions}
+        self._pause_s = pause_s
         self._ended = threading.Event()
         self._lock = threading.Lock()
         clients = [(http_client, server.http_url), (grpc_client, server.grpc_url)]
@@ -109,7 +113,7 @@ class VersionClients:
         client = protocol.InferenceServerClient(url.partition("://")[2])
         tensor = protocol.InferInput("x", [1, 1], "FP32")
         number = 0
-        while not self._ended.is_set():
+        while not self._ended.wait(self._pause_s):
             number = (number + 1) % 1000
             tensor.set_data_from_numpy(np.full((1, 1), number, np.float32))
             may_have = self._may_have[version]  # of the moment in which it is sent

@@ -63,6 +63,11 @@ class GateRowsOptions:
     )
     dataloader: Path | None = option("module with get_dataloader_fn, for a dump without inputs", None)
     metrics: Path | None = option("module with MetricsCalculator, for --max-metric-loss", None)
+    request_rows: list[int] | None = option(
+        "sizes of the first requests, each sent alone, so that the model runs in this size; default: many, up to the "
+        "largest batch; without a value none, as for a TensorRT that compiles the model for each size",
+        None,
+    )
     max_unresponded_requests: int = option("largest number of the gate's requests in flight", 1)
     response_wait_time: float = option("seconds to wait for the answer of the oldest request", 120.0)
 
@@ -88,7 +93,7 @@ def _gate(site: Site, command: CommandLine) -> str:
     reference = Dump(options.reference_dump_dir)
     rows = command.call(DATALOADER) if command.names(DATALOADER) else reference
     calculator = (lambda: command.call(METRICS)) if command.names(METRICS) else None
-    asked = GateRows(rows, options.max_unresponded_requests, options.response_wait_time)
+    asked = GateRows(rows, options.request_rows, options.max_unresponded_requests, options.response_wait_time)
     record = gate(site, reference, asked, command.get(GateLimits), calculator)
     return f"version {record.new_version} of {site.name} has passed the gate: promote it next"
 

@@ -32,7 +32,10 @@ def require_ready_for(site: Site, live: ModelFolder) -> None:
         )
     changed = other_configuration(site, live, wanted)
     if changed:
-        raise ModelError(f"the server at {site.url} runs model {site.name} with {changed}: load the model first")
+        raise ModelError(
+            f"the server at {site.url} runs model {site.name} with {changed}: load the model first, "
+            "and start the server with --disable-auto-complete-config, so that it adds nothing to a configuration"
+        )
     ensembles = ensembles_with(site.repository, site.name)
     if ensembles:
         raise ModelError(

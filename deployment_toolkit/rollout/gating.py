@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +22,11 @@ _INPUTS, _LABELS = "inputs", "labels"
 
 @dataclass(frozen=True)
 class GateRows:
-    """Rows to ask, by a user's dataloader, or those of a dump that has their inputs; how many requests at once, and how
-    long to wait for an answer."""
+    """Rows to ask, by a user's dataloader, or those of a dump that has their inputs; the sizes of the first requests,
+    each alone, by default many; how many other requests at once; how long to wait for an answer."""
 
     rows: DataloaderFn | Dump
+    request_rows: Sequence[int] | None = None
     in_flight: int = 1
     response_wait_time_s: float = 120.0
 
@@ -66,6 +67,7 @@ def pass_gate(
         reference.rows,
         limits.atol,
         limits.rtol,
+        None if rows.request_rows is None else list(rows.request_rows),
         rows.in_flight,
         rows.response_wait_time_s,
     )
@@ -75,7 +77,7 @@ def check_again(site: Site, version: int, passed: GateRecord) -> None:
     """Asks the promoted version for the rows of the gate that the candidate has passed. Raises ToleranceError if it
     answers otherwise."""
     reference = Dump(Path(passed.reference))
-    rows = GateRows(Dump(Path(passed.rows_from)), passed.in_flight, passed.response_wait_time_s)
+    rows = GateRows(Dump(Path(passed.rows_from)), passed.request_rows, passed.in_flight, passed.response_wait_time_s)
     answers = _ask(site, site.name, version, reference, rows, site.gate / "promoted")
     check_dumps(
         reference.path, [answers.path], GateLimits(passed.atol, passed.rtol), None, csv=site.gate / "promoted.csv"
@@ -87,6 +89,9 @@ def _ask(site: Site, name: str, version: int, reference: Dump, rows: GateRows, t
     most = int(TritonServer.from_url(site.url).model_config(name, str(version))["max_batch_size"])
     batch_rows = min(most or _BATCH_ROWS, _BATCH_ROWS)
     source = BatchStream(KeptRows(rows.rows), batch_rows) if isinstance(rows.rows, Dump) else rows.rows
+    sizes = rows.request_rows
+    if sizes is None:
+        sizes = request_sizes(most) if most else ()
     has_inputs, has_labels = (section in reference.sections for section in (_INPUTS, _LABELS))
     with open_session(
         site.url,
@@ -95,7 +100,7 @@ def _ask(site: Site, name: str, version: int, reference: Dump, rows: GateRows, t
         synchronous=False,
         max_unresponded_requests=rows.in_flight,
         response_wait_time_s=rows.response_wait_time_s,
-        request_rows=request_sizes(most) if most else (),
+        request_rows=sizes,
     ) as session:
         write_predictions(session, source, DumpOptions(target, dump_labels=has_labels, dump_inputs=not has_inputs))
     return Dump(target)

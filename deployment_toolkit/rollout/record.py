@@ -48,6 +48,7 @@ class GateRecord:
     rows: int
     atol: float
     rtol: float
+    request_rows: list[int] | None
     in_flight: int
     response_wait_time_s: float
 

@@ -54,7 +54,10 @@ def load(site: Site, name: str, versions: Collection[int]) -> None:
         time.sleep(_POLL_S)
     changed = other_configuration(site, ModelFolder.read(site.repository / name), versions)
     if changed:
-        raise ServerError(f"the server at {site.url} runs model {name} with {changed}")
+        raise ServerError(
+            f"the server at {site.url} runs model {name} with {changed}: start it with "
+            "--disable-auto-complete-config, so that it adds nothing to a configuration"
+        )
 
 
 def other_configuration(site: Site, folder: ModelFolder, versions: Collection[int]) -> str:
