@@ -41,6 +41,14 @@ COMMANDS: dict[str, tuple[str, list[str]]] = {
     "deploy_ensemble.py": ("deploy_ensemble", []),
     "python -m deployment_toolkit.triton_server": ("deployment_toolkit.triton_server.__main__", []),
     "python -m deployment_toolkit.triton_server.health": ("deployment_toolkit.triton_server.health.__main__", []),
+    **{
+        f"python -m deployment_toolkit.rollout {name}": ("deployment_toolkit.rollout.__main__", [name])
+        for name in ("stage", "promote", "back", "finish", "status")
+    },
+    "python -m deployment_toolkit.rollout gate": (
+        "deployment_toolkit.rollout.__main__",
+        ["gate", *ROWS, "--metrics", str(ROOT / "metrics.py")],
+    ),
     "python -m widedeep.synthetic": ("widedeep.synthetic", []),
     "scripts/preproc.sh": ("widedeep.preprocessing.__main__", []),
     "scripts/train.sh": ("widedeep.training", []),

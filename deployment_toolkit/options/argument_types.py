@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import logging
+import math
 import typing
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -36,6 +37,18 @@ def enum_type(enum: type[Enum]) -> Callable[[str], Any]:
         return next(found, text)  # argparse then names the choices
 
     return convert
+
+
+def named_limit(text: str) -> tuple[str, float]:
+    """Option type for ``NAME=VALUE``, a name and a number."""
+    name, _, value = text.partition("=")
+    try:
+        limit = float(value)
+    except ValueError:
+        limit = math.nan
+    if math.isnan(limit):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, as in map12=1e-4")
+    return name, limit
 
 
 class Values(argparse.Action):
