@@ -96,7 +96,7 @@ def work_folder(folder: Path, plan: Mapping[str, str], layout: Layout, cluster: 
         try:
             yield work
         except FaultyDataError:
-            remove(folder)
+            _forget(folder)
             raise
         except FileNotFoundError as error:
             if not str(error.filename).startswith(f"{work.data}/"):
@@ -110,7 +110,7 @@ def work_folder(folder: Path, plan: Mapping[str, str], layout: Layout, cluster: 
                 folder,
             )
             raise
-        remove(folder)
+        _forget(folder)
 
 
 def checked(environment: dict[str, str], function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
@@ -131,6 +131,12 @@ def _begin_or_go_on(folder: Path, plan: Mapping[str, str]) -> None:
         if item.name != _LOCK:
             remove(item)
     write_text(folder / _PLAN, json.dumps(plan, indent=1))
+
+
+def _forget(folder: Path) -> None:
+    """Removes the folder. Without its plan, what a kill leaves of it is thrown away by the next start."""
+    (folder / _PLAN).unlink(missing_ok=True)
+    remove(folder)
 
 
 def _locked(folder: Path) -> int:
