@@ -67,9 +67,11 @@ def _measure_capacity(
 ) -> int:
     from deployment_toolkit.capacity.measuring import measure_capacity
     from deployment_toolkit.results.capacity import capacity_markdown
+    from deployment_toolkit.results.disturbed import disturbance_sentence
 
     rows = measure_capacity(options, capacity, dataloader_fn, access=access)
     print(capacity_markdown(rows))
+    print(disturbance_sentence(rows))
     return len(rows)
 
 

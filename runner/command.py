@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from deployment_toolkit.checkout import ROOT
@@ -13,11 +14,18 @@ from deployment_toolkit.checkout import ROOT
 @dataclass(frozen=True)
 class Command:
     """A child process and the name of its log. ``private`` are environment variables with secrets, which the command
-    names in place of the secrets themselves."""
+    names in place of the secrets themselves. ``makes`` is a file or folder that depends on nothing but the other
+    arguments, so that experiments of a run can share it; files whose names begin with its name belong to it."""
 
     name: str
     argv: tuple[str, ...]
     private: Mapping[str, str] = field(default_factory=dict, repr=False)
+    makes: Path | None = None
+
+    @property
+    def recipe(self) -> tuple[str, ...]:
+        """The arguments without the place of what is made: equal for commands that make the same."""
+        return tuple(part for part in self.argv if part != str(self.makes))
 
 
 class Shell(Protocol):
@@ -39,9 +47,11 @@ def script(name: str, *options: object) -> list[object]:
     return [sys.executable, ROOT / name, *options]
 
 
-def make_command(name: str, argv: Sequence[object], private: Mapping[str, str] | None = None) -> Command:
+def make_command(
+    name: str, argv: Sequence[object], private: Mapping[str, str] | None = None, makes: Path | None = None
+) -> Command:
     """A command of any printable parts."""
-    return Command(name, tuple(str(part) for part in argv), private or {})
+    return Command(name, tuple(str(part) for part in argv), private or {}, makes)
 
 
 def module_command(name: str, module: str, *options: object) -> Command:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from deployment_toolkit.errors import DeploymentError, ProcessError, host_problem
-from deployment_toolkit.files.atomic import size_words
+from deployment_toolkit.files.atomic import share, size_words
 from deployment_toolkit.process import KILLED, Child, last_lines, run
 from deployment_toolkit.process_memory import tree_memory
 from deployment_toolkit.redaction import redacted
@@ -21,6 +23,13 @@ from runner.records import StageRecord, StageState
 _SAMPLE_S = 0.5
 # To read a large model's memory takes tens of milliseconds, which would disturb what is measured on the same cores.
 _MOST_OF_A_CORE = 0.02
+
+
+@dataclass(frozen=True)
+class _Made:
+    experiment: int
+    path: Path
+    log: str
 
 
 class Executor:
@@ -35,6 +44,7 @@ class Executor:
         self._console = console
         self._changed = changed
         self._part = part
+        self._made: dict[tuple[str, ...], _Made] = {}
         self.records: list[StageRecord] = []
 
     def tell(self, text: str) -> None:
@@ -110,6 +120,21 @@ class Executor:
                 next_sample = time.monotonic() + pause_s
 
         run(command.argv, env={**self._env, **command.private}, log_path=log, watch=watch, stop_signal=signal.SIGINT)
+        if command.makes is not None and record.experiment is not None:
+            self._made[command.recipe] = _Made(record.experiment, command.makes, record.log)
+
+    def take_over(self, record: StageRecord, command: Command) -> int | None:
+        """Shares with an earlier experiment what the command would make; returns that experiment's number, or None if
+        no experiment has made it or its files are gone."""
+        made = self._made.get(command.recipe)
+        if made is None or command.makes is None or not made.path.exists():
+            return None
+        for path in made.path.parent.glob(f"{glob.escape(made.path.name)}*"):
+            target = command.makes.with_name(command.makes.name + path.name.removeprefix(made.path.name))
+            share(path, target)
+        record.log = made.log
+        record.commands.append(command)
+        return made.experiment
 
 
 class StageShell:
@@ -122,7 +147,12 @@ class StageShell:
         self._failed: list[Command] = []
 
     def run(self, command: Command) -> None:
-        """Runs a command to its end. Raises ProcessError if it fails."""
+        """Runs a command to its end, unless an earlier experiment has made the same. Raises ProcessError if it
+        fails."""
+        earlier = self._executor.take_over(self._record, command)
+        if earlier is not None:
+            self.note(f"{command.name.replace('_', ' ')}: as experiment {earlier} made it")
+            return
         try:
             self._executor.run(self._record, command, self._server_pid)
         except ProcessError:

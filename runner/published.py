@@ -2,7 +2,7 @@
 all formats: ``python -m runner.published``.
 
 Source of the figures: the README of NVIDIA DeepLearningExamples, TensorFlow2/Recommendation/WideAndDeep/triton
-(May 2022). Pictures go to folders named as the original's.
+(May 2022).
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ logger = logging.getLogger("published")
 
 REPORTS = ROOT / "reports"
 PAGE = "published.md"
+PICTURES = "published"
 _INTRODUCTION = (
     "The original's results on four GPU hosts (May 2022, batch up to 131072, two instances; online 2048 rows "
     "a request), and this project's newest kept run of all formats on a host without a GPU. All published rows are in "
@@ -51,12 +52,12 @@ class PublishedOptions:
 
 
 def draw(sweeps: Sequence[Sweep], reports: Path) -> None:
-    """Writes each sweep's pictures to ``<its folder>/plots``."""
-    for sweep in sweeps:
-        plots = offline_plots if sweep.mode is EvaluationMode.OFFLINE else online_plots
-        origin = f"{sweep.title}: {_ORIGIN}"
-        for name, content in plots({sweep.title: sweep.rows}, origin).items():
-            with replace_when_complete(reports / sweep.folder / "plots" / name) as beside:
+    """Writes the pictures of all hosts and models, each kind in one, to ``published/plots``."""
+    for mode, plots in ((EvaluationMode.OFFLINE, offline_plots), (EvaluationMode.ONLINE, online_plots)):
+        for name, content in plots(
+            {sweep.title: sweep.rows for sweep in sweeps if sweep.mode is mode}, _ORIGIN
+        ).items():
+            with replace_when_complete(reports / PICTURES / "plots" / name) as beside:
                 beside.write_bytes(content)
 
 
@@ -104,11 +105,9 @@ def page(sweeps: Sequence[Sweep], run: OwnRun | None, reports: Path) -> str:
         *([f"{DISTURBED_NOTE}\n"] if DISTURBED_MARK in table else []),
         "## Pictures of the published figures\n",
     ]
-    for sweep in sweeps:
-        names = sorted(path.name for path in (reports / sweep.folder / "plots").glob("*.png"))
-        links = (f"[{_words(name)}](<{sweep.folder}/plots/{name}>)" for name in names)
-        parts.append(f"- {sweep.title}, {sweep.mode}: {', '.join(links)}")
-    return "\n".join(parts) + "\n"
+    names = sorted(path.name for path in (reports / PICTURES / "plots").glob("*.png"))
+    parts += [f"![{_words(name)}]({PICTURES}/plots/{name})\n" for name in names]
+    return "\n".join(parts)
 
 
 def _words(file_name: str) -> str:

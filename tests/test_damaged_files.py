@@ -62,7 +62,7 @@ CSV = (*NUMBERS, b",", b'"', b"\n", b"\r", b"\0", b'"' + b"a" * 200_000)
 JSON = (*NUMBERS, b"[", b"{", b'"', b"null", b"NaN", b'"<U999999999"', b'"O"', b'"datetime64"', b"[" * 100_000)
 PROTOBUF = (*NUMBERS, b"{", b"}", b"[", b":", b'"', b"#", b"input {" * 1000)
 NPY = (*NUMBERS, b"(", b"'O'", b"'<U99999999'", b"(4611686018427387904, 4)", b"[('a', '<f4')]")
-KEPT = ROOT / "reports" / "cpu_2_cores_xeon"
+KEPT = ROOT / "reports" / "cpu_2_cores_epyc"
 RESULTS = [{"name": "a", "status": {"message": "made"}}, {"name": "b", "status": {"message": "made"}}]
 
 

@@ -19,7 +19,7 @@ from tests.small_outbrain import small_outbrain_spec
 
 PAGES = {name: (ROOT / name).read_text() for name in ("README.md", "docs/step-by-step.md", "docs/gpu.md")}
 README = PAGES["README.md"]
-RUN = ROOT / "reports" / "cpu_2_cores_xeon"
+RUN = ROOT / "reports" / "cpu_2_cores_epyc"
 CUTS = {
     "--displays 40000": "--displays 400",
     "scripts/preproc.sh": "scripts/preproc.sh --feature-spec small_spec.yaml",

@@ -18,6 +18,7 @@ from deployment_toolkit.capacity.schedule import close_schedule
 from deployment_toolkit.capacity.search import Bracket, CapacitySearch, TimeOver
 from deployment_toolkit.capacity.server_cores import processor_seconds, server_process
 from deployment_toolkit.core import Arrays, DataloaderFn, ModelSpec
+from deployment_toolkit.disturbance.watch import Watch
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files.atomic import require_writable
 from deployment_toolkit.results.capacity import (
@@ -36,7 +37,8 @@ from deployment_toolkit.results.capacity import (
     marked,
     write_capacity,
 )
-from deployment_toolkit.results.performance import P99, REFUSED, THROUGHPUT, US_PER_MS
+from deployment_toolkit.results.disturbed import judged, what_disturbed
+from deployment_toolkit.results.performance import DISTURBED, P99, REFUSED, THROUGHPUT, US_PER_MS
 from deployment_toolkit.rows.sample import nearest_to_zero, random_rows
 from deployment_toolkit.server_access.access_options import AccessOptions
 from deployment_toolkit.triton_performance_runner.options import RANDOM_DATA, PerformanceOptions
@@ -91,6 +93,7 @@ class _Measurement:
         self.rows: list[CapacityRow] = []
         self._path, self._capacity, self._client = path, capacity, client
         self._server = server_process(target.url)
+        self._watch = Watch(target.url)
         self._started = time.monotonic()
         self._logs = path.parent / _LOGS
         self._logs.mkdir(exist_ok=True)
@@ -122,17 +125,20 @@ class _Measurement:
         arrivals = close_schedule(rate, seconds, LEAST_REQUESTS, _SEED + 1000 * number)
         self._client.connect(most_waiting(self._client, rate, budget_us))
         load = OfferedLoad(rate, arrivals, seconds, LEAST_REQUESTS, budget_us, positions)
-        before, started = processor_seconds(self._server), time.monotonic()
-        result = run_load(self._client, load, self._logs / f"{self._path.stem}_rows_{rows}_run_{number:03d}_")
-        after, took_s = processor_seconds(self._server), time.monotonic() - started
+        logs = self._logs / f"{self._path.stem}_rows_{rows}_run_{number:03d}_"
+        with self._watch.measurement() as seen:
+            before, started = processor_seconds(self._server), time.monotonic()
+            result = run_load(self._client, load, logs)
+            after, took_s = processor_seconds(self._server), time.monotonic() - started
         cores = None if before is None or after is None else max(0.0, after - before) / took_s
-        row = _row(rows, budget_us, result, cores)
-        self.rows = marked([*self.rows, row])
+        row = {**_row(rows, budget_us, result, cores), **seen.disturbance.cells}
+        self.rows = judged(marked([*self.rows, row]))
         write_capacity(self._path, self.rows)
         logger.info(
             "%d rows at %.1f requests/s: p99 %.2f ms, %s for %g ms%s",
             rows, row[OFFERED], row[P99] / US_PER_MS, "valid" if row[VALID] else "invalid", budget_us / US_PER_MS,
-            f", {row[LATE_SENDS]:.1%} sent late" if client_was_late(row) else "",
+            (f", {row[LATE_SENDS]:.1%} sent late" if client_was_late(row) else "")
+            + (f", disturbed: {what_disturbed(row)}" if row[DISTURBED] else ""),
         )  # fmt: skip
         return row
 

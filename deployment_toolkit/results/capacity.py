@@ -17,6 +17,10 @@ from typing import Any
 from deployment_toolkit.errors import DataError, UsageError
 from deployment_toolkit.results.performance import (
     AVERAGE,
+    DISTURBANCE_COLUMNS,
+    DISTURBED,
+    DISTURBED_MARK,
+    DISTURBED_NOTE,
     LATENCY_STATISTICS,
     P99,
     REFUSED,
@@ -87,7 +91,9 @@ CAPACITY_COLUMNS = (
     NumberColumn(SERVER_CORES, Unit.NUMBER),
     ResultColumn(VALID, Unit.FLAG),
     ResultColumn(CAPACITY, Unit.FLAG),
+    *DISTURBANCE_COLUMNS,
 )
+_LACKED = {column.name for column in DISTURBANCE_COLUMNS}  # by runs of before
 
 
 def in_order(rows: Iterable[CapacityRow]) -> list[CapacityRow]:
@@ -127,7 +133,8 @@ def write_capacity(path: Path, rows: Sequence[CapacityRow]) -> None:
 
 def capacity_cells(row: CapacityRow) -> dict[str, str]:
     """Cells of a capacity row in a CSV, by column."""
-    return {column.name: column.cell(row[column.name]) for column in CAPACITY_COLUMNS}
+    known = {**dict.fromkeys(_LACKED), **row}
+    return {column.name: column.cell(known[column.name]) for column in CAPACITY_COLUMNS}
 
 
 def read_capacity(path: Path) -> list[CapacityRow]:
@@ -167,7 +174,10 @@ def capacity_markdown(rows: Sequence[CapacityRow]) -> str:
     summary = [_summary_line(key, held.get(key)) for key in sorted({(row[ROWS], row[BUDGET]) for row in rows})]
     table = []
     for row in in_order(rows):
-        texts = {column.title: column.text(row[column.name]) for column in CAPACITY_COLUMNS}
+        shown = [column for column in CAPACITY_COLUMNS if column.name not in _LACKED]
+        texts = {column.title: column.text(row[column.name]) for column in shown}
+        if row.get(DISTURBED):
+            texts[OFFERED] += f" {DISTURBED_MARK}"
         if not row[VALID]:
             texts[VALID] += f" {_INVALID_MARK}"
         if client_was_late(row):
@@ -178,6 +188,8 @@ def capacity_markdown(rows: Sequence[CapacityRow]) -> str:
         notes.append(_INVALID_NOTE)
     if any(map(client_was_late, rows)):
         notes.append(_LATE_NOTE)
+    if any(row.get(DISTURBED) for row in rows):
+        notes.append(DISTURBED_NOTE)
     return "\n".join([markdown_table(summary), markdown_table(table), *notes])
 
 
@@ -196,7 +208,8 @@ def _summary_line(key: CapacityKey, row: CapacityRow | None) -> dict[str, str]:
 
 def _parse(line: Mapping[str, str], where: str) -> CapacityRow:
     try:
-        row = {column.name: column.parse(line[column.name]) for column in CAPACITY_COLUMNS}
+        known = {**dict.fromkeys(_LACKED, ""), **line}
+        row = {column.name: column.parse(known[column.name]) for column in CAPACITY_COLUMNS}
         if row[LATE_SENDS] is None:
             raise ValueError(f"no {LATE_SENDS}")
         return row

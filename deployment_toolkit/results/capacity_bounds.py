@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from deployment_toolkit.results.capacity import BUDGET, OFFERED, ROWS, VALID, CapacityRow, client_was_late
-from deployment_toolkit.results.performance import P99
+from deployment_toolkit.results.performance import DISTURBED, P99
 
 # A search ends when the rate that holds and the one that fails differ by 5 %; LoadGen's schedules miss a rate by 1 %.
 _CLOSE = 1.08
@@ -13,12 +13,13 @@ _CLOSE = 1.08
 
 def failing_above(rows: Iterable[CapacityRow], held: CapacityRow) -> CapacityRow | None:
     """Of ``rows`` the run of the lowest rate above ``held`` whose requests have as many rows and that misses the budget
-    of ``held``; None if there is none."""
+    of ``held``; None if there is none. What others disturbed does not count: they may have made it miss."""
     missed = [
         row
         for row in rows
         if row[ROWS] == held[ROWS]
         and row[OFFERED] > held[OFFERED]
+        and not row.get(DISTURBED)
         and (row[P99] > held[BUDGET] or (row[BUDGET] == held[BUDGET] and not row[VALID]))
     ]
     return min(missed, key=lambda row: float(row[OFFERED]), default=None)

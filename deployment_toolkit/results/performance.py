@@ -115,7 +115,7 @@ LATENCY_PARTS = (
 )
 LATENCY_STATISTICS = ("p50 latency", "p90 latency", "p95 latency", P99, AVERAGE)
 
-_DISTURBANCE = (
+DISTURBANCE_COLUMNS = (
     ResultColumn(OTHER_CORES, Unit.CORES, may_lack=True),
     ResultColumn(STEAL_CORES, Unit.CORES, may_lack=True),
     ResultColumn(SPEED_BEFORE, Unit.MILLISECONDS, may_lack=True),
@@ -130,18 +130,18 @@ PERFORMANCE_COLUMNS = (
     *(ResultColumn(name, Unit.LATENCY_US) for name in (*LATENCY_PARTS, *LATENCY_STATISTICS)),
     ResultColumn(SETTLED, Unit.FLAG),
     ResultColumn(REFUSED, Unit.PER_SECOND),
-    *_DISTURBANCE,
+    *DISTURBANCE_COLUMNS,
     ResultColumn(WINDOW_RATES, Unit.NUMBERS),
     ResultColumn(WINDOW_LATENCIES, Unit.NUMBERS),
 )
 # Marks, what they are made of, and what comparisons are made of.
-_NOT_FOR_PEOPLE = (SETTLED, *(column.name for column in _DISTURBANCE), WINDOW_RATES, WINDOW_LATENCIES)
+_NOT_FOR_PEOPLE = (SETTLED, *(column.name for column in DISTURBANCE_COLUMNS), WINDOW_RATES, WINDOW_LATENCIES)
 
 # Cells of columns that files of other tools, and of older versions, lack.
 OF_OTHER_TOOLS = {
     SETTLED: "yes",
     REFUSED: "0",
-    **{column.name: "" for column in _DISTURBANCE},
+    **{column.name: "" for column in DISTURBANCE_COLUMNS},
     WINDOW_RATES: "",
     WINDOW_LATENCIES: "",
 }
@@ -159,7 +159,7 @@ def write_performance(path: Path, rows: Sequence[PerformanceRow]) -> None:
 
 def performance_cells(row: PerformanceRow) -> dict[str, str]:
     """Cells of a performance row in a CSV, by column."""
-    unknown = dict.fromkeys(column.name for column in _DISTURBANCE)
+    unknown = dict.fromkeys(column.name for column in DISTURBANCE_COLUMNS)
     told = {REFUSED: 0.0, **unknown, WINDOW_RATES: (), WINDOW_LATENCIES: (), **row}
     return {column.name: column.cell(told[column.name]) for column in PERFORMANCE_COLUMNS}
 

@@ -6,9 +6,18 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from deployment_toolkit.results.capacity import BUDGET, OFFERED, ROWS, VALID, CapacityRow, capacities
-from deployment_toolkit.results.performance import P99, US_PER_MS
+from deployment_toolkit.results.capacity import (
+    BUDGET,
+    OFFERED,
+    ROWS,
+    VALID,
+    CapacityRow,
+    capacities,
+    client_was_late,
+)
+from deployment_toolkit.results.performance import DISTURBED, P99, US_PER_MS
 from runner.compare.intervals import Interval
+from runner.compare.noise import side_note
 
 CAPACITY = "capacity"
 # A capacity is found once, without windows: so much of it may be the host's, as windows may differ that settled.
@@ -30,7 +39,8 @@ class CapacityFigure:
 
 @dataclass(frozen=True)
 class _Bracket:
-    """The highest rate that holds, 0 if none does, and the lowest above it that doesn't, infinite if none was tried."""
+    """The highest rate that holds, 0 if none does, and the lowest above it at which the server fails, infinite if no
+    rate was tried that shows it."""
 
     holds: float
     fails: float
@@ -45,9 +55,9 @@ def capacity_figures(base: Sequence[CapacityRow], other: Sequence[CapacityRow]) 
         if second is None:
             continue
         rows, budget_us = key
-        notes = () if first.holds and second.holds else ("no rate holds: both",)
-        if bool(first.holds) != bool(second.holds):
-            notes = (f"no rate holds: {'second' if first.holds else 'first'}",)
+        sides = (first, second)
+        notes = side_note("no rate holds", [not side.holds for side in sides])
+        notes += side_note("the server may do more", [math.isinf(side.fails) for side in sides])
         yield CapacityFigure(
             ((ROWS.lower(), str(rows)), ("p99 within", f"{budget_us / US_PER_MS:g} ms")),
             "requests/s", True, first.holds, second.holds, _between(first, second), notes,
@@ -62,7 +72,7 @@ def capacity_figures(base: Sequence[CapacityRow], other: Sequence[CapacityRow]) 
 
 def _brackets(rows: Sequence[CapacityRow]) -> dict[tuple[int, float], _Bracket]:
     """Brackets by rows of a request and budget. A run that was judged by one budget tells of another if its p99 is
-    above that."""
+    above that. What fails while others use the cores, or the client is late, does not show that the server fails."""
     held = capacities(rows)
     found = {}
     for key in sorted({(row[ROWS], row[BUDGET]) for row in rows}):
@@ -71,7 +81,9 @@ def _brackets(rows: Sequence[CapacityRow]) -> dict[tuple[int, float], _Bracket]:
         failed = [
             float(row[OFFERED])
             for row in rows
-            if row[ROWS] == size and (row[P99] > budget_us or (row[BUDGET] == budget_us and not row[VALID]))
+            if row[ROWS] == size
+            and not (row.get(DISTURBED) or client_was_late(row))
+            and (row[P99] > budget_us or (row[BUDGET] == budget_us and not row[VALID]))
         ]
         found[key] = _Bracket(holds, min((rate for rate in failed if rate > holds), default=math.inf))
     return found

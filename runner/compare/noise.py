@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deployment_toolkit.results.performance import (
@@ -54,6 +55,12 @@ def noise_between(base: KeptRun, other: KeptRun, base_row: PerformanceRow, other
     return Noise(_lost(base, base_row), _lost(other, other_row), slowness, _notes(base_row, other_row))
 
 
+def side_note(text: str, is_so: Sequence[bool]) -> tuple[str, ...]:
+    """Note of what is so of the first side, the second or both; empty if of none."""
+    where = {(True, True): "both", (True, False): "first", (False, True): "second"}.get((is_so[0], is_so[1]))
+    return (f"{text}: {where}",) if where else ()
+
+
 def _lost(run: KeptRun, row: PerformanceRow) -> float:
     cores = run.system.get("cores") or 0
     others = sum(float(row.get(name) or 0.0) for name in (OTHER_CORES, STEAL_CORES))
@@ -66,13 +73,12 @@ def _speed_ms(row: PerformanceRow) -> float:
 
 
 def _notes(base: PerformanceRow, other: PerformanceRow) -> tuple[str, ...]:
-    notes = []
+    notes: list[str] = []
     for word, marks in (
         (WAS_DISTURBED, [bool(row.get(DISTURBED)) for row in (base, other)]),
         ("unsettled", [not row[SETTLED] for row in (base, other)]),
     ):
-        where = {(True, True): "both", (True, False): "first", (False, True): "second"}.get((marks[0], marks[1]))
-        notes += [f"{word}: {where}"] if where else []
+        notes += side_note(word, marks)
     for where, row in (("first", base), ("second", other)):
         share = refused_share(row)
         notes += [f"{share:.1%} refused: {where}"] if share else []

@@ -39,13 +39,6 @@ class Sweep:
     rows: list[PerformanceRow]
 
     @property
-    def folder(self) -> str:
-        """Name of the original's folder."""
-        number = EXPERIMENTS[self.backend]
-        device = self.device.lower().replace(" ", "_")
-        return f"{device}_experiment_{number}_triton_performance_{self.mode}_{number}"
-
-    @property
     def title(self) -> str:
         """Name of the sweep in tables and pictures."""
         return f"{self.device}, {self.backend} {self.precision}"

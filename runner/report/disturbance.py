@@ -14,7 +14,12 @@ def judged_results(results: Sequence[ExperimentResult]) -> list[ExperimentResult
     """The results of a run, with a mark also where the CPU was slower than it was at best in the whole run."""
     among = _rows(results)
     return [
-        dataclasses.replace(result, offline=judged(result.offline, among), online=judged(result.online, among))
+        dataclasses.replace(
+            result,
+            offline=judged(result.offline, among),
+            online=judged(result.online, among),
+            capacity=judged(result.capacity, among),
+        )
         for result in results
     ]
 
@@ -25,4 +30,4 @@ def disturbance_note(results: Sequence[ExperimentResult]) -> str:
 
 
 def _rows(results: Sequence[ExperimentResult]) -> list[PerformanceRow]:
-    return [row for result in results for row in (*result.offline, *result.online)]
+    return [row for result in results for row in (*result.offline, *result.online, *result.capacity)]

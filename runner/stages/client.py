@@ -23,6 +23,7 @@ from runner.config.hosting import is_reduced
 from runner.config.parts import Correctness, MeasurementConfig
 from runner.experiment import Experiment
 
+LEFT_OUT = "left out by the time budget"
 WORST_ROWS = "worst_rows.csv"  # beside the table of correctness
 TRANSPORTS = {
     "grpc_async": ("grpc", []),
@@ -122,7 +123,7 @@ def performance_command(
 def budget_note(csv: Path) -> str:
     """What the time budget left out of a sweep, for people; empty if nothing."""
     left_out = read_left_out(csv)
-    return f"left out by the time budget: {left_out.words}" if left_out else ""
+    return f"{LEFT_OUT}: {left_out.words}" if left_out else ""
 
 
 def window_options(measurement: MeasurementConfig) -> list[object]:

@@ -78,7 +78,7 @@ def export(experiment: Experiment) -> list[Command]:
         *("--torch-jit", parameters.torch_jit, "--ignore-unknown-parameters"),
         *_rows(experiment),
     ]
-    return [make_command("export", argv)]
+    return [make_command("export", argv, makes=experiment.exported)]
 
 
 def convert(experiment: Experiment) -> list[Command]:
@@ -140,6 +140,7 @@ def correctness(experiment: Experiment) -> list[Command]:
                 *rows,
                 *("--output-dir", dumps / REFERENCE, "--dump-labels"),
             ],
+            makes=dumps / REFERENCE,
         )
     ]
     transports = [name for name, (_, flags) in TRANSPORTS.items() if limits.one_at_a_time or not flags]

@@ -18,7 +18,7 @@ from deployment_toolkit.errors import ServerError
 from deployment_toolkit.process_memory import TreeMemory
 from runner.command import Shell, make_command
 from runner.console import Console
-from runner.executor import Executor
+from runner.executor import Executor, StageShell
 from runner.experiment import Experiment
 from runner.records import StageState
 from runner.stages.network import Stage
@@ -50,6 +50,40 @@ def test_stage_killed_by_a_signal_tells_which_and_its_memory(tmp_path: Path) -> 
     )
     assert found and float(found[1]) > 64
     assert record.message in shown.getvalue()
+
+
+MAKER = """if True:
+    import sys, pathlib
+    made = pathlib.Path(sys.argv[2])
+    made.mkdir()
+    (made / "weights").write_text(sys.argv[1])
+    made.with_name(made.name + ".yaml").write_text("beside it")"""
+
+
+def test_what_an_earlier_experiment_made_alike_is_shared(tmp_path: Path) -> None:
+    executor, shown = _executor(tmp_path)
+    folders = [tmp_path / str(number) / "exported" for number in range(1, 6)]
+    for folder in folders:
+        folder.parent.mkdir()
+
+    def export(number: int, weights: str) -> None:
+        with executor.stage("export", number) as record:
+            argv = [sys.executable, "-c", MAKER, weights, folders[number - 1]]
+            StageShell(executor, record, None).run(make_command("export", argv, makes=folders[number - 1]))
+
+    export(1, "a")
+    export(2, "b")
+    export(3, "a")
+    shutil.rmtree(folders[0])
+    export(4, "a")
+    export(5, "a")
+    assert [(folder / "weights").read_text() for folder in folders[1:]] == ["b", "a", "a", "a"]
+    assert all(folder.with_name("exported.yaml").read_text() == "beside it" for folder in folders)
+    messages = ["", "", "export: as experiment 1 made it", "", "export: as experiment 4 made it"]
+    assert [record.message for record in executor.records] == messages
+    assert [len(record.commands) for record in executor.records] == [1] * 5, "each can be replayed by itself"
+    assert executor.records[2].log == f"{tmp_path.name}/experiment_1_export.log"
+    assert messages[2] in shown.getvalue()
 
 
 @pytest.mark.parametrize("served", [True, False])

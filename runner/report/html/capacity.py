@@ -21,7 +21,14 @@ from deployment_toolkit.results.capacity import (
     client_was_late,
     in_order,
 )
-from deployment_toolkit.results.performance import LATENCY_STATISTICS, P99, THROUGHPUT, US_PER_MS
+from deployment_toolkit.results.performance import (
+    DISTURBED,
+    DISTURBED_MARK,
+    LATENCY_STATISTICS,
+    P99,
+    THROUGHPUT,
+    US_PER_MS,
+)
 from runner.kept_run import KeptExperiment, KeptRun
 from runner.page.charts import Chart, ChartKind, Limit, Mark, Point, Series, chart_figure, chart_grid
 from runner.page.elements import folded, joined, paragraph, table
@@ -116,5 +123,6 @@ def _lines(item: KeptExperiment) -> Iterator[Mapping[str, object]]:
             "requests": f"{row[REQUESTS]:,}",
             "late sends": f"{row[LATE_SENDS]:.2%}",
             "LoadGen": "valid" if row[VALID] else "invalid",
+            "disturbed": DISTURBED_MARK if row.get(DISTURBED) else "",
             "capacity": "★" if row[CAPACITY] else "",
         }

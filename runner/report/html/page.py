@@ -17,7 +17,7 @@ from deployment_toolkit.results.performance import DISTURBED
 from runner.kept_run import KeptExperiment, KeptRun, KeptStage, read_kept_run
 from runner.kept_run.record import TASK_FILE
 from runner.page.document import Section, html_page
-from runner.page.elements import items, joined, paragraph
+from runner.page.elements import folded, items, joined, paragraph
 from runner.records import StageState
 from runner.report.html.answers import answers
 from runner.report.html.capacity import capacity_section
@@ -26,6 +26,7 @@ from runner.report.html.facts import commands_section, configuration_section, ho
 from runner.report.html.figures import frontier_section, parts_section, sweeps_section
 from runner.report.html.stages import stages_section
 from runner.report.task import QUICK_LOOK
+from runner.stages.client import LEFT_OUT
 
 PAGE = "report.html"
 _BAD = (StageState.FAILED, StageState.INTERRUPTED, StageState.KILLED)
@@ -55,7 +56,16 @@ def run_page(run: KeptRun) -> str:
     ]
     shown = [Section(title, body) for title, body in sections if body]
     title = f"{run.config.get('model_name', 'Model')}: run {run.name}"
-    head = joined([_verdict(run), *_quick(run), *_remarks(run), _origin(run), *_disturbance(run), answers(run)])
+    parts = [
+        _verdict(run),
+        *_quick(run),
+        _origin(run),
+        *_disturbance(run),
+        *_left_out(run),
+        answers(run),
+        *_remarks(run),
+    ]
+    head = joined(parts)
     return html_page(title, shown, head=head, data=_data(run))
 
 
@@ -86,11 +96,24 @@ def _place(stage: KeptStage) -> str:
 
 def _remarks(run: KeptRun) -> Iterable[Markup]:
     """What stages that went well have to say: what a time budget left out, for instance."""
-    told = [
-        f"{_place(stage)}: {stage.message}" for stage in run.stages if stage.state == StageState.OK and stage.message
-    ]
+    told = [f"{_place(stage)}: {stage.message}" for stage in _remarking(run)]
     if told:
-        yield items(told)
+        yield folded(f"What the stages say ({len(told)})", items(told))
+
+
+def _remarking(run: KeptRun) -> list[KeptStage]:
+    return [stage for stage in run.stages if stage.state == StageState.OK and stage.message]
+
+
+def _left_out(run: KeptRun) -> Iterable[Markup]:
+    """Sentence about what the time budget left out; none if nothing."""
+    shortened = sum(stage.message.startswith(LEFT_OUT) for stage in _remarking(run))
+    if shortened:
+        yield paragraph(
+            f"The time budget of {run.config.get('time_budget_minutes') or 0:g} minutes left out points or repeats of "
+            f"{shortened} sweep{'s' if shortened > 1 else ''}: below the answers the stages say which.",
+            "note",
+        )
 
 
 def _origin(run: KeptRun) -> Markup:
@@ -115,7 +138,7 @@ def _time(run: KeptRun, text: str) -> datetime:
 
 def _disturbance(run: KeptRun) -> Iterable[Markup]:
     """Sentence about what else used the cores; none for runs that don't tell it."""
-    rows = [row for item in run.experiments for row in (*item.offline, *item.online)]
+    rows = [row for item in run.experiments for row in (*item.offline, *item.online, *item.capacity)]
     if told := disturbance_sentence(rows):
         yield paragraph(told, "bad" if any(row.get(DISTURBED) for row in rows) else "note")
 

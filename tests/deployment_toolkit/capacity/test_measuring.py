@@ -57,6 +57,8 @@ def test_capacity_is_that_of_a_server_of_known_speed(slow_server: TritonServer, 
     # A queue that only just reaches the budget at the end of a run has grown by so many requests.
     assert least < held["Offered Requests/Second"] < 1.05 * most * (1 + BUDGET_MS / 1000 / RUN_SECONDS)
     assert held["p99 latency"] <= BUDGET_MS * 1000 and held["p50 latency"] >= SERVICE_S["quick"] * 1e6
+    assert all(row["Other Cores"] is not None and row["CPU Speed After"] > 0 for row in rows)
+    assert "measurement" in completed.stdout.splitlines()[-1] and "disturbed" in completed.stdout.splitlines()[-1]
     assert 0 < held["Client Cores"] < 1 and 0 < held["Server Cores"] < 2
 
 

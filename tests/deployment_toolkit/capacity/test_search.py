@@ -12,10 +12,11 @@ BUDGETS_US = [10_000.0, 20_000.0, 50_000.0]
 
 
 class Queue:
-    """A server whose p99 is 2 ms / (1 - load); ``bad`` are the numbers of runs that other work on the host spoils."""
+    """A server whose p99 is 2 ms / (1 - load); ``bad`` are the numbers of runs that other work on the host spoils,
+    which is ``seen`` or not."""
 
-    def __init__(self, bad: tuple[int, ...] = (), most_runs: float = math.inf) -> None:
-        self._bad, self._most_runs = bad, most_runs
+    def __init__(self, bad: tuple[int, ...] = (), most_runs: float = math.inf, *, seen: bool = False) -> None:
+        self._bad, self._most_runs, self._seen = bad, most_runs, seen
         self.rates: list[float] = []
 
     def run(self, rate: float, budget_us: float) -> CapacityRow:
@@ -23,7 +24,8 @@ class Queue:
             raise TimeOver
         self.rates.append(rate)
         p99 = 2000 / (1 - rate / CAPACITY) if rate < CAPACITY and len(self.rates) not in self._bad else 1e6
-        return {"p99 latency": p99, "Valid": p99 <= budget_us, "Latency Budget": budget_us}
+        disturbed = self._seen and len(self.rates) in self._bad
+        return {"p99 latency": p99, "Valid": p99 <= budget_us, "Latency Budget": budget_us, "Disturbed": disturbed}
 
 
 @pytest.mark.parametrize("first", [100.0, 1000.0, 20_000.0])
@@ -39,6 +41,17 @@ def test_search_finds_each_rate_from_any_guess_also_when_runs_are_spoiled(first:
     assert len(queue.rates) < 40
     top = search.brackets[50_000.0].holds
     assert min(queue.rates) < 0.25 * top and max(queue.rates) > 1.25 * top  # the whole curve
+
+
+def test_run_that_fails_while_others_use_the_cores_is_made_again() -> None:
+    queue = Queue(bad=(1, 2), seen=True)
+    search = CapacitySearch(queue.run, 1000.0)
+    search.find([50_000.0])
+    assert queue.rates[:3] == [800.0] * 3 and queue.rates[3] > 800, "800 holds, so no lower rate is tried"
+    assert len(queue.rates) < 20
+    never = Queue(bad=tuple(range(100)), seen=True)
+    CapacitySearch(never.run, 1000.0).find([50_000.0])
+    assert len(never.rates) < 40, "a host that is never calm ends the search all the same"
 
 
 def test_search_says_what_it_knows_when_its_time_is_over() -> None:

@@ -37,6 +37,11 @@ def row(rows: int, budget_ms: float, offered: float, **changes: Any) -> Capacity
         "Server Cores": 1.5,
         "Valid": True,
         "Capacity": False,
+        "Other Cores": 0.02,
+        "Steal Cores": 0.0,
+        "CPU Speed Before": 10.0,
+        "CPU Speed After": 10.5,
+        "Disturbed": False,
         **changes,
     }
 
@@ -45,7 +50,7 @@ RUNS = [
     row(32, 20, 300.0, Valid=False, **{"Late Sends": 0.0213}),
     row(32, 20, 100.0),
     row(32, 20, 200.0),
-    row(32, 10, 100.0, Valid=False),
+    row(32, 10, 100.0, Valid=False, **{"Other Cores": 0.7, "Disturbed": True}),
     row(1, 20, 900.0, **{"Server Cores": None}),
 ]
 
@@ -61,9 +66,20 @@ def test_capacity_is_the_valid_run_of_the_highest_rate(tmp_path: Path) -> None:
     }
     assert (tmp_path / "capacity.csv").read_text().splitlines()[:2] == [
         "Rows,Latency Budget,Offered Requests/Second,Requests/Second,Inferences/Second,p50 latency,p90 latency,"
-        "p95 latency,p99 latency,avg latency,Requests,Late Sends,Refused,Client Cores,Server Cores,Valid,Capacity",
-        "1,20000,900,900,900,1000,2000,3000,4000,1500,1000,0,0,0.25,,yes,yes",
+        "p95 latency,p99 latency,avg latency,Requests,Late Sends,Refused,Client Cores,Server Cores,Valid,Capacity,"
+        "Other Cores,Steal Cores,CPU Speed Before,CPU Speed After,Disturbed",
+        "1,20000,900,900,900,1000,2000,3000,4000,1500,1000,0,0,0.25,,yes,yes,0.02,0,10,10.5,no",
     ]
+
+
+def test_capacity_of_before_tells_nothing_of_disturbances(tmp_path: Path) -> None:
+    path = tmp_path / "capacity.csv"
+    write_capacity(path, RUNS[:1])
+    path.write_text("\n".join(line.rsplit(",", 5)[0] for line in path.read_text().splitlines()))
+    (found,) = read_capacity(path)
+    assert found["Disturbed"] is None and found["Other Cores"] is None
+    write_capacity(path, [found])
+    assert path.read_text().splitlines()[1].endswith(",no,no,,,,,")
 
 
 def test_capacity_summary_is_grouped_and_damaged_files_are_refused(tmp_path: Path) -> None:
@@ -97,4 +113,6 @@ def test_capacity_table_marks_invalid_runs_and_a_late_client() -> None:
     late = [line for line in runs.splitlines() if "§" in line]
     assert len(late) == 1 and "300.00" in late[0] and "no ✗" in late[0]
     assert "the client may have been the limit" in notes and "LoadGen calls this run invalid" in notes
+    disturbed = [line for line in runs.splitlines() if "‡" in line]
+    assert len(disturbed) == 1 and "100.00 ‡" in disturbed[0] and "others used the cores" in notes
     assert "✗" not in capacity_markdown(marked(RUNS[1:2]))

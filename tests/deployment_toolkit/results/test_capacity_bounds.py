@@ -23,6 +23,7 @@ def failing(rate: float, budget_ms: float = 20, **changes: Any) -> CapacityRow:
         ([row(32, 50, 105.0), failing(110)], 110),  # within this one, too
         ([failing(105, 10, **{"p99 latency": 15_000.0})], None),  # above another budget only
         ([failing(105, **{"p99 latency": 15_000.0})], 105),  # invalid for another reason
+        ([failing(105, Disturbed=True), failing(110)], 110),  # it may be the others' fault
         ([failing(90), {**failing(105), "Rows": 1}], None),
     ],
 )
