@@ -16,7 +16,8 @@ REPORTS = ROOT / "reports"
 CORES = 2  # of every CPU host that was measured
 
 _PEERS, _PEERS_AVX2 = "cpu_2_cores_peers/peers.csv", "cpu_2_cores_avx2_peers/peers.csv"
-_ONLINE, _OFFLINE = "cpu_2_cores/triton_performance_online_summary.csv", "{}/triton_performance_offline_summary.csv"
+_ONLINE, _OFFLINE = (f"cpu_2_cores/triton_performance_{mode}_summary.csv" for mode in ("online", "offline"))
+_CAPACITY = "cpu_2_cores_epyc/triton_performance_capacity_summary.csv"
 _PUBLISHED, _A100 = "published_results.csv", "NVIDIA DGX A100 (1x A100 80GB)"
 _STARTS, _SERVING = "cpu_2_cores_starts/starts.csv", "cpu_2_cores_stacks_serving/serving.csv"
 _GROWTH = "cpu_2_cores_growth/growth.csv"
@@ -49,7 +50,13 @@ def kept_servers(reports: Path = REPORTS) -> list[MeasuredServer]:
         measured = _peer(peers, precision, rows, tensors)
         model = f"{precision}, {tensors} tensors"
         servers.append(MeasuredServer("Xeon with AMX", model, rows, *measured, CORES, _PEERS))
-    size = servers[-1].request_bytes  # of 32 rows in 29 tensors, whatever the host
+    sizes = {server.rows: server.request_bytes for server in servers if server.model.endswith("29 tensors")}
+    size = sizes[32]  # whatever the host
+    for line in _capacities(reports / _CAPACITY):
+        rows, budget_ms = int(line["Rows"]), float(line["Latency Budget"]) / 1000
+        measured = (float(line[_RATE]), float(line[_P99]) / 1000, sizes[rows])
+        model = f"{line['precision']}, 29 tensors, p99 within {budget_ms:g} ms"
+        servers.append(MeasuredServer("EPYC with AVX-512", model, rows, *measured, CORES, _CAPACITY))
     for precision in ("int8", "fp32"):
         best = _best(reports / _ONLINE, _RATE, format="openvino", precision=precision)
         measured = (float(best[_RATE]), float(best[_P99]) / 1000, size)
@@ -74,12 +81,22 @@ def offline_rates(reports: Path = REPORTS) -> dict[str, float]:
     """Rows per second of one machine that prepares or scores a data set, by what it does."""
     growth = [line for line in read_csv(reports / _GROWTH) if line["subject"] == "preprocessing"]
     largest = max(growth, key=lambda line: int(line["size"]))
-    rates = {"preprocessing, EPYC": float(largest["rows_per_s"])}
-    for host, folder in (("EPYC", "cpu_2_cores"), ("Xeon", "cpu_2_cores_xeon")):
-        for precision in ("int8", "fp32"):
-            best = _best(reports / _OFFLINE.format(folder), _RATE, format="openvino", precision=precision)
-            rates[f"scoring {precision}, {host}"] = float(best[_RATE])
+    rates = {"preprocessing": float(largest["rows_per_s"])}
+    for precision in ("int8", "fp32"):
+        best = _best(reports / _OFFLINE, _RATE, format="openvino", precision=precision)
+        rates[f"scoring {precision}"] = float(best[_RATE])
     return rates
+
+
+def _capacities(path: Path) -> list[dict[str, str]]:
+    """The highest capacity in OpenVINO int8 for each number of rows."""
+    held = [line for line in read_csv(path) if (line["precision"], line["Capacity"]) == ("int8", "yes")]
+    if not held:
+        raise DataError(f"{path} has no capacity of int8: keep its report")
+    rows = sorted({int(line["Rows"]) for line in held})
+    return [
+        max((line for line in held if int(line["Rows"]) == row), key=lambda line: float(line[_RATE])) for row in rows
+    ]
 
 
 def _peer(

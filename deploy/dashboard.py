@@ -63,7 +63,7 @@ _ANSWERS: list[Shown] = [
         "Mean from the request's arrival to its answer, weighted by requests. Triton has no percentiles.",
         [
             (f"triton:request_seconds:mean1m{_MODELS}", _TRACK),
-            ('0.5 * triton:latency_budget:seconds{job="$job"}', "half of the latency budget"),
+            ('triton:latency_budget:seconds{job="$job"} / 3', "a third of the latency budget"),
         ],
     ),
     (
