@@ -148,6 +148,7 @@ class _Scorer:
             writer.finish(self._plan.id, len(bad))
             if writer.rows + len(bad) != len(rows):
                 raise DataError(f"of {told} the dataloader gave {writer.rows + len(bad)}: check it and the data")
+            _plan_of(self._folder, self._plan.id)  # again: a task that nobody waits for any more may end late
         return PartResult(writer.rows, len(bad))
 
     def _predictions(self, rows: range, number: int, bad: BadRows, numbers: deque[Any]) -> _Predictions:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from deployment_toolkit.bulk_scoring.bad_rows import BadRows
 from deployment_toolkit.bulk_scoring.options import ScoringOptions
-from deployment_toolkit.bulk_scoring.plan import ScoringPlan, read_plan
+from deployment_toolkit.bulk_scoring.plan import ScoringPlan, read_plan, write_plan
 from deployment_toolkit.bulk_scoring.worker import PartResult, ScoringJob, score_part
 from deployment_toolkit.cluster import ClusterOptions
 from deployment_toolkit.errors import DataError, ModelError
@@ -62,3 +63,19 @@ def test_other_data_models_and_plans_are_refused(job: ScoringJob, data: SmallDat
         score_part(job, 0)
     with pytest.raises(DataError, match=r"this host sees no .*nowhere/_plan\.json: all workers need the folder"):
         score_part(ScoringJob({**job.values, "output_dir": tmp_path / "nowhere"}, job.plan_id), 0)
+
+
+def test_part_of_an_earlier_plan_that_ends_late_is_dropped(
+    job: ScoringJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "scores"
+    part = folder / "part-00001.parquet"
+    made = part.stat().st_ino
+
+    def begin_anew(bad: BadRows, path: Path) -> None:
+        write_plan(folder, dataclasses.replace(plan_in(folder), id="another"))
+
+    monkeypatch.setattr(BadRows, "write", begin_anew)
+    with pytest.raises(DataError, match="has another plan by now"):
+        score_part(job, 1)
+    assert part.stat().st_ino == made and not list(folder.glob(".*"))
