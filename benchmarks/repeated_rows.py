@@ -30,5 +30,5 @@ def write_repeated(source: Path, target: Path, rows: int, spec: FeatureSpec) -> 
 
 def _with_other_groups(part: pa.Table, name: str, table: pa.Table, *, repetition: int) -> pa.Table:
     span = pc.max(table[name]).as_py() + 1
-    shifted = pc.add(part[name], pa.scalar(span * repetition, table.schema.field(name).type))
+    shifted = pc.add_checked(part[name], pa.scalar(span * repetition, table.schema.field(name).type))
     return part.set_column(part.schema.get_field_index(name), table.schema.field(name), shifted)

@@ -152,9 +152,11 @@ def _write_dump(options: WorkOptions, *, dump_inputs: bool) -> int:
 def _predictions(rows: int, batch_size: int) -> Iterator[Prediction]:
     generator = np.random.default_rng(0)
     x: Arrays = {tensor.name: np.ones((batch_size, *tensor.shape), tensor.dtype) for tensor in _inputs()}
+    group_id = outbrain_spec().group_id
+    assert group_id is not None
     for start in range(0, rows, batch_size):
         count = min(batch_size, rows - start)
-        ids: Array = (np.arange(start, start + count) // 5).astype(np.int32)
+        ids: Array = (np.arange(start, start + count) // 5).astype(group_id.dtype)
         answers = generator.random((count, 1), np.float32)
         labels = (generator.random((count, 1)) < answers).astype(np.int32)
         inputs = {name: array[:count] for name, array in x.items()}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from deployment_toolkit.core import Batch, Prediction
@@ -20,21 +21,25 @@ from widedeep.data.parquet import ParquetDataset
 from widedeep.features.outbrain import outbrain_spec
 from widedeep.features.spec import OUTPUT_NAME, FeatureSpec
 from widedeep.preprocessing.dataset import PreprocessingOptions, preprocess
+from widedeep.preprocessing.joined_clicks import join_clicks
 from widedeep.preprocessing.raw_csv import CLICKS, EVENTS
 from widedeep.preprocessing.raw_features import load_raw_features
+from widedeep.preprocessing.tasks.layout import Layout
+from widedeep.preprocessing.tasks.steps import Steps
 from widedeep.raw_rows import RawRowsOptions, join_raw_rows
 
 MORE = 2**40
+ADDED = np.array([0, 9 * 10**5 * 2**17, MORE])  # in text, the second begins with a larger digit
 LARGE = {"ad_id": 2**36, "topic_id_list": 2**35}  # tables of such cardinalities; the others are Outbrain's
 
 
 @pytest.fixture
 def large_raw(raw: Path) -> Path:
-    """Raw tables in which every other display has an id above 2^40."""
+    """Raw tables in which two of three displays have ids above 2^31."""
     for name in (CLICKS, EVENTS):
         table = pd.read_csv(raw / name, dtype=str, keep_default_na=False)
         ids = table.display_id.astype(np.int64)
-        table.display_id = ids + (ids % 2) * MORE
+        table.display_id = ids + ADDED[ids % 3]
         table.to_csv(raw / name, index=False)
     return raw
 
@@ -79,6 +84,12 @@ def test_large_ids_stay_themselves_from_raw_files_to_metrics(large_raw: Path, tm
     made = load_raw_features(tmp_path / "data" / "workflow", spec).infer_impl(raw_x)
     for name, array in batch.x.items():
         np.testing.assert_array_equal(made[name], array, name)
+
+
+def test_joined_files_are_in_the_order_of_large_ids(large_raw: Path, tmp_path: Path) -> None:
+    files = join_clicks(large_raw, tmp_path, Steps(Layout(piece_bytes=900, sample_rows=8, bucket_rows=80)))["train"]
+    ids = np.concatenate([pq.read_table(tmp_path / file.path)["display_id"].to_numpy() for file in files])
+    assert len(files) > 2 and (np.diff(ids) >= 0).all() and ids.max() > MORE
 
 
 @pytest.mark.parametrize("dump_format", DumpFormat)
