@@ -24,6 +24,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import docker
@@ -33,11 +34,16 @@ import pytest
 import yaml
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Batch
+from deployment_toolkit.rows.correctness import compare_dumps
+from deployment_toolkit.rows.dump import Dump
+from deployment_toolkit.rows.tolerance import Tolerance
 from deployment_toolkit.server_access.url import ServerUrl
 from deployment_toolkit.triton_inference_runner.base import open_session
+from run_inference_on_triton import main as send
 from tests.cluster_tools import needs_cluster_tools, one, render
-from tests.ranker import MODEL, json_request, rows, scores, write_model
+from tests.ranker import MODEL, ROWS, json_request, rows, scores, write_model
 from tests.serving_image import build_model_image, open_proxy_image, removed
 
 DEADLINE_S = 60
@@ -175,6 +181,27 @@ def test_pod_answers_rightly(scheme: str, pod: Pod) -> None:
     ) as session:
         (answer,) = session.predict(iter([Batch(np.arange(30), x, {})]))
     assert np.allclose(answer.y_pred["score"], scores(x), atol=1e-4)
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+def test_rows_of_the_models_image_are_answered_as_by_the_framework(scheme: str, pod: Pod, tmp_path: Path) -> None:
+    _podman("cp", f"{pod.name}-triton:/mnt/model/gate/reference", str(tmp_path / "reference"))
+    url = f"{scheme}://{pod.address}:{HTTP if scheme == 'http' else GRPC}"
+    options = ["--dataloader", str(ROOT / "dump_dataloader.py"), "--rows-dir", str(tmp_path / "reference")]
+    send(
+        [
+            *options,
+            "--server-url",
+            url,
+            "--model-name",
+            MODEL,
+            "--output-dir",
+            str(tmp_path / "served"),
+            "--dump-labels",
+        ]
+    )
+    served, reference = Dump(tmp_path / "served"), Dump(tmp_path / "reference")
+    assert served.rows == ROWS and compare_dumps(served, reference, Tolerance(atol=1e-4)).problem is None
 
 
 def test_json_passes_the_proxy(pod: Pod) -> None:

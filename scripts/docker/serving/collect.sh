@@ -12,7 +12,6 @@ host=$(compiled cpp_host.library)
 closing=$(compiled server_access.private_options)
 install -D -m 755 "$host" "$to$from/backends/cpp_host/$(basename "$host")"
 install -D -m 755 "$closing" "$to$from/lib/$(basename "$closing")"
-install -D -m 755 "$(dirname "$0")/tritonserver" "$to/usr/local/bin/tritonserver"
 
 # The engine for the CPU and its reader of models; by their names it opens them and the library of the cores' order.
 opened=("$engine"/libopenvino_c.so.* "$engine"/libopenvino_intel_cpu_plugin.so "$engine"/libopenvino_ir_frontend.so.*

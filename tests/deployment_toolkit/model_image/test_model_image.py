@@ -78,7 +78,7 @@ def _replace(old: str, new: str) -> Callable[[Path], None]:
         ),
         (
             _replace("instance_group {", 'ensemble_scheduling { step { model_name: "first" } }\ninstance_group {'),
-            "not a model configuration|passes requests to first, which is not in",
+            "passes requests to first, which is not in .*: deploy it too",
         ),
     ],
 )
