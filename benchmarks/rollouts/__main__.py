@@ -11,6 +11,7 @@ from __future__ import annotations
 import shlex
 import tempfile
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.rollouts.autoscaling import autoscale
@@ -61,6 +62,7 @@ def main(argv: list[str]) -> int:
     options = from_args(RolloutsOptions, parser.parse_args(argv))
     options.output_dir.mkdir(parents=True, exist_ok=True)
     build_library()
+    begun = f"{datetime.now(UTC):%Y-%m-%d %H:%M}"
     made_by = shlex.join(["python", "-m", "benchmarks.rollouts", *argv])
     chart = Chart(options.tools / "bin" / "helm", options.settings)
     episodes: list[RolloutEpisode] = []
@@ -76,7 +78,7 @@ def main(argv: list[str]) -> int:
             write_csv(options.output_dir / STEPS_FILE, [asdict(one) for one in steps])
             write_csv(options.output_dir / EPISODES_FILE, [asdict(one) for one in episodes])
     template = pod_template(chart.render(), SERVICES[0])
-    text = page(episodes, steps, template, options.speed, read_system_info().summary, made_by)
+    text = page(episodes, steps, template, options.speed, read_system_info().summary, begun, made_by)
     write_text(options.output_dir / PAGE_FILE, text)
     print(text)
     return int(any(one.lost + one.wrong for one in episodes if one.pre_stop_s > 0))

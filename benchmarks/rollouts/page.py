@@ -18,10 +18,11 @@ def page(
     template: PodTemplate,
     speed: float,
     machine: str,
+    date: str,
     command: str,
 ) -> str:
     """Markdown: each episode with its requests, then the steps of the autoscaler at which something changed."""
-    lines = ["# Rollouts", "", machine, f"Made by `{command}`", ""]
+    lines = ["# Rollouts", "", f"{machine}; {date} UTC.", f"Made by `{command}`", ""]
     lines += [
         f"The chart's times: preStop {_pre_stop(template)}, exit timeout {template.exit_timeout_s} s, grace period "
         f"{template.grace_s:g} s, maxSurge {template.surge}. A pod's endpoint is gone {ENDPOINT_S:g} s after its "
