@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.cpp_models import TOLERANCES, add_to_repository, arithmetic_of, hosted_format
 from benchmarks.rollouts.chart import Chart, PodTemplate, pod_template, route_rules
 from benchmarks.rollouts.constant_load import Questions, constant_load
-from benchmarks.rollouts.envoy import RouteRule, running_envoy
+from benchmarks.rollouts.envoy import REQUESTS_PER_CONNECTION, RouteRule, running_envoy
 from benchmarks.rollouts.episodes import Stage
 from benchmarks.rollouts.gate import MOST_ROWS, Gate, keep_answers
 from benchmarks.rollouts.pods import Fleet
@@ -58,11 +58,17 @@ def prepare(chart: Chart, model: Path, folder: Path, next_model: Path | None = N
 
 
 @contextmanager
-def rollout_stage(envoy: Path, subject: Subject, clients: int, least: int) -> Iterator[Stage]:
+def rollout_stage(
+    envoy: Path,
+    subject: Subject,
+    clients: int,
+    least: int,
+    requests_per_connection: int = REQUESTS_PER_CONNECTION,
+) -> Iterator[Stage]:
     """Two servers of the model behind a gateway, asked by ``clients`` per protocol; each episode has at least ``least``
     requests per protocol."""
     with (
-        running_envoy(envoy, SERVICES, subject.folder / "envoy") as gateway,
+        running_envoy(envoy, SERVICES, subject.folder / "envoy", requests_per_connection) as gateway,
         Fleet(gateway, subject.template, subject.folder / "pods") as fleet,
     ):
         gateway.set_routes(subject.routes[0])

@@ -31,6 +31,7 @@ pytestmark = needs_cluster_tools
 
 REQUESTS = 2500  # per protocol and episode: 5,000 in all
 CLIENTS = 4
+REQUESTS_PER_CONNECTION = 20  # so that each second has new connections, even on a busy machine
 STABLE, NEW = SERVICES
 # The relation of the chart's times, in fewer seconds.
 SHORT = (
@@ -66,7 +67,7 @@ def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
 @pytest.fixture(scope="module")
 def stage(subject: Subject) -> Iterator[Stage]:
     """Two servers under load."""
-    with rollout_stage(ENVOY, subject, CLIENTS, REQUESTS) as stage:
+    with rollout_stage(ENVOY, subject, CLIENTS, REQUESTS, REQUESTS_PER_CONNECTION) as stage:
         yield stage
 
 
@@ -135,7 +136,7 @@ def test_rolling_restart_behind_the_proxy_of_each_pod_loses_nothing(tmp_path: Pa
     proxied = ("server.kind=embedded", "proxy.enabled=true", "proxy.drainSeconds=2", "terminationGracePeriodSeconds=15")
     subject = prepare(Chart(HELM, (*SHORT, *proxied)), write(tmp_path / "right.onnx", 0.5), tmp_path / "subject")
     assert (subject.template.proxy_pre_stop_s, subject.template.pre_stop_s) == (3, 5)
-    with rollout_stage(ENVOY, subject, CLIENTS, REQUESTS) as stage:
+    with rollout_stage(ENVOY, subject, CLIENTS, REQUESTS, REQUESTS_PER_CONNECTION) as stage:
         assert all(len(pod.containers) == 2 for pod in stage.fleet.pods(STABLE))
         rolling_restart(stage, STABLE, subject.repository, subject.template.surge)
         require_no_loss(stage.episodes)
