@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -62,11 +61,4 @@ def render(
 def one(objects: Sequence[dict[str, Any]], kind: str, name: str | None = None) -> dict[str, Any]:
     """The only object of this kind, or of this kind and name."""
     (found,) = [item for item in objects if item["kind"] == kind and name in (None, item["metadata"]["name"])]
-    return found
-
-
-def require(program: Path) -> str:
-    """Path of one of the programs for a command line."""
-    found = shutil.which(program)
-    assert found is not None, f"{program} is missing: scripts/install_cluster_tools.sh"
     return found

@@ -222,10 +222,11 @@ def test_autoscaler_divides_sums() -> None:
     assert cpu["containerResource"]["container"] == "triton"
     keda = one(render(*KEDA), "ScaledObject")["spec"]
     query = keda["triggers"][0]["metadata"]["query"]
-    of = '{namespace="default",release="wide-deep",track="stable",model="WidenDeep"}[1m]'
+    of = '{namespace="default",release="wide-deep",track="stable",model="WidenDeep"}'
     assert query == (
-        f"sum(rate(nv_inference_queue_duration_us{of})) / (sum(rate(nv_inference_request_success{of})) > 0) / 1000"
-        " or vector(0)"
+        f"sum(rate(nv_inference_queue_duration_us{of}[1m]))"
+        f" / (sum(rate(nv_inference_request_success{of}[1m])) > 0) / 1000"
+        f" or sum(nv_inference_pending_request_count{of}) == 0"
     )
     assert keda["triggers"][0]["metricType"] == "Value"
 
@@ -255,8 +256,23 @@ def test_monitoring_takes_its_files_with_the_job_of_the_release() -> None:
     objects = render(*MONITORING, "--set", "monitoring.labels.prometheus=main", "--namespace", "ads")
     assert one(objects, "PodMonitor")["metadata"]["labels"]["prometheus"] == "main"
     rules = (CHART / "files" / "rules.yaml").read_text()
-    own = rules.replace('job="triton"', 'job="ads/wide-deep"').replace("job: triton", "job: ads/wide-deep")
-    assert one(objects, "PrometheusRule")["spec"] == yaml.safe_load(own)
+    own = yaml.safe_load(
+        rules.replace('job="triton"', 'job="ads/wide-deep"').replace("job: triton", "job: ads/wide-deep")
+    )
+    assert one(objects, "PrometheusRule")["spec"] == own
+
+
+def test_limits_of_alerts_are_values() -> None:
+    limits = {"latencyBudgetSeconds": "0.02", "errorRatio": "0.001", "refusedRatio": "0.5"}
+    options = sets(**{f"monitoring__{name}": value for name, value in limits.items()})
+    groups = one(render(*MONITORING, *options), "PrometheusRule")["spec"]["groups"]
+    told = {rule.get("record"): rule["expr"] for group in groups for rule in group["rules"]}
+    names = ("triton:latency_budget:seconds", "triton:error_ratio:limit", "triton:refused_ratio:limit")
+    assert [told[name] for name in names] == ["vector(0.02)", "vector(0.001)", "vector(0.5)"]
+
+
+def test_dashboard_is_the_file() -> None:
+    objects = render(*MONITORING)
     (board,) = [item for item in objects if item["metadata"]["name"] == "wide-deep-dashboard"]
     assert board["data"]["wide-deep.json"].strip() == (CHART / "files" / "dashboard.json").read_text().strip()
 
@@ -306,6 +322,8 @@ SCHEMA_REFUSED = (
     (sets(securityContext__runAsUser="0"), "/securityContext/runAsUser"),
     (sets(drain__preStopSeconds="-1"), "/drain/preStopSeconds"),
     (sets(model__name="a/b"), "/model/name"),
+    (sets(correctness__atol="-1"), "/correctness/atol"),
+    (sets(monitoring__errorRatio="low"), "/monitoring/errorRatio"),
 )  # fmt: skip
 
 

@@ -17,15 +17,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from deployment_toolkit.checkout import ROOT
+from deployment_toolkit.core import Format, Host
+from deployment_toolkit.deploying.deployment import Deployment
+from deployment_toolkit.deploying.model_repository import add_model
 from deployment_toolkit.deploying.queue_policy import QueuePolicy
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
+from tests.asking import ask
 from tests.overload import CAPACITY, add_slow_model, overload
 from tests.prometheus import JOB, Prometheus, needs_prometheus, running_prometheus, wait_until
+from tests.small_networks import summing
 
 FILES = ROOT / "deploy" / "kubernetes" / "files"
 RULES, RULES_TEST, DASHBOARD = (FILES / name for name in ("rules.yaml", "rules_test.yaml", "dashboard.json"))
@@ -97,17 +103,16 @@ def _quick_rules(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _few_requests(servers: dict[str, TritonServer]) -> Iterator[None]:
+def _few_requests(server: TritonServer) -> Iterator[None]:
     """Some requests a second while the block runs."""
     over = threading.Event()
 
-    def ask() -> None:
+    def ask_seldom() -> None:
         while not over.wait(0.2):
-            for server in servers.values():
-                overload(server, "slow", rate=5, seconds=0.2)
+            overload(server, "slow", rate=5, seconds=0.2)
 
     with ThreadPoolExecutor(1) as pool:
-        asking = pool.submit(ask)
+        asking = pool.submit(ask_seldom)
         try:
             yield
         finally:
@@ -117,15 +122,11 @@ def _few_requests(servers: dict[str, TritonServer]) -> Iterator[None]:
 
 @needs_prometheus
 def test_alerts_fire_and_end_and_the_dashboard_has_data(tmp_path: Path) -> None:
-    policy = QueuePolicy.of(latency_budget_ms=1000 * BUDGET_S, timeout_us=None)
-    add_slow_model(tmp_path / "repository", "slow", policy)
-    (tmp_path / "prometheus").mkdir()
+    _write_models(tmp_path)
     with contextlib.ExitStack() as stack:
-        prometheus = stack.enter_context(running_prometheus(tmp_path / "prometheus", _quick_rules(tmp_path)))
+        prometheus = stack.enter_context(running_prometheus(tmp_path, _quick_rules(tmp_path)))
         wait_until(lambda: prometheus.firing() == {"TritonNoServer"}, "an alert without servers")
-        first, second = (contextlib.ExitStack() for _ in range(2))
-        stack.enter_context(first)
-        stack.enter_context(second)
+        first, second = (stack.enter_context(contextlib.ExitStack()) for _ in range(2))
         servers = {
             "pod-1": first.enter_context(_server(tmp_path, "1")),
             "pod-2": second.enter_context(_server(tmp_path, "2")),
@@ -135,24 +136,38 @@ def test_alerts_fire_and_end_and_the_dashboard_has_data(tmp_path: Path) -> None:
         wait_until(lambda: prometheus.firing() == {"TritonModelNotReady"}, "an alert of servers without models")
         for server in servers.values():
             server.load_model("slow", timeout_s=60)
+        servers["pod-1"].load_model("summing", timeout_s=60)
         wait_until(lambda: not prometheus.firing(), "quiet")
 
+        _ask_for_a_bad_id(servers["pod-1"])
         with ThreadPoolExecutor(2) as pool:
-            outcomes = list(
-                pool.map(lambda server: overload(server, "slow", rate=2 * CAPACITY, seconds=LOAD_S), servers.values())
+            load = pool.map(
+                lambda server: overload(server, "slow", rate=2 * CAPACITY, seconds=LOAD_S), servers.values()
             )
-        assert all(outcome.refused_s for outcome in outcomes)
-        with _few_requests({"pod-1": servers["pod-1"]}):
-            expected = {"TritonQueueLong", "TritonRefusals"}
+            assert all(outcome.refused_s for outcome in load)
+        with _few_requests(servers["pod-1"]):
+            expected = {"TritonErrors", "TritonQueueLong", "TritonRefusals"}
             wait_until(lambda: expected <= prometheus.firing(), "alerts of an overloaded model")
             _require_right_values(prometheus)
             _require_data(prometheus)
             _require_alert_of_a_server_that_goes(prometheus, second, tmp_path, servers)
             wait_until(lambda: not prometheus.firing(), "the alerts' end", 2 * RATE_WINDOW_S)
-            mean_s = prometheus.value("triton:queue_seconds:mean1m")
-            assert mean_s is not None and mean_s < BUDGET_S / 4, (
-                "it ended since requests wait less, not for lack of them"
-            )
+            mean_s = prometheus.value('triton:queue_seconds:mean1m{model="slow"}')
+            assert mean_s is not None and mean_s < BUDGET_S / 4, "the alert ended though requests wait"
+
+
+def _write_models(folder: Path) -> None:
+    """The repository of the servers: a slow model, and a network in the C++ host."""
+    add_slow_model(folder / "repository", "slow", QueuePolicy.of(latency_budget_ms=1000 * BUDGET_S, timeout_us=None))
+    network = summing()
+    deployment = Deployment("summing", network.spec, Format.OPENVINO, host=Host.CPP, max_batch_size=8)
+    add_model(folder / "repository", deployment, network.write(Format.OPENVINO, folder / "summing"))
+
+
+def _ask_for_a_bad_id(server: TritonServer) -> None:
+    bad = {"item": np.array([[99]]), "tags": np.zeros((1, 3), np.int32), "wide": np.zeros((1, 5), np.float32)}
+    answers = [ask(server, "summing", [bad])[0] for _ in range(5)]
+    assert all("item holds id 99" in str(answer) for answer in answers)
 
 
 def _server(
@@ -163,9 +178,9 @@ def _server(
 
 def _require_right_values(prometheus: Prometheus) -> None:
     """The recorded mean is the one that the servers' own counters give since their start."""
-    queue_us = prometheus.value("sum(nv_inference_queue_duration_us)")
-    answered = prometheus.value("sum(nv_inference_request_success)")
-    mean_s = prometheus.value("triton:queue_seconds:mean1m")
+    queue_us = prometheus.value('sum(nv_inference_queue_duration_us{model="slow"})')
+    answered = prometheus.value('sum(nv_inference_request_success{model="slow"})')
+    mean_s = prometheus.value('triton:queue_seconds:mean1m{model="slow"}')
     assert queue_us and answered and mean_s
     assert mean_s == pytest.approx(queue_us / answered / 1e6, rel=0.05)
 
