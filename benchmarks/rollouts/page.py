@@ -45,7 +45,8 @@ def page(
         told = f"a look each {SYNC_S:g} s of a clock that runs {speed:g} times as fast as this machine's"
         lines += ["", f"The autoscaler ({told}) when it changed the number of servers, and at the end:", ""]
         lines += ["| at, s | in the queue, ms | servers | decided |", "| ---: | ---: | ---: | ---: |"]
-        for step in (*[one for one in steps if one.decided != one.replicas][:_MOST_STEPS], steps[-1]):
+        shown = [one for one in steps if one.decided != one.replicas][:_MOST_STEPS]
+        for step in shown if shown[-1:] == [steps[-1]] else [*shown, steps[-1]]:
             metric = "" if step.metric is None else f"{step.metric:.2f}"
             lines.append(f"| {step.at_s:.0f} | {metric} | {step.replicas} | {step.decided} |")
     return "\n".join([*lines, ""])
