@@ -11,14 +11,15 @@ from __future__ import annotations
 import shlex
 import tempfile
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.rollouts.autoscaling import autoscale
-from benchmarks.rollouts.chart import Chart, pod_template
+from benchmarks.rollouts.chart import HelmChart, pod_template
 from benchmarks.rollouts.episodes import RolloutEpisode, canary, rolling_restart, scale_down, without_pre_stop
 from benchmarks.rollouts.page import page
 from benchmarks.rollouts.scaling_loop import ScalingStep
-from benchmarks.rollouts.stage import SERVICES, Subject, prepare, rollout_stage
+from benchmarks.rollouts.stage import SERVICES, RolloutSubject, prepare, rollout_stage
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.cpp_host.library import build_library
 from deployment_toolkit.errors import UsageError
@@ -61,8 +62,9 @@ def main(argv: list[str]) -> int:
     options = from_args(RolloutsOptions, parser.parse_args(argv))
     options.output_dir.mkdir(parents=True, exist_ok=True)
     build_library()
+    begun = f"{datetime.now(UTC):%Y-%m-%d %H:%M}"
     made_by = shlex.join(["python", "-m", "benchmarks.rollouts", *argv])
-    chart = Chart(options.tools / "bin" / "helm", options.settings)
+    chart = HelmChart(options.tools / "bin" / "helm", options.settings)
     episodes: list[RolloutEpisode] = []
     steps: list[ScalingStep] = []
     with tempfile.TemporaryDirectory(prefix="rollouts_") as folder:
@@ -76,13 +78,13 @@ def main(argv: list[str]) -> int:
             write_csv(options.output_dir / STEPS_FILE, [asdict(one) for one in steps])
             write_csv(options.output_dir / EPISODES_FILE, [asdict(one) for one in episodes])
     template = pod_template(chart.render(), SERVICES[0])
-    text = page(episodes, steps, template, options.speed, read_system_info().summary, made_by)
+    text = page(episodes, steps, template, options.speed, read_system_info().summary, begun, made_by)
     write_text(options.output_dir / PAGE_FILE, text)
     print(text)
     return int(any(one.lost + one.wrong for one in episodes if one.pre_stop_s > 0))
 
 
-def _rollouts(options: RolloutsOptions, subject: Subject) -> list[RolloutEpisode]:
+def _rollouts(options: RolloutsOptions, subject: RolloutSubject) -> list[RolloutEpisode]:
     """Rolling restart, canary, scale-down, and the rolling restart once more without preStop."""
     stable, new = SERVICES
     surge = subject.template.surge

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.rollouts.chart import Chart, autoscaler, pod_template, queue_window_s, route_rules
+from benchmarks.rollouts.chart import HelmChart, autoscaler, pod_template, queue_window_s, route_rules
 from benchmarks.rollouts.constant_load import ConstantLoad, Questions, constant_load
 from benchmarks.rollouts.envoy import running_envoy
-from benchmarks.rollouts.episodes import RolloutEpisode, Stage
+from benchmarks.rollouts.episodes import RolloutEpisode, RolloutStage
 from benchmarks.rollouts.pods import Fleet, Pod, metrics_text
 from benchmarks.rollouts.queue_time import QueueTime
 from benchmarks.rollouts.scaling_loop import Metric, ScalingLoop, ScalingStep
@@ -24,7 +24,7 @@ _QUESTIONS = 64
 
 
 def autoscale(
-    chart: Chart, envoy: Path, folder: Path, speed: float, least: int, metric: Metric | None = None
+    chart: HelmChart, envoy: Path, folder: Path, speed: float, least: int, metric: Metric | None = None
 ) -> tuple[RolloutEpisode, list[ScalingStep]]:
     """Load that is too much for the least number of servers, until the autoscaler rests; then little, until it is back
     at the least. Its clock runs ``speed`` times as fast as this machine's. ``metric`` is the queue time in
@@ -47,7 +47,7 @@ def autoscale(
         fleet.start(SERVICES[0], repository, spec.least)
         loop = ScalingLoop(fleet, SERVICES[0], repository, spec, metric, speed)
         with constant_load(gateway.http_url, gateway.grpc_url, _questions(), _MUCH) as load:
-            stage = Stage(gateway, fleet, load, least)
+            stage = RolloutStage(gateway, fleet, load, least)
             with stage.episode(f"autoscaler, {spec.least} to {spec.most} servers"):
                 _follow(loop, load, spec.least)
         return stage.episodes[0], loop.steps

@@ -51,7 +51,7 @@ class PodTemplate:
         return replace(self, pre_stop_s=0.0, proxy_pre_stop_s=0.0)
 
 
-class Chart:
+class HelmChart:
     """The chart with these settings (``--set``) in each rendering, and a gateway."""
 
     def __init__(self, helm: Path, settings: Sequence[str] = ()) -> None:

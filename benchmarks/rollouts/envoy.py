@@ -22,10 +22,11 @@ from deployment_toolkit.machine import LOOPBACK
 from deployment_toolkit.process import Child, child, how_it_ended, last_lines
 
 _TYPES = "type.googleapis.com/envoy"
+_PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _START_S = 30.0
 _APPLY_S = 30.0
 _POLL_S = 0.02
-_REQUESTS_PER_CONNECTION = 100
+REQUESTS_PER_CONNECTION = 100
 _NAME = "inference"  # of the listener, its routes and its host
 PROTOCOLS = ("http", "grpc")
 
@@ -110,9 +111,12 @@ class Envoy:
 
 
 @contextlib.contextmanager
-def running_envoy(program: Path, services: Sequence[str], folder: Path) -> Iterator[Envoy]:
+def running_envoy(
+    program: Path, services: Sequence[str], folder: Path, requests_per_connection: int = REQUESTS_PER_CONNECTION
+) -> Iterator[Envoy]:
     """Yields an Envoy on a free port of loopback; it has ended when the block is left. ``folder`` takes its files and
-    its log. It knows no route yet, and no endpoint of any service.
+    its log. It knows no route yet, and no endpoint of any service, and replaces a connection to a server after
+    ``requests_per_connection`` requests.
 
     Raises ServerError if Envoy ends or does not listen within half a minute."""
     folder.mkdir(parents=True)
@@ -122,7 +126,7 @@ def running_envoy(program: Path, services: Sequence[str], folder: Path) -> Itera
             write_text(_endpoints_path(folder, cluster), _endpoints(cluster, []))
     write_text(folder / "routes.json", _routes([], "1"))
     bootstrap, log, admin = folder / "envoy.json", folder / "envoy.log", folder / "admin.txt"
-    write_text(bootstrap, json.dumps(_bootstrap(services, folder)))
+    write_text(bootstrap, json.dumps(_bootstrap(services, folder, requests_per_connection)))
     command: list[str | Path] = [
         program,
         "--config-path",
@@ -201,7 +205,7 @@ def _from_file(path: Path) -> dict[str, Any]:
     return {"path_config_source": {"path": str(path)}, "resource_api_version": "V3"}
 
 
-def _bootstrap(services: Sequence[str], folder: Path) -> dict[str, Any]:
+def _bootstrap(services: Sequence[str], folder: Path, requests_per_connection: int) -> dict[str, Any]:
     manager = {
         "@type": f"{_TYPES}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": _NAME,
@@ -212,7 +216,11 @@ def _bootstrap(services: Sequence[str], folder: Path) -> dict[str, Any]:
     }
     filters = [{"name": "http", "typed_config": manager}]
     listener = {"name": _NAME, "address": _address(0), "filter_chains": [{"filters": filters}]}
-    clusters = [_cluster_config(service, protocol, folder) for service in services for protocol in PROTOCOLS]
+    clusters = [
+        _cluster_config(service, protocol, folder, requests_per_connection)
+        for service in services
+        for protocol in PROTOCOLS
+    ]
     return {
         "node": {"id": _NAME, "cluster": _NAME},
         "admin": {"address": _address(0)},
@@ -220,11 +228,11 @@ def _bootstrap(services: Sequence[str], folder: Path) -> dict[str, Any]:
     }
 
 
-def _cluster_config(service: str, protocol: str, folder: Path) -> dict[str, Any]:
+def _cluster_config(service: str, protocol: str, folder: Path, requests_per_connection: int) -> dict[str, Any]:
     name = _cluster(service, protocol)
     options = {
-        "@type": f"{_TYPES}.extensions.upstreams.http.v3.HttpProtocolOptions",
-        "common_http_protocol_options": {"max_requests_per_connection": _REQUESTS_PER_CONNECTION},
+        "@type": f"type.googleapis.com/{_PROTOCOL_OPTIONS}",
+        "common_http_protocol_options": {"max_requests_per_connection": requests_per_connection},
         "explicit_http_config": {f"http{2 if protocol == 'grpc' else ''}_protocol_options": {}},
     }
     return {
@@ -232,5 +240,5 @@ def _cluster_config(service: str, protocol: str, folder: Path) -> dict[str, Any]
         "type": "EDS",
         "lb_policy": "LEAST_REQUEST",
         "eds_cluster_config": {"eds_config": _from_file(_endpoints_path(folder, name))},
-        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options},
+        "typed_extension_protocol_options": {_PROTOCOL_OPTIONS: options},
     }

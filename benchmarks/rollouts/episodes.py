@@ -44,7 +44,7 @@ class RolloutEpisode:
         return self.http_lost + self.grpc_lost
 
 
-class Stage:
+class RolloutStage:
     """A fleet behind a gateway under load; ``least`` is the number of requests per protocol and episode."""
 
     def __init__(self, gateway: Envoy, fleet: Fleet, load: ConstantLoad, least: int) -> None:
@@ -87,7 +87,9 @@ class Stage:
         logger.info("%s", done)
 
 
-def rolling_restart(stage: Stage, service: str, repository: Path, surge: int, name: str = "rolling restart") -> None:
+def rolling_restart(
+    stage: RolloutStage, service: str, repository: Path, surge: int, name: str = "rolling restart"
+) -> None:
     """Replaces each pod by one that serves ``repository``, as a Deployment with maxUnavailable 0 does: ``surge`` new
     ones are ready before as many old ones are deleted."""
     with stage.episode(name):
@@ -99,7 +101,7 @@ def rolling_restart(stage: Stage, service: str, repository: Path, surge: int, na
                 stage.fleet.delete(pod)
 
 
-def scale_down(stage: Stage, service: str, count: int) -> None:
+def scale_down(stage: RolloutStage, service: str, count: int) -> None:
     """Deletes the newest pods until ``count`` are left."""
     pods = stage.fleet.pods(service)
     with stage.episode(f"scale-down {len(pods)} → {count}"):
@@ -107,7 +109,7 @@ def scale_down(stage: Stage, service: str, count: int) -> None:
             stage.fleet.delete(pod)
 
 
-def without_pre_stop(stage: Stage, service: str, repository: Path, surge: int) -> None:
+def without_pre_stop(stage: RolloutStage, service: str, repository: Path, surge: int) -> None:
     """A rolling restart of pods that get SIGTERM as soon as they are deleted; all else is the chart's."""
     template = stage.fleet.template
     stage.fleet.template = template.without_pre_stop()
@@ -118,7 +120,7 @@ def without_pre_stop(stage: Stage, service: str, repository: Path, surge: int) -
 
 
 def canary(
-    stage: Stage,
+    stage: RolloutStage,
     services: tuple[str, str],
     repository: Path,
     gate: Callable[[Pod], None],

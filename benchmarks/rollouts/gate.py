@@ -33,7 +33,7 @@ _PORTS = {"grpc": 8001, "http": 8000}
 
 
 @dataclass(frozen=True)
-class Gate:
+class CanaryGate:
     """The chart's test as rendered with the canary, and a folder with the reference dump ``reference``."""
 
     objects: Objects

@@ -18,10 +18,11 @@ def page(
     template: PodTemplate,
     speed: float,
     machine: str,
+    date: str,
     command: str,
 ) -> str:
     """Markdown: each episode with its requests, then the steps of the autoscaler at which something changed."""
-    lines = ["# Rollouts", "", machine, f"Made by `{command}`", ""]
+    lines = ["# Rollouts", "", f"{machine}; {date} UTC.", f"Made by `{command}`", ""]
     lines += [
         f"The chart's times: preStop {_pre_stop(template)}, exit timeout {template.exit_timeout_s} s, grace period "
         f"{template.grace_s:g} s, maxSurge {template.surge}. A pod's endpoint is gone {ENDPOINT_S:g} s after its "
@@ -44,7 +45,8 @@ def page(
         told = f"a look each {SYNC_S:g} s of a clock that runs {speed:g} times as fast as this machine's"
         lines += ["", f"The autoscaler ({told}) when it changed the number of servers, and at the end:", ""]
         lines += ["| at, s | in the queue, ms | servers | decided |", "| ---: | ---: | ---: | ---: |"]
-        for step in (*[one for one in steps if one.decided != one.replicas][:_MOST_STEPS], steps[-1]):
+        shown = [one for one in steps if one.decided != one.replicas][:_MOST_STEPS]
+        for step in shown if shown[-1:] == [steps[-1]] else [*shown, steps[-1]]:
             metric = "" if step.metric is None else f"{step.metric:.2f}"
             lines.append(f"| {step.at_s:.0f} | {metric} | {step.replicas} | {step.decided} |")
     return "\n".join([*lines, ""])

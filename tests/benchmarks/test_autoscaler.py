@@ -99,3 +99,5 @@ def test_queue_time_is_weighted_by_requests() -> None:
     assert queue.add(80, {"b": text(105_000, 15), "c": text(0, 0)}) == 10.0
     assert queue.add(170, {"c": text(0, 0)}) is None, "older samples are forgotten"
     assert queue.add(180, {"c": text(0, 0)}) == 0.0
+    waiting = 'nv_inference_pending_request_count{model="one",version="1"} 3\n'
+    assert queue.add(190, {"c": text(0, 0) + waiting}) is None, "servers that hang must not be taken away"

@@ -35,9 +35,10 @@ def test_page_tells_losses_and_the_steps_of_the_autoscaler() -> None:
     lossy = RolloutEpisode("restart", 4000, 3000, 1, 20, 5, 31.2, 0.25, 2, 6.04, 1, 15.0, note="20 × HTTP 503")
     canary = RolloutEpisode("canary", 400, 300, 0, 0, 0, 1.0, 0.1, 0, 0.0, 0, 15.0, share=0.05)
     steps = [ScalingStep(0, None, 2, 2), ScalingStep(15, 41.256, 2, 4), ScalingStep(30, 3.0, 4, 4)]
-    text = page([lossy, canary], steps, TEMPLATE, 10.0, "this machine", "the command")
+    text = page([lossy, canary], steps, TEMPLATE, 10.0, "this machine", "2026-11-30 13:14", "the command")
     assert "| restart | 4,020 | 3,005 | 20 | 5 | 1 | 0.25 |  | 2 | 6.0 | 1 | 31 |" in text
     assert "| canary | 400 | 300 | 0 | 0 | 0 | 0.10 | 5.0 % | 0 | 0.0 | 0 | 1 |" in text
+    assert "\nthis machine; 2026-11-30 13:14 UTC.\nMade by `the command`\n" in text
     assert "- restart: 20 × HTTP 503" in text
     assert "preStop 15 s, exit timeout 20 s, grace period 60 s" in text
     assert text.endswith("| 15 | 41.26 | 2 | 4 |\n| 30 | 3.00 | 4 | 4 |\n")

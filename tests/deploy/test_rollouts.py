@@ -15,11 +15,18 @@ from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.cpp_models import add_to_repository
 from benchmarks.rollouts.autoscaling import autoscale
-from benchmarks.rollouts.chart import Chart
-from benchmarks.rollouts.episodes import RolloutEpisode, Stage, canary, rolling_restart, scale_down, without_pre_stop
+from benchmarks.rollouts.chart import HelmChart
+from benchmarks.rollouts.episodes import (
+    RolloutEpisode,
+    RolloutStage,
+    canary,
+    rolling_restart,
+    scale_down,
+    without_pre_stop,
+)
 from benchmarks.rollouts.gate import MOST_ROWS
 from benchmarks.rollouts.pods import Pod
-from benchmarks.rollouts.stage import MODEL, SERVICES, Subject, prepare, rollout_stage
+from benchmarks.rollouts.stage import MODEL, SERVICES, RolloutSubject, prepare, rollout_stage
 from benchmarks.rollouts.waiting_model import NAME
 from deployment_toolkit.core import ModelSpec, TensorSpec
 from deployment_toolkit.triton_server.starting import loopback_server
@@ -31,6 +38,7 @@ pytestmark = needs_cluster_tools
 
 REQUESTS = 2500  # per protocol and episode: 5,000 in all
 CLIENTS = 4
+REQUESTS_PER_CONNECTION = 20  # so that each second has new connections, even on a busy machine
 STABLE, NEW = SERVICES
 # The relation of the chart's times, in fewer seconds.
 SHORT = (
@@ -58,15 +66,15 @@ def write(path: Path, factor: float) -> Path:
 
 
 @pytest.fixture(scope="module")
-def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
+def subject(tmp_path_factory: pytest.TempPathFactory) -> RolloutSubject:
     folder = tmp_path_factory.mktemp("rollouts")
-    return prepare(Chart(HELM, SHORT), write(folder / "right.onnx", 0.5), folder / "subject")
+    return prepare(HelmChart(HELM, SHORT), write(folder / "right.onnx", 0.5), folder / "subject")
 
 
 @pytest.fixture(scope="module")
-def stage(subject: Subject) -> Iterator[Stage]:
+def stage(subject: RolloutSubject) -> Iterator[RolloutStage]:
     """Two servers under load."""
-    with rollout_stage(ENVOY, subject, CLIENTS, REQUESTS) as stage:
+    with rollout_stage(ENVOY, subject, CLIENTS, REQUESTS, REQUESTS_PER_CONNECTION) as stage:
         yield stage
 
 
@@ -77,14 +85,14 @@ def require_no_loss(episodes: list[RolloutEpisode]) -> None:
         assert sum(getattr(one, f"{protocol}_answered") for one in episodes) >= REQUESTS
 
 
-def test_times_are_the_charts(subject: Subject) -> None:
+def test_times_are_the_charts(subject: RolloutSubject) -> None:
     template = subject.template
     assert (template.pre_stop_s, template.exit_timeout_s, template.grace_s) == (3, 5, 12)
     assert template.readiness_path == f"/v2/models/{MODEL}/ready"
     assert f"--exit-timeout-secs={template.exit_timeout_s}" in template.arguments
 
 
-def test_rolling_restart_loses_nothing(stage: Stage, subject: Subject) -> None:
+def test_rolling_restart_loses_nothing(stage: RolloutStage, subject: RolloutSubject) -> None:
     before = stage.fleet.pods(STABLE)
     rolling_restart(stage, STABLE, subject.repository, subject.template.surge)
     after = stage.fleet.pods(STABLE)
@@ -95,7 +103,7 @@ def test_rolling_restart_loses_nothing(stage: Stage, subject: Subject) -> None:
 
 
 def test_canary_gets_requests_only_after_the_gate(
-    stage: Stage, subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stage: RolloutStage, subject: RolloutSubject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stage, "least", 500)  # in each of its parts
     add_to_repository(tmp_path / "wrong", MODEL, write(tmp_path / "wrong.onnx", 0.51), SPEC, MOST_ROWS)
@@ -115,7 +123,7 @@ def test_canary_gets_requests_only_after_the_gate(
     assert stage.fleet.pods(NEW) == []
 
 
-def test_scale_down_loses_nothing(stage: Stage, subject: Subject) -> None:
+def test_scale_down_loses_nothing(stage: RolloutStage, subject: RolloutSubject) -> None:
     stage.fleet.start(STABLE, subject.repository)
     assert len(stage.fleet.pods(STABLE)) == 3
     scale_down(stage, STABLE, 2)
@@ -123,7 +131,7 @@ def test_scale_down_loses_nothing(stage: Stage, subject: Subject) -> None:
     require_no_loss(stage.episodes[-1:])
 
 
-def test_same_restart_without_pre_stop_loses_requests(stage: Stage, subject: Subject) -> None:
+def test_same_restart_without_pre_stop_loses_requests(stage: RolloutStage, subject: RolloutSubject) -> None:
     without_pre_stop(stage, STABLE, subject.repository, subject.template.surge)
     assert stage.episodes[-1].lost > 0
     assert stage.fleet.template == subject.template
@@ -133,9 +141,9 @@ def test_same_restart_without_pre_stop_loses_requests(stage: Stage, subject: Sub
 def test_rolling_restart_behind_the_proxy_of_each_pod_loses_nothing(tmp_path: Path) -> None:
     """The pods of values-cpu.yaml: the proxy ends first, then the server."""
     proxied = ("server.kind=embedded", "proxy.enabled=true", "proxy.drainSeconds=2", "terminationGracePeriodSeconds=15")
-    subject = prepare(Chart(HELM, (*SHORT, *proxied)), write(tmp_path / "right.onnx", 0.5), tmp_path / "subject")
+    subject = prepare(HelmChart(HELM, (*SHORT, *proxied)), write(tmp_path / "right.onnx", 0.5), tmp_path / "subject")
     assert (subject.template.proxy_pre_stop_s, subject.template.pre_stop_s) == (3, 5)
-    with rollout_stage(ENVOY, subject, CLIENTS, REQUESTS) as stage:
+    with rollout_stage(ENVOY, subject, CLIENTS, REQUESTS, REQUESTS_PER_CONNECTION) as stage:
         assert all(len(pod.containers) == 2 for pod in stage.fleet.pods(STABLE))
         rolling_restart(stage, STABLE, subject.repository, subject.template.surge)
         require_no_loss(stage.episodes)
@@ -143,7 +151,7 @@ def test_rolling_restart_behind_the_proxy_of_each_pod_loses_nothing(tmp_path: Pa
 
 @needs_prometheus
 def test_autoscaler_follows_the_queue_and_loses_nothing(tmp_path: Path) -> None:
-    chart = Chart(
+    chart = HelmChart(
         HELM,
         (
             *SHORT,
