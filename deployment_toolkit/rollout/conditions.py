@@ -6,7 +6,12 @@ from deployment_toolkit.deploying.model_repository import Package
 from deployment_toolkit.errors import ModelError, UsageError
 from deployment_toolkit.rollout.model_folder import CONFIG, ModelFolder, digest_of, ensembles_with
 from deployment_toolkit.rollout.record import RolloutRecord, RolloutStep, Site
-from deployment_toolkit.rollout.serving import other_configuration, ready_versions, told
+from deployment_toolkit.rollout.serving import (
+    other_configuration,
+    ready_versions,
+    require_loading_on_request,
+    told,
+)
 
 
 def require_step(site: Site, *steps: RolloutStep) -> RolloutRecord:
@@ -46,6 +51,7 @@ def require_ready_for(site: Site, live: ModelFolder) -> None:
         raise UsageError(
             f"there is a model {site.candidate_name} already, {site.staged}: remove it, a candidate gets it"
         )
+    require_loading_on_request(site)
 
 
 def require_as_before(site: Site, live: ModelFolder) -> None:

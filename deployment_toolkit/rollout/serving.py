@@ -28,6 +28,18 @@ def ready_versions(site: Site, name: str) -> list[int]:
     return sorted(int(entry["version"]) for entry in entries)
 
 
+def require_loading_on_request(site: Site) -> None:
+    """Raises ServerError if the server loads and unloads no model by request."""
+    try:
+        with admin_client(site.url, timeout_s=_ANSWER_TIMEOUT_S) as client:
+            client.unload(site.candidate_name)  # there is none yet
+    except ServerError as error:
+        if _NOT_ON_REQUEST in str(error):
+            raise ServerError(
+                f"the server at {site.url} loads no model by request: start it with --model-control-mode=explicit"
+            ) from error
+
+
 def load(site: Site, name: str, versions: Collection[int]) -> None:
     """Has the server load the model as its files are now; returns when it serves exactly these versions, with the
     configuration that is on disk. Requests that are sent meanwhile are answered by the versions before.
@@ -40,10 +52,6 @@ def load(site: Site, name: str, versions: Collection[int]) -> None:
         with admin_client(site.url, timeout_s=site.load_timeout_s) as client:
             client.load(name)
     except ServerError as error:
-        if _NOT_ON_REQUEST in str(error):
-            raise ServerError(
-                f"the server at {site.url} loads no model by request: start it with --model-control-mode=explicit"
-            ) from error
         raise ServerError(f"model {name} could not be loaded: {error}") from error
     while (found := ready_versions(site, name)) != sorted(versions):
         if time.monotonic() > deadline:

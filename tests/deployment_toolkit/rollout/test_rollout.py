@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from deployment_toolkit.core import LoadMethod
 from deployment_toolkit.errors import DeploymentError, ModelError, ServerError, ToleranceError, UsageError
 from deployment_toolkit.process import child
 from deployment_toolkit.rollout.__main__ import main
@@ -367,3 +368,14 @@ def test_one_command_at_a_time(rollout: Rollout, candidate: Path) -> None:
         pytest.raises(UsageError, match=r"another command is at work on the roll-out of model offset \(proc"),
     ):
         rollout.stage(candidate)
+
+
+def test_server_that_loads_nothing_by_request_is_refused(tmp_path: Path, candidate: Path) -> None:
+    add_offset_model(tmp_path / "models", OLD)
+    with local_server(tmp_path / "models", log_path=tmp_path / "log", load_method=LoadMethod.POLL) as server:
+        rollout = Rollout(server, tmp_path / "models", tmp_path)
+        server.load_model(NAME, 60)
+        with pytest.raises(ServerError, match="loads no model by request: start it with --model-control-mode=explicit"):
+            rollout.stage(candidate)
+        assert [path.name for path in (tmp_path / "models").iterdir()] == [NAME]
+        assert rollout.step == "none"
