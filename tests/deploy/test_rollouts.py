@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.cpp_models import add_to_repository
 from benchmarks.rollouts.autoscaling import autoscale
-from benchmarks.rollouts.chart import HelmChart
+from benchmarks.rollouts.chart import HelmChart, PodTemplate, pod_template
 from benchmarks.rollouts.episodes import (
     RolloutEpisode,
     RolloutStage,
@@ -25,7 +25,7 @@ from benchmarks.rollouts.episodes import (
     without_pre_stop,
 )
 from benchmarks.rollouts.gate import MOST_ROWS
-from benchmarks.rollouts.pods import Pod
+from benchmarks.rollouts.pods import ENDPOINT_S, Pod
 from benchmarks.rollouts.stage import MODEL, SERVICES, RolloutSubject, prepare, rollout_stage
 from benchmarks.rollouts.waiting_model import NAME
 from deployment_toolkit.core import ModelSpec, TensorSpec
@@ -40,13 +40,8 @@ REQUESTS = 2500  # per protocol and episode: 5,000 in all
 CLIENTS = 4
 REQUESTS_PER_CONNECTION = 20  # so that each second has new connections, even on a busy machine
 STABLE, NEW = SERVICES
-# The relation of the chart's times, in fewer seconds.
-SHORT = (
-    "drain.preStopSeconds=3",
-    "server.exitTimeoutSeconds=5",
-    "drain.marginSeconds=2",
-    "terminationGracePeriodSeconds=12",
-)
+FASTER = 5  # than the chart's own times, in the same relation
+PROXIED = ("server.kind=embedded", "proxy.enabled=true")
 SPEC = ModelSpec((TensorSpec("x", "float32", (1,)),), (TensorSpec("wide_deep_model", "float32", (1,)),))
 
 
@@ -65,10 +60,29 @@ def write(path: Path, factor: float) -> Path:
     return path
 
 
+def own_times(*settings: str) -> PodTemplate:
+    """What the chart says without being told times."""
+    return pod_template(HelmChart(HELM, settings).render(), STABLE)
+
+
+def shortened(*settings: str) -> HelmChart:
+    """The chart with its own times, all shortened."""
+    times = own_times(*settings)
+    drain_s = times.pre_stop_s - times.proxy_pre_stop_s if times.proxy else 0
+    seconds = {
+        "drain.preStopSeconds": times.pre_stop_s - drain_s,
+        "server.exitTimeoutSeconds": times.exit_timeout_s,
+        "terminationGracePeriodSeconds": times.grace_s,
+        "drain.marginSeconds": 10,
+        **({"proxy.drainSeconds": drain_s} if times.proxy else {}),
+    }
+    return HelmChart(HELM, (*settings, *(f"{name}={round(value / FASTER)}" for name, value in seconds.items())))
+
+
 @pytest.fixture(scope="module")
 def subject(tmp_path_factory: pytest.TempPathFactory) -> RolloutSubject:
     folder = tmp_path_factory.mktemp("rollouts")
-    return prepare(HelmChart(HELM, SHORT), write(folder / "right.onnx", 0.5), folder / "subject")
+    return prepare(shortened(), write(folder / "right.onnx", 0.5), folder / "subject")
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +100,12 @@ def require_no_loss(episodes: list[RolloutEpisode]) -> None:
 
 
 def test_times_are_the_charts(subject: RolloutSubject) -> None:
-    template = subject.template
-    assert (template.pre_stop_s, template.exit_timeout_s, template.grace_s) == (3, 5, 12)
-    assert template.readiness_path == f"/v2/models/{MODEL}/ready"
-    assert f"--exit-timeout-secs={template.exit_timeout_s}" in template.arguments
+    own, short = own_times(), subject.template
+    shortened_times = (short.pre_stop_s, short.exit_timeout_s, short.grace_s)
+    assert shortened_times == tuple(round(each / FASTER) for each in (own.pre_stop_s, own.exit_timeout_s, own.grace_s))
+    assert own.pre_stop_s > ENDPOINT_S and own.grace_s > own.pre_stop_s + own.exit_timeout_s
+    assert short.readiness_path == f"/v2/models/{MODEL}/ready"
+    assert f"--exit-timeout-secs={short.exit_timeout_s}" in short.arguments
 
 
 def test_rolling_restart_loses_nothing(stage: RolloutStage, subject: RolloutSubject) -> None:
@@ -140,9 +156,8 @@ def test_same_restart_without_pre_stop_loses_requests(stage: RolloutStage, subje
 @needs_haproxy
 def test_rolling_restart_behind_the_proxy_of_each_pod_loses_nothing(tmp_path: Path) -> None:
     """The pods of values-cpu.yaml: the proxy ends first, then the server."""
-    proxied = ("server.kind=embedded", "proxy.enabled=true", "proxy.drainSeconds=2", "terminationGracePeriodSeconds=15")
-    subject = prepare(HelmChart(HELM, (*SHORT, *proxied)), write(tmp_path / "right.onnx", 0.5), tmp_path / "subject")
-    assert (subject.template.proxy_pre_stop_s, subject.template.pre_stop_s) == (3, 5)
+    subject = prepare(shortened(*PROXIED), write(tmp_path / "right.onnx", 0.5), tmp_path / "subject")
+    assert subject.template.pre_stop_s > subject.template.proxy_pre_stop_s > ENDPOINT_S
     with rollout_stage(ENVOY, subject, CLIENTS, REQUESTS, REQUESTS_PER_CONNECTION) as stage:
         assert all(len(pod.containers) == 2 for pod in stage.fleet.pods(STABLE))
         rolling_restart(stage, STABLE, subject.repository, subject.template.surge)
@@ -151,14 +166,10 @@ def test_rolling_restart_behind_the_proxy_of_each_pod_loses_nothing(tmp_path: Pa
 
 @needs_prometheus
 def test_autoscaler_follows_the_queue_and_loses_nothing(tmp_path: Path) -> None:
-    chart = HelmChart(
-        HELM,
-        (
-            *SHORT,
-            "autoscaling.maxReplicas=4",
-            "autoscaling.scaleDownStabilizationSeconds=60",
-            "autoscaling.prometheus.window=5s",
-        ),
+    chart = shortened(
+        "autoscaling.maxReplicas=4",
+        "autoscaling.scaleDownStabilizationSeconds=60",
+        "autoscaling.prometheus.window=5s",
     )
     (scaled,) = [
         one for one in chart.render("autoscaling.kind=keda", f"model.name={NAME}") if one["kind"] == "ScaledObject"
