@@ -15,6 +15,7 @@ import numpy as np
 from deployment_toolkit.core import Array
 from deployment_toolkit.errors import DataError
 from deployment_toolkit.files import fingerprint
+from deployment_toolkit.files.arrays import write_array
 
 npy: Any = np.lib.format  # numpy leaves these functions without types
 
@@ -60,7 +61,7 @@ class Tables:
         for name in self.names:
             path = table_path(folder, name)
             with path.open("xb") as file:
-                npy.write_array(file, self[name], version=(1, 0), allow_pickle=False)
+                write_array(file, self[name])
             sums[name] = fingerprint.of_path(path)
         return sums
 

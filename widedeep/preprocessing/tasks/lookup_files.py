@@ -10,16 +10,14 @@ import functools
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from deployment_toolkit.core import Array
+from deployment_toolkit.files.arrays import write_array
 from deployment_toolkit.files.atomic import replace_when_complete
 from widedeep.preprocessing.documents import IdIndex, LookupTable, read_ads, read_documents_meta
 from widedeep.preprocessing.raw_files import RawDir
-
-npy: Any = np.lib.format  # numpy leaves these functions without types
 
 _ADS, _META = "ads", "documents_meta"
 _IDS, _DEFAULTS = "ids.npy", "defaults.json"
@@ -45,18 +43,11 @@ def _write(table: LookupTable, folder: Path) -> None:
     ids = table.index.ids
     columns = {f"{name}.npy": values for name, values in table.find(ids).items()}
     for name, values in {_IDS: ids, **columns}.items():
-        _save(folder / name, values)
+        with (folder / name).open("wb") as file:
+            write_array(file, values)
+            file.flush()
+            os.fsync(file.fileno())
     (folder / _DEFAULTS).write_text(json.dumps(table.defaults))
-
-
-def _save(path: Path, array: Array) -> None:
-    """Writes an array as npy. NumPy's own writer tells of a full disk without saying that it is full."""
-    array = np.ascontiguousarray(array)
-    with path.open("wb") as file:
-        npy.write_array_header_1_0(file, npy.header_data_from_array_1_0(array))
-        file.write(array.data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _mapped(folder: Path) -> LookupTable:
