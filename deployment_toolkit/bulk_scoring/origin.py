@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deployment_toolkit.core import ModelSpec
-from deployment_toolkit.errors import DataError
+from deployment_toolkit.errors import DataError, ModelError
 from deployment_toolkit.files import fingerprint
 from deployment_toolkit.library.model_files import fingerprint_of
 from deployment_toolkit.packages import installed_versions
@@ -35,7 +35,9 @@ def engine_versions() -> dict[str, str]:
 
 
 def stored_model(path: Path) -> dict[str, Any]:
-    """A model that an engine loads. Raises ModelError if a part of it is missing."""
+    """A model that an engine loads. Raises ModelError if it or a part of it is missing."""
+    if not path.exists():
+        raise ModelError(f"there is no model at {path}: check --input-path")
     return {"fingerprint": fingerprint_of(path)}
 
 

@@ -38,7 +38,7 @@ def score_dataset(command: CommandLine) -> int:
     the model, the servers and the cluster. What is complete stays, and the same command goes on.
     """
     command = command.from_anywhere
-    options = command.get(ScoringOptions)
+    options, cluster_options = command.get(ScoringOptions), command.get(ClusterOptions)
     folder = options.output_dir
     with _sole_user(folder):
         plan = _plan(command, options, folder)
@@ -50,7 +50,7 @@ def score_dataset(command: CommandLine) -> int:
             logger.info("%s is complete: %d rows in %d parts", folder, plan.rows, len(plan.parts))
             return 0
         remove(folder / SUCCESS_FILE)
-        scored = _score(command, options, plan, done)
+        scored = _score(command, options, cluster_options, plan, done)
         finished = _finished(folder, plan)
         missing = [number for number in range(len(plan.parts)) if number not in finished]
         if missing:
@@ -64,9 +64,14 @@ def score_dataset(command: CommandLine) -> int:
         return scored
 
 
-def _score(command: CommandLine, options: ScoringOptions, plan: ScoringPlan, done: dict[int, PartResult]) -> int:
+def _score(
+    command: CommandLine,
+    options: ScoringOptions,
+    cluster_options: ClusterOptions,
+    plan: ScoringPlan,
+    done: dict[int, PartResult],
+) -> int:
     """Scores the parts that are missing; returns the number of their rows."""
-    cluster_options = command.get(ClusterOptions)
     job = ScoringJob(_values(command, options, cluster_options), plan.id)
     numbers = {part_name(number): number for number in range(len(plan.parts)) if number not in done}
     rejected = sum(result.rejected for result in done.values())

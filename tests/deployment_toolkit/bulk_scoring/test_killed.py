@@ -36,7 +36,7 @@ def wait_for(what: Callable[[], object], told: Callable[[], str] = lambda: "") -
         time.sleep(0.02)
 
 
-def wait_for_parts(output: Path, count: int, process: Child, log: Path) -> None:
+def wait_for_parts(output: Path, count: int, process: Child, log: Path, *, rows: int = 250) -> None:
     """Waits for so many parts, all of them whole."""
 
     def there() -> bool:
@@ -45,7 +45,7 @@ def wait_for_parts(output: Path, count: int, process: Child, log: Path) -> None:
 
     wait_for(there, log.read_text)
     for path in parts_of(output):
-        assert pq.read_metadata(path).num_rows == 250
+        assert pq.read_metadata(path).num_rows == rows
 
 
 def ended(process: Child, code: int, log: Path) -> str:
@@ -149,35 +149,39 @@ def adder(repository: Path, log: Path) -> Iterator[TritonServer]:
 
 
 def test_servers_are_killed_and_models_come_back(data: SmallData, adder_repository: Path, tmp_path: Path) -> None:
-    log = tmp_path / "log"
+    chance, log = random.Random(18), tmp_path / "log"
     with (
         adder(adder_repository, tmp_path / "left.log") as left,
         adder(adder_repository, tmp_path / "right.log") as right,
     ):
         options = ["--server-url", left.grpc_url, right.http_url, "--model-name", "adder", "--server-patience", "2"]
+        options += ["--rows-per-part", "1000"]  # a second each, so that requests are under way when a server dies
         output = tmp_path / "one dies"
         with running(command(data, output, *options, engine=False, delay_s=DELAY_S), log) as process:
-            wait_for_parts(output, 4, process, log)
+            wait_for_parts(output, 1, process, log, rows=1000)
+            time.sleep(chance.uniform(0.3, 0.6))
             os.kill(left.pid or 0, signal.SIGKILL)
             told = ended(process, 0, log)
         assert f"server {left.grpc_url} gives no answers" in told
-        assert_complete(data, output)
+        assert_complete(data, output, most_parts=6)
 
         output = tmp_path / "gone for a while"
         patient = [*options, "--server-patience", "60"]
         with running(command(data, output, *patient, engine=False, delay_s=DELAY_S), log) as process:
-            wait_for_parts(output, 2, process, log)
+            wait_for_parts(output, 1, process, log, rows=1000)
+            time.sleep(chance.uniform(0.3, 0.6))
             right.unload_model("adder")
             right.wait_unloaded("adder", 20)
             right.load_model("adder", timeout_s=60)
             ended(process, 0, log)
-        assert_complete(data, output)
+        assert_complete(data, output, most_parts=6)
 
         output = tmp_path / "all die"
         with running(command(data, output, *options, engine=False, delay_s=DELAY_S), log) as process:
-            wait_for_parts(output, 2, process, log)
+            wait_for_parts(output, 1, process, log, rows=1000)
+            time.sleep(chance.uniform(0.3, 0.6))
             os.kill(right.pid or 0, signal.SIGKILL)
             told = ended(process, 1, log)
         assert told.splitlines()[-1].startswith("error: none of 2 servers has answered for 2 s (grpc://127.0.0.1:")
         assert told.splitlines()[-1].endswith("parts that are complete stay") and "Traceback" not in told
-        assert len(parts_of(output)) >= 2 and not list(output.glob(".*"))
+        assert len(parts_of(output)) >= 1 and not list(output.glob(".*"))
