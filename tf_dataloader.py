@@ -88,7 +88,8 @@ def data_errors() -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        found = re.search(r"DataError: (.*)", str(error.message))
+        names = "|".join(kind.__name__ for kind in (DataError, *DataError.__subclasses__()))
+        found = re.search(rf"(?:{names}): (.*)", str(error.message))
         if found is None:
             raise
         raise DataError(found[1]) from error
