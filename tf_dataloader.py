@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import glob
 import itertools
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import tensorflow as tf
 
 from deployment_toolkit.core import Array, Arrays
-from deployment_toolkit.errors import DataError, require_at_least
+from deployment_toolkit.errors import DataError, data_error_in, require_at_least
 from widedeep.data.dataset_folder import DatasetFolder
 from widedeep.data.parquet import ParquetDataset
 from widedeep.features.spec import FeatureSpec
@@ -88,8 +87,7 @@ def data_errors() -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        names = "|".join(kind.__name__ for kind in (DataError, *DataError.__subclasses__()))
-        found = re.search(rf"(?:{names}): (.*)", str(error.message))
+        found = data_error_in(str(error.message))
         if found is None:
             raise
-        raise DataError(found[1]) from error
+        raise found from error

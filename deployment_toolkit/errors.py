@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterable
 
 
@@ -52,6 +53,16 @@ class RowError(DataError):
         self.row = row
         self.column = column
         self.problem = problem
+
+
+_DATA_ERROR = re.compile(rf"\b(?:{DataError.__name__}|{RowError.__name__}): (.*)")
+
+
+def data_error_in(text: str) -> DataError | None:
+    """The DataError in the text of another error: TensorFlow keeps the text of an error that was raised while it read a
+    data set, not the error. None if there is none."""
+    found = _DATA_ERROR.search(text)
+    return None if found is None else DataError(found[1])
 
 
 class ModelError(DeploymentError):

@@ -6,17 +6,13 @@ labels have the names of outputs.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from deployment_toolkit.core import Array, Arrays
-from deployment_toolkit.errors import DataError, ModelError
-
-# TensorFlow keeps the text of an error that was raised while it read a data set, not the error.
-_OWN_ERROR = re.compile(r"\bDataError: (.*)")
+from deployment_toolkit.errors import ModelError, data_error_in
 
 
 class PluginStream:
@@ -42,10 +38,10 @@ class PluginStream:
             for batch in self.source():
                 yield self._plain(batch)
         except Exception as error:
-            own = _OWN_ERROR.search(str(error))
+            own = data_error_in(str(error))
             if own is None:
                 raise
-            raise DataError(own[1]) from error
+            raise own from error
 
     def _plain(self, batch: Any) -> tuple[Array, Arrays, Arrays]:
         if not isinstance(batch, tuple | list) or len(batch) != 3:
