@@ -12,4 +12,5 @@ workers=$((2 * $(nproc)))
 memory_gib=$(awk '/^MemTotal:/ { print int($2 / 1048576) }' /proc/meminfo)
 [ $((4 * workers)) -le "$memory_gib" ] || workers=$((memory_gib / 4))
 [ "$workers" -ge 1 ] || workers=1
-exec .venv/bin/python -m pytest --numprocesses "$workers" --dist loadgroup --no-loadscope-reorder --reruns 1 -raR "$@"
+exec .venv/bin/python -m pytest --numprocesses "$workers" --dist loadgroup --no-loadscope-reorder \
+  --reruns 1 --rerun-show-tracebacks -raR "$@"
