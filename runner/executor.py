@@ -151,7 +151,8 @@ class StageShell:
         fails."""
         earlier = self._executor.take_over(self._record, command)
         if earlier is not None:
-            self.note(f"{command.name.replace('_', ' ')}: as experiment {earlier} made it")
+            what = "" if command.name == self._record.name else f"{command.name.replace('_', ' ')}: "
+            self.note(f"{what}as experiment {earlier} made it")
             return
         try:
             self._executor.run(self._record, command, self._server_pid)

@@ -17,6 +17,7 @@ from deployment_toolkit.rows.dump import Dump
 from metrics import MetricsCalculator
 from score_dataset import main
 from tests.scored import SmallData, assert_complete, make_small_data, parts_of
+from tests.small_disk import mounted
 
 
 @pytest.fixture(scope="module")
@@ -213,16 +214,8 @@ def test_wrong_options_are_told_before_the_work(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 160 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", str(folder)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"no file system can be mounted here: {mounted.stderr}")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    with mounted(tmp_path / "disk", "160k") as folder:
+        yield folder
 
 
 def test_full_disk_is_one_line_and_scoring_goes_on_when_there_is_room(

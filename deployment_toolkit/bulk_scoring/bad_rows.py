@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from deployment_toolkit.bulk_scoring.parts import to_disk
 from deployment_toolkit.bulk_scoring.plan import ScoringPlan
 from deployment_toolkit.core import Array, Batch, ModelSpec, Prediction
 from deployment_toolkit.errors import DataError
-from deployment_toolkit.files.atomic import remove, replace_when_complete
+from deployment_toolkit.files.atomic import remove
+from deployment_toolkit.files.durable import whole_file
 from deployment_toolkit.rows.batches import BadRow
 
 
@@ -76,15 +76,12 @@ class BadRows:
         if not self._found:
             remove(path)
             return
-        with replace_when_complete(path) as beside:
-            with beside.open("w", newline="") as file:
-                writer = csv.writer(file)
-                writer.writerow(["file", "row", "reason"])
-                order = {name: index for index, (name, _) in enumerate(self.plan.files)}
-                for row in sorted(self._found, key=lambda row: (order[str(row.path)], row.row)):
-                    writer.writerow([row.path, row.row, row.reason])
-            to_disk(beside)
-        to_disk(path.parent)
+        with whole_file(path) as beside, beside.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["file", "row", "reason"])
+            order = {name: index for index, (name, _) in enumerate(self.plan.files)}
+            for row in sorted(self._found, key=lambda row: (order[str(row.path)], row.row)):
+                writer.writerow([row.path, row.row, row.reason])
 
     def _add(self, wrong: Array, values: Array, numbers: Array, problem: str) -> Array:
         """Adds the rows [B] that are wrong in any of their values [B, N]; returns which these are."""

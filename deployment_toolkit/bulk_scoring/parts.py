@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pyarrow.parquet as pq
 
 from deployment_toolkit.core import Array, Arrays, Prediction
 from deployment_toolkit.errors import DataError, UsageError
-from deployment_toolkit.files.atomic import replace_when_complete
+from deployment_toolkit.files.durable import whole_file
 from deployment_toolkit.rows.dump_parts import ROW_COLUMN, PartColumn, PartFacts
 
 _GROUP_ROWS = 131_072
@@ -62,12 +61,11 @@ class PartWriter:
             self._flush()
 
     def finish(self, plan_id: str, rejected: int) -> None:
-        """Completes the file and waits until the disk has it."""
+        """Completes the file."""
         self._flush()
         if self._writer is not None:
             self._writer.add_key_value_metadata(PartFacts(plan_id, self.rows, rejected, self._columns).to_metadata())
         self.close()
-        to_disk(self._path)
 
     def close(self) -> None:
         """Closes the file."""
@@ -110,7 +108,7 @@ class PartWriter:
 def new_part(path: Path, *, ids_name: str, inputs: list[str]) -> Iterator[PartWriter]:
     """Writer of the part ``path``, which is there once the block has ended without an error, on disk and under its
     name. Raises DataError if it can't be written."""
-    with replace_when_complete(path) as beside:
+    with whole_file(path) as beside:
         writer = PartWriter(beside, ids_name=ids_name, inputs=inputs)
         try:
             yield writer
@@ -118,13 +116,3 @@ def new_part(path: Path, *, ids_name: str, inputs: list[str]) -> Iterator[PartWr
             with contextlib.suppress(OSError, pa.ArrowException):  # of a full disk, which the first error told
                 writer.close()
             raise
-    to_disk(path.parent)
-
-
-def to_disk(path: Path) -> None:
-    """Waits until the disk has a file's content, or a folder's names."""
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

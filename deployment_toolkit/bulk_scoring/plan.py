@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deployment_toolkit.errors import DataError
-from deployment_toolkit.files.atomic import replace_when_complete
+from deployment_toolkit.files.durable import whole_file
 from deployment_toolkit.rows.batches import Piece
 from deployment_toolkit.rows.dump_files import PLAN_FILE
 from deployment_toolkit.sameness.command import Origin
@@ -91,7 +91,7 @@ def read_plan(folder: Path) -> ScoringPlan | None:
 
 
 def write_plan(folder: Path, plan: ScoringPlan) -> None:
-    """Writes the plan, whole or not at all. Raises DataError if the folder can't be written."""
+    """Writes the plan, whole and on the disk, or not at all. Raises DataError if the folder can't be written."""
     plain = {
         "version": _VERSION,
         "id": plan.id,
@@ -99,7 +99,7 @@ def write_plan(folder: Path, plan: ScoringPlan) -> None:
         "files": plan.files,
         "parts": [[part.start, part.stop] for part in plan.parts],
     }
-    with replace_when_complete(folder / PLAN_FILE) as beside:
+    with whole_file(folder / PLAN_FILE) as beside:
         beside.write_text(json.dumps(plain))
 
 

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from deployment_toolkit.bulk_scoring.options import ScoringOptions
 from deployment_toolkit.bulk_scoring.origin import scoring_origin, served_model, stored_model
-from deployment_toolkit.bulk_scoring.parts import to_disk
 from deployment_toolkit.bulk_scoring.plan import ScoringPlan, make_plan, read_plan, write_plan
 from deployment_toolkit.bulk_scoring.servers import at_once, known_spec
 from deployment_toolkit.bulk_scoring.sources import RowSource, row_source
 from deployment_toolkit.bulk_scoring.worker import PartResult, ScoringJob, score_part, served_model_of
 from deployment_toolkit.cluster import ClusterOptions, open_cluster
 from deployment_toolkit.errors import DataError, UsageError
-from deployment_toolkit.files.atomic import remove, write_text
+from deployment_toolkit.files.atomic import remove
+from deployment_toolkit.files.durable import whole_file
 from deployment_toolkit.files.place import unwritable
 from deployment_toolkit.files.scratch import entries, remove_left
 from deployment_toolkit.options.command_line import CommandLine
@@ -56,8 +56,8 @@ def score_dataset(command: CommandLine) -> int:
         if missing:
             raise DataError(f"{folder} has lost {part_name(missing[0])} meanwhile: give the same command again")
         remove_left(folder)
-        write_text(folder / SUCCESS_FILE, "")
-        to_disk(folder)
+        with whole_file(folder / SUCCESS_FILE) as beside:
+            beside.touch()
         rejected = sum(result.rejected for result in finished.values())
         if rejected:
             logger.warning("%d rows can't be scored: %s tells which and why", rejected, folder / REJECTED_FOLDER)
@@ -121,7 +121,6 @@ def _plan(command: CommandLine, options: ScoringOptions, folder: Path) -> Scorin
     _require_columns(options, source)
     plan = make_plan(source.pieces, options.rows_per_part, origin)
     write_plan(folder, plan)
-    to_disk(folder)
     return plan
 
 

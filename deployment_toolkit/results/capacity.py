@@ -173,8 +173,8 @@ def capacity_markdown(rows: Sequence[CapacityRow]) -> str:
     held = capacities(rows)
     summary = [_summary_line(key, held.get(key)) for key in sorted({(row[ROWS], row[BUDGET]) for row in rows})]
     table = []
+    shown = [column for column in CAPACITY_COLUMNS if column.name not in _LACKED]
     for row in in_order(rows):
-        shown = [column for column in CAPACITY_COLUMNS if column.name not in _LACKED]
         texts = {column.title: column.text(row[column.name]) for column in shown}
         if row.get(DISTURBED):
             texts[OFFERED] += f" {DISTURBED_MARK}"

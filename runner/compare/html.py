@@ -22,6 +22,7 @@ from runner.compare.alignment import Together
 from runner.compare.judgement import Judgement
 from runner.compare.lines import Line, LineVerdict
 from runner.compare.points import point_labels, point_of
+from runner.compare.tables import percentage
 from runner.page.charts import Chart, ChartKind, Limit, Mark, Point, Series, chart_figure, chart_grid, colour_key
 from runner.page.document import Section, html_page
 from runner.page.elements import folded, heading, items, joined, paragraph, table
@@ -108,14 +109,14 @@ def _intervals(lines: Sequence[Line], name: str, first: str) -> Chart:
     series = []
     for verdict, colour in _COLOURS.items():
         points = [
-            Point(_ends(line), place, [f"{_percent(line.ratio):+.1f} %", *line.notes], _mark(bool(line.notes)))
+            Point(_ends(line), place, [percentage(line.ratio), *line.notes], _mark(bool(line.notes)))
             for line, place in zip(lines, places, strict=True)
             if line.verdict is verdict
         ]
         if points:
             series.append(Series(str(verdict), points, colour))
     rows = [
-        {"figure": place, "difference": f"{_percent(line.ratio):+.1f} %", "verdict": str(line.verdict)}
+        {"figure": place, "difference": percentage(line.ratio), "verdict": str(line.verdict)}
         for line, place in zip(lines, places, strict=True)
     ]
     title = f"{name} against {first}: throughput"

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from deployment_toolkit.results.performance import headline
 from runner.compare.alignment import Together
+from runner.compare.capacity import CAPACITY
 from runner.compare.correctness import CorrectnessLine
 from runner.compare.intervals import Interval
 from runner.compare.lines import Line, LineVerdict
@@ -60,7 +61,7 @@ def figure(value: float) -> str:
 
 def percentage(ratio: float) -> str:
     """Difference of a ratio from 1, with its sign."""
-    return f"{100 * (ratio - 1):+.1f} %" if ratio != float("inf") else UNKNOWN
+    return f"{round(100 * (ratio - 1), 1) + 0.0:+.1f} %" if ratio != float("inf") else UNKNOWN  # never -0.0
 
 
 def interval_text(interval: Interval | None) -> str:
@@ -98,15 +99,18 @@ def in_words(lines: Sequence[Line], names: Sequence[str]) -> list[str]:
     told = []
     for name in names[1:]:
         own = [line for line in lines if line.run == name]
-        rates = [line.ratio for line in own if line.is_rate]
-        if not rates:
+        rates = [line.ratio for line in own if line.is_rate and line.scenario != CAPACITY]
+        if not own:
             told.append(f"{name} has no point in common with {names[0]}.")
             continue
         counts = {verdict: sum(line.verdict is verdict for line in own) for verdict in LineVerdict}
         judged = ", ".join(f"{counts[verdict]} {verdict}" for verdict in LineVerdict if verdict != LineVerdict.UNKNOWN)
-        median, ends = percentage(statistics.median(rates)), f"{percentage(min(rates))} to {percentage(max(rates))}"
+        throughput = "no throughput in common"
+        if rates:
+            median, ends = percentage(statistics.median(rates)), f"{percentage(min(rates))} to {percentage(max(rates))}"
+            throughput = f"throughput {median} (median of {len(rates)} points, {ends})"
         told.append(
-            f"{name} against {names[0]}: throughput {median} (median of {len(rates)} points, {ends}). "
+            f"{name} against {names[0]}: {throughput}. "
             f"Of {len(own)} figures {judged}, "
             f"{counts[LineVerdict.UNKNOWN]} without an interval."
         )

@@ -79,7 +79,7 @@ def test_what_an_earlier_experiment_made_alike_is_shared(tmp_path: Path) -> None
     export(5, "a")
     assert [(folder / "weights").read_text() for folder in folders[1:]] == ["b", "a", "a", "a"]
     assert all(folder.with_name("exported.yaml").read_text() == "beside it" for folder in folders)
-    messages = ["", "", "export: as experiment 1 made it", "", "export: as experiment 4 made it"]
+    messages = ["", "", "as experiment 1 made it", "", "as experiment 4 made it"]
     assert [record.message for record in executor.records] == messages
     assert [len(record.commands) for record in executor.records] == [1] * 5, "each can be replayed by itself"
     assert executor.records[2].log == f"{tmp_path.name}/experiment_1_export.log"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from runner.experiment import Experiment
 from runner.stages.network import Stage
 from runner.workspace import create_workspace
 from tests.runner.conftest import experiment, run_here, states, task
+from tests.small_disk import mounted
 
 Plain = dict[str, Any]
 CONFIG = 'name: "WidenDeep"\n' + "# a long line\n" * 1000
@@ -23,16 +23,8 @@ CONFIG = 'name: "WidenDeep"\n' + "# a long line\n" * 1000
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 32 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(folder)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"no file system can be mounted here: {mounted.stderr}")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    with mounted(tmp_path / "disk", "32m") as folder:
+        yield folder
 
 
 def test_full_disk_leaves_whole_records(

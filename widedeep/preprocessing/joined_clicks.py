@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deployment_toolkit.core import Array, Arrays
+from deployment_toolkit.files.durable import whole_file
 from widedeep.preprocessing.documents import UNKNOWN_ID, IdIndex, LookupTable
 from widedeep.preprocessing.raw_csv import CLICKS, EVENTS, META, MOST_INT64, PROMOTED, no_rows
 from widedeep.preprocessing.raw_files import RawDir, find_tables, raw_folder
@@ -26,7 +27,6 @@ from widedeep.preprocessing.tasks.lookup_files import mapped_lookups, write_look
 from widedeep.preprocessing.tasks.runs import cut, deal, keep_list, read_range, shown_unit
 from widedeep.preprocessing.tasks.spans import size_bytes, spans_of, together
 from widedeep.preprocessing.tasks.steps import FaultyDataError, Steps, faults_of_data
-from widedeep.preprocessing.tasks.whole_files import whole_file
 from widedeep.preprocessing.times import DAY_MS, LONGEST_AGE_DAYS, age_days, counts_as_new
 
 LOGGER = logging.getLogger("preprocessing")

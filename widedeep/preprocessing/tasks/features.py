@@ -10,12 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from deployment_toolkit.files.durable import whole_file
 from widedeep.features.files import exact_tables, feature_schema, to_table
 from widedeep.features.spec import FeatureSpec
 from widedeep.preprocessing.joined_clicks import JoinedFile
 from widedeep.preprocessing.nvtabular_import import import_nvtabular
 from widedeep.preprocessing.tasks.steps import Steps
-from widedeep.preprocessing.tasks.whole_files import whole_file
 from widedeep.preprocessing.workflow_file import load_workflow
 
 Source = tuple[Path, int, int]  # a file of joined rows, the first row that is meant, and how many from there on

@@ -18,10 +18,10 @@ import pyarrow as pa
 
 from deployment_toolkit.core import Array, Arrays
 from deployment_toolkit.files.atomic import write_text
+from deployment_toolkit.files.durable import whole_file
 from widedeep.preprocessing.raw_csv import read_span
 from widedeep.preprocessing.tasks.layout import Layout, boundaries
 from widedeep.preprocessing.tasks.spans import Span
-from widedeep.preprocessing.tasks.whole_files import whole_file
 from widedeep.preprocessing.times import DisplayTimes
 
 _KEY = "display_id"

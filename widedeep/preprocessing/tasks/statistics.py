@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from deployment_toolkit.files.durable import whole_file
 from widedeep.preprocessing.fitted.counts import Counts, count_clicks, count_values, merge_counts
 from widedeep.preprocessing.nvtabular_import import import_nvtabular
 from widedeep.preprocessing.tasks.steps import Steps
-from widedeep.preprocessing.tasks.whole_files import whole_file
 
 _CLICKS, _AGES = "clicks", "ages"
 _VALUE = "value"
