@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from deployment_toolkit.errors import DeploymentError, DeviceError, InputError, 
 from deployment_toolkit.files.checksums import CHECKSUMS, require_unchanged
 from deployment_toolkit.library.base import FrameworkSession
 from deployment_toolkit.library.registry import loader
+from deployment_toolkit.machine import usable_cores
 from deployment_toolkit.python_backend import tensors
 from deployment_toolkit.python_backend.request_check import RequestCheck
 from deployment_toolkit.rows.batches import join
@@ -52,7 +52,7 @@ class TritonPythonModel:
         parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
         path = Path(args["model_repository"]) / args["model_version"] / parameters[MODEL_FILE]
         instances = sum(group["count"] for group in config["instance_group"])
-        threads = int(parameters.get(THREADS, max(1, len(os.sched_getaffinity(0)) // instances)))
+        threads = int(parameters.get(THREADS, max(1, usable_cores() // instances)))
         spec = ModelSpec.read(parameters[MODEL_SPEC], MODEL_SPEC)
         self._check = RequestCheck(spec)
         self._valid = ValidValues(spec, finite=parameters.get(NON_FINITE) != ACCEPTED)

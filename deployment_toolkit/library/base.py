@@ -11,6 +11,7 @@ import yaml
 
 from deployment_toolkit.core import Arrays, Batch, Format, ModelSpec, Precision, Prediction
 from deployment_toolkit.library.model_files import MAIN_FILES, weight_files
+from deployment_toolkit.machine import limited_cores
 from deployment_toolkit.options.located_yaml import load_yaml
 from deployment_toolkit.packing import pack
 
@@ -69,10 +70,11 @@ class FrameworkSession(ABC):
 
 
 class Loader(ABC):
-    """Loads one format. ``threads`` is the number of threads of one inference; None lets the runtime choose."""
+    """Loads one format. ``threads`` is the number of threads of one inference; None lets the runtime choose. In a
+    container with a limit of CPU time, which runtimes don't see, None is the number of cores that the limit allows."""
 
     def __init__(self, *, threads: int | None = None) -> None:
-        self._threads = threads
+        self._threads = limited_cores() if threads is None else threads
 
     @abstractmethod
     def load(self, path: Path) -> FrameworkSession:

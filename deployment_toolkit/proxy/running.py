@@ -30,6 +30,7 @@ _POLL_S = 0.05
 _CHECK_S = 6.0  # for the check of JSON to end, when HAProxy has
 _MORE_S = 1.0  # than HAProxy's own limit
 _HAPROXY_LINE = re.compile(r"\[ALERT\]")
+_TOO_FEW_FILES = re.compile(r"Cannot raise FD limit to (\d+), limit is (\d+)")
 
 
 @dataclass(frozen=True)
@@ -136,5 +137,7 @@ def _start(
 
 def _what_it_says(log: str) -> str:
     """HAProxy's own complaints in the common log, or its last lines."""
+    if files := _TOO_FEW_FILES.search(log):
+        return f"it needs {files[1]} open files and may have {files[2]}, lower --proxy-connections or raise ulimit -n"
     lines = log.splitlines()
     return last_lines("\n".join([line for line in lines if _HAPROXY_LINE.match(line)] or lines))

@@ -9,6 +9,7 @@ import platform
 from pathlib import Path
 
 from deployment_toolkit.hardware import cpu_flags, gpu_descriptions
+from deployment_toolkit.machine import usable_cores
 
 _MACHINE_ID = Path("/etc/machine-id")
 _PURPOSE = b"widedeep-measurements"  # so that the id itself is in no file, as machine-id(5) asks for
@@ -16,11 +17,11 @@ _GIB = 2**30
 
 
 def read_host() -> dict[str, str]:
-    """Features of this host: its CPU, the cores that this process may use, memory, kernel and GPUs, and a digest of the
+    """Features of this host: its CPU, the cores that this process has, memory, kernel and GPUs, and a digest of the
     id that its system gave itself, empty if it has none, as in many containers."""
     return {
         "CPU": f"{platform.machine()}, {_cpu_name()}",
-        "cores": str(len(os.sched_getaffinity(0))),
+        "cores": str(usable_cores()),
         "instructions": hashlib.sha256(" ".join(sorted(cpu_flags())).encode()).hexdigest()[:8],
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / _GIB:.0f} GiB",
         "kernel": platform.release(),

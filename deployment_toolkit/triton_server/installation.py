@@ -17,6 +17,7 @@ import deployment_toolkit
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.cpp_host.library import BACKEND, LIBRARY_NAME, build_library
 from deployment_toolkit.errors import BuildError, ServerError
+from deployment_toolkit.machine import usable_cores
 from deployment_toolkit.process import environment
 from deployment_toolkit.server_access.private_options import build_library as private_options_library
 from deployment_toolkit.triton_server.plain_paths import plain_folder
@@ -150,7 +151,7 @@ class Installation:
 
 def _http_threads() -> int:
     """Number of HTTP threads: the server's default of 8 would compete with the model on a few cores."""
-    return max(2, min(8, len(os.sched_getaffinity(0))))
+    return max(2, min(8, usable_cores()))
 
 
 def _python_version() -> str:

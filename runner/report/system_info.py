@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 
 from deployment_toolkit.hardware import gpu_descriptions
+from deployment_toolkit.machine import usable_cores
 from deployment_toolkit.packages import installed_versions
 from deployment_toolkit.triton_performance_runner.program import program_version
 
@@ -60,7 +61,7 @@ def read_system_info() -> SystemInfo:
     """Reads the description of this host."""
     return SystemInfo(
         cpu=_cpu_name(),
-        cores=psutil.cpu_count() or 0,
+        cores=usable_cores(),
         memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
         system=f"{_distribution()}, Linux {platform.release()}",
         python=platform.python_version(),

@@ -4,11 +4,11 @@ settings."""
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 
 from deployment_toolkit.errors import PerformanceError
 from deployment_toolkit.files.atomic import write_text
+from deployment_toolkit.machine import usable_cores
 from deployment_toolkit.options.mapping import to_plain
 from runner.command import Command, Shell, make_command, script
 from runner.config.hosting import host_of
@@ -55,7 +55,7 @@ def space_of(experiment: Experiment) -> Space:
     """Grid around an experiment's configured settings."""
     parameters = experiment.configured
     host = host_of(experiment.server_config.mode, parameters)
-    return Space.of(search_of(experiment), parameters, host, len(os.sched_getaffinity(0)))
+    return Space.of(search_of(experiment), parameters, host, usable_cores())
 
 
 class _Searcher:

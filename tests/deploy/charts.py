@@ -16,7 +16,10 @@ def sets(**values: str) -> list[str]:
     return [part for name, value in values.items() for part in ("--set", f"{name.replace('__', '.')}={value}")]
 
 
-GATEWAY = [*sets(gateway__enabled="true"), "--set", "gateway.parentRefs[0].name=public"]
+GATEWAY = [
+    *sets(gateway__enabled="true", gateway__hostnames="{a.example.com}", gateway__grpcHostnames="{grpc.example.com}"),
+    *["--set", "gateway.parentRefs[0].name=public"],
+]
 CANARY = sets(
     canary__enabled="true", canary__model__image=NEXT_MODEL_IMAGE, correctness__image=TOOLS_IMAGE, canary__weight="0"
 )
@@ -28,7 +31,7 @@ EGRESS = ["--set-json", 'networkPolicy.egress=[{"ports":[{"port":443},{"port":53
 STORAGE = sets(model__uri=":s3:models/1", model__fetch__secretName="s3")
 EXTRAS = [
     *sets(priorityClassName="serving", service__headless="false", topologySpread__whenUnsatisfiable="DoNotSchedule"),
-    *sets(topologySpread__minDomains="3", fullnameOverride="recommender", gateway__hostnames="{a.example.com}"),
+    *sets(topologySpread__minDomains="3", fullnameOverride="recommender"),
     *[
         "--set-json",
         'affinity={"nodeAffinity":{}}',

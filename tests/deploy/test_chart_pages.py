@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 from deployment_toolkit.checkout import ROOT
-from tests.cluster_tools import CHART, needs_cluster_tools, one, template
+from tests.cluster_tools import CHART, needs_cluster_tools, one, render, template
+from tests.deploy.charts import KEDA
 
 DIGEST = "registry.example.com/wide-deep-model@sha256:"
 PLACES = {
@@ -95,6 +96,19 @@ def test_commands_of_the_page_lead_from_one_model_to_the_next() -> None:
         ("b", None, 0),
         ("b", None, 0),  # the way back
     ]
+
+
+@needs_cluster_tools
+def test_adapters_rule_asks_what_keda_asks() -> None:
+    page = (ROOT / "docs" / "kubernetes.md").read_text()
+    (block,) = [text for text in re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL) if "Rules" in text]
+    (rule,) = yaml.safe_load(block)["externalRules"]
+    hpa = one(render(), "HorizontalPodAutoscaler")["spec"]["metrics"][0]["external"]["metric"]
+    assert rule["name"]["as"] == hpa["name"]
+    labels = {"namespace": "default", **hpa["selector"]["matchLabels"]}
+    told = ",".join(f'{name}="{value}"' for name, value in labels.items())
+    asked = one(render(*KEDA), "ScaledObject")["spec"]["triggers"][0]["metadata"]["query"]
+    assert rule["metricsQuery"].replace("<<.LabelMatchers>>", told) == asked
 
 
 @needs_cluster_tools

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
@@ -15,6 +14,7 @@ from deployment_toolkit.deploying.deployment import Deployment
 from deployment_toolkit.deploying.model_repository import add_model
 from deployment_toolkit.errors import ServerError, UsageError
 from deployment_toolkit.library.registry import loader
+from deployment_toolkit.machine import usable_cores
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
 from tests.asking import ask, executions
@@ -167,7 +167,7 @@ def test_answers_in_strings_are_refused_by_both_hosts() -> None:
 
 def test_threads_are_those_configured_or_a_share_of_the_cores(server: TritonServer) -> None:
     assert server.log_path is not None
-    share = max(1, len(os.sched_getaffinity(0)) // 2)
+    share = max(1, usable_cores() // 2)
     log = server.log_path.read_text()
     assert "joined_0_0: model.onnx with 3 threads" in log
     assert f"pair_0_1: model.onnx with {share} threads" in log

@@ -17,9 +17,7 @@
 {{- end }}
 {{- include "wide-deep.checkScaling" . }}
 {{- include "wide-deep.checkCanary" . }}
-{{- if and $v.gateway.enabled (not $v.gateway.parentRefs) }}
-{{- fail "gateway.enabled needs gateway.parentRefs: name the Gateway, --set gateway.parentRefs[0].name=NAME" }}
-{{- end }}
+{{- include "wide-deep.checkGateway" $v.gateway }}
 {{- if and (gt (int $v.topologySpread.minDomains) 0) (ne $v.topologySpread.whenUnsatisfiable "DoNotSchedule") }}
 {{- fail "topologySpread.minDomains counts only with topologySpread.whenUnsatisfiable=DoNotSchedule: set it, or minDomains=0" }}
 {{- end }}
@@ -46,6 +44,26 @@
 {{- end }}
 {{- end -}}
 
+{{- define "wide-deep.checkGateway" -}}
+{{- if .enabled }}
+{{- if not .parentRefs }}
+{{- fail "gateway.enabled needs gateway.parentRefs: name the Gateway, --set gateway.parentRefs[0].name=NAME" }}
+{{- end }}
+{{- if not (or .http .grpc) }}
+{{- fail "gateway.enabled with neither gateway.http nor gateway.grpc makes no route: set one of them, or gateway.enabled=false" }}
+{{- end }}
+{{- if and .http .grpc }}
+{{- range $one := .hostnames | default (list "*") }}
+{{- range $other := $.grpcHostnames | default $.hostnames | default (list "*") }}
+{{- if or (eq $one $other) (and (hasPrefix "*" $one) (hasSuffix (trimPrefix "*" $one) $other)) (and (hasPrefix "*" $other) (hasSuffix (trimPrefix "*" $other) $one)) }}
+{{- fail (printf "the routes of HTTP and gRPC share a hostname (%s and %s), and a Gateway accepts only one of two such routes: give each a name of its own in gateway.hostnames and gateway.grpcHostnames, or set gateway.http=false or gateway.grpc=false" $one $other) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{- define "wide-deep.checkScaling" -}}
 {{- $a := .Values.autoscaling }}
 {{- if $a.enabled }}
@@ -67,6 +85,9 @@
 {{- end }}
 {{- else }}
 {{- include "wide-deep.checkModel" (dict "model" $v.canary.model "title" "canary.model" "root" .) }}
+{{- if and $v.autoscaling.enabled (gt (int $v.canary.replicas) (int $v.autoscaling.maxReplicas)) }}
+{{- fail (printf "canary.replicas is %d, more than autoscaling.maxReplicas, %d, which is the canary's limit too: raise maxReplicas, or lower canary.replicas" (int $v.canary.replicas) (int $v.autoscaling.maxReplicas)) }}
+{{- end }}
 {{- if and $weight (not $v.gateway.enabled) }}
 {{- fail (printf "canary.weight is %d, but there is no route that could divide requests: set gateway.enabled=true and gateway.parentRefs, or canary.weight=0" $weight) }}
 {{- end }}

@@ -1,4 +1,4 @@
-{{/* A Deployment of one track: (dict "root" $ "track" "stable" "model" VALUES "image" IMAGE "replicas" N). */}}
+{{/* A Deployment of one track: (dict "root" $ "track" "stable" "model" VALUES "replicas" N). */}}
 {{- define "wide-deep.deployment" -}}
 {{- $v := .root.Values }}
 {{- $labels := dict "root" .root "component" "server" "track" .track }}
@@ -23,7 +23,9 @@ spec:
     matchLabels: {{- include "wide-deep.selector" $labels | nindent 6 }}
   template:
     metadata:
-      labels: {{- include "wide-deep.labels" $labels | nindent 8 }}
+      labels:
+        {{- include "wide-deep.labels" $labels | nindent 8 }}
+        {{- include "wide-deep.answers" . | nindent 8 }}
       annotations:
         {{- if $v.proxy.enabled }}
         # New pods for a new configuration.
@@ -96,20 +98,17 @@ spec:
 {{- $ready := dict "path" (printf "/v2/models/%s/ready" $v.model.name) "port" 8000 }}
 {{- $gpus := ternary (dict $v.gpu.resource (toString $v.gpu.count)) (dict) $v.gpu.enabled }}
 - name: triton
-  image: {{ .image }}
+  image: {{ include "wide-deep.trackImage" . }}
   imagePullPolicy: {{ $v.imagePullPolicy }}
-  command: {{ toJson $v.server.command }}
-  args: {{- include "wide-deep.serverArgs" .root | nindent 4 }}
+  command: {{ include "wide-deep.serverCommand" .root }}
+  args: {{- include "wide-deep.serverArgs" .root | trim | nindent 4 }}
+  {{- with $v.server.env }}
   env:
-    # The key of what changes the server: nobody who sends requests knows it.
-    - name: POD_UID
-      valueFrom:
-        fieldRef:
-          fieldPath: metadata.uid
-    {{- range $name, $value := $v.server.env }}
+    {{- range $name, $value := . }}
     - name: {{ $name }}
       value: {{ $value | quote }}
     {{- end }}
+  {{- end }}
   {{- if not $v.proxy.enabled }}
   {{- include "wide-deep.ports" . | nindent 2 }}
   {{- end }}
@@ -141,6 +140,17 @@ spec:
       mountPath: /tmp
     - name: shm
       mountPath: /dev/shm
+{{- end -}}
+
+{{- define "wide-deep.servicePorts" -}}
+- name: http
+  port: 8000
+  targetPort: http
+  appProtocol: http
+- name: grpc
+  port: 8001
+  targetPort: grpc
+  appProtocol: kubernetes.io/h2c
 {{- end -}}
 
 {{- define "wide-deep.ports" -}}

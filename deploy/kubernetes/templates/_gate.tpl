@@ -1,10 +1,10 @@
 {{/* The gate's pod: the kept rows through the server over both protocols, one after the other, then the comparison. Each is
-a command whose exit code ends the pod. */}}
+a command whose exit code ends the pod. (dict "root" $ "service" NAME) */}}
 {{- define "wide-deep.gatePod" -}}
+{{- $service := .service }}
+{{- with .root }}
 {{- $v := .Values }}
-{{- $track := ternary "canary" "stable" $v.canary.enabled }}
 {{- $model := ternary $v.canary.model $v.model $v.canary.enabled }}
-{{- $service := include "wide-deep.trackName" (dict "root" . "track" $track) }}
 {{- $rows := "/mnt/model/gate/reference" }}
 {{- include "wide-deep.podCommon" . }}
 restartPolicy: Never
@@ -16,7 +16,7 @@ initContainers:
   {{- range list (list "grpc" 8001) (list "http" 8000) }}
   - name: {{ first . }}
     command: {{ toJson (concat (list "python" "run_inference_on_triton.py" (printf "--server-url=%s://%s:%d" (first .) $service (last .)) (printf "--model-name=%s" $v.model.name) (printf "--model-version=%s" $v.model.version) "--dataloader=dump_dataloader.py" (printf "--rows-dir=%s" $rows) (printf "--batch-size=%d" (int $v.correctness.batchSize)) "--dump-labels" (printf "--output-dir=/work/%s" (first .)) "--request-rows") ($v.correctness.requestRows | toStrings)) }}
-    {{- include "wide-deep.gateContainer" $ | nindent 4 }}
+    {{- include "wide-deep.gateContainer" $.root | nindent 4 }}
   {{- end }}
 containers:
   - name: compare
@@ -34,6 +34,7 @@ volumes:
   - name: work
     emptyDir:
       sizeLimit: 4Gi
+{{- end }}
 {{- end -}}
 
 {{- define "wide-deep.gateContainer" -}}

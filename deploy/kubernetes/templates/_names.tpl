@@ -19,6 +19,18 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{- end -}}
 
+{{/* The server's image of a track. */}}
+{{- define "wide-deep.trackImage" -}}
+{{ ternary (.root.Values.canary.image | default .root.Values.image) .root.Values.image (eq .track "canary") }}
+{{- end -}}
+
+{{/* Label of pods that answer alike: (dict "root" $ "track" "canary" "model" VALUES). */}}
+{{- define "wide-deep.answers" -}}
+{{- $v := .root.Values }}
+{{- $server := list (include "wide-deep.trackImage" .) $v.server.command $v.server.extraArgs $v.server.env -}}
+wide-deep/answers: a{{ list $server (pick .model "image" "pvc" "uri") $v.model.name $v.model.version | toJson | sha256sum | trunc 16 }}
+{{- end -}}
+
 {{/* Name of what serves a track: (dict "root" $ "track" "canary"). */}}
 {{- define "wide-deep.trackName" -}}
 {{ include "wide-deep.fullname" .root }}{{ if eq .track "canary" }}-canary{{ end }}

@@ -45,6 +45,14 @@ lifecycle:
 {{- end }}
 {{- end -}}
 
+{{/* The server's command. What changes the server needs a key, a new one at each start that nobody is told. This project's
+image makes one by itself. */}}
+{{- define "wide-deep.serverCommand" -}}
+{{- $start := `read -r key </proc/sys/kernel/random/uuid; closed=model-repository,shared-memory,trace,logging:wide-deep-key=$key; exec "$0" "$@" --http-restricted-api=$closed --grpc-restricted-protocol=$closed` }}
+{{- $keyed := eq .Values.server.kind "nvidia" }}
+{{- toRawJson (concat (ternary (list "/bin/sh" "-euc" $start) list $keyed) .Values.server.command) }}
+{{- end -}}
+
 {{/* Ports of the server itself: its own behind the proxy, else those of the pod. */}}
 {{- define "wide-deep.serverArgs" -}}
 {{- $v := .Values }}
@@ -64,9 +72,6 @@ lifecycle:
 - --grpc-max-connection-age={{ mul . 1000 }}
 - --grpc-max-connection-age-grace={{ mul $v.gateway.timeoutSeconds 1000 }}
 {{- end }}
-{{- end }}
-{{- range list "http-restricted-api" "grpc-restricted-protocol" }}
-- --{{ . }}=model-repository,shared-memory,trace,logging:wide-deep-key=$(POD_UID)
 {{- end }}
 {{- with $v.server.extraArgs }}
 {{ toYaml . }}

@@ -25,6 +25,7 @@ from deployment_toolkit.library.tensorflow.packed import PackedFunction
 from deployment_toolkit.library.tensorflow.precision import narrowest
 from deployment_toolkit.library.tensorflow.shapes import batch_shape, row_shape, weights_bytes
 from deployment_toolkit.library.tensorflow.to_onnx import write_onnx
+from deployment_toolkit.machine import limited_cores
 from deployment_toolkit.options.params import select_keywords
 from deployment_toolkit.options.plugins import call_function, load_module
 
@@ -190,7 +191,13 @@ def _output_specs(function: Any) -> tuple[TensorSpec, ...]:
 
 
 def _set_threads(threads: int | None) -> None:
-    """Sets the thread count of TensorFlow, which has one pool per process and can't change it once it runs."""
-    if threads is not None:
+    """Sets the thread count of TensorFlow, which has one pool per process and can't change it once it runs. A number
+    that only follows from a container's limit is left out then."""
+    if threads is None:
+        return
+    try:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
+    except RuntimeError:
+        if threads != limited_cores():
+            raise

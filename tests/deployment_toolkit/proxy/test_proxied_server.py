@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import re
 import struct
+import subprocess
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -297,10 +301,29 @@ def test_proxy_that_passes_binary_tensors_only_and_the_answer_when_the_server_is
         def slow(_: int) -> tuple[bytes, str]:
             return HEADER.encode() + struct.pack("<f3i", 1002.5, 1, 2, 3), f"{LENGTH}: {len(HEADER)}\r\n"
 
-        answers = asyncio.run(_ask_at_once(port, 3, slow))
+        # The server's health doesn't wait behind them.
+        with ThreadPoolExecutor(1) as pool:
+            asking = pool.submit(asyncio.run, _ask_at_once(port, 3, slow))
+            longest_s = 0.0
+            while wait([asking], timeout=0.1).not_done:
+                started = time.monotonic()
+                assert _ask(port, path="/v2/health/live", method="GET")[0] == 200
+                longest_s = max(longest_s, time.monotonic() - started)
+            answers = asking.result()
+        assert longest_s < 1.5
         assert {200, 503} <= {status for status, _ in answers} <= {200, 503, 504}
         assert {"error": "the server is busy: try again later"} in [content for _, content in answers]
         assert all("outputs" in content or "error" in content for _, content in answers)
+
+
+def test_too_few_open_files_are_told_with_what_to_do(tmp_path: Path) -> None:
+    bind = f"abns@{tmp_path.name}"
+    configuration = f"global\n maxconn 1024\ndefaults\n mode http\n timeout client 1s\nfrontend a\n bind {bind}\n"
+    (tmp_path / "haproxy.cfg").write_text(configuration)
+    command = ["sh", "-c", 'ulimit -n 512 && exec "$0" -db -f "$1"', running.find_haproxy(), tmp_path / "haproxy.cfg"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    told = running._what_it_says(done.stderr)
+    assert re.fullmatch(r"it needs 2\d{3} open files and may have 512, lower --proxy-connections or .* ulimit -n", told)
 
 
 def test_without_haproxy_the_error_says_what_to_install(
