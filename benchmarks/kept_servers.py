@@ -60,17 +60,17 @@ class OfflineRate:
 def kept_servers(reports: Path = REPORTS) -> list[MeasuredServer]:
     """Servers over HTTP, with medians over the passes. Raises DataError if a file or its measurement is missing."""
     xeon = _peer_servers(reports)
+    # Of a request by its rows, whatever the host.
     sizes = {server.rows: server.request_bytes for server in xeon if server.model.endswith("29 tensors")}
     servers = [*xeon, *_capacity_servers(reports, sizes)]
-    size = sizes[32]  # whatever the host
     for host, precision in itertools.product(_EPYCS, ("int8", "fp32")):
         online = f"{_EPYCS[host]}/{_SUMMARY.format('online')}"
         best = _best(reports / online, _RATE, format="openvino", precision=precision)
-        measured = (float(best[_RATE]), float(best[_P99]) / 1000, size)
-        model = f"{precision}, 29 tensors, perf_analyzer"
-        servers.append(MeasuredServer(host, model, int(best["Batch"]), *measured, CORES, online))
+        rows = int(best["Batch"])
+        measured = (float(best[_RATE]), float(best[_P99]) / 1000, sizes.get(rows))
+        servers.append(MeasuredServer(host, f"{precision}, 29 tensors, perf_analyzer", rows, *measured, CORES, online))
     rate, p99_ms, _ = _peer(read_csv(reports / _PEERS_AVX2), "fp32", 32, 29)
-    servers.append(MeasuredServer(_AVX2, "fp32, 29 tensors", 32, rate, p99_ms, size, CORES, _PEERS_AVX2))
+    servers.append(MeasuredServer(_AVX2, "fp32, 29 tensors", 32, rate, p99_ms, sizes[32], CORES, _PEERS_AVX2))
     best = _best(reports / _PUBLISHED, "inferences_per_second", scenario="online", gpu=_A100, precision="FP16")
     measured = (float(best["inferences_per_second"]), float(best["p99_latency_ms"]), None)
     servers.append(MeasuredServer("A100", "TensorRT fp16", int(best["batch"]), *measured, None, _PUBLISHED))
