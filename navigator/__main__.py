@@ -7,12 +7,12 @@ imported when it is used.
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import typing
 
+from deployment_toolkit.options.commands import chosen_command
 from deployment_toolkit.options.config_file import parse_options
-from deployment_toolkit.options.params import OneLineParser, make_parser, run_entry_point
+from deployment_toolkit.options.params import make_parser, run_entry_point
 from navigator.options import add_common_options
 
 COMMANDS = {
@@ -23,15 +23,8 @@ COMMANDS = {
 
 def main(argv: list[str]) -> int | None:
     """Runs the command that the first argument names, with the other arguments."""
-    overview = "\n".join(f"  {name:<22}{purpose}" for name, (_, purpose) in COMMANDS.items())
-    front = OneLineParser(
-        prog="model-navigator",
-        description=f"commands (each has --help):\n{overview}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="model-navigator COMMAND [options]",
-    )
-    front.add_argument("command", choices=list(COMMANDS), metavar="COMMAND", help="one of the above")
-    name = front.parse_args(argv[:1]).command
+    purposes = {name: purpose for name, (_, purpose) in COMMANDS.items()}
+    name = chosen_command("model-navigator", "model-navigator COMMAND [options]", purposes, argv)
     module_name, purpose = COMMANDS[name]
     module = importlib.import_module(module_name)
     parser = make_parser(purpose)

@@ -3,7 +3,6 @@ deployment_toolkit.rollout COMMAND …``."""
 
 from __future__ import annotations
 
-import argparse
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ from typing import Any
 from deployment_toolkit.deploying.deployment import name_problems
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.options.command_line import DATALOADER, METRICS, CommandLine
-from deployment_toolkit.options.params import OneLineParser, add_dataclass, make_parser, option, run_entry_point
+from deployment_toolkit.options.commands import chosen_command
+from deployment_toolkit.options.params import add_dataclass, make_parser, option, run_entry_point
 from deployment_toolkit.options.plugins import Plugin, parse_with_plugins
 from deployment_toolkit.rollout.gating import GateRows
 from deployment_toolkit.rollout.overview import overview
@@ -134,15 +134,9 @@ COMMANDS = {
 
 
 def main(argv: list[str]) -> None:
-    overview_text = "\n".join(f"  {name:<9}{command.purpose}" for name, command in COMMANDS.items())
-    front = OneLineParser(
-        prog="rollout",
-        description=f"{' '.join((__doc__ or '').split())}\ncommands (each has --help):\n{overview_text}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="python -m deployment_toolkit.rollout COMMAND [options]",
-    )
-    front.add_argument("command", choices=list(COMMANDS), metavar="COMMAND", help="one of the above")
-    name = front.parse_args(argv[:1]).command
+    purposes = {name: command.purpose for name, command in COMMANDS.items()}
+    usage = "python -m deployment_toolkit.rollout COMMAND [options]"
+    name = chosen_command("rollout", usage, purposes, argv, about=" ".join((__doc__ or "").split()))
     command = COMMANDS[name]
     parser = make_parser(command.purpose)
     parser.prog = f"rollout {name}"
