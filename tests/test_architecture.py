@@ -430,7 +430,7 @@ def _imports(tree: ast.Module, *, types: bool = True, functions: bool = True) ->
         elif isinstance(node, ast.ImportFrom):
             yield from ((f"{node.module}.{alias.name}", node) for alias in node.names)
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
-            yield from ((name.value, node) for name in node.args if isinstance(name, ast.Constant))
+            yield from ((str(name.value), node) for name in node.args if isinstance(name, ast.Constant))
         pending += ast.iter_child_nodes(node)
 
 

@@ -83,7 +83,7 @@ def killed_once(moment: str, mark: Path, function: Callable[..., Any], args: tup
     if moment == "before":
         kill_this_process()
     elif moment == "at a rename":
-        Path.replace = kill_this_process  # type: ignore[method-assign]
+        Path.replace = kill_this_process  # type: ignore[assignment, method-assign]
     result = function(*args)
     kill_this_process()
     return result
