@@ -3,7 +3,7 @@
 ``open_cluster(options)`` yields a ``Cluster``; its ``run(function, tasks)`` yields ``(key, result)`` as tasks end. The
 function has to be one of a module, because workers import it by name; its arguments and results are pickled. A task
 may run twice, if its worker has died or is taken for dead: it has to write its files beside their names and rename
-them. Without an option of a cluster nothing of Dask is imported.
+them. Without an option of a cluster nothing of Dask is imported here. (NVTabular, which is built on Dask, imports it.)
 """
 
 from __future__ import annotations
@@ -205,6 +205,15 @@ class _DaskCluster(Cluster):
             f"the scheduler at {self._address} has had no worker for {_WORKERS_S:g} s: start some with 'dask worker "
             f"{self._address}' and give the same command again; what is complete stays"
         )
+
+
+def set_dask_options(options: dict[str, Any]) -> contextlib.AbstractContextManager[object]:
+    """Sets options of Dask in this process, for a library that is built on it. In a ``with`` statement, they hold for
+    its block."""
+    import dask
+
+    setting: contextlib.AbstractContextManager[object] = dask.config.set(options)
+    return setting
 
 
 # The type of what ``delayed`` makes.

@@ -17,7 +17,7 @@ PACKAGES = ("benchmarks", "deployment_toolkit", "examples", "navigator", "runner
 
 Project = Mapping[str, ast.Module]  # modules by dotted name; a root script has no dot
 Rule = Callable[[Project], Iterator[str]]
-Import = tuple[str, ast.stmt]  # dotted name and where
+Import = tuple[str, ast.stmt | ast.expr]  # dotted name and where
 
 TRITON_CLIENTS = (
     "benchmarks.faults.wire",
@@ -291,6 +291,7 @@ VIOLATIONS: tuple[tuple[Rule, dict[str, str]], ...] = (
     (packages_are_imported_only_at_home, {"runner.x": "import subprocess"}),
     (packages_are_imported_only_at_home, {"deployment_toolkit.x": "def f():\n    from dask.delayed import delayed"}),
     (packages_are_imported_only_at_home, {"widedeep.x": "from distributed import Client"}),
+    (packages_are_imported_only_at_home, {"widedeep.x": "def f():\n    importlib.import_module('dask')"}),
     (packages_are_imported_only_at_home, {"deployment_toolkit.triton_server.local": "import docker"}),
     (argparse_lives_at_entry_points, {"runner.x": "import argparse"}),
     (argparse_lives_at_entry_points, {"deployment_toolkit.core": "from argparse import ArgumentParser"}),
@@ -415,8 +416,8 @@ def _is_entry_point(name: str, tree: ast.Module) -> bool:
 
 
 def _imports(tree: ast.Module, *, types: bool = True, functions: bool = True) -> Iterator[Import]:
-    """Imported names (``from a import b`` counts as a.b), with or without those for type checkers and those inside
-    functions."""
+    """Imported names (``from a import b`` counts as a.b, ``import_module("a")`` as a), with or without those for type
+    checkers and those inside functions."""
     pending: list[ast.AST] = [tree]
     while pending:
         node = pending.pop()
@@ -428,6 +429,8 @@ def _imports(tree: ast.Module, *, types: bool = True, functions: bool = True) ->
             yield from ((alias.name, node) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield from ((f"{node.module}.{alias.name}", node) for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            yield from ((str(name.value), node) for name in node.args if isinstance(name, ast.Constant))
         pending += ast.iter_child_nodes(node)
 
 

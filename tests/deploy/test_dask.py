@@ -33,17 +33,18 @@ def _container(part: str) -> dict[str, Any]:
 
 def test_scheduler_and_worker_of_the_kubernetes_object_make_the_files_of_one_process(tmp_path: Path) -> None:
     generate(SyntheticOptions(tmp_path / "raw", 60, seed=3))
-    preprocess(PreprocessingOptions(tmp_path / "raw", tmp_path / "alone"))
     file, log = tmp_path / "scheduler.json", tmp_path / "log"
     here = ["--scheduler-file", str(file), "--host", "127.0.0.1"]
     with ExitStack() as stack:
         scheduler = _start(stack, [*_container("scheduler")["args"], *here, "--port", "0", "--no-dashboard"], log)
+        named = {"$(DASK_WORKER_NAME)": "wide-deep-0", "/tmp": str(tmp_path)}
+        args = [named.get(arg, arg) for arg in _container("worker")["args"]]
+        _start(stack, [*args, *here], log)  # waits for the file
+        preprocess(PreprocessingOptions(tmp_path / "raw", tmp_path / "alone"))
         deadline = time.monotonic() + DEADLINE_S
         while not file.exists():
             assert scheduler.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)
-        named = {"$(DASK_WORKER_NAME)": "wide-deep-0", "/tmp": str(tmp_path)}
-        _start(stack, [*(named.get(arg, arg) for arg in _container("worker")["args"]), *here], log)
         options: list[str | Path] = [
             "--raw-dir",
             tmp_path / "raw",
@@ -59,6 +60,8 @@ def test_scheduler_and_worker_of_the_kubernetes_object_make_the_files_of_one_pro
 def test_scheduler_and_workers_have_one_image_and_the_same_data() -> None:
     scheduler, worker = _container("scheduler"), _container("worker")
     assert scheduler["image"] == worker["image"]
+    (checkout,) = re.findall(r"WORKDIR (\S+)", (ROOT / "Dockerfile").read_text())
+    assert scheduler["env"] == worker["env"] == [{"name": "PYTHONPATH", "value": checkout}]
     data = [mount for mount in worker["volumeMounts"] if mount["name"] == "data"]
     assert scheduler["volumeMounts"] == data and len(data) == 1
     volumes = [CLUSTER["spec"][part]["spec"]["volumes"][0] for part in ("scheduler", "worker")]

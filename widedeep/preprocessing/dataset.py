@@ -11,8 +11,6 @@ id. Statistics come from the training rows only.
 from __future__ import annotations
 
 import dataclasses
-import logging
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,16 +29,11 @@ from widedeep.features.outbrain import outbrain_spec
 from widedeep.features.source_spec import TEST, TRAIN
 from widedeep.features.spec import FeatureSpec
 from widedeep.model.embedding_sizes import embedding_sizes_to_json, load_embedding_sizes
-from widedeep.preprocessing.nvtabular_import import import_nvtabular
 from widedeep.preprocessing.raw_files import RawFolder
 from widedeep.preprocessing.tasks.layout import Layout
 
 if TYPE_CHECKING:
-    from widedeep.preprocessing.documents import DocumentTags
-    from widedeep.preprocessing.fitted.tables import Tables
     from widedeep.preprocessing.tasks.work_folder import Work
-
-LOGGER = logging.getLogger("preprocessing")
 
 WORKFLOW_NAME = "workflow"
 _OUTPUT = "output"
@@ -127,34 +120,16 @@ def preprocess(
 def _fill(raw_dir: RawFolder, work: Work, output: Path, spec: FeatureSpec) -> dict[str, int]:
     from widedeep.preprocessing.joined_clicks import join_clicks
     from widedeep.preprocessing.tasks.features import write_features
+    from widedeep.preprocessing.tasks.fitting import fit_workflow
     from widedeep.preprocessing.tasks.statistics import count_rows
 
     joined = join_clicks(raw_dir, work.data, work, largest_display=_largest_display(spec))
     counts = count_rows(work.data, [file.path for file in joined["train"]], work)
     output.mkdir(exist_ok=True)
     workflow = output / WORKFLOW_NAME
-    if not workflow.is_dir():
-        _fit(raw_dir, work.data / joined["train"][0].path, counts, workflow, spec)
+    fit = (raw_dir, work.data / joined["train"][0].path, counts, spec, workflow)
+    work.run("fit", fit_workflow, {WORKFLOW_NAME: fit}, made={WORKFLOW_NAME: workflow})
     return write_features(output, work.data, joined, workflow, spec, work)
-
-
-def _fit(raw_dir: RawFolder, joined: Path, counts: Path, folder: Path, spec: FeatureSpec) -> None:
-    """Writes the workflow to a new folder. It is fitted in this process, wherever tasks run: so the pickle's bytes are
-    always the same."""
-    warnings.filterwarnings("ignore", message="Initializing an NVTabular Dataset in CPU mode")
-    import_nvtabular()
-
-    from widedeep.preprocessing.fitted.tables import Tables
-    from widedeep.preprocessing.tasks.statistics import fit
-    from widedeep.preprocessing.workflow import make_workflow
-    from widedeep.preprocessing.workflow_file import save_workflow
-
-    LOGGER.info("fit …")
-    tables = Tables()
-    tags = _read_tags(raw_dir, spec, tables)
-    workflow = make_workflow(tags, spec.cardinalities, tables)
-    fit(workflow, joined, counts)
-    save_workflow(workflow, folder)
 
 
 def _outbrain_like(path: Path | None) -> FeatureSpec:
@@ -179,18 +154,3 @@ def _names_by_channel(spec: FeatureSpec) -> dict[str, str]:
 def _largest_display(spec: FeatureSpec) -> int:
     assert spec.group_id is not None
     return int(np.iinfo(spec.group_id.dtype).max)
-
-
-def _read_tags(raw_dir: RawFolder, spec: FeatureSpec, tables: Tables) -> dict[str, DocumentTags]:
-    from widedeep.preprocessing.documents import read_tags
-    from widedeep.preprocessing.raw_csv import TAG_LISTS, TAGS
-
-    lists = {feature.name: feature for feature in spec.multihot}
-    tags = {}
-    for kind, file_name in TAGS.items():
-        feature = lists[TAG_LISTS[kind]]
-        assert feature.cardinality is not None and feature.max_hotness is not None
-        tags[kind] = read_tags(
-            raw_dir, file_name, tables, kind, cardinality=feature.cardinality, hotness=feature.max_hotness
-        )
-    return tags

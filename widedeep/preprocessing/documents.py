@@ -84,10 +84,10 @@ def read_documents_meta(raw_dir: RawDir) -> LookupTable:
     table = read_table(raw_dir, META)
     publisher = _numpy(table, "publisher_id")
     without = np.isnan(publisher)
-    last = publisher[~without].max(initial=0)
+    known = np.nan_to_num(publisher).astype(np.int64)
     columns = {
         "source_id": np.nan_to_num(_numpy(table, "source_id"), nan=UNKNOWN_ID).astype(np.int64),
-        "publisher_id": np.where(without, last + 1 + np.cumsum(without), publisher).astype(np.int64),
+        "publisher_id": np.where(without, known.max(initial=0) + 1 + np.cumsum(without), known),
         "publish_time": _numpy(table, "publish_time"),
     }
     defaults = {"source_id": UNKNOWN_ID, "publisher_id": UNKNOWN_ID, "publish_time": np.nan}
@@ -190,7 +190,7 @@ def _tf_idf(row: Array, tags: Array, confidences: Array, documents: Array) -> An
     shape = (len(documents) + 1, max(len(codes), 1))
     if not len(row):
         return csr_matrix(shape)
-    weights = confidences * np.log((documents.max() + 1) / np.bincount(column))[column]
+    weights = confidences * np.log((float(documents.max()) + 1) / np.bincount(column))[column]
     lengths = np.sqrt(np.bincount(row, weights**2))
     return csr_matrix((weights / np.maximum(lengths[row], 1e-12), (row, column)), shape=shape)
 

@@ -68,7 +68,7 @@ def join_clicks(
     steps = steps or Steps()
     steps.run("documents", write_lookups, {"documents": (raw_dir, work_dir / _LOOKUPS)})
     rows = {name: _deal(raw_dir, name, work_dir, steps, largest_display) for name in (CLICKS, EVENTS)}
-    task = (work_dir / CLICKS, steps.layout.sample_rows, steps.layout.bucket(rows[CLICKS]))
+    task = (work_dir / CLICKS, steps.layout, steps.layout.bucket(rows[CLICKS]))
     cuts = steps.run("buckets", cut, {"buckets": task})["buckets"]
     buckets = [
         Bucket(f"{number:06d}", low, high) for number, (low, high) in enumerate(itertools.pairwise([None, *cuts, None]))

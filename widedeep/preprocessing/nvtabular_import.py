@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
+from deployment_toolkit.cluster import set_dask_options
+
 _FRAMEWORKS = ("tensorflow", "torch")
+_importing = threading.RLock()
 
 
 def import_nvtabular() -> ModuleType:
@@ -18,13 +22,14 @@ def import_nvtabular() -> ModuleType:
     merlin-core imports TensorFlow and PyTorch for their names of dtypes, which takes longer than all the rest; where
     they can't be imported it goes without, so they are hidden from it. In the meantime no other thread can import them.
     """
-    if "nvtabular" not in sys.modules:
+    with _importing:  # a worker of several threads may need it twice at once
+        if "nvtabular" in sys.modules:
+            return sys.modules["nvtabular"]
         with warnings.catch_warnings(), _hidden(_FRAMEWORKS):
             warnings.simplefilter("ignore")  # each part that is not there warns: PyTorch, dask's newer data frames
             # merlin-core is built on dask's older data frames, the newer ones are the default where they are installed
-            importlib.import_module("dask").config.set({"dataframe.query-planning": False})
-            importlib.import_module("nvtabular")
-    return sys.modules["nvtabular"]
+            set_dask_options({"dataframe.query-planning": False})
+            return importlib.import_module("nvtabular")
 
 
 @contextmanager

@@ -51,6 +51,8 @@ SCHEMAS: dict[str, dict[str, pa.DataType]] = {
     TAGS["entities"]: {"document_id": pa.int64(), "entity_id": pa.string(), "confidence_level": pa.float64()},
 }
 OPTIONAL_VALUES = {"platform", "geo_location", "source_id", "publisher_id", "publish_time"}
+_WHOLE_FLOATS = {"platform", "source_id", "publisher_id"}
+_EXACT_BELOW = 2**53  # the first whole number that is no float is one above
 REQUIRED_FILES = (CLICKS, EVENTS, PROMOTED)
 
 _BLOCK_BYTES = 16 << 20
@@ -200,19 +202,21 @@ def _typed(values: pa.Array, column: str, kind: pa.DataType, convert: Converter 
 
 
 def _check_range(values: pa.Array, column: str, largest_display: int, place: Place) -> None:
+    numbers = np.asarray(values) if column in {"display_id", "clicked", *_WHOLE_FLOATS} else None
+    if numbers is None:
+        return
     if column == "display_id":
-        highest, problem = largest_display, f"outside 0 .. {largest_display}"
+        wrong, problem = (numbers < 0) | (numbers > largest_display), f"outside 0 .. {largest_display}"
         if largest_display < MOST_INT64:
             problem += ", the ids of the feature specification: name int64 as the dtype of display_id there"
     elif column == "clicked":
-        highest, problem = 1, "it must be 0 or 1"
+        wrong, problem = (numbers < 0) | (numbers > 1), "it must be 0 or 1"
     else:
-        return
-    numbers = np.asarray(values)
-    wrong = (numbers < 0) | (numbers > highest)
+        wrong = (numbers != np.floor(numbers)) & ~np.isnan(numbers) | (np.abs(numbers) >= _EXACT_BELOW)
+        problem = f"it must be a whole number below {_EXACT_BELOW}, as the column may have nulls and is read as float64"
     if wrong.any():
         row = int(np.argmax(wrong))
-        raise DataError(f"{place(row, int(numbers[row]))}: {problem}")
+        raise DataError(f"{place(row, numbers[row].item())}: {problem}")
 
 
 def _trimmed(texts: pa.Array) -> pa.Array:

@@ -102,7 +102,17 @@ def load_workflow(folder: Path) -> Any:
     for tables in unpickler.tables:
         _check_tables(folder, tables, description)
         tables.map(folder / FOLDER)
+    _find_files(workflow, folder)
     return workflow
+
+
+def _find_files(workflow: Any, folder: Path) -> None:
+    """Tells NVTabular's operators, of which some keep files of their own, where the workflow's folder is now."""
+    from merlin.dag import Graph
+    from nvtabular.ops import StatOperator
+
+    for node in Graph.get_nodes_by_op_type([workflow.output_node], StatOperator):
+        node.op.set_storage_path(str(folder), copy=False)
 
 
 def _check_tables(folder: Path, tables: Tables, description: dict[str, Any]) -> None:

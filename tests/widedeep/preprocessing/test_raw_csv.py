@@ -85,6 +85,18 @@ def test_text_that_cannot_be_read_is_refused_with_its_visible_cause(text: str, m
     assert str(raised.value).isprintable()
 
 
+@pytest.mark.parametrize("value", ["603.5", "9007199254740993", "inf"])
+@pytest.mark.parametrize("column", [1, 2])
+def test_id_that_is_no_exact_float_is_refused(value: str, column: int, raw: Path) -> None:
+    header, first, *_ = (raw / META).read_text().splitlines()
+    fields = first.split(",")
+    fields[column] = value
+    (raw / META).write_text("\n".join([header, first, ",".join(fields)]))
+    name = header.split(",")[column]
+    with pytest.raises(DataError, match=f"column {name} holds .* in line 3: it must be a whole number below 9007"):
+        list(stream(raw, META))
+
+
 def test_text_in_utf_16_is_refused(raw: Path) -> None:
     (raw / PROMOTED).write_text((raw / PROMOTED).read_text(), encoding="utf-16")
     with pytest.raises(DataError, match="is text in UTF-16, or no text: save it as CSV in UTF-8"):

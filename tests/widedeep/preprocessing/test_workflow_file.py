@@ -156,6 +156,21 @@ def test_file_that_nvtabular_wrote_with_an_earlier_layout_of_this_project_is_rea
         load_workflow(folder)
 
 
+def test_file_that_nvtabular_wrote_is_read_in_another_folder_with_the_files_of_its_operators(tmp_path: Path) -> None:
+    nvtabular = import_nvtabular()
+    ops = nvtabular.ops
+    rows = nvtabular.Dataset(pd.DataFrame({"word": ["x", "y", "x"] * 4, "number": [1.0, np.nan, 3.0] * 4}))
+    graph = (["word"] >> ops.Categorify(out_path=str(tmp_path))) + (["number"] >> ops.FillMissing(2) >> ops.Normalize())
+    workflow = nvtabular.Workflow(graph).fit(rows)
+    expected = workflow.transform(rows).to_ddf().compute()
+    workflow.save(str(tmp_path / "saved"))
+    shutil.move(tmp_path / "saved", tmp_path / "moved")
+    shutil.rmtree(tmp_path / "categories")
+    made = load_workflow(tmp_path / "moved").transform(rows).to_ddf().compute()
+    pd.testing.assert_frame_equal(made, expected)
+    assert expected["word"].nunique() == 2
+
+
 def _compare_features(kept: Path, workflow: Any) -> None:
     """The workflow makes of the kept rows what it made of them then."""
     spec = load_feature_spec(kept / "data" / "feature_spec.yaml")

@@ -16,7 +16,7 @@ from widedeep.features.spec import FeatureSpec
 from widedeep.preprocessing.joined_clicks import JoinedFile
 from widedeep.preprocessing.nvtabular_import import import_nvtabular
 from widedeep.preprocessing.tasks.steps import Steps
-from widedeep.preprocessing.workflow_file import load_workflow
+from widedeep.preprocessing.workflow_file import METADATA, load_workflow
 
 Source = tuple[Path, int, int]  # a file of joined rows, the first row that is meant, and how many from there on
 
@@ -46,7 +46,7 @@ def write_features(
 def write_part(sources: Sequence[Source], workflow: Path, part: Path, spec: FeatureSpec, group_rows: int) -> None:
     """Task: transforms consecutive joined rows and writes them to a file, in groups of ``group_rows``, lightly
     compressed for fast decoding. Raises DataError if a feature is null."""
-    plan = _plan(workflow)
+    plan = _plan(workflow, (workflow / METADATA).stat().st_mtime_ns)
     schema = feature_schema(spec)
     with whole_file(part) as beside, pq.ParquetWriter(beside, schema, compression="lz4") as writer:
         for rows in exact_tables(_read(sources), group_rows):
@@ -55,8 +55,8 @@ def write_part(sources: Sequence[Source], workflow: Path, part: Path, spec: Feat
 
 
 @functools.lru_cache(maxsize=1)
-def _plan(workflow: Path) -> Any:
-    """The fitted workflow in a folder, read once in a process."""
+def _plan(workflow: Path, mtime_ns: int) -> Any:
+    """The fitted workflow in a folder, read once in a process, and again if another one is there."""
     import_nvtabular()
     from widedeep.preprocessing.workflow_plan import WorkflowPlan
 

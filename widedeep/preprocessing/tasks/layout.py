@@ -14,7 +14,8 @@ class Layout:
 
     A task deals ``piece_bytes`` of raw files, more if that were above ``most_pieces`` for a table, and sorts
     ``run_rows`` rows at a time, of which every ``sample_rows``-th tells where buckets may begin. A bucket is what a
-    task joins: about ``bucket_rows`` clicks, more if that were above ``most_buckets``.
+    task joins: about ``bucket_rows`` clicks, more if that were above ``most_buckets``. A display, which is never
+    divided, has at most ``most_display_rows`` clicks.
     """
 
     piece_bytes: int = 256 << 20
@@ -23,6 +24,7 @@ class Layout:
     sample_rows: int = 1 << 10
     bucket_rows: int = 1 << 21
     most_buckets: int = 1024
+    most_display_rows: int = 1 << 24
     file_rows: int = 1 << 22
     group_rows: int = 1 << 16
 

@@ -6,7 +6,6 @@ values of unknown ids.
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 from pathlib import Path
@@ -32,9 +31,9 @@ def write_lookups(raw_dir: RawDir, folder: Path) -> None:
             _write(table, beside / name)
 
 
-@functools.lru_cache(maxsize=1)
 def mapped_lookups(folder: Path) -> tuple[LookupTable, LookupTable]:
-    """The tables of ads and of documents in a folder, mapped once in a process."""
+    """The tables of ads and of documents in a folder, mapped. Each task maps them anew: over NFS, a folder can't be
+    removed as long as a process maps a file of it, nor may a process read a file that another host has removed."""
     return _mapped(folder / _ADS), _mapped(folder / _META)
 
 

@@ -7,7 +7,6 @@ run, however many ranges there are.
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from deployment_toolkit.core import Array, Arrays
+from deployment_toolkit.errors import DataError
 from deployment_toolkit.files.atomic import write_text
 from deployment_toolkit.files.durable import whole_file
 from widedeep.preprocessing.raw_csv import read_span
@@ -60,19 +60,39 @@ def keep_list(folder: Path, runs: Sequence[Run]) -> None:
     write_text(folder / _LIST, json.dumps(runs))
 
 
-def cut(folder: Path, sample_rows: int, bucket_rows: int) -> list[int]:
-    """Task: smallest display ids of the buckets after the first, ascending (``layout.boundaries``)."""
+def cut(folder: Path, layout: Layout, bucket_rows: int) -> list[int]:
+    """Task: smallest display ids of the buckets after the first, ascending (``layout.boundaries``). Raises DataError
+    if a display has more rows than a task can hold."""
     kept = [np.zeros(0, np.int64)]
     for path in _listed(folder):
         with pa.memory_map(str(path)) as file:
             metadata = pa.ipc.open_file(file).schema.metadata
             kept.append(np.frombuffer(metadata[_SAMPLES], np.int64))
-    return boundaries(np.concatenate(kept), sample_rows, bucket_rows)
+    samples = np.concatenate(kept)
+    if len(samples):
+        _require_room(folder, samples, layout.most_display_rows)
+    return boundaries(samples, layout.sample_rows, bucket_rows)
+
+
+def _require_room(folder: Path, samples: Array, most_rows: int) -> None:
+    """Looks at the display with most samples. Another one has at most two samples' rows in each run more."""
+    ids, times = np.unique(samples, return_counts=True)
+    largest, rows = int(ids[times.argmax()]), 0
+    for path in _listed(folder):
+        with pa.memory_map(str(path)) as file:
+            held = pa.ipc.open_file(file).get_batch(0).column(_KEY).to_numpy()
+            rows += int(np.searchsorted(held, largest, "right") - np.searchsorted(held, largest))
+    if rows > most_rows:
+        raise DataError(
+            f"{folder.name}: display_id {largest} is in {rows:,} rows, and all rows of a display are read at once, "
+            f"{most_rows:,} at most: give each view of a page a display_id of its own"
+        )
 
 
 def read_range(folder: Path, low: int | None, high: int | None, only: Array | None = None) -> Arrays:
     """Rows of a range of display ids (``low`` included, ``high`` not; None: no bound), ordered by display id and then
-    as in the raw files. With ``only``, sorted ids, rows of other displays are left out."""
+    as in the raw files. With ``only``, sorted ids, rows of other displays are left out, and of one display all rows of
+    a run but the first."""
     parts: list[Arrays] = []
     for path in _listed(folder):
         with pa.memory_map(str(path)) as file:
@@ -83,7 +103,6 @@ def read_range(folder: Path, low: int | None, high: int | None, only: Array | No
     return {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
 
 
-@functools.lru_cache(maxsize=2)
 def _listed(folder: Path) -> list[Path]:
     return [folder / run["file"] for run in json.loads((folder / _LIST).read_text())]
 
@@ -97,7 +116,9 @@ def _within(batch: pa.RecordBatch, low: int | None, high: int | None, only: Arra
         return found
     ids = ids[start:stop]
     at = np.minimum(np.searchsorted(only, ids), max(len(only) - 1, 0))
-    return found.filter(pa.array(only[at] == ids if len(only) else np.zeros(len(ids), bool)))
+    wanted = only[at] == ids if len(only) else np.zeros(len(ids), bool)
+    wanted[1:] &= ids[1:] != ids[:-1]
+    return found.filter(pa.array(wanted))
 
 
 def _columns(batch: pa.RecordBatch) -> Arrays:

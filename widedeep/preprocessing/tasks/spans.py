@@ -69,11 +69,13 @@ def together(spans: Sequence[Span], piece_bytes: int) -> list[tuple[Span, ...]]:
     """Consecutive spans in pieces of at least ``piece_bytes``, but for the last one: a task reads many small files."""
     pieces: list[tuple[Span, ...]] = []
     held: list[Span] = []
+    held_bytes = 0
     for span in spans:
         held.append(span)
-        if sum(item.size_bytes for item in held) >= piece_bytes:
+        held_bytes += span.size_bytes
+        if held_bytes >= piece_bytes:
             pieces.append(tuple(held))
-            held = []
+            held, held_bytes = [], 0
     return [*pieces, tuple(held)] if held else pieces
 
 

@@ -1,4 +1,4 @@
-"""Statistics of the training rows as tasks: counted file by file, merged, put into the workflow.
+"""Counts of the training rows as tasks: file by file, then merged.
 
 A file of counts holds the arrays ``<kind>/<column>/<statistic>``; those named ``value`` are the distinct values.
 """
@@ -18,11 +18,10 @@ from widedeep.preprocessing.fitted.counts import Counts, count_clicks, count_val
 from widedeep.preprocessing.nvtabular_import import import_nvtabular
 from widedeep.preprocessing.tasks.steps import Steps
 
-_CLICKS, _AGES = "clicks", "ages"
+CLICKS, AGES = "clicks", "ages"  # kinds of counts
 _VALUE = "value"
 _FOLDER = "counts"
 _MERGED_AT_ONCE = 32
-_FIRST_ROWS = 1000
 
 
 def count_rows(work_dir: Path, files: Sequence[str], steps: Steps) -> Path:
@@ -55,13 +54,16 @@ def count_part(joined: Path, counts: Path) -> None:
     columns = [*CTR_THRESHOLDS, "clicked", *PUBLISHED, "timestamp"]
     rows = pq.read_table(joined, columns=columns).to_pandas()
     ages = DaysSincePublished().transform(nvtabular.ColumnSelector(PUBLISHED), rows)
-    _write({_CLICKS: count_clicks(rows, list(CTR_THRESHOLDS)), _AGES: count_values(ages, list(ages.columns))}, counts)
+    _write({CLICKS: count_clicks(rows, list(CTR_THRESHOLDS)), AGES: count_values(ages, list(ages.columns))}, counts)
 
 
 def merge_parts(parts: Sequence[Path], merged: Path) -> None:
-    """Task: adds up the counts in these files."""
-    kinds = [read_counts(part) for part in parts]
-    _write({kind: merge_counts([part[kind] for part in kinds]) for kind in kinds[0]}, merged)
+    """Task: adds up the counts in these files, one after the other: memory holds the sum and one of them."""
+    kinds = read_counts(parts[0])
+    for part in parts[1:]:
+        more = read_counts(part)
+        kinds = {kind: merge_counts([counts, more[kind]]) for kind, counts in kinds.items()}
+    _write(kinds, merged)
 
 
 def read_counts(path: Path) -> dict[str, Counts]:
@@ -78,51 +80,6 @@ def read_counts(path: Path) -> dict[str, Counts]:
         }
         for kind, columns in tables.items()
     }
-
-
-def fit(workflow: Any, joined: Path, counts: Path) -> None:
-    """Fits a workflow to the counts of all training rows; the first of them, in ``joined``, give the columns' types.
-
-    The logarithm of a row's count depends on its id alone, so the rows are not read again for its mean.
-    """
-    from nvtabular.ops import StatOperator
-
-    from widedeep.preprocessing.fitted.operators import ClickRates, FillExactMedian, NormalizeExactly
-
-    kinds = read_counts(counts)
-    with pq.ParquetFile(joined) as file:
-        first_rows = next(file.iter_batches(_FIRST_ROWS)).to_pandas()
-    workflow.fit(import_nvtabular().Dataset(first_rows))  # its own counts, of these rows, are replaced below
-    finished = {ClickRates: kinds[_CLICKS], FillExactMedian: kinds[_AGES], NormalizeExactly: _logs(kinds[_CLICKS])}
-    for node in _nodes(workflow.graph.output_node):
-        if isinstance(node.op, StatOperator):
-            node.op.clear()
-            node.op.fit_finalize(finished[type(node.op)])
-
-
-def _logs(clicks: Counts) -> Counts:
-    """Rows by the logarithm of their key's count, as the workflow computes it."""
-    from nvtabular import ColumnSelector
-    from nvtabular.ops import LogOp
-
-    from widedeep.preprocessing.documents import UNKNOWN_ID
-    from widedeep.preprocessing.workflow import COUNTS
-
-    logs: Counts = {}
-    for name in COUNTS:
-        counts = clicks[name.removesuffix("_count")]
-        seen = np.where(counts.index == UNKNOWN_ID, 0, counts["count"]).astype(np.float32)
-        values = LogOp().transform(ColumnSelector([name]), pd.DataFrame({name: seen}))[name]
-        logs[name] = pd.DataFrame({"count": counts["count"].to_numpy()}, values.to_numpy()).groupby(level=0).sum()
-    return logs
-
-
-def _nodes(node: Any) -> list[Any]:
-    """A node and all that it depends on, each once."""
-    found: dict[int, Any] = {id(node): node}
-    for upstream in node.parents_with_dependencies:
-        found |= {id(other): other for other in _nodes(upstream)}
-    return list(found.values())
 
 
 def _write(kinds: dict[str, Counts], path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -12,7 +13,6 @@ from typing import Any
 from tqdm import tqdm
 
 from deployment_toolkit.errors import DataError, host_problem
-from deployment_toolkit.files.atomic import remove
 from deployment_toolkit.progress import progress_bar
 from widedeep.preprocessing.tasks.layout import Layout
 
@@ -27,13 +27,17 @@ class FaultyDataError(DataError):
 
 @contextlib.contextmanager
 def faults_of_data() -> Iterator[None]:
-    """Makes FaultyDataError of a DataError that the host did not cause."""
+    """Makes FaultyDataError of a DataError that the host did not cause: a full disk, or a folder that is not mounted
+    there."""
     try:
         yield
     except DataError as error:
-        cause = error.__cause__
-        if isinstance(cause, OSError) and host_problem(cause) is not None:
-            raise
+        cause: BaseException | None = error
+        while cause is not None:
+            # Errors of a file's content, such as those of gzip, have no number.
+            if isinstance(cause, OSError) and (cause.errno is not None or host_problem(cause) is not None):
+                raise
+            cause = cause.__cause__
         raise FaultyDataError(str(error)) from error
 
 
@@ -63,8 +67,8 @@ class Steps:
         return results
 
     def no_longer_needed(self, path: Path) -> None:
-        """Removes a file or folder of a step that no later one reads."""
-        remove(path)
+        """Removes a folder of a step that no later one reads. What a worker still reads may stay until the end."""
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -14,12 +14,13 @@ import json
 import logging
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from deployment_toolkit.errors import DataError
-from deployment_toolkit.files.atomic import remove, write_text
+from deployment_toolkit.files.atomic import write_text
 from deployment_toolkit.files.locks import hold_lock, lock_holder, open_lock_file
 from deployment_toolkit.tasks.running import Cluster, ClusterTask
 from widedeep.preprocessing.tasks.layout import Layout
@@ -87,8 +88,7 @@ def work_folder(folder: Path, plan: Mapping[str, str], layout: Layout, cluster: 
     """Yields the work that is to be done, or what is left of it if ``plan`` is what it was begun with, and removes the
     folder at the end. If the block fails it stays, unless the raw files are at fault. Raises DataError if another
     process is at this work."""
-    with contextlib.ExitStack() as stack:
-        stack.callback(os.close, _locked(folder))
+    with _locked(folder):
         _begin_or_go_on(folder, plan)
         work = Work(folder, plan, layout, cluster)
         if work.tasks_done:
@@ -96,13 +96,14 @@ def work_folder(folder: Path, plan: Mapping[str, str], layout: Layout, cluster: 
         try:
             yield work
         except FaultyDataError:
-            _forget(folder)
+            _empty(folder)
             raise
         except FileNotFoundError as error:
             if not str(error.filename).startswith(f"{work.data}/"):
                 raise
             raise DataError(
-                f"{error.filename} is gone, which an earlier task has made: remove the folder {folder} and start again"
+                f"{error.filename} is not there, though an earlier task has made it: all hosts must see {folder} under "
+                "this path; if a file was removed, remove that folder and start again"
             ) from error
         except BaseException:
             LOGGER.warning(
@@ -110,7 +111,7 @@ def work_folder(folder: Path, plan: Mapping[str, str], layout: Layout, cluster: 
                 folder,
             )
             raise
-        _forget(folder)
+        _empty(folder)
 
 
 def checked(environment: dict[str, str], function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
@@ -127,24 +128,50 @@ def _begin_or_go_on(folder: Path, plan: Mapping[str, str]) -> None:
     if earlier is not None:
         different = ", ".join(name for name in {**plan, **earlier} if plan.get(name) != earlier.get(name))
         LOGGER.warning("unfinished work is thrown away and begun anew, because of other %s", different)
-    for item in folder.iterdir():
-        if item.name != _LOCK:
-            remove(item)
+    _remove_all(folder, but=_LOCK)
     write_text(folder / _PLAN, json.dumps(plan, indent=1))
 
 
-def _forget(folder: Path) -> None:
-    """Removes the folder. Without its plan, what a kill leaves of it is thrown away by the next start."""
+def _empty(folder: Path) -> None:
+    """Removes what the folder holds, the plan first: what a kill leaves without it, the next start throws away."""
     (folder / _PLAN).unlink(missing_ok=True)
-    remove(folder)
+    _remove_all(folder, but=_LOCK)
+    if any(item.name != _LOCK for item in folder.iterdir()):
+        LOGGER.warning("%s holds what a worker still reads or writes: remove it when no worker runs", folder)
+    (folder / _LOCK).unlink(missing_ok=True)
 
 
-def _locked(folder: Path) -> int:
-    """The open lock of the folder, which is made."""
+def _remove_all(folder: Path, *, but: str) -> None:
+    """Removes the folder's content, as far as no worker is at it."""
+    for item in folder.iterdir():
+        if item.is_dir():
+            shutil.rmtree(item, ignore_errors=True)
+        elif item.name != but:
+            item.unlink()
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Makes the folder and keeps it locked. Removes it in the end if it is empty: after the lock is closed, because
+    over NFS an open file keeps its folder."""
+    file = _lock(folder)
+    try:
+        yield
+    finally:
+        os.close(file)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def _lock(folder: Path) -> int:
+    """The open lock of the folder."""
     path = folder / _LOCK
     while True:
         folder.mkdir(exist_ok=True)
-        file = open_lock_file(path)
+        try:
+            file = open_lock_file(path)
+        except FileNotFoundError:
+            continue  # its process has just removed the folder
         try:
             hold_lock(file, lambda file=file: _refuse(folder, file))  # type: ignore[misc]
             if path.exists() and os.path.samestat(path.stat(), os.fstat(file)):
@@ -152,7 +179,7 @@ def _locked(folder: Path) -> int:
         except BaseException:
             os.close(file)
             raise
-        os.close(file)  # of a folder that its process has just removed
+        os.close(file)  # of a folder that its process has just emptied
 
 
 def _refuse(folder: Path, file: int) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import gzip
+import json
 import logging
 import os
+import random
 import shutil
 import signal
 import sys
@@ -23,8 +27,12 @@ from deployment_toolkit.process import run
 from deployment_toolkit.tasks.running import Cluster, ClusterTask, ThisProcess
 from widedeep.preprocessing.dataset import PreprocessingOptions, preprocess
 from widedeep.preprocessing.raw_csv import CLICKS, EVENTS, META, PROMOTED, TAGS
+from widedeep.preprocessing.raw_files import find_tables
 from widedeep.preprocessing.tasks.layout import Layout, boundaries
 from widedeep.preprocessing.tasks.plan import environment
+from widedeep.preprocessing.tasks.runs import deal, keep_list, read_range
+from widedeep.preprocessing.tasks.spans import spans_of
+from widedeep.preprocessing.tasks.steps import FaultyDataError, faults_of_data
 from widedeep.preprocessing.tasks.work_folder import checked
 
 WHOLE = Layout(file_rows=100, group_rows=40)
@@ -51,32 +59,55 @@ class Watched(ThisProcess):
 
 
 class Deadly(Cluster):
-    """A cluster whose workers are killed in the tasks with these names: before the task, or after it."""
+    """A cluster whose workers are killed in some tasks, named by their numbers: before the task, when it has written a
+    file and not yet renamed it, or after it."""
 
-    def __init__(self, cluster: Cluster, marks: Path, before: str, after: str) -> None:
-        self._cluster, self._marks, self._names = cluster, marks, (before, after)
+    def __init__(self, cluster: Cluster, marks: Path, moments: dict[int, str]) -> None:
+        self._cluster, self._marks, self._moments = cluster, marks, moments
+        self._tasks = 0
 
     def run(self, function: Callable[..., Any], tasks: Iterable[ClusterTask]) -> Results:
-        told = (ClusterTask(task.key, (self._kills(task.key), function, task.args)) for task in tasks)
+        told = (ClusterTask(task.key, (*self._next(), function, task.args)) for task in tasks)
         yield from self._cluster.run(killed_once, told)
 
-    def _kills(self, key: str) -> list[Path | None]:
-        return [self._marks / name if key.startswith(name) else None for name in self._names]
+    def _next(self) -> tuple[str, Path]:
+        number, self._tasks = self._tasks, self._tasks + 1
+        return self._moments.get(number, "never"), self._marks / str(number)
 
 
-def killed_once(marks: list[Path | None], function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+def killed_once(moment: str, mark: Path, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     """Runs in a worker."""
-    before, after = marks
-    _kill_unless(before)
+    if moment == "never" or mark.exists():
+        return function(*args)
+    mark.write_text(moment)
+    if moment == "before":
+        kill_this_process()
+    elif moment == "at a rename":
+        Path.replace = kill_this_process  # type: ignore[assignment, method-assign]
     result = function(*args)
-    _kill_unless(after)
+    kill_this_process()
     return result
 
 
-def _kill_unless(mark: Path | None) -> None:
-    if mark is not None and not mark.exists():
-        mark.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
+def kill_this_process(*_: object) -> Any:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.fixture
+def as_over_nfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of this test can't be removed as long as this process has open or maps a file that was in it. There is
+    no NFS here: this stands for its rule."""
+    really = os.rmdir
+
+    def rmdir(path: Any, **options: Any) -> None:
+        names = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]  # noqa: PTH115
+        names += Path("/proc/self/maps").read_text().splitlines()
+        held = [name for name in names if f"{tmp_path}/" in name and name.endswith(" (deleted)")]
+        if any(Path(path).name in Path(name[name.index(str(tmp_path)) :]).parts for name in held):
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(path))
+        really(path, **options)
+
+    monkeypatch.setattr(os, "rmdir", rmdir)
 
 
 @pytest.fixture(scope="module")
@@ -90,48 +121,64 @@ def test_workers_that_are_killed_cost_their_tasks_and_the_files_are_those_of_one
 ) -> None:
     assert len([name for name in files if name.endswith(".parquet")]) > 3
     (tmp_path / "marks").mkdir()
+    chance = random.Random(18)
+    moments = {chance.randrange(1, 20): "at a rename", chance.randrange(20, 30): chance.choice(["before", "after"])}
     with open_cluster(ClusterOptions(n_workers=2)) as workers:
-        cluster = Deadly(workers, tmp_path / "marks", "join 000001", "deal clicks_train.csv 000000")
+        cluster = Deadly(workers, tmp_path / "marks", moments)
         preprocess(PreprocessingOptions(few_raw, tmp_path / "out"), cluster, PARTS)
-    assert len(list((tmp_path / "marks").iterdir())) == 2
+    assert len(list((tmp_path / "marks").iterdir())) == 2, moments
     assert caplog.text.count("has died; another one takes over what it had") == 2
-    assert _files(tmp_path / "out") == files
+    assert _files(tmp_path / "out") == files, moments
     assert sorted(path.name for path in tmp_path.iterdir()) == ["marks", "out"]
 
 
 PROGRAM = """
-import os, signal, sys
+import sys
 from pathlib import Path
 from deployment_toolkit.tasks.running import ThisProcess
-from tests.widedeep.preprocessing.tasks.test_preprocessing_tasks import PARTS
+from tests.widedeep.preprocessing.tasks.test_preprocessing_tasks import PARTS, kill_this_process
 from widedeep.preprocessing.dataset import PreprocessingOptions, preprocess
+
+raw, output, moment, left = sys.argv[1:]
+left = int(left)
+
+def count():
+    global left
+    left -= 1
+    return left or kill_this_process()
 
 class Killed(ThisProcess):
     def run(self, function, tasks):
         for key, result in super().run(function, tasks):
-            if key.startswith(sys.argv[3]):
-                os.kill(os.getpid(), signal.SIGKILL)
+            moment == "after a task" and count()
             yield key, result
 
-preprocess(PreprocessingOptions(Path(sys.argv[1]), Path(sys.argv[2])), Killed(1), PARTS)
+really = Path.replace
+Path.replace = lambda *paths: (moment == "at a rename" and count(), really(*paths))[1]
+preprocess(PreprocessingOptions(Path(raw), Path(output)), Killed(1), PARTS)
 """
 
 
 def test_killed_job_goes_on_with_what_is_not_done(
     few_raw: Path, files: Files, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for killed_in in ("join 000001", "transform train/part-00001"):
+    chance = random.Random(18)
+    done: set[str] = set()
+    for moment, count in (("at a rename", chance.randrange(4, 20)), ("after a task", chance.randrange(2, 10))):
         with pytest.raises(ProcessError) as raised:
-            command: list[str | Path] = [sys.executable, "-c", PROGRAM, few_raw, tmp_path / "out", killed_in]
+            command: list[str | Path] = [sys.executable, "-c", PROGRAM, few_raw, tmp_path / "out", moment, str(count)]
             run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, log_path=tmp_path.with_suffix(".log"))
         assert raised.value.returncode == -signal.SIGKILL
         assert [path.name for path in tmp_path.iterdir()] == [".out.unfinished"]
+        lines = (tmp_path / ".out.unfinished" / "done.jsonl").read_text().splitlines()
+        done, before = {json.loads(line)[0] for line in lines}, done
+        assert len(done) == len(lines) and done > before
     cluster = Watched()
     with caplog.at_level(logging.INFO):
         preprocess(PreprocessingOptions(few_raw, tmp_path / "out"), cluster, PARTS)
-    assert "going on with unfinished work: " in caplog.text
-    assert {key.split()[0] for key in cluster.ran} == {"transform"}
-    assert "part-00000" not in cluster.ran[0] and "part-00001" in cluster.ran[0]
+    assert f"going on with unfinished work: {len(done)} tasks are done already" in caplog.text
+    ran = {key.partition(" of ")[0] for key in cluster.ran}
+    assert ran and not ran & done
     assert _files(tmp_path / "out") == files
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -164,7 +211,10 @@ def test_work_of_a_running_process_is_not_touched(few_raw: Path, tmp_path: Path)
         preprocess(options, Second(), PARTS)
 
 
-def test_parquet_and_many_files_give_the_files_of_csv(few_raw: Path, files: Files, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("as_over_nfs")
+def test_parquet_and_many_files_give_the_files_of_csv_and_leave_nothing(
+    few_raw: Path, files: Files, tmp_path: Path
+) -> None:
     raw, elsewhere = tmp_path / "raw", tmp_path / "elsewhere"
     for folder in (raw / "clicks_train", raw / META, elsewhere):
         folder.mkdir(parents=True)
@@ -189,6 +239,7 @@ def test_parquet_and_many_files_give_the_files_of_csv(few_raw: Path, files: File
     options = PreprocessingOptions(raw, tmp_path / "out", tables=[f"events={elsewhere}/e*.parquet"])
     preprocess(options, Watched(), PARTS)
     assert _files(tmp_path / "out") == files
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "out", "raw"]
 
 
 def test_error_in_a_part_names_file_line_and_leaves_nothing(raw: Path, tmp_path: Path) -> None:
@@ -232,6 +283,41 @@ def test_files_of_two_kinds_are_refused_as_they_may_hold_the_same_rows(raw: Path
         PreprocessingOptions(raw, tmp_path / "out", tables=["clicks=x"])
 
 
+def test_display_that_no_task_could_hold_is_refused(few_raw: Path, tmp_path: Path) -> None:
+    layout = dataclasses.replace(PARTS, sample_rows=1, most_display_rows=3)
+    with pytest.raises(DataError, match=r"^clicks_train\.csv: display_id \d+ is in \d+ rows, .* 3 at most: give each"):
+        preprocess(PreprocessingOptions(few_raw, tmp_path / "out"), layout=layout)
+    assert not list(tmp_path.iterdir())
+
+
+def test_of_a_display_that_is_there_often_each_run_gives_one_event(few_raw: Path, tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    header, *lines = (few_raw / EVENTS).read_text().splitlines()
+    later = ",".join(["x" if name == "geo_location" else "{}" for name in header.split(",")])
+    again = [later.format(*line.split(",")) for line in lines] * 2
+    (tmp_path / "raw" / EVENTS).write_text("\n".join([header, *lines, *again]))
+    spans = spans_of(find_tables(tmp_path / "raw", EVENTS), sys.maxsize)
+    keep_list(tmp_path, deal(spans, None, 2**31, tmp_path, 0, dataclasses.replace(PARTS, run_rows=1 << 20)))
+    events = read_range(tmp_path, None, None, np.arange(2**10))
+    assert len(events["display_id"]) == len(set(events["display_id"])) == len(lines)
+    assert "x" not in events["geo_location"]
+
+
+@pytest.mark.parametrize(
+    ("cause", "kind"),
+    [
+        (OSError(errno.ESTALE, os.strerror(errno.ESTALE)), DataError),
+        (FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)), DataError),
+        (gzip.BadGzipFile("CRC check failed"), FaultyDataError),
+        (None, FaultyDataError),
+    ],
+)
+def test_work_is_thrown_away_for_faults_of_data_alone(cause: OSError | None, kind: type[DataError]) -> None:
+    with pytest.raises(DataError) as raised, faults_of_data():
+        raise DataError("x") from cause
+    assert type(raised.value) is kind
+
+
 def test_worker_with_other_packages_is_refused() -> None:
     other = environment() | {"packages": "Python 3.8, pandas 1.0"}
     with pytest.raises(ClusterError, match=r"another version of packages: Python .* instead of Python 3\.8"):
@@ -254,6 +340,30 @@ def test_rows_of_a_bucket_are_bounded_for_any_ids() -> None:
         largest_display = np.unique(ids, return_counts=True)[1].max()
         assert rows.max() <= 2_048 + 7 * 64 + largest_display
         assert len(rows) >= 20_000 // (2_048 + 7 * 64 + largest_display)
+
+
+def test_bounds_of_ten_billion_clicks_are_those_of_the_page() -> None:
+    """docs/preprocessing.md: 24 bytes of text for a click, 60 for each of 2 * 10^9 events."""
+    layout, clicks, events = Layout(), 10**10, 2 * 10**9
+    deals = [rows * size // layout.piece(rows * size) + 1 for rows, size in ((clicks, 24), (events, 60))]
+    runs = [rows // layout.run_rows + deal + 1 for rows, deal in zip((clicks, events), deals, strict=True)]
+    bucket = layout.bucket(clicks)
+    buckets = -(-clicks // bucket) + 1
+    largest = bucket + layout.sample_rows * runs[0] + 50_000
+    parts = clicks // layout.file_rows + 2
+    page = (ROOT / "docs" / "preprocessing.md").read_text()
+    for told in (
+        f"| tasks of *deal* | {deals[0]:,} + {deals[1]:,} |",
+        f"| runs | at most {runs[0]:,} + {runs[1]:,} |",
+        f"| buckets, files of joined rows | {buckets:,}, {2 * buckets:,} |",
+        f"| clicks of a bucket | {bucket / 1e6:.1f} million, at most {largest / 1e6:.1f} million |",
+        f"| files of the data set | {parts:,} |",
+        f"| openings of runs | {buckets * sum(runs) / 1e6:.1f} million |",
+    ):
+        assert told in page
+    for size in (10**6, 10**11, 10**13, 10**15):  # bytes, and clicks
+        assert -(-size // layout.piece(size)) <= max(1024, size >> 28)
+        assert -(-size // layout.bucket(size)) <= max(1024, size >> 21)
 
 
 def _preprocessed(raw_dir: Path, output: Path, layout: Layout) -> Files:
