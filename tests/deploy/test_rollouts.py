@@ -191,7 +191,7 @@ def test_simulated_autoscaler_follows_the_queue_and_loses_nothing(tmp_path: Path
             prometheus.scrape({pod.name: f"{LOOPBACK}:{pod.ports['metrics']}" for pod in pods})
             return prometheus.value(query)
 
-        episode, steps = autoscale(chart, ENVOY, tmp_path / "scaling", 60.0, 500, metric)
+        episode, steps = autoscale(chart, ENVOY, tmp_path / "scaling", 120.0, 500, metric)
     assert (episode.lost, episode.wrong, episode.killed) == (0, 0, 0), episode
     most = max(step.decided for step in steps)
     assert most > 2 and steps[0].replicas == 2 and steps[-1].decided == 2, steps
