@@ -21,9 +21,8 @@ import yaml
 from deployment_toolkit.machine import LOOPBACK
 from deployment_toolkit.process import child
 from deployment_toolkit.server_access.ports import choose_free, listens
-from deployment_toolkit.triton_server.remote import TritonServer
 
-JOB = "triton"
+JOB, NAMESPACE = "triton", "test"
 SCRAPE_S = 1
 _DEADLINE_S = 60.0
 _MISSING = not (shutil.which("prometheus") and shutil.which("promtool"))
@@ -41,11 +40,11 @@ class Prometheus:
     url: str
     _targets: Path
 
-    def scrape(self, servers: Mapping[str, TritonServer]) -> None:
-        """Scrapes these servers from now on, and no others; each has the label ``pod``, its key here."""
+    def scrape(self, addresses: Mapping[str, str]) -> None:
+        """Scrapes the servers with these addresses, HOST:PORT, from now on, and no others; each has the label ``pod``,
+        its key here."""
         listed = [
-            {"targets": [urllib.parse.urlsplit(server.metrics_url).netloc], "labels": {"pod": pod, "namespace": "test"}}
-            for pod, server in servers.items()
+            {"targets": [address], "labels": {"pod": pod, "namespace": NAMESPACE}} for pod, address in addresses.items()
         ]
         new = self._targets.with_suffix(".new")
         new.write_text(json.dumps(listed))
@@ -61,6 +60,10 @@ class Prometheus:
         found = self.query(expression)
         assert len(found) <= 1, f"{expression}: {found}"
         return found[0][1] if found else None
+
+    def label_values(self, label: str, selector: str) -> list[str]:
+        """Values of a label among the series that the selector has now or had in the last hours."""
+        return list(self._get(f"label/{label}/values", **{"match[]": selector}))
 
     def firing(self) -> set[str]:
         """Names of the alerts that fire."""

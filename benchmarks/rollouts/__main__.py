@@ -3,19 +3,20 @@ chart's times, and the autoscaler's decisions on the servers' own queue times; c
 
 Run from the repository's root: ``python -m benchmarks.rollouts --model PATH`` with a model that the C++ host runs;
 ``scripts/install_cluster_tools.sh`` installs Helm and Envoy. The kubelet, the gateway's controller and the autoscaler
-are simulated. The exit code is 1 if a request was lost or wrong with the chart's times.
+are simulated. The exit code is 1 if a request was lost or wrong with the chart's times, whatever they are.
 """
 
 from __future__ import annotations
 
 import shlex
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.rollouts.autoscaling import autoscale
-from benchmarks.rollouts.chart import HelmChart, pod_template
+from benchmarks.rollouts.chart import HelmChart, PodTemplate, pod_template
 from benchmarks.rollouts.episodes import RolloutEpisode, canary, rolling_restart, scale_down, without_pre_stop
 from benchmarks.rollouts.page import page
 from benchmarks.rollouts.scaling_loop import ScalingStep
@@ -38,6 +39,7 @@ class RolloutsOptions:
 
     model: Path = option("a SavedModel, an ONNX file or an OpenVINO folder with one output")
     tools: Path = option("environment with Helm and Envoy", ROOT / ".venv-cluster-tools")
+    values: Path | None = option("file of the chart's values, such as deploy/kubernetes/values-cpu.yaml", None)
     settings: list[str] = option("further values of the chart, KEY=VALUE as for helm's --set", [], nargs="+", type=str)
     parts: list[str] = option("only these", list(PARTS), choices=list(PARTS), nargs="+")
     clients: int = option("clients per protocol", 8)
@@ -51,6 +53,8 @@ class RolloutsOptions:
                 raise UsageError(f"{self.tools} has no {name}: run scripts/install_cluster_tools.sh, or give --tools")
         if min(self.clients, self.requests) < 1 or self.speed <= 0:
             raise UsageError("--clients and --requests must be at least 1, --speed more than 0")
+        if self.values is not None and not self.values.is_file():
+            raise UsageError(f"--values {self.values}: there is no such file")
         wrong = next((text for text in self.settings if "=" not in text), None)
         if wrong is not None:
             raise UsageError(f"--settings {wrong}: write KEY=VALUE, for example drain.preStopSeconds=20")
@@ -64,7 +68,7 @@ def main(argv: list[str]) -> int:
     build_library()
     begun = f"{datetime.now(UTC):%Y-%m-%d %H:%M}"
     made_by = shlex.join(["python", "-m", "benchmarks.rollouts", *argv])
-    chart = HelmChart(options.tools / "bin" / "helm", options.settings)
+    chart = HelmChart(options.tools / "bin" / "helm", options.settings, options.values)
     episodes: list[RolloutEpisode] = []
     steps: list[ScalingStep] = []
     with tempfile.TemporaryDirectory(prefix="rollouts_") as folder:
@@ -81,7 +85,12 @@ def main(argv: list[str]) -> int:
     text = page(episodes, steps, template, options.speed, read_system_info().summary, begun, made_by)
     write_text(options.output_dir / PAGE_FILE, text)
     print(text)
-    return int(any(one.lost + one.wrong for one in episodes if one.pre_stop_s > 0))
+    return int(has_failed(episodes, template))
+
+
+def has_failed(episodes: Sequence[RolloutEpisode], template: PodTemplate) -> bool:
+    """True if a request was lost or wrong with the preStop of the chart's own template."""
+    return any(one.lost + one.wrong for one in episodes if one.pre_stop_s == template.pre_stop_s)
 
 
 def _rollouts(options: RolloutsOptions, subject: RolloutSubject) -> list[RolloutEpisode]:

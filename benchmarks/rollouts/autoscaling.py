@@ -1,4 +1,4 @@
-"""The episode of the autoscaler: much load, then little, on servers whose number follows the chart's autoscaler."""
+"""The episode of the simulated autoscaler: much load, then little, on servers whose number follows its decisions."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def autoscale(
         loop = ScalingLoop(fleet, SERVICES[0], repository, spec, metric, speed)
         with constant_load(gateway.http_url, gateway.grpc_url, _questions(), _MUCH) as load:
             stage = RolloutStage(gateway, fleet, load, least)
-            with stage.episode(f"autoscaler, {spec.least} to {spec.most} servers"):
+            with stage.episode(f"simulated autoscaler, {spec.least} to {spec.most} servers"):
                 _follow(loop, load, spec.least)
         return stage.episodes[0], loop.steps
 

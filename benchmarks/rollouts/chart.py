@@ -52,10 +52,10 @@ class PodTemplate:
 
 
 class HelmChart:
-    """The chart with these settings (``--set``) in each rendering, and a gateway."""
+    """The chart with a file of values and these settings (``--set``) in each rendering, and a gateway."""
 
-    def __init__(self, helm: Path, settings: Sequence[str] = ()) -> None:
-        self._helm = helm
+    def __init__(self, helm: Path, settings: Sequence[str] = (), values: Path | None = None) -> None:
+        self._helm, self._values = helm, values
         own = [f"image={_IMAGES}", f"model.image={_IMAGES}"]
         route = ("gateway.enabled=true", "gateway.parentRefs[0].name=gateway", "gateway.grpcHostnames={grpc.test}")
         self._settings = (*own, *route, "gateway.hostnames={http.test}", *settings)
@@ -63,6 +63,8 @@ class HelmChart:
     def render(self, *settings: str) -> Objects:
         """The objects with these settings too. Raises ProcessError with Helm's message if it refuses them."""
         command: list[str | Path] = [self._helm, "template", "--is-upgrade", "wide-deep", CHART]
+        if self._values is not None:
+            command += ["--values", self._values]
         for setting in (*self._settings, *settings):
             # --set makes a text of a number with a fraction.
             number = _NUMBER.fullmatch(setting.partition("=")[2])
@@ -81,7 +83,8 @@ class HelmChart:
 
 def pod_template(objects: Objects, name: str) -> PodTemplate:
     """Reads the Deployment ``name`` and the configuration of its proxy, if it has one. Raises UsageError for one that
-    is not simulated here: other containers, or a rolling update that takes pods away first."""
+    is not simulated here: other containers, a preStop other than ``sleep``, or a rolling update that takes pods away
+    first."""
     spec = _one(objects, "Deployment", name)["spec"]
     rolling = spec["strategy"]["rollingUpdate"]
     if rolling["maxUnavailable"] != 0 or not isinstance(rolling["maxSurge"], int):
@@ -105,7 +108,10 @@ def pod_template(objects: Objects, name: str) -> PodTemplate:
 
 
 def _pre_stop_s(container: Mapping[str, Any]) -> float:
-    return float(container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0))
+    action = container.get("lifecycle", {}).get("preStop", {"sleep": {"seconds": 0}})
+    if action.keys() != {"sleep"}:
+        raise UsageError(f"container {container['name']}: the preStop action {action} is not simulated here")
+    return float(action["sleep"]["seconds"])
 
 
 def route_rules(objects: Objects) -> list[RouteRule]:

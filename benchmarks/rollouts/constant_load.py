@@ -1,5 +1,5 @@
-"""Clients that keep on asking through a gateway, over HTTP and gRPC, whatever becomes of a request. Nothing is sent
-twice: a request without a right answer is lost or wrong."""
+"""Clients that keep on asking through a gateway, over HTTP and gRPC, whatever becomes of a request. No client sends a
+request twice: one that got an error, or no answer in half a minute, is lost."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -49,8 +50,8 @@ class Questions:
 
 @dataclass(frozen=True)
 class Tally:
-    """Requests so far, by protocol; the reasons of the lost ones; and the longest wait for a right answer, seconds,
-    since the last ``restart``."""
+    """Requests so far, by protocol: those that were answered, those of them whose answer was wrong, and the lost ones
+    with their reasons. ``longest_s`` is the longest wait for a right answer, seconds, since the last ``restart``."""
 
     answered: Counter[str]
     wrong: Counter[str]
@@ -70,7 +71,8 @@ class Tally:
 
 
 class ConstantLoad:
-    """Clients of both protocols, each with a connection of its own and one request in flight."""
+    """Clients of both protocols, each with a connection of its own and one request in flight. A client's own fault is
+    raised by ``wait_ended`` and ``stop``: it is no lost request, and its client asks no more."""
 
     def __init__(self, http_url: str, grpc_url: str, questions: Questions, count: int) -> None:
         self._questions = questions
@@ -78,16 +80,12 @@ class ConstantLoad:
         self._longest_s = 0.0
         self._used = count
         self._lock, self._over = threading.Lock(), threading.Event()
-        clients: list[Callable[[int], None]] = [self._http(http_url), self._grpc(grpc_url)]
-        self._threads = [
-            threading.Thread(target=client, args=(number,), name="client", daemon=True)
-            for number in range(count)
-            for client in clients
-        ]
+        self._clients: list[Callable[[int], None]] = [self._http(http_url), self._grpc(grpc_url)]
+        self._pool = ThreadPoolExecutor(count * len(self._clients), thread_name_prefix="client")
+        self._running: list[Future[None]] = []
 
     def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
+        self._running = [self._pool.submit(client, number) for number in range(self._used) for client in self._clients]
 
     def use(self, count: int) -> None:
         """Lets only so many clients per protocol ask from now on."""
@@ -96,8 +94,9 @@ class ConstantLoad:
     def stop(self) -> None:
         """Returns when each client has its last answer."""
         self._over.set()
-        for thread in self._threads:
-            thread.join()
+        self._pool.shutdown()
+        for client in self._running:
+            client.result()
 
     def restart(self) -> Tally:
         """The tally so far; from now on the longest wait is counted anew."""
@@ -118,8 +117,11 @@ class ConstantLoad:
         takes more than five minutes."""
         deadline = time.monotonic() + _COUNT_S
         while True:
+            for client in self._running:
+                if client.done():
+                    client.result()
             now = self.tally().since(before)
-            counts = [now.answered[name] + now.wrong[name] + now.lost[name] for name in (HTTP, GRPC)]
+            counts = [now.answered[name] + now.lost[name] for name in (HTTP, GRPC)]
             if min(counts) >= at_least:
                 return
             if time.monotonic() > deadline:
@@ -153,8 +155,8 @@ class ConstantLoad:
     def _grpc(self, url: str) -> Callable[[int], None]:
         questions = self._questions
         messages = [request_message(x, questions.model, "") for x in questions.requests]
-        # Else all channels of a process to one address share a connection.
-        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
+        # Else all channels of a process to one address share a connection, and a refused stream is sent again.
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0), ("grpc.enable_http_proxy", 0)]
 
         def send(number: int) -> None:
             channel = grpc.insecure_channel(ServerUrl.parse(url).address, options)
@@ -183,10 +185,12 @@ class ConstantLoad:
             took_s = time.monotonic() - sent
             right = not problem and self._questions.is_right(position, answer)
             with self._lock:
+                self._counts["lost" if problem else "answered"][protocol] += 1
                 if problem:
                     self._counts["reasons"][f"{protocol} {problem}"] += 1
-                self._counts["lost" if problem else "answered" if right else "wrong"][protocol] += 1
-                if right:
+                elif not right:
+                    self._counts["wrong"][protocol] += 1
+                else:
                     self._longest_s = max(self._longest_s, took_s)
             if problem:
                 time.sleep(_PAUSE_S)

@@ -79,13 +79,20 @@ class Envoy:
 
     def requests(self) -> dict[str, int]:
         """Requests that Envoy has passed on so far, by service."""
-        counted = dict.fromkeys(self._services, 0)
-        stats = self._json("/stats?format=json&filter=upstream_rq_total")["stats"]
+        return self._counted("upstream_rq_total")
+
+    def retries(self) -> int:
+        """Requests that Envoy has sent a second time."""
+        return sum(self._counted("upstream_rq_retry").values())
+
+    def _counted(self, name: str) -> dict[str, int]:
+        """A counter of the clusters, by service. Raises KeyError if Envoy has none of this name."""
+        stats = self._json(f"/stats?format=json&filter={name}$")["stats"]
         values = {one["name"]: one["value"] for one in stats if "name" in one}
-        for service in self._services:
-            for protocol in PROTOCOLS:
-                counted[service] += values.get(f"cluster.{_cluster(service, protocol)}.upstream_rq_total", 0)
-        return counted
+        return {
+            service: sum(values[f"cluster.{_cluster(service, protocol)}.{name}"] for protocol in PROTOCOLS)
+            for service in self._services
+        }
 
     def _endpoints(self) -> dict[str, set[int]]:
         clusters = self._json("/clusters?format=json")["cluster_statuses"]

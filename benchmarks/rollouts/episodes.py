@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.rollouts.constant_load import GRPC, HTTP, ConstantLoad
 from benchmarks.rollouts.envoy import Envoy, RouteRule
 from benchmarks.rollouts.pods import Fleet, Pod
-from deployment_toolkit.errors import ToleranceError
+from deployment_toolkit.errors import PerformanceError, ToleranceError
 
 logger = logging.getLogger("rollouts")
 
@@ -21,8 +21,9 @@ _MOST_REASONS = 3
 
 @dataclass(frozen=True)
 class RolloutEpisode:
-    """An episode: requests by what became of them, ``seconds`` of the whole, the time from SIGTERM to the end of the
-    slowest pod, and how many pods needed SIGKILL. ``share`` is the canary's part of the requests, where it has one."""
+    """An episode: requests by what became of them, with ``wrong`` of the answered ones; ``seconds`` of the whole, the
+    time from SIGTERM to the end of the slowest pod, and how many pods needed SIGKILL. ``share`` is the canary's part of
+    the requests, where it has one."""
 
     name: str
     http_answered: int
@@ -56,11 +57,13 @@ class RolloutStage:
     def episode(self, name: str, canary: str | None = None) -> Iterator[None]:
         """Counts what happens to requests from the end of the last episode to that of the block; then, the pods that
         were deleted have ended and there were enough requests. ``canary`` is the service whose share within the block
-        is told."""
+        is told. Raises PerformanceError if the gateway has sent a request twice, since that hides a loss."""
         begun, passed_on = time.monotonic(), self.gateway.requests()
         yield
         ends = self.fleet.wait_ended()
         self.load.wait_ended(self._before, self.least)
+        if self.gateway.retries():
+            raise PerformanceError(f"{name}: the gateway has sent {self.gateway.retries()} requests twice")
         now = self.load.restart()
         tally, self._before = now.since(self._before), now
         share = None
@@ -80,7 +83,7 @@ class RolloutStage:
             slowest_end_s=round(max((end.took_s for end in ends), default=0.0), 1),
             killed=sum(end.killed for end in ends),
             pre_stop_s=self.fleet.template.pre_stop_s,
-            share=None if share is None else round(share, 3),
+            share=None if share is None else round(share, 6),  # one request of a million is seen
             note="; ".join(f"{count} × {text}" for text, count in tally.reasons.most_common(_MOST_REASONS)),
         )
         self.episodes.append(done)
@@ -126,21 +129,23 @@ def canary(
     gate: Callable[[Pod], None],
     routes: Mapping[int, Sequence[RouteRule]],
     surge: int,
-) -> bool:
-    """A new model beside the old one, on the second of ``services``: weight 0, the gate, more weight step by step, then
-    the first service gets the new model and all weight, and the canary ends. ``routes`` are the gateway's by the
-    canary's weight; the first is 0. False if the gate has refused the model: then the canary ends without having had a
-    request."""
+) -> None:
+    """A new model beside the old one, on the second of ``services``: weight 0, the gate, more weight step by step; then
+    the first service gets the new model while the canary goes on, the weight goes back to 0, and the canary ends.
+    ``routes`` are the gateway's by the canary's weight; the first is 0. Raises ToleranceError with the gate's words if
+    it refuses the model: then the canary has ended without having had a request."""
     stable, new = services
+    refused: ToleranceError | None = None
     with stage.episode("canary, weight 0, the gate", canary=new):
         stage.gateway.set_routes(routes[0])
         (pod,) = stage.fleet.start(new, repository)
         try:
             gate(pod)
         except ToleranceError as error:
-            logger.info("the gate refuses the canary: %s", error)
+            refused = error
             stage.fleet.delete(pod)
-            return False
+    if refused is not None:
+        raise refused
     for weight, rules in list(routes.items())[1:]:
         with stage.episode(f"canary, weight {weight}", canary=new):
             stage.gateway.set_routes(rules)
@@ -148,4 +153,3 @@ def canary(
     with stage.episode("end of the canary", canary=new):
         stage.gateway.set_routes(routes[0])
         stage.fleet.delete(pod)
-    return True

@@ -43,7 +43,7 @@ def page(
     lines += ["", *(f"- {one.name}: {one.note}" for one in episodes if one.note)]
     if steps:
         told = f"a look each {SYNC_S:g} s of a clock that runs {speed:g} times as fast as this machine's"
-        lines += ["", f"The autoscaler ({told}) when it changed the number of servers, and at the end:", ""]
+        lines += ["", f"The simulated autoscaler ({told}) when it changed the number of servers, and at the end:", ""]
         lines += ["| at, s | in the queue, ms | servers | decided |", "| ---: | ---: | ---: | ---: |"]
         shown = [one for one in steps if one.decided != one.replicas][:_MOST_STEPS]
         for step in shown if shown[-1:] == [steps[-1]] else [*shown, steps[-1]]:

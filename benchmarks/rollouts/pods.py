@@ -80,14 +80,16 @@ class Pod:
     def has_ended(self) -> bool:
         return all(one.process.poll() is not None for one in self.containers)
 
-    def is_ready(self, path: str) -> bool:
-        """True if this pod's programs, and no others on its ports, listen and answer the readiness probe."""
-        if not all(listens(one.process.pid, one.listens_at) for one in self.containers):
-            return False
+    def why_not_ready(self, path: str) -> str:
+        """Nothing if this pod's programs, and no others on its ports, listen and answer the readiness probe."""
+        for one in self.containers:
+            if not listens(one.process.pid, one.listens_at):
+                return f"its {one.log_path.stem} does not listen at all of its ports {[*one.listens_at]}"
         try:
-            return get(f"{LOOPBACK}:{self.ports['http']}", path, 1)[0] == HTTPStatus.OK
-        except (OSError, HTTPException):
-            return False
+            status, _ = get(f"{LOOPBACK}:{self.ports['http']}", path, 1)
+        except (OSError, HTTPException) as error:
+            return f"GET {path} has no answer ({error!r})"
+        return "" if status == HTTPStatus.OK else f"GET {path} is answered with status {status}"
 
 
 class Fleet:
@@ -184,16 +186,19 @@ class Fleet:
     def _ready(self, pod: Pod, attempt: int = 1) -> Pod:
         """The pod, or one with other ports if another program took one of its own."""
         deadline = time.monotonic() + _START_S
-        while not pod.is_ready(self.template.readiness_path):
+        while why_not := pod.why_not_ready(self.template.readiness_path):
             ended = next((one for one in pod.containers if one.process.wait(_LOOK_S) is not None), None)
             if ended is None and time.monotonic() < deadline:
                 continue
-            one = ended or pod.containers[0]
-            log = one.log_path.read_text(errors="replace")
-            if ended is not None and _PORT_TAKEN in log and attempt < _START_ATTEMPTS:
+            logs = {one.log_path: one.log_path.read_text(errors="replace") for one in pod.containers}
+            if ended is None:
+                said = "; ".join(f"{path} says: {what_it_says(log)}" for path, log in logs.items())
+                raise ServerError(f"pod {pod.name} is not ready after {_START_S:g} s: {why_not}; {said}")
+            log = logs[ended.log_path]
+            if _PORT_TAKEN in log and attempt < _START_ATTEMPTS:
                 return self._ready(self._run(pod.service, pod.repository), attempt + 1)
-            problem = f"is not ready after {_START_S:g} s" if ended is None else one.process.how_it_ended()
-            raise ServerError(f"pod {pod.name} {problem}: {what_it_says(log)}; its log is {one.log_path}")
+            how = ended.process.how_it_ended()
+            raise ServerError(f"pod {pod.name} {how}: {what_it_says(log)}; its log is {ended.log_path}")
         return pod
 
     def _terminate(self, pod: Pod) -> PodEnd:

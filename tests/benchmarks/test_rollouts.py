@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks.rollouts.__main__ import main
-from benchmarks.rollouts.chart import PodTemplate
+from benchmarks.rollouts.__main__ import has_failed, main
+from benchmarks.rollouts.chart import PodTemplate, pod_template
 from benchmarks.rollouts.constant_load import Tally
 from benchmarks.rollouts.episodes import RolloutEpisode
 from benchmarks.rollouts.page import page
 from benchmarks.rollouts.scaling_loop import ScalingStep
 from deployment_toolkit.errors import UsageError
 
-TEMPLATE = PodTemplate((), "", "/v2/health/ready", 15.0, 0.0, 20, 60, 1)
+TEMPLATE = PodTemplate(("--exit-timeout-secs=20",), "", "/v2/health/ready", 15.0, 0.0, 20, 60, 1)
 
 
 def test_missing_tools_and_wrong_settings_are_told(tmp_path: Path) -> None:
@@ -27,8 +28,27 @@ def test_missing_tools_and_wrong_settings_are_told(tmp_path: Path) -> None:
     argv = ["--model", "model.onnx", "--tools", str(tmp_path)]
     with pytest.raises(UsageError, match="--settings replicas: write KEY=VALUE"):
         main([*argv, "--settings", "replicas"])
+    with pytest.raises(UsageError, match="--values none.yaml: there is no such file"):
+        main([*argv, "--values", "none.yaml"])
     with pytest.raises(UsageError, match="--speed more than 0"):
         main([*argv, "--speed", "0"])
+
+
+def test_pause_that_is_not_simulated_is_no_pause_of_0() -> None:
+    pause = {"exec": {"command": ["sleep", "15"]}}
+    server = {
+        "name": "triton",
+        "args": ["--exit-timeout-secs=20"],
+        "readinessProbe": {"httpGet": {"path": "/v2/health/ready"}},
+        "lifecycle": {"preStop": pause},
+    }
+    pod = {"spec": {"containers": [server], "terminationGracePeriodSeconds": 60}}
+    spec = {"strategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}, "template": pod}
+    deployment = {"kind": "Deployment", "metadata": {"name": "one"}, "spec": spec}
+    with pytest.raises(UsageError, match=r"triton: the preStop action .*exec.* is not simulated here"):
+        pod_template([deployment], "one")
+    server["lifecycle"] = {"preStop": {"sleep": {"seconds": 15}}}
+    assert pod_template([deployment], "one") == TEMPLATE
 
 
 def test_page_tells_losses_and_the_steps_of_the_autoscaler() -> None:
@@ -42,6 +62,13 @@ def test_page_tells_losses_and_the_steps_of_the_autoscaler() -> None:
     assert "- restart: 20 × HTTP 503" in text
     assert "preStop 15 s, exit timeout 20 s, grace period 60 s" in text
     assert text.endswith("| 15 | 41.26 | 2 | 4 |\n| 30 | 3.00 | 4 | 4 |\n")
+
+
+def test_loss_with_the_charts_own_times_is_a_failure_whatever_they_are() -> None:
+    lossy = RolloutEpisode("restart", 4000, 3000, 0, 20, 5, 31.2, 0.25, 2, 6.04, 1, 0.0)
+    assert not has_failed([lossy], TEMPLATE), "preStop was 0 to show that the loss is seen"
+    assert has_failed([lossy], replace(TEMPLATE, pre_stop_s=0.0))
+    assert has_failed([replace(lossy, http_lost=0, grpc_lost=0, wrong=1, pre_stop_s=15.0)], TEMPLATE)
 
 
 def test_tally_is_counted_from_an_earlier_one() -> None:

@@ -18,6 +18,8 @@ from deployment_toolkit.cluster import ClusterOptions
 from deployment_toolkit.files import fingerprint
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser
 from deployment_toolkit.process import Child, environment, run
+from tests.cluster_tools import needs_cluster_tools
+from tests.deploy.test_objects import NEWEST, OLDEST, problems
 from widedeep.preprocessing.dataset import PreprocessingOptions, preprocess
 from widedeep.synthetic import SyntheticOptions, generate
 
@@ -67,6 +69,15 @@ def test_scheduler_and_workers_have_one_image_and_the_same_data() -> None:
     volumes = [CLUSTER["spec"][part]["spec"]["volumes"][0] for part in ("scheduler", "worker")]
     assert volumes[0] == volumes[1] and volumes[0]["name"] == "data"
     assert worker["resources"]["requests"] == worker["resources"]["limits"]
+
+
+@needs_cluster_tools
+def test_pods_and_service_of_the_kubernetes_object_are_valid() -> None:
+    """By Kubernetes' schemas; the fields around them are the operator's."""
+    specs = [("Pod", CLUSTER["spec"][part]["spec"]) for part in ("scheduler", "worker")]
+    specs.append(("Service", CLUSTER["spec"]["scheduler"]["service"]))
+    items = [{"apiVersion": "v1", "kind": kind, "metadata": {"name": "dask"}, "spec": spec} for kind, spec in specs]
+    assert problems((f"1.{minor}.0", "dask", item) for minor in range(OLDEST, NEWEST + 1) for item in items) == ""
 
 
 def test_commands_of_the_pages_have_options_that_there_are() -> None:
