@@ -37,6 +37,7 @@ from tests.offset_models import (
 
 OLD, NEW = 1000.0, 2000.0
 LEAST_REQUESTS = 5000
+in_cpp_host = pytest.mark.parametrize("rollout", [add_compiled_offset_model], indirect=True, ids=["C++ host"])
 WARMUP = """
 model_warmup {
   name: "one"
@@ -53,6 +54,7 @@ class Rollout:
     server: TritonServer
     repository: Path
     folder: Path
+    add: Callable[[Path, float], Path] = add_offset_model
     url: str = ""
     clients: list[VersionClients] = field(default_factory=list)
 
@@ -109,9 +111,9 @@ def server_and_repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def rollout(server_and_repository: tuple[TritonServer, Path], request: pytest.FixtureRequest) -> Iterator[Rollout]:
     """The model ``offset``, version 1, on a server; in the Python backend, or as the parameter makes it."""
     server, repository = server_and_repository
-    getattr(request, "param", add_offset_model)(repository, OLD)
+    rollout = Rollout(server, repository, repository.parent, getattr(request, "param", add_offset_model))
+    rollout.add(repository, OLD)
     server.load_model(NAME, 60)
-    rollout = Rollout(server, repository, repository.parent)
     yield rollout
     for clients in rollout.clients:
         clients.end()
@@ -130,8 +132,8 @@ def add_warmup(model: Path, name: str) -> None:
 
 
 @pytest.fixture
-def candidate(tmp_path: Path) -> Path:
-    return add_offset_model(tmp_path / "new", NEW)
+def candidate(rollout: Rollout, tmp_path: Path) -> Path:
+    return rollout.add(tmp_path / "new", NEW)
 
 
 @pytest.fixture
@@ -140,44 +142,39 @@ def reference(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("rollout", "add"),
-    [(add_offset_model, add_offset_model), (add_compiled_offset_model, add_compiled_offset_model)],
+    ("rollout", "least"),
+    [(add_compiled_offset_model, LEAST_REQUESTS), (add_offset_model, LEAST_REQUESTS // 5)],
     indirect=["rollout"],
-    ids=["Python backend", "C++ host"],
+    ids=["C++ host", "Python backend"],
 )
 def test_rollout_loses_no_request(
-    rollout: Rollout,
-    add: Callable[[Path, float], Path],
-    reference: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    rollout: Rollout, least: int, candidate: Path, reference: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    candidate = add(tmp_path / "new", NEW)
     before = rollout.files()
     clients = rollout.load("", "", "", pause_s=0)
     pinned = rollout.load("1")
-    clients.wait(500)
+    clients.wait(least // 10)
     for ending in ("back", "finish"):
         rollout.stage(candidate)
         rollout.gate(reference)
-        clients.wait(500)
+        clients.wait(least // 10)
         clients.expect(OLD, NEW)
         rollout("promote")
         clients.expect(NEW)
         assert rollout.server.ready_models() == [NAME], "the candidate is gone"
-        clients.wait(1000)
-        pinned.wait(300)
+        clients.wait(least // 5)
+        pinned.wait(least // 20)
         clients.expect(OLD, NEW) if ending == "back" else pinned.end()
         rollout(ending)
         clients.expect(OLD if ending == "back" else NEW)
         version = 1 if ending == "back" else 2
         assert rollout.server.model_config(NAME)["version_policy"] == {"specific": {"versions": [version]}}
-        clients.wait(1000)
+        clients.wait(least // 5)
         if ending == "back":
             assert rollout.files() == before
     clients.end()
     assert (clients.lost, clients.wrong, pinned.lost, pinned.wrong) == ([], [], [], [])
-    assert clients.count + pinned.count >= LEAST_REQUESTS
+    assert clients.count + pinned.count >= least
     assert set(clients.answered) == {("", OLD), ("", NEW)} and set(pinned.answered) == {("1", OLD)}
     assert [path.name for path in sorted((rollout.repository / NAME).iterdir())] == ["2", "config.pbtxt"]
     assert rollout.step == "none"
@@ -187,6 +184,7 @@ def test_rollout_loses_no_request(
     assert told[-1] == f"server: {NAME} serves version 2, {NAME}-candidate none"
 
 
+@in_cpp_host
 def test_server_that_was_started_anew_gets_its_models_again(
     rollout: Rollout, candidate: Path, reference: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -215,6 +213,7 @@ def test_server_that_was_started_anew_gets_its_models_again(
     rollout.server.require_model(NAME, "2")
 
 
+@in_cpp_host
 def test_gate_refuses_a_wrong_model(rollout: Rollout, candidate: Path, tmp_path: Path) -> None:
     before = rollout.files()
     clients = rollout.load("")
@@ -234,6 +233,7 @@ def test_gate_refuses_a_wrong_model(rollout: Rollout, candidate: Path, tmp_path:
     assert rollout.server.ready_models() == [NAME]
 
 
+@in_cpp_host
 def test_gate_asks_a_dataloader_and_computes_metrics(rollout: Rollout, candidate: Path, tmp_path: Path) -> None:
     reference = write_reference(tmp_path / "reference", NEW, inputs=False)
     rollout.stage(candidate)
@@ -450,6 +450,7 @@ def test_commands_tell_what_is_wrong(
         rollout.stage(candidate)
 
 
+@in_cpp_host
 def test_one_command_at_a_time(rollout: Rollout, candidate: Path) -> None:
     site = Site(rollout.repository, NAME, ServerUrl.parse(rollout.server.http_url), 60.0)
     with (
@@ -459,8 +460,9 @@ def test_one_command_at_a_time(rollout: Rollout, candidate: Path) -> None:
         rollout.stage(candidate)
 
 
-def test_server_that_loads_nothing_by_request_is_refused(tmp_path: Path, candidate: Path) -> None:
-    add_offset_model(tmp_path / "models", OLD)
+def test_server_that_loads_nothing_by_request_is_refused(tmp_path: Path) -> None:
+    add_compiled_offset_model(tmp_path / "models", OLD)
+    candidate = add_compiled_offset_model(tmp_path / "new", NEW)
     with local_server(tmp_path / "models", log_path=tmp_path / "log", load_method=LoadMethod.POLL) as server:
         rollout = Rollout(server, tmp_path / "models", tmp_path)
         server.load_model(NAME, 60)
