@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -12,10 +13,14 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import onnx
 import tritonclient.grpc as grpc_client
 import tritonclient.http as http_client
+from onnx import helper, numpy_helper
 
-from deployment_toolkit.core import Batch, ModelSpec, Prediction, TensorSpec
+from deployment_toolkit.core import Batch, Format, Host, ModelSpec, Prediction, TensorSpec
+from deployment_toolkit.deploying.deployment import Deployment
+from deployment_toolkit.deploying.model_repository import add_model
 from deployment_toolkit.rows.dump import DumpOptions, DumpWriter
 from deployment_toolkit.triton_server.remote import TritonServer
 
@@ -52,6 +57,22 @@ def add_offset_model(repository: Path, offset: float, *, config: str = "", **beh
     (version / "behaviour.json").write_text(json.dumps({"offset": offset, **behaviour}))
     (version.parent / "config.pbtxt").write_text(config or offset_config())
     return version.parent
+
+
+def add_compiled_offset_model(repository: Path, offset: float) -> Path:
+    """Makes version 1 of the same model in the C++ host, on ONNX Runtime."""
+    x, y = TensorSpec("x", "float32", (1,), value_range=(0, 999)), TensorSpec("y", "float32", (1,))
+    ends = [helper.make_tensor_value_info(item.name, onnx.TensorProto.FLOAT, ["batch", 1]) for item in (x, y)]
+    constant = numpy_helper.from_array(np.array([offset], np.float32), "offset")
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "offset"], ["y"])], "offset", ends[:1], ends[1:], [constant]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "model.onnx"
+        onnx.save(model, str(source))
+        deployment = Deployment(NAME, ModelSpec((x,), (y,)), Format.ONNX, host=Host.CPP, max_batch_size=MOST)
+        return add_model(repository, deployment, source).folder
 
 
 def write_reference(path: Path, offset: float, *, inputs: bool = True) -> Path:

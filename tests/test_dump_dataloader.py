@@ -43,5 +43,5 @@ def test_rows_of_a_dump_come_back_as_they_were(tmp_path: Path) -> None:
 
 def test_dump_without_inputs_is_refused(tmp_path: Path) -> None:
     write_dump(tmp_path / "rows", inputs=False)
-    with pytest.raises(DataError, match="has no inputs: make it with --dump-inputs"):
+    with pytest.raises(DataError, match="has no inputs, so its rows can't be sent again: make it with --dump-inputs"):
         READER.get_dataloader_fn(rows_dir=tmp_path / "rows")

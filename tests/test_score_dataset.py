@@ -13,6 +13,7 @@ import pytest
 import calculate_metrics
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import DataError, ModelError, UsageError
+from deployment_toolkit.files.locks import sole_user
 from deployment_toolkit.rows.dump import Dump
 from metrics import MetricsCalculator
 from score_dataset import main
@@ -101,6 +102,13 @@ def test_folder_of_others_is_left_alone(data: SmallData, tmp_path: Path) -> None
     for options in ((), ("--force",)):
         with pytest.raises(UsageError, match=r"holds part-00000\.parquet, but no plan: name a new or empty folder"):
             score(data, tmp_path, *options)
+    with (
+        sole_user(tmp_path, "another test", "wait for it"),
+        pytest.raises(
+            UsageError, match=r"another command scores into .* \(process \d+\): wait for it, or name another"
+        ),
+    ):
+        score(data, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["part-00000.parquet"]
 
 

@@ -9,16 +9,14 @@ in the output folder are kept: a campaign can be made in several calls, and goes
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
 import logging
 import os
 import shlex
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,6 +29,7 @@ from benchmarks.faults.subjects import prepare
 from deployment_toolkit.cpp_host.library import build_library
 from deployment_toolkit.errors import UsageError
 from deployment_toolkit.files.atomic import write_text
+from deployment_toolkit.files.locks import sole_user
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from deployment_toolkit.results.tables import read_records, write_csv
 from runner.serving import read_system_info
@@ -79,7 +78,12 @@ def main(argv: list[str]) -> int:
     options = from_args(FaultsOptions, parser.parse_args(argv))
     options.output_dir.mkdir(parents=True, exist_ok=True)
     build_library()
-    with _alone_in(options.output_dir), tempfile.TemporaryDirectory(prefix="faults_") as folder:
+    alone = sole_user(
+        options.output_dir,
+        f"another campaign writes to {options.output_dir}",
+        "wait for it, or choose another --output-dir",
+    )
+    with alone, tempfile.TemporaryDirectory(prefix="faults_") as folder:
         done = read_records(options.output_dir / CSV_FILE, Episode)
         setting = Setting(
             subjects=prepare(named_models(options.models), options.seed),
@@ -98,19 +102,6 @@ def main(argv: list[str]) -> int:
     write_text(options.output_dir / PAGE_FILE, text)
     print(text)
     return int(any(episode.faults for episode in done))
-
-
-@contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Keeps other campaigns out of a folder of results. Raises UsageError if one is in it."""
-    file = os.open(folder, os.O_RDONLY)
-    with contextlib.ExitStack() as stack:
-        stack.callback(os.close, file)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UsageError(f"another campaign writes to {folder}: wait for it, or choose --output-dir") from error
-        yield
 
 
 def _campaign(setting: Setting, options: FaultsOptions, done: list[Episode]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import time
@@ -20,6 +19,7 @@ from deployment_toolkit.cluster import ClusterOptions, open_cluster
 from deployment_toolkit.errors import DataError, UsageError
 from deployment_toolkit.files.atomic import remove
 from deployment_toolkit.files.durable import whole_file
+from deployment_toolkit.files.locks import sole_user
 from deployment_toolkit.files.place import unwritable
 from deployment_toolkit.files.scratch import entries, remove_left, remove_unfinished
 from deployment_toolkit.options.command_line import CommandLine
@@ -185,18 +185,11 @@ def _sole_user(folder: Path) -> Iterator[None]:
     no folder, DataError if it can't be made."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output-dir {folder} is a file: name a folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise DataError(unwritable(folder, error)) from error
-    try:
+    with contextlib.ExitStack() as alone:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"another command scores into {folder}: wait for it, or name another folder") from None
-        except OSError:
-            logger.warning("the file system of %s has no locks: see to it that no other command scores into it", folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            other = f"another command scores into {folder}"
+            alone.enter_context(sole_user(folder, other, "wait for it, or name another folder"))
+        except OSError as error:
+            raise DataError(unwritable(folder, error)) from error
         yield
-    finally:
-        os.close(lock)

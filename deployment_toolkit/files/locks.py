@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from deployment_toolkit.errors import DataError
+from deployment_toolkit.errors import DataError, UsageError
+
+logger = logging.getLogger("files")
 
 
 def hold_lock(file: int, on_wait: Callable[[], None]) -> None:
@@ -20,6 +23,28 @@ def hold_lock(file: int, on_wait: Callable[[], None]) -> None:
     except BlockingIOError:
         on_wait()
         fcntl.flock(file, fcntl.LOCK_EX)
+
+
+@contextlib.contextmanager
+def sole_user(folder: Path, other: str, remedy: str) -> Iterator[None]:
+    """Keeps other processes that do the same out of a folder, until the block is left; a killed process leaves no lock.
+
+    Raises UsageError at once, which says what ``other`` is at work there and the ``remedy``, if another process has
+    the lock; OSError if the folder can't be opened. On a file system without locks only a warning is logged.
+    """
+    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = lock_holder(file)
+            by = "" if holder is None else f" (process {holder})"
+            raise UsageError(f"{other}{by}: {remedy}") from error
+        except OSError:
+            logger.warning("the file system of %s has no locks: see to it that no other command works there", folder)
+        yield
+    finally:
+        os.close(file)
 
 
 def open_lock_file(path: Path) -> int:

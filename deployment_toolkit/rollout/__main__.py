@@ -18,7 +18,7 @@ from deployment_toolkit.options.plugins import Plugin, parse_with_plugins
 from deployment_toolkit.rollout.gating import GateRows
 from deployment_toolkit.rollout.overview import overview
 from deployment_toolkit.rollout.record import Site
-from deployment_toolkit.rollout.serving import told
+from deployment_toolkit.rollout.serving import ready_versions, told
 from deployment_toolkit.rollout.steps import finish, gate, go_back, promote, stage
 from deployment_toolkit.rows.dump import Dump
 from deployment_toolkit.rows.gate import GateLimits
@@ -104,8 +104,8 @@ def _promote(site: Site, command: CommandLine) -> str:
 
 
 def _back(site: Site, command: CommandLine) -> str:
-    versions = go_back(site).old_versions
-    return f"{site.name} serves version {told(versions)}, and the candidate is gone"
+    go_back(site)
+    return f"{site.name} serves version {told(ready_versions(site, site.name))}, and the candidate is gone"
 
 
 def _finish(site: Site, command: CommandLine) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deployment_toolkit.deploying.model_repository import Package
 from deployment_toolkit.errors import ModelError, UsageError
-from deployment_toolkit.rollout.model_folder import CONFIG, ModelFolder, digest_of, ensembles_with
+from deployment_toolkit.rollout.model_folder import ANEW, CONFIG, ModelFolder, digest_of, ensembles_with
 from deployment_toolkit.rollout.record import RolloutRecord, RolloutStep, Site
 from deployment_toolkit.rollout.serving import (
     other_configuration,
@@ -44,8 +44,8 @@ def require_ready_for(site: Site, live: ModelFolder) -> None:
     ensembles = ensembles_with(site.repository, site.name)
     if ensembles:
         raise ModelError(
-            f"model {site.name} is a step of ensemble {ensembles[0]}, which asks for one version of it: deploy the new "
-            "network under another name, with an ensemble of its own"
+            f"model {site.name} is a step of ensemble {ensembles[0]}, and no roll-out replaces an ensemble or its "
+            f"models: {ANEW}"
         )
     if site.staged.exists() or ready_versions(site, site.candidate_name):
         raise UsageError(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deployment_toolkit.core import Batch, DataloaderFn
-from deployment_toolkit.errors import UsageError
+from deployment_toolkit.core import DataloaderFn
 from deployment_toolkit.rollout.record import GateRecord, Site
 from deployment_toolkit.rows.batches import BatchStream
-from deployment_toolkit.rows.dump import Dump, DumpOptions, write_predictions
+from deployment_toolkit.rows.dump import Dump, DumpOptions, KeptRows, write_predictions
 from deployment_toolkit.rows.gate import GateLimits, MakeCalculator, check_dumps
 from deployment_toolkit.rows.request_sizes import request_sizes
 from deployment_toolkit.triton_inference_runner.base import open_session
@@ -29,24 +28,6 @@ class GateRows:
     request_rows: Sequence[int] | None = None
     in_flight: int = 1
     response_wait_time_s: float = 120.0
-
-
-class KeptRows:
-    """Rows whose inputs are in a dump. Raises UsageError if they aren't."""
-
-    def __init__(self, dump: Dump) -> None:
-        if _INPUTS not in dump.sections:
-            raise UsageError(
-                f"dump {dump.path} has no inputs, so its rows can't be asked again: make it with --dump-inputs, or "
-                "give --dataloader"
-            )
-        self._dump = dump
-        self.num_rows = dump.rows
-
-    def batches(self, batch_size: int) -> Iterator[Batch]:
-        """Yields the rows in order."""
-        for prediction in self._dump.predictions(batch_size):
-            yield prediction.batch
 
 
 def pass_gate(

@@ -23,6 +23,8 @@ from deployment_toolkit.triton_server.config_keys import MODEL_SPEC
 CONFIG = "config.pbtxt"
 _BYTE_CODE = "__pycache__"
 _ENSEMBLE = "ensemble"
+# What replaces an ensemble, or a model in one: the ensemble asks for its models by their names and versions.
+ANEW = "deploy the new ensemble and its models under other names, check it by hand, and have clients ask for it"
 # What concerns how requests are queued and computed. The rest of a configuration belongs to one version's files.
 _OF_ANY_VERSION = ("name", "version_policy", "instance_group", "dynamic_batching", "model_warmup")
 
@@ -43,7 +45,7 @@ class ModelFolder:
             raise UsageError(f"{path} is no model of a repository, it has no {CONFIG}: give a model's folder")
         found = cls(path, read_text(path / CONFIG), read_config(path / CONFIG))
         if found.config.platform == _ENSEMBLE:
-            raise ModelError(f"{path} is an ensemble, which has no files of its own: roll out the models in it")
+            raise ModelError(f"{path} is an ensemble, and no roll-out replaces one or its models: {ANEW}")
         return found
 
     @property
@@ -152,13 +154,19 @@ def _misfits(candidate: ModelFolder, live: ModelFolder) -> Iterator[str]:
     new_spec, old_spec = _spec(candidate), _spec(live)
     if new_spec is None or old_spec is None:
         return
-    columns = [[[part.name for part in item.columns] for item in spec.inputs] for spec in (new_spec, old_spec)]
-    if columns[0] != columns[1]:
+    if _columns(new_spec) != _columns(old_spec):
         yield "its packed inputs have other columns"
-    ranges = new_spec.value_ranges
-    for name, (least, most) in old_spec.value_ranges.items():
-        if name in ranges and not (ranges[name][0] <= least and most <= ranges[name][1]):
-            yield f"input {name} takes {ranges[name][0]} to {ranges[name][1]} instead of {least} to {most}"
+    ranges = old_spec.value_ranges
+    for name, (least, most) in new_spec.value_ranges.items():
+        if name not in ranges:
+            yield f"input {name} takes {least} to {most} instead of any value"
+        elif not (least <= ranges[name][0] and ranges[name][1] <= most):
+            yield f"input {name} takes {least} to {most} instead of {ranges[name][0]} to {ranges[name][1]}"
+
+
+def _columns(spec: ModelSpec) -> list[list[tuple[str, str, tuple[int, ...]]]]:
+    """The columns of each input in order, which say what the values of a packed row mean."""
+    return [[(part.name, part.dtype, part.shape) for part in item.columns] for item in spec.inputs]
 
 
 def _spec(folder: ModelFolder) -> ModelSpec | None:

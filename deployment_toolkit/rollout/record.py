@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,7 @@ from typing import Any
 from deployment_toolkit.core import Mnemonic
 from deployment_toolkit.errors import DataError, UsageError
 from deployment_toolkit.files.atomic import remove, write_text
-from deployment_toolkit.files.locks import lock_holder
+from deployment_toolkit.files.locks import sole_user
 from deployment_toolkit.files.texts import read_json
 from deployment_toolkit.server_access.url import ServerUrl
 
@@ -155,27 +153,17 @@ class Site:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Keeps other commands away from the model. Raises UsageError if there is no such model or another command is
-        at work."""
-        try:
-            file = os.open(self.live, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            raise UsageError(
-                f"there is no model {self.name} in {self.repository} ({error.strerror}): a roll-out replaces a model "
-                "that is served, deploy a first one with model-navigator triton-config-model"
-            ) from error
-        try:
-            self._lock(file)
+        """Keeps other commands away from the model, and removes a folder of the record in which there is none. Raises
+        UsageError if there is no such model or another command is at work."""
+        with contextlib.ExitStack() as alone:
+            try:
+                other = f"another command is at work on the roll-out of model {self.name}"
+                alone.enter_context(sole_user(self.live, other, "wait for it"))
+            except OSError as error:
+                raise UsageError(
+                    f"there is no model {self.name} in {self.repository} ({error.strerror}): a roll-out replaces a "
+                    "model that is served, deploy a first one with model-navigator triton-config-model"
+                ) from error
+            if not self._state.exists():
+                remove(self.folder)  # of a command that was killed as a roll-out began or ended
             yield
-        finally:
-            os.close(file)
-
-    def _lock(self, file: int) -> None:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = lock_holder(file)
-            by = "" if holder is None else f" (process {holder})"
-            raise UsageError(
-                f"another command is at work on the roll-out of model {self.name}{by}: wait for it"
-            ) from error

@@ -71,6 +71,13 @@ def load(site: Site, name: str, versions: Collection[int]) -> None:
         )
 
 
+def serve_again(site: Site, versions: Collection[int]) -> None:
+    """Has the server load the model unless it serves exactly these versions, as when it was started anew. Raises
+    ServerError if it can't."""
+    if ready_versions(site, site.name) != sorted(versions):
+        load(site, site.name, versions)
+
+
 def other_configuration(site: Site, folder: ModelFolder, versions: Collection[int]) -> str:
     """What the server's configuration of these versions has in place of the file's; an empty text if nothing. Which
     versions are named does not count: a version that stays loaded keeps the text of when it was loaded."""
@@ -83,8 +90,8 @@ def take_candidate_away(site: Site) -> None:
     """Unloads the candidate, which nobody asks by its name, and removes its folder."""
     server = TritonServer.from_url(site.url)
     if server.has_loaded(site.candidate_name):
-        if site.staged.is_dir():
-            server.unload_model(site.candidate_name)
+        with admin_client(site.url, timeout_s=_ANSWER_TIMEOUT_S) as client:
+            client.unload(site.candidate_name)  # also if somebody has removed its folder
         server.wait_unloaded(site.candidate_name, site.load_timeout_s)
     remove(site.staged)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -35,6 +35,7 @@ from deployment_toolkit.rollout.record import RolloutRecord, RolloutStep, Site
 from deployment_toolkit.rollout.serving import (
     load,
     ready_versions,
+    serve_again,
     take_candidate_away,
     told,
 )
@@ -49,7 +50,8 @@ _BEFORE_PROMOTION = (RolloutStep.STAGING, RolloutStep.STAGED, RolloutStep.GATED)
 
 def stage(site: Site, source: Path) -> RolloutRecord:
     """Copies the candidate, a model's folder with one version, into the repository and has the server load it under a
-    name of its own, which no client knows. If it can't be loaded, nothing of it is left.
+    name of its own, which no client knows. If it can't be loaded, nothing of it is left. Repeated on a server that was
+    started anew, it loads the model, too.
 
     Raises UsageError if another roll-out of the model is under way, ModelError if the candidate can't follow the model.
     """
@@ -67,6 +69,7 @@ def stage(site: Site, source: Path) -> RolloutRecord:
         raise UsageError(
             f"a roll-out of model {site.name} is {record.step}, of {record.source}: finish it, or go back first"
         )
+    serve_again(site, live.policy())
     try:
         add_package(site.repository, package)
         load(site, site.candidate_name, [number])
@@ -80,11 +83,12 @@ def stage(site: Site, source: Path) -> RolloutRecord:
 def gate(
     site: Site, reference: Dump, rows: GateRows, limits: GateLimits, calculator: MakeCalculator | None
 ) -> RolloutRecord:
-    """Asks the candidate for the rows and compares its answers with the reference's; loads it first if the server has
-    been started anew. Raises ToleranceError if it fails; the model is served as before."""
+    """Asks the candidate for the rows and compares its answers with the reference's; a server that was started anew
+    loads both first. Raises ToleranceError if it fails; the model is served as before."""
     record = require_step(site, RolloutStep.STAGED, RolloutStep.GATED)
     record = site.keep(record, RolloutStep.STAGED, gate=None)  # what passed before counts no more
     require_unchanged(site, record)
+    serve_again(site, ModelFolder.read(site.live).policy())
     load(site, site.candidate_name, [record.new_version])
     try:
         passed = pass_gate(site, record.new_version, reference, rows, limits, calculator)
@@ -101,24 +105,26 @@ def promote(site: Site, *, alone: bool) -> RolloutRecord:
     checks the rows of the gate once more. If it can't be loaded or answers otherwise, the versions before are served
     again. The versions before stay beside it, unless ``alone``: then requests for them are refused."""
     record = require_step(site, RolloutStep.GATED, RolloutStep.PROMOTING, RolloutStep.PROMOTED)
-    if record.step is not RolloutStep.PROMOTED:
+    if record.step is RolloutStep.PROMOTED:
+        serve_again(site, record.served)
+    else:
         record = _switch(site, record, alone=alone)
     take_candidate_away(site)
     return record
 
 
-def go_back(site: Site) -> RolloutRecord:
-    """Has the server serve the versions that the model had, and no other, and removes the candidate; returns what the
-    record was. Raises UsageError if no roll-out is under way, ServerError if the server can't."""
+def go_back(site: Site) -> None:
+    """Has the server serve the versions that the model had, and no other, and removes the candidate. Raises UsageError
+    if no roll-out is under way, ServerError if the server can't."""
     record = require_step(site, *(step for step in RolloutStep if step is not RolloutStep.FINISHING))
     if record.step in _BEFORE_PROMOTION:
         take_candidate_away(site)
+        serve_again(site, ModelFolder.read(site.live).policy())
     else:
         record = site.keep(record, RolloutStep.RETURNING)
         _serve_before(site, record)
         take_candidate_away(site)
     _forget(site)
-    return record
 
 
 def finish(site: Site) -> RolloutRecord:
@@ -130,13 +136,15 @@ def finish(site: Site) -> RolloutRecord:
     _serve_only(
         site, config_as(live.config, site.name, [record.new_version]), [record.new_version], record.old_versions
     )
-    site.forget()
+    inputs = [item for batch in live.config.model_warmup for item in batch.inputs.values()]
+    _keep_warmup(site.live, {item.input_data_file for item in inputs})
+    _forget(site)
     return record
 
 
 def _forget(site: Site) -> None:
     """Ends a roll-out: nothing of it is left, nor of commands of it that were killed."""
-    for folder in (site.live, site.repository, site.folder.parent):
+    for folder in (site.live, site.live / FOLDER, site.repository, site.folder.parent):
         remove_left(folder)
     site.forget()
 
@@ -189,8 +197,10 @@ def _promoted_package(site: Site, record: RolloutRecord, *, alone: bool) -> Pack
 
 def _serve_before(site: Site, record: RolloutRecord) -> None:
     """Has the server serve the versions before with their configuration, and removes the new one's files."""
-    _write_warmup(site.live, warmup_files(site.before))
+    warmup = warmup_files(site.before)
+    _write_warmup(site.live, warmup)
     _serve_only(site, ModelFolder.read(site.before).text, record.old_versions, [record.new_version])
+    _keep_warmup(site.live, warmup)
 
 
 def _serve_only(site: Site, config: str, versions: Sequence[int], others: Sequence[int]) -> None:
@@ -224,3 +234,11 @@ def _write_warmup(folder: Path, files: dict[str, bytes]) -> None:
     for name, content in files.items():
         with replace_when_complete(folder / FOLDER / name) as beside:
             beside.write_bytes(content)
+
+
+def _keep_warmup(folder: Path, names: Collection[str]) -> None:
+    """Removes other files of rows for the warm-up, which belong to versions that are not served any more."""
+    for name in warmup_files(folder).keys() - set(names):
+        remove(folder / FOLDER / name)
+    with contextlib.suppress(OSError):
+        (folder / FOLDER).rmdir()  # if it is empty

@@ -129,6 +129,25 @@ class Dump:
             yield Prediction(Batch(parts["ids"]["ids"], parts["inputs"], parts["labels"]), parts["outputs"])
 
 
+class KeptRows:
+    """Rows of a dump that has their inputs, as a dataset: they can be sent again without the data that they came from.
+    Raises DataError if the dump has none."""
+
+    def __init__(self, dump: Dump) -> None:
+        if "inputs" not in dump.sections:
+            raise DataError(
+                f"dump {dump.path} has no inputs, so its rows can't be sent again: make it with --dump-inputs, or give "
+                "the dataloader that it was made with"
+            )
+        self._dump = dump
+        self.num_rows = dump.rows
+
+    def batches(self, batch_size: int) -> Iterator[Batch]:
+        """Yields the rows in order."""
+        for prediction in self._dump.predictions(batch_size):
+            yield prediction.batch
+
+
 def write_predictions(session: Session, dataloader_fn: DataloaderFn, options: DumpOptions) -> int:
     """Sends every batch of the dataloader through the session into a dump, with progress; returns the number of rows.
 

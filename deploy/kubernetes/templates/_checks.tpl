@@ -97,5 +97,30 @@
 {{- if and $v.canary.gateBeforeTraffic (not $v.correctness.image) }}
 {{- fail "a canary needs the gate's image: --set correctness.image=REGISTRY/NAME:TAG, this project's full image" }}
 {{- end }}
+{{- if and $weight $v.canary.gateBeforeTraffic }}
+{{- include "wide-deep.checkRunningCanary" . }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* The gate of an upgrade runs before the upgrade, so it asks the canary that runs: this must be the one that gets the
+traffic. Without a cluster (helm template) nothing runs, and nothing is checked. */}}
+{{- define "wide-deep.checkRunningCanary" -}}
+{{- $v := .Values }}
+{{- with lookup "apps/v1" "Deployment" .Release.Namespace (include "wide-deep.trackName" (dict "root" . "track" "canary")) }}
+{{- $model := $v.canary.model.image | default $v.canary.model.pvc | default $v.canary.model.uri }}
+{{- $running := index (.spec.template.metadata.annotations | default dict) "wide-deep/model" }}
+{{- if ne (toString $running) $model }}
+{{- fail (printf "canary.model is %s, but the canary that runs, which the gate would ask, has %s: start the new one with canary.weight=0, and give it traffic by a later upgrade" $model $running) }}
+{{- end }}
+{{- $image := $v.canary.image | default $v.image }}
+{{- range .spec.template.spec.containers }}
+{{- if and (eq .name "triton") (ne .image $image) }}
+{{- fail (printf "the canary's server is to be %s, but the canary that runs, which the gate would ask, has %s: start the new one with canary.weight=0, and give it traffic by a later upgrade" $image .image) }}
+{{- end }}
+{{- end }}
+{{- if or (ne (int .metadata.generation) (int .status.observedGeneration)) (ne (int .status.replicas) (int .status.updatedReplicas)) }}
+{{- fail (printf "pods of an earlier canary still run, which the gate could ask: wait until kubectl rollout status deployment/%s ends, then give the canary traffic" .metadata.name) }}
+{{- end }}
 {{- end }}
 {{- end -}}

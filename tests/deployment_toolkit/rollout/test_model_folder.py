@@ -61,19 +61,27 @@ def test_candidate_may_take_more_ids_but_not_fewer(tmp_path: Path, live: ModelFo
     with pytest.raises(ModelError, match="input x takes 0 to 999 instead of -1 to 2000"):
         require_fit(live, wider)
     assert why_not_beside(wider.config, live.config) == "parameters", "the old version would take ids it has no row for"
+    x, y = TensorSpec("x", "float32", (1,)), TensorSpec("y", "float32", (1,))
+    unbounded = ModelFolder.read(
+        add_offset_model(tmp_path / "any", 1, config=offset_config(spec=ModelSpec((x,), (y,))))
+    )
+    require_fit(unbounded, live)
+    with pytest.raises(ModelError, match="input x takes 0 to 999 instead of any value"):
+        require_fit(live, unbounded)
 
 
 def test_packed_inputs_keep_their_columns(tmp_path: Path, live: ModelFolder) -> None:
-    def packed(*names: str) -> str:
-        columns = tuple(TensorSpec(name, "float32", (1,)) for name in names)
-        spec = ModelSpec((TensorSpec("x", "float32", (2,), columns=columns),), (TensorSpec("y", "float32", (1,)),))
-        return offset_config(spec=spec)
+    def packed(**widths: int) -> ModelFolder:
+        columns = tuple(TensorSpec(name, "float32", (width,)) for name, width in widths.items())
+        spec = ModelSpec((TensorSpec("x", "float32", (3,), columns=columns),), (TensorSpec("y", "float32", (1,)),))
+        place = tmp_path / "_".join(f"{name}{width}" for name, width in widths.items())
+        return ModelFolder.read(add_offset_model(place, 0, config=offset_config(spec=spec)))
 
-    ours = ModelFolder.read(add_offset_model(tmp_path / "a", 0, config=packed("age", "price")))
-    other = ModelFolder.read(add_offset_model(tmp_path / "b", 0, config=packed("price", "age")))
+    ours = packed(age=1, price=2)
     require_fit(ours, ours)
-    with pytest.raises(ModelError, match="its packed inputs have other columns"):
-        require_fit(other, ours)
+    for other in (packed(price=2, age=1), packed(age=2, price=1)):
+        with pytest.raises(ModelError, match="its packed inputs have other columns"):
+            require_fit(other, ours)
 
 
 def test_versions_share_what_does_not_concern_their_files(tmp_path: Path, live: ModelFolder) -> None:
@@ -95,7 +103,9 @@ def test_ensembles_of_a_model_are_found(tmp_path: Path, live: ModelFolder) -> No
     (live.path.parent / "broken" / "config.pbtxt").write_text("{")
     assert ensembles_with(live.path.parent, NAME) == ["both"]
     assert ensembles_with(live.path.parent, "both") == []
-    with pytest.raises(ModelError, match="is an ensemble, which has no files of its own"):
+    with pytest.raises(
+        ModelError, match="is an ensemble, and no roll-out replaces one or its models: deploy the new ensemble and"
+    ):
         ModelFolder.read(folder)
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from deployment_toolkit.core import LoadMethod
-from deployment_toolkit.errors import DeploymentError, ModelError, ServerError, ToleranceError, UsageError
+from deployment_toolkit.errors import DataError, DeploymentError, ModelError, ServerError, ToleranceError, UsageError
 from deployment_toolkit.process import child
 from deployment_toolkit.rollout.__main__ import main
 from deployment_toolkit.rollout.record import RolloutStep, Site
@@ -24,10 +26,25 @@ from deployment_toolkit.server_access.ports import choose_free
 from deployment_toolkit.server_access.url import ServerUrl
 from deployment_toolkit.triton_server.local import local_server
 from deployment_toolkit.triton_server.remote import TritonServer
-from tests.offset_models import NAME, VersionClients, add_offset_model, offset_config, write_reference
+from tests.offset_models import (
+    NAME,
+    VersionClients,
+    add_compiled_offset_model,
+    add_offset_model,
+    offset_config,
+    write_reference,
+)
 
 OLD, NEW = 1000.0, 2000.0
 LEAST_REQUESTS = 5000
+in_cpp_host = pytest.mark.parametrize("rollout", [add_compiled_offset_model], indirect=True, ids=["C++ host"])
+WARMUP = """
+model_warmup {
+  name: "one"
+  batch_size: 1
+  inputs { key: "x" value { data_type: TYPE_FP32 dims: [ 1 ] input_data_file: "row" } }
+}
+"""
 
 
 @dataclass
@@ -37,6 +54,7 @@ class Rollout:
     server: TritonServer
     repository: Path
     folder: Path
+    add: Callable[[Path, float], Path] = add_offset_model
     url: str = ""
     clients: list[VersionClients] = field(default_factory=list)
 
@@ -68,6 +86,12 @@ class Rollout:
         self.clients.append(VersionClients(self.server, versions, [OLD], pause_s=pause_s))
         return self.clients[-1]
 
+    def start_anew(self) -> None:
+        """Leaves the server as it is after its start: without a model."""
+        for name in self.server.ready_models():
+            self.server.unload_model(name)
+            self.server.wait_unloaded(name, 60)
+
     def files(self) -> set[str]:
         """Everything in the repository and beside it."""
         return {
@@ -84,18 +108,16 @@ def server_and_repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture
-def rollout(server_and_repository: tuple[TritonServer, Path]) -> Iterator[Rollout]:
-    """The model ``offset``, version 1, on a server."""
+def rollout(server_and_repository: tuple[TritonServer, Path], request: pytest.FixtureRequest) -> Iterator[Rollout]:
+    """The model ``offset``, version 1, on a server; in the Python backend, or as the parameter makes it."""
     server, repository = server_and_repository
-    add_offset_model(repository, OLD)
+    rollout = Rollout(server, repository, repository.parent, getattr(request, "param", add_offset_model))
+    rollout.add(repository, OLD)
     server.load_model(NAME, 60)
-    rollout = Rollout(server, repository, repository.parent)
     yield rollout
     for clients in rollout.clients:
         clients.end()
-    for name in server.ready_models():
-        server.unload_model(name)
-        server.wait_unloaded(name, 60)
+    rollout.start_anew()
     for item in repository.parent.iterdir():
         if item != repository:
             shutil.rmtree(item)
@@ -103,9 +125,15 @@ def rollout(server_and_repository: tuple[TritonServer, Path]) -> Iterator[Rollou
         shutil.rmtree(item)
 
 
+def add_warmup(model: Path, name: str) -> None:
+    """Adds a file with a row for the warm-up to a model."""
+    (model / "warmup").mkdir()
+    (model / "warmup" / name).write_bytes(np.float32(1).tobytes())
+
+
 @pytest.fixture
-def candidate(tmp_path: Path) -> Path:
-    return add_offset_model(tmp_path / "new", NEW)
+def candidate(rollout: Rollout, tmp_path: Path) -> Path:
+    return rollout.add(tmp_path / "new", NEW)
 
 
 @pytest.fixture
@@ -113,34 +141,40 @@ def reference(tmp_path: Path) -> Path:
     return write_reference(tmp_path / "reference", NEW)
 
 
+@pytest.mark.parametrize(
+    ("rollout", "least"),
+    [(add_compiled_offset_model, LEAST_REQUESTS), (add_offset_model, LEAST_REQUESTS // 5)],
+    indirect=["rollout"],
+    ids=["C++ host", "Python backend"],
+)
 def test_rollout_loses_no_request(
-    rollout: Rollout, candidate: Path, reference: Path, capsys: pytest.CaptureFixture[str]
+    rollout: Rollout, least: int, candidate: Path, reference: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = rollout.files()
     clients = rollout.load("", "", "", pause_s=0)
     pinned = rollout.load("1")
-    clients.wait(500)
+    clients.wait(least // 10)
     for ending in ("back", "finish"):
         rollout.stage(candidate)
         rollout.gate(reference)
-        clients.wait(500)
+        clients.wait(least // 10)
         clients.expect(OLD, NEW)
         rollout("promote")
         clients.expect(NEW)
         assert rollout.server.ready_models() == [NAME], "the candidate is gone"
-        clients.wait(1000)
-        pinned.wait(300)
+        clients.wait(least // 5)
+        pinned.wait(least // 20)
         clients.expect(OLD, NEW) if ending == "back" else pinned.end()
         rollout(ending)
         clients.expect(OLD if ending == "back" else NEW)
         version = 1 if ending == "back" else 2
         assert rollout.server.model_config(NAME)["version_policy"] == {"specific": {"versions": [version]}}
-        clients.wait(1000)
+        clients.wait(least // 5)
         if ending == "back":
             assert rollout.files() == before
     clients.end()
     assert (clients.lost, clients.wrong, pinned.lost, pinned.wrong) == ([], [], [], [])
-    assert clients.count + pinned.count >= LEAST_REQUESTS
+    assert clients.count + pinned.count >= least
     assert set(clients.answered) == {("", OLD), ("", NEW)} and set(pinned.answered) == {("1", OLD)}
     assert [path.name for path in sorted((rollout.repository / NAME).iterdir())] == ["2", "config.pbtxt"]
     assert rollout.step == "none"
@@ -150,6 +184,36 @@ def test_rollout_loses_no_request(
     assert told[-1] == f"server: {NAME} serves version 2, {NAME}-candidate none"
 
 
+@in_cpp_host
+def test_server_that_was_started_anew_gets_its_models_again(
+    rollout: Rollout, candidate: Path, reference: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def serves(command: Callable[[], None], *names: str, version: str) -> None:
+        rollout.start_anew()
+        command()
+        assert rollout.server.ready_models() == list(names)
+        rollout.server.require_model(NAME, version)
+
+    def stage() -> None:
+        rollout.stage(candidate)
+
+    both = (NAME, f"{NAME}-candidate")
+    stage()
+    serves(stage, *both, version="1")
+    serves(lambda: rollout.gate(reference), *both, version="1")
+    serves(lambda: rollout("back"), NAME, version="1")
+    stage()
+    rollout.gate(reference)
+    serves(lambda: rollout("promote"), NAME, version="1")
+    serves(lambda: rollout("promote"), NAME, version="2")
+    rollout.start_anew()
+    rollout("status")
+    assert "server: version 1 and 2 of offset should be served: one of the next" in capsys.readouterr().out
+    rollout("finish")
+    rollout.server.require_model(NAME, "2")
+
+
+@in_cpp_host
 def test_gate_refuses_a_wrong_model(rollout: Rollout, candidate: Path, tmp_path: Path) -> None:
     before = rollout.files()
     clients = rollout.load("")
@@ -169,10 +233,11 @@ def test_gate_refuses_a_wrong_model(rollout: Rollout, candidate: Path, tmp_path:
     assert rollout.server.ready_models() == [NAME]
 
 
+@in_cpp_host
 def test_gate_asks_a_dataloader_and_computes_metrics(rollout: Rollout, candidate: Path, tmp_path: Path) -> None:
     reference = write_reference(tmp_path / "reference", NEW, inputs=False)
     rollout.stage(candidate)
-    with pytest.raises(UsageError, match="has no inputs, so its rows can't be asked again"):
+    with pytest.raises(DataError, match="has no inputs, so its rows can't be sent again: .* or give the dataloader"):
         rollout.gate(reference)
     (tmp_path / "rows.py").write_text(
         "import numpy as np\n"
@@ -250,7 +315,8 @@ def test_other_configuration_replaces_the_old_version_alone(rollout: Rollout, tm
     before = rollout.files()
     rollout.url = rollout.server.grpc_url
     clients = rollout.load("")
-    candidate = add_offset_model(tmp_path / "wider", NEW, config=offset_config((0, 2000)))
+    candidate = add_offset_model(tmp_path / "wider", NEW, config=offset_config((0, 2000)) + WARMUP)
+    add_warmup(candidate, "row")
     rollout.stage(candidate)
     rollout.gate(reference)
     with pytest.raises(
@@ -282,11 +348,28 @@ def killed(rollout: Rollout, log: Path, at: Callable[[], bool], command: str, *o
         assert process.wait(10) == -signal.SIGKILL
 
 
+def die_while_writing(folder: Path) -> None:
+    """Has a process write a file into the folder until it is killed."""
+    code = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from deployment_toolkit.files.atomic import replace_when_complete\n"
+        "with replace_when_complete(Path(sys.argv[1])) as beside:\n"
+        "    beside.touch()\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(folder / "row")]).returncode == -signal.SIGKILL
+    assert list(folder.glob(".row.*.partial"))
+
+
 def test_killed_rollout_goes_on(
     rollout: Rollout, tmp_path: Path, reference: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clients = rollout.load("")
-    stage = ["--candidate", add_offset_model(tmp_path / "slow", NEW, load_s=0.5)]
+    candidate = add_offset_model(tmp_path / "slow", NEW, load_s=0.5, config=offset_config() + WARMUP)
+    add_warmup(candidate, "row")
+    add_warmup(rollout.repository / NAME, "row_of_before")
+    stage = ["--candidate", candidate]
     gate = ["--reference-dump-dir", reference]
     log = tmp_path / "log"
     killed(rollout, log, lambda: rollout.step == "staging", "stage", *stage)
@@ -303,9 +386,11 @@ def test_killed_rollout_goes_on(
     killed(rollout, log, lambda: rollout.step == "finishing", "finish")
     with pytest.raises(UsageError, match="the roll-out of model offset is finishing, not "):
         rollout("back")
+    die_while_writing(rollout.repository / NAME / "warmup")
     rollout("finish")
     clients.wait(100)
-    assert [path.name for path in sorted((rollout.repository / NAME).iterdir())] == ["2", "config.pbtxt"]
+    assert [path.name for path in sorted((rollout.repository / NAME).iterdir())] == ["2", "config.pbtxt", "warmup"]
+    assert [path.name for path in (rollout.repository / NAME / "warmup").iterdir()] == ["row"]
     assert rollout.server.ready_models() == [NAME]
 
 
@@ -336,8 +421,10 @@ def test_killed_rollout_goes_back(
 def test_commands_tell_what_is_wrong(
     rollout: Rollout, candidate: Path, reference: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (rollout.record.parent / "gate").mkdir(parents=True)  # as of a command that was killed when it had ended
     with pytest.raises(UsageError, match="no roll-out of model offset is under way"):
         rollout("back")
+    assert not rollout.record.parent.exists()
     rollout("status")
     assert capsys.readouterr().out.splitlines()[-1] == f"server: {NAME} serves version 1, {NAME}-candidate none"
     with pytest.raises(UsageError, match=r"is no model of a repository, it has no config.pbtxt"):
@@ -356,12 +443,15 @@ def test_commands_tell_what_is_wrong(
     with pytest.raises(ServerError, match="no server answers at"):
         rollout("back")
     rollout.url = ""
+    shutil.rmtree(rollout.repository / f"{NAME}-candidate")
     rollout("back")
+    assert rollout.server.ready_models() == [NAME]
     shutil.copytree(candidate, rollout.repository / f"{NAME}-candidate")
     with pytest.raises(UsageError, match="there is a model offset-candidate already"):
         rollout.stage(candidate)
 
 
+@in_cpp_host
 def test_one_command_at_a_time(rollout: Rollout, candidate: Path) -> None:
     site = Site(rollout.repository, NAME, ServerUrl.parse(rollout.server.http_url), 60.0)
     with (
@@ -371,8 +461,9 @@ def test_one_command_at_a_time(rollout: Rollout, candidate: Path) -> None:
         rollout.stage(candidate)
 
 
-def test_server_that_loads_nothing_by_request_is_refused(tmp_path: Path, candidate: Path) -> None:
-    add_offset_model(tmp_path / "models", OLD)
+def test_server_that_loads_nothing_by_request_is_refused(tmp_path: Path) -> None:
+    add_compiled_offset_model(tmp_path / "models", OLD)
+    candidate = add_compiled_offset_model(tmp_path / "new", NEW)
     with local_server(tmp_path / "models", log_path=tmp_path / "log", load_method=LoadMethod.POLL) as server:
         rollout = Rollout(server, tmp_path / "models", tmp_path)
         server.load_model(NAME, 60)
