@@ -48,8 +48,6 @@ if command -v npm >/dev/null; then
   cp -r scripts/cluster_schemas "$home/node"
   npm ci --prefix "$home/node" --no-audit --no-fund --ignore-scripts --loglevel=error >/dev/null \
     || leave_out "npm could not install the types of custom objects, see above"
-elif [ "${CI:-}" = true ]; then
-  leave_out "there is no npm for the types of custom objects: install it"
 else
   echo "cluster tools: without npm the objects of Gateway API, KEDA and the Prometheus operator are not checked"
 fi
