@@ -320,7 +320,13 @@ def test_too_few_open_files_are_told_with_what_to_do(tmp_path: Path) -> None:
     bind = f"abns@{tmp_path.name}"
     configuration = f"global\n maxconn 1024\ndefaults\n mode http\n timeout client 1s\nfrontend a\n bind {bind}\n"
     (tmp_path / "haproxy.cfg").write_text(configuration)
-    command = ["sh", "-c", 'ulimit -n 512 && exec "$0" -db -f "$1"', running.find_haproxy(), tmp_path / "haproxy.cfg"]
+    command = [
+        "sh",
+        "-c",
+        'ulimit -n 512 && exec "$0" -db -f "$1"',
+        running.find_haproxy(),
+        str(tmp_path / "haproxy.cfg"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     told = running._what_it_says(done.stderr)
     assert re.fullmatch(r"it needs 2\d{3} open files and may have 512, lower --proxy-connections or .* ulimit -n", told)
