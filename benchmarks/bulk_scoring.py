@@ -30,7 +30,6 @@ from widedeep.features.options import read_feature_spec
 
 _FILE_ROWS = 1_000_000
 _MIB = 1 << 20
-_SAMPLE_S = 0.5
 _TAIL = 3  # memory is compared in the second and the last third of the time
 
 
@@ -47,6 +46,7 @@ class ScoringBenchmarkOptions:
     rows_per_part: int = option("largest number of rows of a part", 1_048_576)
     batch_size: int = option("rows of an inference", 4096)
     engine_seconds: float = option("seconds for which the engine alone is measured, before and after", 10.0)
+    sample_seconds: float = option("seconds between two readings of the memory, which cost some of the speed", 2.0)
     output_dir: Path = option(
         "folder of the CSV files, and for the data and the scores meanwhile", Path("bulk_scoring")
     )
@@ -144,7 +144,7 @@ def _measure(
         readings.append(MemoryReading(workers, time.monotonic() - started, mib))
 
     log = folder / f"score_dataset_{workers}.log"
-    seconds = run(command, log_path=log, env=_environment(), watch=watch, poll_s=_SAMPLE_S).seconds
+    seconds = run(command, log_path=log, env=_environment(), watch=watch, poll_s=options.sample_seconds).seconds
     rows = Dump(scores).rows
     shutil.rmtree(scores)
     engine = max(before, _engine_rows_per_s(options, pattern))

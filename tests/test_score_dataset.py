@@ -81,6 +81,7 @@ def test_same_command_goes_on_and_another_is_refused(data: SmallData, tmp_path: 
     lost.unlink()
     cut.write_bytes(cut.read_bytes()[:-100])
     (output / "_SUCCESS").unlink()
+    (output / f".{short.name}.01234567-1-2.partial").touch()  # of another host
     score(data, output)
     assert_complete(data, output)
     assert kept.stat().st_mtime_ns == made

@@ -21,7 +21,7 @@ from deployment_toolkit.errors import DataError, UsageError
 from deployment_toolkit.files.atomic import remove
 from deployment_toolkit.files.durable import whole_file
 from deployment_toolkit.files.place import unwritable
-from deployment_toolkit.files.scratch import entries, remove_left
+from deployment_toolkit.files.scratch import entries, remove_left, remove_unfinished
 from deployment_toolkit.options.command_line import CommandLine
 from deployment_toolkit.progress import progress_bar
 from deployment_toolkit.rows.dump_files import PLAN_FILE
@@ -42,9 +42,9 @@ def score_dataset(command: CommandLine) -> int:
     folder = options.output_dir
     with _sole_user(folder):
         plan = _plan(command, options, folder)
-        for place in (folder, folder / REJECTED_FOLDER):
-            if place.is_dir():
-                remove_left(place)
+        places = [folder, folder / REJECTED_FOLDER]
+        for place in filter(Path.is_dir, places):
+            remove_left(place)
         done = _finished(folder, plan)
         if len(done) == len(plan.parts) and (folder / SUCCESS_FILE).is_file():
             logger.info("%s is complete: %d rows in %d parts", folder, plan.rows, len(plan.parts))
@@ -55,7 +55,8 @@ def score_dataset(command: CommandLine) -> int:
         missing = [number for number in range(len(plan.parts)) if number not in finished]
         if missing:
             raise DataError(f"{folder} has lost {part_name(missing[0])} meanwhile: give the same command again")
-        remove_left(folder)
+        for place in filter(Path.is_dir, places):
+            remove_unfinished(place)
         with whole_file(folder / SUCCESS_FILE) as beside:
             beside.touch()
         rejected = sum(result.rejected for result in finished.values())

@@ -18,9 +18,10 @@ from deployment_toolkit.errors import ModelError, data_error_in
 class PluginStream:
     """Batches of ``dataloader_fn``, the return value of ``get_dataloader_fn`` of the module ``where``.
 
-    A call yields (ids [B], {input: [B, ...]}, {label: [B, ...]}), numpy arrays, from the start. ``num_rows`` is the
-    number of rows, None if the dataloader doesn't say; ``source`` is the dataloader itself. Raises ModelError at once
-    if ``dataloader_fn`` is no function, and while streaming for anything but such batches.
+    A call yields (ids [B], {input: [B, ...]}, {label: [B, ...]}), numpy arrays, from the start. A dataloader may fill
+    its arrays again for the next batch: those yielded here are copies, since several batches are under way at a time.
+    ``num_rows`` is the number of rows, None if the dataloader doesn't say; ``source`` is the dataloader itself. Raises
+    ModelError at once if ``dataloader_fn`` is no function, and while streaming for anything but such batches.
     """
 
     def __init__(self, dataloader_fn: Any, where: str) -> None:
@@ -31,6 +32,7 @@ class PluginStream:
             )
         self.source: Callable[[], Any] = dataloader_fn
         self._where = where
+        self._array = np.asarray if getattr(dataloader_fn, "makes_new_arrays", False) else np.array
         self.num_rows: int | None = getattr(dataloader_fn, "num_rows", None)
 
     def __call__(self) -> Iterator[tuple[Array, Arrays, Arrays]]:
@@ -47,14 +49,14 @@ class PluginStream:
         if not isinstance(batch, tuple | list) or len(batch) != 3:
             raise ModelError(f"the dataloader of {self._where} yields {_kind(batch)}: (ids, x, y) is wanted")
         ids, x, y = batch
-        return np.asarray(ids), self._arrays("x", x), {} if y is None else self._arrays("y", y)
+        return self._array(ids), self._arrays("x", x), {} if y is None else self._arrays("y", y)
 
     def _arrays(self, part: str, tensors: Any) -> Arrays:
         if not isinstance(tensors, Mapping):
             raise ModelError(
                 f"the dataloader of {self._where} yields {_kind(tensors)} as {part}: {{name: array}} is wanted"
             )
-        return {name: np.asarray(tensor) for name, tensor in tensors.items()}
+        return {name: self._array(tensor) for name, tensor in tensors.items()}
 
 
 def _kind(found: object) -> str:

@@ -161,6 +161,18 @@ def remove_left(folder: Path) -> None:
         logger.warning("removed what a killed process had left: %s", told)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Removes all with scratch names from a folder whose content is complete, also of processes that live or are on
+    another host: nobody needs what they make there any more."""
+    found = (_NAME.fullmatch(path.name) for path in folder.iterdir())
+    stems = sorted({match[1] for match in found if match})
+    # Without a name: a replacement that was broken off is not to be ended.
+    gone = [stem for stem in stems if _remove(Scratch(folder, stem, name="", fills=False))]
+    if gone:
+        told = ", ".join(str(folder / f"{stem}.partial") for stem in gone)
+        logger.warning("removed what nobody will complete: %s", told)
+
+
 @functools.cache
 def kernel_id() -> str:
     """First letters of the running kernel's id, which is new at each boot; the same in all containers on it."""

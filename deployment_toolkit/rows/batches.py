@@ -65,6 +65,8 @@ class BatchStream:
     is the number of rows. ``dataset`` and ``batch_size`` are those given. Raises UsageError for a batch size below
     1."""
 
+    makes_new_arrays = True  # for each batch
+
     def __init__(self, dataset: Dataset, batch_size: int) -> None:
         require_at_least("--batch-size", batch_size, 1)
         self.num_rows = dataset.num_rows

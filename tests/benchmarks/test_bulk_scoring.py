@@ -14,6 +14,7 @@ def test_benchmark_measures_speed_and_memory(tmp_path: Path) -> None:
     argv: list[str | Path] = [sys.executable, "-m", "benchmarks.bulk_scoring", "--output-dir", tmp_path / "out"]
     argv += ["--input-path", data.model, "--input-type", "onnx", "--batch-size", "100", "--engine-seconds", "0.1"]
     argv += ["--feature-spec", data.folder / "data" / "feature_spec.yaml", "--rows", "3000", "--workers", "1"]
+    argv += ["--sample-seconds", "0.2"]
     env = environment(None, prepend={"PYTHONPATH": [ROOT]})
     printed = run(argv, log_path=tmp_path / "log", env=env).stdout
     assert "--rows 3000" in printed and "1 workers: " in printed

@@ -13,7 +13,7 @@ from deployment_toolkit.core import Array, Arrays, Precision
 from deployment_toolkit.library.int8_choice import Bounds, Int8Choice, joined_answers
 from deployment_toolkit.library.openvino.graph import make_constant
 from deployment_toolkit.library.openvino.int8_layers import find_layers, quantize_layer
-from deployment_toolkit.library.openvino.request import ask
+from deployment_toolkit.library.openvino.request import Request
 
 Compile = Callable[[Any, Precision], Any]
 
@@ -37,8 +37,8 @@ class Int8Quantizer(Int8Choice):
             reduce(layer.data, axis).output(0) for layer in layers for reduce in (opset8.reduce_min, opset8.reduce_max)
         ]
         compiled = self._compile(openvino.Model(outputs, model.get_parameters(), "observed"), Precision.FP32)
-        request = compiled.create_infer_request()
-        seen = [ask(request, batch) for batch in self._bounded_by]
+        request = Request(compiled)
+        seen = [request.ask(batch) for batch in self._bounded_by]
         return {
             layer.name: (
                 np.min([answers[2 * index] for answers in seen], axis=0),
@@ -73,5 +73,5 @@ def _with_scores(model: Any) -> Any:
 
 
 def _answers(compiled: Any, batches: Sequence[Arrays]) -> list[Array]:
-    request = compiled.create_infer_request()
-    return joined_answers([ask(request, batch) for batch in batches])
+    request = Request(compiled)
+    return joined_answers([request.ask(batch) for batch in batches])

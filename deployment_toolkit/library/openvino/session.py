@@ -7,14 +7,18 @@ the conversion is next to them; if it is missing, it is float32.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
 import json
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import openvino
 
-from deployment_toolkit.core import Arrays, Format, ModelSpec, Precision, TensorSpec
+from deployment_toolkit.core import Array, Arrays, Batch, Format, ModelSpec, Precision, Prediction, TensorSpec
 from deployment_toolkit.errors import ConversionError, ModelError
 from deployment_toolkit.files.atomic import require_free_space
 from deployment_toolkit.hardware import require_precision, widest_is_avx2
@@ -25,14 +29,15 @@ from deployment_toolkit.library.openvino.arithmetic import HINTS, PRECISION_KEY,
 from deployment_toolkit.library.openvino.graph import separate_activations, simplify, store_tables_in_bf16
 from deployment_toolkit.library.openvino.int8 import Int8Quantizer
 from deployment_toolkit.library.openvino.pack import pack_inputs
-from deployment_toolkit.library.openvino.request import ask
-from deployment_toolkit.packing import packed_spec
+from deployment_toolkit.library.openvino.request import Request
+from deployment_toolkit.packing import pack, packed_spec
 
 _VERSION = openvino.__version__.partition("-")[0]  # without the build
 MAIN_FILE = MAIN_FILES[Format.OPENVINO]
 
 # No thread is bound to a core: the instances of a server are processes, and all would be bound to the same cores.
 _CONFIG = {"PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
+_IN_FLIGHT = 2
 # Added after the weights, which are mapped into memory: AVX-512 kernels were seen to read past the end of their matrix.
 SLACK_BYTES = 4096
 # The exceptions of C++, as Python sees them; a damaged file causes each of them.
@@ -83,18 +88,53 @@ class OpenVinoLoader(Loader):
 
 
 class OpenVinoSession(FrameworkSession):
-    """A compiled model with one inference request."""
+    """A compiled model."""
 
     def __init__(self, compiled: Any, spec: ModelSpec) -> None:
         super().__init__(spec)
-        self._request = compiled.create_infer_request()
+        self._compiled = compiled
+        self._request = Request(compiled)
         self._outputs = [output.any_name for output in compiled.outputs]
 
     def infer_impl(self, x: Arrays) -> Arrays:
+        with _model_errors():
+            return self._named(self._request.ask(x))
+
+    def predict(self, batches: Iterator[Batch]) -> Iterator[Prediction]:
+        """As of every session. While a batch is computed, the next one waits in the engine, which so is never idle."""
+        requests = itertools.cycle([Request(self._compiled) for _ in range(_IN_FLIGHT)])
+        started: deque[tuple[Batch, Request]] = deque()
         try:
-            return dict(zip(self._outputs, ask(self._request, x), strict=True))
-        except _FAILURES as error:
-            raise ModelError(f"the model can't answer these rows: {' '.join(str(error).split())}") from error
+            for batch in batches:
+                self._spec.unpacked.check_inputs(batch.x)
+                request = next(requests)
+                packed = pack(batch.x, self._spec)
+                with _model_errors():
+                    request.start(packed)
+                started.append((batch, request))
+                if len(started) == _IN_FLIGHT:
+                    yield self._prediction(*started.popleft())
+            while started:
+                yield self._prediction(*started.popleft())
+        finally:
+            for _, request in started:
+                request.drop()
+
+    def _prediction(self, batch: Batch, request: Request) -> Prediction:
+        with _model_errors():
+            return Prediction(batch, self._named(request.answers()))
+
+    def _named(self, answers: list[Array]) -> Arrays:
+        return dict(zip(self._outputs, answers, strict=True))
+
+
+@contextlib.contextmanager
+def _model_errors() -> Iterator[None]:
+    """Raises ModelError for what the engine raises."""
+    try:
+        yield
+    except _FAILURES as error:
+        raise ModelError(f"the model can't answer these rows: {' '.join(str(error).split())}") from error
 
 
 class OpenVinoFromOnnx(InPrecision):

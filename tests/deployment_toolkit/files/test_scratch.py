@@ -106,6 +106,17 @@ def test_folder_of_another_host_stays(
     monkeypatch.setattr(scratch, "is_of_one_kernel", lambda folder: not shared)
     write_text(tmp_path / "other", "text")
     assert len(left_in(tmp_path)) == 2 * stays
+    (tmp_path / ".hidden").touch()
+    scratch.remove_unfinished(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "other"]
+
+
+def test_nothing_stays_in_a_complete_folder_of_processes_that_live(tmp_path: Path) -> None:
+    with writer(tmp_path / "model") as living:
+        scratch.remove_unfinished(tmp_path)
+        assert left_in(tmp_path) == []
+        living.communicate("")
+    assert living.returncode == 1 and list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("place", ["beside", "filled"])

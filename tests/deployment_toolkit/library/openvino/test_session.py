@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from deployment_toolkit import hardware
-from deployment_toolkit.core import Arrays, Format, ModelSpec, Precision, TensorSpec
+from deployment_toolkit.core import Array, Arrays, Batch, Format, ModelSpec, Precision, TensorSpec
 from deployment_toolkit.errors import ConversionError, InputError, ModelError, UsageError
 from deployment_toolkit.library.openvino.session import SLACK_BYTES, OpenVinoFromOnnx, OpenVinoLoader
 from deployment_toolkit.library.registry import converter
@@ -50,6 +50,36 @@ def test_openvino_folder_answers_like_its_source_savedmodel(
             x["tags"][0] = -1
             answer = session.infer(x)["wide_deep_model"]
             np.testing.assert_allclose(answer, source.infer(x)["wide_deep_model"], rtol=0, atol=atol)
+
+
+def test_predictions_are_in_order_and_equal_single_inferences(folder: Path) -> None:
+    with OpenVinoLoader(threads=1).load(folder) as session:
+        sizes = [1, 700, 2, 3000, 5, 1]
+        batches = [Batch(np.arange(rows), random_rows(session.spec, rows, seed=rows)) for rows in sizes]
+        predictions = list(session.predict(iter(batches)))
+        assert [prediction.batch for prediction in predictions] == batches
+        for batch, prediction in zip(batches, predictions, strict=True):
+            np.testing.assert_equal(prediction.y_pred, session.infer(batch.x))
+        assert list(session.predict(iter([]))) == []
+
+
+def test_a_batch_that_fails_and_dropped_predictions_leave_the_engine_free(folder: Path) -> None:
+    def batches(amounts: list[Array]) -> Iterator[Batch]:
+        for amount in amounts:
+            yield Batch(np.arange(2), {**X, "amount": amount})
+
+    with OpenVinoLoader(threads=1).load(folder) as session:
+        wanted = session.infer(X)
+        right, wrong = X["amount"], X["amount"].astype(np.float64)
+        predictions = session.predict(batches([right, right, right, wrong]))
+        for _ in range(2):
+            np.testing.assert_equal(next(predictions).y_pred, wanted)
+        with pytest.raises(InputError, match="amount"):
+            next(predictions)
+        abandoned = session.predict(batches([right, right, right]))
+        next(abandoned)
+        del abandoned
+        np.testing.assert_equal(session.infer(X), wanted)
 
 
 def test_fp16_halves_the_weights(tiny_savedmodel: Path, tmp_path: Path) -> None:
