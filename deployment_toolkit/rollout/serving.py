@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Collection, Iterable
 
-from deployment_toolkit.deploying.loading import NO_BACKEND
 from deployment_toolkit.deploying.model_config import differences
 from deployment_toolkit.errors import ServerError
 from deployment_toolkit.files.atomic import remove
@@ -19,7 +18,6 @@ logger = logging.getLogger("rollout")
 
 _ANSWER_TIMEOUT_S = 10.0
 _POLL_S = 0.1
-_OTHER_HOST = "the server lacks its backend, so deploy the candidate with --host cpp or --host python: "
 _NOT_ON_REQUEST = "polling is enabled"  # Triton's message, also in its mode none
 
 
@@ -54,8 +52,7 @@ def load(site: Site, name: str, versions: Collection[int]) -> None:
         with admin_client(site.url, timeout_s=site.load_timeout_s) as client:
             client.load(name)
     except ServerError as error:
-        remedy = _OTHER_HOST if NO_BACKEND in str(error) else ""
-        raise ServerError(f"model {name} could not be loaded: {remedy}{error}") from error
+        raise ServerError(f"model {name} could not be loaded: {error}") from error
     while (found := ready_versions(site, name)) != sorted(versions):
         if time.monotonic() > deadline:
             raise ServerError(

@@ -273,7 +273,6 @@ def test_gate_asks_a_dataloader_and_computes_metrics(rollout: Rollout, candidate
     ("behaviour", "command", "error", "message"),
     [
         ({"breaks": "candidate"}, "stage", ServerError, "could not be loaded: .*a candidate is broken"),
-        ({"config": offset_config().replace('"python"', '"openvino"')}, "stage", ServerError, "with --host cpp"),
         ({"breaks": "promoted"}, "promote", ServerError, "version 1 is served as before: .*a promoted is broken"),
         (
             {"promoted_offset": 1.0},
