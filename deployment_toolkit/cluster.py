@@ -77,7 +77,9 @@ def open_cluster(options: ClusterOptions, *, at_once: int = 1) -> Iterator[Clust
     with _silent_dask(), contextlib.ExitStack() as stack:
         client = _connect(options) if options.is_elsewhere else _start(options.n_workers or 1, stack)
         stack.callback(_close, client)
-        yield _DaskCluster(client, str(client.scheduler.address))
+        cluster = _DaskCluster(client, str(client.scheduler.address))
+        stack.callback(cluster.tell_no_more)
+        yield cluster
 
 
 class _DaskCluster(Cluster):
@@ -85,6 +87,7 @@ class _DaskCluster(Cluster):
         self._client = client
         self._address = address
         self._without_workers_since: float | None = None
+        self._tells = True
         client.subscribe_topic("all", self._tell)
 
     def run(self, function: Callable[..., Any], tasks: Iterable[ClusterTask]) -> Generator[tuple[str, Any], None, None]:
@@ -186,9 +189,13 @@ class _DaskCluster(Cluster):
             ) from error
         raise error.with_traceback(future.traceback())
 
+    def tell_no_more(self) -> None:
+        """Workers that end from now on are meant to."""
+        self._tells = False
+
     def _tell(self, event: tuple[float, Any]) -> None:
         """Logs the death of a worker, of which the scheduler tells."""
-        told = event[1]
+        told = event[1] if self._tells else None
         if isinstance(told, dict) and told.get("action") == "remove-worker" and not told.get("expected"):
             keys = map(str, told.get("processing-tasks") or ())
             tasks = ", ".join(sorted(key.partition(_KEY_MARK)[0] for key in keys)) or "nothing"

