@@ -21,7 +21,7 @@ from deployment_toolkit.triton_server.remote import TritonServer
 logger = logging.getLogger("triton")
 
 _POLL_S = 0.2
-_NO_BACKEND = "unable to find backend library"
+NO_BACKEND = "unable to find backend library"
 _NO_GPU = "no GPUs are available"
 _PROBE_TIMEOUT_S = 60.0
 
@@ -37,9 +37,9 @@ def load_and_check(url: ServerUrl | str, deployment: Deployment, *, method: Load
     try:
         load_package(url, _package(deployment), method=method, timeout_s=timeout_s)
     except ServerError as error:
-        if _NO_BACKEND in str(error) and deployment.host is Host.CPP:
+        if NO_BACKEND in str(error) and deployment.host is Host.CPP:
             raise BackendError(f"the server at {url} has no C++ host: {_without_cpp_host()} ({error})") from error
-        if _NO_BACKEND in str(error):
+        if NO_BACKEND in str(error):
             raise BackendError(
                 f"the server at {url} has no backend for {deployment.format}: deploy with --host python ({error})"
             ) from error
@@ -109,7 +109,7 @@ def _wait_until_polled(server: TritonServer, package: Package, deadline: float) 
     logger.info("waiting for %s to find model %s in its repository", server, package.name)
     backend = parse_config(package.config).backend
     # The server may still tell of the backend that an earlier configuration asked for.
-    hopeless = [f"{_NO_BACKEND} for backend '{backend}'" if backend else _NO_BACKEND]
+    hopeless = [f"{NO_BACKEND} for backend '{backend}'" if backend else NO_BACKEND]
     hopeless += [_NO_GPU] if "KIND_GPU" in package.config else []
     while True:
         try:

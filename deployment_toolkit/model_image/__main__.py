@@ -61,7 +61,9 @@ def build(repository: Path, tag: str, options: ModelImageOptions) -> None:
         engine.build_image(context / "Dockerfile", tag, {"FROM_IMAGE_NAME": options.from_image_name})
         image_id = engine.image_id(tag)
     names = ", ".join(model.folder.name for model in models)
-    print(f"{tag} ({image_id}): {names}, {size_words(needed_bytes - _RESERVE_BYTES)} with {rows} rows for the gate")
+    server = "Dockerfile.serving" if all(model.is_hosted for model in models) else "NVIDIA's image"
+    size = size_words(needed_bytes - _RESERVE_BYTES)
+    print(f"{tag} ({image_id}): {names}, for {server}, {size} with {rows} rows for the gate")
 
 
 def _require_version(tag: str) -> None:

@@ -35,6 +35,11 @@ class ServableModel:
         """The configuration's parameters."""
         return {key: value.string_value for key, value in self.config.parameters.items()}
 
+    @property
+    def is_hosted(self) -> bool:
+        """True for a model of the C++ host, and for an ensemble, which runs in no backend."""
+        return self.config.backend == BACKEND or bool(self.config.ensemble_scheduling.step)
+
 
 def servable_models(repository: Path) -> list[ServableModel]:
     """The models of a repository, sorted by name; a server without model control loads them all.

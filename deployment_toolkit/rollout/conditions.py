@@ -33,13 +33,14 @@ def require_ready_for(site: Site, live: ModelFolder) -> None:
     if found != sorted(wanted):
         raise ModelError(
             f"the server at {site.url} serves version {told(found)} of model {site.name}, its {CONFIG} names "
-            f"{told(wanted)}: load the model first"
+            f"{told(wanted)}: deploy the model as it was (model-navigator triton-config-model --load-model), then "
+            "stage the candidate"
         )
     changed = other_configuration(site, live, wanted)
     if changed:
         raise ModelError(
-            f"the server at {site.url} runs model {site.name} with {changed}: load the model first, "
-            "and start the server with --disable-auto-complete-config, so that it adds nothing to a configuration"
+            f"the server at {site.url} runs model {site.name} with {changed}: deploy the model as it was, and start "
+            "the server with --disable-auto-complete-config, so that it adds nothing to a configuration"
         )
     ensembles = ensembles_with(site.repository, site.name)
     if ensembles:

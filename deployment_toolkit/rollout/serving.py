@@ -6,8 +6,11 @@ import logging
 import time
 from collections.abc import Collection, Iterable
 
+from deployment_toolkit.core import Host
+from deployment_toolkit.cpp_host.library import BACKEND
+from deployment_toolkit.deploying.loading import NO_BACKEND
 from deployment_toolkit.deploying.model_config import differences
-from deployment_toolkit.errors import ServerError
+from deployment_toolkit.errors import BackendError, ServerError
 from deployment_toolkit.files.atomic import remove
 from deployment_toolkit.rollout.model_folder import ModelFolder
 from deployment_toolkit.rollout.record import Site
@@ -52,6 +55,11 @@ def load(site: Site, name: str, versions: Collection[int]) -> None:
         with admin_client(site.url, timeout_s=site.load_timeout_s) as client:
             client.load(name)
     except ServerError as error:
+        if NO_BACKEND in str(error):
+            raise BackendError(
+                f"the server at {site.url} has no backend for model {name}: deploy the new model with --host "
+                f"{_host(site)}, as the one that is served ({error})"
+            ) from error
         raise ServerError(f"model {name} could not be loaded: {error}") from error
     while (found := ready_versions(site, name)) != sorted(versions):
         if time.monotonic() > deadline:
@@ -66,6 +74,12 @@ def load(site: Site, name: str, versions: Collection[int]) -> None:
             f"the server at {site.url} runs model {name} with {changed}: start it with "
             "--disable-auto-complete-config, so that it adds nothing to a configuration"
         )
+
+
+def _host(site: Site) -> Host:
+    """The host of the model that is served."""
+    backend = ModelFolder.read(site.live).config.backend
+    return {BACKEND: Host.CPP, "python": Host.PYTHON}.get(backend, Host.NATIVE)
 
 
 def serve_again(site: Site, versions: Collection[int]) -> None:

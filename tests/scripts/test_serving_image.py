@@ -155,7 +155,9 @@ def test_model_image_has_the_model_and_its_rows_for_any_reader(
         assert done.returncode == 0, done.stderr
         line = done.stdout.splitlines()[-1]
         assert (
-            line.startswith(f"{tag} (sha256:") and f"{MODEL}, " in line and line.endswith(" with 20 rows for the gate")
+            line.startswith(f"{tag} (sha256:")
+            and f"{MODEL}, for Dockerfile.serving, " in line
+            and line.endswith(" with 20 rows for the gate")
         )
         sums = _said(client, tag, "sh", "-c", f"cd /models/{MODEL}/1 && sha256sum --check SHA256SUMS")
         assert sums == "model.bin: OK\nmodel.xml: OK\n"

@@ -49,6 +49,7 @@ def test_models_of_an_engine_that_an_image_has_can_be_served(format: Format, hos
     _deploy(tmp_path / "models", format, host)
     (model,) = servable_models(tmp_path / "models")
     assert model.folder.name == model.config.name == "net"
+    assert model.is_hosted == (host is Host.CPP)
     assert require_rows_of(_dump(tmp_path / "rows"), [model]) == 2
 
 

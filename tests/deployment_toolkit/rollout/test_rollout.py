@@ -18,7 +18,15 @@ import numpy as np
 import pytest
 
 from deployment_toolkit.core import LoadMethod
-from deployment_toolkit.errors import DataError, DeploymentError, ModelError, ServerError, ToleranceError, UsageError
+from deployment_toolkit.errors import (
+    BackendError,
+    DataError,
+    DeploymentError,
+    ModelError,
+    ServerError,
+    ToleranceError,
+    UsageError,
+)
 from deployment_toolkit.process import child
 from deployment_toolkit.rollout.__main__ import main
 from deployment_toolkit.rollout.record import RolloutStep, Site
@@ -198,6 +206,10 @@ def test_server_that_was_started_anew_gets_its_models_again(
         rollout.stage(candidate)
 
     both = (NAME, f"{NAME}-candidate")
+    rollout.start_anew()
+    with pytest.raises(ModelError, match="serves version none of model offset, its .* names 1: deploy the model as it"):
+        stage()
+    rollout.server.load_model(NAME, 60)
     stage()
     serves(stage, *both, version="1")
     serves(lambda: rollout.gate(reference), *both, version="1")
@@ -428,6 +440,11 @@ def test_commands_tell_what_is_wrong(
     assert capsys.readouterr().out.splitlines()[-1] == f"server: {NAME} serves version 1, {NAME}-candidate none"
     with pytest.raises(UsageError, match=r"is no model of a repository, it has no config.pbtxt"):
         rollout.stage(tmp_path)
+    native = offset_config().replace('"python"', '"openvino"')
+    with pytest.raises(
+        BackendError, match="has no backend for model offset-candidate: deploy .* with --host python, as"
+    ):
+        rollout.stage(add_offset_model(tmp_path / "native", NEW, config=native))
     rollout.stage(candidate)
     with pytest.raises(UsageError, match="a roll-out of model offset is staged, of .*/new/offset: finish it"):
         rollout.stage(add_offset_model(tmp_path / "newer", NEW + 1))
