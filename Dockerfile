@@ -17,10 +17,17 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /opt/wide_deep
-# First what changes seldom: a changed source file doesn't install 3 GB again.
+# First what changes seldom: a changed source file doesn't install 3 GB again, nor compile the libraries in C++.
 COPY requirements*.txt constraints.txt pyproject.toml ./
 COPY scripts/install.sh scripts/pip_check_expected.txt scripts/docker/install_tensorrt.sh scripts/
 RUN PIP_NO_CACHE_DIR=1 UV_NO_CACHE=1 scripts/install.sh --packages && bash scripts/install_tensorrt.sh
+COPY deployment_toolkit/__init__.py deployment_toolkit/errors.py deployment_toolkit/process.py deployment_toolkit/
+COPY deployment_toolkit/cpp_host deployment_toolkit/cpp_host
+COPY deployment_toolkit/endings deployment_toolkit/endings
+COPY deployment_toolkit/files deployment_toolkit/files
+COPY deployment_toolkit/server_access deployment_toolkit/server_access
+RUN .venv/bin/python -c "from deployment_toolkit.cpp_host.library import build_library as host; \
+    from deployment_toolkit.server_access.private_options import build_library as closing; host(); closing()"
 COPY . .
 # Any user may run it, also where the sources are for their owner's eyes only.
 # NVIDIA's Triton serves with its own server, not with the one that pip installed.

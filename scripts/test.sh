@@ -12,5 +12,7 @@ workers=$((2 * $(nproc)))
 memory_gib=$(awk '/^MemTotal:/ { print int($2 / 1048576) }' /proc/meminfo)
 [ $((4 * workers)) -le "$memory_gib" ] || workers=$((memory_gib / 4))
 [ "$workers" -ge 1 ] || workers=1
+# Else each start of a Python with numpy burns 0.04 s of a core, in which OpenBLAS's threads look for work.
+export OPENBLAS_NUM_THREADS=1
 exec .venv/bin/python -m pytest --numprocesses "$workers" --dist loadgroup --no-loadscope-reorder \
   --reruns 1 --rerun-show-tracebacks -raR "$@"

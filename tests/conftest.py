@@ -22,6 +22,7 @@ from deployment_toolkit.triton_server.remote import TritonServer
 from tests.base_image import open_base_image, open_project_image
 from tests.container_engine import open_engine
 from tests.container_image import open_test_image
+from tests.groups import group_of, place_of
 from tests.serving_image import open_serving_image
 from widedeep.data.random_parquet import write_random_parquet
 from widedeep.features.outbrain import embedding_widths, outbrain_spec
@@ -62,35 +63,13 @@ def own_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-_LONG_GROUPS = ("containers", "runs", "default ports", "experiments")
-_FILES = {
-    "test_readme.py": "default ports",
-    "test_original_commands.py": "default ports",
-    "test_failures.py": "experiments",
-    "test_reduced_precision.py": "experiments",
-    "test_remote_run.py": "experiments",
-}
-
-
-def _group(item: pytest.Item) -> str:
-    """Name of the group of tests that one worker runs. Usually these are the tests of one file. Tests that share whole
-    runs are one group, and so are those that share a data set and its checkpoint, the files whose commands use the
-    default ports, and all tests that share the container engine and its images."""
-    fixtures = getattr(item, "fixturenames", ())
-    if "container_engine" in fixtures:
-        return "containers"
-    if "finished_runs" in fixtures:
-        return "runs"
-    return _FILES.get(item.path.name, str(item.path.relative_to(ROOT)))
-
-
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Starts the longest groups first, so that no worker runs one of them alone at the end."""
-    groups = {item: _group(item) for item in items}
+    groups = {item: group_of(item) for item in items}
     for item, group in groups.items():
         item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: _LONG_GROUPS.index(groups[item]) if groups[item] in _LONG_GROUPS else len(_LONG_GROUPS))
+    items.sort(key=lambda item: place_of(groups[item]))
 
 
 @pytest.fixture(scope="session")
@@ -125,7 +104,7 @@ def container_engine() -> Iterator[bool]:
 @pytest.fixture(scope="session")
 def container_image(container_engine: bool) -> Iterator[str]:
     """Name of an image with Python and the embedded server as ``tritonserver``."""
-    with open_test_image() as name:
+    with open_test_image(keep=container_engine) as name:
         yield name
 
 

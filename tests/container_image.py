@@ -1,9 +1,10 @@
-"""Container image for tests, made of this host's files: Python with numpy, a shell and the wheel's tritonserver. It
-needs no registry and no network."""
+"""Container image for tests, made of this host's files: Python with numpy, a shell and the wheel's tritonserver, and on
+top of them this checkout's modules. It needs no registry and no network."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import os
 import subprocess
@@ -11,7 +12,7 @@ import sys
 import sysconfig
 import tarfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import IO
@@ -30,6 +31,7 @@ TRITONSERVER = """#!/opt/python/bin/python3
 from deployment_toolkit.triton_server.embedded import cli
 cli()
 """
+_NAME, _HOST_FILES = "localhost/wide-deep-test", "localhost/wide-deep-host-files"
 _LEFT_OUT = [
     "__pycache__",
     "test",
@@ -46,19 +48,55 @@ _LEFT_OUT = [
 
 
 @contextlib.contextmanager
-def open_test_image() -> Iterator[str]:
-    """Context with the test image; gives its name and removes it at the end.
+def open_test_image(*, keep: bool) -> Iterator[str]:
+    """Context with the test image; gives its name and removes it at the end. What is not of this checkout, and takes
+    the time, is an image of its own, which is removed too unless it is to be kept: later test runs take it if they are
+    to make it of the same files.
 
     In a container that sees this checkout, its Python also has the packages of the checkout's virtual environment."""
+    name, context = f"{_NAME}:{os.getpid()}", io.BytesIO()
+    with contextlib.closing(docker.from_env(timeout=600)) as client, _open_host_files(keep=keep) as base:
+        with tarfile.open(fileobj=context, mode="w") as tar:
+            _add_text(tar, "Dockerfile", f"FROM {base}\nCOPY files /\n", 0o644)
+            for source, target in _tree(ROOT / "deployment_toolkit", f"files/{PACKAGES}/deployment_toolkit"):
+                tar.add(source, target, recursive=False)
+            _add_text(tar, f"files/{PACKAGES}/checkout.pth", sysconfig.get_path("purelib"), 0o644)
+            _add_text(tar, "files/bin/tritonserver", TRITONSERVER, 0o755)
+        context.seek(0)
+        client.images.build(fileobj=context, custom_context=True, tag=name, rm=True, forcerm=True)
+        try:
+            yield name
+        finally:
+            client.images.remove(name, force=True)
+
+
+@contextlib.contextmanager
+def _open_host_files(*, keep: bool) -> Iterator[str]:
+    """Context with the image of this host's files; gives its name, which has a digest of them if it is to be kept."""
+    files = {target: source.resolve() for source, target in _files()}
+    for library in _system_libraries(files.values()):
+        files.setdefault(str(library), library.resolve())
+    tag = f"{_HOST_FILES}:{_digest(files) if keep else os.getpid()}"
+    with contextlib.closing(docker.from_env(timeout=600)) as client:
+        known = {old for image in client.images.list(name=_HOST_FILES) for old in image.tags}
+        if tag in known:
+            yield tag
+            return
+        for other in known if keep else ():
+            client.images.remove(other, force=True)
     reading, writing = os.pipe()
-    writer = threading.Thread(target=_write_image, args=(writing,))
+    writer = threading.Thread(target=_write_image, args=(writing, files))
     writer.start()
-    with (
-        os.fdopen(reading, "rb") as stream,
-        imported(stream, f"localhost/wide-deep-test:{os.getpid()}", ENVIRONMENT) as name,
-    ):
+    with os.fdopen(reading, "rb") as stream, imported(stream, tag, ENVIRONMENT, keep=keep) as name:
         writer.join()
         yield name
+
+
+def _digest(files: Mapping[str, Path]) -> str:
+    digest = hashlib.sha256(repr(ENVIRONMENT).encode())
+    for target, source in sorted(files.items()):
+        digest.update(f"{target}\0{source.stat().st_mode}\0".encode() + source.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 @contextlib.contextmanager
@@ -77,20 +115,15 @@ def imported(stream: IO[bytes], name: str, environment: Iterable[str], *, keep: 
                 client.images.remove(image.id, force=True)
 
 
-def _write_image(descriptor: int) -> None:
+def _write_image(descriptor: int, files: Mapping[str, Path]) -> None:
     with os.fdopen(descriptor, "wb") as stream, tarfile.open(fileobj=stream, mode="w|") as tar:
         _add_text(tar, "tmp", None, 0o1777)
-        files = {target: source for source, target in _files()}
-        for library in _system_libraries(files.values()):
-            files.setdefault(str(library), library)
         for target, source in files.items():
-            tar.add(source.resolve(), target.lstrip("/"), recursive=False)
-        _add_text(tar, f"{PACKAGES}/checkout.pth", sysconfig.get_path("purelib"), 0o644)
-        _add_text(tar, "bin/tritonserver", TRITONSERVER, 0o755)
+            tar.add(source, target.lstrip("/"), recursive=False)
 
 
 def _files() -> Iterator[tuple[Path, str]]:
-    """Files of the image: source and target."""
+    """Files of this host in the image: source and target."""
     installation, site = Installation.find(), Path(sysconfig.get_path("purelib"))
     yield Path("/bin/bash"), "/bin/bash"
     yield Path("/bin/bash"), "/bin/sh"
@@ -104,7 +137,6 @@ def _files() -> Iterator[tuple[Path, str]]:
         folder = f"/{PACKAGES}/pytriton/tritonserver/{part}"
         yield from _tree(installation.package / "tritonserver" / part, folder)
     yield installation.package / "__init__.py", f"/{PACKAGES}/pytriton/__init__.py"
-    yield from _tree(ROOT / "deployment_toolkit", f"/{PACKAGES}/deployment_toolkit")
 
 
 def _tree(source: Path, target: str) -> Iterator[tuple[Path, str]]:

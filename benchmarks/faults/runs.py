@@ -44,6 +44,7 @@ configurations:
 batching: dynamic
 triton_load_model_method: explicit
 performance_tool: perf_analyzer
+correctness: {{one_at_a_time: false}}
 measurement: {{retries: 0, window_ms: 200}}
 measurement_steps_offline: 1
 measurement_steps_online: 1

@@ -28,8 +28,9 @@ def make_environment(requirements: Path, folder: Path) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     log = folder.with_name(f"{folder.name}.log")
     try:
-        run([sys.executable, "-m", "venv", "--clear", folder], timeout_s=_TIMEOUT_S, log_path=log)
-        pip = [str(python), "-m", "pip", "--disable-pip-version-check", "--no-input", "install"]
+        run([sys.executable, "-m", "venv", "--clear", "--without-pip", folder], timeout_s=_TIMEOUT_S, log_path=log)
+        pip = [sys.executable, "-m", "pip", "--python", str(python), "install"]
+        pip += ["--disable-pip-version-check", "--no-input"]
         wheels = ["--only-binary", ":all:", "--no-deps", "--requirement", str(requirements)]
         run([*pip, *wheels], timeout_s=_TIMEOUT_S, log_path=log)
     except ProcessError as error:

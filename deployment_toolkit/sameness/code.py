@@ -11,7 +11,7 @@ from pathlib import Path
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.files import fingerprint
 
-_COMPILED = "__pycache__"
+_COMPILED = {"__pycache__", "build"}  # folders of what is made from the code
 
 
 def code_digest(programs: Iterable[Path]) -> str:
@@ -27,7 +27,7 @@ def code_digest(programs: Iterable[Path]) -> str:
             pending += _imported(file)
     packages = {file.parent for file in found if file.name == "__init__.py" and file.parent.parent != ROOT}
     others = (file for package in packages for file in package.rglob("*") if file.is_file() and file.suffix != ".py")
-    files = found | {file for file in others if _COMPILED not in file.parts}
+    files = found | {file for file in others if _COMPILED.isdisjoint(file.relative_to(ROOT).parts)}
     digest = hashlib.sha256()
     for file in sorted(files):
         name = file.relative_to(ROOT) if file.is_relative_to(ROOT) else file

@@ -58,6 +58,7 @@ def test_points_over_rows_are_measured_once_and_shown(tmp_path: Path) -> None:
 def test_network_with_larger_tables_is_made_and_served(tmp_path: Path) -> None:
     (tmp_path / "spec.yaml").write_text(SPEC.to_yaml())
     options = ["--axes", "tables", "--factors", "30", "--hidden-units", "4", "--batch-size", "16", "--requests", "10"]
+    options += ["--repeats", "1"]
     options += ["--feature-spec", str(tmp_path / "spec.yaml"), "--workspace", str(tmp_path / "networks")]
     growth(tmp_path, *options)
     (point,) = table(tmp_path)

@@ -95,12 +95,14 @@ def test_bad_id_fails_its_request_and_not_the_rest_of_the_batch(server: TritonSe
 def test_impossible_number_of_rows_fails_its_request_and_not_the_rest_of_the_batch(
     server: TritonServer, scheme: str
 ) -> None:
-    batches = [rows(1, seed) for seed in range(JOINED_ROWS)]
+    batches = [rows(1, seed) for seed in range(JOINED_ROWS - 1)]
+    before = executions(server, "joined", 0)
     with ThreadPoolExecutor(1) as pool:
         bad = pool.submit(answer_of, server, "joined", rows(1), LIKE_NONE, scheme)
         wait([bad], timeout=0.5)
         answers = ask(server, "joined", batches)
         assert "input amount is [1], the model takes ['rows', 1]" in bad.result()
+    assert executions(server, "joined", before + 1) == before + 1, "they were not joined: the test shows nothing"
     for x, answer in zip(batches, answers, strict=True):
         np.testing.assert_allclose(answer["score"], score(x), rtol=1e-6)  # type: ignore[index]
 

@@ -38,18 +38,14 @@ def python(program: str, tmp_path: Path, *, before: str = "", **env: str) -> Any
     return json.loads(done.stdout)
 
 
-def test_tensorflow_comes_without_keras_and_keras_2_on_first_use(tmp_path: Path) -> None:
-    program = f"{PREPARED}import tensorflow as tf\nassert tf.__loader__ is tf.__spec__.loader\n"
-    program += "assert 'tensorflow_import' not in type(tf.__loader__).__module__\nresult = tf.add(1, 2).numpy().item()"
-    assert python(program, tmp_path) == [[], "1", 3]
-    program += "\nresult = type(tf.keras.layers.Dense(1)).__module__"
-    _, legacy, module = python(program, tmp_path)
-    assert legacy == "1" and module.startswith("tf_keras.")
-
-
-def test_import_writes_nothing(tmp_path: Path) -> None:
-    python(f"{PREPARED}import tensorflow\nresult = 1", tmp_path)
-    assert (tmp_path / "log.err").read_text() == ""
+def test_tensorflow_comes_without_keras_or_a_word_and_keras_2_on_first_use(tmp_path: Path) -> None:
+    program = f"{PREPARED}import sys, tensorflow as tf\nassert tf.__loader__ is tf.__spec__.loader\n"
+    program += "assert 'tensorflow_import' not in type(tf.__loader__).__module__\nsum = tf.add(1, 2).numpy().item()\n"
+    program += f"before = [name for name in {HEAVY} if name in sys.modules]\nsys.stderr.write('imported')\n"
+    program += "result = [before, sum, type(tf.keras.layers.Dense(1)).__module__]"
+    _, legacy, (before, found, module) = python(program, tmp_path)
+    assert (before, found, legacy) == ([], 3, "1") and module.startswith("tf_keras.")
+    assert (tmp_path / "log.err").read_text().startswith("imported"), "the import writes nothing"
 
 
 def test_notes_are_dropped_and_the_last_words_of_a_crash_are_not(tmp_path: Path) -> None:

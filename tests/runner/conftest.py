@@ -131,6 +131,7 @@ def small_config(tmp_path_factory: pytest.TempPathFactory) -> Plain:
         "deep_hidden_units": [16, 16],
         "demo_data": {"displays": 600, "seed": 1},
         "training": {"epochs": 1, "batch_size": 256},
+        "correctness": {"one_at_a_time": False},
         "measurement": {"retries": 0, "window_ms": 200},
         "measurement_steps_offline": 1,
         "measurement_steps_online": 2,
@@ -158,11 +159,12 @@ def finished_runs(
                 experiment(export_format="onnx", preferred_batch_sizes=[32]),
                 experiment(export_format="onnx"),
             ],
+            "correctness": {"one_at_a_time": True},
             "time_budget_minutes": 60,
         },
         "one": small_config
         | {"measurement_steps_online": 1, "ensemble_model_name": ENSEMBLE}
-        | {"capacity": {"latency_budgets_ms": [100], "rows": [4], "run_seconds": 2, "seconds": 10}}
+        | {"capacity": {"latency_budgets_ms": [100], "rows": [4], "run_seconds": 2, "seconds": 6}}
         | {"search": SMALL_SEARCH, "time_budget_minutes": 0.001},
     }
     processes = []

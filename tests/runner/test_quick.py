@@ -35,6 +35,7 @@ def here(small_config: Plain) -> Plain:
     return small_config | {
         "configurations": [experiment(format="tf-savedmodel", export_format="tf-savedmodel"), onnx, onnx],
         "quick": {"training_steps": 2, "experiments": [2]},
+        "correctness": {"one_at_a_time": True},
         "measurement": {"retries": 3, "window_ms": 200},
         "search": {"experiments": [2]},
     }

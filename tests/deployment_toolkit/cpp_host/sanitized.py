@@ -1,4 +1,5 @@
-"""Build of the C++ host with sanitizers: an access outside memory, or undefined behaviour, ends the server at once."""
+"""Build of the C++ host with sanitizers: an access outside memory, or undefined behaviour, ends the server at once. A
+warning of the compiler fails it."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from deployment_toolkit.cpp_host import library
 from deployment_toolkit.process import environment, run
 from deployment_toolkit.triton_server import installation
 
-_OPTIONS = "-fsanitize=address,undefined -fno-sanitize-recover=undefined -O0 -g1"
+_OPTIONS = "-fsanitize=address,undefined -fno-sanitize-recover=undefined -O0 -g1 -Werror"
 _SHIM = Path(__file__).parent / "without_deepbind.cpp"
 
 
