@@ -41,9 +41,8 @@ class EngineLibrary:
         spec = importlib.util.find_spec(self.package)
         if spec is None or spec.origin is None:
             return None
-        package = Path(
-            spec.origin
-        ).parent.resolve()  # the same through a link to the environment: nothing new to compile
+        # Resolved, so that a link to the environment is no reason to compile anew.
+        package = Path(spec.origin).parent.resolve()
         library = next(iter(sorted(package.glob(self.library))), None)
         return None if library is None else (package, library)
 
