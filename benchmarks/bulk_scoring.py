@@ -7,7 +7,6 @@ Run from the repository's root: ``python -m benchmarks.bulk_scoring --input-path
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shlex
 import shutil
@@ -20,6 +19,7 @@ from pathlib import Path
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Format
 from deployment_toolkit.errors import require_options_at_least
+from deployment_toolkit.machine import usable_cores
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from deployment_toolkit.process import Child, environment, run
 from deployment_toolkit.process_memory import tree_memory
@@ -112,7 +112,7 @@ def main(argv: list[str]) -> None:
 def _describe(argv: list[str]) -> None:
     cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), ":")
     print(f"command   python -m benchmarks.bulk_scoring {shlex.join(argv)}")
-    print(f"machine   {cpu.split(':', 1)[1].strip()}, {len(os.sched_getaffinity(0))} cores, {platform.platform()}")
+    print(f"machine   {cpu.split(':', 1)[1].strip()}, {usable_cores()} cores, {platform.platform()}")
     packages = ("openvino", "onnxruntime", "pyarrow", "numpy", "distributed")
     print(f"versions  Python {platform.python_version()}, {', '.join(f'{name} {version(name)}' for name in packages)}")
 
@@ -166,7 +166,7 @@ def _measure(
 def _engine_rows_per_s(options: ScoringBenchmarkOptions, pattern: str) -> float:
     command = [sys.executable, "-m", "benchmarks.bars.engine", *_model_and_data(options, pattern)]
     command += ["--rows-per-call", str(options.batch_size), "--seconds", str(options.engine_seconds)]
-    command += ["--threads", str(len(os.sched_getaffinity(0)))]
+    command += ["--threads", str(usable_cores())]
     output = run(command, log_path=options.output_dir / "engine.log", env=_environment()).stdout
     return float(json.loads(output.splitlines()[-1])[str(options.batch_size)])
 

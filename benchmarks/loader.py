@@ -7,7 +7,6 @@ the Outbrain features. Each measurement runs in a separate process.
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shlex
 import statistics
@@ -19,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from deployment_toolkit.errors import require_options_at_least
+from deployment_toolkit.machine import usable_cores
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from deployment_toolkit.process import run
 from deployment_toolkit.results.tables import write_csv
@@ -81,7 +81,7 @@ def describe(argv: list[str]) -> None:
     """Prints the machine, the versions and the command of the measurement."""
     cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), ":")
     print(f"command   python benchmarks/loader.py {shlex.join(argv)}")
-    print(f"machine   {cpu.split(':', 1)[1].strip()}, {len(os.sched_getaffinity(0))} cores, {platform.platform()}")
+    print(f"machine   {cpu.split(':', 1)[1].strip()}, {usable_cores()} cores, {platform.platform()}")
     print(f"versions  Python {platform.python_version()}, pyarrow {version('pyarrow')}, numpy {version('numpy')}")
 
 

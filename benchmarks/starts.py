@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import shlex
 import statistics
 import sys
@@ -30,6 +29,7 @@ from deployment_toolkit.cpp_host.library import build_library
 from deployment_toolkit.errors import DeploymentError, UsageError
 from deployment_toolkit.files.atomic import write_text
 from deployment_toolkit.library.registry import loader
+from deployment_toolkit.machine import usable_cores
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from deployment_toolkit.process import child
 from deployment_toolkit.progress import progress_bar
@@ -109,7 +109,7 @@ def main(argv: list[str]) -> int:
             _prepare(name, model, Path(folder) / "models", options)
             for name, model in named_models(options.models).items()
         ]
-        busy = os.cpu_count() or 1 if options.busy is None else options.busy
+        busy = usable_cores() if options.busy is None else options.busy
         for number in range(busy):
             command = [sys.executable, "-c", _KEEP_A_CORE_BUSY]
             stack.enter_context(child(command, stdout=Path(folder) / f"busy_{number}"))

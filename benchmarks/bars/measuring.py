@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from benchmarks.bars.serving import Serving, serving
 from benchmarks.repeated_rows import write_repeated
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.errors import DataError
+from deployment_toolkit.machine import usable_cores
 from deployment_toolkit.process import environment, run
 from deployment_toolkit.process_memory import tree_memory
 from deployment_toolkit.results.performance import BATCH, CONCURRENCY, P99, SETTLED, THROUGHPUT, PerformanceRow
@@ -166,7 +166,7 @@ class Measuring:
 
 def _threads(contestant: Contestant) -> int:
     """Threads that the served model may use, else the number of cores."""
-    return contestant.served_threads or len(os.sched_getaffinity(0))
+    return contestant.served_threads or usable_cores()
 
 
 def _sample(number: int, quantity: Quantity, contestant: Contestant, row: PerformanceRow, column: str) -> BarSample:

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import functools
 import math
-import os
 import statistics
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from benchmarks.growth.rows import do_work
 from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import EvaluationMode, Format, Host
 from deployment_toolkit.files.atomic import replace_when_complete
+from deployment_toolkit.machine import usable_cores
 from deployment_toolkit.process import environment, run
 from deployment_toolkit.process_memory import tree_memory
 from deployment_toolkit.results.performance import P99, THROUGHPUT, US_PER_MS, read_performance
@@ -131,7 +131,7 @@ def scaled(spec: FeatureSpec, factor: int) -> FeatureSpec:
 
 
 def _instances(served: GrowthServed, host: Host, count: int, batch: int) -> GrowthMeasurement:
-    threads = len(os.sched_getaffinity(0))
+    threads = usable_cores()
     if host is Host.PYTHON:  # each instance has its own threads
         threads = max(1, threads // count)
     with _server() as server:

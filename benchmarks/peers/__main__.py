@@ -31,6 +31,7 @@ from deployment_toolkit.checkout import ROOT
 from deployment_toolkit.core import Host
 from deployment_toolkit.errors import PerformanceError, UsageError, require_options_at_least
 from deployment_toolkit.files.atomic import replace_when_complete, write_text
+from deployment_toolkit.machine import usable_cores
 from deployment_toolkit.options.params import add_dataclass, from_args, make_parser, option, run_entry_point
 from deployment_toolkit.packages import installed_versions
 from deployment_toolkit.results.tables import read_records, write_csv
@@ -161,7 +162,7 @@ def _provenance(argv: list[str]) -> Iterator[tuple[str, str]]:
     yield "date", datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     yield (
         "machine",
-        f"{cpu.split(':', 1)[1].strip()}, {len(os.sched_getaffinity(0))} cores, {memory_gib:.0f} GiB, "
+        f"{cpu.split(':', 1)[1].strip()}, {usable_cores()} cores, {memory_gib:.0f} GiB, "
         f"{platform.platform()}; client and servers share it",
     )
     versions = {"Python": platform.python_version(), **installed_versions(_PACKAGES), **program_version()}

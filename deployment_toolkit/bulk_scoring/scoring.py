@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from deployment_toolkit.files.durable import whole_file
 from deployment_toolkit.files.locks import sole_user
 from deployment_toolkit.files.place import unwritable
 from deployment_toolkit.files.scratch import entries, remove_left, remove_unfinished
+from deployment_toolkit.machine import usable_cores
 from deployment_toolkit.options.command_line import CommandLine
 from deployment_toolkit.progress import progress_bar
 from deployment_toolkit.rows.dump_files import PLAN_FILE
@@ -167,7 +167,7 @@ def _finished(folder: Path, plan: ScoringPlan) -> dict[int, PartResult]:
 def _values(command: CommandLine, options: ScoringOptions, cluster: ClusterOptions) -> dict[str, object]:
     values = command.portable
     if cluster.n_workers is not None and options.threads is None and not options.server_url:
-        values["threads"] = max(1, len(os.sched_getaffinity(0)) // cluster.n_workers)
+        values["threads"] = max(1, usable_cores() // cluster.n_workers)
     return values
 
 
