@@ -262,6 +262,7 @@ def _start(workers: int, stack: contextlib.ExitStack) -> Any:
         processes=True,
         host=LOOPBACK,
         dashboard_address=None,
+        scheduler_kwargs={"dashboard_address": f"{LOOPBACK}:0"},  # of its page of health, else 8787 with a warning
         memory_limit=0,  # Dask would count the engine's memory as a leak and pause the worker
         silence_logs=logging.CRITICAL,
     )

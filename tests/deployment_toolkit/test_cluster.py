@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
 
 from deployment_toolkit.checkout import ROOT
@@ -82,6 +83,15 @@ def test_threads_learn_that_they_are_given_up() -> None:
 def test_tasks_run_in_workers_at_the_same_time(workers: Cluster) -> None:
     pids = {pid for _, pid in workers.run(process_of, tasks(6))}
     assert len(pids) == 2 and os.getpid() not in pids
+
+
+def test_cluster_of_this_host_listens_on_free_ports_of_it_alone(workers: Cluster) -> None:
+    this = psutil.Process()
+    started = [item for item in this.children(recursive=True) if "spawn_main" in " ".join(item.cmdline())]
+    found = [item for process in (this, *started) for item in process.net_connections()]
+    places = {item.laddr for item in found if item.status == psutil.CONN_LISTEN}
+    assert len(places) > 3 and {place.ip for place in places} == {"127.0.0.1"}
+    assert 8787 not in {place.port for place in places}  # Dask's own, which another command may have
 
 
 def test_errors_of_workers_arrive_as_they_were_raised(workers: Cluster) -> None:
