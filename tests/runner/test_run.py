@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from deployment_toolkit.results.capacity import read_capacity, read_capacity_summary
 from deployment_toolkit.results.performance import PERFORMANCE_COLUMNS
 from tests.browser import needs_browser, open_browser
-from tests.runner.conftest import DEADLINE_S, ENSEMBLE, STAGES, experiment, rows, states, task, wait_for_stage
+from tests.runner.conftest import DEADLINE_S, ENSEMBLE, STAGES, rows, states, task
 
-Plain = dict[str, Any]
-Start = Callable[[Plain], subprocess.Popen[str]]
 PNG = b"\x89PNG"
 
 
@@ -206,25 +199,3 @@ def test_replay_script_repeats_an_experiment(
     names = {path.name for path in (out / "results").iterdir()}
     assert {"correctness.csv", "triton_performance_offline.csv", "triton_performance_online.csv"} <= names
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
-
-
-def test_ctrl_c_even_twice_stops_the_run_and_keeps_its_measurements(
-    finished_run: tuple[Path, str], small_config: Plain, start_runner: Start, workspace_root: Path, nothing_left: None
-) -> None:
-    first, _ = finished_run
-    kept = {path: path.read_bytes() for path in first.rglob("*") if path.is_file()}
-    quick = {"configurations": [experiment(export_format="onnx")]}
-    process = start_runner(small_config | quick | {"measurement_steps_online": 64})
-    run = wait_for_stage(workspace_root, first, "performance online", process)
-    for _ in range(2):
-        os.kill(process.pid, signal.SIGINT)
-        time.sleep(0.1)
-    printed, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, printed
-    assert states(run, None) == {"demo data": "reused", "preprocessing": "reused", "training": "reused"}
-    assert states(run, 1)["performance online"] == "interrupted"
-    assert len(rows(run / "experiment_1" / "triton_performance_offline.csv")) == 2
-    assert "The run was interrupted" in (run / "report.md").read_text()
-    assert task(run)["interrupted"] is True
-    assert (workspace_root / "model_store" / run.name).exists(), "the run can go on"
-    assert {path: path.read_bytes() for path in first.rglob("*") if path.is_file()} == kept
