@@ -93,8 +93,8 @@ def test_commands_of_the_page_lead_from_one_model_to_the_next() -> None:
         ("a", "b", 0),
         ("a", "b", 5),
         ("b", "b", 5),  # promoted
+        ("b", "b", 0),
         ("b", None, 0),
-        ("b", None, 0),  # the way back
     ]
 
 
