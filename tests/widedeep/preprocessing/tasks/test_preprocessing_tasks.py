@@ -122,7 +122,7 @@ def test_workers_that_are_killed_cost_their_tasks_and_the_files_are_those_of_one
     assert len([name for name in files if name.endswith(".parquet")]) > 3
     (tmp_path / "marks").mkdir()
     chance = random.Random(18)
-    moments = {chance.randrange(1, 20): "at a rename", chance.randrange(20, 30): chance.choice(["before", "after"])}
+    moments = {chance.randrange(1, 20): "at a rename", chance.randrange(20, 28): chance.choice(["before", "after"])}
     with open_cluster(ClusterOptions(n_workers=2)) as workers:
         cluster = Deadly(workers, tmp_path / "marks", moments)
         preprocess(PreprocessingOptions(few_raw, tmp_path / "out"), cluster, PARTS)
