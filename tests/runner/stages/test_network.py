@@ -119,7 +119,8 @@ def test_tf_trt_is_converted_in_the_framework_image_of_the_release(make: Make, k
 
 @pytest.mark.parametrize("way", TRANSPORTS)
 def test_correctness_uses_many_request_sizes_over_each_transport(make: Make, way: str) -> None:
-    line = _lines(correctness(make({"configurations": [experiment()]})))[f"inference_{way}"]
+    keys: dict[str, Any] = {"configurations": [experiment()], "correctness": {"one_at_a_time": True}}
+    line = _lines(correctness(make(keys)))[f"inference_{way}"]
     sizes = "1 2 3 5 7 8 9 15 16 17 31 32 33 48 63 64"
     assert "--batch-size 64 " in line and f" --request-rows {sizes} --output-dir " in line
     line = _lines(correctness(make(A30, 2)))[f"inference_{way}"]
