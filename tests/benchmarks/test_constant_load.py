@@ -104,10 +104,9 @@ def test_wrong_lost_and_late_answers_are_counted_and_nothing_is_sent_twice(monke
     monkeypatch.setattr("benchmarks.rollouts.constant_load._ANSWER_S", ANSWER_S)
     faults = Faults()
     with made_up_server(faults) as urls, constant_load(*urls, QUESTIONS, 1) as load:
-        before = load.tally()
-        load.wait_ended(before, len(FAULTS) + 10)
+        load.wait_ended(load.tally(), len(FAULTS) + 10)
         load.stop()
-        tally = load.tally().since(before)
+        tally = load.tally()
         assert tally.wrong == {HTTP: WRONG, GRPC: WRONG}
         assert tally.lost == {HTTP: len(FAULTS) - WRONG, GRPC: len(FAULTS) - WRONG}, tally.reasons
         assert tally.answered + tally.lost == faults.asked
