@@ -150,8 +150,10 @@ def _write_warmup(folder: Path, package: Package) -> None:
 
 
 def _copy_version(version_folder: Path, package: Package, texts: Mapping[str, str]) -> None:
-    needed_bytes = sum(map(size_bytes, package.files.values())) + _RESERVE_BYTES
     with replace_when_complete(version_folder, replaces_all=True) as beside:
+        disk = beside.parent.stat().st_dev
+        copied = [path for path in package.files.values() if not package.links or path.stat().st_dev != disk]
+        needed_bytes = sum(map(size_bytes, copied)) + _RESERVE_BYTES
         require_free_space(beside.parent, needed_bytes, f"model {package.name}")
         beside.mkdir()
         for name, path in package.files.items():

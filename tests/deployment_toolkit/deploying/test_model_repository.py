@@ -8,7 +8,8 @@ import pytest
 from deployment_toolkit.core import Format, Host, ModelSpec, TensorSpec
 from deployment_toolkit.deploying.deployment import Deployment
 from deployment_toolkit.deploying.model_repository import add_model
-from deployment_toolkit.errors import ModelError
+from deployment_toolkit.errors import DataError, ModelError
+from tests.small_disk import mounted
 
 SPEC = ModelSpec((TensorSpec("x", "float32", (1,)),), (TensorSpec("y", "float32", (1,)),))
 SAVEDMODEL = ["saved_model.pb", "assets.extra/model_spec.yaml", "variables/variables.index"]
@@ -80,3 +81,13 @@ def test_invalid_model_leaves_the_repository_unchanged(
     with pytest.raises(ModelError, match=message):
         add_model(tmp_path / "repository", Deployment("served", SPEC, model_format), tmp_path / "model" / source)
     assert not (tmp_path / "repository").exists()
+
+
+def test_links_need_no_room_on_the_disk_that_has_the_files(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", "4m") as disk:
+        (disk / "model.onnx").write_bytes(bytes(5 << 19))  # 2.5 MiB
+        deployment = Deployment("served", SPEC, Format.ONNX, version=1, host=Host.NATIVE)
+        with pytest.raises(DataError, match=r"model served needs 3\.5 MiB on the disk of .*, 1\.5 MiB are free"):
+            add_model(disk / "repository", deployment, disk / "model.onnx")
+        folder = add_model(disk / "repository", deployment, disk / "model.onnx", links=True).folder
+        assert (folder / "1" / "model.onnx").samefile(disk / "model.onnx")
