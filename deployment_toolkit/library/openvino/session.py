@@ -36,7 +36,8 @@ _VERSION = openvino.__version__.partition("-")[0]  # without the build
 MAIN_FILE = MAIN_FILES[Format.OPENVINO]
 
 # No thread is bound to a core: the instances of a server are processes, and all would be bound to the same cores.
-_CONFIG = {"PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
+# One stream, also on hosts of several sockets: requests of a compiled model wait for each other.
+_CONFIG = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False}
 _IN_FLIGHT = 2
 # Added after the weights, which are mapped into memory: AVX-512 kernels were seen to read past the end of their matrix.
 SLACK_BYTES = 4096
