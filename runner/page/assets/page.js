@@ -22,8 +22,8 @@
       const crowded = last && value - ticks[index - 1].value < 0.7 * (ticks[1].value - ticks[0].value);
       return crowded ? "" : formatted(value);
     }
-    const digit = Math.round(value / 10 ** Math.floor(Math.log10(value) + 1e-9));
-    return [1, 2, 5].includes(digit) ? formatted(value) : "";
+    const significand = value / 10 ** Math.floor(Math.log10(value) + 1e-9);
+    return [1, 2, 5].some((digit) => Math.abs(significand - digit) < 1e-6) ? formatted(value) : "";
   };
 
   // A long name under an axis is written in lines.

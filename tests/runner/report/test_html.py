@@ -39,6 +39,8 @@ DRAWN = """[...document.querySelectorAll("canvas")].map((canvas) => {
 })"""
 SERIES = """(id) => Chart.getChart(document.querySelector(`#${id} canvas`)).data.datasets.map(
   (series) => [series.label, series.data.map((point) => [point.x, point.y, point.mark])])"""
+LOGARITHMIC_LABELS = """Object.values(Chart.instances).flatMap((chart) => Object.values(chart.scales).filter(
+  (scale) => scale.type === "logarithmic").flatMap((scale) => scale.ticks.map((tick) => tick.label)))"""
 ANSWERS = """[...document.querySelectorAll(".answer")].map((card) => [card.querySelector("h2").textContent,
   card.querySelector(".big").textContent])"""
 SIZING = """[...document.querySelectorAll("form.sizing tbody tr")].map(
@@ -101,6 +103,8 @@ def test_page_draws_the_numbers_of_the_csv_files(browser: Browser, run: Path) ->
     assert browser.complaints == [] and browser.requests == [page.as_uri()]
     drawn = browser.evaluate(DRAWN)
     assert len(drawn) == 4 + 2 + 2 + 10 + 4 + 2 and all(drawn)
+    labels = browser.evaluate(LOGARITHMIC_LABELS)
+    assert {label.partition("e")[0].strip("0.,") for label in labels} == {"", "1", "2", "5"}
     for mode, column in (("offline", "Batch"), ("online", "Concurrency")):
         rows = read_csv(run / f"triton_performance_{mode}_summary.csv")
         for identifier, measure, divisor in ((f"{mode}-rate", THROUGHPUT, 1), (f"{mode}-p99", P99, 1000)):
